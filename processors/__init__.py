@@ -1,0 +1,1 @@
+"""What happens: the Faust app, the fold agents, batch preparation. Kafka lives here."""

@@ -1,0 +1,78 @@
+"""What becomes of a valid request: a pure function of the request, the context and the policy."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.events import AssignmentContext
+from tables.context import is_live
+
+
+class Asks(Protocol):
+    """What resolution reads of a request."""
+
+    @property
+    def assignment_id(self) -> str | None: ...
+    @property
+    def course_code(self) -> str: ...
+    @property
+    def student_prompt_ref(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which roles an assignment must have before its batch may go, and whether guests may."""
+
+    required: tuple[str, ...] = ("instructions", "student_prompt")
+    guests_allowed: bool = True
+
+    def missing_from(
+        self, context: AssignmentContext | None, *, brings_prompt: bool
+    ) -> tuple[str, ...]:
+        """The required roles that neither the context nor the request has."""
+        return tuple(
+            role
+            for role in self.required
+            if not is_live(context, role) and not (role == "student_prompt" and brings_prompt)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The batch may go, in this context; source is assignment, course or guest."""
+
+    source: str
+    context: AssignmentContext | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """The batch may not go: these roles are missing at scope_key."""
+
+    scope_key: str
+    missing: tuple[str, ...]
+    context: AssignmentContext | None
+
+
+def scope_key_for(request: Asks) -> str:
+    """The scope that a request is resolved against: its assignment, else its course."""
+    if request.assignment_id is not None:
+        return f"assignment:{request.assignment_id}"
+    return f"course:{request.course_code}"
+
+
+def resolve(
+    request: Asks, context: AssignmentContext | None, policy: Policy
+) -> Prepared | Unresolved:
+    """The request's fate, given the context of its scope; the first rule that fits wins."""
+    scope_key = scope_key_for(request)
+    if request.assignment_id is not None:
+        brings_prompt = request.student_prompt_ref is not None
+        missing = policy.missing_from(context, brings_prompt=brings_prompt)
+        if missing:
+            return Unresolved(scope_key, missing, context)
+        return Prepared("assignment", context)
+    if is_live(context, "instructions"):
+        return Prepared("course", context)
+    if policy.guests_allowed:
+        return Prepared("guest", None)
+    return Unresolved(scope_key, ("instructions",), context)

@@ -1,0 +1,82 @@
+"""Every knob, frozen, read from environment variables `CJSTREAM_<NAME>`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from processors.resolve import Policy
+from schemas.errors import Misconfigured
+from schemas.events import ROLES
+from schemas.topics import Topics
+
+NAME = r"^[a-zA-Z0-9._-]{0,50}$"
+
+
+class Settings(BaseSettings):
+    """Frozen settings of one process; `CJSTREAM_BOOTSTRAP_SERVERS=…` sets `bootstrap_servers`."""
+
+    model_config = SettingsConfigDict(env_prefix="CJSTREAM_", frozen=True, extra="forbid")
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    topic_prefix: str = Field("", pattern=NAME, description="before every topic, group and id")
+    partitions: int = Field(4, ge=1, le=1000, description="of each topic that is created")
+    audit_horizon_days: int = Field(400, ge=1, le=36_500)
+    data_dir: Path = Field(Path(".cjstream"), description="replica, Faust table, embedded broker")
+    content_url: str = Field("", description="of the content store; empty: data_dir/content")
+    slot: str = Field("", pattern=NAME, description="a worker's name that outlives restarts")
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    session_timeout_s: int = Field(10, ge=6, le=300)
+    transaction_timeout_s: int = Field(10, ge=2, le=900)
+    batch_max: int = Field(5000, ge=1, le=50_000, description="requests in one transaction")
+    required_roles: Annotated[tuple[str, ...], NoDecode] = ("instructions", "student_prompt")
+    guests_allowed: bool = True
+    replica_cache_mb: int = Field(64, ge=8, le=65_536)
+
+    @field_validator("required_roles", mode="before")
+    @classmethod
+    def _split(cls, roles: object) -> object:
+        if isinstance(roles, str):
+            roles = tuple(role.strip() for role in roles.split(",") if role.strip())
+        if isinstance(roles, tuple) and not set(roles) <= set(ROLES):
+            raise ValueError(f"roles are {', '.join(ROLES)}")
+        return roles
+
+    @property
+    def topics(self) -> Topics:
+        """The catalogue under this installation's prefix."""
+        return Topics().under(self.topic_prefix)
+
+    @property
+    def policy(self) -> Policy:
+        """What an assignment must have before a batch may go."""
+        return Policy(required=self.required_roles, guests_allowed=self.guests_allowed)
+
+    @property
+    def content(self) -> str:
+        """The content store's URL."""
+        return self.content_url or (self.data_dir / "content").resolve().as_uri()
+
+    @property
+    def prep_group(self) -> str:
+        """The consumer group of batch preparation."""
+        return f"{self.topic_prefix}cjstream-prep"
+
+    @property
+    def fold_group(self) -> str:
+        """The consumer group of the fold: the Faust app's id."""
+        return f"{self.topic_prefix}cjstream-fold"
+
+
+def settings_from_environment(**given: object) -> Settings:
+    """The environment's settings, with those given on top.
+
+    Raises Misconfigured, which names the variable and never repeats its value.
+    """
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as fault:
+        first = fault.errors(include_input=False, include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"][:1]).upper()
+        raise Misconfigured(f"CJSTREAM_{name}: {first['msg']}") from fault

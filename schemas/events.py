@@ -1,0 +1,278 @@
+"""One frozen class per Avro record, with the fields of its latest schema, in its order.
+
+Times are milliseconds since the epoch. Texts never stand in an event: it names them by storage id.
+"""
+
+from dataclasses import dataclass
+
+ROLES = ("instructions", "student_prompt", "judge_rubric")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Coordinates:
+    """Where one record stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionsUploaded:
+    """The instructions of an assignment or a course were set or replaced."""
+
+    event_id: str
+    assignment_id: str | None = None
+    course_id: str | None = None
+    version: int
+    previous_event_id: str | None = None
+    actor: str
+    correlation_id: str
+    occurred_at_ms: int
+    created_at_ms: int
+    storage_id: str
+    sha256: str
+    media_type: str
+    size_bytes: int
+    grade_scale: str
+    context_origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionsDeleted:
+    """The instructions of an assignment or a course were taken away; an event, not a tombstone."""
+
+    event_id: str
+    assignment_id: str | None = None
+    course_id: str | None = None
+    version: int
+    previous_event_id: str | None = None
+    actor: str
+    correlation_id: str
+    occurred_at_ms: int
+    erased: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentPromptUploaded:
+    """The student prompt of an assignment was set or replaced."""
+
+    event_id: str
+    assignment_id: str
+    version: int
+    previous_event_id: str | None = None
+    actor: str
+    correlation_id: str
+    occurred_at_ms: int
+    created_at_ms: int
+    storage_id: str
+    sha256: str
+    media_type: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentPromptDeleted:
+    """The student prompt of an assignment was taken away."""
+
+    event_id: str
+    assignment_id: str
+    version: int
+    previous_event_id: str | None = None
+    actor: str
+    correlation_id: str
+    occurred_at_ms: int
+    erased: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRubricUploaded:
+    """The judge rubric of an assignment was set or replaced."""
+
+    event_id: str
+    assignment_id: str
+    version: int
+    previous_event_id: str | None = None
+    actor: str
+    correlation_id: str
+    occurred_at_ms: int
+    created_at_ms: int
+    storage_id: str
+    sha256: str
+    media_type: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRubricDeleted:
+    """The judge rubric of an assignment was taken away."""
+
+    event_id: str
+    assignment_id: str
+    version: int
+    previous_event_id: str | None = None
+    actor: str
+    correlation_id: str
+    occurred_at_ms: int
+    erased: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One role's newest upload or deletion at one scope; a deletion has none of the text's fields."""
+
+    source: Coordinates
+    appended_at_ms: int  # the broker's clock
+    is_deletion: bool
+    erased: bool = False
+    version: int
+    event_id: str
+    previous_event_id: str | None = None
+    actor: str
+    correlation_id: str
+    occurred_at_ms: int
+    created_at_ms: int | None = None
+    storage_id: str | None = None
+    sha256: str | None = None
+    media_type: str | None = None
+    size_bytes: int | None = None
+    grade_scale: str | None = None
+    context_origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentContext:
+    """What is known of one scope: per role the newest upload or deletion, or nothing."""
+
+    scope_key: str
+    fold_version: int
+    instructions: Component | None = None
+    student_prompt: Component | None = None
+    judge_rubric: Component | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Essay:
+    """One essay of a batch, by reference."""
+
+    essay_id: str
+    text_storage_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CJAssessmentRequested:
+    """A batch of essays is to be judged; llm_config_overrides is a JSON object as text."""
+
+    event_id: str
+    occurred_at_ms: int
+    source_service: str
+    correlation_id: str
+    batch_id: str
+    assignment_id: str | None = None
+    course_code: str
+    language: str
+    student_prompt_ref: str | None = None
+    user_id: str | None = None
+    org_id: str | None = None
+    llm_config_overrides: str | None = None
+    essays: tuple[Essay, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadUsed:
+    """The upload event that an outcome rests on."""
+
+    source: Coordinates
+    version: int
+    event_id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """The request and the exact uploads that an outcome was made of."""
+
+    request: Coordinates
+    instructions: UploadUsed | None = None
+    student_prompt: UploadUsed | None = None
+    judge_rubric: UploadUsed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessingMetadata:
+    """The context that a batch is to be judged in.
+
+    context_source is assignment, course or guest; prompt_source is request, assignment or none.
+    """
+
+    context_source: str
+    instructions_storage_id: str | None = None
+    judge_rubric_storage_id: str | None = None
+    grade_scale: str | None = None
+    context_origin: str | None = None
+    prompt_source: str
+    student_prompt_storage_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CJBatchPrepared:
+    """A request with its context: what the judge is given. Made of request and context alone."""
+
+    event_id: str
+    recipe: int
+    provenance: Provenance
+    processing_metadata: ProcessingMetadata
+    request: CJAssessmentRequested
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CJBatchUnresolved:
+    """A request whose context is not there, with the roles that were missing at scope_key."""
+
+    event_id: str
+    recipe: int
+    provenance: Provenance
+    scope_key: str
+    missing: tuple[str, ...]
+    request: CJAssessmentRequested
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedRequest:
+    """A request that waits for its context: its own framed bytes and key, and until when."""
+
+    request_at: Coordinates
+    scope_key: str
+    missing: tuple[str, ...]
+    appended_at_ms: int
+    deadline_at_ms: int
+    request_key: bytes | None = None
+    request: bytes
+
+
+Upload = InstructionsUploaded | StudentPromptUploaded | JudgeRubricUploaded
+Deletion = InstructionsDeleted | StudentPromptDeleted | JudgeRubricDeleted
+UploadEvent = Upload | Deletion
+Outcome = CJBatchPrepared | CJBatchUnresolved
+Event = UploadEvent | AssignmentContext | CJAssessmentRequested | Outcome | ParkedRequest
+
+
+def scope_key_of(event: UploadEvent) -> str:
+    """`assignment:<id>` or `course:<id>`: the key of an upload event's record."""
+    if event.assignment_id is not None:
+        return f"assignment:{event.assignment_id}"
+    return f"course:{event.course_id}"  # only instructions have one
+
+
+def role_of(event: UploadEvent) -> str:
+    """The role that an upload event speaks of."""
+    match event:
+        case InstructionsUploaded() | InstructionsDeleted():
+            return "instructions"
+        case StudentPromptUploaded() | StudentPromptDeleted():
+            return "student_prompt"
+        case JudgeRubricUploaded() | JudgeRubricDeleted():
+            return "judge_rubric"
