@@ -1,0 +1,96 @@
+"""The fold: uploads into the context of their scope. Pure; every driver lends it a mapping."""
+
+from collections.abc import MutableMapping
+from dataclasses import replace
+
+from schemas.events import (
+    ROLES,
+    AssignmentContext,
+    Component,
+    Coordinates,
+    UploadEvent,
+    role_of,
+    scope_key_of,
+)
+
+FOLD_VERSION = 1  # rows of another version are rebuilt
+TAKEN_OVER = tuple({*Component.__slots__} - {"source", "appended_at_ms", "is_deletion"})
+
+
+def fold(
+    rows: MutableMapping[str, AssignmentContext],
+    event: UploadEvent,
+    at: Coordinates,
+    appended_at_ms: int,
+) -> None:
+    """Fold one upload into rows: a Faust table, the replica's store or a dict."""
+    scope_key = scope_key_of(event)
+    known = rows.get(scope_key)
+    folded = apply(known, event, at, appended_at_ms)
+    if folded != known:
+        rows[scope_key] = folded
+
+
+def apply(
+    context: AssignmentContext | None, event: UploadEvent, at: Coordinates, appended_at_ms: int
+) -> AssignmentContext:
+    """The context after one upload; an older or repeated upload changes nothing."""
+    row = only(event, at, appended_at_ms)
+    return row if context is None else merge(context, row)
+
+
+def merge(one: AssignmentContext, other: AssignmentContext) -> AssignmentContext:
+    """Role by role, the newer offset wins: idempotent, commutative and associative.
+
+    Raises ValueError where two scopes, or one role's components of two partitions, meet.
+    """
+    if one.scope_key != other.scope_key:
+        raise ValueError(f"cannot merge {one.scope_key} with {other.scope_key}")
+    return AssignmentContext(
+        scope_key=one.scope_key,
+        fold_version=max(one.fold_version, other.fold_version),
+        instructions=_newer(one.instructions, other.instructions),
+        student_prompt=_newer(one.student_prompt, other.student_prompt),
+        judge_rubric=_newer(one.judge_rubric, other.judge_rubric),
+    )
+
+
+def _newer(one: Component | None, other: Component | None) -> Component | None:
+    if one is None or other is None:
+        return one or other
+    if (one.source.topic, one.source.partition) != (other.source.topic, other.source.partition):
+        raise ValueError(f"cannot merge {one.source} with {other.source}: different partitions")
+    return one if one.source.offset >= other.source.offset else other
+
+
+def only(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> AssignmentContext:
+    """The context that knows one upload and nothing else."""
+    component = Component(
+        source=at,
+        appended_at_ms=appended_at_ms,
+        is_deletion=hasattr(event, "erased"),
+        **{name: getattr(event, name) for name in TAKEN_OVER if hasattr(event, name)},
+    )
+    empty = AssignmentContext(scope_key=scope_key_of(event), fold_version=FOLD_VERSION)
+    return replace(empty, **{role_of(event): component})
+
+
+def component_of(context: AssignmentContext | None, role: str) -> Component | None:
+    """One role's newest upload or deletion."""
+    if context is None:
+        return None
+    if role not in ROLES:
+        raise ValueError(f"no role is called {role}")
+    component: Component | None = getattr(context, role)
+    return component
+
+
+def live(context: AssignmentContext | None, role: str) -> Component | None:
+    """One role's component if it was uploaded and not deleted since."""
+    component = component_of(context, role)
+    return None if component is None or component.is_deletion else component
+
+
+def is_live(context: AssignmentContext | None, role: str) -> bool:
+    """Whether the role was uploaded and not deleted since."""
+    return live(context, role) is not None
