@@ -1,7 +1,7 @@
 """The fold: uploads into the context of their scope. Pure; every driver lends it a mapping."""
 
-from collections.abc import MutableMapping
 from dataclasses import replace
+from typing import Protocol
 
 from schemas.events import (
     ROLES,
@@ -17,13 +17,18 @@ FOLD_VERSION = 1  # rows of another version are rebuilt
 TAKEN_OVER = tuple({*Component.__slots__} - {"source", "appended_at_ms", "is_deletion"})
 
 
-def fold(
-    rows: MutableMapping[str, AssignmentContext],
-    event: UploadEvent,
-    at: Coordinates,
-    appended_at_ms: int,
-) -> None:
-    """Fold one upload into rows: a Faust table, the replica's store or a dict."""
+class Rows(Protocol):
+    """What the fold asks of a table; a dict is one."""
+
+    def get(self, scope_key: str, /) -> AssignmentContext | None:
+        """The row of one scope."""
+
+    def __setitem__(self, scope_key: str, context: AssignmentContext, /) -> None:
+        """Put the row of one scope."""
+
+
+def fold(rows: Rows, event: UploadEvent, at: Coordinates, appended_at_ms: int) -> None:
+    """Fold one upload into rows: a Faust table, the replica or a dict."""
     scope_key = scope_key_of(event)
     known = rows.get(scope_key)
     folded = apply(known, event, at, appended_at_ms)

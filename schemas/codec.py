@@ -1,0 +1,110 @@
+"""The one door between bytes and events: Confluent framing around Avro bodies.
+
+Format: one byte 0, the schema id (4 bytes, big endian), the Avro body.
+"""
+
+import struct
+from collections.abc import Iterable
+from io import BytesIO
+from typing import Any, TypeVar
+
+import cattrs
+import fastavro
+
+from schemas import events
+from schemas.errors import Malformed, UnknownSchema
+from schemas.events import Event
+from schemas.limits import check_limits
+from schemas.released import Released, released
+
+MAGIC = 0
+FRAME = struct.Struct(">BI")
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+UNLIMITED = (events.AssignmentContext, events.CJBatchPrepared, events.CJBatchUnresolved)
+E = TypeVar("E")
+
+
+class Codec:
+    """Encodes events with the latest schema of their name, decodes those of every release."""
+
+    def __init__(self, schemas: Iterable[Released] = ()) -> None:
+        self._writers: dict[int, Any] = {}
+        self._classes: dict[int, type[Any]] = {}
+        self._latest: dict[str, tuple[bytes, Any]] = {}
+        self._parts: dict[str, Any] = {}
+        self._converter = cattrs.Converter()
+        for one in tuple(schemas) or released():  # ascending versions: the last one is the latest
+            self._admit(one)
+
+    def _admit(self, one: Released) -> None:
+        named: dict[str, Any] = {}
+        parsed = fastavro.parse_schema(dict(one.schema), named_schemas=named)
+        self._writers[one.schema_id] = parsed
+        self._classes[one.schema_id] = getattr(events, one.name)
+        self._latest[one.name] = (FRAME.pack(MAGIC, one.schema_id), parsed)
+        for full_name, schema in named.items():
+            # fastavro's own marks of a parsed schema, so that a nested record is writable alone
+            marked = {**schema, "__fastavro_parsed__": True, "__named_schemas": named}
+            self._parts[full_name.rpartition(".")[2]] = marked
+
+    def frame_of(self, event_class: type) -> bytes:
+        """The five bytes that the latest encoding of this class starts with."""
+        return self._latest[event_class.__name__][0]
+
+    def encode(self, event: Event) -> bytes:
+        """The event's bytes in the latest schema of its name."""
+        frame, schema = self._latest[type(event).__name__]
+        body = BytesIO()
+        body.write(frame)
+        fastavro.schemaless_writer(body, schema, self._converter.unstructure(event), strict=True)
+        return body.getvalue()
+
+    def encode_part(self, part: Any) -> bytes:
+        """The bare Avro bytes of a record that stands inside another, such as a Provenance."""
+        body = BytesIO()
+        values = self._converter.unstructure(part)
+        fastavro.schemaless_writer(body, self._parts[type(part).__name__], values, strict=True)
+        return body.getvalue()
+
+    def decode(self, payload: bytes | None) -> Event:
+        """An event written by any release, as the newest class of its name.
+
+        Raises Malformed or UnknownSchema; nothing else escapes.
+        """
+        if payload is None:
+            raise Malformed("no value: a tombstone is not an event")
+        if len(payload) > MAX_RECORD_BYTES:
+            raise Malformed(f"{len(payload)} bytes, allowed are {MAX_RECORD_BYTES}")
+        if len(payload) < FRAME.size or payload[0] != MAGIC:
+            raise Malformed(f"{len(payload)} bytes without Confluent framing")
+        schema_id = FRAME.unpack_from(payload)[1]
+        writer = self._writers.get(schema_id)
+        if writer is None:
+            raise UnknownSchema(f"schema id {schema_id} is not of this release")
+        event = self._event(schema_id, writer, payload)
+        if not isinstance(event, UNLIMITED):
+            check_limits(event)
+        return event
+
+    def decode_as(self, event_class: type[E], payload: bytes | None) -> E:
+        """An event of just this class; another one is Malformed here."""
+        event = self.decode(payload)
+        if not isinstance(event, event_class):
+            name = type(event).__name__
+            raise Malformed(f"a {name} where {event_class.__name__} belongs")
+        return event
+
+    def _event(self, schema_id: int, writer: Any, payload: bytes) -> Event:
+        event_class = self._classes[schema_id]
+        reader = self._latest[event_class.__name__][1]
+        body = BytesIO(payload)
+        body.seek(FRAME.size)
+        try:
+            values = fastavro.schemaless_reader(body, writer, None if reader is writer else reader)
+            event: Event = self._converter.structure(values, event_class)
+        except Exception as fault:  # fastavro raises plain Exceptions on damaged bytes
+            raise Malformed(f"schema id {schema_id}: {type(fault).__name__}") from fault
+        if body.tell() != len(payload):
+            left = len(payload) - body.tell()
+            raise Malformed(f"schema id {schema_id}: {left} bytes left over")
+        return event

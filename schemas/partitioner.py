@@ -1,0 +1,8 @@
+"""Kafka's default partitioner, so that a key's partition can be told without a producer."""
+
+from aiokafka.partitioner import murmur2
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """murmur2, sign bit cleared, modulo: Kafka's `BuiltInPartitioner` for keyed records."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
