@@ -1,0 +1,231 @@
+"""A request's outcome in bytes, in two spellings: by decoding and encoding, and by splicing. Pure.
+
+No clock and no random id: the same request against the same context gives the same bytes, whichever spelling
+wrote them. The layout of both outcome records is: head (event id, recipe, the request's coordinates), what
+its context says, the request.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
+from processors.splice import FRAME_BYTES, walk
+from schemas.codec import Codec
+from schemas.errors import Malformed
+from schemas.events import (
+    AssignmentContext,
+    CJAssessmentRequested,
+    CJBatchPrepared,
+    CJBatchUnresolved,
+    Coordinates,
+    Outcome,
+    ProcessingMetadata,
+    Provenance,
+    UploadUsed,
+)
+from schemas.topics import MAX_REQUEST_BYTES
+from tables.context import live
+
+RECIPE = 1  # the layout below; a released one stays runnable
+CACHED = 20_000
+Resolution = Prepared | Unresolved
+
+
+def event_id_of(request_at: Coordinates) -> str:
+    """The outcome's id: its request's coordinates, so that a repeat is told by it."""
+    return str(request_at)
+
+
+def outcome_of(
+    request: CJAssessmentRequested, at: Coordinates, resolution: Resolution
+) -> Outcome:
+    """The outcome event of a resolved request; the plain spelling."""
+    explicit = request.student_prompt_ref
+    provenance = _provenance(at, resolution.context, brings_prompt=explicit is not None)
+    if isinstance(resolution, Unresolved):
+        return CJBatchUnresolved(
+            event_id=event_id_of(at),
+            recipe=RECIPE,
+            provenance=provenance,
+            scope_key=resolution.scope_key,
+            missing=resolution.missing,
+            request=request,
+        )
+    return CJBatchPrepared(
+        event_id=event_id_of(at),
+        recipe=RECIPE,
+        provenance=provenance,
+        processing_metadata=_metadata(resolution, explicit),
+        request=request,
+    )
+
+
+def _provenance(
+    at: Coordinates, context: AssignmentContext | None, *, brings_prompt: bool
+) -> Provenance:
+    return Provenance(
+        request=at,
+        instructions=_used(context, "instructions"),
+        student_prompt=None if brings_prompt else _used(context, "student_prompt"),
+        judge_rubric=_used(context, "judge_rubric"),
+    )
+
+
+def _used(context: AssignmentContext | None, role: str) -> UploadUsed | None:
+    component = live(context, role)
+    if component is None or component.sha256 is None:
+        return None
+    return UploadUsed(
+        source=component.source,
+        version=component.version,
+        event_id=component.event_id,
+        sha256=component.sha256,
+    )
+
+
+def _metadata(resolution: Prepared, explicit: str | None) -> ProcessingMetadata:
+    instructions = live(resolution.context, "instructions")
+    prompt = live(resolution.context, "student_prompt")
+    rubric = live(resolution.context, "judge_rubric")
+    found = prompt.storage_id if prompt else None
+    return ProcessingMetadata(
+        context_source=resolution.source,
+        instructions_storage_id=instructions.storage_id if instructions else None,
+        judge_rubric_storage_id=rubric.storage_id if rubric else None,
+        grade_scale=instructions.grade_scale if instructions else None,
+        context_origin=instructions.context_origin if instructions else None,
+        prompt_source="request" if explicit else "assignment" if found else "none",
+        student_prompt_storage_id=explicit or found,
+    )
+
+
+class Answer(NamedTuple):
+    """An outcome as it goes out: which of the two records, and its framed bytes."""
+
+    outcome: type[Outcome]
+    value: bytes
+
+
+class _Spliced(NamedTuple):
+    """The bytes of one context, kept for as long as the context is the same object."""
+
+    context: AssignmentContext | None
+    outcome: type[Outcome]
+    frame: bytes
+    middle: bytes
+
+
+class Answers:
+    """Outcomes of requests against a table of contexts; the fast path where it holds.
+
+    `context_of` gives the context of a scope key: the same object for as long as it is unchanged.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        policy: Policy,
+        context_of: Callable[[str], AssignmentContext | None],
+    ) -> None:
+        self._codec = codec
+        self._policy = policy
+        self._context_of = context_of
+        self._request_frame = codec.frame_of(CJAssessmentRequested)
+        self._spliced: dict[tuple[str, bool], _Spliced] = {}
+
+    def answer(self, payload: bytes | None, at: Coordinates) -> Answer:
+        """The request's outcome. Raises BadRecord where the bytes are no valid request."""
+        if payload is not None and len(payload) > MAX_REQUEST_BYTES:
+            raise Malformed(f"too large: {len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
+        return self.spliced(payload, at) or self.encoded(payload, at)
+
+    def encoded(self, payload: bytes | None, at: Coordinates) -> Answer:
+        """The slow path, which takes every valid request: decode, resolve, encode."""
+        request = self._codec.decode_as(CJAssessmentRequested, payload)
+        context = self._context_of(scope_key_for(request))
+        outcome = outcome_of(request, at, resolve(request, context, self._policy))
+        return Answer(type(outcome), self._codec.encode(outcome))
+
+    def spliced(self, payload: bytes | None, at: Coordinates) -> Answer | None:
+        """The fast path: the request's own bytes behind those of its context, or None."""
+        if payload is None or not payload.startswith(self._request_frame):
+            return None
+        asked = walk(payload)
+        if asked is None:
+            return None
+        scope_key = scope_key_for(asked)
+        context = self._context_of(scope_key)
+        explicit = asked.student_prompt_ref
+        known = self._spliced.get((scope_key, explicit is not None))
+        if known is None or known.context is not context:
+            known = self._splice(scope_key, resolve(asked, context, self._policy), context, explicit)
+        parts = [known.frame, head_of(at), known.middle]
+        if explicit is not None and known.outcome is CJBatchPrepared:
+            parts += (b"\x02", _text(explicit))
+        parts.append(payload[FRAME_BYTES:])
+        return Answer(known.outcome, b"".join(parts))
+
+    def _splice(
+        self,
+        scope_key: str,
+        resolution: Resolution,
+        context: AssignmentContext | None,
+        explicit: str | None,
+    ) -> _Spliced:
+        provenance = _provenance(NOWHERE, resolution.context, brings_prompt=explicit is not None)
+        used = (provenance.instructions, provenance.student_prompt, provenance.judge_rubric)
+        parts = [b"\x00" if one is None else b"\x02" + self._codec.encode_part(one) for one in used]
+        outcome: type[Outcome]
+        if isinstance(resolution, Unresolved):
+            outcome = CJBatchUnresolved
+            parts += (_text(scope_key), _texts(resolution.missing))
+        else:
+            outcome = CJBatchPrepared
+            metadata = self._codec.encode_part(_metadata(resolution, explicit))
+            # the explicit prompt comes last in the metadata and is each request's own
+            own = 0 if explicit is None else 1 + len(_text(explicit))
+            parts.append(metadata[: len(metadata) - own])
+        frame = self._codec.frame_of(outcome)
+        spliced = _Spliced(context, outcome, frame, b"".join(parts))
+        if len(self._spliced) >= CACHED:
+            self._spliced.clear()
+        self._spliced[(scope_key, explicit is not None)] = spliced
+        return spliced
+
+
+NOWHERE = Coordinates("", 0, 0)
+
+
+def head_of(at: Coordinates) -> bytes:
+    """Event id, recipe and request coordinates in Avro."""
+    return b"".join(
+        (
+            _text(event_id_of(at)),
+            _long(RECIPE),
+            _text(at.topic),
+            _long(at.partition),
+            _long(at.offset),
+        )
+    )
+
+
+def _long(value: int) -> bytes:
+    """Avro's long for a non-negative value: zigzag, then seven bits a byte, lowest first."""
+    left = value << 1
+    out = bytearray()
+    while left > 0x7F:
+        out.append(left & 0x7F | 0x80)
+        left >>= 7
+    out.append(left)
+    return bytes(out)
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return _long(len(encoded)) + encoded
+
+
+def _texts(values: tuple[str, ...]) -> bytes:
+    if not values:
+        return b"\x00"
+    return b"".join((_long(len(values)), *map(_text, values), b"\x00"))
