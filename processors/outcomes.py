@@ -6,6 +6,7 @@ its context says, the request.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
@@ -172,21 +173,16 @@ class Answers:
         context: AssignmentContext | None,
         explicit: str | None,
     ) -> _Spliced:
-        provenance = _provenance(NOWHERE, resolution.context, brings_prompt=explicit is not None)
-        used = (provenance.instructions, provenance.student_prompt, provenance.judge_rubric)
-        parts = [b"\x00" if one is None else b"\x02" + self._codec.encode_part(one) for one in used]
-        outcome: type[Outcome]
-        if isinstance(resolution, Unresolved):
-            outcome = CJBatchUnresolved
-            parts += (_text(scope_key), _texts(resolution.missing))
-        else:
-            outcome = CJBatchPrepared
-            metadata = self._codec.encode_part(_metadata(resolution, explicit))
-            # the explicit prompt comes last in the metadata and is each request's own
-            own = 0 if explicit is None else 1 + len(_text(explicit))
-            parts.append(metadata[: len(metadata) - own])
+        standing_in = replace(STAND_IN, student_prompt_ref=explicit)
+        whole = outcome_of(standing_in, NOWHERE, resolution)
+        outcome = type(whole)
+        before = FRAME_BYTES + len(head_of(NOWHERE))
+        after = len(self._codec.encode(standing_in)) - FRAME_BYTES
+        if explicit is not None and outcome is CJBatchPrepared:
+            after += 1 + len(_text(explicit))  # last in the metadata, and each request's own
+        middle = self._codec.encode(whole)[before:-after]
         frame = self._codec.frame_of(outcome)
-        spliced = _Spliced(context, outcome, frame, b"".join(parts))
+        spliced = _Spliced(context, outcome, frame, middle)
         if len(self._spliced) >= CACHED:
             self._spliced.clear()
         self._spliced[(scope_key, explicit is not None)] = spliced
@@ -194,6 +190,16 @@ class Answers:
 
 
 NOWHERE = Coordinates("", 0, 0)
+STAND_IN = CJAssessmentRequested(
+    event_id="",
+    occurred_at_ms=0,
+    source_service="",
+    correlation_id="",
+    batch_id="",
+    course_code="",
+    language="",
+    essays=(),
+)
 
 
 def head_of(at: Coordinates) -> bytes:
@@ -223,9 +229,3 @@ def _long(value: int) -> bytes:
 def _text(value: str) -> bytes:
     encoded = value.encode()
     return _long(len(encoded)) + encoded
-
-
-def _texts(values: tuple[str, ...]) -> bytes:
-    if not values:
-        return b"\x00"
-    return b"".join((_long(len(values)), *map(_text, values), b"\x00"))

@@ -31,21 +31,15 @@ class Codec:
         self._writers: dict[int, Any] = {}
         self._classes: dict[int, type[Any]] = {}
         self._latest: dict[str, tuple[bytes, Any]] = {}
-        self._parts: dict[str, Any] = {}
         self._converter = cattrs.Converter()
         for one in tuple(schemas) or released():  # ascending versions: the last one is the latest
             self._admit(one)
 
     def _admit(self, one: Released) -> None:
-        named: dict[str, Any] = {}
-        parsed = fastavro.parse_schema(dict(one.schema), named_schemas=named)
+        parsed = fastavro.parse_schema(dict(one.schema))
         self._writers[one.schema_id] = parsed
         self._classes[one.schema_id] = getattr(events, one.name)
         self._latest[one.name] = (FRAME.pack(MAGIC, one.schema_id), parsed)
-        for full_name, schema in named.items():
-            # fastavro's own marks of a parsed schema, so that a nested record is writable alone
-            marked = {**schema, "__fastavro_parsed__": True, "__named_schemas": named}
-            self._parts[full_name.rpartition(".")[2]] = marked
 
     def frame_of(self, event_class: type) -> bytes:
         """The five bytes that the latest encoding of this class starts with."""
@@ -57,13 +51,6 @@ class Codec:
         body = BytesIO()
         body.write(frame)
         fastavro.schemaless_writer(body, schema, self._converter.unstructure(event), strict=True)
-        return body.getvalue()
-
-    def encode_part(self, part: Any) -> bytes:
-        """The bare Avro bytes of a record that stands inside another, such as a Provenance."""
-        body = BytesIO()
-        values = self._converter.unstructure(part)
-        fastavro.schemaless_writer(body, self._parts[type(part).__name__], values, strict=True)
         return body.getvalue()
 
     def decode(self, payload: bytes | None) -> Event:
