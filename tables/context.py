@@ -1,6 +1,5 @@
 """The fold: uploads into the context of their scope. Pure; every driver lends it a mapping."""
 
-from dataclasses import replace
 from typing import Protocol
 
 from schemas.events import (
@@ -76,8 +75,8 @@ def only(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> Assignment
         is_deletion=hasattr(event, "erased"),
         **{name: getattr(event, name) for name in TAKEN_OVER if hasattr(event, name)},
     )
-    empty = AssignmentContext(scope_key=scope_key_of(event), fold_version=FOLD_VERSION)
-    return replace(empty, **{role_of(event): component})
+    by_role = {role_of(event): component}
+    return AssignmentContext(scope_key=scope_key_of(event), fold_version=FOLD_VERSION, **by_role)
 
 
 def component_of(context: AssignmentContext | None, role: str) -> Component | None:

@@ -5,7 +5,8 @@ tear them apart and a restart goes on from where the rows stand.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from schemas.codec import Codec
@@ -36,7 +37,7 @@ class ContextReplica:
         self._codec = codec
         self._topics = topics
         self._cached: dict[str, AssignmentContext | None] = {}
-        self._rows_lock = threading.Lock()
+        self._folding = threading.RLock()  # held while rows and positions change, or must not
         self._moved = threading.Condition()
         self._positions: dict[Partition, int] = {}
 
@@ -71,7 +72,7 @@ class ContextReplica:
         try:
             return self._cached[scope_key]
         except KeyError:
-            with self._rows_lock:  # a fold between read and put would leave an old row in the cache
+            with self._folding:  # a fold between read and put would leave an old row in the cache
                 return self._remember(scope_key, self._read(scope_key))
 
     def _read(self, scope_key: str) -> AssignmentContext | None:
@@ -104,11 +105,11 @@ class ContextReplica:
                 fold(changed, event, record.at, record.appended_at_ms)
         encoded = {key: self._codec.encode(context) for key, context in changed.rows.items()}
         notes = {f"position:{_name(at)}": str(end).encode() for at, end in positions.items()}
-        with self._rows_lock:
+        with self._folding:
             self._store.write(encoded, notes)
             for scope_key, context in changed.rows.items():
                 self._remember(scope_key, context)
-        self.moved(positions)
+            self.moved(positions)
         return refused
 
     def moved(self, positions: Positions) -> None:
@@ -117,6 +118,12 @@ class ContextReplica:
             if any(self._positions.get(at) != end for at, end in positions.items()):
                 self._positions.update(positions)
                 self._moved.notify_all()
+
+    @contextmanager
+    def still(self) -> Iterator[Positions]:
+        """Nothing is folded meanwhile: every context read inside is the one at these positions."""
+        with self._folding:
+            yield self.positions()
 
     def positions(self) -> Positions:
         """How far every upload partition has been folded."""

@@ -104,9 +104,10 @@ class RocksStore:
 
     def _below(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
         for key, value in self._db.items(from_key=kind):
-            if not key.startswith(kind):
+            name = bytes(key)  # raw mode: all keys are bytes
+            if not name.startswith(kind):
                 return
-            yield key, value
+            yield name, value
 
     def write(self, rows: Mapping[str, bytes], notes: Mapping[str, bytes]) -> None:
         batch = WriteBatch(raw_mode=True)

@@ -1,7 +1,6 @@
 """A record of an upload topic, read and checked: what the fold may take, and what it may not."""
 
 from dataclasses import dataclass
-from typing import get_args
 
 from schemas.codec import Codec
 from schemas.errors import Malformed
@@ -35,9 +34,8 @@ def read_upload(record: UploadRecord, codec: Codec, topics: UploadTopics) -> Upl
     for what a later release wrote: stop, for going on would skip it.
     """
     event = codec.decode(record.value)
-    if not isinstance(event, topics.by_name[record.at.topic].carries) or not isinstance(
-        event, get_args(UploadEvent)
-    ):
+    belongs_here = type(event) in topics.by_name[record.at.topic].carries
+    if not (isinstance(event, UploadEvent) and belongs_here):
         raise Malformed(f"a {type(event).__name__} does not belong in {record.at.topic}")
     scope_key = scope_key_of(event).encode()
     if record.key != scope_key:

@@ -1,0 +1,210 @@
+"""The catalogue against the cluster: what is missing, what contradicts, and where the log ends."""
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as At
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from processors.settings import Settings
+from schemas.errors import Discrepancy, Unreachable
+from schemas.topics import Topic
+from tables.replica import Partition, Positions
+from tables.uploads import UploadTopics
+
+T = TypeVar("T")
+log = logging.getLogger("cjstream.cluster")
+ANSWER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """One topic of the catalogue as the cluster has it; no topic_id where it is missing."""
+
+    topic: Topic
+    topic_id: str | None
+    partitions: int
+    replication: int
+    contradictions: tuple[str, ...]
+
+
+def reach(admin: AdminClient, settings: Settings, seconds: float = ANSWER_S) -> int:
+    """The number of brokers. Raises Unreachable."""
+    try:
+        return len(admin.list_topics(timeout=seconds).brokers)
+    except KafkaException as fault:
+        raise Unreachable(
+            f"no Kafka broker answers at {settings.bootstrap_servers} ({fault.args[0].name()}); "
+            "`cjstream broker start` starts the embedded one"
+        ) from fault
+
+
+def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:
+    """Every topic of the catalogue as the cluster has it. Raises Unreachable."""
+    brokers = reach(admin, settings)
+    topics = settings.topics.all
+    names = [topic.name for topic in topics]
+    found = {
+        name: _found(future)
+        for name, future in admin.describe_topics(
+            TopicCollection(names), request_timeout=ANSWER_S
+        ).items()
+    }
+    present = [name for name in names if found[name] is not None]
+    configs = _configs(admin, present)
+    return [
+        _state(topic, found[topic.name], configs.get(topic.name, {}), settings, brokers)
+        for topic in topics
+    ]
+
+
+def _found(future: "Future[Any]") -> Any | None:
+    try:
+        return answered(future)
+    except KafkaException as fault:
+        if fault.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise
+
+
+def _configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    if not resources:
+        return {}
+    futures = admin.describe_configs(resources, request_timeout=ANSWER_S)
+    return {
+        resource.name: {name: str(entry.value) for name, entry in answered(future).items()}
+        for resource, future in futures.items()
+    }
+
+
+def _state(
+    topic: Topic, found: Any | None, config: dict[str, str], settings: Settings, brokers: int
+) -> TopicState:
+    if found is None:
+        return TopicState(topic, None, 0, 0, ())
+    partitions = len(found.partitions)
+    replication = min(len(partition.replicas) for partition in found.partitions)
+    wanted = topic.config(
+        horizon_days=settings.audit_horizon_days, replication=_replication(brokers)
+    )
+    contradictions = [
+        f"{name} is {config.get(name)}, should be {value}"
+        for name, value in wanted.items()
+        if config.get(name) != value
+    ]
+    if partitions != settings.partitions:
+        contradictions.insert(0, f"{partitions} partitions, should be {settings.partitions}")
+    return TopicState(
+        topic, str(found.topic_id), partitions, replication, tuple(contradictions)
+    )
+
+
+def _replication(brokers: int) -> int:
+    return 3 if brokers >= 3 else 1
+
+
+def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
+    """Create what is missing. Raises Discrepancy where what is there contradicts the catalogue."""
+    refuse_contradictions(topic_states(admin, settings))
+    replication = _replication(reach(admin, settings))
+    missing = [state.topic for state in topic_states(admin, settings) if state.topic_id is None]
+    wanted = [
+        NewTopic(
+            topic.name,
+            num_partitions=settings.partitions,
+            replication_factor=replication,
+            config=topic.config(horizon_days=settings.audit_horizon_days, replication=replication),
+        )
+        for topic in missing
+    ]
+    if wanted:
+        for future in admin.create_topics(wanted, request_timeout=ANSWER_S).values():
+            _created(future)
+    return topic_states(admin, settings)
+
+
+def _created(future: "Future[Any]") -> None:
+    try:
+        answered(future)
+    except KafkaException as fault:
+        if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # by another one just now
+            raise
+
+
+def refuse_contradictions(states: Iterable[TopicState]) -> None:
+    """Raise Discrepancy, naming each topic and setting that contradicts the catalogue."""
+    told = [
+        f"{state.topic.name}: {'; '.join(state.contradictions)}"
+        for state in states
+        if state.contradictions
+    ]
+    if told:
+        raise Discrepancy("the cluster contradicts the topic catalogue: " + " | ".join(told))
+
+
+def checked_topics(admin: AdminClient, settings: Settings) -> dict[str, str]:
+    """The topic ids by name, of a cluster that has every topic just as the catalogue says.
+
+    Raises Discrepancy where a topic is missing or contradicts, Unreachable without a broker.
+    """
+    states = topic_states(admin, settings)
+    missing = [state.topic.name for state in states if state.topic_id is None]
+    if missing:
+        raise Discrepancy(
+            f"missing topics: {', '.join(missing)}; `cjstream topics apply` creates them"
+        )
+    refuse_contradictions(states)
+    return {state.topic.name: str(state.topic_id) for state in states}
+
+
+def upload_topics(settings: Settings) -> UploadTopics:
+    """The upload topics as the fold wants to know them."""
+    by_name = {topic.name: topic for topic in settings.topics.uploads}
+    return UploadTopics(by_name, settings.partitions)
+
+
+def upload_partitions(settings: Settings) -> list[Partition]:
+    """Every partition of the three upload topics."""
+    return [
+        Partition(topic.name, partition)
+        for topic in settings.topics.uploads
+        for partition in range(settings.partitions)
+    ]
+
+
+def high_watermarks(
+    admin: AdminClient, partitions: Iterable[Partition], seconds: float = 2.0
+) -> Positions:
+    """The high watermarks, open transactions included: read-committed ends miss acknowledged uploads.
+
+    Raises Unreachable where a partition has no leader or no broker answers.
+    """
+    asked = {At(topic, partition): OffsetSpec.latest() for topic, partition in partitions}
+    futures = admin.list_offsets(
+        asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
+    )
+    try:
+        return {
+            Partition(at.topic, at.partition): answered(future).offset
+            for at, future in futures.items()
+        }
+    except KafkaException as fault:
+        raise Unreachable(f"no high watermarks: {fault.args[0].name()}") from fault
+
+
+def answered(future: "Future[T]") -> T:
+    """What an admin request came to; KafkaException where the broker refused it."""
+    return future.result(timeout=ANSWER_S + 5)
+
+

@@ -1,0 +1,212 @@
+"""Fetches requests as a member of the group, from committed positions, and knows what it may claim.
+
+Group metadata is always taken before what it is to protect: before the committed offsets are read, and before
+records are polled. A process frozen in between then holds metadata of an old generation, which the broker
+refuses; taken after, it might be of a new one, which the broker would accept for records of the old.
+"""
+
+import logging
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import OFFSET_END, OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as At
+
+from processors.clients import reader
+from processors.outbox import Batch
+from processors.ownership import Ownership
+from processors.settings import Settings
+from schemas.errors import Discrepancy, Fenced
+from tables.replica import Partition, Positions
+
+log = logging.getLogger("cjstream.fetch")
+ANSWER_S = 10.0
+GENERATION = struct.Struct("<i")
+MAGIC = b"CGMDv2:"  # librdkafka's serialized group metadata: magic, generation, group, member
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Requests in log order per partition, `[start, end)`, with the group metadata they came under."""
+
+    messages: Sequence[Message]
+    start: Positions
+    end: Positions
+    group: bytes
+    epoch: int
+
+
+def is_member(group: bytes) -> bool:
+    """Whether group metadata is that of a member: the broker does not fence anyone else."""
+    return group.startswith(MAGIC) and GENERATION.unpack_from(group, len(MAGIC))[0] >= 0
+
+
+class Fetcher:
+    """The group's member in this worker. One thread at a time calls it; callbacks run inside."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        consumer: Consumer,
+        ownership: Ownership,
+        commit: Callable[[Batch], None],
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._ownership = ownership
+        self._commit = commit
+        self._topic = settings.topics.requests.name
+        self._owned: set[Partition] = set()
+        self._positions: dict[Partition, int] = {}
+        self._settled_epoch = -1
+        self.limit = settings.batch_max
+
+    def join(self) -> None:
+        """Join the group; partitions come during fetches."""
+        self._consumer.subscribe(
+            [self._topic],
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._revoked,
+        )
+
+    def _assigned(self, consumer: Consumer, partitions: list[At]) -> None:
+        self._ownership.end_epoch()
+        self._owned |= {Partition(at.topic, at.partition) for at in partitions}
+        # where to start is settled before the first batch; until then nothing is to be fetched
+        starts = [At(at.topic, at.partition, OFFSET_END) for at in partitions]
+        consumer.incremental_assign(starts)
+        if starts:
+            consumer.pause(starts)
+        log.info("partitions assigned", extra={"partitions": _named(self._owned)})
+
+    def _revoked(self, consumer: Consumer, partitions: list[At]) -> None:
+        self._ownership.end_epoch()  # waits for the open transaction
+        self._owned -= {Partition(at.topic, at.partition) for at in partitions}
+        consumer.incremental_unassign(partitions)
+        log.info("partitions revoked", extra={"partitions": _named(self._owned)})
+
+    def fetch(self, wait_s: float) -> Fetched | None:
+        """The next requests, at most `limit`; None where there are none or the epoch just ended.
+
+        Raises Discrepancy where committed offsets or requests are missing.
+        """
+        epoch = self._ownership.epoch
+        group = self._consumer.consumer_group_metadata()
+        if epoch != self._settled_epoch and self._owned:
+            if not is_member(group) or not self._settled(epoch, group):
+                self._consumer.poll(wait_s)  # serve what made the epoch end
+            return None
+        first = self._consumer.poll(wait_s)
+        if first is None:
+            return None
+        fetched = [first, *self._consumer.consume(self.limit - 1, 0)]
+        messages = [message for message in fetched if _is_request(message)]
+        if epoch != self._ownership.epoch or not messages or not is_member(group):
+            return None  # what was fetched is fetched again from the committed positions
+        end = dict[Partition, int]()
+        for message in messages:
+            end[Partition(self._topic, message.partition())] = message.offset() + 1
+        start = {at: self._positions[at] for at in end}
+        self._positions.update(end)
+        return Fetched(messages, start, end, group, epoch)
+
+    def _settled(self, epoch: int, group: bytes) -> bool:
+        """Put every owned partition to its committed offset; False where that has to be tried again."""
+        try:
+            committed = self._committed()
+            missing = {at for at, offset in committed.items() if offset == OFFSET_INVALID}
+            if missing:
+                self._commit_starts(missing, group, epoch)
+                return False
+            for at, offset in committed.items():
+                self._consumer.seek(At(at.topic, at.partition, offset))
+            self._consumer.resume([At(*at) for at in committed])
+        except KafkaException as fault:  # the broker is away, or the assignment is just changing
+            log.info("positions not settled yet", extra={"code": fault.args[0].name()})
+            return False
+        self._positions = dict(committed)
+        self._ownership.settle(epoch, committed)
+        self._settled_epoch = epoch
+        return True
+
+    def _committed(self) -> dict[Partition, int]:
+        asked = [At(at.topic, at.partition) for at in sorted(self._owned)]
+        answered = self._consumer.committed(asked, timeout=ANSWER_S)  # stable ones: read_committed
+        for at in answered:
+            if at.error is not None:
+                raise KafkaException(at.error)
+        return {Partition(at.topic, at.partition): at.offset for at in answered}
+
+    def _commit_starts(self, partitions: set[Partition], group: bytes, epoch: int) -> None:
+        """A first start commits the log's start; where outcomes are there already, it refuses."""
+        starts = {}
+        for at in sorted(partitions):
+            if outcome := last_outcome(self._settings, at.partition):
+                raise Discrepancy(
+                    f"group {self._settings.prep_group} has no committed offset for {at.topic}/{at.partition}, "
+                    f"yet it has outcomes, the last at {outcome}: set the offset by hand, or outcomes double"
+                )
+            low, _ = self._consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
+            starts[at] = low
+        self._commit(Batch((), 0, {}, starts, group, epoch))
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+
+def _is_request(message: Message) -> bool:
+    error = message.error()
+    if error is None:
+        return True
+    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        raise Discrepancy(
+            f"{message.topic()}/{message.partition()}: requests at the committed offset are gone from the log "
+            "(retention, or the topic was made anew): set the group's offset by hand"
+        )
+    if error.fatal():
+        raise Fenced(f"the group's member is finished: {error.name()}: {error.str()}")
+    return False
+
+
+def last_outcome(settings: Settings, partition: int) -> str | None:
+    """Where the newest committed outcome of a request partition stands, if there is any."""
+    consumer = reader(settings, **{"auto.offset.reset": "earliest"})
+    try:
+        for topic in settings.topics.outcomes:
+            at = At(topic.name, partition)
+            low, high = consumer.get_watermark_offsets(at, timeout=ANSWER_S, cached=False)
+            if newest := _newest_committed(consumer, topic.name, partition, low, high):
+                return newest
+        return None
+    finally:
+        consumer.close()
+
+
+def _newest_committed(
+    consumer: Consumer, topic: str, partition: int, low: int, high: int
+) -> str | None:
+    """The last record below high that no abort took back, by reading ever longer tails."""
+    tail = 100
+    while low < high:
+        start = max(low, high - tail)
+        consumer.assign([At(topic, partition, start)])
+        newest = None
+        until = time.monotonic() + ANSWER_S
+        while consumer.position([At(topic, partition)])[0].offset < high:
+            message = consumer.poll(0.1)
+            if message is not None and message.error() is None:
+                newest = f"{topic}/{partition}@{message.offset()}"
+            if time.monotonic() > until:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        if newest or start == low:
+            return newest
+        tail *= 10
+    return None
+
+
+def _named(partitions: set[Partition]) -> list[int]:
+    return sorted(at.partition for at in partitions)

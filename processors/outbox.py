@@ -1,0 +1,181 @@
+"""One Kafka transaction a batch: outcomes and offsets together, or neither.
+
+librdkafka marks every error, and the marks decide: retriable means the same call again, abortable means abort
+and rewind, anything else means a new producer that starts from what the broker says is committed.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import TopicPartition as At
+
+from schemas.errors import Aborted, Fenced
+from tables.replica import Partition
+
+log = logging.getLogger("cjstream.outbox")
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record to produce, into just this partition."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One fetched batch with its outcomes: what one transaction commits.
+
+    start and end are the positions `[start, end)` in the request partitions; group is the metadata of the fetch:
+    read at commit, it would be that of a later generation and fence nobody.
+    """
+
+    records: Sequence[Record]
+    requests: int
+    start: Mapping[Partition, int]
+    end: Mapping[Partition, int]
+    group: bytes
+    epoch: int
+
+
+class TooLargeError(Aborted):
+    """The broker refused an outcome for its size, and so the whole transaction."""
+
+
+@dataclass(slots=True)
+class Outbox:
+    """The transactional producer of one worker. One thread at a time calls it."""
+
+    new_producer: Callable[[], Producer]
+    timeout_s: float
+    opened_at: float | None = None  # monotonic, while a transaction is open
+    _producer: Producer | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def renew(self) -> None:
+        """A new producer: init_transactions fences the old one and ends what it left open.
+
+        Waits for as long as no broker answers. Raises Fenced where it cannot be had at all.
+        """
+        self._producer = None  # the old one's queue goes with it
+        producer = self.new_producer()
+        while not self._stopping.is_set():
+            try:
+                producer.init_transactions(5.0)
+            except KafkaException as fault:
+                error = fault.args[0]
+                if not error.retriable():
+                    raise Fenced(f"init_transactions: {error.str()}") from fault
+                log.warning("waiting for the transaction coordinator", extra={"code": error.name()})
+            else:
+                self._producer = producer
+                return
+
+    def stop(self) -> None:
+        """Wait no longer for a broker that is away."""
+        self._stopping.set()
+
+    def commit(self, batch: Batch) -> None:
+        """Commit a batch. Raises Aborted (nothing was committed) or Fenced (that is unknown).
+
+        1. begin  2. produce every outcome, and count  3. send the offsets under the group metadata of the fetch
+        4. commit
+        """
+        if not batch.end:
+            raise ValueError("a transaction without offsets is not fenced by the group")
+        if self._producer is None:
+            self.renew()
+        producer = self._producer
+        if producer is None:
+            raise Fenced("stopped while waiting for the transaction coordinator")
+        offsets = [At(at.topic, at.partition, end) for at, end in batch.end.items()]
+        until = time.monotonic() + self.timeout_s
+        self.opened_at = time.monotonic()
+        try:
+            _committed_or_raised(producer.begin_transaction, until)  # 1
+            accepted = sum(_produced(producer, record, until) for record in batch.records)  # 2
+            if accepted != batch.requests:
+                raise Aborted(f"{accepted} outcomes for {batch.requests} requests")
+            _committed_or_raised(
+                lambda: producer.send_offsets_to_transaction(offsets, batch.group, _left(until)),
+                until,
+            )  # 3
+            _committed_or_raised(lambda: producer.commit_transaction(_left(until)), until)  # 4
+        except Aborted:
+            self._abort(producer, until)
+            raise
+        finally:
+            self.opened_at = None
+
+    def _abort(self, producer: Producer, until: float) -> None:
+        try:
+            _committed_or_raised(lambda: producer.abort_transaction(_left(until)), until)
+        except Aborted as fault:
+            raise Fenced(f"abort failed: {fault}") from fault
+
+    def close(self) -> None:
+        """Abort what is open; the producer's memory goes with it."""
+        self.stop()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(KafkaException):
+                producer.abort_transaction(1.0)
+
+
+def _left(until: float) -> float:
+    return max(0.1, until - time.monotonic())
+
+
+def _produced(producer: Producer, record: Record, until: float) -> bool:
+    """Hand one record to the producer; a full queue is emptied first, never skipped."""
+    while True:
+        try:
+            producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                record.partition,
+                headers=list(record.headers),
+            )
+        except BufferError:
+            if time.monotonic() > until:
+                raise Aborted("the producer's queue stayed full") from None
+            producer.poll(0.05)
+        except KafkaException as fault:
+            raise _translated(fault.args[0], "produce") from fault
+        else:
+            return True
+
+
+def _committed_or_raised(step: Callable[[], None], until: float) -> None:
+    """Run one transaction step to its end; the caller rewinds on Aborted, renews on Fenced."""
+    while True:
+        try:
+            return step()
+        except KafkaException as fault:
+            error = fault.args[0]
+            again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
+            if again and time.monotonic() < until:
+                continue  # the same call again: it resumes
+            raise _translated(error, getattr(step, "__name__", "step")) from fault
+
+
+def _translated(error: KafkaError, step: str) -> Aborted | Fenced:
+    told = f"{step}: {error.name()}: {error.str()}"
+    if error.fatal():
+        return Fenced(told)
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return TooLargeError(told)
+    if error.txn_requires_abort() or step == "produce":
+        return Aborted(told)
+    return Fenced(told)  # timed out, or in no known state: what became of it is unknown
