@@ -51,12 +51,12 @@ def plain_producer(settings: Settings, **more: Any) -> Producer:
     )
 
 
-def transactional_producer(settings: Settings, transactional_id: str) -> Producer:
-    """The producer of batch preparation; facts behind each setting are in the comments."""
+def transactional_producer(settings: Settings) -> Producer:
+    """The producer of batch preparation; with a slot, a restart takes over its predecessor's id."""
     return Producer(
         {
             **common(settings),
-            "transactional.id": transactional_id,
+            "transactional.id": f"{settings.prep_group}-{settings.slot or uuid4()}",
             "transaction.timeout.ms": settings.transaction_timeout_s * 1000,
             "acks": "all",
             "partitioner": "murmur2_random",

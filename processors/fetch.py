@@ -108,7 +108,7 @@ class Fetcher:
             return None  # what was fetched is fetched again from the committed positions
         end = dict[Partition, int]()
         for message in messages:
-            end[Partition(self._topic, message.partition())] = message.offset() + 1
+            end[Partition(self._topic, message.partition() or 0)] = (message.offset() or 0) + 1
         start = {at: self._positions[at] for at in end}
         self._positions.update(end)
         return Fetched(messages, start, end, group, epoch)

@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         return self.content_url or (self.data_dir / "content").resolve().as_uri()
 
     @property
+    def worker_dir(self) -> Path:
+        """The folder of this worker alone."""
+        return self.data_dir / f"{self.topic_prefix}worker-{self.slot or 'default'}"
+
+    @property
     def prep_group(self) -> str:
         """The consumer group of batch preparation."""
         return f"{self.topic_prefix}cjstream-prep"

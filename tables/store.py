@@ -84,13 +84,13 @@ class RocksStore:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self._db = Rdict(str(folder), _options(cache_mb), access_type=AccessType.read_write())
-            self._without_wal = WriteOptions()
-            self._without_wal.disable_wal(True)
         except Exception as fault:  # rocksdict raises plain Exceptions
             raise Misconfigured(
                 f"cannot open the replica in {folder}: another process holds it, the disk is full or "
                 f"the folder is damaged ({str(fault)[:200]}); a damaged one may be deleted, it is rebuilt"
             ) from fault
+        self._without_wal = WriteOptions()
+        self._without_wal.disable_wal = True
 
     def row(self, key: str) -> bytes | None:
         value: bytes | None = self._db.get(ROW + key.encode())

@@ -1,0 +1,98 @@
+"""The composition root: wires one worker from its settings. Nothing connects before it runs."""
+
+import logging
+from dataclasses import dataclass
+
+import faust
+from confluent_kafka.admin import AdminClient
+
+from processors.batch_prep import Committer, Preparer
+from processors.clients import admin_client, group_member, plain_producer, transactional_producer
+from processors.cluster import high_watermarks, upload_partitions, upload_topics
+from processors.delivery import UploadDeadLetters
+from processors.faust_app import build_app
+from processors.fetch import Fetcher
+from processors.folding import Fatal, add_folding
+from processors.lane import Lane
+from processors.outbox import Outbox
+from processors.outcomes import Answers
+from processors.ownership import Ownership
+from processors.replica_feed import ReplicaFeed
+from processors.settings import Settings
+from schemas.codec import Codec
+from tables.replica import ContextReplica
+from tables.store import RocksStore
+
+log = logging.getLogger("cjstream.worker")
+LANE_BATCHES = 1  # one waits while one commits and one is prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The parts of one worker, built and not yet started."""
+
+    settings: Settings
+    admin: AdminClient
+    replica: ContextReplica
+    feed: ReplicaFeed
+    ownership: Ownership
+    outbox: Outbox
+    committer: Committer
+    fetcher: Fetcher
+    preparer: Preparer
+    app: faust.App
+    lane: Lane
+
+
+def build_worker(settings: Settings, fatal: Fatal) -> Worker:
+    """Wire one worker; `fatal` is told, from any thread, why it cannot go on.
+
+    The replica's folder is opened; brokers are asked nothing before the worker runs.
+    """
+    codec = Codec()
+    topics = settings.topics
+    admin = admin_client(settings)
+    replica = open_replica(settings, codec)
+    ownership = Ownership()
+    outbox = Outbox(
+        lambda: transactional_producer(settings), timeout_s=settings.transaction_timeout_s
+    )
+    committer = Committer(ownership, outbox)
+    fetcher = Fetcher(
+        settings, group_member(settings, settings.prep_group), ownership, committer.commit
+    )
+    uploads = upload_partitions(settings)
+    preparer = Preparer(
+        fetcher,
+        replica,
+        Answers(codec, settings.policy, replica.context),
+        topics,
+        lambda: high_watermarks(admin, uploads),
+        ownership,
+        committer,
+    )
+    app = build_app(settings)
+    dead_letters = UploadDeadLetters(settings, plain_producer(settings))
+    add_folding(app, settings, codec, dead_letters.put, fatal)
+    lane = Lane(app, maxsize=LANE_BATCHES)
+    feed = ReplicaFeed(settings, replica, fatal)
+    return Worker(
+        settings,
+        admin,
+        replica,
+        feed,
+        ownership,
+        outbox,
+        committer,
+        fetcher,
+        preparer,
+        app,
+        lane,
+    )
+
+
+def open_replica(settings: Settings, codec: Codec) -> ContextReplica:
+    """The worker's replica, in a folder of its own."""
+    folder = settings.worker_dir / "replica"
+    store = RocksStore(folder, cache_mb=settings.replica_cache_mb)
+    return ContextReplica(store, codec, upload_topics(settings))

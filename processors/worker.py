@@ -1,0 +1,183 @@
+"""Runs one worker from its start to its end: what it waits for, what it does, how it stops.
+
+Batch preparation waits for the replica alone. Faust starts beside it, and a dead member of Faust's group
+holds back the fold's table, never the join.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from faust.types import StreamT
+
+from processors.app import Worker, build_worker
+from processors.cluster import checked_topics, high_watermarks, reach, upload_partitions
+from processors.outbox import Outbox
+from processors.settings import Settings
+from schemas.errors import CJStreamError, Unreachable
+
+T = TypeVar("T")
+log = logging.getLogger("cjstream.worker")
+FETCH_WAIT_S = 0.2
+BROKER_S = 60.0
+STUCK_S = 5.0  # over the transaction timeout, before a transaction is taken to hang
+FAUST_STOP_S = 4.0
+
+
+class WorkerEnd:
+    """Why a worker is to end: the first fault, or the wish to stop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._event = asyncio.Event()
+        self.fault: BaseException | None = None
+
+    def fatal(self, fault: BaseException) -> None:
+        """End with a fault; from any thread."""
+        if self.fault is None:
+            self.fault = fault
+        self.stop()
+
+    def stop(self) -> None:
+        """End cleanly; from any thread."""
+        with suppress(RuntimeError):  # the loop is closed: it has ended already
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the worker is to end."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Wait until it is."""
+        await self._event.wait()
+
+
+async def run_worker(settings: Settings, end: WorkerEnd) -> None:
+    """Run a worker until its end is due. Raises the fault that ended it."""
+    worker = build_worker(settings, end.fatal)
+    try:
+        starting = asyncio.create_task(_started(worker, end))
+        await asyncio.wait({starting, asyncio.create_task(end.wait())}, return_when="FIRST_COMPLETED")
+        if starting.done() and not starting.exception():
+            async with _batch_preparation(worker, end), _faust(worker, end):
+                log.info("worker runs", extra={"policy": str(settings.policy)})
+                await end.wait()
+                log.info("worker stops", extra={"fault": str(end.fault or "")})
+        elif starting.done():
+            await starting
+    finally:
+        await asyncio.to_thread(_close, worker)
+    if end.fault is not None:
+        raise end.fault
+
+
+async def _started(worker: Worker, end: WorkerEnd) -> None:
+    """Wait for the broker and its topics, then for the replica to reach the uploads' end."""
+    settings = worker.settings
+    await _wait_for_broker(worker, end)
+    topic_ids = await asyncio.to_thread(checked_topics, worker.admin, settings)
+    uploads = upload_partitions(settings)
+    ids = {topic.name: topic_ids[topic.name] for topic in settings.topics.uploads}
+    positions = worker.replica.open(ids)
+    worker.feed.start(uploads, positions)
+    ends = await asyncio.to_thread(high_watermarks, worker.admin, uploads)
+    begun = time.monotonic()
+    log.info("waiting for the replica to fold the uploads", extra={"from": sum(positions.values()), "to": sum(ends.values())})
+    while not end.is_due and await asyncio.to_thread(worker.replica.wait_past, ends, 1.0):
+        pass
+    log.info("replica caught up", extra={"took_ms": round((time.monotonic() - begun) * 1000)})
+
+
+async def _wait_for_broker(worker: Worker, end: WorkerEnd) -> None:
+    until = time.monotonic() + BROKER_S
+    while not end.is_due:
+        try:
+            await asyncio.to_thread(reach, worker.admin, worker.settings, 2.0)
+            return
+        except Unreachable as fault:
+            if time.monotonic() > until:
+                raise
+            log.warning("waiting for a broker", extra={"reason": str(fault)})
+
+
+@asynccontextmanager
+async def _batch_preparation(worker: Worker, end: WorkerEnd) -> AsyncIterator[None]:
+    """Fetch into the lane on one thread, commit from it on another, while the block lasts."""
+    # a thread per librdkafka handle, so that callbacks, metadata and commits keep one order
+    with ThreadPoolExecutor(1, "fetch") as fetching, ThreadPoolExecutor(1, "commit") as committing:
+        watchdog = threading.Thread(target=_watch, args=(worker.outbox, end), daemon=True)
+        watchdog.start()
+
+        async def commit_batches(stream: StreamT[Any]) -> None:
+            async for batch in stream:
+                try:
+                    await _in(committing, lambda batch=batch: worker.committer.commit(batch))
+                except Exception as fault:
+                    end.fatal(fault)
+                    await asyncio.Event().wait()  # the next batch is never reached
+
+        worker.app.agent(worker.lane, name="prepare-batches")(commit_batches)
+        feeding = asyncio.create_task(_feed(worker, end, fetching))
+        try:
+            yield
+        finally:
+            feeding.cancel()
+            worker.outbox.stop()
+            await _in(committing, worker.ownership.end_epoch)
+            await _in(fetching, worker.fetcher.close)
+
+
+async def _feed(worker: Worker, end: WorkerEnd, fetching: ThreadPoolExecutor) -> None:
+    try:
+        await _in(fetching, worker.fetcher.join)
+        while not end.is_due:
+            batch = await _in(fetching, lambda: worker.preparer.next_batch(FETCH_WAIT_S))
+            if batch is not None:
+                await worker.lane.put(batch)
+    except Exception as fault:
+        end.fatal(fault)
+
+
+@asynccontextmanager
+async def _faust(worker: Worker, end: WorkerEnd) -> AsyncIterator[None]:
+    """The Faust app, started beside: whatever it waits for, nothing waits for it."""
+    starting = asyncio.create_task(worker.app.start())
+    starting.add_done_callback(lambda task: _ended(task, end))
+    try:
+        yield
+    finally:
+        starting.cancel()
+        with suppress(TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(worker.app.stop(), FAUST_STOP_S)
+
+
+def _ended(task: "asyncio.Task[Any]", end: WorkerEnd) -> None:
+    if not task.cancelled() and (fault := task.exception()):
+        end.fatal(fault)
+
+
+def _watch(outbox: Outbox, end: WorkerEnd) -> None:
+    """End the process where a call into librdkafka hangs: nothing else can (librdkafka #5511)."""
+    while not end.is_due:
+        opened = outbox.opened_at
+        if opened is not None and time.monotonic() - opened > outbox.timeout_s + STUCK_S:
+            log.error("transaction hangs: the process ends", extra={"open_s": round(time.monotonic() - opened)})
+            os._exit(CJStreamError.exit_code)
+        time.sleep(0.5)
+
+
+def _close(worker: Worker) -> None:
+    worker.feed.stop()
+    worker.outbox.close()
+    worker.replica.close()
+
+
+async def _in(executor: ThreadPoolExecutor, step: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, step)

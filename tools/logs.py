@@ -1,0 +1,35 @@
+"""Log lines: one JSON object a line on stderr, a fixed phrase and its fields."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """A record as JSON; exceptions by class and place, never with values of theirs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        line = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(
+                timespec="milliseconds"
+            ),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
+        if record.exc_info and record.exc_info[0]:
+            line["exception"] = record.exc_info[0].__name__
+        return orjson.dumps(line, default=str).decode()
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Send every log line of this process to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
