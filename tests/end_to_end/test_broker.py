@@ -1,0 +1,110 @@
+"""The embedded broker: real Kafka that starts, dies, comes back with its data, and stops."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from processors.settings import Settings
+from processors.waiting import metadata_answers
+from schemas.errors import Misconfigured
+from tools.broker import Broker, free_port, start, status, stop
+from tools.jars import ensure_jars, listed_jars
+
+ROOT = Path(__file__).parents[2]
+TOPIC = "kept"
+
+
+@pytest.fixture(scope="module")
+def data_dir() -> Path:
+    """Where the jars are kept between runs."""
+    return ROOT / ".cjstream"
+
+
+@pytest.fixture
+def settings(data_dir: Path, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a development broker of its own, which is stopped in the end."""
+    libs = ensure_jars(data_dir / "kafka-libs", listed_jars("broker"))
+    (tmp_path / "kafka-libs").symlink_to(libs, target_is_directory=True)
+    own = Settings(data_dir=tmp_path, bootstrap_servers=f"127.0.0.1:{free_port()}")
+    yield own
+    stop(own)
+
+
+@pytest.fixture(scope="module")
+def broker(data_dir: Path) -> Iterator[Broker]:
+    with Broker.temporary(data_dir, {"broker.session.timeout.ms": "3000"}) as broker:
+        yield broker
+
+
+def tool(broker: Broker, name: str, *arguments: str) -> str:
+    done = broker.java_tool(
+        f"org.apache.kafka.tools.{name}", "--bootstrap-server", broker.bootstrap, *arguments
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_data_survives_a_kill(broker: Broker) -> None:
+    tool(broker, "TopicCommand", "--create", "--topic", TOPIC)
+    broker.kill()
+    assert not metadata_answers(broker.bootstrap)
+    broker.start()
+    assert TOPIC in tool(broker, "TopicCommand", "--list").split()
+
+
+def test_javas_console_consumer_reads_what_a_plain_producer_wrote(broker: Broker) -> None:
+    write = (
+        "import sys; from confluent_kafka import Producer;"
+        "p = Producer({'bootstrap.servers': sys.argv[1]}); p.produce('lines', b'read me');"
+        "sys.exit(p.flush(30))"
+    )
+    tool(broker, "TopicCommand", "--create", "--topic", "lines")
+    subprocess.run([sys.executable, "-c", write, broker.bootstrap], check=True)
+    read = ("--topic", "lines", "--from-beginning", "--max-messages", "1")
+    assert tool(broker, "consumer.ConsoleConsumer", *read) == "read me\n"
+
+
+def test_the_development_broker_outlives_the_command_that_started_it(settings: Settings) -> None:
+    assert (status(settings).running, status(settings).ready) == (False, False)
+    command = f"""
+from pathlib import Path
+from processors.settings import Settings
+from tools.broker import start
+start(Settings(data_dir=Path({str(settings.data_dir)!r}),
+               bootstrap_servers={settings.bootstrap_servers!r}))
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", command], check=True, cwd=ROOT)
+    started = status(settings)
+    assert (started.running, started.ready) == (True, True)
+    assert start(settings) == started
+    elsewhere = settings.model_copy(update={"bootstrap_servers": f"127.0.0.1:{free_port()}"})
+    assert status(elsewhere) == started
+    with pytest.raises(Misconfigured, match=f"runs already, on {started.bootstrap_servers}"):
+        start(elsewhere)
+    assert not stop(settings).running
+    assert not metadata_answers(settings.bootstrap_servers)
+
+
+def test_a_taken_port_is_named(settings: Settings) -> None:
+    port = int(settings.bootstrap_servers.rpartition(":")[2])
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(Misconfigured, match=f"port {port} is taken"),
+    ):
+        start(settings)
+
+
+def test_a_cluster_elsewhere_is_not_ours_to_start(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="CJSTREAM_BOOTSTRAP_SERVERS"):
+        start(Settings(data_dir=tmp_path, bootstrap_servers="kafka.example:9092"))
+
+
+def test_a_pid_that_another_process_has_is_not_the_broker(settings: Settings) -> None:
+    folder = settings.data_dir / "broker"
+    folder.mkdir()
+    (folder / "broker.pid").write_text("1")
+    assert not stop(settings).running

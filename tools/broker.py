@@ -1,0 +1,378 @@
+"""The embedded broker: real Apache Kafka, one node, as a child process of its own session.
+
+A broker is a folder: its properties, data, log and pid. Whoever opens the folder can tell whether
+it runs and stop it, so the development broker and a test's temporary one are the same thing.
+"""
+
+import base64
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from processors.settings import Settings
+from processors.waiting import metadata_answers, wait_until
+from schemas.errors import Misconfigured, Unreachable
+from tools.jars import KAFKA_VERSION, ensure_jars, listed_jars, locked
+from tools.java import find_java
+from tools.progress import waiting_for
+
+LOG_SETTINGS = Path(__file__).with_name("broker.log4j2.properties")
+START_S = 60
+STOP_S = 20
+HEAP_MB = 512
+ONE_NODE = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "log.cleaner.backoff.ms": "300",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "6000",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.heartbeat.interval.ms": "500",
+    "group.consumer.heartbeat.interval.ms": "1000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStatus:
+    """What can be said of the embedded broker from outside."""
+
+    running: bool
+    ready: bool  # it answers a metadata request
+    pid: int | None
+    bootstrap_servers: str
+    data_dir: str
+    kafka_version: str
+
+
+@dataclass(frozen=True)
+class Broker:
+    """One Kafka node that lives in a folder; libs is the folder of its jars."""
+
+    folder: Path  # absolute
+    libs: Path
+    port: int
+    properties: Mapping[str, str] = field(default_factory=dict)  # on top of ONE_NODE
+
+    @classmethod
+    @contextmanager
+    def temporary(
+        cls, data_dir: Path, properties: Mapping[str, str] | None = None
+    ) -> Iterator[Self]:
+        """A ready broker on a free port in a folder of its own; both are gone afterwards.
+
+        data_dir is where the jars are kept, so that they are fetched once.
+        """
+        libs = data_dir.resolve() / "kafka-libs"
+        with tempfile.TemporaryDirectory(prefix="cjstream-broker-") as folder:
+            broker = cls(Path(folder), libs, free_port(), properties or {})
+            try:
+                broker.start()
+                yield broker
+            finally:
+                broker.kill()
+
+    @property
+    def bootstrap(self) -> str:
+        """Where clients begin: host:port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def port_in_use(self) -> int:
+        """The port that it was last started on."""
+        written = re.search(
+            r"^advertised.listeners=.*:(\d+)$", self._server_properties.read_text(), re.MULTILINE
+        )
+        return int(written[1]) if written else self.port
+
+    @property
+    def log(self) -> Path:
+        """Kafka's own log."""
+        return self.folder / "kafka.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The process, None where it does not run; a number that another process took is not it."""
+        try:
+            pid = int(self._pid_file.read_text())
+        except (OSError, ValueError):
+            return None
+        return pid if self._is_ours(pid) else None
+
+    def start(self) -> None:
+        """Start Kafka and return when it answers; on the same port and data after a kill or stop.
+
+        Raises Misconfigured where the port is taken, Unreachable where it does not come up.
+        """
+        self._require_free_port()
+        ensure_jars(self.libs, listed_jars("broker"))
+        self._write_properties()
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format()
+        pid = self._spawn()
+        with waiting_for(f"Kafka's metadata on {self.bootstrap}"):
+            wait_until(
+                lambda: self._answers(pid), seconds=START_S, what=f"Kafka: its log is {self.log}"
+            )
+
+    def stop(self) -> None:
+        """End it in good order, or by force when that takes too long."""
+        try:
+            self._end(signal.SIGTERM)
+        except Unreachable:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would, and return when it is gone."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Freeze it with SIGSTOP; resume() lets it go on."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen one go on."""
+        self._signal(signal.SIGCONT)
+
+    def java_tool(
+        self, main_class: str, *arguments: str, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a Java tool from the broker's jars, for instance
+        `org.apache.kafka.tools.consumer.ConsoleConsumer`, and return what it said."""
+        ensure_jars(self.libs, listed_jars("tools"))
+        return self._run("tools", main_class, *arguments, timeout_s=timeout_s)
+
+    def _run(
+        self, part: str, main_class: str, *arguments: str, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        quiet = "-Dlog4j2.level=OFF"  # stdout is the tool's
+        command = [*self._java(part), "-Xmx256m", quiet, main_class, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+
+    def _java(self, part: str) -> tuple[str, ...]:
+        """Java with a class path: the part's jars before the broker's, where they differ."""
+        jars = dict.fromkeys((*listed_jars(part), *listed_jars("broker")))
+        paths = (str(self.libs / jar.file_name) for jar in jars)
+        return (str(find_java(os.environ)), "-cp", os.pathsep.join(paths))
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / "broker.pid"
+
+    @property
+    def _server_properties(self) -> Path:
+        return self.folder / "server.properties"
+
+    def _require_free_port(self) -> None:
+        if not is_free(self.port):
+            raise Misconfigured(
+                f"port {self.port} is taken: stop what listens there, or set"
+                " CJSTREAM_BOOTSTRAP_SERVERS to 127.0.0.1 and another port"
+            )
+
+    def _write_properties(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        controller = f"127.0.0.1:{free_port()}"
+        lines = {
+            **ONE_NODE,
+            "controller.quorum.voters": f"1@{controller}",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "log.dirs": str(self.folder / "data"),
+            **self.properties,
+        }
+        text = "".join(f"{name}={value}\n" for name, value in lines.items())
+        self._server_properties.write_text(text, encoding="utf-8")
+
+    def _format(self) -> None:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        config = str(self._server_properties)
+        done = self._run(
+            "broker",
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster_id}",
+            "--config",
+            config,
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise Misconfigured(f"Kafka cannot format {self.folder}: {said[-1:]}")
+
+    def _spawn(self) -> int:
+        command = [
+            *self._java("broker"),
+            f"-Xmx{HEAP_MB}m",
+            f"-Dlog4j2.configurationFile={LOG_SETTINGS}",
+            f"-Dcjstream.broker.log={self.log}",
+            "kafka.Kafka",
+            str(self._server_properties),
+        ]
+        said = os.open(self.folder / "kafka.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            pid = os.posix_spawn(  # not Popen, which would warn that its child outlives it
+                command[0],
+                command,
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, said, 1),
+                    (os.POSIX_SPAWN_DUP2, said, 2),
+                ],
+                setsid=True,
+            )
+        finally:
+            os.close(said)
+        self._pid_file.write_text(str(pid))
+        return pid
+
+    def _answers(self, pid: int) -> bool:
+        if _has_ended(pid):
+            raise Unreachable(f"Kafka ended while starting: its log is {self.log}; {self._last()}")
+        return metadata_answers(self.bootstrap)
+
+    def _last(self) -> str:
+        lines = [
+            line
+            for path in (self.folder / "kafka.out", self.log)
+            if path.exists()
+            for line in path.read_text(errors="replace").splitlines()
+            if re.search("ERROR|FATAL|Exception|Error", line)
+        ]
+        return lines[-1][:300] if lines else "it says nothing"
+
+    def _signal(self, number: signal.Signals) -> bool:
+        """Whether it ran, and so got the signal."""
+        with suppress(ProcessLookupError):
+            if pid := self.pid:
+                os.kill(pid, number)
+                return True
+        return False
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._signal(number):
+            wait_until(self._is_gone, seconds=STOP_S, what=f"Kafka on {self.bootstrap} to end")
+            self._pid_file.unlink(missing_ok=True)
+
+    def _is_gone(self) -> bool:
+        """A killed process loses its command line first and its sockets a moment later."""
+        return self.pid is None and is_free(self.port)
+
+    def _is_ours(self, pid: int) -> bool:
+        _has_ended(pid)
+        return str(self._server_properties) in _command_line(pid)
+
+
+def start(settings: Settings) -> BrokerStatus:
+    """Start the development broker in data_dir/broker, or find it running; it outlives us."""
+    folder = settings.data_dir.resolve() / "broker"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock"):
+        broker = _broker(settings)
+        if not broker.pid:
+            broker.start()
+        elif broker.port != _own_port(settings):
+            raise Misconfigured(
+                f"the broker of {folder} runs already, on {broker.bootstrap}, and"
+                f" CJSTREAM_BOOTSTRAP_SERVERS is {settings.bootstrap_servers}: stop it first"
+            )
+    return status(settings)
+
+
+def stop(settings: Settings) -> BrokerStatus:
+    """Stop the development broker; one that does not run is already stopped."""
+    _broker(settings).stop()
+    return status(settings)
+
+
+def status(settings: Settings) -> BrokerStatus:
+    """Whether the development broker runs, and answers."""
+    broker = _broker(settings)
+    pid = broker.pid
+    return BrokerStatus(
+        running=pid is not None,
+        ready=pid is not None and metadata_answers(broker.bootstrap),
+        pid=pid,
+        bootstrap_servers=broker.bootstrap,
+        data_dir=str(broker.folder),
+        kafka_version=KAFKA_VERSION,
+    )
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody has.
+
+    Below the range that clients' own ends are taken from: while a broker is away, a client that
+    keeps knocking at a port of that range can end up connected to itself, and hold it.
+    """
+    return next(port for port in iter(lambda: random.randint(20_000, 32_000), 0) if is_free(port))
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there on the loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _broker(settings: Settings) -> Broker:
+    """The development broker, at the port where it runs or else is to run."""
+    data_dir = settings.data_dir.resolve()
+    broker = Broker(data_dir / "broker", data_dir / "kafka-libs", _own_port(settings))
+    return replace(broker, port=broker.port_in_use) if broker.pid else broker
+
+
+def _own_port(settings: Settings) -> int:
+    found = re.fullmatch(r"(?:127\.0\.0\.1|localhost):(\d{1,5})", settings.bootstrap_servers)
+    if not found or not 0 < int(found[1]) < 65_536:
+        raise Misconfigured(
+            "CJSTREAM_BOOTSTRAP_SERVERS: the embedded broker is one node on 127.0.0.1, host:port"
+        )
+    return int(found[1])
+
+
+def _has_ended(child: int) -> bool:
+    """Whether a child of ours has ended; takes its exit, so that it does not stay a zombie."""
+    try:
+        return os.waitpid(child, os.WNOHANG) != (0, 0)
+    except ChildProcessError:
+        return True
+
+
+def _command_line(pid: int) -> str:
+    if Path("/proc/self").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+    asked = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout

@@ -1,0 +1,173 @@
+"""The command line: parses, calls, prints. Answers go to stdout, everything else to stderr."""
+
+import os
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from processors.settings import settings_from_environment
+from schemas.errors import CJStreamError
+
+app = typer.Typer(
+    name="cjstream",
+    help="Event-sourced stream processor for the assignment context of comparative judgement.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 a check found a discrepancy, 4 a dependency is unreachable.",
+)
+broker_app = typer.Typer(help="The embedded Kafka broker.", no_args_is_help=True)
+topics_app = typer.Typer(help="The topic catalogue against the cluster.", no_args_is_help=True)
+uploads_app = typer.Typer(help="Upload events, for producers other than the API.", no_args_is_help=True)
+requests_app = typer.Typer(help="CJ requests.", no_args_is_help=True)
+batches_app = typer.Typer(help="Enriched batches.", no_args_is_help=True)
+for name, sub in {
+    "broker": broker_app,
+    "topics": topics_app,
+    "uploads": uploads_app,
+    "requests": requests_app,
+    "batches": batches_app,
+}.items():
+    app.add_typer(sub, name=name)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Files = Annotated[
+    list[str], typer.Argument(help="JSON (one object or an array) or JSON lines; - is stdin.")
+]
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of a --json command."""
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """A table for people."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker in the foreground: fold uploads, prepare batches. SIGTERM or Ctrl-C ends it."""
+    from tools import worker as command
+
+    command.run(settings_from_environment())
+
+
+@topics_app.command("list")
+def topics_list(as_json: Json = False) -> None:
+    """Every topic of the catalogue as the cluster has it; exit 3 where something is missing or contradicts."""
+    from tools import topics as command
+
+    show_topics(command.listed(settings_from_environment()), as_json=as_json)
+
+
+@topics_app.command("apply")
+def topics_apply(
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the broker's name and answer.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Create the topics that are missing; exit 3 where one is there that contradicts the catalogue."""
+    from tools import topics as command
+
+    show_topics(command.applied(settings_from_environment(), wait_s=wait), as_json=as_json)
+
+
+def show_topics(states: list[Any], *, as_json: bool) -> None:
+    """Print topic states; exit 3 where one is not as the catalogue wants it."""
+    rows = [
+        {
+            "topic": state.topic.name,
+            "exists": state.topic_id is not None,
+            "partitions": state.partitions,
+            "replication": state.replication,
+            "kept": state.topic.kept,
+            "contradictions": list(state.contradictions),
+        }
+        for state in states
+    ]
+    if as_json:
+        print_json({"topics": rows})
+    else:
+        print_table(
+            "Topics",
+            ("topic", "partitions", "replication", "kept as", "state"),
+            [
+                (
+                    row["topic"],
+                    row["partitions"],
+                    row["replication"],
+                    row["kept"],
+                    "; ".join(row["contradictions"]) or ("ok" if row["exists"] else "missing"),
+                )
+                for row in rows
+            ],
+        )
+    if any(row["contradictions"] or not row["exists"] for row in rows):
+        raise typer.Exit(3)
+
+
+@broker_app.command("start")
+def broker_start(as_json: Json = False) -> None:
+    """Start the embedded broker in the background and wait until it answers."""
+    from tools import broker
+
+    show_broker(broker.start(settings_from_environment()), as_json=as_json)
+
+
+@broker_app.command("stop")
+def broker_stop(as_json: Json = False) -> None:
+    """Stop the embedded broker; its data stays."""
+    from tools import broker
+
+    show_broker(broker.stop(settings_from_environment()), as_json=as_json)
+
+
+@broker_app.command("status")
+def broker_status(as_json: Json = False) -> None:
+    """Say whether the embedded broker runs; exit 3 where it does not."""
+    from tools import broker
+
+    status = broker.status(settings_from_environment())
+    show_broker(status, as_json=as_json)
+    if not status.ready:
+        say("the embedded broker is not running: `cjstream broker start` starts it")
+        raise typer.Exit(3)
+
+
+def show_broker(status: Any, *, as_json: bool) -> None:
+    """Print the embedded broker's state."""
+    if as_json:
+        print_json(asdict(status))
+    else:
+        print_table("Embedded broker", ("", ""), list(asdict(status).items()))
+
+
+def say(line: str) -> None:
+    """One line for people on stderr."""
+    print(line, file=sys.stderr)  # noqa: T201 (the one place)
+
+
+def main() -> None:
+    """Run the command line; a foreseen fault is one line on stderr and an exit code."""
+    try:
+        app()
+    except CJStreamError as fault:
+        say(f"cjstream: {fault}")
+        sys.exit(fault.exit_code)
+    except BrokenPipeError:  # the reader of stdout has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The broker's jars: fetched by jgo into its own cache, held to a checked-in list of sha256 sums.
+
+`python -m tools.jars --write` makes the list anew, from what Kafka itself depends on.
+"""
+
+import csv
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from schemas.errors import Misconfigured, Unreachable
+from tools.progress import bar
+
+LIST = Path(__file__).with_name("broker.jars.tsv")
+KAFKA_VERSION = "4.4.0"
+KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"  # for slf4j 1.7: not slf4j2-impl
+# Kafka 4.4.0 was published without its console tools; the last ones need classes of their own time.
+TOOLS = tuple(
+    f"org.apache.kafka:{name}:4.3.1"
+    for name in ("kafka-tools", "kafka-tools-api", "kafka-server-common", "kafka-clients")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Jar:
+    """One line of the list."""
+
+    coordinates: str  # group:artifact:version
+    file_name: str
+    sha256: str  # hex
+    part: str  # "broker", or "tools" for what only the Java console tools need
+
+
+Fetch = Callable[[Jar], Path]
+Source = Callable[[], AbstractContextManager[Fetch]]
+
+
+def listed_jars(part: str, path: Path = LIST) -> tuple[Jar, ...]:
+    """The part's jars in the checked-in list: tab-separated, one jar a line."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        jars = (Jar(*row) for row in csv.reader(lines, delimiter="\t"))
+        return tuple(jar for jar in jars if jar.part == part)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time; the lock ends with the process that holds it."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def jgo_cache() -> Iterator[Fetch]:
+    """Fetch exactly the coordinates of a jar, nothing it depends on, through jgo and its cache.
+
+    jgo writes straight into its cache and takes what lies there for whole: hence the lock.
+    """
+    from jgo.maven import MavenContext  # 0.7 s, so only where something is missing
+
+    context = MavenContext(timeout=60)
+    context.repo_cache.mkdir(parents=True, exist_ok=True)
+    with locked(context.repo_cache / ".cjstream.lock"):
+        yield lambda jar: Path(context.create_dependency(jar.coordinates).artifact.resolve())
+
+
+def ensure_jars(folder: Path, jars: tuple[Jar, ...], source: Source = jgo_cache) -> Path:
+    """The folder, holding each of the jars with its right sum; only what is missing is fetched.
+
+    Raises Unreachable where a jar cannot be fetched, Misconfigured where its sum is wrong.
+    """
+    missing = [jar for jar in jars if not _is_intact(folder / jar.file_name, jar)]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        with source() as fetch:
+            _place(missing, folder, fetch)
+    return folder
+
+
+def _place(jars: list[Jar], folder: Path, fetch: Fetch) -> None:
+    def place(jar: Jar) -> None:
+        partial = folder / f".{jar.file_name}.{os.getpid()}"
+        shutil.copyfile(_fetched(jar, fetch), partial)
+        partial.replace(folder / jar.file_name)
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for _ in bar(pool.map(place, jars), "fetching Kafka", total=len(jars)):
+            pass
+
+
+def _fetched(jar: Jar, fetch: Fetch) -> Path:
+    """The jar's file; what an interrupted download left in the cache is fetched anew, once."""
+    path = _try(jar, fetch)
+    if not _is_intact(path, jar):
+        path.unlink(missing_ok=True)
+        path = _try(jar, fetch)
+    if not _is_intact(path, jar):
+        raise Misconfigured(
+            f"{jar.coordinates} refused: its sha256 is {_sha256(path)}, listed is {jar.sha256}"
+        )
+    return path
+
+
+def _try(jar: Jar, fetch: Fetch) -> Path:
+    try:
+        return fetch(jar)
+    except (OSError, RuntimeError, AssertionError) as fault:
+        raise Unreachable(f"{jar.coordinates} cannot be fetched: {type(fault).__name__}") from fault
+
+
+def _is_intact(path: Path, jar: Jar) -> bool:
+    return path.is_file() and _sha256(path) == jar.sha256
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _resolved() -> Iterator[Jar]:
+    """What Kafka needs at run time, its logging and the tools.
+
+    Kafka is resolved alone: asked for all at once, jgo 3.2 takes log4j's pins for Kafka's too.
+    """
+    from jgo.maven import MavenContext
+
+    context = MavenContext(timeout=60)
+    kafka, needed = context.resolver.resolve([context.create_dependency(KAFKA)])
+    parts = {
+        "broker": [*kafka, *needed, context.create_dependency(LOGGING)],
+        "tools": [context.create_dependency(coordinates) for coordinates in TOOLS],
+    }
+    for part, found in parts.items():
+        for artifact in (dependency.artifact for dependency in found):
+            coordinates = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
+            yield Jar(coordinates, artifact.filename, _sha256(Path(artifact.resolve())), part)
+
+
+def write_list(path: Path = LIST) -> None:
+    """Resolve Kafka anew and write what it takes; the diff is what changed upstream."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, delimiter="\t", lineterminator="\n")
+        rows.writerows(sorted(astuple(jar) for jar in _resolved()))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python -m tools.jars --write")
+    write_list()
