@@ -20,7 +20,7 @@ from schemas.topics import Topics
 from tables.replica import ContextReplica, Positions
 
 log = logging.getLogger("cjstream.prep")
-PATIENCE_S = 5.0  # for the replica to pass the watermarks, before the batch is fetched anew
+PATIENCE_S = 3.0  # for the replica to pass the watermarks, before the batch is fetched anew
 POSITIONS_HEADER = "cjstream-upload-positions"
 FENCED_MOST = 5  # times in a row, before another instance is taken to own this worker's slot
 
@@ -71,9 +71,7 @@ class Committer:
 
 def _told(phrase: str, batch: Batch, fault: Exception) -> None:
     first = ", ".join(f"{at.topic}/{at.partition}@{start}" for at, start in batch.start.items())
-    log.warning(
-        phrase, extra={"requests": batch.requests, "first": first, "reason": str(fault)}
-    )
+    log.warning(phrase, extra={"requests": batch.requests, "first": first, "reason": str(fault)})
 
 
 class Preparer:
@@ -143,13 +141,19 @@ class Preparer:
                 raise Malformed("the broker refused its outcome: too large for the outcome topic")
             answer = self._answers.answer(message.value(), at)
         except BadRecord as fault:
-            kept = message.headers() or []
+            kept = _headers(message)
             headers = dead_letter_headers(at, message.timestamp()[1], fault, kept)
             dead_letters = self._topics.requests_dlq.name
             return Record(dead_letters, at.partition, message.key(), message.value(), headers)
         prepared = answer.outcome is CJBatchPrepared
         topic = self._topics.batches if prepared else self._topics.unresolved
         return Record(topic.name, at.partition, message.key(), answer.value, (header,))
+
+
+def _headers(message: Message) -> list[tuple[str, bytes | None]]:
+    kept = message.headers() or []
+    pairs = kept.items() if isinstance(kept, dict) else kept
+    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
 
 
 def told_positions(positions: Positions, topics: Topics) -> bytes:

@@ -105,9 +105,7 @@ def _state(
     ]
     if partitions != settings.partitions:
         contradictions.insert(0, f"{partitions} partitions, should be {settings.partitions}")
-    return TopicState(
-        topic, str(found.topic_id), partitions, replication, tuple(contradictions)
-    )
+    return TopicState(topic, str(found.topic_id), partitions, replication, tuple(contradictions))
 
 
 def _replication(brokers: int) -> int:
@@ -206,5 +204,3 @@ def high_watermarks(
 def answered(future: "Future[T]") -> T:
     """What an admin request came to; KafkaException where the broker refused it."""
     return future.result(timeout=ANSWER_S + 5)
-
-

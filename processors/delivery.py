@@ -1,7 +1,7 @@
 """Producing outside a transaction, with the broker's word that every record arrived."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -38,7 +38,10 @@ def deliver(producer: Producer, records: Iterable[Record]) -> list[Message]:
     return delivered
 
 
-def _queued(producer: Producer, record: Record, heard: object) -> None:
+Heard = Callable[[KafkaError | None, Message], None]
+
+
+def _queued(producer: Producer, record: Record, heard: Heard) -> None:
     while True:
         try:
             producer.produce(

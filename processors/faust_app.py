@@ -13,7 +13,7 @@ import faust
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, Message
-from faust.types.transports import ConsumerT, TransportT
+from faust.types.transports import ConsumerT, ProducerT, TransportT
 from yarl import URL
 
 from processors.settings import Settings
@@ -21,7 +21,8 @@ from schemas.partitioner import partition_for
 from schemas.topics import MAX_OUTCOME_BYTES
 
 log = logging.getLogger("cjstream.faust")
-LIBRARIES = ("faust", "mode", "aiokafka")
+SEND_S = 600  # how long a row is sent again before the worker gives up
+LOUD = {"faust": logging.WARNING, "mode": logging.WARNING, "aiokafka": logging.CRITICAL}
 FETCHED_RECORDS = 2000
 BUFFERED_RECORDS = 4096
 
@@ -179,10 +180,21 @@ class DoneConsumer(driver.Consumer):
         return min(self._open.get(tp) or (), default=self._reached.get(tp))
 
 
+class PatientProducer(driver.Producer):
+    """Faust's producer, not giving up a changelog row while a broker restarts."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
+        producer = super()._new_producer(transactional_id)
+        # its own setting would make every single request wait as long
+        producer._message_accumulator._batch_ttl = SEND_S  # noqa: SLF001
+        return producer
+
+
 class Transport(driver.Transport):
-    """Faust's aiokafka transport with the consumer above."""
+    """Faust's aiokafka transport with the consumer and the producer above."""
 
     Consumer = cast(type[ConsumerT], DoneConsumer)
+    Producer = cast(type[ProducerT], PatientProducer)
 
 
 class App(faust.App):
@@ -201,10 +213,8 @@ class App(faust.App):
 
 def build_app(settings: Settings) -> faust.App:
     """The Faust app of one worker: its id is the fold's consumer group."""
-    for (
-        library
-    ) in LIBRARIES:  # their lifecycle is chatter; the root logger's handlers write the rest
-        logging.getLogger(library).setLevel(logging.WARNING)
+    for library, level in LOUD.items():  # aiokafka: fifty lines a second while the broker is away
+        logging.getLogger(library).setLevel(level)
     app = App(
         settings.fold_group,
         broker=[URL(f"kafka://{host.strip()}") for host in settings.bootstrap_servers.split(",")],
@@ -226,7 +236,7 @@ def build_app(settings: Settings) -> faust.App:
         producer_partitioner=_murmur2,
         processing_guarantee="at_least_once",
         store="rocksdb://",
-        datadir=settings.data_dir / f"{settings.topic_prefix}faust-{settings.slot or 'worker'}",
+        datadir=settings.worker_dir / "faust",
         key_serializer="raw",
         value_serializer="raw",
         stream_buffer_maxsize=BUFFERED_RECORDS,

@@ -37,9 +37,7 @@ def event_id_of(request_at: Coordinates) -> str:
     return str(request_at)
 
 
-def outcome_of(
-    request: CJAssessmentRequested, at: Coordinates, resolution: Resolution
-) -> Outcome:
+def outcome_of(request: CJAssessmentRequested, at: Coordinates, resolution: Resolution) -> Outcome:
     """The outcome event of a resolved request; the plain spelling."""
     explicit = request.student_prompt_ref
     provenance = _provenance(at, resolution.context, brings_prompt=explicit is not None)
@@ -159,7 +157,9 @@ class Answers:
         explicit = asked.student_prompt_ref
         known = self._spliced.get((scope_key, explicit is not None))
         if known is None or known.context is not context:
-            known = self._splice(scope_key, resolve(asked, context, self._policy), context, explicit)
+            known = self._splice(
+                scope_key, resolve(asked, context, self._policy), context, explicit
+            )
         parts = [known.frame, head_of(at), known.middle]
         if explicit is not None and known.outcome is CJBatchPrepared:
             parts += (b"\x02", _text(explicit))

@@ -1,9 +1,9 @@
 """Re-assertion: compaction of the published view must never keep a row that a zombie wrote late.
 
-A worker that was frozen, lost its partitions and was thawed still sends the rows that it had folded:
-older ones, after the newer ones of the new owner. So the owner of a changelog partition reads it,
-from its start at each new assignment, and compares each row with the replica's. A row that stays
-behind is written anew, through the Faust table.
+A worker that was frozen, lost its partitions and was thawed still sends the rows that it had
+folded: older ones, after the newer ones of the new owner. So the owner of a changelog partition
+reads it, from its start at each new assignment, and compares each row with the replica's. What
+stays behind is written anew, through the Faust table.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -146,7 +147,7 @@ class ChangelogWatch:
             while not self._stopping.is_set():
                 reading = self._take_over(consumer, reading, self._owned)
                 self._advance(consumer)
-        except BaseException as fault:
+        except BaseException as fault:  # noqa: BLE001 (whatever it is, the process is to end)
             self._fatal(fault)
         finally:
             consumer.close()
@@ -222,19 +223,24 @@ class Reassertion:
         app.agent(self._lane, name="reassert-context")(self._reassert_stream)
 
     async def run(self) -> None:
-        """Watch and hand over until cancelled."""
+        """Watch and hand over until it is cancelled or told to stop."""
         self._watch.start()
         try:
-            while True:
+            while not self._stopping.is_set():
                 self._watch.own(self._owned())
                 for partition, key in await asyncio.to_thread(self._watch.behind):
                     await self._lane.put(self._event(partition, key))
-                await asyncio.sleep(TICK_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), TICK_S)
         finally:
             await asyncio.to_thread(self._watch.stop)
 
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping.set()
+
     def _owned(self) -> frozenset[int]:
-        """The partitions of the changelog that are this worker's; unchanged while Faust rebalances."""
+        """This worker's partitions of the changelog; unchanged while Faust rebalances."""
         actives = self._app.assignor.assigned_actives()
         return frozenset(tp.partition for tp in actives if tp.topic == self._topic)
 

@@ -54,7 +54,7 @@ class ReplicaFeed:
             consumer.assign(self._starts)
             while not self._stopping.is_set():
                 self._advance(consumer)
-        except BaseException as fault:
+        except Exception as fault:  # noqa: BLE001 (whatever it is, the replica stands still)
             self._fatal(fault)
         finally:
             consumer.close()
@@ -91,5 +91,7 @@ def _is_record(message: Message) -> bool:
 
 def record_of(message: Message) -> UploadRecord:
     """A message of an upload topic as the fold reads it."""
-    at = Coordinates(str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
+    at = Coordinates(
+        str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
+    )
     return UploadRecord(at, message.key(), message.value(), message.timestamp()[1])

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from faust.types import StreamT
@@ -64,7 +65,9 @@ async def run_worker(settings: Settings, end: WorkerEnd) -> None:
     worker = build_worker(settings, end.fatal)
     try:
         starting = asyncio.create_task(_started(worker, end))
-        await asyncio.wait({starting, asyncio.create_task(end.wait())}, return_when="FIRST_COMPLETED")
+        await asyncio.wait(
+            {starting, asyncio.create_task(end.wait())}, return_when="FIRST_COMPLETED"
+        )
         if starting.done() and not starting.exception():
             async with _batch_preparation(worker, end), _faust(worker, end):
                 log.info("worker runs", extra={"policy": str(settings.policy)})
@@ -89,22 +92,23 @@ async def _started(worker: Worker, end: WorkerEnd) -> None:
     worker.feed.start(uploads, positions)
     ends = await asyncio.to_thread(high_watermarks, worker.admin, uploads)
     begun = time.monotonic()
-    log.info("waiting for the replica to fold the uploads", extra={"from": sum(positions.values()), "to": sum(ends.values())})
-    while not end.is_due and await asyncio.to_thread(worker.replica.wait_past, ends, 1.0):
+    told = {"from": sum(positions.values()), "to": sum(ends.values())}
+    log.info("waiting for the replica to fold the uploads", extra=told)
+    while not end.is_due and await asyncio.to_thread(lambda: worker.replica.wait_past(ends, 1.0)):
         pass
     log.info("replica caught up", extra={"took_ms": round((time.monotonic() - begun) * 1000)})
 
 
 async def _wait_for_broker(worker: Worker, end: WorkerEnd) -> None:
     until = time.monotonic() + BROKER_S
+    log.info("waiting for a broker", extra={"at": worker.settings.bootstrap_servers})
     while not end.is_due:
         try:
             await asyncio.to_thread(reach, worker.admin, worker.settings, 2.0)
             return
-        except Unreachable as fault:
+        except Unreachable:
             if time.monotonic() > until:
                 raise
-            log.warning("waiting for a broker", extra={"reason": str(fault)})
 
 
 @asynccontextmanager
@@ -118,8 +122,8 @@ async def _batch_preparation(worker: Worker, end: WorkerEnd) -> AsyncIterator[No
         async def commit_batches(stream: StreamT[Any]) -> None:
             async for batch in stream:
                 try:
-                    await _in(committing, lambda batch=batch: worker.committer.commit(batch))
-                except Exception as fault:
+                    await _in(committing, partial(worker.committer.commit, batch))
+                except Exception as fault:  # noqa: BLE001 (Faust would acknowledge it and go on)
                     end.fatal(fault)
                     await asyncio.Event().wait()  # the next batch is never reached
 
@@ -141,7 +145,7 @@ async def _feed(worker: Worker, end: WorkerEnd, fetching: ThreadPoolExecutor) ->
             batch = await _in(fetching, lambda: worker.preparer.next_batch(FETCH_WAIT_S))
             if batch is not None:
                 await worker.lane.put(batch)
-    except Exception as fault:
+    except Exception as fault:  # noqa: BLE001 (whatever it is, nothing is fetched any more)
         end.fatal(fault)
 
 
@@ -168,7 +172,10 @@ def _watch(outbox: Outbox, end: WorkerEnd) -> None:
     while not end.is_due:
         opened = outbox.opened_at
         if opened is not None and time.monotonic() - opened > outbox.timeout_s + STUCK_S:
-            log.error("transaction hangs: the process ends", extra={"open_s": round(time.monotonic() - opened)})
+            log.error(
+                "transaction hangs: the process ends",
+                extra={"open_s": round(time.monotonic() - opened)},
+            )
             os._exit(CJStreamError.exit_code)
         time.sleep(0.5)
 

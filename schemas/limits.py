@@ -130,6 +130,6 @@ def check_limits(event: Any) -> None:
 
 
 @cache
-def _rules_of(event_class: type[object]) -> tuple[tuple[str, Callable[[Any], str | None]], ...]:
+def _rules_of(event_class: Any) -> tuple[tuple[str, Callable[[Any], str | None]], ...]:
     names = (field.name for field in fields(event_class))
     return tuple((name, RULES[name].refusal) for name in names if name in RULES)

@@ -22,7 +22,9 @@ app = typer.Typer(
 )
 broker_app = typer.Typer(help="The embedded Kafka broker.", no_args_is_help=True)
 topics_app = typer.Typer(help="The topic catalogue against the cluster.", no_args_is_help=True)
-uploads_app = typer.Typer(help="Upload events, for producers other than the API.", no_args_is_help=True)
+uploads_app = typer.Typer(
+    help="Upload events, for producers other than the API.", no_args_is_help=True
+)
 requests_app = typer.Typer(help="CJ requests.", no_args_is_help=True)
 batches_app = typer.Typer(help="Enriched batches.", no_args_is_help=True)
 for name, sub in {
@@ -71,7 +73,9 @@ def topics_list(as_json: Json = False) -> None:
 
 @topics_app.command("apply")
 def topics_apply(
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the broker's name and answer.")] = 0,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for the broker's name and answer.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Create the topics that are missing; exit 3 where one is there that contradicts the catalogue."""
