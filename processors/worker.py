@@ -64,17 +64,12 @@ async def run_worker(settings: Settings, end: WorkerEnd) -> None:
     """Run a worker until its end is due. Raises the fault that ended it."""
     worker = build_worker(settings, end.fatal)
     try:
-        starting = asyncio.create_task(_started(worker, end))
-        await asyncio.wait(
-            {starting, asyncio.create_task(end.wait())}, return_when="FIRST_COMPLETED"
-        )
-        if starting.done() and not starting.exception():
+        await _started(worker, end)
+        if not end.is_due:
             async with _batch_preparation(worker, end), _faust(worker, end):
                 log.info("worker runs", extra={"policy": str(settings.policy)})
                 await end.wait()
                 log.info("worker stops", extra={"fault": str(end.fault or "")})
-        elif starting.done():
-            await starting
     finally:
         await asyncio.to_thread(_close, worker)
     if end.fault is not None:
@@ -94,8 +89,9 @@ async def _started(worker: Worker, end: WorkerEnd) -> None:
     begun = time.monotonic()
     told = {"from": sum(positions.values()), "to": sum(ends.values())}
     log.info("waiting for the replica to fold the uploads", extra=told)
-    while not end.is_due and await asyncio.to_thread(lambda: worker.replica.wait_past(ends, 1.0)):
-        pass
+    while not end.is_due:
+        if not await asyncio.to_thread(partial(worker.replica.wait_past, ends, 1.0)):
+            break
     log.info("replica caught up", extra={"took_ms": round((time.monotonic() - begun) * 1000)})
 
 

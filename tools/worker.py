@@ -8,6 +8,7 @@ import threading
 
 from processors.settings import Settings
 from processors.worker import WorkerEnd, run_worker
+from schemas.errors import CJStreamError
 from tools.logs import log_to_stderr
 
 log = logging.getLogger("cjstream.worker")
@@ -17,7 +18,13 @@ STOP_S = 9.0
 def run(settings: Settings) -> None:
     """Run a worker until a signal. Raises the fault that ended it."""
     log_to_stderr()
-    asyncio.run(_run(settings))
+    try:
+        asyncio.run(_run(settings))
+    except CJStreamError:
+        raise
+    except Exception as fault:
+        log.exception("worker cannot go on")
+        raise CJStreamError(f"the worker cannot go on: {type(fault).__name__}: {fault}") from fault
 
 
 async def _run(settings: Settings) -> None:
