@@ -19,7 +19,7 @@ import faust
 from confluent_kafka import OFFSET_BEGINNING, Consumer
 from confluent_kafka import Message as Read
 from confluent_kafka import TopicPartition as At
-from faust.types import TP, EventT, FutureMessage, Message, StreamT
+from faust.types import TP, EventT, Message, RecordMetadata, StreamT
 
 from processors.clients import reader
 from processors.folding import ContextTable, TableRows
@@ -73,6 +73,7 @@ class Suspect:
     """A row of the changelog that is not the replica's, since when, and when to look again."""
 
     partition: int
+    offset: int
     value: bytes | None
     since: float
     look_at: float
@@ -130,10 +131,12 @@ class ChangelogWatch:
                     self._forget(key, suspect)
         return found
 
-    def reasserted(self, key: bytes) -> None:
-        """The changelog has acknowledged a newer row."""
+    def reasserted(self, key: bytes, offset: int) -> None:
+        """The row was written anew at this offset of the changelog."""
         with self._lock:
-            self._suspects.pop(key, None)
+            suspect = self._suspects.get(key)
+            if suspect and suspect.offset < offset:  # else it was written later still
+                del self._suspects[key]
 
     def _forget(self, key: bytes, suspect: Suspect) -> None:
         with self._lock:
@@ -186,7 +189,8 @@ class ChangelogWatch:
         with self._lock:
             self._suspects.pop(key, None)
             if verdict is not Verdict.SAME:
-                suspect = Suspect(partition, message.value(), now, now + PATIENCE_S)
+                offset = message.offset() or 0
+                suspect = Suspect(partition, offset, message.value(), now, now + PATIENCE_S)
                 self._suspects[key] = suspect
 
     def _verdict(self, key: bytes, value: bytes | None) -> Verdict:
@@ -289,9 +293,9 @@ class Reassertion:
         for row in self._table.taken():
             row.add_done_callback(lambda future: self._acknowledged(key, future))
 
-    def _acknowledged(self, key: bytes, future: asyncio.Future[FutureMessage]) -> None:
+    def _acknowledged(self, key: bytes, future: asyncio.Future[RecordMetadata]) -> None:
         if not future.cancelled() and future.exception() is None:
-            self._watch.reasserted(key)
+            self._watch.reasserted(key, future.result().offset)
 
 
 def _newest(row: AssignmentContext | None, known: AssignmentContext) -> AssignmentContext:

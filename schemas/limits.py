@@ -117,7 +117,7 @@ RULES: Mapping[str, Text | Id | Pattern | Number | Count] = {
 
 def check_limits(event: Any) -> None:
     """Raise Malformed, naming the field, where an upload event or a request breaks a limit."""
-    for name, refusal in _rules_of(type(event)):  # type: ignore[arg-type] (classes are hashable)
+    for name, refusal in _rules_of(type(event)):  # type: ignore[arg-type]
         value = getattr(event, name)
         if value is None:
             continue

@@ -146,6 +146,29 @@ def broker_status(as_json: Json = False) -> None:
         raise typer.Exit(3)
 
 
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Is this machine, this cluster, this configuration sane; exit 3 where something is not."""
+    from tools import doctor as command
+
+    checks = command.examine(settings_from_environment())
+    if as_json:
+        print_json({"ok": all(check.ok for check in checks), "checks": list(map(asdict, checks))})
+    else:
+        rows = [("ok" if check.ok else "NOT OK", check.name, check.detail) for check in checks]
+        print_table("Doctor", ("", "what", "seen"), rows)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(3)
+
+
+@app.command()
+def up() -> None:
+    """Broker, topics and worker for development, in the foreground; Ctrl-C stops what it started."""
+    from tools import up as command
+
+    command.run(settings_from_environment())
+
+
 def show_broker(status: Any, *, as_json: bool) -> None:
     """Print the embedded broker's state."""
     if as_json:

@@ -1,0 +1,59 @@
+"""What can be said of a consumer group from outside: who is in it, and how far it is behind."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException
+from confluent_kafka import TopicPartition as At
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from processors.cluster import ANSWER_S, answered
+from schemas.errors import Unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """A consumer group: its members, and the records it has yet to read, by topic."""
+
+    group: str
+    state: str
+    members: int
+    lag: dict[str, int]
+
+
+def group_state(
+    admin: AdminClient, group: str, topics: Iterable[str], partitions: int
+) -> GroupState:
+    """The state of one group on topics of so many partitions.
+
+    Partitions without a committed offset count from the log's start. Raises Unreachable.
+    """
+    asked = [At(topic, partition) for topic in topics for partition in range(partitions)]
+    try:
+        described = answered(admin.describe_consumer_groups([group])[group])
+        ends = _offsets(admin, asked, OffsetSpec.latest())
+        starts = _offsets(admin, asked, OffsetSpec.earliest())
+        committed = _committed(admin, group, asked)
+    except KafkaException as fault:
+        raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
+    lag: dict[str, int] = {}
+    for at, end in ends.items():
+        behind = end - max(committed.get(at, 0), starts[at])
+        lag[at[0]] = lag.get(at[0], 0) + max(0, behind)
+    return GroupState(group, described.state.name, len(described.members), lag)
+
+
+def _offsets(admin: AdminClient, asked: list[At], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    futures = admin.list_offsets(
+        dict.fromkeys(asked, spec),
+        isolation_level=IsolationLevel.READ_COMMITTED,
+        request_timeout=ANSWER_S,
+    )
+    return {(at.topic, at.partition): answered(future).offset for at, future in futures.items()}
+
+
+def _committed(admin: AdminClient, group: str, asked: list[At]) -> dict[tuple[str, int], int]:
+    wanted = ConsumerGroupTopicPartitions(group, asked)
+    found = answered(admin.list_consumer_group_offsets([wanted])[group])
+    offsets = found.topic_partitions or []
+    return {(at.topic, at.partition): at.offset for at in offsets if at.offset >= 0}
