@@ -7,7 +7,13 @@ import faust
 from confluent_kafka.admin import AdminClient
 
 from processors.batch_prep import Committer, Preparer
-from processors.clients import admin_client, group_member, plain_producer, transactional_producer
+from processors.clients import (
+    admin_client,
+    group_member,
+    plain_producer,
+    transactional_id,
+    transactional_producer,
+)
 from processors.cluster import high_watermarks, upload_partitions, upload_topics
 from processors.delivery import UploadDeadLetters
 from processors.faust_app import build_app
@@ -54,8 +60,9 @@ def build_worker(settings: Settings, fatal: Fatal) -> Worker:
     admin = admin_client(settings)
     replica = open_replica(settings, codec)
     ownership = Ownership()
+    own_id = transactional_id(settings)  # one for all of this worker's producers: the next fences
     outbox = Outbox(
-        lambda: transactional_producer(settings), timeout_s=settings.transaction_timeout_s
+        lambda: transactional_producer(settings, own_id), timeout_s=settings.transaction_timeout_s
     )
     committer = Committer(ownership, outbox)
     fetcher = Fetcher(

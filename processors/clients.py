@@ -51,12 +51,17 @@ def plain_producer(settings: Settings, **more: Any) -> Producer:
     )
 
 
-def transactional_producer(settings: Settings) -> Producer:
-    """The producer of batch preparation; with a slot, a restart takes over its predecessor's id."""
+def transactional_id(settings: Settings) -> str:
+    """The id of one worker's producer; with a slot, a restart takes over its predecessor's."""
+    return f"{settings.prep_group}-{settings.slot or uuid4()}"
+
+
+def transactional_producer(settings: Settings, transactional_id: str) -> Producer:
+    """The producer of batch preparation."""
     return Producer(
         {
             **common(settings),
-            "transactional.id": f"{settings.prep_group}-{settings.slot or uuid4()}",
+            "transactional.id": transactional_id,
             "transaction.timeout.ms": settings.transaction_timeout_s * 1000,
             "acks": "all",
             "partitioner": "murmur2_random",

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (
 )
 
 from processors.settings import Settings
+from processors.waiting import wait_until
 from schemas.errors import Discrepancy, Unreachable
 from schemas.topics import Topic
 from tables.replica import Partition, Positions
@@ -129,7 +130,13 @@ def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
     if wanted:
         for future in admin.create_topics(wanted, request_timeout=ANSWER_S).values():
             _created(future)
-    return topic_states(admin, settings)
+    return wait_until(lambda: _all_there(admin, settings), seconds=ANSWER_S, what="the new topics")
+
+
+def _all_there(admin: AdminClient, settings: Settings) -> list[TopicState]:
+    """Every topic's state, or nothing while the cluster does not show all of them yet."""
+    states = topic_states(admin, settings)
+    return states if all(state.topic_id for state in states) else []
 
 
 def _created(future: "Future[Any]") -> None:
@@ -202,5 +209,8 @@ def high_watermarks(
 
 
 def answered(future: "Future[T]") -> T:
-    """What an admin request came to; KafkaException where the broker refused it."""
-    return future.result(timeout=ANSWER_S + 5)
+    """What an admin request came to; KafkaException where it was refused or got no answer."""
+    try:
+        return future.result(timeout=ANSWER_S + 5)
+    except TimeoutError as fault:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from fault

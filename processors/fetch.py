@@ -111,8 +111,11 @@ class Fetcher:
             return None
         fetched = [first, *self._consumer.consume(self.limit - 1, 0)]
         messages = [message for message in fetched if _is_request(message)]
-        if epoch != self._ownership.epoch or not messages or not is_member(group):
-            return None  # what was fetched is fetched again from the committed positions
+        if not messages:
+            return None
+        if epoch != self._ownership.epoch or not is_member(group):
+            self._ownership.end_epoch()  # fetch them again, from the committed positions
+            return None
         end = dict[Partition, int]()
         for message in messages:
             end[Partition(self._topic, message.partition() or 0)] = (message.offset() or 0) + 1

@@ -18,6 +18,7 @@ from schemas.errors import Aborted, Fenced
 from tables.replica import Partition
 
 log = logging.getLogger("cjstream.outbox")
+SLICE_S = 1.0  # of one call's waiting; a timed out call resumes when it is called again
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -102,15 +103,14 @@ class Outbox:
         until = time.monotonic() + self.timeout_s
         self.opened_at = time.monotonic()
         try:
-            _committed_or_raised(producer.begin_transaction, until)  # 1
+            self._carry(producer.begin_transaction, until)  # 1
             accepted = sum(_produced(producer, record, until) for record in batch.records)  # 2
             if accepted != batch.requests:
                 raise Aborted(f"{accepted} outcomes for {batch.requests} requests")
-            _committed_or_raised(
-                lambda: producer.send_offsets_to_transaction(offsets, batch.group, _left(until)),
-                until,
+            self._carry(
+                lambda: producer.send_offsets_to_transaction(offsets, batch.group, SLICE_S), until
             )  # 3
-            _committed_or_raised(lambda: producer.commit_transaction(_left(until)), until)  # 4
+            self._carry(lambda: producer.commit_transaction(SLICE_S), until)  # 4
         except Aborted:
             self._abort(producer, until)
             raise
@@ -119,9 +119,21 @@ class Outbox:
 
     def _abort(self, producer: Producer, until: float) -> None:
         try:
-            _committed_or_raised(lambda: producer.abort_transaction(_left(until)), until)
+            self._carry(lambda: producer.abort_transaction(SLICE_S), until)
         except Aborted as fault:
             raise Fenced(f"abort failed: {fault}") from fault
+
+    def _carry(self, step: Callable[[], None], until: float) -> None:
+        """Run one step to its end; the caller rewinds on Aborted and renews on Fenced."""
+        while True:
+            try:
+                return step()
+            except KafkaException as fault:
+                error = fault.args[0]
+                again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
+                if again and time.monotonic() < until and not self._stopping.is_set():
+                    continue  # the same call again: it resumes
+                raise _translated(error) from fault
 
     def close(self) -> None:
         """Abort what is open; the producer's memory goes with it."""
@@ -130,10 +142,6 @@ class Outbox:
         if producer is not None:
             with suppress(KafkaException):
                 producer.abort_transaction(1.0)
-
-
-def _left(until: float) -> float:
-    return max(0.1, until - time.monotonic())
 
 
 def _produced(producer: Producer, record: Record, until: float) -> bool:
@@ -152,30 +160,17 @@ def _produced(producer: Producer, record: Record, until: float) -> bool:
                 raise Aborted("the producer's queue stayed full") from None
             producer.poll(0.05)
         except KafkaException as fault:
-            raise _translated(fault.args[0], "produce") from fault
+            raise _translated(fault.args[0]) from fault
         else:
             return True
 
 
-def _committed_or_raised(step: Callable[[], None], until: float) -> None:
-    """Run one transaction step to its end; the caller rewinds on Aborted, renews on Fenced."""
-    while True:
-        try:
-            return step()
-        except KafkaException as fault:
-            error = fault.args[0]
-            again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
-            if again and time.monotonic() < until:
-                continue  # the same call again: it resumes
-            raise _translated(error, getattr(step, "__name__", "step")) from fault
-
-
-def _translated(error: KafkaError, step: str) -> Aborted | Fenced:
-    told = f"{step}: {error.name()}: {error.str()}"
+def _translated(error: KafkaError) -> Aborted | Fenced:
+    told = f"{error.name()}: {error.str()}"
     if error.fatal():
         return Fenced(told)
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return TooLargeError(told)
-    if error.txn_requires_abort() or step == "produce":
+    if error.txn_requires_abort():
         return Aborted(told)
     return Fenced(told)  # timed out, or in no known state: what became of it is unknown

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from schemas.codec import Codec
-from schemas.errors import Malformed
+from schemas.errors import Malformed, UnknownSchema
 from schemas.events import Coordinates, UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
@@ -33,7 +33,10 @@ def read_upload(record: UploadRecord, codec: Codec, topics: UploadTopics) -> Upl
     Raises Malformed for what no release can read: dead-letter it and go on. Raises UnknownSchema
     for what a later release wrote: stop, for going on would skip it.
     """
-    event = codec.decode(record.value)
+    try:
+        event = codec.decode(record.value)
+    except UnknownSchema as fault:
+        raise UnknownSchema(f"{record.at}: {fault}; deploy one that knows it first") from fault
     belongs_here = type(event) in topics.by_name[record.at.topic].carries
     if not (isinstance(event, UploadEvent) and belongs_here):
         raise Malformed(f"a {type(event).__name__} does not belong in {record.at.topic}")
