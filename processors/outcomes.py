@@ -7,6 +7,7 @@ its context says, the request.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
@@ -204,19 +205,18 @@ STAND_IN = CJAssessmentRequested(
 
 def head_of(at: Coordinates) -> bytes:
     """Event id, recipe and request coordinates in Avro."""
-    return b"".join(
-        (
-            _text(event_id_of(at)),
-            _long(RECIPE),
-            _text(at.topic),
-            _long(at.partition),
-            _long(at.offset),
-        )
-    )
+    return b"".join((_text(event_id_of(at)), _middle_of(at.topic, at.partition), _long(at.offset)))
+
+
+@lru_cache(maxsize=1000)
+def _middle_of(topic: str, partition: int) -> bytes:
+    return b"".join((_long(RECIPE), _text(topic), _long(partition)))
 
 
 def _long(value: int) -> bytes:
     """Avro's long for a non-negative value: zigzag, then seven bits a byte, lowest first."""
+    if value < 64:
+        return bytes((value << 1,))
     left = value << 1
     out = bytearray()
     while left > 0x7F:
