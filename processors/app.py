@@ -23,6 +23,7 @@ from processors.lane import Lane
 from processors.outbox import Outbox
 from processors.outcomes import Answers
 from processors.ownership import Ownership
+from processors.reassertion import Reassertion
 from processors.replica_feed import ReplicaFeed
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -47,6 +48,7 @@ class Worker:
     fetcher: Fetcher
     preparer: Preparer
     app: faust.App
+    reassertion: Reassertion
     lane: Lane
 
 
@@ -80,7 +82,8 @@ def build_worker(settings: Settings, fatal: Fatal) -> Worker:
     )
     app = build_app(settings)
     dead_letters = UploadDeadLetters(settings, plain_producer(settings))
-    add_folding(app, settings, codec, dead_letters.put, fatal)
+    table = add_folding(app, settings, codec, dead_letters.put, fatal)
+    reassertion = Reassertion(app, settings, codec, replica, table, fatal)
     lane = Lane(app, maxsize=LANE_BATCHES)
     feed = ReplicaFeed(settings, replica, fatal)
     return Worker(
@@ -94,6 +97,7 @@ def build_worker(settings: Settings, fatal: Fatal) -> Worker:
         fetcher,
         preparer,
         app,
+        reassertion,
         lane,
     )
 

@@ -149,10 +149,14 @@ async def _feed(worker: Worker, end: WorkerEnd, fetching: ThreadPoolExecutor) ->
 async def _faust(worker: Worker, end: WorkerEnd) -> AsyncIterator[None]:
     """The Faust app, started beside: whatever it waits for, nothing waits for it."""
     starting = asyncio.create_task(worker.app.start())
-    starting.add_done_callback(lambda task: _ended(task, end))
+    reasserting = asyncio.create_task(worker.reassertion.run())
+    for task in (starting, reasserting):
+        task.add_done_callback(partial(_ended, end=end))
     try:
         yield
     finally:
+        worker.reassertion.stop()
+        await asyncio.wait({reasserting}, timeout=FAUST_STOP_S)
         starting.cancel()
         with suppress(TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(worker.app.stop(), FAUST_STOP_S)
