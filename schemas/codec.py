@@ -16,6 +16,7 @@ from schemas.errors import Malformed, UnknownSchema
 from schemas.events import Event
 from schemas.limits import check_limits
 from schemas.released import Released, released
+from schemas.structure import end_of
 
 MAGIC = 0
 FRAME = struct.Struct(">BI")
@@ -28,7 +29,7 @@ class Codec:
     """Encodes events with the latest schema of their name, decodes those of every release."""
 
     def __init__(self, schemas: Iterable[Released] = ()) -> None:
-        self._writers: dict[int, Any] = {}
+        self._writers: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._classes: dict[int, type[Any]] = {}
         self._latest: dict[str, tuple[bytes, Any]] = {}
         self._converter = cattrs.Converter()
@@ -36,8 +37,9 @@ class Codec:
             self._admit(one)
 
     def _admit(self, one: Released) -> None:
-        parsed = fastavro.parse_schema(dict(one.schema))
-        self._writers[one.schema_id] = parsed
+        named: dict[str, Any] = {}
+        parsed = fastavro.parse_schema(dict(one.schema), named_schemas=named)
+        self._writers[one.schema_id] = (parsed, named)
         self._classes[one.schema_id] = getattr(events, one.name)
         self._latest[one.name] = (FRAME.pack(MAGIC, one.schema_id), parsed)
 
@@ -65,10 +67,9 @@ class Codec:
         if len(payload) < FRAME.size or payload[0] != MAGIC:
             raise Malformed(f"{len(payload)} bytes without Confluent framing")
         schema_id = FRAME.unpack_from(payload)[1]
-        writer = self._writers.get(schema_id)
-        if writer is None:
+        if schema_id not in self._writers:
             raise UnknownSchema(f"schema id {schema_id} is not of this release")
-        event = self._event(schema_id, writer, payload)
+        event = self._event(schema_id, payload)
         if not isinstance(event, UNLIMITED):
             check_limits(event)
         return event
@@ -81,17 +82,20 @@ class Codec:
             raise Malformed(f"a {name} where {event_class.__name__} belongs")
         return event
 
-    def _event(self, schema_id: int, writer: Any, payload: bytes) -> Event:
+    def _event(self, schema_id: int, payload: bytes) -> Event:
+        writer, named = self._writers[schema_id]
         event_class = self._classes[schema_id]
         reader = self._latest[event_class.__name__][1]
         body = BytesIO(payload)
         body.seek(FRAME.size)
         try:
+            end = end_of(writer, named, payload, FRAME.size)
             values = fastavro.schemaless_reader(body, writer, None if reader is writer else reader)
             event: Event = self._converter.structure(values, event_class)
-        except Exception as fault:  # fastavro raises plain Exceptions on damaged bytes
+        except Malformed as fault:
+            raise Malformed(f"schema id {schema_id}: {fault}") from fault
+        except Exception as fault:  # noqa: BLE001 (fastavro raises plain Exceptions on damaged bytes)
             raise Malformed(f"schema id {schema_id}: {type(fault).__name__}") from fault
-        if body.tell() != len(payload):
-            left = len(payload) - body.tell()
-            raise Malformed(f"schema id {schema_id}: {left} bytes left over")
+        if end != len(payload):
+            raise Malformed(f"schema id {schema_id}: {len(payload) - end} bytes left over")
         return event

@@ -44,15 +44,17 @@ def apply(
 
 
 def merge(one: AssignmentContext, other: AssignmentContext) -> AssignmentContext:
-    """Role by role, the newer offset wins: idempotent, commutative and associative.
+    """Role by role the newer offset wins, of equal ones the newer fold's: idempotent, commutative, associative.
 
     Raises ValueError where two scopes, or one role's components of two partitions, meet.
     """
     if one.scope_key != other.scope_key:
         raise ValueError(f"cannot merge {one.scope_key} with {other.scope_key}")
+    if one.fold_version < other.fold_version:
+        one, other = other, one
     return AssignmentContext(
         scope_key=one.scope_key,
-        fold_version=max(one.fold_version, other.fold_version),
+        fold_version=one.fold_version,
         instructions=_newer(one.instructions, other.instructions),
         student_prompt=_newer(one.student_prompt, other.student_prompt),
         judge_rubric=_newer(one.judge_rubric, other.judge_rubric),
