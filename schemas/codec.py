@@ -94,7 +94,7 @@ class Codec:
             event: Event = self._converter.structure(values, event_class)
         except Malformed as fault:
             raise Malformed(f"schema id {schema_id}: {fault}") from fault
-        except Exception as fault:  # noqa: BLE001 (fastavro raises plain Exceptions on damaged bytes)
+        except Exception as fault:  # fastavro raises plain Exceptions on damaged bytes
             raise Malformed(f"schema id {schema_id}: {type(fault).__name__}") from fault
         if end != len(payload):
             raise Malformed(f"schema id {schema_id}: {len(payload) - end} bytes left over")
