@@ -28,7 +28,8 @@ log = logging.getLogger("cjstream.worker")
 FETCH_WAIT_S = 0.2
 BROKER_S = 60.0
 STUCK_S = 5.0  # over the transaction timeout, before a transaction is taken to hang
-FAUST_STOP_S = 4.0
+FAUST_STOP_S = 3.0
+STOP_S = 8.5
 
 
 class WorkerEnd:
@@ -61,8 +62,12 @@ class WorkerEnd:
 
 
 async def run_worker(settings: Settings, end: WorkerEnd) -> None:
-    """Run a worker until its end is due. Raises the fault that ended it."""
+    """Run a worker until its end is due. Raises the fault that ended it.
+
+    Faust may leave tasks behind that never end while no broker answers: the caller ends the process.
+    """
     worker = build_worker(settings, end.fatal)
+    last_resort = asyncio.create_task(_last_resort(end))
     try:
         await _started(worker, end)
         if not end.is_due:
@@ -72,8 +77,27 @@ async def run_worker(settings: Settings, end: WorkerEnd) -> None:
                 log.info("worker stops", extra={"fault": str(end.fault or "")})
     finally:
         await asyncio.to_thread(_close, worker)
+        last_resort.cancel()
     if end.fault is not None:
         raise end.fault
+
+
+async def _last_resort(end: WorkerEnd) -> None:
+    """End the process where a clean end takes too long: a thread inside a C call cannot be ended.
+
+    What that leaves open, the next start's fencing ends.
+    """
+    await end.wait()
+    timer = threading.Timer(STOP_S, _give_up, [end])
+    timer.daemon = True
+    timer.start()
+
+
+def _give_up(end: WorkerEnd) -> None:
+    log.error(
+        "worker did not stop in time: the process ends", extra={"fault": str(end.fault or "")}
+    )
+    os._exit(getattr(end.fault, "exit_code", 1))
 
 
 async def _started(worker: Worker, end: WorkerEnd) -> None:
@@ -150,7 +174,8 @@ async def _faust(worker: Worker, end: WorkerEnd) -> AsyncIterator[None]:
     """The Faust app, started beside: whatever it waits for, nothing waits for it."""
     starting = asyncio.create_task(worker.app.start())
     reasserting = asyncio.create_task(worker.reassertion.run())
-    for task in (starting, reasserting):
+    crashing = asyncio.create_task(_crashed(worker))
+    for task in (starting, reasserting, crashing):
         task.add_done_callback(partial(_ended, end=end))
     try:
         yield
@@ -158,8 +183,16 @@ async def _faust(worker: Worker, end: WorkerEnd) -> AsyncIterator[None]:
         worker.reassertion.stop()
         await asyncio.wait({reasserting}, timeout=FAUST_STOP_S)
         starting.cancel()
+        crashing.cancel()
         with suppress(TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(worker.app.stop(), FAUST_STOP_S)
+
+
+async def _crashed(worker: Worker) -> None:
+    """Raise what crashed the Faust app; agents tell of their own faults."""
+    await worker.app.wait_until_stopped()
+    if worker.app.crashed:
+        raise CJStreamError(f"Faust crashed: {worker.app.crash_reason!r}")
 
 
 def _ended(task: "asyncio.Task[Any]", end: WorkerEnd) -> None:

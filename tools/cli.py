@@ -12,6 +12,7 @@ from rich.table import Table
 
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
+from tools.progress import say
 
 app = typer.Typer(
     name="cjstream",
@@ -169,17 +170,93 @@ def up() -> None:
     command.run(settings_from_environment())
 
 
+@uploads_app.command("send")
+def uploads_send(files: Files, as_json: Json = False) -> None:
+    """Store the texts and append the upload events; bad input sends nothing. One sender at a time."""
+    from tools import send
+
+    sent = send.send_uploads(settings_from_environment(), files)
+    if as_json:
+        print_json({"uploads": [{**asdict(one), "at": str(one.at)} for one in sent]})
+    else:
+        rows = [(one.scope_key, one.event_type, one.version, one.at) for one in sent]
+        print_table("Sent uploads", ("scope", "event", "version", "at"), rows)
+
+
+@requests_app.command("send")
+def requests_send(files: Files, as_json: Json = False) -> None:
+    """Append CJ requests, in the plain form or in JSON event envelopes; bad input sends nothing."""
+    from tools import send
+
+    sent = send.send_requests(settings_from_environment(), files)
+    if as_json:
+        print_json({"requests": [{**asdict(one), "at": str(one.at)} for one in sent]})
+    else:
+        rows = [(one.batch_id, one.event_id, one.at) for one in sent]
+        print_table("Sent requests", ("batch", "event", "at"), rows)
+
+
+@batches_app.command("tail")
+def batches_tail(
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on without end; with --json, one object a line.")
+    ] = False,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="From the first batch that is kept.")
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="How many of the newest (10); from the beginning: how many in all."
+        ),
+    ] = None,
+    every_outcome: Annotated[
+        bool, typer.Option("--all", help="Unresolved requests and dead letters, too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Enriched batches, decoded, up to the end of the log as it is now."""
+    from tools import tail
+
+    found = tail.tail_batches(
+        settings_from_environment(),
+        follow=follow,
+        from_beginning=from_beginning,
+        limit=limit,
+        every_outcome=every_outcome,
+    )
+    if as_json and not follow:
+        print_json({"batches": [tail.document_of(one) for one in found]})
+        return
+    for one in found:
+        if as_json:
+            print_json(tail.document_of(one))
+            sys.stdout.flush()
+        else:
+            Console().print(tail.line_of(one), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def demo(as_json: Json = False) -> None:
+    """The whole story on a broker of its own: uploads, 2,000 requests, every outcome read back and checked."""
+    from tools import demo as command
+
+    report = command.run(say)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        print_table("Demo", ("", ""), list(asdict(report).items()))
+    if not report.is_good:
+        say("the demo found a discrepancy: see missing, duplicated, stale, verified and faults")
+        raise typer.Exit(3)
+
+
 def show_broker(status: Any, *, as_json: bool) -> None:
     """Print the embedded broker's state."""
     if as_json:
         print_json(asdict(status))
     else:
         print_table("Embedded broker", ("", ""), list(asdict(status).items()))
-
-
-def say(line: str) -> None:
-    """One line for people on stderr."""
-    print(line, file=sys.stderr)  # noqa: T201 (the one place)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What a person sees while something takes long: on stderr, so that stdout stays a document."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -8,6 +9,11 @@ from rich.console import Console
 from rich.progress import track
 
 Item = TypeVar("Item")
+
+
+def say(line: str) -> None:
+    """One line for people."""
+    print(line, file=sys.stderr)  # noqa: T201 (the one place)
 
 
 @contextmanager

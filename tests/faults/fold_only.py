@@ -1,0 +1,34 @@
+"""A process that is a member of Faust's group and nothing else; SIGTERM lets it leave."""
+
+import asyncio
+import os
+import signal
+
+from processors.clients import plain_producer
+from processors.delivery import UploadDeadLetters
+from processors.faust_app import build_app
+from processors.folding import add_folding
+from processors.settings import settings_from_environment
+from schemas.codec import Codec
+
+
+def give_up(fault: BaseException) -> None:
+    """What cannot go on ends."""
+    os._exit(1)
+
+
+async def main() -> None:
+    """Fold until SIGTERM."""
+    settings = settings_from_environment()
+    app = build_app(settings)
+    dead_letters = UploadDeadLetters(settings, plain_producer(settings))
+    add_folding(app, settings, Codec(), dead_letters.put, give_up)
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    await app.start()
+    await stopping.wait()
+    await app.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,136 @@
+"""Uploads and requests for a test's installation, and a stream of them that flows while workers fall."""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import uuid4
+
+from confluent_kafka import Producer
+
+from processors.clients import plain_producer
+from processors.delivery import deliver
+from processors.outbox import Record
+from processors.settings import Settings
+from schemas.codec import Codec
+from schemas.events import CJAssessmentRequested, Coordinates, UploadEvent, role_of, scope_key_of
+from tests.builders import instructions_uploaded, prompt_uploaded, requested, rubric_uploaded
+from tests.waiting import until
+
+CODEC = Codec()
+ANY = -1  # the producer's partitioner chooses
+DAMAGED = (
+    b"",
+    b"\1nonsense",
+    b"\0\0\0\0\1",
+    CODEC.encode(requested()) + b"\0",
+    b"\0\x7f\0\0\0later",
+)
+
+
+def record_of(settings: Settings, event: UploadEvent | CJAssessmentRequested) -> Record:
+    """The event as a record of its topic."""
+    topics = settings.topics
+    if isinstance(event, CJAssessmentRequested):
+        return request_record(settings, CODEC.encode(event), event.batch_id)
+    topic = {
+        "instructions": topics.instructions,
+        "student_prompt": topics.student_prompts,
+        "judge_rubric": topics.judge_rubrics,
+    }[role_of(event)]
+    return Record(topic.name, ANY, scope_key_of(event).encode(), CODEC.encode(event))
+
+
+def request_record(settings: Settings, value: bytes | None, key: str) -> Record:
+    """Any bytes as a record of the requests topic."""
+    return Record(settings.topics.requests.name, ANY, key.encode(), value)
+
+
+def send(settings: Settings, *events: UploadEvent | CJAssessmentRequested) -> Sequence[Coordinates]:
+    """Append events and wait for the broker's word."""
+    return append(settings, [record_of(settings, event) for event in events])
+
+
+def append(settings: Settings, records: Iterable[Record]) -> Sequence[Coordinates]:
+    """Append records and wait for the broker's word."""
+    delivered = deliver(plain_producer(settings), records)
+    return [
+        Coordinates(str(one.topic()), int(one.partition() or 0), int(one.offset() or 0))
+        for one in delivered
+    ]
+
+
+def assignment(name: str, version: int = 1) -> tuple[UploadEvent, ...]:
+    """All that an assignment has, in a version."""
+    text = f"{name} {version}"
+    changes: dict[str, Any] = {"assignment_id": name, "version": version}
+    return (
+        instructions_uploaded(text, event_id=str(uuid4()), **changes),
+        prompt_uploaded(text, event_id=str(uuid4()), **changes),
+        rubric_uploaded(text, event_id=str(uuid4()), **changes),
+    )
+
+
+def a_request(number: int, assignments: int = 20) -> CJAssessmentRequested:
+    """One of a mixture: most name an assignment, some bring a prompt, a few are guests or name nothing known."""
+    own: dict[str, Any] = {"event_id": f"q-{number}", "batch_id": f"batch-{number}"}
+    match number % 20:
+        case 0:
+            return requested(**own, assignment_id=None, course_code="GUEST")
+        case 1:
+            return requested(**own, assignment_id="nobody-knows")
+        case 2:
+            return requested(**own, assignment_id="a0", student_prompt_ref=f"prompt-{number}")
+        case _:
+            return requested(**own, assignment_id=f"a{number % assignments}")
+
+
+class Flow:
+    """Requests at a steady rate from a thread, with an upload and a damaged request now and then."""
+
+    def __init__(self, settings: Settings, total: int, rate: float, assignments: int = 20) -> None:
+        self._settings = settings
+        self._total = total
+        self._rate = rate
+        self._assignments = assignments
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._producer: Producer = plain_producer(settings)
+        self.sent = 0
+        for number in range(assignments):
+            send(settings, *assignment(f"a{number}"))
+
+    def __enter__(self) -> "Flow":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        self._producer.flush(60)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it has been sent."""
+        return self.sent >= self._total
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        for number in range(self._total):
+            self._put(self._record(number))
+            if number % 500 == 250:
+                name, version = f"a{number // 500 % self._assignments}", 2 + number // 500
+                for event in assignment(name, version):
+                    self._put(record_of(self._settings, event))
+            if number % 50 == 0:
+                self._producer.poll(0)
+                due = started + number / self._rate
+                until(lambda due=due: time.monotonic() >= due)  # type: ignore[misc]
+            self.sent = number + 1
+
+    def _record(self, number: int) -> Record:
+        if number % 400 == 7:
+            damaged = DAMAGED[number // 400 % len(DAMAGED)]
+            return request_record(self._settings, damaged, f"batch-{number}")
+        return record_of(self._settings, a_request(number, self._assignments))
+
+    def _put(self, record: Record) -> None:
+        self._producer.produce(record.topic, record.value, record.key)

@@ -1,0 +1,92 @@
+"""A request sees every upload that was acknowledged before it was sent."""
+
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Producer
+
+from processors.settings import Settings
+from schemas.events import UploadEvent
+from tests.builders import requested
+from tests.faults.asking import Progress, all_have_one_outcome
+from tests.faults.checker import Coordinates, outcome_of, read_all
+from tests.faults.load import assignment, record_of, send
+from tests.faults.running import StartWorker
+from tests.waiting import until
+
+UPLOADS = 300
+
+
+@pytest.fixture
+def writer(settings: Settings) -> Iterator[Producer]:
+    """An upload writer as the admin side has it: transactional."""
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.bootstrap_servers,
+            "transactional.id": f"{settings.topic_prefix}writer",
+            "partitioner": "murmur2_random",
+            "retry.backoff.ms": 2,
+            "transaction.timeout.ms": 60_000,
+        }
+    )
+    producer.init_transactions(30)
+    yield producer
+    producer.flush(10)
+
+
+def begin(writer: Producer, settings: Settings, *events: UploadEvent) -> None:
+    """Append events in a transaction that stays open."""
+    writer.begin_transaction()
+    for event in events:
+        record = record_of(settings, event)
+        writer.produce(record.topic, record.value, record.key)
+    assert writer.flush(30) == 0
+
+
+def versions(settings: Settings) -> dict[Coordinates, int]:
+    """The version of the instructions in each prepared batch, by its request."""
+    records = read_all(
+        settings.bootstrap_servers, settings.topics.batches.name, settings.partitions
+    )
+    outcomes = map(outcome_of, records)
+    return {one.request_at: one.used["instructions"].version for one in outcomes}
+
+
+def test_no_request_is_prepared_with_less_than_was_acknowledged(
+    settings: Settings, start_worker: StartWorker, writer: Producer
+) -> None:
+    send(settings, *(event for number in range(7) for event in assignment(f"a{number}")))
+    expected = dict[Coordinates, int]()
+    with Progress(settings) as progress:
+        workers = [start_worker(slot, session_timeout_s=6) for slot in ("one", "two")]
+        for worker in workers:
+            worker.wait_until_it_runs()
+        until(lambda: all(worker.said('"partitions assigned"') for worker in workers))
+        for number in range(UPLOADS):
+            name, version = f"a{number % 7}", 2 + number // 7
+            begin(writer, settings, *assignment(name, version))
+            writer.commit_transaction(30)
+            (at,) = send(settings, requested(assignment_id=name, batch_id=f"b-{number}"))
+            expected[Coordinates(at.topic, at.partition, at.offset)] = version
+        progress.wait_for_the_end(*workers)
+    found = versions(settings)
+    older = {at: (found[at], version) for at, version in expected.items() if found[at] < version}
+    assert not older, f"{len(older)} of {UPLOADS} (found, acknowledged): {list(older.items())[:5]}"
+    all_have_one_outcome(settings)
+
+
+def test_batches_wait_while_an_upload_may_yet_be_committed(
+    settings: Settings, start_worker: StartWorker, writer: Producer
+) -> None:
+    send(settings, *assignment("a1"))
+    with Progress(settings) as progress:
+        worker = start_worker(session_timeout_s=6)
+        begin(writer, settings, *assignment("a1", 2))
+        send(settings, requested())
+        worker.wait_until_it_runs()
+        until(lambda: worker.said("batch waits for uploads") >= 2)
+        assert not progress.is_complete()
+        writer.commit_transaction(30)
+        progress.wait_for_the_end(worker)
+    assert list(versions(settings).values()) == [2]
+    all_have_one_outcome(settings)

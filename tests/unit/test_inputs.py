@@ -1,0 +1,232 @@
+"""Files that strangers hand in: what is taken, and how each fault is named without the text."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.errors import Malformed
+from tools.demo import DATA
+from tools.inputs import GivenRequest, GivenUpload, read_requests, read_uploads
+
+Write = Callable[[str | bytes], str]
+UPLOAD = {"type": "student_prompt", "assignment_id": "a1", "text": "Should homework be banned?"}
+INSTRUCTIONS = {**UPLOAD, "type": "instructions", "grade_scale": "swedish_8_anchor"}
+DELETION = {"type": "student_prompt", "assignment_id": "a1", "delete": True}
+ESSAYS = [{"essay_id": f"e-{n}", "text_storage_id": f"t-{n}"} for n in range(2)]
+REQUEST = {"batch_id": "b1", "course_code": "ENG5", "language": "en", "essays": ESSAYS}
+DATA_OF_ENVELOPE = {
+    "entity_id": "b1",
+    "essays_for_cj": ESSAYS,
+    "language": "en",
+    "course_code": "ENG5",
+    "llm_config_overrides": {"temperature": 0.2, "model": "å"},
+}
+ENVELOPE = {
+    "event_id": "q-1",
+    "event_type": "CJAssessmentRequested",
+    "event_timestamp": "2030-01-15T10:30:00.250+01:00",
+    "source_service": "batch-orchestrator",
+    "correlation_id": "c-1",
+    "data": DATA_OF_ENVELOPE,
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to_file(content: str | bytes) -> str:
+        path = tmp_path / "given.jsonl"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(path)
+
+    return to_file
+
+
+def lines(*documents: object) -> str:
+    return "\n".join(map(json.dumps, documents))
+
+
+def requests_in(file: str) -> list[GivenRequest]:
+    return read_requests([file], 7, iter("xyzxyz").__next__)
+
+
+def uploads_in(file: str) -> list[GivenUpload]:
+    return read_uploads([file])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lines(UPLOAD, INSTRUCTIONS),
+        f"\n{lines(UPLOAD)}\r\n\n  {lines(INSTRUCTIONS)}\n",
+        "\ufeff" + lines([UPLOAD, INSTRUCTIONS]),
+        json.dumps([UPLOAD, INSTRUCTIONS], indent=2),
+        f"{json.dumps(UPLOAD, indent=1)}\n{json.dumps(INSTRUCTIONS, indent=1)}",
+    ],
+)
+def test_lines_arrays_and_objects_are_read_alike(write: Write, content: str) -> None:
+    given = uploads_in(write(content))
+    assert [one.line.type for one in given] == ["student_prompt", "instructions"]
+
+
+def test_a_document_knows_the_line_that_it_begins_in(write: Write) -> None:
+    pretty = json.dumps([REQUEST, REQUEST], indent=1)
+    second = pretty.rindex('"batch_id"')
+    (_, given) = requests_in(write(pretty))
+    assert given.document.line == pretty.count("\n", 0, second)
+
+
+def test_texts_and_ids_are_trimmed_and_line_ends_in_texts_stay(write: Write) -> None:
+    decomposed = {"assignment_id": " a\u030a1 ", "text": "\ufeff\u00a0Compare,\r\nthen choose.\n"}
+    (given,) = uploads_in(write(lines({**UPLOAD, **decomposed})))
+    assert (given.scope_key, given.text) == ("assignment:å1", b"Compare,\r\nthen choose.")
+
+
+def test_a_text_may_stand_in_a_file_beside(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "task.txt").write_text("Write about a journey.\n", encoding="utf-8")
+    document = {"type": "judge_rubric", "assignment_id": "a1", "text_file": "texts/task.txt"}
+    (given,) = uploads_in(write(lines(document)))
+    assert given.text == b"Write about a journey."
+
+
+def test_what_a_plain_request_leaves_out_is_filled_in(write: Write) -> None:
+    (given,) = requests_in(write(lines(REQUEST)))
+    request = given.request
+    assert (request.event_id, request.correlation_id, request.occurred_at_ms) == ("x", "y", 7)
+
+
+def test_an_envelope_says_the_same_as_the_plain_form(write: Write) -> None:
+    plain = {
+        **REQUEST,
+        "event_id": "q-1",
+        "occurred_at_ms": 1_894_699_800_250,
+        "source_service": "batch-orchestrator",
+        "correlation_id": "c-1",
+        "llm_config_overrides": '{"model": "å", "temperature": 0.2}',
+    }
+    one, other = requests_in(write(lines(plain, ENVELOPE)))
+    assert one.request == other.request
+    assert one.request.llm_config_overrides == '{"model":"å","temperature":0.2}'
+
+
+def test_the_demos_uploads_are_good() -> None:
+    given = read_uploads([str(path) for path in sorted(DATA.glob("*.jsonl"))])
+    assert {"course:ENG5", "assignment:sve1-debattartikel"} < {one.scope_key for one in given}
+    assert [one.text is None for one in given].count(True) == 1
+
+
+def but(document: dict[str, Any], **changes: Any) -> str:
+    return lines({**document, **changes})
+
+
+def without(document: dict[str, Any], name: str) -> str:
+    return lines({key: value for key, value in document.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("", "nothing in it"),
+        ("[]", "nothing in it"),
+        (b'{"type": "\xff"}', "line 1: not UTF-8 at byte 10"),
+        (lines(UPLOAD) + "\n{", "line 2: not JSON: Expecting property name enclosed in double"),
+        (
+            lines(UPLOAD, UPLOAD).replace("\n", " "),
+            "line 1: not JSON: more than one value in the line",
+        ),
+        ("[" + lines(UPLOAD), "line 1: not JSON: `,` or `]` is missing"),
+        (lines([UPLOAD]) + "x", "not JSON: the array does not end where the file ends"),
+        ('{"type": 1, "type": 2}', "line 1: not JSON: the field type stands there twice"),
+        ('{"type": NaN}', "not JSON: NaN and Infinity are no JSON numbers"),
+        ('{"type": "\\ud800"}', "not JSON: a lone surrogate in it"),
+        ('{"a":' * 100_000, "not JSON: nested too deeply"),
+        ("7", "line 1: no JSON object"),
+        (but(UPLOAD, type="essay"), "line 1: type: Input should be"),
+        (without(UPLOAD, "type"), "type: missing"),
+        (but(UPLOAD, system_prompt="Be kind."), "system_prompt: no such field"),
+        (but(UPLOAD, **{"Secret words of a text": 1}), "of a name of 22 characters: no such field"),
+        (but(UPLOAD, assignment_id=7), "assignment_id: Input should be a valid string"),
+        (but(UPLOAD, assignment_id="a/1"), "assignment_id: not an id"),
+        (
+            but(UPLOAD, assignment_id="a" * 101),
+            "assignment_id: 101 characters, allowed are 1 to 100",
+        ),
+        (but(UPLOAD, assignment_id=" "), "assignment_id: 0 characters"),
+        (but(UPLOAD, course_id="ENG5"), "exactly one of assignment_id and course_id"),
+        (without(UPLOAD, "assignment_id"), "exactly one of assignment_id and course_id"),
+        (
+            but(UPLOAD, assignment_id=None, course_id="ENG5"),
+            "course_id: a course has instructions only",
+        ),
+        (without(UPLOAD, "text"), "exactly one of text and text_file"),
+        (but(UPLOAD, text=" too short "), "text: 9 characters, at least 10"),
+        (but(UPLOAD, text="ö" * 65_537), "text: 131074 bytes, at most 131072"),
+        (but(INSTRUCTIONS, text="x" * 65_537), "text: 65537 bytes, at most 65536"),
+        (but(UPLOAD, text="a text with \0 in it"), r"text: U\+0000 in it"),
+        (but(UPLOAD, text=None, text_file="../given.jsonl"), "text_file: not in the folder"),
+        (but(UPLOAD, text=None, text_file="/etc/hosts"), "text_file: not in the folder"),
+        (but(UPLOAD, text=None, text_file="nowhere"), "text_file: cannot be read: No such file"),
+        (without(INSTRUCTIONS, "grade_scale"), "grade_scale: missing"),
+        (but(INSTRUCTIONS, grade_scale="swedish"), "grade_scale: no such grade scale: there are"),
+        (but(INSTRUCTIONS, context_origin="My Class"), "context_origin: does not match"),
+        (but(UPLOAD, grade_scale="swedish_8_anchor"), "grade_scale: instructions have it"),
+        (but(UPLOAD, actor="x" * 256), "actor: 256 characters"),
+        (but(DELETION, text="Should it be banned?"), "text: not in a deletion"),
+        (but(DELETION, delete="yes"), "delete: Input should be a valid boolean"),
+    ],
+)
+def test_a_fault_in_uploads_is_named(write: Write, content: str | bytes, rule: str) -> None:
+    with pytest.raises(Malformed, match=rule) as refused:
+        uploads_in(write(content))
+    assert "homework" not in str(refused.value)
+    assert "Secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (without(REQUEST, "batch_id"), "line 1: batch_id: missing"),
+        (but(REQUEST, batch_id=""), "batch_id: 0 characters"),
+        (but(REQUEST, course_code="ENG5" * 13), "course_code: 52 characters, allowed are 1 to 50"),
+        (but(REQUEST, essays=ESSAYS[:1]), "essays: 1 items, allowed are 2 to 5000"),
+        (but(REQUEST, essays=[ESSAYS[0], {"essay_id": "e"}]), "essays.1.text_storage_id: missing"),
+        (but(REQUEST, occurred_at_ms=True), "occurred_at_ms: Input should be a valid integer"),
+        (but(REQUEST, occurred_at_ms=-1), "occurred_at_ms: allowed are 0"),
+        (but(REQUEST, llm_config_overrides="[1]"), "llm_config_overrides: no JSON object"),
+        (
+            but(REQUEST, llm_config_overrides=7),
+            "llm_config_overrides: Input should be a valid string",
+        ),
+        (but(REQUEST, system_prompt="Be kind."), "system_prompt: no such field"),
+        (
+            but(ENVELOPE, data={**DATA_OF_ENVELOPE, "entity_id": None}),
+            "data.entity_id: Input should",
+        ),
+        (but(ENVELOPE, event_timestamp="2030-01-15T10:30:00"), "event_timestamp: no ISO 8601 time"),
+        (but(ENVELOPE, event_timestamp=1_894_699_800), "event_timestamp: no ISO 8601 time"),
+        (without(ENVELOPE, "correlation_id"), "correlation_id: missing"),
+    ],
+)
+def test_a_fault_in_requests_is_named(write: Write, content: str, rule: str) -> None:
+    with pytest.raises(Malformed, match=rule) as refused:
+        requests_in(write(content))
+    assert "kind" not in str(refused.value)
+
+
+def test_every_line_is_checked_and_the_faulty_ones_are_counted(write: Write) -> None:
+    content = lines(UPLOAD, {**UPLOAD, "text": "short"}, UPLOAD, {})
+    with pytest.raises(Malformed, match=r"line 2: text: .* \(and 1 more faulty lines\)"):
+        uploads_in(write(content))
+
+
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(Malformed, match=r"cannot read nowhere\.json: No such file"):
+        uploads_in("nowhere.json")
+
+
+def test_standard_input_is_read_once() -> None:
+    with pytest.raises(Malformed, match="standard input can be read once only"):
+        read_uploads(["-", "-"])

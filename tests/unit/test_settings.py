@@ -1,0 +1,113 @@
+"""Settings: read from the environment, frozen, and refused by name without repeating what was given."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from processors.resolve import Policy
+from processors.settings import settings_from_environment
+from schemas.errors import Misconfigured
+
+ROOT = Path(__file__).parents[2]
+SECRET = "s3cret value"
+BAD: dict[str, list[Any]] = {
+    "topic_prefix": ["with space", "å", "x" * 51, "a/b", SECRET],
+    "partitions": [0, 1001, "four", SECRET],
+    "audit_horizon_days": [0, 36_501, SECRET],
+    "slot": ["a b", "x" * 51, "a\n", SECRET],
+    "group_protocol": ["Classic", "", SECRET],
+    "session_timeout_s": [5, 301, "10s", SECRET],
+    "transaction_timeout_s": [1, 901, SECRET],
+    "batch_max": [0, 50_001, SECRET],
+    "required_roles": ["instruction", "instructions,prompt", SECRET],
+    "guests_allowed": ["perhaps", SECRET],
+    "replica_cache_mb": [7, 65_537, SECRET],
+    "data_dir": [7],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
+def test_a_value_that_cannot_be_worked_with_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(Misconfigured, match=f"^CJSTREAM_{name.upper()}: ") as refusal:
+        settings_from_environment(**{name: value})
+    assert SECRET not in str(refusal.value)
+
+
+def test_a_setting_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(Misconfigured, match=r"^CJSTREAM_BATCHMAX: "):
+        settings_from_environment(batchmax=5)
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    settings = settings_from_environment()
+    assert settings.policy == Policy(
+        required=("instructions", "student_prompt"), guests_allowed=True
+    )
+    assert (settings.partitions, settings.audit_horizon_days, settings.session_timeout_s) == (
+        4,
+        400,
+        10,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "roles"),
+    [
+        ("", ()),
+        ("instructions", ("instructions",)),
+        (" judge_rubric , instructions,", ("judge_rubric", "instructions")),
+    ],
+)
+def test_roles_are_read_from_a_list_with_commas(given: str, roles: tuple[str, ...]) -> None:
+    assert settings_from_environment(required_roles=given).policy.required == roles
+
+
+def test_every_name_and_id_has_the_prefix() -> None:
+    settings = settings_from_environment(topic_prefix="test1.", slot="b")
+    names = [topic.name for topic in settings.topics.all]
+    names += [settings.prep_group, settings.fold_group, settings.worker_dir.name]
+    assert all(name.startswith("test1.") for name in names)
+    assert len(set(names)) == 13
+
+
+def test_workers_in_different_slots_have_folders_of_their_own() -> None:
+    folders = {settings_from_environment(slot=slot).worker_dir for slot in ("", "a", "b")}
+    assert len(folders) == 3
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        settings_from_environment().batch_max = 1  # type: ignore[misc]
+
+
+def test_settings_come_from_the_environment() -> None:
+    told = said_by_a_process(CJSTREAM_BATCH_MAX="7", CJSTREAM_REQUIRED_ROLES="judge_rubric")
+    assert told == "7 ('judge_rubric',)"
+
+
+def test_a_bad_environment_is_refused_by_the_variables_name() -> None:
+    told = said_by_a_process(CJSTREAM_BATCH_MAX=SECRET)
+    assert told.startswith("CJSTREAM_BATCH_MAX: ")
+    assert SECRET not in told
+
+
+def said_by_a_process(**environment: str) -> str:
+    """What a process of that environment makes of it."""
+    code = (
+        "from processors.settings import settings_from_environment as read\n"
+        "from schemas.errors import Misconfigured\n"
+        "try: print(read().batch_max, read().required_roles)\n"
+        "except Misconfigured as fault: print(fault)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    process = subprocess.run(
+        command, check=True, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
+    )
+    return process.stdout.strip()

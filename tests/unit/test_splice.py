@@ -1,0 +1,312 @@
+"""The fast path says what the slow path says, byte for byte, and never takes damaged bytes."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processors.outcomes import Answer, Answers
+from processors.resolve import Policy
+from processors.splice import FRAME_BYTES, TWO_BYTE_LENGTH, Asked, walk
+from schemas.codec import Codec
+from schemas.errors import BadRecord
+from schemas.events import (
+    ROLES,
+    AssignmentContext,
+    CJAssessmentRequested,
+    CJBatchPrepared,
+    CJBatchUnresolved,
+)
+from schemas.limits import MAX_ESSAYS, RULES, Id, Text
+from tables.context import fold
+from tests.builders import (
+    COORDINATES,
+    READY,
+    REQUEST_AT,
+    at,
+    context_after,
+    contexts_of_assignment,
+    contexts_of_course,
+    damaged,
+    essays,
+    handwritten,
+    instructions_uploaded,
+    prompt_deleted,
+    prompt_uploaded,
+    requested,
+    requests,
+    uploads_of,
+    uploads_of_courses,
+)
+
+CODEC = Codec()
+Table = Mapping[str, AssignmentContext]
+POLICIES = st.builds(
+    Policy,
+    required=st.lists(st.sampled_from(ROLES), unique=True).map(tuple),
+    guests_allowed=st.booleans(),
+)
+FULL = context_after(*READY)
+COURSE = context_after(instructions_uploaded(assignment_id=None, course_id="ENG5"))
+TABLE: Table = {"assignment:a1": FULL, "course:ENG5": COURSE}
+SMALL = requests(st.none() | st.just("a1") | st.just("a2"), st.sampled_from(["ENG5", "SV2"]))
+
+
+def answers(table: Table, policy: Policy | None = None) -> Answers:
+    return Answers(CODEC, policy or Policy(), table.get)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    """What may be known of one assignment and one course."""
+    rows = {
+        "assignment:a1": draw(contexts_of_assignment("a1")),
+        "course:ENG5": draw(contexts_of_course("ENG5")),
+    }
+    return {scope_key: row for scope_key, row in rows.items() if row is not None}
+
+
+def fits_the_walk(request: CJAssessmentRequested) -> bool:
+    """Whether every text is within its limit even when counted in bytes, and the time below 2**62."""
+    texts = [request, *request.essays]
+    return request.occurred_at_ms < 2**62 and all(
+        len(value.encode()) <= min(rule.most, TWO_BYTE_LENGTH)
+        for one in texts
+        for name, rule in RULES.items()
+        if isinstance(rule, Text | Id) and (value := getattr(one, name, None)) is not None
+    )
+
+
+@given(requests())
+def test_just_the_canonical_encodings_within_byte_limits_are_certified(
+    request: CJAssessmentRequested,
+) -> None:
+    asked = Asked(request.assignment_id, request.course_code, request.student_prompt_ref)
+    assert walk(CODEC.encode(request)) == (asked if fits_the_walk(request) else None)
+
+
+@given(SMALL, tables(), POLICIES, COORDINATES)
+@settings(max_examples=120)
+def test_spliced_is_encoded(
+    request: CJAssessmentRequested, table: Table, policy: Policy, where: object
+) -> None:
+    payload = CODEC.encode(request)
+    both = answers(table, policy)
+    spliced = both.spliced(payload, where)  # type: ignore[arg-type]
+    if spliced is None:
+        assert not fits_the_walk(request)
+    else:
+        assert spliced == both.encoded(payload, where)  # type: ignore[arg-type]
+
+
+STEPS = st.one_of(
+    uploads_of(st.sampled_from(["a1", "a2"])),
+    uploads_of_courses(st.just("ENG5")),
+    SMALL.filter(fits_the_walk),
+    st.sampled_from(
+        [requested(), requested(student_prompt_ref="own"), requested(assignment_id=None)]
+    ),
+)
+
+
+@given(st.lists(STEPS, max_size=25), POLICIES)
+def test_spliced_stays_encoded_while_the_contexts_change(
+    steps: list[object], policy: Policy
+) -> None:
+    rows: dict[str, AssignmentContext] = {}
+    both = answers(rows, policy)
+    for offset, step in enumerate(steps):
+        if isinstance(step, CJAssessmentRequested):
+            payload = CODEC.encode(step)
+            assert both.spliced(payload, REQUEST_AT) == both.encoded(payload, REQUEST_AT)
+        else:
+            fold(rows, step, at(step, offset), offset)  # type: ignore[arg-type]
+
+
+@given(st.data(), SMALL)
+@settings(max_examples=300)
+def test_what_is_certified_after_damage_is_what_the_slow_path_takes_to_the_byte(
+    data: st.DataObject, request: CJAssessmentRequested
+) -> None:
+    payload = data.draw(damaged(CODEC.encode(request)))
+    if not payload.startswith(CODEC.frame_of(CJAssessmentRequested)) or walk(payload) is None:
+        return
+    assert CODEC.encode(CODEC.decode(payload)) == payload
+    both = answers(TABLE)
+    assert both.spliced(payload, REQUEST_AT) == both.encoded(payload, REQUEST_AT)
+
+
+@given(st.data())
+def test_whatever_comes_both_paths_agree(data: st.DataObject) -> None:
+    payload = data.draw(st.binary(max_size=40) | damaged(CODEC.encode(requested())))
+    both = answers(TABLE)
+    try:
+        slow = both.encoded(payload, REQUEST_AT)
+    except BadRecord:
+        slow = None
+    assert both.spliced(payload, REQUEST_AT) in (slow, None)
+
+
+def test_every_change_of_one_byte_is_judged_alike_by_both_paths() -> None:
+    whole = CODEC.encode(requested(batch_id="bätch", student_prompt_ref="own", user_id="u"))
+    both = answers(TABLE)
+    wrong = []
+    for place in range(FRAME_BYTES, len(whole)):
+        for value in (0, 1, 2, 3, 4, 0x2F, 0x7F, 0x80, 0xC3, 0xED, 0xFF, whole[place] ^ 1):
+            payload = whole[:place] + bytes([value]) + whole[place + 1 :]
+            spliced = both.spliced(payload, REQUEST_AT)
+            if spliced is not None and spliced != _encoded_or_none(both, payload):
+                wrong.append((place, value))
+    assert wrong == []
+
+
+def _encoded_or_none(both: Answers, payload: bytes) -> Answer | None:
+    try:
+        return both.encoded(payload, REQUEST_AT)
+    except BadRecord:
+        return None
+
+
+NOT_CANONICAL = {
+    "padded varints": handwritten(requested(), padding=1),
+    "varints padded twice": handwritten(requested(), padding=2),
+    "two blocks": handwritten(requested(essays=essays(5)), blocks=2),
+    "a block for each essay": handwritten(requested(essays=essays(5)), blocks=5),
+    "a block that tells its size": handwritten(requested(), told_sizes=True),
+    "blocks that tell their sizes": handwritten(
+        requested(essays=essays(5)), blocks=2, told_sizes=True
+    ),
+}
+
+
+@pytest.mark.parametrize("payload", NOT_CANONICAL.values(), ids=NOT_CANONICAL.keys())
+def test_an_encoding_that_is_not_canonical_takes_the_slow_path_to_an_equal_outcome(
+    payload: bytes,
+) -> None:
+    canonical = CODEC.encode(CODEC.decode(payload))
+    both = answers(TABLE)
+    assert walk(payload) is None
+    assert both.spliced(payload, REQUEST_AT) is None
+    assert both.answer(payload, REQUEST_AT) == both.answer(canonical, REQUEST_AT)
+
+
+def test_the_handwritten_encoding_is_the_canonical_one_where_nothing_is_odd() -> None:
+    request = requested(batch_id="bätch", student_prompt_ref="own", essays=essays(70))
+    assert handwritten(request) == CODEC.encode(request)
+
+
+REFUSED = {
+    "nothing but a frame": CODEC.frame_of(CJAssessmentRequested),
+    "bytes left over": CODEC.encode(requested()) + b"\x00",
+    "a byte short": CODEC.encode(requested())[:-1],
+    "a lone surrogate": CODEC.encode(requested(batch_id="xyz")).replace(b"xyz", b"\xed\xa0\x80"),
+    "an overlong null": CODEC.encode(requested(batch_id="xy")).replace(b"xy", b"\xc0\x80"),
+    "a null character": CODEC.encode(requested(batch_id="xy")).replace(b"xy", b"x\0"),
+    "a character torn over two texts": CODEC.encode(
+        requested(course_code="x\u20ac", language="\u20acy")
+    ).replace("x\u20ac".encode() + b"\x08" + "\u20acy".encode(), b"xx\xe2\x82\x08\xacyyy"),
+    "half a character at the end of a text": CODEC.encode(requested(language="xö")).replace(
+        b"\xc3\xb6", b"x\xc3"
+    ),
+    "an empty text": CODEC.encode(requested(user_id="")),
+    "one essay": CODEC.encode(requested(essays=essays(1))),
+    "too many essays": CODEC.encode(requested(essays=essays(MAX_ESSAYS + 1))),
+    "a slash in the assignment": CODEC.encode(requested(assignment_id="a/1")),
+    "a course that is a dot": CODEC.encode(requested(course_code="..")),
+    "a negative time": CODEC.encode(requested(occurred_at_ms=-1)),
+    "a third union branch": CODEC.encode(requested(user_id=None, org_id="o-1")).replace(
+        b"\x02\x06o-1", b"\x04\x06o-1"
+    ),
+}
+
+
+@pytest.mark.parametrize("payload", REFUSED.values(), ids=REFUSED.keys())
+def test_what_no_path_takes_is_not_certified(payload: bytes) -> None:
+    assert walk(payload) is None
+    with pytest.raises(BadRecord):
+        answers(TABLE).answer(payload, REQUEST_AT)
+
+
+def test_every_truncation_is_refused() -> None:
+    whole = CODEC.encode(requested(essays=essays(70)))
+    assert [n for n in range(len(whole)) if walk(whole[:n]) is not None] == []
+
+
+KINDS = {
+    "assignment": (requested(), CJBatchPrepared),
+    "explicit prompt": (requested(student_prompt_ref="öwn"), CJBatchPrepared),
+    "unknown assignment": (requested(assignment_id="a9"), CJBatchUnresolved),
+    "unknown assignment, explicit prompt": (
+        requested(assignment_id="a9", student_prompt_ref="own"),
+        CJBatchUnresolved,
+    ),
+    "course": (requested(assignment_id=None), CJBatchPrepared),
+    "course, explicit prompt": (
+        requested(assignment_id=None, student_prompt_ref="own"),
+        CJBatchPrepared,
+    ),
+    "guest": (requested(assignment_id=None, course_code="SV2"), CJBatchPrepared),
+    "guest, explicit prompt": (
+        requested(assignment_id=None, course_code="SV2", student_prompt_ref="own"),
+        CJBatchPrepared,
+    ),
+    "a prompt of two length bytes": (requested(student_prompt_ref="x" * 255), CJBatchPrepared),
+}
+
+
+@pytest.mark.parametrize(("request_", "outcome"), KINDS.values(), ids=KINDS.keys())
+def test_each_kind_of_request_is_spliced_to_its_outcome(
+    request_: CJAssessmentRequested, outcome: type
+) -> None:
+    payload = CODEC.encode(request_)
+    both = answers(TABLE)
+    spliced = both.spliced(payload, REQUEST_AT)
+    assert spliced is not None
+    assert spliced.outcome is outcome
+    assert spliced == both.encoded(payload, REQUEST_AT)
+
+
+def test_requests_of_one_scope_do_not_borrow_each_others_explicit_prompt() -> None:
+    both = answers(TABLE)
+    for prompt in ("one", None, "another", "one"):
+        payload = CODEC.encode(requested(student_prompt_ref=prompt))
+        assert both.spliced(payload, REQUEST_AT) == both.encoded(payload, REQUEST_AT)
+
+
+def test_a_changed_context_is_never_joined_in_its_old_state() -> None:
+    rows = {"assignment:a1": FULL}
+    both = answers(rows)
+    payload = CODEC.encode(requested())
+    seen = [both.answer(payload, REQUEST_AT)]
+    rows["assignment:a1"] = context_after(instructions_uploaded(), prompt_uploaded("Another."))
+    seen.append(both.answer(payload, REQUEST_AT))
+    rows["assignment:a1"] = context_after(*READY, prompt_deleted())
+    seen.append(both.answer(payload, REQUEST_AT))
+    assert len(set(seen)) == 3
+    assert seen[-1] == both.encoded(payload, REQUEST_AT)
+
+
+def test_a_scope_that_becomes_known_is_no_guest_any_more() -> None:
+    rows: dict[str, AssignmentContext] = {}
+    both = answers(rows)
+    payload = CODEC.encode(requested(assignment_id=None))
+    guest = both.answer(payload, REQUEST_AT)
+    rows["course:ENG5"] = COURSE
+    assert both.answer(payload, REQUEST_AT) == both.encoded(payload, REQUEST_AT) != guest
+
+
+def test_more_scopes_than_are_kept_are_still_answered_right() -> None:
+    both = answers(TABLE)
+    first = CODEC.encode(requested())
+    expected = both.encoded(first, REQUEST_AT)
+    answered = []
+    for n in range(20_050):  # more than processors.outcomes.CACHED
+        course = f"C{n:05}".encode()
+        payload = COURSELESS.replace(b"C00000", course)
+        answered.append(both.spliced(payload, REQUEST_AT))
+    assert None not in answered
+    assert both.spliced(first, REQUEST_AT) == expected
+
+
+COURSELESS = CODEC.encode(requested(assignment_id=None, course_code="C00000"))

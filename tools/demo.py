@@ -1,0 +1,311 @@
+"""`cjstream demo`: the whole story on a broker and in a folder of its own, read back and checked.
+
+Uploads are sent, a real worker process joins 2,000 requests with them while some change, and every outcome
+is read back from the committed log and proven from it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import NoReturn
+
+from processors.clients import plain_producer
+from processors.delivery import deliver
+from processors.outbox import Record
+from processors.settings import Settings, settings_from_environment
+from processors.splice import walk
+from schemas.codec import Codec
+from schemas.errors import CJStreamError
+from schemas.events import Coordinates
+from tables.content import ContentStore
+from tables.replica import Partition
+from tools import topics
+from tools.broker import Broker
+from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in
+from tools.demo_story import PARTS, StoryRequest, story
+from tools.progress import bar
+from tools.send import SentUpload, send_uploads
+from tools.tail import Log, LogRecord, coordinates_of, high_ends, partitions_of
+
+DATA = Path(__file__).with_name("demo_data")
+SEED = 5
+BUNDLE = 50  # requests that are sent at once
+PATIENCE_S = 60.0  # without any outcome
+STOP_S = 15.0
+LAST_WORDS = 20  # log lines of a worker that failed
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoReport:
+    """What the demo did, and what it found in the committed log."""
+
+    uploads: int
+    requests: int
+    prepared: int
+    unresolved: int
+    dead_lettered: int
+    missing: int
+    duplicated: int
+    stale: int  # outcomes that missed an upload acknowledged before their request was sent
+    verified: bool
+    slow_path: int
+    context_sources: dict[str, int]
+    prompt_sources: dict[str, int]
+    faults: list[str]
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every request has one outcome, and each of them is proven."""
+        return self.verified and not (self.missing or self.duplicated or self.stale)
+
+
+def run(tell: Tell, **overrides: object) -> DemoReport:
+    """Tell the story and check it; tell is given lines for people. What it starts and makes is gone after.
+
+    The environment's settings and the overrides hold, but for broker, folder and content store.
+    """
+    begun = monotonic()
+    signal.signal(signal.SIGTERM, _end)  # so that broker and worker are ended, too
+    given = settings_from_environment(**overrides)
+    with (
+        tempfile.TemporaryDirectory(prefix="cjstream-demo-") as folder,
+        Broker.temporary(given.data_dir) as broker,
+    ):
+        own = {
+            "bootstrap_servers": broker.bootstrap,
+            "data_dir": Path(folder),
+            "content_url": "",
+            "slot": "demo",
+        }
+        settings = given.model_copy(update=own)
+        tell(f"Kafka answers on {broker.bootstrap}: making the topics")
+        topics.applied(settings, wait_s=0)
+        high_ends(settings, partitions_of((one.name for one in settings.topics.all), settings))
+        played = _played(settings, tell)
+        tell("the worker has ended: reading the log back to its end")
+        findings = _checked(settings, played)
+    return _report(played, findings, monotonic() - begun)
+
+
+def _end(_signal: int, _frame: object) -> NoReturn:
+    raise SystemExit(
+        128 + signal.SIGTERM
+    )  # not sys.exit: librdkafka's binding trips over its bare int
+
+
+@dataclass(slots=True)
+class Played:
+    """What was sent, and what came of it so far."""
+
+    sent: dict[Coordinates, SentRecord] = field(default_factory=dict)
+    uploads: list[SentUpload] = field(default_factory=list)
+    outcomes: list[Found] = field(default_factory=list)
+    answered: set[Coordinates] = field(default_factory=set)
+    unreadable: list[str] = field(default_factory=list)
+
+    def acknowledged(self) -> dict[tuple[str, str], int]:
+        """The newest offset by scope and role."""
+        return {(upload.scope_key, upload.role): upload.at.offset for upload in self.uploads}
+
+
+def _played(settings: Settings, tell: Tell) -> Played:
+    """The story, from the first upload to the worker's end."""
+    with (
+        Log(settings, _outcome_partitions(settings)) as log,
+        _worker(settings, tell) as worker,
+    ):
+        stage = Stage(settings, log, worker, tell)
+        stage.upload("1-before")
+        first, second, third = _parts(story(SEED, Codec()))
+        stage.request(first)
+        stage.wait_for(1)
+        stage.request(second[: len(second) // 2])
+        stage.upload("2-while-requests-flow")
+        stage.request(second[len(second) // 2 :])
+        stage.wait_for(len(stage.played.sent))
+        stage.upload("3-in-the-end")
+        stage.request(third)
+        stage.wait_for(len(stage.played.sent))
+    return stage.played
+
+
+def _outcome_partitions(settings: Settings) -> list[Partition]:
+    return partitions_of((topic.name for topic in settings.topics.outcomes), settings)
+
+
+def _parts(requests: Sequence[StoryRequest]) -> list[list[StoryRequest]]:
+    return [[one for one in requests if one.part == part] for part in range(PARTS)]
+
+
+class Stage:
+    """Plays the story: sends, and gathers what comes of it."""
+
+    def __init__(
+        self, settings: Settings, log: Log, worker: "subprocess.Popen[bytes]", tell: Tell
+    ) -> None:
+        self.played = Played()
+        self._settings = settings
+        self._log = log
+        self._worker = worker
+        self._tell = tell
+        self._reader = AvroReader()
+        self._producer = plain_producer(settings)
+        log.begin(dict.fromkeys(_outcome_partitions(settings), 0))
+
+    def upload(self, name: str) -> None:
+        """Send one file of uploads."""
+        sent = send_uploads(self._settings, [str(DATA / f"{name}.jsonl")])
+        self.played.uploads += sent
+        self._tell(f"{len(sent)} uploads acknowledged ({name})")
+
+    def request(self, requests: Sequence[StoryRequest]) -> None:
+        """Send requests in bundles."""
+        known = self.played.acknowledged()
+        bundles = range(0, len(requests), BUNDLE)
+        for start in bar(bundles, "requests", len(bundles)):
+            records = [
+                Record(self._settings.topics.requests.name, -1, one.key, one.value)
+                for one in requests[start : start + BUNDLE]
+            ]
+            for message in deliver(self._producer, records):
+                at = coordinates_of(message)
+                self.played.sent[at] = SentRecord(message.key(), message.value(), known)
+        self._tell(f"{len(requests)} requests acknowledged")
+
+    def wait_for(self, count: int) -> None:
+        """Gather outcomes of that many requests; give up when none comes any more."""
+        left = count - len(self.played.answered)
+        for _ in bar(self._new_answers(count), "outcomes", left):
+            pass
+        self._tell(f"{len(self.played.answered)} requests have their outcome")
+
+    def _new_answers(self, count: int) -> Iterator[Coordinates]:
+        until = monotonic() + PATIENCE_S
+        while len(self.played.answered) < count and monotonic() < until:
+            for record in self._log.read():
+                until = monotonic() + PATIENCE_S
+                yield from self._gather(record)
+            if self._worker.poll() is not None:
+                raise CJStreamError(f"the worker ended by itself: {self._worker.returncode}")
+
+    def _gather(self, record: LogRecord) -> Iterator[Coordinates]:
+        played = self.played
+        known = len(played.answered)
+        gather(record, self._reader, played)
+        if len(played.answered) > known:
+            yield played.outcomes[-1].request_at
+
+
+def gather(record: LogRecord, reader: AvroReader, played: Played) -> None:
+    """Take one record of an outcome topic for what it is."""
+    try:
+        found = found_in(record, reader)
+    except ValueError as fault:
+        played.unreadable.append(f"{record.at}: {fault}")
+    else:
+        played.outcomes.append(found)
+        played.answered.add(found.request_at)
+
+
+@contextmanager
+def _worker(settings: Settings, tell: Tell) -> "Iterator[subprocess.Popen[bytes]]":
+    """A worker process of these settings, ended by SIGTERM. Its log is shown where anything fails."""
+    log = settings.data_dir / "worker.log"
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, **_environment_of(settings)}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    with log.open("wb") as said:
+        worker = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tools.cli", "worker"],
+            env=environment,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,  # Ctrl-C reaches the demo alone, which ends it
+        )
+    try:
+        tell(f"a worker starts: process {worker.pid}")
+        yield worker
+        worker.terminate()
+        if code := worker.wait(STOP_S):
+            raise CJStreamError(f"the worker ended with exit code {code}")
+    except BaseException as fault:
+        if isinstance(fault, Exception):
+            _show_last_words(log, tell)
+        raise
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def _show_last_words(log: Path, tell: Tell) -> None:
+    words = log.read_text(errors="replace").splitlines()[-LAST_WORDS:]
+    tell("the worker's last words:" if words else "the worker said nothing")
+    for line in words:
+        tell(f"  {line}")
+
+
+def _environment_of(settings: Settings) -> dict[str, str]:
+    """The environment that gives another process the same settings."""
+    return {
+        f"CJSTREAM_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in settings.model_dump().items()
+    }
+
+
+def _checked(settings: Settings, played: Played) -> Findings:
+    """Read the outcomes on to the end of the log, and everything that they rest on."""
+    reader = AvroReader()
+    outcomes = Played()
+    for record in _whole(settings, _outcome_partitions(settings)):
+        gather(record, reader, outcomes)
+    uploads = partitions_of((topic.name for topic in settings.topics.uploads), settings)
+    deleted = [upload for upload in played.uploads if upload.storage_id is None]
+    evidence = Evidence(
+        played.sent,
+        {record.at: record for record in _whole(settings, uploads)},
+        frozenset((upload.scope_key, upload.role) for upload in deleted),
+        ContentStore.at(settings.content),
+        reader,
+    )
+    return evidence.weigh(outcomes.outcomes, outcomes.unreadable)
+
+
+def _whole(settings: Settings, partitions: Sequence[Partition]) -> list[LogRecord]:
+    """Every committed record of these partitions, up to their high watermarks."""
+    ends = high_ends(settings, partitions)
+    with Log(settings, partitions) as log:
+        log.begin(dict.fromkeys(partitions, 0))
+        return list(log.read_to(ends, seconds=30))
+
+
+def _report(played: Played, findings: Findings, seconds: float) -> DemoReport:
+    by_decoding = sum(
+        found.event is not None and walk(played.sent[found.request_at].value or b"") is None
+        for found in played.outcomes
+        if found.request_at in played.sent
+    )
+    return DemoReport(
+        uploads=len(played.uploads),
+        requests=len(played.sent),
+        prepared=findings.outcomes["prepared"],
+        unresolved=findings.outcomes["unresolved"],
+        dead_lettered=findings.outcomes["dead_lettered"],
+        missing=findings.missing,
+        duplicated=findings.duplicated,
+        stale=findings.stale,
+        verified=findings.outcomes["prepared"] > 0 and not findings.faults,
+        slow_path=by_decoding,
+        context_sources=dict(sorted(findings.context_sources.items())),
+        prompt_sources=dict(sorted(findings.prompt_sources.items())),
+        faults=findings.faults[:10],
+        seconds=round(seconds, 1),
+    )

@@ -1,0 +1,193 @@
+"""What the demo holds against its outcomes, from the log alone and by another Avro reader than the worker's."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+import avro.schema
+from avro.errors import AvroException
+from avro.io import BinaryDecoder, DatumReader
+
+from schemas.codec import FRAME
+from schemas.errors import CJStreamError
+from schemas.events import ROLES, Coordinates
+from schemas.released import released
+from tables.content import ContentStore
+from tools.tail import LogRecord
+
+DLT = "kafka_dlt-original-"
+
+
+class AvroReader:
+    """Framed Avro records by the `avro` package; the schema is the .avsc file of the id in the frame."""
+
+    def __init__(self) -> None:
+        self._readers = {
+            one.schema_id: (one.name, DatumReader(avro.schema.parse(json.dumps(one.schema))))
+            for one in released()
+        }
+
+    def read(self, payload: bytes | None) -> tuple[str, dict[str, Any]]:
+        """The record's name and fields. Raises ValueError."""
+        if payload is None or len(payload) < FRAME.size:
+            raise ValueError("no frame")
+        magic, schema_id = FRAME.unpack_from(payload)
+        if magic or schema_id not in self._readers:
+            raise ValueError("no frame of a released schema")
+        name, reader = self._readers[schema_id]
+        body = BytesIO(payload[FRAME.size :])
+        try:
+            values: Any = reader.read(BinaryDecoder(body))
+        except (AvroException, EOFError) as fault:
+            raise ValueError(f"{name}: {type(fault).__name__}") from fault
+        if body.read(1):
+            raise ValueError(f"{name}: bytes left over")
+        return name, values
+
+
+@dataclass(frozen=True, slots=True)
+class SentRecord:
+    """A request as it was appended, and the uploads acknowledged before: newest offset by scope and role."""
+
+    key: bytes | None
+    value: bytes | None
+    acknowledged: Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One outcome: of which request, and what; no event in a dead letter."""
+
+    record: LogRecord
+    request_at: Coordinates
+    event: dict[str, Any] | None
+
+
+def found_in(record: LogRecord, reader: AvroReader) -> Found:
+    """The outcome that a record is. Raises ValueError."""
+    told = {name: (value or b"").decode() for name, value in record.headers}
+    if DLT + "topic" in told:
+        numbers = (int(told[DLT + "partition"]), int(told[DLT + "offset"]))
+        return Found(record, Coordinates(told[DLT + "topic"], *numbers), None)
+    _, event = reader.read(record.value)
+    return Found(record, Coordinates(**event["provenance"]["request"]), event)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What came of all requests."""
+
+    missing: int
+    duplicated: int
+    stale: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    context_sources: Counter[str] = field(default_factory=Counter)
+    prompt_sources: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything read back: the requests sent, the upload topics, the content store."""
+
+    sent: Mapping[Coordinates, SentRecord]
+    uploads: Mapping[Coordinates, LogRecord]
+    withdrawn: frozenset[tuple[str, str]]  # scopes and roles that were deleted at some time
+    content: ContentStore
+    reader: AvroReader
+    proven: dict[tuple[Coordinates, int, str, str], str] = field(default_factory=dict)
+
+    def weigh(self, outcomes: Iterable[Found], unreadable: Iterable[str]) -> Findings:
+        """Count the outcomes by the coordinates of their requests, and check each one."""
+        outcomes = list(outcomes)
+        counted = Counter(found.request_at for found in outcomes)
+        findings = Findings(
+            missing=len(self.sent.keys() - counted.keys()),
+            duplicated=sum(counted.values()) - len(counted),
+            faults=list(unreadable),
+        )
+        for found in outcomes:
+            try:
+                self._weigh(found, findings)
+            except (ValueError, CJStreamError) as fault:
+                findings.faults.append(f"{found.record.at}: {fault}")
+        return findings
+
+    def _weigh(self, found: Found, findings: Findings) -> None:
+        sent = self.sent.get(found.request_at)
+        _hold(sent is not None, "no request stands at the coordinates it names")
+        if sent is None:
+            return
+        _hold(found.record.key == sent.key, "its key is not the request's")
+        if found.event is None:
+            findings.outcomes["dead_lettered"] += 1
+            _hold(found.record.value == sent.value, "its bytes are not the request's")
+            return
+        _hold(found.event["request"] == self.reader.read(sent.value)[1], "not the request sent")
+        if "processing_metadata" in found.event:
+            metadata = found.event["processing_metadata"]
+            findings.outcomes["prepared"] += 1
+            findings.context_sources[metadata["context_source"]] += 1
+            findings.prompt_sources[metadata["prompt_source"]] += 1
+            self._hold_metadata(found.event)
+        else:
+            findings.outcomes["unresolved"] += 1
+        for role in ROLES:
+            self._storage_id_proven(found.event["provenance"][role])
+        findings.stale += self._is_stale(found.event, sent)
+
+    def _storage_id_proven(self, used: Mapping[str, Any] | None) -> str | None:
+        """The text of an upload that provenance names, once all that it says is found to be so."""
+        if used is None:
+            return None
+        at = Coordinates(**used["source"])
+        claim = (at, used["version"], used["event_id"], used["sha256"])
+        if claim not in self.proven:
+            self.proven[claim] = self._read_back(*claim)
+        return self.proven[claim]
+
+    def _read_back(self, at: Coordinates, version: int, event_id: str, digest: str) -> str:
+        record = self.uploads.get(at)
+        _hold(record is not None, f"no upload stands at {at}")
+        _, upload = self.reader.read(record.value if record else None)
+        same = (upload["version"], upload["event_id"]) == (version, event_id)
+        _hold(same and upload["sha256"] == digest, f"another upload stands at {at}")
+        storage_id = str(upload["storage_id"])
+        text = self.content.get(storage_id)
+        _hold(sha256(text).hexdigest() == digest, f"the text of {at} has another sha256")
+        return storage_id
+
+    def _hold_metadata(self, event: Mapping[str, Any]) -> None:
+        """The metadata names just the texts that the provenance proves, or the request's own prompt."""
+        metadata, explicit = event["processing_metadata"], event["request"]["student_prompt_ref"]
+        for role in ROLES:
+            proven = self._storage_id_proven(event["provenance"][role])
+            if role == "student_prompt":
+                proven = explicit or proven
+            _hold(metadata[f"{role}_storage_id"] == proven, f"its {role} is not what it proves")
+
+    def _is_stale(self, event: Mapping[str, Any], sent: SentRecord) -> bool:
+        """Whether it missed an upload that was acknowledged before its request was sent."""
+        request = event["request"]
+        named = request["assignment_id"]
+        scope_key = f"course:{request['course_code']}" if named is None else f"assignment:{named}"
+        for role in ROLES:
+            newest = sent.acknowledged.get((scope_key, role))
+            explicit = role == "student_prompt" and request["student_prompt_ref"] is not None
+            if newest is None or explicit:
+                continue
+            used = event["provenance"][role]
+            if used is None and (scope_key, role) not in self.withdrawn:
+                return True
+            if used is not None and used["source"]["offset"] < newest:
+                return True
+        return False
+
+
+def _hold(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)

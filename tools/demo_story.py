@@ -1,0 +1,256 @@
+"""The demo's CJ requests: 2,000 of them, whole and damaged, the same for the same seed. Pure.
+
+They name the assignments of `demo_data`. Whole ones come from plain events, from JSON event envelopes, and in
+Avro encodings that are valid but not canonical, which take the slow path.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from random import Random
+from uuid import UUID
+
+from schemas.codec import FRAME, Codec
+from schemas.events import CJAssessmentRequested, Essay, StudentPromptDeleted
+from schemas.limits import MAX_ESSAYS
+from schemas.topics import MAX_REQUEST_BYTES
+from tools.inputs import Document, request_of
+
+REQUESTS = 2000
+PARTS = 3  # before the updates, around them, after the deletion
+AUTUMN_MS = 1_788_250_000_000
+BODY = FRAME.size  # where the first field, event_id, begins
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked for: an assignment or only a course, how often, and how often with a prompt of its own."""
+
+    assignment_id: str | None
+    course_code: str
+    language: str
+    weight: int
+    explicit: float = 0.12
+
+
+TASKS = (
+    Task("eng5-letter-to-the-editor", "ENG5", "en", 30),
+    Task("sve1-debattartikel", "SVE1", "sv", 25),
+    Task("sve2-novellanalys", "SVE2", "sv", 15),
+    Task("eng6-speech-analysis", "ENG6", "en", 10),
+    Task("his1b-kallkritik", "HIS1b", "sv", 6, 0.4),  # has no prompt until the end
+    Task(None, "ENG5", "en", 7),  # the course's instructions
+    Task(None, "FRA3", "fr", 4),  # guests: nothing is known of the course
+    Task("eng5-book-reveiw", "ENG5", "en", 3, 0.3),  # nobody uploaded it: a slip of the pen
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoryRequest:
+    """One record to append: its part of the story, key and bytes, and what is wrong with them."""
+
+    part: int
+    form: str
+    key: bytes | None
+    value: bytes | None
+    damage: str | None = None
+
+
+def story(seed: int, codec: Codec) -> list[StoryRequest]:
+    """Every request, in the order in which they are sent."""
+    random = Random(seed)
+    damaged_at = dict(
+        zip(sorted(random.sample(range(REQUESTS), len(DAMAGES))), DAMAGES, strict=True)
+    )
+    return [_told(number, damaged_at.get(number), random, codec) for number in range(REQUESTS)]
+
+
+def _told(number: int, damage: str | None, random: Random, codec: Codec) -> StoryRequest:
+    request = _request(number, random)
+    part = number * PARTS // REQUESTS
+    key = None if random.random() < 0.02 else request.batch_id.encode()  # any key works
+    if damage is not None:
+        return StoryRequest(part, "damaged", key, DAMAGES[damage](request, codec), damage)
+    (form,) = random.choices(list(FORMS), weights=[70, 18, 4, 4, 4])
+    return StoryRequest(part, form, key, FORMS[form](request, codec))
+
+
+def _request(number: int, random: Random) -> CJAssessmentRequested:
+    (task,) = random.choices(TASKS, weights=[task.weight for task in TASKS])
+    school = random.randrange(1, 9)
+    overrides = {"model": "judge-small", "temperature": random.randrange(0, 5) / 10}
+    return CJAssessmentRequested(
+        event_id=_uuid(random),
+        occurred_at_ms=AUTUMN_MS + number * 1500 + random.randrange(1000),
+        source_service="batch-orchestrator",
+        correlation_id=_uuid(random),
+        batch_id=f"{task.course_code.lower()}-{number:04d}",
+        assignment_id=task.assignment_id,
+        course_code=task.course_code,
+        language=task.language,
+        student_prompt_ref=random.randbytes(32).hex() if random.random() < task.explicit else None,
+        user_id=f"teacher-{school}{random.randrange(10)}" if random.random() < 0.9 else None,
+        org_id=f"school-{school}" if random.random() < 0.8 else None,
+        llm_config_overrides=_json(overrides) if random.random() < 0.25 else None,
+        essays=_essays(random.randrange(5, 31), random),
+    )
+
+
+def _uuid(random: Random) -> str:
+    return str(UUID(bytes=random.randbytes(16), version=4))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _essays(count: int, random: Random) -> tuple[Essay, ...]:
+    return tuple(
+        Essay(essay_id=f"essay-{one:02d}", text_storage_id=random.randbytes(32).hex())
+        for one in range(1, count + 1)
+    )
+
+
+def _plain(request: CJAssessmentRequested, codec: Codec) -> bytes:
+    return codec.encode(request)
+
+
+def _envelope(request: CJAssessmentRequested, codec: Codec) -> bytes:
+    """The way of a request that comes as a JSON event."""
+    at = datetime.fromtimestamp(request.occurred_at_ms / 1000, UTC)
+    said = {
+        "event_id": request.event_id,
+        "event_type": "CJAssessmentRequested",
+        "event_timestamp": at.isoformat(timespec="milliseconds"),
+        "source_service": request.source_service,
+        "correlation_id": request.correlation_id,
+        "data": {
+            "entity_id": request.batch_id,
+            "essays_for_cj": [
+                {"essay_id": essay.essay_id, "text_storage_id": essay.text_storage_id}
+                for essay in request.essays
+            ],
+            "language": request.language,
+            "course_code": request.course_code,
+            "student_prompt_ref": request.student_prompt_ref,
+            "llm_config_overrides": json.loads(request.llm_config_overrides or "null"),
+            "assignment_id": request.assignment_id,
+            "user_id": request.user_id,
+            "org_id": request.org_id,
+        },
+    }
+    return codec.encode(request_of(Document("demo", 1, said), 0, str))
+
+
+def _padded(request: CJAssessmentRequested, codec: Codec) -> bytes:
+    """The first length in two bytes where one would do."""
+    payload = codec.encode(request)
+    return payload[:BODY] + bytes([payload[BODY] | 0x80, 0]) + payload[BODY + 1 :]
+
+
+def _split(request: CJAssessmentRequested, codec: Codec) -> bytes:
+    """The essays in two blocks."""
+    head, essays = _parts(request, codec)
+    half = len(essays) // 2
+    first, second = essays[:half], essays[half:]
+    return b"".join((head, _block(first), _block(second), b"\0"))
+
+
+def _sized(request: CJAssessmentRequested, codec: Codec) -> bytes:
+    """The essays in one block that tells its bytes: a negative count, then the size."""
+    head, essays = _parts(request, codec)
+    items = b"".join(essays)
+    return b"".join((head, avro_long(-len(essays)), avro_long(len(items)), items, b"\0"))
+
+
+def _parts(request: CJAssessmentRequested, codec: Codec) -> tuple[bytes, list[bytes]]:
+    """Everything before the essays, and the essays one by one."""
+    essays = [_text(one.essay_id) + _text(one.text_storage_id) for one in request.essays]
+    return codec.encode(replace(request, essays=()))[:-1], essays
+
+
+def _block(items: list[bytes]) -> bytes:
+    return avro_long(len(items)) + b"".join(items)
+
+
+def avro_long(value: int) -> bytes:
+    """Avro's long: zigzag, then seven bits a byte, lowest first."""
+    left = value << 1 if value >= 0 else -value * 2 - 1
+    out = bytearray()
+    while left > 0x7F:
+        out.append(left & 0x7F | 0x80)
+        left >>= 7
+    out.append(left)
+    return bytes(out)
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return avro_long(len(encoded)) + encoded
+
+
+Form = Callable[[CJAssessmentRequested, Codec], bytes]
+FORMS: dict[str, Form] = {
+    "plain": _plain,
+    "envelope": _envelope,
+    "padded": _padded,
+    "split": _split,
+    "sized": _sized,
+}
+
+
+def _bent(bend: Callable[[bytes], bytes | None]) -> Callable[..., bytes | None]:
+    """Damage done to the bytes of a request."""
+    return lambda request, codec: bend(codec.encode(request))
+
+
+def _broken(**changes: object) -> Callable[..., bytes | None]:
+    """Sound bytes of a request that breaks a limit."""
+    return lambda request, codec: codec.encode(replace(request, **changes))
+
+
+def _short(count: int, length: int = 1) -> tuple[Essay, ...]:
+    return tuple(Essay(essay_id=str(n), text_storage_id="x" * length) for n in range(count))
+
+
+def _another_event(request: CJAssessmentRequested, codec: Codec) -> bytes:
+    return codec.encode(
+        StudentPromptDeleted(
+            event_id=request.event_id,
+            assignment_id="eng5-letter-to-the-editor",
+            version=1,
+            actor="english-team",
+            correlation_id=request.correlation_id,
+            occurred_at_ms=request.occurred_at_ms,
+        )
+    )
+
+
+def _unknown_branch(request: CJAssessmentRequested, codec: Codec) -> bytes:
+    head, essays = _parts(replace(request, llm_config_overrides=None), codec)
+    return head[:-1] + avro_long(4) + _block(essays) + b"\0"
+
+
+DAMAGES: dict[str, Callable[[CJAssessmentRequested, Codec], bytes | None]] = {
+    "no value": _bent(lambda payload: None),
+    "empty": _bent(lambda payload: b""),
+    "cut inside the frame": _bent(lambda payload: payload[:3]),
+    "JSON where Avro belongs": lambda request, _: _json({"batch_id": request.batch_id}).encode(),
+    "another magic byte": _bent(lambda payload: b"\x01" + payload[1:]),
+    "unknown schema id": _bent(lambda payload: FRAME.pack(0, 42) + payload[BODY:]),
+    "another event": _another_event,
+    "cut in half": _bent(lambda payload: payload[: len(payload) // 2]),
+    "last byte missing": _bent(lambda payload: payload[:-1]),
+    "bytes left over": _bent(lambda payload: payload + b"\0"),
+    "not UTF-8": _bent(lambda p: p[: BODY + 1] + b"\xff\xfe" + p[BODY + 3 :]),
+    "negative length": _bent(lambda p: p[:BODY] + avro_long(-37) + p[BODY + 1 :]),
+    "length beyond the end": _bent(lambda p: p[:BODY] + avro_long(1 << 40) + p[BODY + 1 :]),
+    "length without an end": _bent(lambda p: p[:BODY] + b"\xff" * 11 + p[BODY + 1 :]),
+    "unknown union branch": _unknown_branch,
+    "one essay": _broken(essays=_short(1)),
+    "too many essays": _broken(essays=_short(MAX_ESSAYS + 1)),
+    "course code too long": _broken(course_code="ENG5" * 13),
+    "slash in the assignment": _broken(assignment_id="eng5/letter"),
+    "more bytes than a request may have": _broken(essays=_short(4000, MAX_REQUEST_BYTES // 4000)),
+}
