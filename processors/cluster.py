@@ -134,9 +134,18 @@ def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
 
 
 def _all_there(admin: AdminClient, settings: Settings) -> list[TopicState]:
-    """Every topic's state, or nothing while the cluster does not show all of them yet."""
+    """Every topic's state, or nothing while one is not shown yet or a partition has no leader."""
     states = topic_states(admin, settings)
-    return states if all(state.topic_id for state in states) else []
+    if not all(state.topic_id for state in states):
+        return []
+    try:
+        high_watermarks(
+            admin,
+            [Partition(at.topic.name, n) for at in states for n in range(at.partitions)],
+        )
+    except Unreachable:
+        return []
+    return states
 
 
 def _created(future: "Future[Any]") -> None:

@@ -21,7 +21,9 @@ from processors.app import Worker, build_worker
 from processors.cluster import checked_topics, high_watermarks, reach, upload_partitions
 from processors.outbox import Outbox
 from processors.settings import Settings
+from processors.waiting import wait_until
 from schemas.errors import CJStreamError, Unreachable
+from tables.replica import Partition, Positions
 
 T = TypeVar("T")
 log = logging.getLogger("cjstream.worker")
@@ -109,7 +111,12 @@ async def _started(worker: Worker, end: WorkerEnd) -> None:
     ids = {topic.name: topic_ids[topic.name] for topic in settings.topics.uploads}
     positions = worker.replica.open(ids)
     worker.feed.start(uploads, positions)
-    ends = await asyncio.to_thread(high_watermarks, worker.admin, uploads)
+    ends = await asyncio.to_thread(
+        wait_until,
+        partial(_watermarks, worker, uploads),
+        seconds=BROKER_S,
+        what="a leader of every upload partition",
+    )
     begun = time.monotonic()
     told = {"from": sum(positions.values()), "to": sum(ends.values())}
     log.info("waiting for the replica to fold the uploads", extra=told)
@@ -117,6 +124,13 @@ async def _started(worker: Worker, end: WorkerEnd) -> None:
         if not await asyncio.to_thread(partial(worker.replica.wait_past, ends, 1.0)):
             break
     log.info("replica caught up", extra={"took_ms": round((time.monotonic() - begun) * 1000)})
+
+
+def _watermarks(worker: Worker, uploads: list[Partition]) -> Positions:
+    try:
+        return high_watermarks(worker.admin, uploads)
+    except Unreachable:
+        return {}  # not yet
 
 
 async def _wait_for_broker(worker: Worker, end: WorkerEnd) -> None:

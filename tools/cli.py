@@ -53,7 +53,8 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*map(str, row))
-    Console().print(table)
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=200).print(table)
 
 
 @app.command()
