@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
-from processors.splice import FRAME_BYTES, walk
+from processors.splice import FRAME_BYTES, WALKED_VERSION, walk
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import (
@@ -130,7 +130,7 @@ class Answers:
         self._codec = codec
         self._policy = policy
         self._context_of = context_of
-        self._request_frame = codec.frame_of(CJAssessmentRequested)
+        self._request_frame = codec.frame_of(CJAssessmentRequested, WALKED_VERSION)
         self._spliced: dict[tuple[str, bool], _Spliced] = {}
 
     def answer(self, payload: bytes | None, at: Coordinates) -> Answer:
@@ -178,7 +178,7 @@ class Answers:
         whole = outcome_of(standing_in, NOWHERE, resolution)
         outcome = type(whole)
         before = FRAME_BYTES + len(head_of(NOWHERE))
-        after = len(self._codec.encode(standing_in)) - FRAME_BYTES
+        after = len(self._codec.encode(standing_in, WALKED_VERSION)) - FRAME_BYTES
         if explicit is not None and outcome is CJBatchPrepared:
             after += 1 + len(_text(explicit))  # last in the metadata, and each request's own
         middle = self._codec.encode(whole)[before:-after]

@@ -38,7 +38,8 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, roles: object) -> object:
         if isinstance(roles, str):
-            roles = tuple(role.strip() for role in roles.split(",") if role.strip())
+            named = (role.strip() for role in roles.split(","))
+            roles = tuple(dict.fromkeys(role for role in named if role))
         if isinstance(roles, tuple) and not set(roles) <= set(ROLES):
             raise ValueError(f"roles are {', '.join(ROLES)}")
         return roles

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from schemas.limits import MAX_ESSAYS, RULES, Id, Text
 
 FRAME_BYTES = 5
+WALKED_VERSION = 1  # of CJAssessmentRequested: the one embedded in the outcomes' schemas
 LONG_BYTES = 9  # of a non-negative long; a tenth byte is left to the slow path
 TWO_BYTE_LENGTH = 8191  # longer strings are left to the slow path
 

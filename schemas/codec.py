@@ -31,7 +31,8 @@ class Codec:
     def __init__(self, schemas: Iterable[Released] = ()) -> None:
         self._writers: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._classes: dict[int, type[Any]] = {}
-        self._latest: dict[str, tuple[bytes, Any]] = {}
+        self._released: dict[tuple[str, int], tuple[bytes, Any]] = {}
+        self._latest: dict[str, int] = {}
         self._converter = cattrs.Converter()
         for one in tuple(schemas) or released():  # ascending versions: the last one is the latest
             self._admit(one)
@@ -41,15 +42,20 @@ class Codec:
         parsed = fastavro.parse_schema(dict(one.schema), named_schemas=named)
         self._writers[one.schema_id] = (parsed, named)
         self._classes[one.schema_id] = getattr(events, one.name)
-        self._latest[one.name] = (FRAME.pack(MAGIC, one.schema_id), parsed)
+        self._released[one.name, one.version] = (FRAME.pack(MAGIC, one.schema_id), parsed)
+        self._latest[one.name] = one.version
 
-    def frame_of(self, event_class: type) -> bytes:
-        """The five bytes that the latest encoding of this class starts with."""
-        return self._latest[event_class.__name__][0]
+    def _schema_of(self, event_class: type, version: int | None) -> tuple[bytes, Any]:
+        name = event_class.__name__
+        return self._released[name, version or self._latest[name]]
 
-    def encode(self, event: Event) -> bytes:
-        """The event's bytes in the latest schema of its name."""
-        frame, schema = self._latest[type(event).__name__]
+    def frame_of(self, event_class: type, version: int | None = None) -> bytes:
+        """The five bytes that an encoding of this class starts with, in the latest version unless one is given."""
+        return self._schema_of(event_class, version)[0]
+
+    def encode(self, event: Event, version: int | None = None) -> bytes:
+        """The event's bytes in the latest schema of its name, or in the version given."""
+        frame, schema = self._schema_of(type(event), version)
         body = BytesIO()
         body.write(frame)
         fastavro.schemaless_writer(body, schema, self._converter.unstructure(event), strict=True)
@@ -85,7 +91,7 @@ class Codec:
     def _event(self, schema_id: int, payload: bytes) -> Event:
         writer, named = self._writers[schema_id]
         event_class = self._classes[schema_id]
-        reader = self._latest[event_class.__name__][1]
+        reader = self._schema_of(event_class, None)[1]
         body = BytesIO(payload)
         body.seek(FRAME.size)
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from schemas.errors import Malformed
 
 MAX_ESSAYS = 5000
-MAX_OVERRIDES_BYTES = 64 * 1024
+MAX_OVERRIDES = 64 * 1024
 MAX_LONG = 2**63 - 1
 
 
@@ -108,7 +108,7 @@ RULES: Mapping[str, Text | Id | Pattern | Number | Count] = {
     "student_prompt_ref": NAME,
     "user_id": NAME,
     "org_id": NAME,
-    "llm_config_overrides": Text(MAX_OVERRIDES_BYTES),
+    "llm_config_overrides": Text(MAX_OVERRIDES),
     "essays": Count(2, MAX_ESSAYS),
     "essay_id": NAME,
     "text_storage_id": NAME,

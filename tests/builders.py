@@ -20,7 +20,7 @@ from schemas.events import (
     UploadEvent,
     role_of,
 )
-from schemas.limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES_BYTES
+from schemas.limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES
 from schemas.topics import Topics
 from tables.context import fold
 
@@ -296,7 +296,7 @@ def requests(
         student_prompt_ref=st.none() | NAMES,
         user_id=st.none() | NAMES,
         org_id=st.none() | NAMES,
-        llm_config_overrides=st.none() | texts(MAX_OVERRIDES_BYTES),
+        llm_config_overrides=st.none() | texts(MAX_OVERRIDES),
         essays=st.integers(0, 19).flatmap(lambda n: many if n == 0 else few),
     )
 

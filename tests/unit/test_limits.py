@@ -8,7 +8,7 @@ import pytest
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, Essay, UploadEvent
-from schemas.limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES_BYTES, RULES, check_limits
+from schemas.limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES, RULES, check_limits
 from tests.builders import UPLOADS, essays, instructions_uploaded, requested
 
 CODEC = Codec()
@@ -128,9 +128,9 @@ def test_a_slug_is_lower_case_and_short(event: Any, name: str, most: int) -> Non
 
 
 def test_overrides_may_be_of_64_kibibytes() -> None:
-    assert_taken(requested(llm_config_overrides="x" * MAX_OVERRIDES_BYTES))
-    longer = requested(llm_config_overrides="x" * (MAX_OVERRIDES_BYTES + 1))
-    assert_refused(longer, "llm_config_overrides", f"allowed are 1 to {MAX_OVERRIDES_BYTES}")
+    assert_taken(requested(llm_config_overrides="x" * MAX_OVERRIDES))
+    longer = requested(llm_config_overrides="x" * (MAX_OVERRIDES + 1))
+    assert_refused(longer, "llm_config_overrides", f"allowed are 1 to {MAX_OVERRIDES}")
 
 
 @pytest.mark.parametrize("count", [2, MAX_ESSAYS])
