@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from processors.clients import plain_producer
 from processors.delivery import deliver
+from processors.log import Log, LogRecord, coordinates_of, high_ends, partitions_of
 from processors.outbox import Record
 from processors.settings import Settings, settings_from_environment
 from processors.splice import walk
@@ -32,7 +33,6 @@ from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, 
 from tools.demo_story import PARTS, StoryRequest, story
 from tools.progress import bar
 from tools.send import SentUpload, send_uploads
-from tools.tail import Log, LogRecord, coordinates_of, high_ends, partitions_of
 
 DATA = Path(__file__).with_name("demo_data")
 SEED = 5

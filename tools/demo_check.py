@@ -12,12 +12,12 @@ import avro.schema
 from avro.errors import AvroException
 from avro.io import BinaryDecoder, DatumReader
 
+from processors.log import LogRecord
 from schemas.codec import FRAME
 from schemas.errors import CJStreamError
 from schemas.events import ROLES, Coordinates
 from schemas.released import released
 from tables.content import ContentStore
-from tools.tail import LogRecord
 
 DLT = "kafka_dlt-original-"
 

@@ -16,6 +16,7 @@ from confluent_kafka import Message, Producer
 from processors.clients import admin_client, plain_producer
 from processors.cluster import checked_topics, upload_topics
 from processors.delivery import deliver
+from processors.log import Log, coordinates_of, high_ends
 from processors.outbox import Record
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -44,7 +45,6 @@ from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, read_upload
 from tools.inputs import GivenRequest, GivenUpload, read_requests, read_uploads
 from tools.progress import bar
-from tools.tail import Log, coordinates_of, high_ends
 
 MEDIA_TYPE = "text/plain; charset=utf-8"
 UPLOADED: dict[str, Callable[..., Upload]] = {

@@ -28,7 +28,7 @@ LIBRARIES = {  # where each may be imported: a folder, or a file
     },
     "mode": {"processors/lane.py"},
     "aiokafka": {"processors/faust_app.py", "schemas/partitioner.py"},
-    "confluent_kafka": {"processors", "tools/send.py", "tools/tail.py"},
+    "confluent_kafka": {"processors", "tools/send.py"},
     "fastavro": {"schemas/codec.py"},
     "cattrs": {"schemas/codec.py"},
     "rocksdict": {"tables/store.py"},

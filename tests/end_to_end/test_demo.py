@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from processors.log import LogRecord
 from processors.outcomes import outcome_of
 from processors.resolve import Prepared
 from schemas.codec import Codec
@@ -27,7 +28,6 @@ from tests.builders import (
     requested,
 )
 from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in
-from tools.tail import LogRecord
 
 ROOT = Path(__file__).parents[2]
 CODEC = Codec()

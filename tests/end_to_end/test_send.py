@@ -10,6 +10,7 @@ import pytest
 
 from processors.clients import plain_producer
 from processors.delivery import deliver
+from processors.log import Log, LogRecord, partitions_of
 from processors.outbox import Record
 from processors.outcomes import outcome_of
 from processors.resolve import Prepared, Unresolved
@@ -21,7 +22,7 @@ from schemas.events import Coordinates, InstructionsUploaded, StudentPromptUploa
 from tables.content import ContentStore
 from tests.builders import requested
 from tools.send import SentUpload, send_requests, send_uploads
-from tools.tail import Log, LogRecord, document_of, line_of, partitions_of, tail_batches
+from tools.tail import document_of, line_of, tail_batches
 
 CODEC = Codec()
 Write = Callable[..., str]

@@ -1,0 +1,164 @@
+"""A topic as records: committed ones, read from a position to an end, outside any group."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Self, TypeVar, cast
+
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as At
+
+from processors.clients import admin_client, reader
+from processors.cluster import high_watermarks
+from processors.settings import Settings
+from processors.waiting import wait_until
+from schemas.errors import Discrepancy, Unreachable
+from schemas.events import Coordinates
+from tables.replica import Partition, Positions
+
+T = TypeVar("T")
+RECORDS = 5000
+POLL_S = 0.05  # markers bring no message: position() has to be asked again
+ANSWER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One committed record as it stands in the log."""
+
+    at: Coordinates
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    appended_at_ms: int
+
+
+class Log:
+    """Partitions of the log, read committed from their starts on."""
+
+    def __init__(self, settings: Settings, partitions: Iterable[Partition]) -> None:
+        self._consumer = reader(settings)
+        self._partitions = tuple(partitions)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _fault: object, _at: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    def retained(self) -> dict[Partition, tuple[int, int]]:
+        """The first offset of each partition and its end: the last stable offset. Raises Unreachable."""
+
+        def asked() -> dict[Partition, tuple[int, int]]:
+            try:
+                return {
+                    one: self._consumer.get_watermark_offsets(At(*one), timeout=ANSWER_S)
+                    for one in self._partitions
+                }
+            except KafkaException as fault:
+                raise Unreachable(f"no end offsets: {fault.args[0].name()}") from fault
+
+        return _once_reachable(asked)
+
+    def begin(self, starts: Positions) -> None:
+        """Read on from these positions."""
+        self._starts = dict(starts)
+        self._consumer.assign([At(*one, offset) for one, offset in starts.items()])
+
+    def read(self) -> list[LogRecord]:
+        """What has come; often nothing. Raises Discrepancy where a position is not in the log."""
+        first = self._consumer.poll(POLL_S)
+        found = [] if first is None else [first, *self._consumer.consume(RECORDS, 0)]
+        records = []
+        for message in found:
+            if _is_record(message):
+                records.append(_record_of(message))
+        return records
+
+    def positions(self) -> Positions:
+        """The next offset of each partition; markers, which are no records, are passed, too."""
+        asked = self._consumer.position([At(*one) for one in self._starts])
+        return {
+            Partition(at.topic, at.partition): max(
+                at.offset, self._starts[Partition(at.topic, at.partition)]
+            )
+            for at in asked
+        }
+
+    def read_to(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[LogRecord]:
+        """Every record before the ends. Raises Unreachable where nothing moves for that long."""
+        seen, moved_at = None, monotonic()
+        while True:
+            for record in self.read():
+                if record.at.offset < ends[Partition(record.at.topic, record.at.partition)]:
+                    yield record
+            positions = self.positions()
+            behind = [one for one, end in ends.items() if positions[one] < end]
+            if not behind:
+                return
+            if positions != seen:
+                seen, moved_at = positions, monotonic()
+            elif monotonic() - moved_at > seconds:
+                raise Unreachable(
+                    f"the log stands still at {_named(behind)} (an open transaction?)"
+                )
+
+
+def _is_record(message: Message) -> bool:
+    error = message.error()
+    if error is None:
+        return True
+    lost = error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+    if lost or error.fatal():
+        raise Discrepancy(f"{message.topic()}/{message.partition()}: {error.str()}")
+    return False  # a broker that is away comes back; the client retries by itself
+
+
+def _record_of(message: Message) -> LogRecord:
+    return LogRecord(
+        coordinates_of(message),
+        message.key(),
+        message.value(),
+        tuple(cast(list[tuple[str, bytes | None]], message.headers() or [])),
+        message.timestamp()[1],
+    )
+
+
+def coordinates_of(message: Message) -> Coordinates:
+    """Where a message stands."""
+    return Coordinates(
+        str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
+    )
+
+
+def _named(partitions: Iterable[Partition]) -> str:
+    return ", ".join(f"{one.topic}/{one.partition}" for one in partitions)
+
+
+def high_ends(settings: Settings, partitions: Iterable[Partition]) -> Positions:
+    """The high watermarks. Raises Unreachable."""
+    admin, wanted = admin_client(settings), list(partitions)
+    return _once_reachable(lambda: high_watermarks(admin, wanted))
+
+
+def _once_reachable(asked: Callable[[], T]) -> T:
+    """Ask again for a while: a partition just made or moved has no leader for a moment."""
+
+    answers = list[T]()
+
+    def tried() -> bool:
+        with suppress(Unreachable):
+            answers.append(asked())
+        return bool(answers)
+
+    wait_until(tried, seconds=ANSWER_S, what="a leader of every partition", every_s=0.1)
+    return answers[0]
+
+
+def partitions_of(topic_names: Iterable[str], settings: Settings) -> list[Partition]:
+    """Every partition of these topics."""
+    return [Partition(name, one) for name in topic_names for one in range(settings.partitions)]
