@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -214,6 +215,9 @@ def high_watermarks(
             for at, future in futures.items()
         }
     except KafkaException as fault:
+        # after a broker's restart the client keeps the old leader epoch until it is told anew
+        with suppress(KafkaException):
+            admin.list_topics(timeout=seconds)
         raise Unreachable(f"no high watermarks: {fault.args[0].name()}") from fault
 
 

@@ -22,7 +22,12 @@ from schemas.topics import MAX_OUTCOME_BYTES
 
 log = logging.getLogger("cjstream.faust")
 SEND_S = 600  # how long a row is sent again before the worker gives up
-LOUD = {"faust": logging.WARNING, "mode": logging.WARNING, "aiokafka": logging.CRITICAL}
+LOUD = {
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+    "processors": logging.WARNING,  # Faust names a subclass's logger after its module
+    "aiokafka": logging.CRITICAL,
+}
 FETCHED_RECORDS = 2000
 BUFFERED_RECORDS = 4096
 

@@ -30,6 +30,7 @@ from tables.replica import Partition, Positions
 
 log = logging.getLogger("cjstream.fetch")
 ANSWER_S = 10.0
+STABLE_S = 2.0  # asked again after serving the group: another's open transaction may take longer
 GENERATION = struct.Struct("<i")
 MAGIC = b"CGMDv2:"  # librdkafka's serialized group metadata: magic, generation, group, member
 
@@ -144,7 +145,7 @@ class Fetcher:
 
     def _committed(self) -> dict[Partition, int]:
         asked = [At(at.topic, at.partition) for at in sorted(self._owned)]
-        answered = self._consumer.committed(asked, timeout=ANSWER_S)  # stable ones: read_committed
+        answered = self._consumer.committed(asked, timeout=STABLE_S)  # stable ones: read_committed
         for at in answered:
             if at.error is not None:
                 raise KafkaException(at.error)

@@ -162,7 +162,7 @@ async def _batch_preparation(worker: Worker, end: WorkerEnd) -> AsyncIterator[No
                     await asyncio.Event().wait()  # the next batch is never reached
 
         worker.app.agent(worker.lane, name="prepare-batches")(commit_batches)
-        feeding = asyncio.create_task(_feed(worker, end, fetching))
+        feeding = asyncio.create_task(_feed(worker, end, fetching, committing))
         try:
             yield
         finally:
@@ -172,8 +172,12 @@ async def _batch_preparation(worker: Worker, end: WorkerEnd) -> AsyncIterator[No
             await _in(fetching, worker.fetcher.close)
 
 
-async def _feed(worker: Worker, end: WorkerEnd, fetching: ThreadPoolExecutor) -> None:
+async def _feed(
+    worker: Worker, end: WorkerEnd, fetching: ThreadPoolExecutor, committing: ThreadPoolExecutor
+) -> None:
     try:
+        # ends what a killed predecessor left open: committed offsets are not stable before that
+        await _in(committing, worker.outbox.renew)
         await _in(fetching, worker.fetcher.join)
         while not end.is_due:
             batch = await _in(fetching, lambda: worker.preparer.next_batch(FETCH_WAIT_S))

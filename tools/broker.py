@@ -171,7 +171,12 @@ class Broker:
         quiet = "-Dlog4j2.level=OFF"  # stdout is the tool's
         command = [*self._java(part), "-Xmx256m", quiet, main_class, *arguments]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",  # a console consumer prints whatever the records hold
+            timeout=timeout_s,
+            check=False,
         )
 
     def _java(self, part: str) -> tuple[str, ...]:

@@ -330,7 +330,7 @@ def _records(consumer: Consumer) -> Iterator[Read]:
                 str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
             )
             headers = [
-                (name, value.encode() if isinstance(value, str) else value)
-                for name, value in message.headers() or []
+                (str(name), value.encode() if isinstance(value, str) else value)
+                for name, value in dict(message.headers() or ()).items()
             ]
             yield Read(at, message.timestamp()[1], message.key(), message.value(), headers)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
+from processors.clients import plain_producer
+from processors.delivery import deliver
 from processors.settings import Settings
 from schemas.events import UploadEvent
 from tests.builders import requested
@@ -57,6 +59,7 @@ def test_no_request_is_prepared_with_less_than_was_acknowledged(
 ) -> None:
     send(settings, *(event for number in range(7) for event in assignment(f"a{number}")))
     expected = dict[Coordinates, int]()
+    producer = plain_producer(settings, **{"linger.ms": 0})
     with Progress(settings) as progress:
         workers = [start_worker(slot, session_timeout_s=6) for slot in ("one", "two")]
         for worker in workers:
@@ -66,8 +69,10 @@ def test_no_request_is_prepared_with_less_than_was_acknowledged(
             name, version = f"a{number % 7}", 2 + number // 7
             begin(writer, settings, *assignment(name, version))
             writer.commit_transaction(30)
-            (at,) = send(settings, requested(assignment_id=name, batch_id=f"b-{number}"))
-            expected[Coordinates(at.topic, at.partition, at.offset)] = version
+            request = requested(assignment_id=name, batch_id=f"b-{number}")
+            (sent,) = deliver(producer, [record_of(settings, request)])
+            at = (str(sent.topic()), int(sent.partition() or 0), int(sent.offset() or 0))
+            expected[Coordinates(*at)] = version
         progress.wait_for_the_end(*workers)
     found = versions(settings)
     older = {at: (found[at], version) for at, version in expected.items() if found[at] < version}
@@ -81,9 +86,9 @@ def test_batches_wait_while_an_upload_may_yet_be_committed(
     send(settings, *assignment("a1"))
     with Progress(settings) as progress:
         worker = start_worker(session_timeout_s=6)
+        worker.wait_until_it_runs()
         begin(writer, settings, *assignment("a1", 2))
         send(settings, requested())
-        worker.wait_until_it_runs()
         until(lambda: worker.said("batch waits for uploads") >= 2)
         assert not progress.is_complete()
         writer.commit_transaction(30)

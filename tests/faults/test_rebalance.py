@@ -20,17 +20,18 @@ def test_a_worker_that_comes_and_goes_disturbs_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
 ) -> None:
     dice = random.Random(seed)
-    with Progress(settings) as progress, Flow(settings, 20_000, 900):
+    with Progress(settings) as progress, Flow(settings, 20_000, 700):
         steady = start_worker("steady", batch_max=100, session_timeout_s=6)
         guest = start_worker("", batch_max=100, session_timeout_s=6)  # without a slot it leaves
         for _ in range(JOINS):
             guest.wait_until_it_runs()
-            progress.wait_for_more(200)
+            progress.wait_for_more(50)
             pause(dice.uniform(0, 1.5))
             assert guest.stop() == 0
             guest.start()
         progress.wait_for_the_end(steady, guest)
-    assert steady.said('"partitions revoked"') >= JOINS - 1
+        # a guest that leaves while it joins moves no partitions
+        assert steady.said('"partitions revoked"') >= JOINS // 2
     print(f"seed {seed}: {JOINS} joins, {all_have_one_outcome(settings)}")  # noqa: T201
 
 
@@ -38,7 +39,7 @@ def test_batches_outlive_a_rebalance_of_the_folds_group(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *(event for number in range(20) for event in assignment(f"a{number}")))
-    append(settings, (record_of(settings, a_request(number)) for number in range(20_000)))
+    append(settings, (record_of(settings, a_request(number)) for number in range(30_000)))
     with Progress(settings) as progress:
         worker = start_worker(batch_max=10, session_timeout_s=6)  # the lane is always full
         worker.wait_until_it_runs()
