@@ -29,6 +29,7 @@ T = TypeVar("T")
 log = logging.getLogger("cjstream.worker")
 FETCH_WAIT_S = 0.2
 BROKER_S = 60.0
+WATCH_S = 0.5
 STUCK_S = 5.0  # over the transaction timeout, before a transaction is taken to hang
 FAUST_STOP_S = 3.0
 STOP_S = 8.5
@@ -219,16 +220,19 @@ def _ended(task: "asyncio.Task[Any]", end: WorkerEnd) -> None:
 
 
 def _watch(outbox: Outbox, end: WorkerEnd) -> None:
-    """End the process where a call into librdkafka hangs: nothing else can (librdkafka #5511)."""
+    """End the process where a call into librdkafka hangs: nothing else can (librdkafka #5511).
+
+    It counts its own ticks: a process that was frozen has had no time to go on.
+    """
+    seen, ticks = None, 0
     while not end.is_due:
         opened = outbox.opened_at
-        if opened is not None and time.monotonic() - opened > outbox.timeout_s + STUCK_S:
-            log.error(
-                "transaction hangs: the process ends",
-                extra={"open_s": round(time.monotonic() - opened)},
-            )
+        ticks = ticks + 1 if opened is not None and opened == seen else 0
+        seen = opened
+        if ticks * WATCH_S > outbox.timeout_s + STUCK_S:
+            log.error("transaction hangs: the process ends", extra={"open_s": ticks * WATCH_S})
             os._exit(CJStreamError.exit_code)
-        time.sleep(0.5)
+        time.sleep(WATCH_S)
 
 
 def _close(worker: Worker) -> None:
