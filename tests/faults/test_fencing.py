@@ -75,7 +75,6 @@ def test_a_batch_fetched_before_its_partition_moved_is_refused_although_its_work
             return sum(len(one.messages) for one in fetched) == 40
 
         until(all_fetched)
-        late = [first.batch(one) for one in fetched]
         with member(settings, "b") as second:
             taken: dict[Partition, Fetched] = {}
 
@@ -88,10 +87,10 @@ def test_a_batch_fetched_before_its_partition_moved_is_refused_although_its_work
 
             until(taken_over)
             before = outcomes(settings)
-            for batch in late:
-                if batch.end.keys() & taken.keys():
+            for late in fetched:
+                if late.end.keys() & taken.keys():
                     with pytest.raises(Aborted):
-                        first.outbox.commit(batch)
+                        first.outbox.commit(first.batch(late))
             assert outcomes(settings) == before
     assert len(set(before)) == len(before)
 

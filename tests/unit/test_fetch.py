@@ -1,0 +1,117 @@
+"""When group metadata is taken: before what it is to protect, never after."""
+
+import struct
+from collections.abc import Callable
+from typing import Any, cast
+
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as At
+
+from processors.fetch import Fetcher, is_member
+from processors.outbox import Batch
+from processors.ownership import Ownership
+from processors.settings import Settings
+
+
+def metadata(generation: int) -> bytes:
+    return b"CGMDv2:" + struct.pack("<i", generation) + b"group\0member\0\x01"
+
+
+class Request:
+    """One fetched request, as far as fetching looks."""
+
+    def error(self) -> None:
+        return None
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 7
+
+
+class Group:
+    """A consumer whose generation moves on in the middle of a call, as a thawed member's may."""
+
+    def __init__(self, committed: int = 7) -> None:
+        self.generation = 1
+        self._offset = committed
+        self.moves_in: str | None = None
+        self._assigned: Callable[..., None]
+
+    def subscribe(self, _topics: list[str], *, on_assign: Callable[..., None], **_: Any) -> None:
+        self._assigned = on_assign
+
+    def assign(self) -> None:
+        self._assigned(self, [At("cj.requests.v1", 0)])
+
+    def consumer_group_metadata(self) -> bytes:
+        return metadata(self.generation)
+
+    def committed(self, asked: list[At], timeout: float) -> list[At]:
+        return [At(at.topic, at.partition, self._offset) for at in asked]
+
+    def get_watermark_offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
+        return 0, 0
+
+    def poll(self, _wait_s: float) -> Any:
+        self._move("poll")
+        return Request()
+
+    def consume(self, _most: int, _wait_s: float) -> list[Any]:
+        return []
+
+    def _move(self, step: str) -> None:
+        if step == self.moves_in:
+            self.generation += 1
+
+    def _nothing(self, *_: Any) -> None:
+        pass
+
+    incremental_assign = pause = resume = seek = _nothing
+
+
+def fetching(group: Group) -> Fetcher:
+    fetcher = Fetcher(Settings(), cast(Consumer, group), Ownership(), lambda _batch: None)
+    fetcher.join()
+    group.assign()
+    return fetcher
+
+
+def test_a_batch_carries_the_metadata_from_before_its_records_were_polled() -> None:
+    group = Group()
+    fetcher = fetching(group)
+    assert fetcher.fetch(0) is None  # it settles its positions first
+    group.moves_in = "poll"
+    fetched = fetcher.fetch(0)
+    assert fetched is not None
+    assert (fetched.group, group.generation) == (metadata(1), 2)
+
+
+def test_records_fetched_while_no_member_are_fetched_again() -> None:
+    group = Group()
+    fetcher = fetching(group)
+    fetcher.fetch(0)
+    group.generation = -1
+    assert fetcher.fetch(0) is None
+    group.generation = 2
+    assert fetcher.fetch(0) is None  # it goes back to the committed positions
+    fetched = fetcher.fetch(0)
+    assert fetched is not None
+    assert [*fetched.start.values()] == [7]
+
+
+def test_metadata_of_no_member_is_told_from_a_members() -> None:
+    assert is_member(metadata(0))
+    assert not is_member(metadata(-1))
+    assert not is_member(b"something else")
+
+
+def test_nothing_is_committed_where_offsets_are_there() -> None:
+    committed = list[Batch]()
+    group = Group()
+    fetcher = Fetcher(Settings(), cast(Consumer, group), Ownership(), committed.append)
+    fetcher.join()
+    group.assign()
+    fetcher.fetch(0)
+    assert committed == []
