@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import (
-    OFFSET_END,
     OFFSET_INVALID,
     Consumer,
     KafkaError,
@@ -25,11 +24,13 @@ from processors.clients import reader
 from processors.outbox import Batch
 from processors.ownership import Ownership
 from processors.settings import Settings
+from processors.waiting import wait_until
 from schemas.errors import Discrepancy, Fenced
 from tables.replica import Partition, Positions
 
 log = logging.getLogger("cjstream.fetch")
 ANSWER_S = 10.0
+STABLE_MOST_S = 60.0
 STABLE_S = 2.0  # asked again after serving the group: another's open transaction may take longer
 GENERATION = struct.Struct("<i")
 MAGIC = b"CGMDv2:"  # librdkafka's serialized group metadata: magic, generation, group, member
@@ -69,6 +70,7 @@ class Fetcher:
         self._owned: set[Partition] = set()
         self._positions: dict[Partition, int] = {}
         self._settled_epoch = -1
+        self._unproven: set[Partition] = set()  # whose first record since the seek is still to come
         self.limit = settings.batch_max
 
     def join(self) -> None:
@@ -83,11 +85,8 @@ class Fetcher:
     def _assigned(self, consumer: Consumer, partitions: list[At]) -> None:
         self._ownership.end_epoch()
         self._owned |= {Partition(at.topic, at.partition) for at in partitions}
-        # where to start is settled before the first batch; until then nothing is to be fetched
-        starts = [At(at.topic, at.partition, OFFSET_END) for at in partitions]
-        consumer.incremental_assign(starts)
-        if starts:
-            consumer.pause(starts)
+        # at definite offsets: a seek while the client still asks for a logical one is undone by the answer
+        consumer.incremental_assign(self._starts(partitions))
         log.info("partitions assigned", extra={"partitions": _named(self._owned)})
 
     def _revoked(self, consumer: Consumer, partitions: list[At]) -> None:
@@ -119,7 +118,10 @@ class Fetcher:
             return None
         end = dict[Partition, int]()
         for message in messages:
-            end[Partition(self._topic, message.partition() or 0)] = (message.offset() or 0) + 1
+            at, offset = Partition(self._topic, message.partition() or 0), message.offset() or 0
+            if at in self._unproven:
+                self._prove(at, offset)
+            end[at] = offset + 1
         start = {at: self._positions[at] for at in end}
         self._positions.update(end)
         return Fetched(messages, start, end, group, epoch)
@@ -134,14 +136,51 @@ class Fetcher:
                 return False
             for at, offset in committed.items():
                 self._consumer.seek(At(at.topic, at.partition, offset))
-            self._consumer.resume([At(*at) for at in committed])
         except KafkaException as fault:  # the broker is away, or the assignment is just changing
             log.info("positions not settled yet", extra={"code": fault.args[0].name()})
             return False
         self._positions = dict(committed)
+        self._unproven = set(committed)
         self._ownership.settle(epoch, committed)
         self._settled_epoch = epoch
         return True
+
+    def _prove(self, at: Partition, first: int) -> None:
+        """Whatever lies between the committed position and the first record fetched is no record.
+
+        Raises Discrepancy where it is one: the client skipped it, and committing would seal that.
+        """
+        position = self._positions[at]
+        self._unproven.discard(at)
+        if first == position:
+            return
+        if first < position or committed_record(self._settings, at, position, first):
+            raise Discrepancy(
+                f"{at.topic}/{at.partition} is to go on at {position}, the client went to {first}"
+            )
+
+    def _starts(self, partitions: list[At]) -> list[At]:
+        """Committed offsets, or the log's start; waits for as long as they are not stable."""
+        if not partitions:
+            return []
+        asked = [At(at.topic, at.partition) for at in partitions]
+        found = wait_until(
+            lambda: self._stable(asked), seconds=STABLE_MOST_S, what="stable committed offsets"
+        )
+        return [at if at.offset != OFFSET_INVALID else self._log_start(at) for at in found]
+
+    def _stable(self, asked: list[At]) -> list[At]:
+        try:
+            answered = self._consumer.committed(asked, timeout=STABLE_S)
+        except KafkaException as fault:
+            log.info("committed offsets not stable yet", extra={"code": fault.args[0].name()})
+            return []
+        return [] if any(at.error is not None for at in answered) else answered
+
+    def _log_start(self, at: At) -> At:
+        asked = At(at.topic, at.partition)
+        low, _ = self._consumer.get_watermark_offsets(asked, timeout=ANSWER_S, cached=False)
+        return At(at.topic, at.partition, low)
 
     def _committed(self) -> dict[Partition, int]:
         asked = [At(at.topic, at.partition) for at in sorted(self._owned)]
@@ -160,8 +199,7 @@ class Fetcher:
                     f"group {self._settings.prep_group} has no committed offset for {at.topic}/{at.partition}, "
                     f"yet it has outcomes, the last at {outcome}: set the offset by hand, or outcomes double"
                 )
-            low, _ = self._consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
-            starts[at] = low
+            starts[at] = self._log_start(At(*at)).offset
         self._commit(Batch((), 0, {}, starts, group, epoch))
 
     def close(self) -> None:
@@ -193,6 +231,15 @@ def last_outcome(settings: Settings, partition: int) -> str | None:
             if newest := _newest_committed(consumer, topic.name, partition, low, high):
                 return newest
         return None
+    finally:
+        consumer.close()
+
+
+def committed_record(settings: Settings, at: Partition, low: int, high: int) -> str | None:
+    """A committed record in `[low, high)` of a partition, if there is one: a hole of markers has none."""
+    consumer = reader(settings, **{"auto.offset.reset": "earliest"})
+    try:
+        return _newest_committed(consumer, at.topic, at.partition, low, high)
     finally:
         consumer.close()
 

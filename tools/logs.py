@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 
@@ -35,3 +36,11 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    threading.excepthook = _thread_ended
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """A library's thread that ends with an exception is a line, too, and no traceback on stderr."""
+    name = ended.thread.name if ended.thread else ""
+    fault = ended.exc_type.__name__
+    logging.getLogger("cjstream").warning("thread ended", extra={"thread": name, "fault": fault})

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as At
 
@@ -11,6 +12,7 @@ from processors.fetch import Fetcher, is_member
 from processors.outbox import Batch
 from processors.ownership import Ownership
 from processors.settings import Settings
+from schemas.errors import Discrepancy
 
 
 def metadata(generation: int) -> bytes:
@@ -20,6 +22,8 @@ def metadata(generation: int) -> bytes:
 class Request:
     """One fetched request, as far as fetching looks."""
 
+    at = 7
+
     def error(self) -> None:
         return None
 
@@ -27,7 +31,7 @@ class Request:
         return 0
 
     def offset(self) -> int:
-        return 7
+        return self.at
 
 
 class Group:
@@ -68,7 +72,7 @@ class Group:
     def _nothing(self, *_: Any) -> None:
         pass
 
-    incremental_assign = pause = resume = seek = _nothing
+    incremental_assign = seek = _nothing
 
 
 def fetching(group: Group) -> Fetcher:
@@ -99,6 +103,13 @@ def test_records_fetched_while_no_member_are_fetched_again() -> None:
     fetched = fetcher.fetch(0)
     assert fetched is not None
     assert [*fetched.start.values()] == [7]
+
+
+def test_a_client_that_does_not_go_on_at_the_committed_position_is_stopped() -> None:
+    fetcher = fetching(Group(committed=8))
+    fetcher.fetch(0)
+    with pytest.raises(Discrepancy, match="is to go on at 8, the client went to 7"):
+        fetcher.fetch(0)
 
 
 def test_metadata_of_no_member_is_told_from_a_members() -> None:
