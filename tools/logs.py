@@ -43,4 +43,6 @@ def _thread_ended(ended: threading.ExceptHookArgs) -> None:
     """A library's thread that ends with an exception is a line, too, and no traceback on stderr."""
     name = ended.thread.name if ended.thread else ""
     fault = ended.exc_type.__name__
-    logging.getLogger("cjstream").warning("thread ended", extra={"thread": name, "fault": fault})
+    logging.getLogger("cjstream").warning(
+        "thread ended", extra={"name_of_thread": name, "fault": fault}
+    )
