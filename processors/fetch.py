@@ -129,7 +129,7 @@ class Fetcher:
     def _settled(self, epoch: int, group: bytes) -> bool:
         """Put every owned partition to its committed offset; False where that has to be tried again."""
         try:
-            committed = self._committed()
+            committed = self._committed(self._owned)
             missing = {at for at, offset in committed.items() if offset == OFFSET_INVALID}
             if missing:
                 self._commit_starts(missing, group, epoch)
@@ -163,27 +163,28 @@ class Fetcher:
         """Committed offsets, or the log's start; waits for as long as they are not stable."""
         if not partitions:
             return []
-        asked = [At(at.topic, at.partition) for at in partitions]
+        wanted = {Partition(at.topic, at.partition) for at in partitions}
         found = wait_until(
-            lambda: self._stable(asked), seconds=STABLE_MOST_S, what="stable committed offsets"
+            lambda: self._stable(wanted), seconds=STABLE_MOST_S, what="stable committed offsets"
         )
-        return [at if at.offset != OFFSET_INVALID else self._log_start(at) for at in found]
+        return [
+            At(at.topic, at.partition, self._log_start(at) if offset == OFFSET_INVALID else offset)
+            for at, offset in found.items()
+        ]
 
-    def _stable(self, asked: list[At]) -> list[At]:
+    def _stable(self, partitions: set[Partition]) -> dict[Partition, int]:
         try:
-            answered = self._consumer.committed(asked, timeout=STABLE_S)
+            return self._committed(partitions)
         except KafkaException as fault:
             log.info("committed offsets not stable yet", extra={"code": fault.args[0].name()})
-            return []
-        return [] if any(at.error is not None for at in answered) else answered
+            return {}
 
-    def _log_start(self, at: At) -> At:
-        asked = At(at.topic, at.partition)
-        low, _ = self._consumer.get_watermark_offsets(asked, timeout=ANSWER_S, cached=False)
-        return At(at.topic, at.partition, low)
+    def _log_start(self, at: Partition) -> int:
+        low, _ = self._consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
+        return low
 
-    def _committed(self) -> dict[Partition, int]:
-        asked = [At(at.topic, at.partition) for at in sorted(self._owned)]
+    def _committed(self, partitions: set[Partition]) -> dict[Partition, int]:
+        asked = [At(at.topic, at.partition) for at in sorted(partitions)]
         answered = self._consumer.committed(asked, timeout=STABLE_S)  # stable ones: read_committed
         for at in answered:
             if at.error is not None:
@@ -199,7 +200,7 @@ class Fetcher:
                     f"group {self._settings.prep_group} has no committed offset for {at.topic}/{at.partition}, "
                     f"yet it has outcomes, the last at {outcome}: set the offset by hand, or outcomes double"
                 )
-            starts[at] = self._log_start(At(*at)).offset
+            starts[at] = self._log_start(at)
         self._commit(Batch((), 0, {}, starts, group, epoch))
 
     def close(self) -> None:
