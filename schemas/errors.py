@@ -7,7 +7,12 @@ CJStreamError
   Aborted              nothing was committed: rewind, take the batch again
   Fenced               another instance owns this now, or the outcome is unknown: new producer, start from committed()
   Unreachable          a dependency does not answer: wait and retry; a command exits with 4
+    ContentUnreachable   nobody answers at the content store
+    ContentTimeout       the content store takes too long
+    ContentFailed        the content store answers with a fault of its own: look at disk, rights, bucket
   Discrepancy          a check found a gap or a mismatch: report it; a command exits with 3
+    ContentMissing       a text is not in the content store: find what names it
+    ContentCorrupt       a text in the content store is damaged: put the true bytes again, which heals it
   Misconfigured        refuse to start, and name the setting; a command exits with 2
   Refusal              a change that may not be made: tell who asked for it, append nothing
     NotLive              what it needs was never there or is deleted
@@ -58,6 +63,38 @@ class Discrepancy(CJStreamError):
     """A check found a gap or a mismatch."""
 
     exit_code = 3
+
+
+class ContentUnreachable(Unreachable):
+    """Nobody answers at the content store."""
+
+
+class ContentTimeout(Unreachable):
+    """The content store takes too long; what it was asked for may still happen."""
+
+
+class ContentFailed(Unreachable):
+    """The content store answers with a fault of its own; storage_id is the text's, if it is about one."""
+
+    def __init__(self, message: str, storage_id: str | None = None) -> None:
+        super().__init__(message)
+        self.storage_id = storage_id
+
+
+class ContentMissing(Discrepancy):
+    """A text is not in the content store."""
+
+    def __init__(self, storage_id: str) -> None:
+        super().__init__(f"content {storage_id} is missing from the store")
+        self.storage_id = storage_id
+
+
+class ContentCorrupt(Discrepancy):
+    """A text in the content store is damaged."""
+
+    def __init__(self, storage_id: str) -> None:
+        super().__init__(f"content {storage_id} is damaged: its bytes have another sha256")
+        self.storage_id = storage_id
 
 
 class Misconfigured(CJStreamError):
