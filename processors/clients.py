@@ -56,8 +56,13 @@ def transactional_id(settings: Settings) -> str:
     return f"{settings.prep_group}-{settings.slot or uuid4()}"
 
 
+def admin_transactional_id(settings: Settings, partition: int) -> str:
+    """The id of the one writer of an upload partition, whichever instance of the API has it."""
+    return f"{settings.topic_prefix}cjstream-admin-{partition}"
+
+
 def transactional_producer(settings: Settings, transactional_id: str) -> Producer:
-    """The producer of batch preparation."""
+    """The producer of batch preparation, or of one upload partition's writer."""
     return Producer(
         {
             **common(settings),
