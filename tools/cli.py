@@ -5,13 +5,13 @@ import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
+from tools.admin.cli import admin_app
+from tools.printing import print_json, print_table
 from tools.progress import say
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ for name, sub in {
     "uploads": uploads_app,
     "requests": requests_app,
     "batches": batches_app,
+    "admin": admin_app,
 }.items():
     app.add_typer(sub, name=name)
 
@@ -41,20 +42,6 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Files = Annotated[
     list[str], typer.Argument(help="JSON (one object or an array) or JSON lines; - is stdin.")
 ]
-
-
-def print_json(document: Any) -> None:
-    """The one JSON document of a --json command."""
-    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
-
-
-def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """A table for people."""
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*map(str, row))
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
 
 
 @app.command()
