@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -28,12 +29,14 @@ uploads_app = typer.Typer(
 )
 requests_app = typer.Typer(help="CJ requests.", no_args_is_help=True)
 batches_app = typer.Typer(help="Enriched batches.", no_args_is_help=True)
+content_app = typer.Typer(help="The content store.", no_args_is_help=True)
 for name, sub in {
     "broker": broker_app,
     "topics": topics_app,
     "uploads": uploads_app,
     "requests": requests_app,
     "batches": batches_app,
+    "content": content_app,
     "admin": admin_app,
 }.items():
     app.add_typer(sub, name=name)
@@ -222,6 +225,40 @@ def batches_tail(
             sys.stdout.flush()
         else:
             Console().print(tail.line_of(one), markup=False, highlight=False, soft_wrap=True)
+
+
+@content_app.command("sweep")
+def content_sweep(
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Move them; without it they are only listed.")
+    ] = False,
+    grace: Annotated[
+        str, typer.Option(help="How old an orphan is at least: 7d, 36h, 90m, 7200s; from 1h on.")
+    ] = "7d",
+    as_json: Json = False,
+) -> None:
+    """Texts that nothing in the log names: to the trash, and a grace period later for good. One at a time."""
+    from tables.content import ContentStore
+    from tools import sweep as command
+
+    try:
+        within = command.grace_of(grace)
+    except ValueError as fault:
+        raise typer.BadParameter(str(fault), param_hint="--grace") from fault
+    settings = settings_from_environment()
+    store = ContentStore.at(settings.content)
+    swept = command.sweep(settings, store, grace=within, delete=delete, now=datetime.now(UTC))
+    if as_json:
+        print_json(command.document_of(swept))
+        return
+    rows = [
+        (move, text.storage_id, text.size_bytes, text.stored_at.isoformat(timespec="seconds"))
+        for move, texts in command.moves(swept).items()
+        for text in texts
+    ]
+    told = f"{len(rows)} texts, {sum(row[2] for row in rows)} bytes, of {swept.listed} in the store"
+    title = f"To be moved by --delete: {told}" if swept.dry_run else f"Moved: {told}"
+    print_table(title, ("", "id", "bytes", "stored at"), rows)
 
 
 @app.command()
