@@ -124,7 +124,7 @@ class Appender:
                 ],
                 on_delivery=partial(reported, event),
             )
-        while producer.flush(SLICE_S) and time.monotonic() < until:
+        while _flush(producer) and time.monotonic() < until:
             pass
         if refused:
             raise KafkaException(refused[0])
@@ -157,6 +157,19 @@ class Appender:
     def close(self) -> None:
         """Let go of the producer."""
         self._producer = None
+
+
+def _flush(producer: Producer) -> int:
+    """Wait for delivery reports; gives how many are still to come."""
+    try:
+        return producer.flush(SLICE_S)
+    except SystemError as fault:  # a fatal error that came while the client was giving a report
+        first: BaseException = fault
+        while first.__cause__ is not None:
+            first = first.__cause__
+        if isinstance(first, KafkaException):
+            raise first from None
+        raise
 
 
 def _carry(step: Callable[[], None], until: float) -> None:

@@ -155,7 +155,8 @@ class PartitionWriter:
     def _refuse(self, request: Request, fault: Exception) -> None:
         unsettled = self._unsettled.plans if self._unsettled else ()
         if any(plan.request is request for plan in unsettled):
-            fault = OutcomeUnknown(request.change.scope_key)
+            unknown = OutcomeUnknown(request.change.scope_key)
+            unknown.__cause__, fault = fault, unknown
         request.answer.set_exception(fault)
 
     def _forget_the_answered(self) -> None:
