@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processors.resolve import Policy
@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     rate_limit_per_minute: int = Field(0, ge=0, le=1_000_000, description="per subject; 0 is off")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     registry_auth: bool = Field(False, description="the registry asks for a token")
+    schema_registry_url: str = Field(
+        "",
+        validation_alias=AliasChoices("SCHEMA_REGISTRY_URL", "schema_registry_url"),
+        description="of a registry elsewhere; the API serves none then. Read without prefix",
+    )
 
     @field_validator("required_roles", mode="before")
     @classmethod

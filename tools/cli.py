@@ -55,6 +55,14 @@ def worker() -> None:
     command.run(settings_from_environment())
 
 
+@app.command()
+def api() -> None:
+    """Serve the admin API in the foreground. SIGTERM or Ctrl-C ends it."""
+    from tools.api import main as command
+
+    command.run(settings_from_environment())
+
+
 @topics_app.command("list")
 def topics_list(as_json: Json = False) -> None:
     """Every topic of the catalogue as the cluster has it; exit 3 where something is missing or contradicts."""

@@ -1,6 +1,6 @@
 """What strangers send in bodies and queries. Every rule is a field's, so that all faults are found at once."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -17,6 +17,8 @@ from tools.api.values import (
     StorageId,
     broken,
 )
+
+Schema = dict[str, Any]
 
 
 class Sent(BaseModel):
@@ -51,7 +53,7 @@ class ContentCheck(Common):
     check_content: Flag = False
 
 
-EITHER_SCOPE = {
+EITHER_SCOPE: Schema = {
     "oneOf": [
         {
             "required": ["assignment_id"],
@@ -68,10 +70,11 @@ EITHER_SCOPE = {
         },
     ]
 }
-INSTRUCTIONS = {
+INSTRUCTIONS: Schema = {
     "instructions_text": "Judge how clearly the argument is put.",
     "grade_scale": "swedish_8_anchor",
 }
+TASK = "Write about a rule that you would change."
 ABSENT = Field(default_factory=str)  # empty: was not sent; null is refused
 
 
@@ -81,9 +84,7 @@ class Scoped(Sent):
     assignment_id: AssignmentId | None = None
     course_id: CourseId | None = None
 
-    @field_validator(
-        "student_prompt_storage_id", "judge_rubric_storage_id", check_fields=False
-    )
+    @field_validator("student_prompt_storage_id", "judge_rubric_storage_id", check_fields=False)
     @classmethod
     def _has_assignment(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("course_id") is not None:
@@ -107,7 +108,10 @@ class Instructions(ReplacingInstructions):
     """Whole instructions with their scope."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"assignment_id": "eng5-a1", **INSTRUCTIONS}], **EITHER_SCOPE}
+        json_schema_extra={
+            "examples": [{"assignment_id": "eng5-a1", **INSTRUCTIONS}],
+            **EITHER_SCOPE,
+        }
     )
 
     course_id: Annotated[CourseId | None, Field(validate_default=True)] = None
@@ -139,7 +143,7 @@ class Prompt(Sent):
     """A student prompt for an assignment that has instructions."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"assignment_id": "eng5-a2", "prompt_text": "Write about a rule you would change."}]}
+        json_schema_extra={"examples": [{"assignment_id": "eng5-a2", "prompt_text": TASK}]}
     )
 
     assignment_id: AssignmentId
@@ -150,7 +154,11 @@ class Rubric(Sent):
     """A judge rubric for an assignment that has instructions."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"assignment_id": "eng5-a2", "rubric_text": "Weigh structure twice, spelling once."}]}
+        json_schema_extra={
+            "examples": [
+                {"assignment_id": "eng5-a2", "rubric_text": "Weigh structure twice, spelling once."}
+            ]
+        }
     )
 
     assignment_id: AssignmentId
@@ -163,7 +171,11 @@ class Assignment(Sent):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"assignment_id": "eng5-a1", **INSTRUCTIONS, "prompt_text": "Write about a rule you would change."}
+                {
+                    "assignment_id": "eng5-a1",
+                    **INSTRUCTIONS,
+                    "prompt_text": TASK,
+                }
             ]
         }
     )

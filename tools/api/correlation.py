@@ -45,9 +45,10 @@ def correlation_of(scope: Mapping[str, Any]) -> Correlation:
 
 def _header(scope: Mapping[str, Any]) -> str | None:
     name = HEADER.lower().encode()
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)
 
 
 def _parameter(scope: Mapping[str, Any]) -> str | None:
-    named = parse_qs(scope["query_string"].decode("latin-1"), errors="replace")
-    return named.get(PARAMETER, [None])[0]
+    query: bytes = scope["query_string"]
+    return parse_qs(query.decode("latin-1"), errors="replace").get(PARAMETER, [None])[0]

@@ -1,6 +1,10 @@
 """What the API counts, in a registry of its own; every label comes from a closed set."""
 
+from collections.abc import Callable, Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 ADMIN = "/admin/v1"
 INSTRUCTIONS = f"{ADMIN}/assessment-instructions"
@@ -32,35 +36,55 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 CONTENT = {"POST": "upload", "GET": "download", "HEAD": "head"}
 
 
-class Metrics:
-    """The counters and histograms of one API process."""
+class _Fenced(Collector):
+    """A counter that the log keeps itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[Metric]:
+        """Its value now."""
+        told = "writers fenced by another process"
+        yield CounterMetricFamily("cj_admin_writer_fenced", told, value=self._count())
+
+
+class Metrics:
+    """The counters and histograms of one API process; fenced tells how often its writers were."""
+
+    def __init__(self, fenced: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
+        own = self.registry
         self._operations = Counter(
-            "cj_admin_instruction_operations", "requests", ("operation", "status"), **own
+            "cj_admin_instruction_operations", "requests", ("operation", "status"), registry=own
         )
         self._requests = Counter(
-            "cj_admin_http_requests", "all requests", ("method", "route", "status_code"), **own
+            "cj_admin_http_requests",
+            "all requests",
+            ("method", "route", "status_code"),
+            registry=own,
         )
         self._durations = Histogram(
-            "cj_admin_http_request_duration_seconds", "all requests", ("method", "route"), **own
+            "cj_admin_http_request_duration_seconds",
+            "all requests",
+            ("method", "route"),
+            registry=own,
         )
         self._contents = Counter(
-            "content_operations", "requests to /v1/content", ("operation", "status"), **own
+            "content_operations", "requests to /v1/content", ("operation", "status"), registry=own
         )
         self.auth_failures = Counter(
-            "cj_admin_auth_failures", "refused callers", ("reason",), **own
+            "cj_admin_auth_failures", "refused callers", ("reason",), registry=own
         )
         self.events = Counter(
-            "cj_admin_events_appended", "committed events", ("event_type",), **own
+            "cj_admin_events_appended", "committed events", ("event_type",), registry=own
         )
-        self.append = Histogram("cj_admin_append_duration_seconds", "entry to commit", **own)
-        self.fold_wait = Histogram("cj_admin_fold_wait_seconds", "commit to fold", **own)
-        self.fold_late = Counter("cj_admin_fold_late", "commits not folded in time", **own)
-        self.fenced = Counter("cj_admin_writer_fenced", "writers fenced by another process", **own)
-        self.preconditions = Counter("cj_admin_precondition_failures", "412 and 428", ("role",), **own)
+        self.append = Histogram("cj_admin_append_duration_seconds", "entry to commit", registry=own)
+        self.fold_wait = Histogram("cj_admin_fold_wait_seconds", "commit to fold", registry=own)
+        self.fold_late = Counter("cj_admin_fold_late", "commits not folded in time", registry=own)
+        self.registry.register(_Fenced(fenced))
+        self.preconditions = Counter(
+            "cj_admin_precondition_failures", "412 and 428", ("role",), registry=own
+        )
 
     def answered(self, method: str, route: str, status: int, took_s: float) -> None:
         """Count one request; route is the template, or `unmatched`."""

@@ -145,16 +145,8 @@ def note(request: Request, fault: CJStreamError) -> None:
         case Forbidden():
             metrics.auth_failures.labels("forbidden").inc()
             log.warning("auth_failed", extra={"reason": "forbidden"})
-        case VersionConflict() | ConditionRequired():
-            metrics.preconditions.labels(fault.role).inc()
-            about = {"role": fault.role, "version": fault.current_version}
-            log.info("precondition_failed", extra={"scope_key": _scope_of(request), **about})
         case ContentUnreachable() | ContentTimeout() | ContentFailed() | KeysUnavailable():
             pass  # told where it was met
         case Unreachable():
             cause = type(fault.__cause__ or fault).__name__
             log.error("log_failed", extra={"operation": request.method, "cause": cause})
-
-
-def _scope_of(request: Request) -> str | None:
-    return getattr(request.state, "scope_key", None)

@@ -17,9 +17,7 @@ def ref_of(text: str) -> TextRef:
     """What an event will say of a text; nothing is stored yet."""
     encoded = text.encode()
     sha256 = hashlib.sha256(encoded).hexdigest()
-    return TextRef(
-        storage_id=sha256, sha256=sha256, media_type=PLAIN_TEXT, size_bytes=len(encoded)
-    )
+    return TextRef(storage_id=sha256, sha256=sha256, media_type=PLAIN_TEXT, size_bytes=len(encoded))
 
 
 class StoredTexts:

@@ -24,7 +24,7 @@ def broken(code: str, limit: int | None = None) -> PydanticCustomError:
     """The error of a rule that pydantic does not know."""
     # the message is ours and has no braces, so pydantic puts nothing into it
     context = None if limit is None else {"limit": limit}
-    return PydanticCustomError(code, MESSAGES[code], context)  # type: ignore[arg-type]
+    return PydanticCustomError(code, MESSAGES[code], context)
 
 
 def _text_within(most_bytes: int) -> Callable[[str], str]:
@@ -113,7 +113,7 @@ def _described(description: str, **rules: Any) -> WithJsonSchema:
 
 def _text_schema(most_bytes: int) -> WithJsonSchema:
     told = f"{MIN_TEXT} characters to {most_bytes} bytes of UTF-8; white space around it is dropped"
-    core = r"[^\s\x00\ufeff][^\x00]{%d,}[^\s\x00]" % (MIN_TEXT - 2)
+    core = rf"[^\s\x00\ufeff][^\x00]{{{MIN_TEXT - 2},}}[^\s\x00]"
     return _described(
         told, minLength=MIN_TEXT, maxLength=most_bytes, pattern=rf"^\ufeff?\s*{core}\s*$"
     )
