@@ -35,10 +35,11 @@ MAX_CONTENT_BYTES = 1024 * 1024
 PLAIN_TEXT = "text/plain; charset=utf-8"
 TIMEOUT_S = 10.0  # of one request to a remote store, and of its retries
 RETRIES = 2
+ROUNDED_BY = timedelta(seconds=1)  # some stores list milliseconds, but answer with whole seconds
 LIVE, TRASH, MEDIA = "sha256", "trash", "media"
 NEVER_STORED = hashlib.sha256().hexdigest()  # an empty text is refused
 FAULTS = (BaseError, OSError, NotImplementedError)
-CAUSE = re.compile(r"[^:\n]+ \(os error \d+\)|status code: \d+[^:\n]*|NoSuchBucket")
+CAUSE = re.compile(r"[^:\n]+ \(os error \d+\)|status code: \d+[^:\n]*")
 T = TypeVar("T")
 
 
@@ -155,7 +156,8 @@ class ContentStore:
         """
         text = self._read(LIVE, seen.storage_id)  # as it stands: damaged bytes are evidence
         self._write(TRASH, seen.storage_id, text)
-        if self._modified(seen.storage_id) != seen.stored_at:
+        modified = self._modified(seen.storage_id)
+        if modified is None or modified - seen.stored_at > ROUNDED_BY:
             return False  # the copy in the trash does no harm: it is erased in its time
         self._remove(LIVE, seen.storage_id)
         return True
@@ -256,7 +258,9 @@ def _asked(doing: str, storage_id: str | None, ask: Callable[[], T]) -> T:
 
 def _told(doing: str, storage_id: str | None, fault: Exception) -> CJStreamError:
     text = str(fault)  # the library tells its kinds of network fault in words only
-    if isinstance(fault, FileNotFoundError) and storage_id and "NoSuchBucket" not in text:
+    if "NoSuchBucket" in text:
+        return ContentFailed("content store: there is no such bucket", storage_id)
+    if isinstance(fault, FileNotFoundError) and storage_id:
         return ContentMissing(storage_id)
     if "kind: Timeout" in text:
         return ContentTimeout(f"content store: no answer in time ({doing})")
