@@ -22,6 +22,8 @@ from schemas.events import Coordinates, UploadEvent, role_of, scope_key_of
 from tables.replica import Positions
 
 log = logging.getLogger("cjstream.writer")
+silent = logging.getLogger("cjstream.librdkafka.writer")
+silent.setLevel(logging.CRITICAL + 1)  # a takeover is fatal to librdkafka, and everyday here
 SLICE_S = 1.0  # of one call's waiting; a timed out call resumes when it is called again
 FENCED = {
     KafkaError._FENCED,
@@ -66,7 +68,7 @@ class Appender:
         until is monotonic. Raises WriterContended or Unreachable.
         """
         own_id = admin_transactional_id(self._settings, self._partition)
-        producer = transactional_producer(self._settings, own_id)
+        producer = transactional_producer(self._settings, own_id, **{"logger": silent})
         try:
             _carry(lambda: producer.init_transactions(SLICE_S), until)
         except KafkaException as fault:

@@ -61,7 +61,7 @@ def admin_transactional_id(settings: Settings, partition: int) -> str:
     return f"{settings.topic_prefix}cjstream-admin-{partition}"
 
 
-def transactional_producer(settings: Settings, transactional_id: str) -> Producer:
+def transactional_producer(settings: Settings, transactional_id: str, **more: Any) -> Producer:
     """The producer of batch preparation, or of one upload partition's writer."""
     return Producer(
         {
@@ -79,6 +79,7 @@ def transactional_producer(settings: Settings, transactional_id: str) -> Produce
             "retry.backoff.ms": 2,
             # without it send_offsets hangs for ever once its coordinator died (librdkafka #5511)
             "metadata.recovery.strategy": "none",
+            **more,
         }
     )
 
