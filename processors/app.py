@@ -1,11 +1,16 @@
-"""The composition root: wires one worker from its settings. Nothing connects before it runs."""
+"""The composition root: wires a worker, or the API's log, from settings. Nothing connects before it runs."""
 
 import logging
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
 
 import faust
 from confluent_kafka.admin import AdminClient
 
+from processors.admin import AdminLog
+from processors.append import Appender
 from processors.batch_prep import Committer, Preparer
 from processors.broker_clock import BrokerClock
 from processors.clients import (
@@ -22,6 +27,7 @@ from processors.faust_app import build_app
 from processors.fetch import Fetcher
 from processors.folding import Fatal, add_folding
 from processors.lane import Lane
+from processors.listing import Listing
 from processors.outbox import Outbox
 from processors.outcomes import Answers
 from processors.ownership import Ownership
@@ -29,9 +35,10 @@ from processors.parking import Parking
 from processors.reassertion import Reassertion
 from processors.replica_feed import ReplicaFeed
 from processors.settings import Settings
+from processors.writer import PartitionWriter
 from schemas.codec import Codec
 from tables.arrivals import Arrivals
-from tables.replica import ContextReplica
+from tables.replica import ContextReplica, Partition, Positions
 from tables.store import RocksStore
 
 log = logging.getLogger("cjstream.worker")
@@ -66,7 +73,7 @@ def build_worker(settings: Settings, fatal: Fatal) -> Worker:
     topics = settings.topics
     admin = admin_client(settings)
     arrivals = Arrivals()
-    replica = open_replica(settings, codec, arrivals)
+    replica = open_replica(settings, codec, settings.worker_dir, arrivals.add)
     ownership = Ownership()
     own_id = transactional_id(settings)  # one for all of this worker's producers: the next fences
     outbox = Outbox(
@@ -126,8 +133,41 @@ def build_worker(settings: Settings, fatal: Fatal) -> Worker:
     )
 
 
-def open_replica(settings: Settings, codec: Codec, arrivals: Arrivals) -> ContextReplica:
-    """The worker's replica, in a folder of its own; it tells which scopes an upload has reached."""
-    folder = settings.worker_dir / "replica"
-    store = RocksStore(folder, cache_mb=settings.replica_cache_mb)
-    return ContextReplica(store, codec, upload_topics(settings), arrivals.add)
+def build_admin(settings: Settings, fatal: Fatal) -> AdminLog:
+    """Wire the API's log; `fatal` is told, from any thread, why it cannot go on.
+
+    The replica's folder is opened; brokers are asked nothing before it is started.
+    """
+    codec = Codec()
+    replica = open_replica(settings, codec, settings.api_dir)
+
+    def new_writer(
+        number: int, watermarks: Callable[[Iterable[Partition]], Positions]
+    ) -> PartitionWriter:
+        partitions = tuple(Partition(topic.name, number) for topic in settings.topics.uploads)
+        appender = Appender(settings, codec, number)
+        return PartitionWriter(appender, replica, partitions, watermarks, lambda: str(uuid4()))
+
+    return AdminLog(
+        settings,
+        admin_client(settings),
+        replica,
+        ReplicaFeed(settings, replica, fatal),
+        Listing(replica.context),
+        new_writer,
+        fatal,
+    )
+
+
+def open_replica(
+    settings: Settings,
+    codec: Codec,
+    process_dir: Path,
+    changed: Callable[[Collection[str]], None] | None = None,
+) -> ContextReplica:
+    """The replica of a worker or an API process, below a folder of its own.
+
+    changed is told the scope keys of every fold.
+    """
+    store = RocksStore(process_dir / "replica", cache_mb=settings.replica_cache_mb)
+    return ContextReplica(store, codec, upload_topics(settings), changed)

@@ -56,8 +56,13 @@ def transactional_id(settings: Settings) -> str:
     return f"{settings.prep_group}-{settings.slot or uuid4()}"
 
 
-def transactional_producer(settings: Settings, transactional_id: str) -> Producer:
-    """The producer of batch preparation."""
+def admin_transactional_id(settings: Settings, partition: int) -> str:
+    """The id of the one writer of an upload partition, whichever instance of the API has it."""
+    return f"{settings.topic_prefix}cjstream-admin-{partition}"
+
+
+def transactional_producer(settings: Settings, transactional_id: str, **more: Any) -> Producer:
+    """The producer of batch preparation, or of one upload partition's writer."""
     return Producer(
         {
             **common(settings),
@@ -74,6 +79,7 @@ def transactional_producer(settings: Settings, transactional_id: str) -> Produce
             "retry.backoff.ms": 2,
             # without it send_offsets hangs for ever once its coordinator died (librdkafka #5511)
             "metadata.recovery.strategy": "none",
+            **more,
         }
     )
 

@@ -1,9 +1,10 @@
 """Every knob, frozen, read from environment variables `CJSTREAM_<NAME>`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processors.resolve import Policy
@@ -11,6 +12,7 @@ from schemas.errors import Misconfigured
 from schemas.events import ROLES
 from schemas.topics import Topics
 
+ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
 NAME = r"^[a-zA-Z0-9._-]{0,50}$"
 
 
@@ -39,6 +41,24 @@ class Settings(BaseSettings):
         1000, ge=1, le=50_000, description="parked requests in one transaction"
     )
     replica_cache_mb: int = Field(64, ge=8, le=65_536)
+    environment: Literal["production", "development"] = "production"
+    api_host: str = Field("127.0.0.1", min_length=1, description="where the admin API listens")
+    api_port: int = Field(9095, ge=1, le=65_535)
+    metrics_port: int | None = Field(None, ge=1, le=65_535, description="/metrics there alone")
+    admin_enabled: bool = Field(True, description="false removes /admin/v1")
+    require_if_match: bool = Field(False, description="writes without a condition are 428")
+    fold_timeout_s: float = Field(5, ge=0.1, le=300, description="until the replica has caught up")
+    write_timeout_s: float = Field(10, ge=1, le=300, description="until a write is committed")
+    content_max_bytes: int = Field(1024 * 1024, ge=1, le=64 * 1024 * 1024)
+    content_timeout_s: float = Field(10, ge=0.1, le=300, description="of one content store call")
+    rate_limit_per_minute: int = Field(0, ge=0, le=1_000_000, description="per subject; 0 is off")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    registry_auth: bool = Field(False, description="the registry asks for a token")
+    schema_registry_url: str = Field(
+        "",
+        validation_alias=AliasChoices("SCHEMA_REGISTRY_URL", "schema_registry_url"),
+        description="of a registry elsewhere; the API serves none then. Read without prefix",
+    )
 
     @field_validator("required_roles", mode="before")
     @classmethod
@@ -49,6 +69,16 @@ class Settings(BaseSettings):
         if isinstance(roles, tuple) and not set(roles) <= set(ROLES):
             raise ValueError(f"roles are {', '.join(ROLES)}")
         return roles
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, origins: object) -> object:
+        if isinstance(origins, str):
+            named = (origin.strip() for origin in origins.split(","))
+            origins = tuple(dict.fromkeys(origin for origin in named if origin))
+        if isinstance(origins, tuple) and not all(ORIGIN.fullmatch(str(one)) for one in origins):
+            raise ValueError("exact origins with commas between them: https://admin.example")
+        return origins
 
     @property
     def topics(self) -> Topics:
@@ -69,6 +99,11 @@ class Settings(BaseSettings):
     def worker_dir(self) -> Path:
         """The folder of this worker alone."""
         return self.data_dir / f"{self.topic_prefix}worker-{self.slot or 'default'}"
+
+    @property
+    def api_dir(self) -> Path:
+        """The folder of this API process alone."""
+        return self.data_dir / f"{self.topic_prefix}api-{self.slot or self.api_port}"
 
     @property
     def prep_group(self) -> str:

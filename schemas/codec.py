@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import cattrs
 import fastavro
+import fastavro.schema
+import orjson
 
 from schemas import events
 from schemas.errors import Malformed, UnknownSchema
@@ -105,3 +107,16 @@ class Codec:
         if end != len(payload):
             raise Malformed(f"schema id {schema_id}: {len(payload) - end} bytes left over")
         return event
+
+
+def canonical(schema: bytes | str) -> str:
+    """The parsing canonical form of a schema given as JSON; equal forms read alike. Raises Malformed.
+
+    The JSON parser's bound on nesting guards fastavro, which crashes the process on a bottomless schema.
+    """
+    try:
+        return fastavro.schema.to_parsing_canonical_form(
+            fastavro.parse_schema(orjson.loads(schema), named_schemas={})
+        )
+    except Exception as fault:  # fastavro raises plain Exceptions on what is no schema
+        raise Malformed(f"not an Avro schema: {type(fault).__name__}") from fault

@@ -30,19 +30,22 @@ Positions = Mapping[Partition, int]  # the next offset to read
 
 
 class ContextReplica:
-    """What is known of every scope, and up to which position of every upload partition."""
+    """What is known of every scope, and up to which position of every upload partition.
+
+    changed is told the scope keys that a fold has changed, while nothing else is folded.
+    """
 
     def __init__(
         self,
         store: Store,
         codec: Codec,
         topics: UploadTopics,
-        changed: Callable[[Collection[str]], None] = lambda _scope_keys: None,
+        changed: Callable[[Collection[str]], None] | None = None,
     ) -> None:
-        self._tell_changed = changed  # the scope keys of every fold, under the lock
         self._store = store
         self._codec = codec
         self._topics = topics
+        self.changed = changed
         self._cached: dict[str, AssignmentContext | None] = {}
         self._folding = threading.RLock()  # held while rows and positions change, or must not
         self._moved = threading.Condition()
@@ -82,6 +85,10 @@ class ContextReplica:
             with self._folding:  # a fold between read and put would leave an old row in the cache
                 return self._remember(scope_key, self._read(scope_key))
 
+    def contexts(self) -> Iterator[AssignmentContext]:
+        """Every context, by scope key; nothing is to be folded meanwhile."""
+        return (self._codec.decode_as(AssignmentContext, row) for _, row in self._store.rows())
+
     def _read(self, scope_key: str) -> AssignmentContext | None:
         row = self._store.row(scope_key)
         return None if row is None else self._codec.decode_as(AssignmentContext, row)
@@ -116,8 +123,9 @@ class ContextReplica:
             self._store.write(encoded, notes)
             for scope_key, context in changed.rows.items():
                 self._remember(scope_key, context)
-            self.moved(positions)
-            self._tell_changed(changed.rows.keys())
+            if self.changed is not None and changed.rows:
+                self.changed(changed.rows.keys())
+            self.moved(positions)  # who waits for a position finds the rows, and what follows them
         return refused
 
     def moved(self, positions: Positions) -> None:

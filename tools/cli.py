@@ -3,15 +3,16 @@
 import os
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
+from tools.admin.cli import admin_app
+from tools.printing import print_json, print_table
 from tools.progress import say
 
 app = typer.Typer(
@@ -28,12 +29,15 @@ uploads_app = typer.Typer(
 )
 requests_app = typer.Typer(help="CJ requests.", no_args_is_help=True)
 batches_app = typer.Typer(help="Enriched batches.", no_args_is_help=True)
+content_app = typer.Typer(help="The content store.", no_args_is_help=True)
 for name, sub in {
     "broker": broker_app,
     "topics": topics_app,
     "uploads": uploads_app,
     "requests": requests_app,
     "batches": batches_app,
+    "content": content_app,
+    "admin": admin_app,
 }.items():
     app.add_typer(sub, name=name)
 
@@ -43,24 +47,18 @@ Files = Annotated[
 ]
 
 
-def print_json(document: Any) -> None:
-    """The one JSON document of a --json command."""
-    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
-
-
-def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """A table for people."""
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*map(str, row))
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
-
-
 @app.command()
 def worker() -> None:
     """Run one worker in the foreground: fold uploads, prepare batches. SIGTERM or Ctrl-C ends it."""
     from tools import worker as command
+
+    command.run(settings_from_environment())
+
+
+@app.command()
+def api() -> None:
+    """Serve the admin API in the foreground. SIGTERM or Ctrl-C ends it."""
+    from tools.api import main as command
 
     command.run(settings_from_environment())
 
@@ -235,6 +233,40 @@ def batches_tail(
             sys.stdout.flush()
         else:
             Console().print(tail.line_of(one), markup=False, highlight=False, soft_wrap=True)
+
+
+@content_app.command("sweep")
+def content_sweep(
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Move them; without it they are only listed.")
+    ] = False,
+    grace: Annotated[
+        str, typer.Option(help="How old an orphan is at least: 7d, 36h, 90m, 7200s; from 1h on.")
+    ] = "7d",
+    as_json: Json = False,
+) -> None:
+    """Texts that nothing in the log names: to the trash, and a grace period later for good. One at a time."""
+    from tables.content import ContentStore
+    from tools import sweep as command
+
+    try:
+        within = command.grace_of(grace)
+    except ValueError as fault:
+        raise typer.BadParameter(str(fault), param_hint="--grace") from fault
+    settings = settings_from_environment()
+    store = ContentStore.at(settings.content)
+    swept = command.sweep(settings, store, grace=within, delete=delete, now=datetime.now(UTC))
+    if as_json:
+        print_json(command.document_of(swept))
+        return
+    rows = [
+        (move, text.storage_id, text.size_bytes, text.stored_at.isoformat(timespec="seconds"))
+        for move, texts in command.moves(swept).items()
+        for text in texts
+    ]
+    told = f"{len(rows)} texts, {sum(row[2] for row in rows)} bytes, of {swept.listed} in the store"
+    title = f"To be moved by --delete: {told}" if swept.dry_run else f"Moved: {told}"
+    print_table(title, ("", "id", "bytes", "stored at"), rows)
 
 
 @app.command()

@@ -4,7 +4,9 @@ import logging
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
@@ -12,7 +14,14 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "
 
 
 class JsonLines(logging.Formatter):
-    """A record as JSON; exceptions by class and place, never with values of theirs."""
+    """A record as JSON; exceptions by class and place, never with values of theirs.
+
+    always gives what every line says beside its own fields.
+    """
+
+    def __init__(self, always: Callable[[], Mapping[str, Any]] = dict) -> None:
+        super().__init__()
+        self._always = always
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -23,6 +32,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
+            **self._always(),
         }
         line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
         if record.exc_info and record.exc_info[0]:
@@ -31,10 +41,12 @@ class JsonLines(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
+def log_to_stderr(
+    level: int = logging.INFO, always: Callable[[], Mapping[str, Any]] = dict
+) -> None:
     """Send every log line of this process to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(always))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     threading.excepthook = _thread_ended
 

@@ -28,6 +28,19 @@ BAD: dict[str, list[Any]] = {
     "guests_allowed": ["perhaps", SECRET],
     "replica_cache_mb": [7, 65_537, SECRET],
     "data_dir": [7],
+    "environment": ["staging", "", SECRET],
+    "api_host": [""],
+    "api_port": [0, 65_536, "http", SECRET],
+    "metrics_port": [0, 65_536, SECRET],
+    "admin_enabled": ["perhaps", SECRET],
+    "require_if_match": ["perhaps", SECRET],
+    "fold_timeout_s": [0, 301, "nan", SECRET],
+    "write_timeout_s": [0, 301, SECRET],
+    "content_max_bytes": [0, 2**27, SECRET],
+    "content_timeout_s": [0, 301, SECRET],
+    "rate_limit_per_minute": [-1, "many", SECRET],
+    "cors_origins": ["*", "https://*.example", "example.org", "https://a.example/path", SECRET],
+    "registry_auth": ["perhaps", SECRET],
 }
 
 
@@ -72,9 +85,22 @@ def test_roles_are_read_from_a_list_with_commas(given: str, roles: tuple[str, ..
 def test_every_name_and_id_has_the_prefix() -> None:
     settings = settings_from_environment(topic_prefix="test1.", slot="b")
     names = [topic.name for topic in settings.topics.all]
-    names += [settings.prep_group, settings.fold_group, settings.worker_dir.name]
+    names += [settings.prep_group, settings.fold_group]
+    names += [settings.worker_dir.name, settings.api_dir.name]
     assert all(name.startswith("test1.") for name in names)
-    assert len(set(names)) == 13
+    assert len(set(names)) == 14
+
+
+def test_two_api_processes_on_two_ports_have_folders_of_their_own() -> None:
+    one, other = settings_from_environment(), settings_from_environment(api_port=9096)
+    assert one.api_dir != other.api_dir
+    named = settings_from_environment(api_port=9096, slot="north")
+    assert named.api_dir.name == "api-north"
+
+
+def test_origins_are_read_from_a_list_with_commas() -> None:
+    settings = settings_from_environment(cors_origins="https://a.example, http://localhost:3000,")
+    assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
 
 
 def test_workers_in_different_slots_have_folders_of_their_own() -> None:

@@ -1,0 +1,35 @@
+"""The released schemas as registries name them: subject, version, schema id.
+
+A topic may hold several types, so a subject is `<topic>-<full record name>` (Confluent's TopicRecordNameStrategy).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from schemas.codec import canonical
+from schemas.released import released
+from schemas.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a subject; schema is the bare schema as JSON, form its parsing canonical form."""
+
+    subject: str
+    version: int
+    schema_id: int
+    schema: str
+    form: str
+
+
+def versions(topics: Topics) -> Iterator[Version]:
+    """Every version of every subject of these topics, the oldest of a subject first."""
+    for topic in topics.all:
+        for kind in topic.carries:
+            for one in released():
+                if one.name == kind.__name__:
+                    subject = f"{topic.name}-{one.schema['namespace']}.{one.schema['name']}"
+                    schema = orjson.dumps(one.schema).decode()
+                    yield Version(subject, one.version, one.schema_id, schema, canonical(schema))

@@ -1,0 +1,144 @@
+"""A small S3 server on loopback: objects in a dictionary, and faults when they are asked for."""
+
+import re
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape, unescape
+
+from obstore.store import S3Store
+
+KEYS = re.compile(r"<Key>(.*?)</Key>")
+
+
+class Bucket:
+    """What the server holds: bytes and their time by key; faults are the statuses of its next answers."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.objects = dict[str, tuple[bytes, datetime]]()
+        self.faults = deque[int]()
+        self.is_gone = False
+        self.thawed = threading.Event()
+        self.thawed.set()
+
+    def store(self, timeout: str = "10s") -> S3Store:
+        """A client of this bucket that waits that long for an answer."""
+        return S3Store(
+            "bucket",
+            endpoint=self.endpoint,
+            region="test",
+            skip_signature=True,
+            client_options={"allow_http": True, "timeout": timeout},
+            retry_config={
+                "max_retries": 2,
+                "backoff": {"init_backoff": timedelta(milliseconds=1)},
+            },
+        )
+
+    def listing(self, prefix: str) -> bytes:
+        """The answer to ListObjectsV2; its times have milliseconds, unlike those of HEAD."""
+        entries = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size><ETag>&quot;e&quot;</ETag>"
+            f"<LastModified>{at.isoformat(timespec='milliseconds')}</LastModified></Contents>"
+            for key, (data, at) in sorted(self.objects.items())
+            if key.startswith(prefix)
+        )
+        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+
+
+class Answering(BaseHTTPRequestHandler):
+    """One request; `server.bucket` is what it asks."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Read an object, or list."""
+        bucket, key, query = self._asked()
+        if bucket.is_gone:
+            self._answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+        elif "list-type" in query:
+            self._answer(200, bucket.listing(query.get("prefix", [""])[0]))
+        elif key in bucket.objects:
+            data, at = bucket.objects[key]
+            self._answer(200, data, {"Last-Modified": format_datetime(at, usegmt=True)})
+        else:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def do_PUT(self) -> None:
+        """Write an object, with If-None-Match: * only a new one."""
+        bucket, key, _ = self._asked()
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("If-None-Match") == "*" and key in bucket.objects:
+            self._answer(412)
+        else:
+            bucket.objects[key] = (data, datetime.now(UTC))
+            self._answer(200)
+
+    def do_POST(self) -> None:
+        """Remove objects; one that is not there is no fault in S3."""
+        bucket, _, _ = self._asked()
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        keys = KEYS.findall(body)
+        for key in keys:
+            bucket.objects.pop(unescape(key), None)
+        removed = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self._answer(200, f"<DeleteResult>{removed}</DeleteResult>".encode())
+
+    def parse_request(self) -> bool:
+        """Whether the request is to be answered as usual."""
+        bucket: Bucket = self.server.bucket  # type: ignore[attr-defined]
+        if not super().parse_request():
+            return False
+        bucket.thawed.wait(10)
+        if not bucket.faults:
+            return True
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer(bucket.faults.popleft())
+        return False
+
+    def _asked(self) -> tuple[Bucket, str, dict[str, list[str]]]:
+        target = urlsplit(self.path)
+        bucket: Bucket = self.server.bucket  # type: ignore[attr-defined]
+        return bucket, unquote(target.path).removeprefix("/bucket/"), parse_qs(target.query)
+
+    def _answer(
+        self, status: int, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in {
+            "ETag": '"e"',
+            "Content-Length": str(len(body)),
+            **(headers or {}),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def bucket_server() -> Iterator[Bucket]:
+    """A server with an empty bucket, on a port of its own."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        bucket = Bucket(f"http://127.0.0.1:{server.server_port}")
+        server.bucket = bucket  # type: ignore[attr-defined]
+        server.daemon_threads = True
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        serving.start()
+        try:
+            yield bucket
+        finally:
+            bucket.thawed.set()
+            server.shutdown()
+            serving.join()

@@ -1,0 +1,416 @@
+"""The admin log on a real broker: what is written is read, by whichever instance, and nothing is decided stale."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Producer
+
+from processors.admin import AdminLog, Written
+from processors.app import build_admin, open_replica
+from processors.append import Appender, Placed
+from processors.clients import (
+    admin_client,
+    admin_transactional_id,
+    plain_producer,
+    transactional_producer,
+)
+from processors.cluster import high_watermarks, upload_partitions
+from processors.log import Log, LogRecord, high_ends, partitions_of
+from processors.replica_feed import ReplicaFeed
+from processors.settings import Settings
+from processors.writer import PartitionWriter, Request
+from schemas.codec import Codec
+from schemas.errors import (
+    Fenced,
+    NotLive,
+    OutcomeUnknown,
+    ReplicaBehind,
+    Unreachable,
+    VersionConflict,
+)
+from schemas.events import ROLES, Coordinates, InstructionsUploaded, UploadEvent
+from schemas.partitioner import partition_for
+from tables.changes import DELETE, Change, NewInstructions, TextRef, Writing
+from tables.context import component_of
+from tables.replica import ContextReplica, Partition, Positions
+from tables.tags import Condition, tag_of
+from tests.builders import instructions_uploaded, sha256_of
+from tests.waiting import until
+
+CODEC = Codec()
+SCALE = "swedish_8_anchor"
+WRITING = Writing(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
+
+
+def text(said: str) -> TextRef:
+    sha256 = sha256_of(said)
+    return TextRef(storage_id=sha256, sha256=sha256, media_type="text/plain", size_bytes=len(said))
+
+
+def instructions(said: str, *tags: str, assignment_id: str = "a1", **more: Any) -> Change:
+    return Change(
+        assignment_id=assignment_id,
+        course_id=None,
+        instructions=NewInstructions(text=text(said), grade_scale=SCALE),
+        condition_on="instructions",
+        condition=Condition(if_match=tags or None),
+        **more,
+    )
+
+
+def deletion(assignment_id: str = "a1") -> Change:
+    return Change(
+        assignment_id=assignment_id,
+        course_id=None,
+        instructions=DELETE,
+        needs_live="instructions",
+        condition_on="instructions",
+    )
+
+
+def tag(written: Written) -> str:
+    assert written.context is not None
+    return str(tag_of(written.context.instructions))
+
+
+def told(settings: Settings, story: Callable[..., Coroutine[Any, Any, None]], logs: int) -> None:
+    """Run a story with so many instances of the API, each with a replica of its own."""
+
+    async def run() -> None:
+        faults: list[BaseException] = []
+        started = list[AdminLog]()
+        for number in range(logs):
+            own = settings.model_copy(update={"slot": f"api{number}"})
+            started.append(build_admin(own, faults.append))
+            await started[-1].start()
+        try:
+            await asyncio.to_thread(
+                until, lambda: all(all(one.ready().values()) for one in started)
+            )
+            await story(*started)
+        finally:
+            for one in started:
+                await one.stop()
+        assert faults == []
+
+    asyncio.run(run())
+
+
+def in_the_log(settings: Settings, topic: str | None = None) -> list[LogRecord]:
+    """Every committed record of an upload topic."""
+    partitions = partitions_of([topic or settings.topics.instructions.name], settings)
+    with Log(settings, partitions) as log:
+        log.begin(dict.fromkeys(partitions, 0))
+        return list(log.read_to(high_ends(settings, partitions)))
+
+
+def versions_in_the_log(settings: Settings) -> list[int]:
+    events = [CODEC.decode_as(InstructionsUploaded, one.value) for one in in_the_log(settings)]
+    return sorted(event.version for event in events)
+
+
+def test_what_is_written_is_read_at_once_with_its_place_in_the_log(settings: Settings) -> None:
+    async def story(log: AdminLog) -> None:
+        written = await log.write(instructions("Judge clarity."), WRITING)
+        assert (written.decision.outcome, written.folded) == ("created", True)
+        reading = await log.read("assignment:a1")
+        assert reading.context == written.context
+        assert reading.context is not None
+        component = reading.context.instructions
+        assert component is not None
+        assert written.positions == (component.source,)
+        assert component.sha256 == sha256_of("Judge clarity.")
+        assert (await log.read("course:ENG5")).context is None
+
+    told(settings, story, 1)
+    (record,) = in_the_log(settings)
+    assert dict(record.headers) == {
+        "event_type": b"InstructionsUploaded",
+        "correlation_id": b"c-9",
+    }
+
+
+def test_what_changes_nothing_appends_nothing_and_tells_where_it_stands(settings: Settings) -> None:
+    async def story(log: AdminLog) -> None:
+        first = await log.write(instructions("Judge clarity."), WRITING)
+        again = await log.write(instructions("Judge clarity."), WRITING)
+        assert again.decision.outcome == "unchanged"
+        assert (again.context, again.positions) == (first.context, first.positions)
+
+    told(settings, story, 1)
+    assert versions_in_the_log(settings) == [1]
+
+
+def test_events_of_one_request_stand_in_one_partition_and_fall_together(settings: Settings) -> None:
+    async def story(log: AdminLog) -> None:
+        whole = replace(
+            instructions("Judge clarity."),
+            student_prompt=text("Is rain good?"),
+            judge_rubric=text("Weigh structure."),
+            condition_on="assignment",
+        )
+        written = await log.write(whole, WRITING)
+        number = partition_for(b"assignment:a1", settings.partitions)
+        assert written.positions == tuple(
+            Coordinates(topic.name, number, 0) for topic in settings.topics.uploads
+        )
+        gone = await log.write(deletion(), WRITING)
+        assert gone.decision.outcomes == dict.fromkeys(ROLES, "deleted")
+        reading = await log.read("assignment:a1")
+        assert reading.context == gone.context
+        with pytest.raises(NotLive) as refusal:
+            await log.check(deletion())
+        assert refusal.value.was_deleted
+
+    told(settings, story, 1)
+
+
+def test_another_instance_sees_what_was_just_written_and_takes_over(settings: Settings) -> None:
+    async def story(one: AdminLog, other: AdminLog) -> None:
+        seen = "0"
+        for number in range(6):
+            writer, reader = (one, other) if number % 2 else (other, one)
+            change = instructions(f"Judge {number}", *([seen] if number else []))
+            written = await writer.write(change, WRITING)
+            assert (await reader.read("assignment:a1")).context == written.context
+            with pytest.raises(VersionConflict) as refusal:
+                await reader.write(instructions("Judge late", "9-99"), WRITING)
+            assert refusal.value.current_tag == tag(written)
+            seen = tag(written)
+        assert one.fenced + other.fenced >= 4
+
+    told(settings, story, 2)
+    assert versions_in_the_log(settings) == [1, 2, 3, 4, 5, 6]
+
+
+def test_of_many_that_saw_the_same_one_is_accepted(settings: Settings) -> None:
+    async def story(log: AdminLog) -> None:
+        seen = tag(await log.write(instructions("Judge clarity."), WRITING))
+        changes = [instructions(f"Judge {number}", seen) for number in range(12)]
+        answers = await asyncio.gather(
+            *(log.write(change, WRITING) for change in changes), return_exceptions=True
+        )
+        accepted = [one for one in answers if isinstance(one, Written)]
+        refused = [one for one in answers if isinstance(one, VersionConflict)]
+        assert (len(accepted), len(refused)) == (1, 11)
+        assert {one.current_tag for one in refused} == {tag(accepted[0])}
+
+    told(settings, story, 1)
+
+
+def test_writes_that_wait_together_each_have_a_version_of_their_own(settings: Settings) -> None:
+    async def story(log: AdminLog) -> None:
+        changes = [instructions(f"Judge {number}", assignment_id="a1") for number in range(6)]
+        others = [instructions("Judge clarity.", assignment_id=f"b{n}") for n in range(30)]
+        await asyncio.gather(*(log.write(one, WRITING) for one in (*changes, *others)))
+        page = await log.page(page=1, page_size=200, grade_scale=SCALE)
+        assert page.total == len(page.items) == 31
+
+    told(settings, story, 1)
+    assert versions_in_the_log(settings) == sorted([1, 2, 3, 4, 5, 6, *[1] * 30])
+
+
+def test_a_foreign_upload_counts_and_is_listed(settings: Settings) -> None:
+    async def story(log: AdminLog) -> None:
+        await log.write(instructions("Judge clarity."), WRITING)
+        foreign = instructions_uploaded("Judge otherwise.", version=7, occurred_at_ms=2**42)
+        append(plain_producer(settings), settings, foreign)
+        written = await log.write(instructions("Judge clarity.", assignment_id="a2"), WRITING)
+        page = await log.page(page=1, page_size=1, grade_scale=None)
+        assert [one.scope_key for one in page.items] == ["assignment:a1"]
+        assert page.total == 2
+        written = await log.write(instructions("Judge structure."), WRITING)
+        component = component_of(written.context, "instructions")
+        assert component is not None
+        assert (component.version, component.previous_event_id) == (8, foreign.event_id)
+
+    told(settings, story, 1)
+
+
+def append(producer: Producer, settings: Settings, event: InstructionsUploaded) -> None:
+    """Append as a producer that is not the API does."""
+    key = f"assignment:{event.assignment_id}".encode()
+    number = partition_for(key, settings.partitions)
+    producer.produce(settings.topics.instructions.name, CODEC.encode(event), key, number)
+    producer.flush(10)
+
+
+def test_what_a_dead_instance_left_open_is_ended_before_anything_is_decided(
+    settings: Settings,
+) -> None:
+    dead = predecessor(settings)
+    append(dead, settings, instructions_uploaded("Never committed.", version=1))
+
+    async def story(log: AdminLog) -> None:
+        written = await log.write(instructions("Judge clarity."), WRITING)
+        component = component_of(written.context, "instructions")
+        assert component is not None
+        assert (component.version, component.previous_event_id) == (1, None)
+
+    told_alone(settings, story)
+
+
+def predecessor(settings: Settings) -> Producer:
+    """An instance that has assignment a1's partition, a transaction open."""
+    number = partition_for(b"assignment:a1", settings.partitions)
+    producer = transactional_producer(settings, admin_transactional_id(settings, number))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    return producer
+
+
+def told_alone(settings: Settings, story: Callable[[AdminLog], Coroutine[Any, Any, None]]) -> None:
+    """Run a story with one instance that does not wait until it is ready."""
+
+    async def run() -> None:
+        log = build_admin(settings.model_copy(update={"slot": "alone"}), print)
+        await log.start()
+        try:
+            await story(log)
+        finally:
+            await log.stop()
+
+    asyncio.run(run())
+
+
+def test_a_read_does_not_pass_by_a_transaction_that_is_open(settings: Settings) -> None:
+    producer = plain_producer(settings, **{"transactional.id": f"{settings.topic_prefix}foreign"})
+    producer.init_transactions(30)
+
+    async def story(log: AdminLog) -> None:
+        producer.begin_transaction()
+        append(producer, settings, instructions_uploaded("Judge otherwise.", event_id="foreign"))
+        with pytest.raises(ReplicaBehind):
+            await log.read("assignment:a1")
+        with pytest.raises(ReplicaBehind):
+            await log.write(instructions("Judge clarity."), WRITING)
+        producer.commit_transaction(10)
+        reading = await log.read("assignment:a1")
+        component = component_of(reading.context, "instructions")
+        assert component is not None
+        assert component.event_id == "foreign"
+
+    told(settings.model_copy(update={"fold_timeout_s": 0.7, "write_timeout_s": 1.5}), story, 1)
+
+
+def test_a_restart_goes_on_from_what_was_folded(settings: Settings) -> None:
+    async def before(log: AdminLog) -> None:
+        await log.write(instructions("Judge clarity."), WRITING)
+        await log.write(instructions("Judge clarity.", assignment_id="a2"), WRITING)
+
+    async def after(log: AdminLog) -> None:
+        await log.write(deletion("a2"), WRITING)
+        page = await log.page(page=1, page_size=50, grade_scale=None)
+        assert [one.scope_key for one in page.items] == ["assignment:a1"]
+
+    told(settings, before, 1)
+    told(settings, after, 1)
+
+
+def test_without_a_broker_nothing_is_said_and_nothing_written(tmp_path: Path) -> None:
+    nowhere = Settings(
+        bootstrap_servers="127.0.0.1:9",
+        data_dir=tmp_path,
+        fold_timeout_s=0.5,
+        write_timeout_s=1.0,
+    )
+
+    async def story(log: AdminLog) -> None:
+        with pytest.raises(Unreachable):
+            await log.read("assignment:a1")
+        with pytest.raises(Unreachable):
+            await log.page(page=1, page_size=50, grade_scale=None)
+        with pytest.raises(Unreachable):
+            await log.write(instructions("Judge clarity."), WRITING)
+        assert log.ready() == {"replica": False, "kafka": False}
+
+    told_alone(nowhere, story)
+
+
+class LosesAnAnswer(Appender):
+    """An appender whose first commit is answered by nobody: it was done, or it was not."""
+
+    def __init__(self, settings: Settings, number: int, *, committed: bool) -> None:
+        super().__init__(settings, CODEC, number)
+        self._committed = committed
+        self._lost = False
+
+    def append(self, events: Sequence[UploadEvent], until: float) -> list[Placed]:
+        if self._lost:
+            return super().append(events, until)
+        self._lost = True
+        if self._committed:
+            super().append(events, until)
+        self.close()
+        raise Fenced("no answer")
+
+
+class LogAway(LosesAnAnswer):
+    """An appender that also finds the log unreadable afterwards."""
+
+    def find(self, event_ids: Collection[str], starts: Positions, ends: Positions) -> list[Placed]:
+        raise Unreachable("no answer")
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_commit_that_nobody_answered_is_settled_by_reading(
+    settings: Settings, committed: bool
+) -> None:
+    number = partition_for(b"assignment:a1", settings.partitions)
+    appender = LosesAnAnswer(settings, number, committed=committed)
+    request = Request(instructions("Judge clarity."), WRITING, in_seconds(30))
+    answered(settings, appender, request)
+    appended = request.answer.result(0)
+    component = component_of(appended.context, "instructions")
+    assert component is not None
+    assert component.version == 1
+    assert [one.at for one in appended.placed] == [component.source]
+    assert [record.at for record in in_the_log(settings)] == [component.source]
+
+
+def test_a_commit_that_cannot_be_settled_in_time_is_told_to_be_unknown(settings: Settings) -> None:
+    number = partition_for(b"assignment:a1", settings.partitions)
+    appender = LogAway(settings, number, committed=True)
+    request = Request(instructions("Judge clarity."), WRITING, in_seconds(3))
+    answered(settings, appender, request)
+    assert isinstance(request.answer.exception(0), OutcomeUnknown)
+
+
+def in_seconds(seconds: float) -> float:
+    return time.monotonic() + seconds
+
+
+def answered(settings: Settings, appender: Appender, request: Request) -> None:
+    """Let a writer answer a request, with a replica that is fed as in the API."""
+    faults: list[BaseException] = []
+    replica = open_replica(settings, CODEC, settings.api_dir)
+    replica.open({})
+    feed = ReplicaFeed(settings, replica, faults.append)
+    feed.start(upload_partitions(settings), {})
+    client = admin_client(settings)
+    writer = writer_of(settings, appender, replica, lambda asked: high_watermarks(client, asked))
+    writer.start()
+    writer.ask(request)
+    until(request.answer.done)
+    writer.stop()
+    writer.join(10)
+    feed.stop()
+    replica.close()
+    assert faults == []
+
+
+def writer_of(
+    settings: Settings,
+    appender: Appender,
+    replica: ContextReplica,
+    watermarks: Callable[..., Positions],
+) -> PartitionWriter:
+    number = partition_for(b"assignment:a1", settings.partitions)
+    partitions = tuple(Partition(topic.name, number) for topic in settings.topics.uploads)
+    return PartitionWriter(appender, replica, partitions, watermarks, lambda: str(uuid4()))

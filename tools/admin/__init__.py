@@ -1,0 +1,1 @@
+"""`cjstream admin …`: the administrators' command line, a client of the admin API."""

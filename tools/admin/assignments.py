@@ -1,0 +1,88 @@
+"""`cjstream admin assignments …`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tools.admin.options import BASE_URL, AssignmentId, BaseUrl, Json, Timeout
+
+ROLES = ("instructions", "student_prompt", "judge_rubric")
+COLUMNS = ("role", "state", "version", "updated", "by", "source", "storage id")
+
+assignments_app = typer.Typer(help="Assignments as a whole.", no_args_is_help=True)
+
+
+@assignments_app.callback()
+def assignments() -> None:
+    """Assignments as a whole."""
+
+
+@assignments_app.command()
+def show(
+    assignment_id: AssignmentId,
+    no_texts: Annotated[bool, typer.Option("--no-texts", help="Leave the texts out.")] = False,
+    require_ready: Annotated[
+        bool, typer.Option("--require-ready", help="Exit 3 where it is not ready to be judged.")
+    ] = False,
+    base_url: BaseUrl = BASE_URL,
+    timeout: Timeout = 30,
+    as_json: Json = False,
+) -> None:
+    """The whole context of an assignment, with the coordinates of what it rests on."""
+    from tools.admin import given
+    from tools.admin.api import Api
+    from tools.printing import print_json
+    from tools.progress import say
+
+    scope = given.scope_of(assignment_id, None)
+    answer = Api.at(base_url, timeout).call(
+        f"show {given.told(scope)}",
+        "GET",
+        "assignments",
+        scope["assignment_id"],
+        query={"texts": "false"} if no_texts else None,
+    )
+    readiness = answer.document["readiness"]
+    if as_json:
+        print_json(answer.document)
+    else:
+        _show(answer.document)
+    if require_ready and not readiness["ready"]:
+        say(f"cjstream: not ready: missing {', '.join(readiness['missing'])}")
+        raise typer.Exit(3)
+
+
+def _show(document: dict[str, Any]) -> None:
+    from tools.admin.showing import show_pairs, show_rows, show_text
+
+    readiness = document["readiness"]
+    pairs = {
+        "assignment_id": document["assignment_id"],
+        "tag": document["tag"],
+        "ready": readiness["ready"],
+        "missing": readiness["missing"],
+        "warnings": readiness["warnings"],
+    }
+    if document["instructions"] is not None:
+        pairs["grade_scale"] = document["instructions"].get("grade_scale")
+        pairs["context_origin"] = document["instructions"].get("context_origin")
+    show_pairs("Assignment", pairs)
+    there = {role: document[role] for role in ROLES if document[role] is not None}
+    show_rows("Context", COLUMNS, [_row_of(role, it) for role, it in there.items()])
+    for role, component in there.items():
+        if component.get("text") is not None:
+            show_text(role.replace("_", " ").capitalize(), component["text"])
+
+
+def _row_of(role: str, component: dict[str, Any]) -> tuple[str, ...]:
+    from tools.admin.showing import cell
+
+    return (
+        role.replace("_", " "),
+        "deleted" if component["deleted"] else "live",
+        cell(component["version"]),
+        cell(component["occurred_at"]),
+        cell(component["actor"]),
+        cell(component["source"]),
+        cell(component.get("storage_id")),
+    )

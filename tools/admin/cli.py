@@ -1,0 +1,59 @@
+"""`cjstream admin …`: the groups of commands, and the one way in which any of them fails."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from schemas.errors import CJStreamError
+from tools.admin.assignments import assignments_app
+from tools.admin.identity import add_identity_commands
+from tools.admin.instructions import instructions_app
+from tools.admin.scales import scales_app
+from tools.admin.texts import prompts_app, rubrics_app
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer shows it by no other name
+
+
+class AdminGroup(TyperGroup):
+    """Commands whose failures are lines on stderr and, with --json, a document on stdout."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Note whether a document is wanted, before anything can fail."""
+        ctx.obj = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a foreseen fault becomes its exit code."""
+        from tools.admin.failures import document_of, lines_of, own_problem
+        from tools.printing import harmless, print_json
+        from tools.progress import say
+
+        try:
+            return super().invoke(ctx)
+        except UsageError as fault:
+            if ctx.obj:
+                print_json(own_problem(getattr(fault, "message", str(fault)), 2))
+            raise
+        except CJStreamError as fault:
+            for line in lines_of(fault):
+                say(harmless(line))
+            if ctx.obj:
+                print_json(document_of(fault))
+            raise typer.Exit(fault.exit_code) from fault
+
+
+admin_app = typer.Typer(
+    cls=AdminGroup,
+    help="The admin API from the command line: instructions, prompts, rubrics, sign-in.",
+    no_args_is_help=True,
+)
+add_identity_commands(admin_app)
+for name, app in {
+    "instructions": instructions_app,
+    "prompts": prompts_app,
+    "rubrics": rubrics_app,
+    "assignments": assignments_app,
+    "scales": scales_app,
+}.items():
+    admin_app.add_typer(app, name=name)

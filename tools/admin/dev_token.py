@@ -1,0 +1,52 @@
+"""Tokens for development, the only ones that cjstream issues."""
+
+import re
+import time
+from collections.abc import Sequence
+
+import jwt
+
+from processors.settings import settings_from_environment
+from schemas.errors import CJStreamError
+from schemas.limits import NAME
+from tools.admin.failures import Usage
+from tools.api.signing_keys import hmac_secret, jwt_settings
+
+SUBJECT = "dev-admin"
+ROLES = ("admin",)
+TTL = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def is_development() -> bool:
+    """Whether CJSTREAM_ENVIRONMENT says so."""
+    return settings_from_environment().environment == "development"
+
+
+def dev_token(subject: str = SUBJECT, roles: Sequence[str] = ROLES, ttl_s: int = 86_400) -> str:
+    """A token that an API in development takes. Raises CJStreamError outside it and for other algorithms."""
+    if not is_development():
+        raise CJStreamError("development only: set CJSTREAM_ENVIRONMENT=development, or sign in")
+    settings = jwt_settings()
+    if settings.algorithm != "HS256":
+        raise CJStreamError(f"JWT_ALGORITHM is {settings.algorithm}: dev tokens are HS256 only")
+    if not subject.strip() or NAME.refusal(subject):
+        raise Usage("--subject: 1 to 255 characters")
+    now_s = int(time.time())
+    claims = {
+        "sub": subject,
+        "roles": list(roles),
+        "aud": settings.audience,
+        "iss": settings.issuer,
+        "iat": now_s,
+        "exp": now_s + ttl_s,
+    }
+    return jwt.encode(claims, hmac_secret("development", settings), "HS256")
+
+
+def seconds_of(ttl: str) -> int:
+    """The length of a life such as 30m, 24h or 7d. Raises Usage."""
+    found = TTL.fullmatch(ttl)
+    if found is None:
+        raise Usage("--ttl: a number and s, m, h or d, such as 24h")
+    return int(found[1]) * UNITS_S[found[2]]

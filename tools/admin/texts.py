@@ -1,0 +1,200 @@
+"""`cjstream admin prompts …` and `rubrics …`: two kinds of text, one set of commands."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from tools.admin.options import (
+    BASE_URL,
+    AssignmentId,
+    BaseUrl,
+    IfVersion,
+    Json,
+    PromptFile,
+    PromptText,
+    RubricFile,
+    RubricText,
+    Timeout,
+    Yes,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What tells the two apart: `prompt` and `rubric` in options and fields, their role and route in words."""
+
+    name: str
+    role: str
+    route: str
+
+    @property
+    def in_words(self) -> str:
+        """The role for people."""
+        return self.role.replace("_", " ")
+
+    @property
+    def storage_field(self) -> str:
+        """Where documents have its storage id."""
+        return f"{self.role}_storage_id"
+
+
+PROMPT = Kind("prompt", "student_prompt", "student-prompts")
+RUBRIC = Kind("rubric", "judge_rubric", "judge-rubrics")
+OF_A_READ = (
+    "version",
+    "size_bytes",
+    "grade_scale",
+    "created_at",
+    "updated_at",
+    "updated_by",
+    "source",
+)
+Required = Annotated[str, typer.Option("--assignment-id", help="The assignment it is about.")]
+OutputFile = Annotated[
+    str | None, typer.Option(help="Write exactly the text there, and only the rest to stdout.")
+]
+
+prompts_app = typer.Typer(
+    help="Student prompts: the task that pupils were set.", no_args_is_help=True
+)
+rubrics_app = typer.Typer(help="Judge rubrics: how the judge is to weigh.", no_args_is_help=True)
+
+
+@prompts_app.command("upload")
+def upload_prompt(
+    assignment_id: Required,
+    prompt_file: PromptFile = None,
+    prompt_text: PromptText = None,
+    if_version: IfVersion = None,
+    base_url: BaseUrl = BASE_URL,
+    timeout: Timeout = 30,
+    as_json: Json = False,
+) -> None:
+    """Set or replace an assignment's student prompt."""
+    source = (prompt_file, prompt_text)
+    _upload(PROMPT, assignment_id, source, if_version, base_url, timeout, as_json)
+
+
+@rubrics_app.command("upload")
+def upload_rubric(
+    assignment_id: Required,
+    rubric_file: RubricFile = None,
+    rubric_text: RubricText = None,
+    if_version: IfVersion = None,
+    base_url: BaseUrl = BASE_URL,
+    timeout: Timeout = 30,
+    as_json: Json = False,
+) -> None:
+    """Set or replace an assignment's judge rubric."""
+    source = (rubric_file, rubric_text)
+    _upload(RUBRIC, assignment_id, source, if_version, base_url, timeout, as_json)
+
+
+def _upload(
+    kind: Kind,
+    assignment_id: str,
+    source: tuple[str | None, str | None],
+    if_version: str | None,
+    base_url: str,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    from tools.admin import given
+    from tools.admin.api import Api
+    from tools.admin.failures import Usage
+    from tools.admin.showing import show_answer
+
+    scope = given.scope_of(assignment_id, None)
+    condition = given.condition_of(if_version)
+    if source == (None, None):
+        raise Usage(f"one of --{kind.name}-file and --{kind.name}-text")
+    texts = given.texts_of(**{kind.name: source})
+    answer = Api.at(base_url, timeout).call(
+        f"upload the {kind.in_words} of {given.told(scope)}",
+        "POST",
+        kind.route,
+        body={**scope, f"{kind.name}_text": texts[kind.name]},
+        condition=condition,
+    )
+    fields = ("outcome", "assignment_id", kind.storage_field, "version", "position")
+    show_answer(answer, kind.in_words.capitalize(), fields, as_json=as_json)
+
+
+def _add_reading_and_deleting(app: typer.Typer, kind: Kind) -> None:
+    @app.command(
+        help=f"The live {kind.in_words} of an assignment: what is known of it, then its text."
+    )
+    def get(
+        assignment_id: AssignmentId,
+        output_file: OutputFile = None,
+        base_url: BaseUrl = BASE_URL,
+        timeout: Timeout = 30,
+        as_json: Json = False,
+    ) -> None:
+        _get(kind, assignment_id, output_file, base_url, timeout, as_json)
+
+    @app.command(help=f"Delete the {kind.in_words} of an assignment; its text stays for audit.")
+    def delete(
+        assignment_id: AssignmentId,
+        yes: Yes = False,
+        if_version: IfVersion = None,
+        base_url: BaseUrl = BASE_URL,
+        timeout: Timeout = 30,
+        as_json: Json = False,
+    ) -> None:
+        _delete(kind, assignment_id, yes, if_version, base_url, timeout, as_json)
+
+
+def _get(
+    kind: Kind,
+    assignment_id: str,
+    output_file: str | None,
+    base_url: str,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    from tools.admin import given
+    from tools.admin.api import Api
+    from tools.admin.files import write_exactly
+    from tools.admin.showing import show_answer, show_text
+
+    scope = given.scope_of(assignment_id, None)
+    what = f"get the {kind.in_words} of {given.told(scope)}"
+    answer = Api.at(base_url, timeout).call(what, "GET", kind.route, *given.path_of(scope))
+    text: str = answer.document[f"{kind.name}_text"]
+    if output_file is not None:
+        write_exactly(output_file, text)
+    fields = ("assignment_id", kind.storage_field, *OF_A_READ)
+    show_answer(answer, kind.in_words.capitalize(), fields, as_json=as_json)
+    if output_file is None and not as_json:
+        show_text(kind.in_words.capitalize(), text)
+
+
+def _delete(
+    kind: Kind,
+    assignment_id: str,
+    yes: bool,
+    if_version: str | None,
+    base_url: str,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    from tools.admin import given
+    from tools.admin.api import Api
+    from tools.admin.showing import confirm, show_answer
+
+    scope = given.scope_of(assignment_id, None)
+    condition = given.condition_of(if_version)
+    api = Api.at(base_url, timeout)
+    confirm(
+        f"This deletes the {kind.in_words} of {given.told(scope)}; its instructions stay.", yes=yes
+    )
+    what = f"delete the {kind.in_words} of {given.told(scope)}"
+    answer = api.call(what, "DELETE", kind.route, *given.path_of(scope), condition=condition)
+    fields = ("status", "assignment_id", "deleted", "position")
+    show_answer(answer, kind.in_words.capitalize(), fields, as_json=as_json)
+
+
+_add_reading_and_deleting(prompts_app, PROMPT)
+_add_reading_and_deleting(rubrics_app, RUBRIC)

@@ -1,0 +1,1 @@
+"""The admin API: routes, problems, sign-in."""

@@ -1,0 +1,117 @@
+"""The FastAPI application: routes, guards and handlers around parts that are made elsewhere."""
+
+import importlib.metadata
+import time
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from starlette.middleware.cors import CORSMiddleware
+
+from processors.settings import Settings
+from tools.api import assignments, content, health, instructions, registry, texts
+from tools.api.contents import Contents
+from tools.api.correlation import HEADER
+from tools.api.door import admit
+from tools.api.handlers import add_handlers
+from tools.api.heard import Heard
+from tools.api.metrics import Metrics
+from tools.api.observed import Observed
+from tools.api.openapi import describe
+from tools.api.parts import Log, Parts, parts_of
+from tools.api.rate import Rate
+from tools.api.refusals import note, problem_of
+from tools.api.sign_in import CONTENT_WRITERS, READERS, KeysUnavailable, Unauthenticated, Verifier
+from tools.api.stored import StoredTexts
+
+ADMIN = (
+    instructions.routes,
+    texts.routes,
+    assignments.for_admins,
+    assignments.for_auditors,
+    assignments.for_readers,
+)
+
+
+def build_api(log: Log, contents: Contents, verifier: Verifier, settings: Settings) -> FastAPI:
+    """The application over its parts; nothing is started and nothing connects."""
+    is_open = settings.environment == "development"
+    app = FastAPI(
+        title="cjstream admin API",
+        version=importlib.metadata.version("cjstream"),
+        description="The assignment context of comparative judgement: upload, read, delete.",
+        openapi_url="/openapi.json" if is_open else None,
+        docs_url="/docs" if is_open else None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts = _parts(log, contents, verifier, settings)
+    add_handlers(app)
+    for routes in ADMIN if settings.admin_enabled else ():
+        app.include_router(routes)
+    app.include_router(
+        content.router(
+            contents,
+            settings.content_max_bytes,
+            readers=[admitting(READERS)],
+            writers=[admitting(CONTENT_WRITERS)],
+        )
+    )
+    if not settings.schema_registry_url:
+        guards = [Depends(signed_in)] if settings.registry_auth else []
+        app.include_router(registry.router(settings.topics, callers=guards))
+    app.include_router(health.routes)
+    if settings.metrics_port is None:
+        app.include_router(health.metrics_routes)
+    describe(app)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **_cors(settings))
+    app.add_middleware(Observed, metrics=parts.metrics, clock=time.monotonic)
+    return app
+
+
+def admitting(roles: tuple[str, ...]) -> Any:
+    """A guard for routes that check bodies themselves."""
+
+    async def guard(request: Request) -> None:
+        await admit(request, parts_of(request), roles)
+
+    return Depends(guard)
+
+
+async def signed_in(request: Request) -> None:
+    """A guard for which any valid token will do; its refusals are the registry's to word."""
+    try:
+        await parts_of(request).verifier.caller(request.headers.get("authorization"))
+    except (Unauthenticated, KeysUnavailable) as fault:
+        note(request, fault)
+        raise problem_of(fault) or fault from fault
+
+
+def metrics_app(app: FastAPI) -> FastAPI:
+    """/metrics alone, of the same parts, for a port of its own."""
+    apart = FastAPI(openapi_url=None)
+    apart.state.parts = app.state.parts
+    apart.include_router(health.metrics_routes)
+    return apart
+
+
+def _parts(log: Log, contents: Contents, verifier: Verifier, settings: Settings) -> Parts:
+    return Parts(
+        settings=settings,
+        log=log,
+        texts=StoredTexts(contents),
+        content=Heard(contents.probe, time.monotonic),
+        verifier=verifier,
+        rate=Rate(settings.rate_limit_per_minute, time.monotonic),
+        metrics=Metrics(fenced=lambda: log.fenced),
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
+
+
+def _cors(settings: Settings) -> dict[str, Any]:
+    return {
+        "allow_origins": settings.cors_origins,
+        "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        "allow_headers": ["Authorization", "Content-Type", "If-Match", "If-None-Match", HEADER],
+        "expose_headers": ["ETag", "X-Position", "Retry-After", "WWW-Authenticate", HEADER],
+    }

@@ -1,0 +1,54 @@
+"""The id that ties a request to its answer, its events and its log lines."""
+
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import NAMESPACE_OID, uuid4, uuid5
+
+HEADER = "X-Correlation-ID"
+PARAMETER = "correlation_id"
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """The id in use, and what the client sent where that was no UUID."""
+
+    id: str
+    original: str | None = None
+
+
+CURRENT: ContextVar[Correlation | None] = ContextVar("correlation", default=None)
+
+
+def correlate(scope: Mapping[str, Any]) -> Correlation:
+    """The id of a request: from its header, else its query, else a new one."""
+    for sent in (_header(scope), _parameter(scope)):
+        if sent is None:
+            continue
+        if UUID.fullmatch(sent):
+            return Correlation(sent)
+        if 1 <= len(sent) <= LONGEST and sent.isprintable():
+            return Correlation(str(uuid5(NAMESPACE_OID, sent)), sent)
+    return Correlation(str(uuid4()))
+
+
+def correlation_of(scope: Mapping[str, Any]) -> Correlation:
+    """What the request was given when it came in."""
+    found: Correlation = scope["state"]["correlation"]
+    return found
+
+
+def _header(scope: Mapping[str, Any]) -> str | None:
+    name = HEADER.lower().encode()
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def _parameter(scope: Mapping[str, Any]) -> str | None:
+    query: bytes = scope["query_string"]
+    return parse_qs(query.decode("latin-1"), errors="replace").get(PARAMETER, [None])[0]

@@ -1,0 +1,209 @@
+"""What the API answers: one class per document. Times are RFC 3339, UTC, with milliseconds."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tables.changes import Outcome
+
+Role = Literal["instructions", "student_prompt", "judge_rubric"]
+
+
+class Document(BaseModel):
+    """Frozen; every field is there in every answer, unless it is left out on purpose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Document):
+    """Coordinates of one event."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Readiness(Document):
+    """Whether an assignment has what the policy demands; ready is null for a course."""
+
+    assignment_id: str | None
+    ready: bool | None
+    has_instructions: bool
+    has_student_prompt: bool
+    has_judge_rubric: bool
+    required: list[str]
+    missing: list[str]
+    warnings: list[str]
+    tag: str
+
+
+class Instruction(Document):
+    """The live instructions of one scope."""
+
+    scope_key: str
+    assignment_id: str | None
+    course_id: str | None
+    instructions_text: str
+    grade_scale: str
+    context_origin: str
+    student_prompt_storage_id: str | None
+    judge_rubric_storage_id: str | None
+    version: int
+    event_id: str
+    storage_id: str
+    sha256: str
+    size_bytes: int
+    created_at: str
+    updated_at: str
+    updated_by: str
+    source: Source
+    readiness: Readiness
+
+
+class Instructions(Document):
+    """One page of live instructions, newest updated_at first."""
+
+    items: list[Instruction]
+    total: int
+    page: int
+    page_size: int
+
+
+class OfAssignment(Document):
+    """What a live prompt and a live rubric have in common; without live instructions those are null."""
+
+    assignment_id: str
+    instructions_text: str | None
+    grade_scale: str | None
+    created_at: str
+    version: int
+    event_id: str
+    sha256: str
+    size_bytes: int
+    media_type: str
+    updated_at: str
+    updated_by: str
+    source: Source
+
+
+class Prompt(OfAssignment):
+    """A live student prompt."""
+
+    student_prompt_storage_id: str
+    prompt_text: str
+
+
+class Rubric(OfAssignment):
+    """A live judge rubric."""
+
+    judge_rubric_storage_id: str
+    rubric_text: str
+
+
+class Event(Document):
+    """What an upload and a deletion have in common."""
+
+    event_id: str
+    assignment_id: str
+    course_id: None
+    version: int
+    previous_event_id: str | None
+    actor: str
+    correlation_id: str
+    occurred_at: str
+    source: Source
+
+
+class Deletion(Event):
+    """One role that was deleted."""
+
+    deleted: Literal[True]
+    erased: bool
+
+
+class Upload(Event):
+    """One live role; its text is left out where none are wanted."""
+
+    deleted: Literal[False]
+    created_at: str
+    storage_id: str
+    sha256: str
+    media_type: str
+    size_bytes: int
+    text: str = ""
+
+
+class InstructionsUpload(Upload):
+    """Live instructions."""
+
+    grade_scale: str
+    context_origin: str
+
+
+class Assignment(Document):
+    """Everything that is known of one assignment; a role is null if it was never there."""
+
+    assignment_id: str
+    scope_key: str
+    tag: str
+    readiness: Readiness
+    instructions: InstructionsUpload | Deletion | None
+    student_prompt: Upload | Deletion | None
+    judge_rubric: Upload | Deletion | None
+
+
+class Wrote(Document):
+    """What every write adds; folded is false where the answer came before the replica had the events."""
+
+    outcome: Outcome
+    folded: bool
+    position: list[Source]
+
+
+class WroteSeveral(Wrote):
+    """A write that may touch several roles."""
+
+    outcomes: dict[Role, Outcome]
+
+
+class InstructionWritten(Instruction, WroteSeveral):
+    """Instructions after a write."""
+
+
+class PromptWritten(Prompt, Wrote):
+    """A student prompt after a write."""
+
+
+class RubricWritten(Rubric, Wrote):
+    """A judge rubric after a write."""
+
+
+class AssignmentWritten(Assignment, WroteSeveral):
+    """An assignment after a write."""
+
+
+class Deleted(WroteSeveral):
+    """What was deleted at which scope, of which one id is there."""
+
+    status: Literal["deleted"]
+    assignment_id: str = ""
+    course_id: str = ""
+    deleted: list[Role]
+
+
+class Scale(Document):
+    """One grade scale; grades from low to high, priors null where all grades are alike."""
+
+    id: str
+    display_name: str
+    description: str
+    grades: list[str]
+    priors: dict[str, float] | None
+    allows_below_lowest: bool
+    below_lowest_grade: str | None
+
+
+class Scales(Document):
+    """Every grade scale."""
+
+    items: list[Scale]

@@ -1,0 +1,109 @@
+"""What the API counts, in a registry of its own; every label comes from a closed set."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+ADMIN = "/admin/v1"
+INSTRUCTIONS = f"{ADMIN}/assessment-instructions"
+OPERATIONS = {
+    ("POST", INSTRUCTIONS): "upsert",
+    ("GET", INSTRUCTIONS): "list",
+    **{
+        (method, f"{INSTRUCTIONS}/{scope}"): operation
+        for scope in ("assignment/{assignment_id}", "course/{course_id}")
+        for method, operation in (
+            ("PUT", "upsert"),
+            ("PATCH", "update"),
+            ("GET", "get"),
+            ("DELETE", "delete"),
+        )
+    },
+    ("POST", f"{ADMIN}/student-prompts"): "prompt_upload",
+    ("GET", f"{ADMIN}/student-prompts/assignment/{{assignment_id}}"): "prompt_get",
+    ("DELETE", f"{ADMIN}/student-prompts/assignment/{{assignment_id}}"): "prompt_delete",
+    ("POST", f"{ADMIN}/judge-rubrics"): "rubric_upload",
+    ("GET", f"{ADMIN}/judge-rubrics/assignment/{{assignment_id}}"): "rubric_get",
+    ("DELETE", f"{ADMIN}/judge-rubrics/assignment/{{assignment_id}}"): "rubric_delete",
+    ("POST", f"{ADMIN}/assignments"): "assignment_upsert",
+    ("GET", f"{ADMIN}/assignments/{{assignment_id}}"): "assignment_get",
+    ("GET", f"{ADMIN}/assignments/{{assignment_id}}/readiness"): "readiness",
+    ("GET", f"{ADMIN}/grade-scales"): "scales_list",
+}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+CONTENT = {"POST": "upload", "GET": "download", "HEAD": "head"}
+
+
+class _Fenced(Collector):
+    """A counter that the log keeps itself."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[Metric]:
+        """Its value now."""
+        told = "writers fenced by another process"
+        yield CounterMetricFamily("cj_admin_writer_fenced", told, value=self._count())
+
+
+class Metrics:
+    """The counters and histograms of one API process; fenced tells how often its writers were."""
+
+    def __init__(self, fenced: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        own = self.registry
+        self._operations = Counter(
+            "cj_admin_instruction_operations", "requests", ("operation", "status"), registry=own
+        )
+        self._requests = Counter(
+            "cj_admin_http_requests",
+            "all requests",
+            ("method", "route", "status_code"),
+            registry=own,
+        )
+        self._durations = Histogram(
+            "cj_admin_http_request_duration_seconds",
+            "all requests",
+            ("method", "route"),
+            registry=own,
+        )
+        self._contents = Counter(
+            "content_operations", "requests to /v1/content", ("operation", "status"), registry=own
+        )
+        self.auth_failures = Counter(
+            "cj_admin_auth_failures", "refused callers", ("reason",), registry=own
+        )
+        self.events = Counter(
+            "cj_admin_events_appended", "committed events", ("event_type",), registry=own
+        )
+        self.append = Histogram("cj_admin_append_duration_seconds", "entry to commit", registry=own)
+        self.fold_wait = Histogram("cj_admin_fold_wait_seconds", "commit to fold", registry=own)
+        self.fold_late = Counter("cj_admin_fold_late", "commits not folded in time", registry=own)
+        self.registry.register(_Fenced(fenced))
+        self.preconditions = Counter(
+            "cj_admin_precondition_failures", "412 and 428", ("role",), registry=own
+        )
+
+    def answered(self, method: str, route: str, status: int, took_s: float) -> None:
+        """Count one request; route is the template, or `unmatched`."""
+        told = method if method in METHODS else "other"
+        self._requests.labels(told, route, str(status)).inc()
+        self._durations.labels(told, route).observe(took_s)
+        if operation := OPERATIONS.get((method, route)):
+            self._operations.labels(operation, "success" if status < 400 else "failure").inc()
+        if route.startswith("/v1/content") and method in CONTENT:
+            self._contents.labels(CONTENT[method], _content_status(status)).inc()
+
+    def text(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+def _content_status(status: int) -> str:
+    if status < 400:
+        return "success"
+    if status == 404:
+        return "not_found"
+    return "failed" if status < 500 else "error"

@@ -1,0 +1,55 @@
+"""What the routes work with: made once, handed to the application, found through any of its requests."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from processors.admin import Page, Reading, Written
+from processors.resolve import Policy
+from processors.settings import Settings
+from tables.changes import Change, Writing
+from tools.api.heard import Heard
+from tools.api.metrics import Metrics
+from tools.api.rate import Rate
+from tools.api.sign_in import Verifier
+from tools.api.stored import StoredTexts
+
+
+class Log(Protocol):
+    """What the routes ask of an AdminLog."""
+
+    policy: Policy
+
+    @property
+    def fenced(self) -> int: ...
+    def ready(self) -> Mapping[str, bool]: ...
+    async def read(self, scope_key: str) -> Reading: ...
+    async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page: ...
+    async def check(self, change: Change) -> None: ...
+    async def write(self, change: Change, writing: Writing) -> Written: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The log, the texts and whoever guards them. now_ms is the clock of events."""
+
+    settings: Settings
+    log: Log
+    texts: StoredTexts
+    content: Heard
+    verifier: Verifier
+    rate: Rate
+    metrics: Metrics
+    now_ms: Callable[[], int]
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application that answers the request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Lent = Annotated[Parts, Depends(parts_of)]
