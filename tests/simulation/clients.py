@@ -12,7 +12,7 @@ from tests.simulation.log import Transaction, refused
 from tests.simulation.world import Killed, World
 
 LAG = 0.15  # how often what is in the log has not been fetched yet
-LATE = 0.3  # how often a marker is not there when its commit returns
+LATE = 0.4  # how often a marker is not there when its commit returns
 STALL_S = 1.0
 
 

@@ -20,7 +20,7 @@ from tests.simulation.worker import Worker
 from tests.simulation.world import World
 
 PARTITIONS = 2
-PATIENCE_S = 30
+PATIENCE_S = 100
 SETTINGS = Settings(
     partitions=PARTITIONS,
     patience_s=PATIENCE_S,
@@ -33,7 +33,7 @@ TOPICS = SETTINGS.topics
 SLOTS = ("one", "two", "")  # the third worker is another one whenever it is started
 CODEC = Codec()
 SCOPES = ("a1", "a2", "a3")
-ROUNDS = 60  # in which everything must be done when faults have stopped
+ROUNDS = 80  # in which everything must be done when faults have stopped
 ERRORS = (
     (refused(KafkaError._TIMED_OUT, retriable=True), False),
     (refused(KafkaError._TIMED_OUT, retriable=True), True),
@@ -257,7 +257,9 @@ class History:
             worker.process.errors.append(ERRORS[number % len(ERRORS)])
 
     def _tick(self, _who: int, number: int) -> None:
-        self.world.advance((0.1, 1, 5, 11, PATIENCE_S / 2, PATIENCE_S)[number % 6])
+        self.world.advance(
+            (0.1, 1, 5, 11, PATIENCE_S / 2 if number % 4 else PATIENCE_S)[number % 5]
+        )
 
     def _feed(self, who: int, number: int) -> None:
         if worker := self._workers[who]:
@@ -273,23 +275,23 @@ class History:
     # --- the end
 
     def settle(self, seconds: float) -> None:
-        """No more faults: every worker runs, and time goes on, but no further than is needed."""
+        """No more faults: every worker runs, for so many seconds and until nothing happens any more."""
         self.world.is_calm = True
         self._close_upload(0, 1)
         self._thaw_others(0, 0)
         for who in range(len(SLOTS)):
             self._thaw(who, 0)
-            if who == 0:
-                self._start(who, 1)
-        until = self.cluster.now_s + seconds
-        quiet = 0
-        while quiet < 3 and self.cluster.now_s < until + 100:
-            before = self.progress
-            self._round()
-            done = self.is_done and before == self.progress and self.cluster.now_s >= until
-            quiet = quiet + 1 if done else 0
+        until, quiet = self.cluster.now_s + seconds, 0
+        for _ in range(ROUNDS):
+            before, left_s = self.progress, until - self.cluster.now_s
+            self._round(max(1.0, left_s / 3))
+            is_quiet = left_s <= 0 and self.is_done and self.progress == before
+            quiet = quiet + 1 if is_quiet else 0
+            if quiet > 1:
+                return
 
-    def _round(self) -> None:
+    def _round(self, seconds: float) -> None:
+        self._start(0, 1)
         for transaction, at in self.cluster.undelivered:
             self.cluster.write_marker(transaction, at)
         for worker in self.all_workers:
@@ -300,8 +302,7 @@ class History:
                 worker.run(worker.committing)
                 worker.run(worker.fetching)
         self._bury()
-        self._start(0, 1)
-        self.world.advance(1.0)
+        self.world.advance(seconds)
 
     @property
     def progress(self) -> int:
@@ -387,6 +388,7 @@ WEIGHTS = {
     "compact": 1,
     "zombie": 2,
     "takeover": 2,
+    "release": 2,
 }
 CALLS = {"fetch", "commit", "crash_fetch", "crash_commit"}
 
@@ -445,7 +447,29 @@ def _takeover(chance: random.Random) -> list[Step]:
     ]
 
 
-STORIES = {"zombie": _zombie, "takeover": _takeover}
+def _release(chance: random.Random) -> list[Step]:
+    """A request waits, its context arrives, its worker goes away while it is released."""
+    one, other = chance.sample(range(3), 2)
+    scope, partition = chance.randrange(3), chance.choice((0, 7))
+    return [
+        Step("start", other),
+        Step("start", one),
+        Step("request", scope, partition),
+        *(Step("work", who, 2) for who in (one, other)),
+        Step("upload", scope, 0),
+        Step("upload", scope, 6),
+        *(Step("fetch", one) for _ in range(chance.randrange(1, 4))),
+        Step("commit", one),
+        *(Step("fetch", one, chance.randrange(1, 12)) for _ in range(chance.randrange(2))),
+        *(Step("crash_commit", one, chance.randrange(1, 12)) for _ in range(chance.randrange(2))),
+        Step(chance.choice(("leave", "kill")), one),
+        Step("tick", 0, chance.choice((1, 3))),
+        *(Step("beat", other) for _ in range(3)),
+        *(Step("work", other, 2) for _ in range(2)),
+    ]
+
+
+STORIES = {"zombie": _zombie, "takeover": _takeover, "release": _release}
 
 
 def played(steps: Sequence[Step], *, tells: bool = False) -> History:
