@@ -234,6 +234,8 @@ class Fetcher:
         starts = {}
         for at in sorted(partitions):
             if outcome := self._last_outcome(at.partition):
+                if self._committed({at})[at] != OFFSET_INVALID:
+                    return  # another worker started it since we asked: this process stood still
                 raise Discrepancy(
                     f"group {self._settings.prep_group} has no committed offset for {at.topic}/{at.partition}, "
                     f"yet it has outcomes, the last at {outcome}: set the offset by hand, or outcomes double"

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError
 
@@ -14,8 +14,9 @@ from schemas.partitioner import partition_for
 from tables.replica import Partition
 from tables.store import MemoryStore
 from tests import builders
+from tests.simulation.clients import Process
 from tests.simulation.group import Group
-from tests.simulation.log import Cluster, Stored, Transaction, refused
+from tests.simulation.log import Cluster, Headers, Stored, Transaction, refused
 from tests.simulation.worker import Worker
 from tests.simulation.world import World
 
@@ -96,6 +97,11 @@ class History:
     def all_workers(self) -> list[Worker]:
         return [*filter(None, self._workers), *self._others]
 
+    def process(self, who: int) -> Process | None:
+        """The process in a slot."""
+        worker = self._workers[who]
+        return worker.process if worker else None
+
     def take(self, step: Step) -> None:
         """Take one step; one that makes no sense here does nothing."""
         self.world.chance = random.Random(step.seed)
@@ -173,7 +179,7 @@ class History:
         value = request_of(scope, number, f"q-{self._name()}")
         at = Partition(TOPICS.requests.name, number // 7 % PARTITIONS)
         key = f"batch-{number % 5}".encode() if number % 6 else None
-        headers = [("traceparent", b"00-1")] if number % 2 else None
+        headers: Headers | None = [("traceparent", b"00-1")] if number % 2 else None
         stored = self.cluster.append(at, key, value, headers, transaction)
         sent = Request(stored, is_valid=number % 7 != 6)
         self.requests.append(sent)
@@ -227,16 +233,16 @@ class History:
 
     def _freeze(self, who: int, _number: int) -> None:
         if worker := self._workers[who]:
-            worker.is_frozen = True
+            worker.process.is_frozen = True
 
     def _thaw(self, who: int, _number: int) -> None:
         if worker := self._workers[who]:
-            worker.is_frozen = False
+            worker.process.is_frozen = False
 
     def _replace(self, who: int, number: int) -> None:
         """A worker is frozen and another takes its slot."""
         if worker := self._workers[who]:
-            worker.is_frozen = True
+            worker.process.is_frozen = True
             self._others.append(worker)
             self._workers[who] = None
             self._stores[who] = MemoryStore()
@@ -244,7 +250,7 @@ class History:
 
     def _thaw_others(self, _who: int, number: int) -> None:
         for worker in self._others:
-            worker.is_frozen = False
+            worker.process.is_frozen = False
             worker.run(worker.committing, number % 9)
             worker.run(worker.fetching)
 
@@ -335,9 +341,18 @@ def upload_of(scope: int, number: int, event_id: str) -> UploadEvent:
     """An upload or, one time in five, a deletion; of a course one time in six."""
     version = number % 90 + 1
     if number % 6 == 5:
-        course = {"assignment_id": None, "course_id": "ENG5", "event_id": event_id}
-        return builders.instructions_uploaded(f"course {event_id}", version=version, **course)
-    said = {"assignment_id": SCOPES[scope % 3], "event_id": event_id, "version": version}
+        return builders.instructions_uploaded(
+            f"course {event_id}",
+            version=version,
+            assignment_id=None,
+            course_id="ENG5",
+            event_id=event_id,
+        )
+    said: dict[str, Any] = {
+        "assignment_id": SCOPES[scope % 3],
+        "event_id": event_id,
+        "version": version,
+    }
     if number % 5 == 4:
         deleted = (builders.instructions_deleted, builders.prompt_deleted)[number // 6 % 2]
         return deleted(**said)
@@ -353,11 +368,12 @@ def upload_of(scope: int, number: int, event_id: str) -> UploadEvent:
 def request_of(scope: int, number: int, event_id: str) -> bytes:
     """A request: of an assignment as a rule, else of a course, a guest's, or damaged."""
     kind = number % 7
-    changes = {
+    by_kind: dict[int, dict[str, str | None]] = {
         3: {"student_prompt_ref": "own-prompt", "assignment_id": SCOPES[scope % 3]},
         4: {"assignment_id": None},
         5: {"assignment_id": None, "course_code": "MATH1"},
-    }.get(kind, {"assignment_id": SCOPES[scope % 3]})
+    }
+    changes = by_kind.get(kind, {"assignment_id": SCOPES[scope % 3]})
     whole = CODEC.encode(builders.requested(event_id=event_id, **changes))
     return whole[: len(whole) // 2] if kind == 6 else whole
 
