@@ -32,6 +32,7 @@ SETTINGS = Settings(
 )
 TOPICS = SETTINGS.topics
 SLOTS = ("one", "two", "")  # the third worker is another one whenever it is started
+OF_SLOT = [SETTINGS.model_copy(update={"slot": slot}) for slot in SLOTS]
 CODEC = Codec()
 SCOPES = ("a1", "a2", "a3")
 ROUNDS = 80  # in which everything must be done when faults have stopped
@@ -197,8 +198,7 @@ class History:
         if number % 3 == 0 or not SLOTS[who]:
             self._stores[who] = MemoryStore()
         name = f"{SLOTS[who] or 'none'}-{self._name()}"
-        settings = SETTINGS.model_copy(update={"slot": SLOTS[who]})
-        self._workers[who] = Worker(self.world, settings, CODEC, self._stores[who], name)
+        self._workers[who] = Worker(self.world, OF_SLOT[who], CODEC, self._stores[who], name)
 
     def _fetch(self, who: int, number: int) -> None:
         if worker := self._workers[who]:
@@ -288,9 +288,11 @@ class History:
         for who in range(len(SLOTS)):
             self._thaw(who, 0)
         until, quiet = self.cluster.now_s + seconds, 0
+        leap_s = 1.0  # what was appended last is read before time leaps
         for _ in range(ROUNDS):
             before, left_s = self.progress, until - self.cluster.now_s
-            self._round(max(1.0, left_s / 3))
+            self._round(leap_s)
+            leap_s = max(1.0, left_s / 3) if self.progress == before else 1.0
             is_quiet = left_s <= 0 and self.is_done and self.progress == before
             quiet = quiet + 1 if is_quiet else 0
             if quiet > 1:
