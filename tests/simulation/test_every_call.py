@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.clients import Process
-from tests.simulation.history import ERRORS, History, Step
+from tests.simulation.history import ERRORS, History
 from tests.simulation.oracle import broken_promises, deadline_s, waiting_in_vain
+from tests.simulation.steps import Step
 from tests.simulation.test_simulation import SLACK_S
 
 ONE, OTHER = 0, 1
