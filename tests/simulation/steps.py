@@ -40,6 +40,7 @@ WEIGHTS = {
     "zombie": 2,
     "takeover": 2,
     "release": 2,
+    "thawed_release": 2,
 }
 CALLS = {"fetch", "commit", "crash_fetch", "crash_commit"}
 
@@ -120,4 +121,33 @@ def _release(chance: random.Random) -> list[Step]:
     ]
 
 
-STORIES = {"zombie": _zombie, "takeover": _takeover, "release": _release}
+def _thawed_release(chance: random.Random) -> list[Step]:
+    """A worker stands still between preparing a release and committing it; another takes over, and it goes on."""
+    one, other = chance.sample(range(3), 2)
+    scope = chance.randrange(3)
+    return [
+        Step("start", one),
+        Step("start", other),
+        Step("request", scope, 0),
+        Step("request", scope, 7),
+        *(Step("work", who, 2) for who in (one, other, one)),
+        Step("upload", scope, 0),
+        Step("upload", scope, 6),
+        *(Step("feed", one, 2) for _ in range(2)),
+        *(Step("fetch", one) for _ in range(3)),
+        *(Step("commit", one, chance.randrange(1, 8)) for _ in range(chance.randrange(2))),
+        Step("freeze", one),
+        Step("tick", 0, 3),
+        *(Step("beat", other) for _ in range(3)),
+        *(Step("work", other, 2) for _ in range(4)),
+        Step("thaw", one),
+        *(Step("commit", one) for _ in range(3)),
+    ]
+
+
+STORIES = {
+    "zombie": _zombie,
+    "takeover": _takeover,
+    "release": _release,
+    "thawed_release": _thawed_release,
+}
