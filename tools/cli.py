@@ -163,7 +163,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def up() -> None:
-    """Broker, topics and worker for development, in the foreground; Ctrl-C stops what it started."""
+    """Broker, topics, worker and API for development, in the foreground; Ctrl-C stops what it started."""
     from tools import up as command
 
     command.run(settings_from_environment())
