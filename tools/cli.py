@@ -265,8 +265,9 @@ def content_sweep(
         for text in texts
     ]
     told = f"{len(rows)} texts, {sum(row[2] for row in rows)} bytes, of {swept.listed} in the store"
-    title = f"To be moved by --delete: {told}" if swept.dry_run else f"Moved: {told}"
-    print_table(title, ("", "id", "bytes", "stored at"), rows)
+    typer.echo(f"To be moved by --delete: {told}" if swept.dry_run else f"Moved: {told}")
+    if rows:
+        print_table("", ("", "id", "bytes", "stored at"), rows)
 
 
 @app.command()
