@@ -5,8 +5,7 @@ of an installation share. So what is open is what has no marker, a killed re-dri
 one, and of two at a time the first one is fenced.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from processors.clients import transactional_producer
 from processors.cluster import upload_topics
@@ -38,16 +37,19 @@ CHUNK_LETTERS = 200
 CHUNK_BYTES = 8 * 1024 * 1024
 RACES = 20  # in a row: uploads that arrive between a decision and its commit
 Wanted = Callable[[DeadLetter], bool]
-Told = Callable[[Decision, str], None]
 
 
 class Redrive:
-    """One re-drive of one dead-letter topic; `plan` is its dry run."""
+    """One re-drive of one dead-letter topic: `plan` is its dry run, `begin` and `carry` do it."""
 
     def __init__(self, settings: Settings, topic: Topic, *, most_attempts: int) -> None:
         self._settings = settings
         self._topic = topic
         self._most_attempts = most_attempts
+        self._transaction = Transaction(
+            transactional_producer(settings, f"{settings.topic_prefix}cjstream-redrive"),
+            settings.transaction_timeout_s,
+        )
         self._codec = Codec()
         self._uploads = upload_topics(settings)
         self._of_uploads = topic == settings.topics.uploads_dlq
@@ -55,32 +57,43 @@ class Redrive:
         self._own: set[Coordinates] = set()  # where this re-drive produced, committed or taken back
 
     def plan(self, wanted: Wanted) -> list[Decision]:
-        """What `carry` would do with the dead letters wanted that are open now."""
+        """What would become of the dead letters wanted that are open now; nothing is fenced by it."""
         letters = self._open(wanted)
         return self._decided(letters, self._judged(letters))
 
-    def carry(self, wanted: Wanted, told: Told) -> list[Decision]:
-        """Re-drive; gives every decision, and tells of each that was committed and where it went.
+    def begin(self, wanted: Wanted) -> list[DeadLetter]:
+        """Fence every other re-drive and end what it left open; then read which dead letters are open.
 
-        1. fence every other re-drive and end what it left open  2. read the dead letters to the high watermark
-        3. decide  4. commit chunk by chunk; where uploads came in between, decide anew
-
-        Raises Fenced where another re-drive took over, Aborted where a chunk cannot be committed, Unreachable.
+        Raises Fenced or Unreachable.
         """
-        transactional_id = f"{self._settings.topic_prefix}cjstream-redrive"
-        producer = transactional_producer(self._settings, transactional_id)
-        with closing(Transaction(producer, self._settings.transaction_timeout_s)) as transaction:
-            transaction.take_over()  # 1
-            letters = self._open(wanted)  # 2
-            judged = self._judged(letters)
-            carried = list[Decision]()
-            for _ in range(RACES):
-                done = {decision.letter.at for decision in carried}
-                left = [letter for letter in letters if letter.at not in done]
-                plan = self._decided(left, judged)  # 3
-                if self._carried(transaction, plan, carried, told):  # 4
-                    return [*carried, *(one for one in plan if one.fate in ("refused", "held"))]
-            raise Aborted("uploads of the same scopes keep coming in between: try again later")
+        self._transaction.take_over()
+        return self._open(wanted)
+
+    def carry(self, letters: Sequence[DeadLetter]) -> Iterator[tuple[Decision, str]]:
+        """Decide on these and commit chunk by chunk; gives each decision and where the bytes went, once committed.
+
+        Where uploads came in between, the rest is decided anew. Raises Fenced where another re-drive took over,
+        Aborted where a chunk cannot be committed, Unreachable.
+        """
+        judged = self._judged(letters)
+        done = set[Coordinates]()
+        for _ in range(RACES):
+            plan = self._decided([one for one in letters if one.at not in done], judged)
+            going = [one for one in plan if one.fate in ("redrive", "superseded")]
+            for chunk in chunks(going, CHUNK_LETTERS, CHUNK_BYTES):
+                went = self._committed(chunk)
+                if went is None:
+                    break
+                done |= {one.letter.at for one in chunk}
+                yield from zip(chunk, went, strict=True)
+            else:
+                yield from ((one, "") for one in plan if one.fate in ("refused", "held"))
+                return
+        raise Aborted("uploads of the same scopes keep coming in between: try again later")
+
+    def close(self) -> None:
+        """Take back what is open."""
+        self._transaction.close()
 
     def _open(self, wanted: Wanted) -> list[DeadLetter]:
         ends = high_ends(self._settings, partitions_of([self._topic.name], self._settings))
@@ -117,30 +130,13 @@ class Redrive:
                 newest.learn(upload, origin_of(record.headers, record.at, record.appended_at_ms))
         return newest.origins
 
-    def _carried(
-        self,
-        transaction: Transaction,
-        plan: Iterable[Decision],
-        carried: list[Decision],
-        told: Told,
-    ) -> bool:
-        """Commit what is decided, chunk by chunk; False where uploads came in between."""
-        going = [one for one in plan if one.fate in ("redrive", "superseded")]
-        for chunk in chunks(going, CHUNK_LETTERS, CHUNK_BYTES):
-            went = self._committed(transaction, chunk)
-            if went is None:
-                return False
-            carried += chunk
-            for decision, where in zip(chunk, went, strict=True):
-                told(decision, where)
-        return True
-
-    def _committed(self, transaction: Transaction, chunk: Sequence[Decision]) -> list[str] | None:
+    def _committed(self, chunk: Sequence[Decision]) -> list[str] | None:
         """Commit one chunk; gives where each went, or None where it was taken back for an upload in between.
 
         1. begin  2. produce the re-driven records  3. look whether an upload came since the decision
         4. produce the markers  5. commit
         """
+        transaction = self._transaction
         values = read_values(self._settings, (one.letter for one in chunk if one.to))
         try:
             transaction.begin()  # 1
