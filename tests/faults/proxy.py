@@ -106,6 +106,11 @@ class Proxy:
         """Let the next request of a kind meet this fate; only that one."""
         self._soon(lambda: self._armed.update({api_key: fate}))
 
+    def calm(self) -> None:
+        """Let everything through, and let no more requests meet a fate."""
+        self._soon(self._armed.clear)
+        self.release()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             broker = await asyncio.open_connection("127.0.0.1", self._behind)
