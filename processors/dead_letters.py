@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from processors.log import Log, LogRecord, partitions_of
+from processors.log import Log, LogRecord, high_ends, partitions_of
 from processors.settings import Settings
 from schemas.dead_letters import Refusal, is_marker, read_marker, read_refusal
 from schemas.errors import Malformed
 from schemas.events import Coordinates
 from schemas.topics import Topic
-from tables.replica import Partition, Positions
+from tables.replica import Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +87,14 @@ def _letter(record: LogRecord) -> DeadLetter:
     )
 
 
-def read_dead_letters(
-    settings: Settings, topics: Iterable[Topic], ends: Positions | None = None
-) -> DeadLetters:
-    """Read dead-letter topics to these ends, or to the last stable offsets. Raises Unreachable."""
+def read_dead_letters(settings: Settings, topics: Iterable[Topic]) -> DeadLetters:
+    """Read dead-letter topics to their high watermarks: what was committed just now is seen. Raises Unreachable."""
     found = DeadLetters()
-    with Log(settings, partitions_of((topic.name for topic in topics), settings)) as log:
-        retained = log.retained()
-        log.begin({one: low for one, (low, _) in retained.items()})
-        for record in log.read_to(ends or {one: end for one, (_, end) in retained.items()}):
+    partitions = partitions_of((topic.name for topic in topics), settings)
+    ends = high_ends(settings, partitions)
+    with Log(settings, partitions) as log:
+        log.begin({one: low for one, (low, _) in log.retained().items()})
+        for record in log.read_to(ends):
             found.learn(record)
     return found
 

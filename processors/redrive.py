@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from processors.clients import transactional_producer
 from processors.cluster import upload_topics
-from processors.dead_letters import DeadLetter, DeadLetters, read_dead_letters, read_values
+from processors.dead_letters import DeadLetter, read_dead_letters, read_values
 from processors.log import Log, high_ends, partitions_of
 from processors.outbox import Record
 from processors.redrive_plan import (
@@ -96,8 +96,7 @@ class Redrive:
         self._transaction.close()
 
     def _open(self, wanted: Wanted) -> list[DeadLetter]:
-        ends = high_ends(self._settings, partitions_of([self._topic.name], self._settings))
-        found: DeadLetters = read_dead_letters(self._settings, [self._topic], ends)
+        found = read_dead_letters(self._settings, [self._topic])
         return [letter for letter in found.open if wanted(letter)]
 
     def _judged(self, letters: Sequence[DeadLetter]) -> dict[Coordinates, Judged]:

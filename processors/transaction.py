@@ -76,8 +76,13 @@ class Transaction:
                 return
 
     def _flush(self) -> None:
-        while self._producer.flush(SLICE_S):
-            self._in_time("records were not acknowledged in time")
+        try:
+            while self._producer.flush(SLICE_S):
+                self._in_time("records were not acknowledged in time")
+        except (
+            SystemError
+        ) as fault:  # confluent-kafka raises a fatal error, and calls error_cb on top
+            raise Fenced(f"fatal: {fault.__cause__}") from fault
 
     def _in_time(self, otherwise: str) -> None:
         if time.monotonic() > self._until:

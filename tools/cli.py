@@ -332,7 +332,8 @@ def dlq_redrive(
     until: Until = None,
     key: Key = None,
     most_attempts: Annotated[
-        int, typer.Option(min=1, help="Refuse what was re-driven so often already.")
+        int,
+        typer.Option("--max-attempts", min=1, help="Refuse what was re-driven so often already."),
     ] = 3,
     yes: Annotated[
         bool, typer.Option("--yes", help="Do it; without, only say what would be.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from processors.clients import admin_client
 from processors.cluster import checked_topics
-from processors.log import Log, partitions_of
+from processors.log import Log, high_ends, partitions_of
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import BadRecord, Discrepancy
@@ -29,10 +29,11 @@ def parked(settings: Settings, now_ms: int) -> list[Parked]:
     checked_topics(admin_client(settings), settings)
     codec = Codec()
     live: dict[bytes | None, ParkedRequest] = {}
-    with Log(settings, partitions_of([settings.topics.parked.name], settings)) as log:
-        retained = log.retained()
-        log.begin({one: low for one, (low, _) in retained.items()})
-        for record in log.read_to({one: end for one, (_, end) in retained.items()}):
+    partitions = partitions_of([settings.topics.parked.name], settings)
+    ends = high_ends(settings, partitions)
+    with Log(settings, partitions) as log:
+        log.begin({one: low for one, (low, _) in log.retained().items()})
+        for record in log.read_to(ends):
             if record.value is None:  # released, or a reading of the clock
                 live.pop(record.key, None)
                 continue

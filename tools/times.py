@@ -11,12 +11,12 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 def moment_ms(text: str, now: datetime, option: str) -> int:
     """An RFC 3339 time, or a time ago as `90s`, `30m`, `2h`, `7d`. Raises Misconfigured."""
-    if ago := DURATION.fullmatch(text):
-        moment = now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
-        return round(moment.timestamp() * 1000)
     try:
+        if ago := DURATION.fullmatch(text):
+            moment = now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+            return round(moment.timestamp() * 1000)
         moment = datetime.fromisoformat(text)
-    except ValueError as fault:
+    except (ValueError, OverflowError) as fault:
         raise Misconfigured(
             f"{option}: not a time like 2026-03-01T12:00:00Z, nor 2h ago"
         ) from fault
