@@ -7,10 +7,12 @@ import faust
 from confluent_kafka.admin import AdminClient
 
 from processors.batch_prep import Committer, Preparer
+from processors.broker_clock import BrokerClock
 from processors.clients import (
     admin_client,
     group_member,
     plain_producer,
+    reader,
     transactional_id,
     transactional_producer,
 )
@@ -23,10 +25,12 @@ from processors.lane import Lane
 from processors.outbox import Outbox
 from processors.outcomes import Answers
 from processors.ownership import Ownership
+from processors.parking import Parking
 from processors.reassertion import Reassertion
 from processors.replica_feed import ReplicaFeed
 from processors.settings import Settings
 from schemas.codec import Codec
+from tables.arrivals import Arrivals
 from tables.replica import ContextReplica
 from tables.store import RocksStore
 
@@ -45,6 +49,7 @@ class Worker:
     ownership: Ownership
     outbox: Outbox
     committer: Committer
+    parking: Parking
     fetcher: Fetcher
     preparer: Preparer
     app: faust.App
@@ -60,22 +65,40 @@ def build_worker(settings: Settings, fatal: Fatal) -> Worker:
     codec = Codec()
     topics = settings.topics
     admin = admin_client(settings)
-    replica = open_replica(settings, codec)
+    arrivals = Arrivals()
+    replica = open_replica(settings, codec, arrivals)
     ownership = Ownership()
     own_id = transactional_id(settings)  # one for all of this worker's producers: the next fences
     outbox = Outbox(
         lambda: transactional_producer(settings, own_id), timeout_s=settings.transaction_timeout_s
     )
     committer = Committer(ownership, outbox)
+    clock = BrokerClock()
+    parking = Parking(
+        topics.parked.name,
+        codec,
+        settings.policy,
+        replica.context,
+        arrivals,
+        clock,
+        lambda partitions: high_watermarks(admin, partitions),
+        lambda: reader(settings),
+    )
     fetcher = Fetcher(
-        settings, group_member(settings, settings.prep_group), ownership, committer.commit
+        settings,
+        group_member(settings, settings.prep_group),
+        ownership,
+        committer.commit,
+        parking.take_over,
     )
     uploads = upload_partitions(settings)
     preparer = Preparer(
+        settings,
         fetcher,
+        parking,
+        clock,
         replica,
         Answers(codec, settings.policy, replica.context),
-        topics,
         lambda: high_watermarks(admin, uploads),
         ownership,
         committer,
@@ -94,6 +117,7 @@ def build_worker(settings: Settings, fatal: Fatal) -> Worker:
         ownership,
         outbox,
         committer,
+        parking,
         fetcher,
         preparer,
         app,
@@ -102,8 +126,8 @@ def build_worker(settings: Settings, fatal: Fatal) -> Worker:
     )
 
 
-def open_replica(settings: Settings, codec: Codec) -> ContextReplica:
-    """The worker's replica, in a folder of its own."""
+def open_replica(settings: Settings, codec: Codec, arrivals: Arrivals) -> ContextReplica:
+    """The worker's replica, in a folder of its own; it tells which scopes an upload has reached."""
     folder = settings.worker_dir / "replica"
     store = RocksStore(folder, cache_mb=settings.replica_cache_mb)
-    return ContextReplica(store, codec, upload_topics(settings))
+    return ContextReplica(store, codec, upload_topics(settings), arrivals.add)

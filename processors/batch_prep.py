@@ -9,13 +9,17 @@ from collections.abc import Callable
 
 from confluent_kafka import Message
 
-from processors.fetch import Fetcher
-from processors.outbox import Batch, Outbox, Record, TooLargeError
-from processors.outcomes import Answers
+from processors.broker_clock import BrokerClock
+from processors.fetch import Fetched, Fetcher
+from processors.outbox import Batch, Headers, Outbox, Record, TooLargeError, headers_of
+from processors.outcomes import Answer, Answers
 from processors.ownership import Ownership
+from processors.parking import Parking, Released
+from processors.resolve import Prepared, Unresolved
+from processors.settings import Settings
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Aborted, BadRecord, Fenced, Malformed, Unreachable
-from schemas.events import CJBatchPrepared, Coordinates
+from schemas.events import Coordinates
 from schemas.topics import Topics
 from tables.replica import ContextReplica, Positions
 
@@ -61,12 +65,9 @@ class Committer:
                 self.too_large = 0
 
     def _remember(self, batch: Batch, fault: Aborted) -> None:
-        if not isinstance(fault, TooLargeError):
-            return
-        self.too_large = batch.requests
-        if batch.requests == 1:
-            (at,) = batch.start
-            self.refused_at = Coordinates(at.topic, at.partition, batch.end[at] - 1)
+        if isinstance(fault, TooLargeError):
+            self.too_large = batch.requests
+            self.refused_at = batch.alone or self.refused_at
 
 
 def _told(phrase: str, batch: Batch, fault: Exception) -> None:
@@ -75,48 +76,86 @@ def _told(phrase: str, batch: Batch, fault: Exception) -> None:
 
 
 class Preparer:
-    """Makes batches of what is fetched: every request gets one outcome, from one state of the replica."""
+    """Makes batches of what is fetched and what is due: every request gets one outcome, or is parked.
+
+    All answers of one batch rest on one state of the replica.
+    """
 
     def __init__(
         self,
+        settings: Settings,
         fetcher: Fetcher,
+        parking: Parking,
+        clock: BrokerClock,
         replica: ContextReplica,
         answers: Answers,
-        topics: Topics,
         watermarks: Callable[[], Positions],
         ownership: Ownership,
         committer: Committer,
     ) -> None:
         self._fetcher = fetcher
+        self._parking = parking
+        self._clock = clock
         self._replica = replica
         self._answers = answers
-        self._topics = topics
+        self._topics = settings.topics
+        self._policy = settings.policy
         self._watermarks = watermarks
         self._ownership = ownership
         self._committer = committer
-        self._most = fetcher.limit
+        self._most = settings.batch_max
+        self._release_most = settings.release_max
 
     def next_batch(self, wait_s: float) -> Batch | None:
         """The next prepared batch, or None where there is nothing to do just now.
 
-        1. fetch  2. take the high watermarks of the upload topics  3. let the replica pass them
-        4. resolve each request against one state of the replica
+        1. fetch, and take what is due  2. take the high watermarks of the upload topics  3. let the replica
+        pass them  4. resolve each request against one state of the replica
         """
-        self._fetcher.limit = self._limit()
-        fetched = self._fetcher.fetch(wait_s)  # 1
-        if fetched is None or not self._caught_up():  # 2, 3
+        refused = (
+            self._committer.too_large
+        )  # halved until the one request that does not fit is alone
+        self._fetcher.limit = max(1, refused // 2) if refused else self._most
+        fetched = self._fetcher.fetch(min(wait_s, self._parking.wait_s))  # 1
+        if fetched is None:
+            return None
+        self._clock.seen(fetched.appended_at_ms)
+        left = self._fetcher.limit - len(fetched.messages) if refused else self._release_most
+        self._parking.advance()
+        released = self._parking.due(left)
+        clock = self._parking.clock_record()
+        if not (fetched.messages or released or clock) or not self._caught_up():  # 2, 3
             return None
         with self._replica.still() as positions:  # 4
-            header = (POSITIONS_HEADER, told_positions(positions, self._topics))
-            records = [self._record(message, header) for message in fetched.messages]
-        return Batch(
-            records, len(fetched.messages), fetched.start, fetched.end, fetched.group, fetched.epoch
-        )
+            batch = _Growing((POSITIONS_HEADER, told_positions(positions, self._topics)))
+            for message in fetched.messages:
+                self._answer(message, batch)
+            for one in released:
+                self._release(one, batch)
+        if clock is not None:
+            batch.beside(clock)
+        return self._sealed(batch, fetched)
 
-    def _limit(self) -> int:
-        """A batch refused for its size is halved until the one request that does not fit is alone."""
-        refused = self._committer.too_large
-        return max(1, refused // 2) if refused else self._most
+    def _sealed(self, batch: "_Growing", fetched: Fetched) -> Batch | None:
+        """Under real positions of every partition it touches: without offsets, the group fences nothing."""
+        if not batch.records:
+            return None
+        held = {
+            at: position
+            for at, position in fetched.held.items()
+            if at.partition in batch.parked_in and at not in fetched.end
+        }
+        return Batch(
+            batch.records,
+            batch.requests,
+            {**held, **fetched.start},
+            {**held, **fetched.end},
+            fetched.group,
+            fetched.epoch,
+            batch.tombstones,
+            self._parking.offsets(batch.parked_in),
+            batch.alone if batch.requests == 1 else None,
+        )
 
     def _caught_up(self) -> bool:
         """Whether the replica passed what was acknowledged before the fetch; otherwise the batch is dropped."""
@@ -132,28 +171,101 @@ class Preparer:
         self._ownership.end_epoch()
         return False
 
-    def _record(self, message: Message, header: tuple[str, bytes]) -> Record:
+    def _answer(self, message: Message, batch: "_Growing") -> None:
+        """A fetched request's one record: its outcome, or its entry in the parked topic."""
         at = Coordinates(
             self._topics.requests.name, int(message.partition() or 0), int(message.offset() or 0)
         )
         try:
-            if at == self._committer.refused_at:
-                raise Malformed("the broker refused its outcome: too large for the outcome topic")
-            answer = self._answers.answer(message.value(), at)
+            answer = self._answered(message.value(), at)
         except BadRecord as fault:
-            kept = _headers(message)
-            headers = dead_letter_headers(at, message.timestamp()[1], fault, kept)
-            dead_letters = self._topics.requests_dlq.name
-            return Record(dead_letters, at.partition, message.key(), message.value(), headers)
-        prepared = answer.outcome is CJBatchPrepared
+            letter = self._dead_letter(
+                at,
+                message.timestamp()[1],
+                message.key(),
+                message.value(),
+                headers_of(message),
+                fault,
+            )
+            batch.answer(at, letter)
+            return
+        if isinstance(answer.resolution, Unresolved) and answer.resolution.may_wait:
+            appended_at_ms = message.timestamp()[1]
+            if self._clock.now_ms < self._policy.deadline_ms(appended_at_ms):
+                batch.park(at, self._parking.entry(message, at, answer.resolution))
+                return
+        batch.answer(at, self._outcome(at, message.key(), answer, batch.header))
+
+    def _release(self, one: Released, batch: "_Growing") -> None:
+        """A parked request's outcome and tombstone; nothing where it is not complete after all."""
+        at, parked = one.waiting.request_at, one.parked
+        try:
+            answer = self._answered(parked.request, at)
+        except BadRecord as fault:
+            outcome = self._dead_letter(
+                at, parked.appended_at_ms, parked.request_key, parked.request, one.headers, fault
+            )
+        else:
+            waits = isinstance(answer.resolution, Unresolved)
+            if waits and self._clock.now_ms < one.waiting.deadline_at_ms:
+                self._parking.wait_on([one.waiting])
+                return
+            outcome = self._outcome(at, parked.request_key, answer, batch.header)
+        batch.answer(at, outcome)
+        batch.beside(self._parking.tombstone(at))
+
+    def _answered(self, request: bytes | None, at: Coordinates) -> Answer:
+        if at == self._committer.refused_at:
+            raise Malformed("the broker refused its outcome: too large for the outcome topic")
+        return self._answers.answer(request, at)
+
+    def _outcome(
+        self, at: Coordinates, key: bytes | None, answer: Answer, header: tuple[str, bytes]
+    ) -> Record:
+        prepared = isinstance(answer.resolution, Prepared)
         topic = self._topics.batches if prepared else self._topics.unresolved
-        return Record(topic.name, at.partition, message.key(), answer.value, (header,))
+        return Record(topic.name, at.partition, key, answer.value, (header,))
+
+    def _dead_letter(
+        self,
+        at: Coordinates,
+        appended_at_ms: int,
+        key: bytes | None,
+        value: bytes | None,
+        kept: Headers,
+        fault: BadRecord,
+    ) -> Record:
+        told = dead_letter_headers(at, appended_at_ms, fault, kept)
+        return Record(self._topics.requests_dlq.name, at.partition, key, value, told)
 
 
-def _headers(message: Message) -> list[tuple[str, bytes | None]]:
-    kept = message.headers() or []
-    pairs = kept.items() if isinstance(kept, dict) else kept
-    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
+class _Growing:
+    """A batch while its requests are answered one by one."""
+
+    def __init__(self, header: tuple[str, bytes]) -> None:
+        self.header = header
+        self.records: list[Record] = []
+        self.requests = 0
+        self.tombstones = 0
+        self.parked_in: set[int] = set()  # partitions of the parked topic that it writes to
+        self.alone: Coordinates | None = None
+
+    def answer(self, at: Coordinates, record: Record) -> None:
+        """A request's one record."""
+        self.requests += 1
+        self.alone = at
+        self.records.append(record)
+
+    def park(self, at: Coordinates, entry: Record) -> None:
+        """A request's one record is its entry in the parked topic."""
+        self.answer(at, entry)
+        self.parked_in.add(entry.partition)
+
+    def beside(self, record: Record) -> None:
+        """A record of the parked topic that answers no request."""
+        self.tombstones += 1
+        self.records.append(record)
+        self.parked_in.add(record.partition)
 
 
 def told_positions(positions: Positions, topics: Topics) -> bytes:

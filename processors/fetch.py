@@ -8,7 +8,7 @@ refuses; taken after, it might be of a new one, which the broker would accept fo
 import logging
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import (
@@ -25,7 +25,7 @@ from processors.outbox import Batch
 from processors.ownership import Ownership
 from processors.settings import Settings
 from processors.waiting import wait_until
-from schemas.errors import Discrepancy, Fenced
+from schemas.errors import Discrepancy, Fenced, Unreachable
 from tables.replica import Partition, Positions
 
 log = logging.getLogger("cjstream.fetch")
@@ -38,11 +38,16 @@ MAGIC = b"CGMDv2:"  # librdkafka's serialized group metadata: magic, generation,
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Requests in log order per partition, `[start, end)`, with the group metadata they came under."""
+    """Requests in log order per partition, `[start, end)`, with the group metadata they came under.
+
+    There may be none: held are the positions of all owned partitions, under which parked requests may be released.
+    """
 
     messages: Sequence[Message]
     start: Positions
     end: Positions
+    held: Positions
+    appended_at_ms: int  # the newest; 0 where there is none
     group: bytes
     epoch: int
 
@@ -61,16 +66,19 @@ class Fetcher:
         consumer: Consumer,
         ownership: Ownership,
         commit: Callable[[Batch], None],
+        take_over: Callable[[Mapping[int, int]], bool],
     ) -> None:
         self._settings = settings
         self._consumer = consumer
         self._ownership = ownership
         self._commit = commit
+        self._take_over = take_over  # of the parked partitions, from their committed offsets
         self._topic = settings.topics.requests.name
+        self._parked_topic = settings.topics.parked.name
         self._owned: set[Partition] = set()
         self._positions: dict[Partition, int] = {}
         self._settled_epoch = -1
-        self._unproven: set[Partition] = set()  # whose first record since the seek is still to come
+        self._unproven: set[int] = set()  # whose first record since the seek is still to come
         self.limit = settings.batch_max
 
     def join(self) -> None:
@@ -96,7 +104,7 @@ class Fetcher:
         log.info("partitions revoked", extra={"partitions": _named(self._owned)})
 
     def fetch(self, wait_s: float) -> Fetched | None:
-        """The next requests, at most `limit`; None where there are none or the epoch just ended.
+        """The next requests, at most `limit`; None where the epoch just ended or has not begun.
 
         Raises Discrepancy where committed offsets or requests are missing.
         """
@@ -107,24 +115,31 @@ class Fetcher:
                 self._consumer.poll(wait_s)  # serve what made the epoch end
             return None
         first = self._consumer.poll(wait_s)
-        if first is None:
-            return None
-        fetched = [first, *self._consumer.consume(self.limit - 1, 0)]
-        messages = [message for message in fetched if _is_request(message)]
-        if not messages:
-            return None
+        found = [] if first is None else [first, *self._consumer.consume(self.limit - 1, 0)]
+        messages = [message for message in found if _is_request(message)]
         if epoch != self._ownership.epoch or not is_member(group):
-            self._ownership.end_epoch()  # fetch them again, from the committed positions
+            if messages:
+                self._ownership.end_epoch()  # fetch them again, from the committed positions
             return None
-        end = dict[Partition, int]()
+        if epoch != self._settled_epoch:
+            return None  # no partition is owned
+        return self._fetched(messages, group, epoch)
+
+    def _fetched(self, messages: Sequence[Message], group: bytes, epoch: int) -> Fetched:
+        newest = dict[int, Message]()
         for message in messages:
-            at, offset = Partition(self._topic, message.partition() or 0), message.offset() or 0
-            if at in self._unproven:
-                self._prove(at, offset)
-            end[at] = offset + 1
+            partition = message.partition() or 0
+            if partition in self._unproven:
+                self._prove(partition, message.offset() or 0)
+            newest[partition] = message
+        end = {
+            Partition(self._topic, partition): (message.offset() or 0) + 1
+            for partition, message in newest.items()
+        }
         start = {at: self._positions[at] for at in end}
         self._positions.update(end)
-        return Fetched(messages, start, end, group, epoch)
+        appended_at_ms = max((message.timestamp()[1] for message in newest.values()), default=0)
+        return Fetched(messages, start, end, dict(self._positions), appended_at_ms, group, epoch)
 
     def _settled(self, epoch: int, group: bytes) -> bool:
         """Put every owned partition to its committed offset; False where that has to be tried again."""
@@ -134,24 +149,35 @@ class Fetcher:
             if missing:
                 self._commit_starts(missing, group, epoch)
                 return False
+            if not self._parked_settled():
+                return False
             for at, offset in committed.items():
                 self._consumer.seek(At(at.topic, at.partition, offset))
-        except KafkaException as fault:  # the broker is away, or the assignment is just changing
-            log.info("positions not settled yet", extra={"code": fault.args[0].name()})
+        except (
+            KafkaException,
+            Unreachable,
+        ) as fault:  # no broker, or the assignment is just changing
+            log.info("positions not settled yet", extra={"reason": str(fault)})
             return False
         self._positions = dict(committed)
-        self._unproven = set(committed)
+        self._unproven = {at.partition for at in committed}
         self._ownership.settle(epoch, committed)
         self._settled_epoch = epoch
         return True
 
-    def _prove(self, at: Partition, first: int) -> None:
+    def _parked_settled(self) -> bool:
+        parked = {Partition(self._parked_topic, at.partition) for at in self._owned}
+        committed = self._committed(parked)
+        return self._take_over({at.partition: offset for at, offset in committed.items()})
+
+    def _prove(self, partition: int, first: int) -> None:
         """Whatever lies between the committed position and the first record fetched is no record.
 
         Raises Discrepancy where it is one: the client skipped it, and committing would seal that.
         """
+        at = Partition(self._topic, partition)
         position = self._positions[at]
-        self._unproven.discard(at)
+        self._unproven.discard(partition)
         if first == position:
             return
         if first < position or committed_record(self._settings, at, position, first):
@@ -223,10 +249,10 @@ def _is_request(message: Message) -> bool:
 
 
 def last_outcome(settings: Settings, partition: int) -> str | None:
-    """Where the newest committed outcome of a request partition stands, if there is any."""
+    """Where the newest committed outcome or parked entry of a request partition stands, if there is any."""
     consumer = reader(settings, **{"auto.offset.reset": "earliest"})
     try:
-        for topic in settings.topics.outcomes:
+        for topic in (*settings.topics.outcomes, settings.topics.parked):
             at = At(topic.name, partition)
             low, high = consumer.get_watermark_offsets(at, timeout=ANSWER_S, cached=False)
             if newest := _newest_committed(consumer, topic.name, partition, low, high):

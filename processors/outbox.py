@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as At
 
 from schemas.errors import Aborted, Fenced
+from schemas.events import Coordinates
 from tables.replica import Partition
 
 log = logging.getLogger("cjstream.outbox")
@@ -33,20 +34,32 @@ class Record:
     headers: Headers = ()
 
 
+def headers_of(message: Message) -> Headers:
+    """A message's own headers, as they are produced again."""
+    kept = message.headers() or []
+    pairs = kept.items() if isinstance(kept, dict) else kept
+    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One fetched batch with its outcomes: what one transaction commits.
+    """Requests, fetched or released, with their outcomes: what one transaction commits.
 
-    start and end are the positions `[start, end)` in the request partitions; group is the metadata of the fetch:
-    read at commit, it would be that of a later generation and fence nobody.
+    start and end are the positions `[start, end)` in the request partitions, every one that is touched, moved or
+    not; group is the metadata of the fetch: read at commit, it would be that of a later generation and fence nobody.
     """
 
     records: Sequence[Record]
-    requests: int
+    requests: int  # each has one record: its outcome, or its entry in the parked topic
     start: Mapping[Partition, int]
     end: Mapping[Partition, int]
     group: bytes
     epoch: int
+    tombstones: int = (
+        0  # records beside: a released request's, and a question for the broker's time
+    )
+    parked: Mapping[Partition, int] = field(default_factory=dict)  # oldest live entries to commit
+    alone: Coordinates | None = None  # the request, where there is just one
 
 
 class TooLargeError(Aborted):
@@ -99,14 +112,17 @@ class Outbox:
         producer = self._producer
         if producer is None:
             raise Fenced("stopped while waiting for the transaction coordinator")
-        offsets = [At(at.topic, at.partition, end) for at, end in batch.end.items()]
+        offsets = [
+            At(at.topic, at.partition, end)
+            for at, end in (*batch.end.items(), *batch.parked.items())
+        ]
         until = time.monotonic() + self.timeout_s
         self.opened_at = time.monotonic()
         try:
             self._carry(producer.begin_transaction, until)  # 1
             accepted = sum(_produced(producer, record, until) for record in batch.records)  # 2
-            if accepted != batch.requests:
-                raise Aborted(f"{accepted} outcomes for {batch.requests} requests")
+            if accepted != batch.requests + batch.tombstones:
+                raise Aborted(f"{accepted} records for {batch.requests} requests")
             self._carry(
                 lambda: producer.send_offsets_to_transaction(offsets, batch.group, SLICE_S), until
             )  # 3

@@ -100,9 +100,9 @@ def _metadata(resolution: Prepared, explicit: str | None) -> ProcessingMetadata:
 
 
 class Answer(NamedTuple):
-    """An outcome as it goes out: which of the two records, and its framed bytes."""
+    """An outcome as it goes out: what it rests on, and its framed bytes."""
 
-    outcome: type[Outcome]
+    resolution: Resolution
     value: bytes
 
 
@@ -110,7 +110,7 @@ class _Spliced(NamedTuple):
     """The bytes of one context, kept for as long as the context is the same object."""
 
     context: AssignmentContext | None
-    outcome: type[Outcome]
+    resolution: Resolution
     frame: bytes
     middle: bytes
 
@@ -143,8 +143,8 @@ class Answers:
         """The slow path, which takes every valid request: decode, resolve, encode."""
         request = self._codec.decode_as(CJAssessmentRequested, payload)
         context = self._context_of(scope_key_for(request))
-        outcome = outcome_of(request, at, resolve(request, context, self._policy))
-        return Answer(type(outcome), self._codec.encode(outcome))
+        resolution = resolve(request, context, self._policy)
+        return Answer(resolution, self._codec.encode(outcome_of(request, at, resolution)))
 
     def spliced(self, payload: bytes | None, at: Coordinates) -> Answer | None:
         """The fast path: the request's own bytes behind those of its context, or None."""
@@ -162,10 +162,10 @@ class Answers:
                 scope_key, resolve(asked, context, self._policy), context, explicit
             )
         parts = [known.frame, head_of(at), known.middle]
-        if explicit is not None and known.outcome is CJBatchPrepared:
+        if explicit is not None and isinstance(known.resolution, Prepared):
             parts += (b"\x02", _text(explicit))
         parts.append(payload[FRAME_BYTES:])
-        return Answer(known.outcome, b"".join(parts))
+        return Answer(known.resolution, b"".join(parts))
 
     def _splice(
         self,
@@ -176,14 +176,13 @@ class Answers:
     ) -> _Spliced:
         standing_in = replace(STAND_IN, student_prompt_ref=explicit)
         whole = outcome_of(standing_in, NOWHERE, resolution)
-        outcome = type(whole)
         before = FRAME_BYTES + len(head_of(NOWHERE))
         after = len(self._codec.encode(standing_in, WALKED_VERSION)) - FRAME_BYTES
-        if explicit is not None and outcome is CJBatchPrepared:
+        if explicit is not None and isinstance(resolution, Prepared):
             after += 1 + len(_text(explicit))  # last in the metadata, and each request's own
         middle = self._codec.encode(whole)[before:-after]
-        frame = self._codec.frame_of(outcome)
-        spliced = _Spliced(context, outcome, frame, middle)
+        frame = self._codec.frame_of(type(whole))
+        spliced = _Spliced(context, resolution, frame, middle)
         if len(self._spliced) >= CACHED:
             self._spliced.clear()
         self._spliced[(scope_key, explicit is not None)] = spliced

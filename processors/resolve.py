@@ -1,4 +1,4 @@
-"""What becomes of a valid request: a pure function of the request, the context and the policy."""
+"""What becomes of a valid request: pure functions of the request, the context, the policy and the time."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,10 +20,15 @@ class Asks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which roles an assignment must have before its batch may go, and whether guests may."""
+    """Which roles an assignment must have before its batch may go, how long one waits, whether guests may."""
 
     required: tuple[str, ...] = ("instructions", "student_prompt")
     guests_allowed: bool = True
+    patience_s: int = 900  # from a request's append; 0: nothing waits
+
+    def deadline_ms(self, appended_at_ms: int) -> int:
+        """Until when a request waits that was appended then."""
+        return appended_at_ms + self.patience_s * 1000
 
     def missing_from(
         self, context: AssignmentContext | None, *, brings_prompt: bool
@@ -46,11 +51,12 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """The batch may not go: these roles are missing at scope_key."""
+    """The batch may not go: these roles are missing at scope_key; whether it is worth waiting for them."""
 
     scope_key: str
     missing: tuple[str, ...]
     context: AssignmentContext | None
+    may_wait: bool = False
 
 
 def scope_key_for(request: Asks) -> str:
@@ -69,7 +75,7 @@ def resolve(
         brings_prompt = request.student_prompt_ref is not None
         missing = policy.missing_from(context, brings_prompt=brings_prompt)
         if missing:
-            return Unresolved(scope_key, missing, context)
+            return Unresolved(scope_key, missing, context, may_wait=True)
         return Prepared("assignment", context)
     if is_live(context, "instructions"):
         return Prepared("course", context)

@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     batch_max: int = Field(5000, ge=1, le=50_000, description="requests in one transaction")
     required_roles: Annotated[tuple[str, ...], NoDecode] = ("instructions", "student_prompt")
     guests_allowed: bool = True
+    patience_s: int = Field(
+        900, ge=0, le=30 * 86_400, description="a request waits for its assignment; 0: not at all"
+    )
+    release_max: int = Field(
+        1000, ge=1, le=50_000, description="parked requests in one transaction"
+    )
     replica_cache_mb: int = Field(64, ge=8, le=65_536)
 
     @field_validator("required_roles", mode="before")
@@ -52,7 +58,7 @@ class Settings(BaseSettings):
     @property
     def policy(self) -> Policy:
         """What an assignment must have before a batch may go."""
-        return Policy(required=self.required_roles, guests_allowed=self.guests_allowed)
+        return Policy(self.required_roles, self.guests_allowed, self.patience_s)
 
     @property
     def content(self) -> str:

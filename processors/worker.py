@@ -171,6 +171,7 @@ async def _batch_preparation(worker: Worker, end: WorkerEnd) -> AsyncIterator[No
             worker.outbox.stop()
             await _in(committing, worker.ownership.end_epoch)
             await _in(fetching, worker.fetcher.close)
+            await _in(fetching, worker.parking.close)
 
 
 async def _feed(

@@ -19,6 +19,13 @@ class Coordinates:
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition}@{self.offset}"
 
+    @classmethod
+    def parse(cls, text: str) -> "Coordinates":
+        """The coordinates that were written as `topic/partition@offset`. Raises ValueError."""
+        topic, _, rest = text.rpartition("/")
+        partition, _, offset = rest.partition("@")
+        return cls(topic, int(partition), int(offset))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructionsUploaded:

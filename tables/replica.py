@@ -5,7 +5,7 @@ tear them apart and a restart goes on from where the rows stand.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -32,7 +32,14 @@ Positions = Mapping[Partition, int]  # the next offset to read
 class ContextReplica:
     """What is known of every scope, and up to which position of every upload partition."""
 
-    def __init__(self, store: Store, codec: Codec, topics: UploadTopics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        codec: Codec,
+        topics: UploadTopics,
+        changed: Callable[[Collection[str]], None] = lambda _scope_keys: None,
+    ) -> None:
+        self._tell_changed = changed  # the scope keys of every fold, under the lock
         self._store = store
         self._codec = codec
         self._topics = topics
@@ -110,6 +117,7 @@ class ContextReplica:
             for scope_key, context in changed.rows.items():
                 self._remember(scope_key, context)
             self.moved(positions)
+            self._tell_changed(changed.rows.keys())
         return refused
 
     def moved(self, positions: Positions) -> None:

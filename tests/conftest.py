@@ -41,11 +41,12 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def settings(broker: Broker, tmp_path: Path) -> Settings:
-    """An installation of its own, its topics made."""
+    """An installation of its own, its topics made; nothing waits in it, unless the test says so."""
     own = Settings(
         bootstrap_servers=broker.bootstrap,
         topic_prefix=f"{uuid4().hex[:8]}-",
         data_dir=tmp_path,
+        patience_s=0,
     )
     apply_topics(admin_client(own), own)
     return own

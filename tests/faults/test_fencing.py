@@ -29,11 +29,14 @@ class Member:
             lambda: transactional_producer(settings, f"{name}-{settings.prep_group}"), 10
         )
         consumer = group_member(settings, settings.prep_group)
-        self.fetcher = Fetcher(settings, consumer, self.ownership, self.outbox.commit)
+        self.fetcher = Fetcher(
+            settings, consumer, self.ownership, self.outbox.commit, lambda _: True
+        )
         self.fetcher.join()
 
     def fetch(self) -> Fetched | None:
-        return self.fetcher.fetch(0.05)
+        fetched = self.fetcher.fetch(0.05)
+        return fetched if fetched and fetched.messages else None
 
     def batch(self, fetched: Fetched) -> Batch:
         """Its batch: the requests themselves, as if they were outcomes."""

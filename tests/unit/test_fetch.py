@@ -1,7 +1,7 @@
 """When group metadata is taken: before what it is to protect, never after."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -32,6 +32,9 @@ class Request:
 
     def offset(self) -> int:
         return self.at
+
+    def timestamp(self) -> tuple[int, int]:
+        return 2, 1_000
 
 
 class Group:
@@ -75,8 +78,14 @@ class Group:
     incremental_assign = seek = _nothing
 
 
+def taken_over(_committed: Mapping[int, int]) -> bool:
+    return True
+
+
 def fetching(group: Group) -> Fetcher:
-    fetcher = Fetcher(Settings(), cast(Consumer, group), Ownership(), lambda _batch: None)
+    fetcher = Fetcher(
+        Settings(), cast(Consumer, group), Ownership(), lambda _batch: None, taken_over
+    )
     fetcher.join()
     group.assign()
     return fetcher
@@ -121,7 +130,7 @@ def test_metadata_of_no_member_is_told_from_a_members() -> None:
 def test_nothing_is_committed_where_offsets_are_there() -> None:
     committed = list[Batch]()
     group = Group()
-    fetcher = Fetcher(Settings(), cast(Consumer, group), Ownership(), committed.append)
+    fetcher = Fetcher(Settings(), cast(Consumer, group), Ownership(), committed.append, taken_over)
     fetcher.join()
     group.assign()
     fetcher.fetch(0)

@@ -223,7 +223,7 @@ def test_a_queue_that_stays_full_aborts() -> None:
 @pytest.mark.parametrize("requests", [2, 4])
 def test_records_that_are_not_as_many_as_requests_abort(requests: int) -> None:
     producer = scripted()
-    with pytest.raises(Aborted, match=f"3 outcomes for {requests} requests"):
+    with pytest.raises(Aborted, match=f"3 records for {requests} requests"):
         outbox_of(producer).commit(Batch(RECORDS, requests, {P0: 10}, {P0: 13}, b"g", 1))
     assert (producer.committed, producer.calls[-1]) == ([], "abort")
 
@@ -394,8 +394,9 @@ def test_only_a_lone_request_that_is_too_large_is_told_to_be_it() -> None:
     committer.commit(BATCH)
     assert (committer.too_large, committer.refused_at) == (3, None)
     _, committer = committer_of(scripted(produce=[too_large]))
-    committer.commit(Batch(RECORDS[:1], 1, {P0: 10}, {P0: 11}, b"g", 1))
-    assert (committer.too_large, committer.refused_at) == (1, Coordinates("cj.requests.v1", 0, 10))
+    alone = Coordinates("cj.requests.v1", 0, 10)
+    committer.commit(Batch(RECORDS[:1], 1, {P0: 10}, {P0: 11}, b"g", 1, alone=alone))
+    assert (committer.too_large, committer.refused_at) == (1, alone)
 
 
 def test_after_a_batch_that_went_through_batches_are_whole_again() -> None:

@@ -1,4 +1,4 @@
-"""The resolution table of the design, row by row, with no waiting time."""
+"""The resolution table of the design, row by row."""
 
 import pytest
 
@@ -24,7 +24,14 @@ COURSE_DELETED = context_after(
     instructions_uploaded(assignment_id=None, course_id="ENG5"),
     instructions_deleted(assignment_id=None, course_id="ENG5"),
 )
-NO_PROMPT = Unresolved("assignment:a1", ("student_prompt",), WITHOUT_PROMPT)
+
+
+def waits(missing: tuple[str, ...], context: AssignmentContext | None) -> Unresolved:
+    """The fate of a request that names an assignment; only such a one may wait."""
+    return Unresolved("assignment:a1", missing, context, may_wait=True)
+
+
+NO_PROMPT = waits(("student_prompt",), WITHOUT_PROMPT)
 ALL_ROLES = Policy(required=("instructions", "student_prompt", "judge_rubric"))
 NO_GUESTS = Policy(guests_allowed=False)
 PLAIN = requested()
@@ -44,13 +51,13 @@ TABLE = {
         EXPLICIT,
         ONLY_PROMPT,
         Policy(),
-        Unresolved("assignment:a1", ("instructions",), ONLY_PROMPT),
+        waits(("instructions",), ONLY_PROMPT),
     ),
     "explicit prompt, unknown assignment": (
         EXPLICIT,
         None,
         Policy(),
-        Unresolved("assignment:a1", ("instructions",), None),
+        waits(("instructions",), None),
     ),
     "assignment is whole": (PLAIN, FULL, Policy(), Prepared("assignment", FULL)),
     "the rubric is not required": (
@@ -63,20 +70,20 @@ TABLE = {
         PLAIN,
         WITHOUT_RUBRIC,
         ALL_ROLES,
-        Unresolved("assignment:a1", ("judge_rubric",), WITHOUT_RUBRIC),
+        waits(("judge_rubric",), WITHOUT_RUBRIC),
     ),
     "assignment has no prompt": (PLAIN, WITHOUT_PROMPT, Policy(), NO_PROMPT),
     "assignment has no instructions": (
         PLAIN,
         ONLY_PROMPT,
         Policy(),
-        Unresolved("assignment:a1", ("instructions",), ONLY_PROMPT),
+        waits(("instructions",), ONLY_PROMPT),
     ),
     "assignment is unknown": (
         PLAIN,
         None,
         Policy(),
-        Unresolved("assignment:a1", ("instructions", "student_prompt"), None),
+        waits(("instructions", "student_prompt"), None),
     ),
     "nothing is required of an assignment": (
         PLAIN,
@@ -138,9 +145,7 @@ def test_a_request_has_the_fate_of_its_row(
 
 def test_a_deleted_prompt_is_missing() -> None:
     context = context_after(*READY, prompt_deleted())
-    assert resolve(PLAIN, context, Policy()) == Unresolved(
-        "assignment:a1", ("student_prompt",), context
-    )
+    assert resolve(PLAIN, context, Policy()) == waits(("student_prompt",), context)
 
 
 def test_the_missing_roles_come_in_the_order_of_the_policy() -> None:

@@ -1,0 +1,23 @@
+"""Which scopes an upload has reached since somebody last asked."""
+
+import threading
+from collections.abc import Collection
+
+
+class Arrivals:
+    """Scope keys, put in by the thread that folds and taken out by the one that waits for them."""
+
+    def __init__(self) -> None:
+        self._scope_keys: set[str] = set()
+        self._lock = threading.Lock()
+
+    def add(self, scope_keys: Collection[str]) -> None:
+        """The contexts of these scopes have changed."""
+        with self._lock:
+            self._scope_keys.update(scope_keys)
+
+    def take(self) -> set[str]:
+        """Those that changed since the last call."""
+        with self._lock:
+            taken, self._scope_keys = self._scope_keys, set()
+        return taken

@@ -1,0 +1,156 @@
+"""Requests that outran their context: parked, released, timed out; through restarts, too."""
+
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from processors.settings import Settings
+from schemas.codec import Codec
+from schemas.events import CJBatchPrepared, CJBatchUnresolved, ParkedRequest
+from tests.builders import instructions_uploaded, prompt_uploaded, requested
+from tests.faults.asking import all_have_one_outcome
+from tests.faults.checker import Read, read_all
+from tests.faults.load import append, record_of, send
+from tests.faults.running import StartWorker
+from tests.waiting import until
+
+CODEC = Codec()
+PATIENT = {"patience_s": 600}
+
+
+@pytest.fixture
+def topics(settings: Settings) -> "Readable":
+    return Readable(settings)
+
+
+class Readable:
+    """The topics of an installation, read from outside."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def read(self, name: str) -> Sequence[Read]:
+        return read_all(self.settings.bootstrap_servers, name, self.settings.partitions)
+
+    @property
+    def parked(self) -> list[ParkedRequest]:
+        """What was ever parked."""
+        values = (one.value for one in self.read(self.settings.topics.parked.name))
+        return [CODEC.decode_as(ParkedRequest, value) for value in values if value]
+
+    @property
+    def waiting(self) -> set[bytes | None]:
+        """The keys that have no tombstone: what compaction would leave."""
+        newest = {one.key: one.value for one in self.read(self.settings.topics.parked.name)}
+        return {key for key, value in newest.items() if value is not None}
+
+    def outcomes(self) -> dict[str, CJBatchPrepared | CJBatchUnresolved]:
+        topics = self.settings.topics
+        values = [
+            one.value
+            for topic in (topics.batches, topics.unresolved)
+            for one in self.read(topic.name)
+        ]
+        events = map(CODEC.decode, values)
+        found = [one for one in events if isinstance(one, CJBatchPrepared | CJBatchUnresolved)]
+        by_batch = {one.request.batch_id: one for one in found}
+        assert len(by_batch) == len(found)
+        return by_batch
+
+
+def ask(settings: Settings, names: Iterable[str], assignment_id: str = "a1") -> None:
+    append(
+        settings,
+        (
+            record_of(settings, requested(batch_id=name, assignment_id=assignment_id))
+            for name in names
+        ),
+    )
+
+
+def test_a_request_is_released_by_the_upload_that_completes_its_context(
+    settings: Settings, start_worker: StartWorker, topics: Readable
+) -> None:
+    start_worker(**PATIENT).wait_until_it_runs()
+    ask(settings, ["b1"])
+    until(lambda: topics.waiting)
+    send(settings, instructions_uploaded())
+    ask(settings, ["b2"])
+    until(lambda: len(topics.waiting) == 2)
+    assert sorted(len(one.missing) for one in topics.parked) == [1, 2]
+    (prompt_at,) = send(settings, prompt_uploaded())
+    until(lambda: len(topics.outcomes()) == 2)
+    for outcome in topics.outcomes().values():
+        assert isinstance(outcome, CJBatchPrepared)
+        assert outcome.provenance.student_prompt is not None
+        assert outcome.provenance.student_prompt.source == prompt_at
+    assert topics.waiting == set()
+    all_have_one_outcome(settings)
+
+
+def test_a_deadline_makes_an_explicit_outcome(
+    settings: Settings, start_worker: StartWorker, topics: Readable
+) -> None:
+    start_worker(patience_s=2).wait_until_it_runs()
+    ask(settings, ["b1"], "nobody-knows")
+    until(lambda: topics.outcomes())
+    (outcome,) = topics.outcomes().values()
+    assert isinstance(outcome, CJBatchUnresolved)
+    assert outcome.missing == ("instructions", "student_prompt")
+    (parked,) = topics.parked
+    assert parked.deadline_at_ms - parked.appended_at_ms == 2000
+    assert topics.waiting == set()
+    all_have_one_outcome(settings)
+
+
+def test_a_restart_does_not_start_the_waiting_anew(
+    settings: Settings, start_worker: StartWorker, topics: Readable
+) -> None:
+    first = start_worker(patience_s=4)
+    first.wait_until_it_runs()
+    ask(settings, ["b1"])
+    until(lambda: topics.waiting)
+    first.kill()
+    (parked,) = topics.parked
+    second = start_worker("two", patience_s=600, session_timeout_s=6)
+    second.wait_until_it_runs()
+    until(lambda: topics.outcomes(), 20)
+    (record,) = topics.read(settings.topics.unresolved.name)
+    assert record.appended_at_ms >= parked.deadline_at_ms
+    all_have_one_outcome(settings)
+
+
+def test_what_waited_for_a_dead_worker_is_released_by_its_successor(
+    settings: Settings, start_worker: StartWorker, topics: Readable
+) -> None:
+    worker = start_worker(**PATIENT)
+    worker.wait_until_it_runs()
+    names = [f"b{number}" for number in range(200)]
+    ask(settings, names)
+    until(lambda: len(topics.waiting) == 200)
+    worker.kill()
+    send(settings, instructions_uploaded(), prompt_uploaded())
+    worker.start()
+    until(lambda: len(topics.outcomes()) == 200)
+    assert topics.waiting == set()
+    all_have_one_outcome(settings)
+
+
+def test_a_crowd_is_released_in_chunks_while_others_are_answered(
+    settings: Settings, start_worker: StartWorker, topics: Readable
+) -> None:
+    send(
+        settings, *(one(assignment_id="ready") for one in (instructions_uploaded, prompt_uploaded))
+    )
+    worker = start_worker(**PATIENT, release_max=100)
+    worker.wait_until_it_runs()
+    ask(settings, (f"b{number}" for number in range(3000)))
+    ask(settings, (f"other{number}" for number in range(3000)), "unknown")
+    until(lambda: len(topics.waiting) == 6000, 30)
+    send(settings, instructions_uploaded(), prompt_uploaded())
+    ask(settings, (f"ready{number}" for number in range(500)), "ready")
+    until(lambda: len(topics.outcomes()) >= 3500, 60)
+    outcomes = topics.outcomes()
+    assert {one.removeprefix("ready")[:1] for one in outcomes} <= set("b0123456789")
+    assert len(topics.waiting) == 3000
+    assert worker.is_alive

@@ -1,0 +1,41 @@
+"""What time it is at the broker: never too late, whatever comes in whatever order."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.broker_clock import BrokerClock
+
+
+class Stopwatch:
+    """A monotonic clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_it_goes_on_from_the_newest_append_time() -> None:
+    watch = Stopwatch()
+    clock = BrokerClock(watch)
+    clock.seen(50_000)
+    watch.seconds += 2
+    clock.seen(50_500)  # appended long before it was seen
+    assert clock.now_ms == 52_000
+    clock.seen(60_000)
+    assert clock.now_ms == 60_000
+
+
+def test_before_anything_was_seen_no_deadline_has_passed() -> None:
+    assert BrokerClock().now_ms == 0
+
+
+@given(st.integers(0, 2**41), st.lists(st.tuples(st.floats(0, 100), st.floats(0, 50))))
+def test_it_is_never_ahead_of_the_broker(ahead_ms: int, steps: list[tuple[float, float]]) -> None:
+    watch = Stopwatch()
+    clock = BrokerClock(watch)
+    for passes_s, late_s in steps:
+        watch.seconds += passes_s
+        clock.seen(ahead_ms + int((watch.seconds - late_s) * 1000))
+        assert clock.now_ms <= ahead_ms + watch.seconds * 1000 + 1
