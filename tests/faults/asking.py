@@ -105,8 +105,7 @@ def installation_of(settings: Settings) -> Installation:
 
 def terms_of(settings: Settings, acknowledged: Mapping[Coordinates, int] | None = None) -> Terms:
     """What was promised, and when the sender had the broker's word for its uploads."""
-    patience_s = getattr(settings, "patience_s", 0)
-    return Terms(settings.required_roles, patience_s, acknowledged)
+    return Terms(settings.required_roles, settings.patience_s, acknowledged)
 
 
 def all_have_one_outcome(settings: Settings) -> Findings:

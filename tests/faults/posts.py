@@ -12,7 +12,9 @@ from tests.faults.faulty_worker import COMMAND, POINTS, Plan, replica_folder
 from tests.faults.running import Process
 
 CANNOT_OPEN = "cannot open the replica"
+RESTART_S = 1.0  # a supervisor's pause: one that refuses to start is not started without end
 CORRUPT = "Corruption"
+OF_SINGLE_ONES = ("written anew", "left out of the replica")
 DISK_BYTES = (16 * 1024, 128 * 1024, 2 * 1024 * 1024)
 
 
@@ -42,6 +44,7 @@ class Post:
         elif not self.process.is_alive and now >= self.away_until:
             self._repair()
             self.start()
+            self.away_until = now + RESTART_S
 
     def _tend_frozen(self, now: float) -> None:
         if self._thaw_at is None:
@@ -50,6 +53,12 @@ class Post:
             self.counts["freezes"] += 1
         elif now >= self._thaw_at:
             self.thaw()
+
+    def leave(self, away_s: float) -> None:
+        """SIGTERM; the next life begins after so long."""
+        self.away_until = time.monotonic() + away_s
+        self.thaw()
+        self.process.stop_soon()
 
     def thaw(self) -> None:
         """Let it go on."""
@@ -112,6 +121,12 @@ class Post:
     @property
     def _yesterday(self) -> Path:
         return self.replica.with_name("yesterday")
+
+    def words(self) -> str:
+        """The end of its log, without what is said of single rows and uploads."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        told = [line for line in lines if not any(phrase in line for phrase in OF_SINGLE_ONES)]
+        return f"--- {self.log.name}\n" + "\n".join(told[-40:])
 
     def lose_replica(self) -> None:
         """Delete a dead worker's replica."""

@@ -34,12 +34,17 @@ from tests.faults.traffic import Traffic
 from tests.waiting import until
 
 RATE = 120
-PATIENCE_S = 10
 TICK_S = 0.1
 GAP_S = (1.0, 4.0)
 HOUR_S = 3600
 SETTLED_S = 300
-KNOBS: dict[str, Any] = {"batch_max": 40, "session_timeout_s": 6, "transaction_timeout_s": 8}
+ROLL_S = 60  # a storm shorter than that has no time for it
+KNOBS: dict[str, Any] = {
+    "batch_max": 40,
+    "release_max": 5,
+    "session_timeout_s": 6,
+    "transaction_timeout_s": 8,
+}
 CUT_OFF = (PRODUCE, FETCH, ADD_OFFSETS_TO_TXN, END_TXN, END_TXN, TXN_OFFSET_COMMIT)
 
 
@@ -80,6 +85,7 @@ class Storm:
         self._steady = [self._post("one"), self._post("two", clock_off_s=off_s)]
         self._guest = self._post("", planned=0.2)  # without a slot it leaves, and all is dealt anew
         self._posts = [*self._steady, self._guest]
+        self._rolls = False
         self._deck: list[Callable[[], None]] = []
         self._later: list[tuple[float, int, Callable[[], Any]]] = []
         self._repairs = ThreadPoolExecutor(1)
@@ -106,19 +112,24 @@ class Storm:
 
     def rage(self, seconds: float) -> None:
         """Deal fault after fault for so long."""
+        self._rolls = seconds >= ROLL_S
         over, next_at = time.monotonic() + seconds, 0.0
         while (now := time.monotonic()) < over:
-            self._tend()
+            self._tended()
             if now >= next_at:
                 self._dealt()()
                 next_at = now + self._dice.uniform(*GAP_S)
-            pause(TICK_S)
 
     def _tend(self) -> None:
         for post in self._posts:
             post.tend()
         while self._later and self._later[0][0] <= time.monotonic():
             heapq.heappop(self._later)[2]()
+
+    def _tended(self) -> bool:
+        self._tend()
+        pause(TICK_S)
+        return True
 
     def _in(self, seconds: float, step: Callable[[], Any]) -> None:
         heapq.heappush(self._later, (time.monotonic() + seconds, len(self._later), step))
@@ -129,7 +140,8 @@ class Storm:
             self._deck = [
                 *(self._kill, self._freeze, self._cut, self._cut_off) * 2,
                 *(self._guest_leaves,) * 4,
-                *(self._hold, self._kill_broker, self._freeze_broker, self._roll),
+                *(self._hold, self._kill_broker, self._freeze_broker),
+                *(self._roll,) * self._rolls,
                 *(self._lose_replica, self._cut_replica, self._put_yesterday_back),
                 self._fill_disk,
             ]
@@ -145,8 +157,8 @@ class Storm:
             proxy.calm()
         while self._later:
             heapq.heappop(self._later)[2]()
-        until(self._brokers_are_well, SETTLED_S)
-        self.cluster.wait_until_whole()
+        until(lambda: self._tended() and self._brokers_are_well(), SETTLED_S)
+        until(lambda: self._tended() and self.cluster.is_whole(), SETTLED_S)
 
     def _kill(self) -> None:
         post = self._dice.choice(self._posts)
@@ -158,9 +170,7 @@ class Storm:
 
     def _guest_leaves(self) -> None:
         """SIGTERM; it comes again in a few seconds."""
-        self._guest.away_until = time.monotonic() + self._dice.uniform(0, 4)
-        self._guest.thaw()
-        self._guest.process.stop_soon()
+        self._guest.leave(self._dice.uniform(0, 4))
         self.counts["leaves"] += 1
 
     def _lose_replica(self) -> None:
@@ -252,8 +262,7 @@ class Storm:
         terms = terms_of(direct, traffic.acknowledged)
 
         def is_settled() -> bool:
-            self._tend()
-            pause(TICK_S)
+            self._tended()
             if not progress.is_complete():
                 return False
             with suppress(KafkaException):
@@ -279,7 +288,7 @@ class Storm:
 
     def words(self) -> str:
         """The ends of the workers' logs."""
-        return "\n".join(f"--- {one.log.name}\n{one.process.last_words()}" for one in self._posts)
+        return "\n".join(post.words() for post in self._posts)
 
 
 def storm(cluster: Cluster, direct: Settings, seed: int, seconds: float) -> Aftermath:
@@ -287,7 +296,7 @@ def storm(cluster: Cluster, direct: Settings, seed: int, seconds: float) -> Afte
     proxied = direct.model_copy(update={"bootstrap_servers": cluster.proxied})
     one = Storm(cluster, proxied, seed, direct.data_dir)
     begun = time.monotonic()
-    with Traffic(direct, seed, RATE, PATIENCE_S) as traffic, one.workers():
+    with Traffic(direct, seed, RATE) as traffic, one.workers():
         with Progress(direct) as progress:
             progress.wait_for_more(RATE, seconds=60)
         one.rage(seconds)

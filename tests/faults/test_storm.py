@@ -16,6 +16,7 @@ from tests.faults.storm import storm
 
 SHORT_S = 30.0
 LONG_S = 180.0
+PATIENCE_S = 10
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,7 +43,10 @@ def cluster() -> Iterator[Cluster]:
 def settings(cluster: Cluster, tmp_path: Path, seed: int) -> Iterator[Settings]:
     """An installation of its own on that cluster, without the proxies between."""
     own = Settings(
-        bootstrap_servers=cluster.bootstrap, topic_prefix=f"storm{seed}-", data_dir=tmp_path
+        bootstrap_servers=cluster.bootstrap,
+        topic_prefix=f"storm{seed}-",
+        data_dir=tmp_path,
+        patience_s=PATIENCE_S,
     )
     admin = admin_client(own)
     apply_topics(admin, own)

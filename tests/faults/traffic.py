@@ -38,13 +38,12 @@ PACE_S = 0.02
 class Traffic:
     """Records at a steady rate from a thread of its own, the mixture drawn by a seed, until it is stopped."""
 
-    def __init__(self, settings: Settings, seed: int, rate: float, patience_s: float) -> None:
+    def __init__(self, settings: Settings, seed: int, rate: float) -> None:
         self.acknowledged = dict[Coordinates, int]()  # when, in ms, of uploads
         self.counts = Counter[str]()
         self._settings = settings
         self._dice = random.Random(seed)
         self._rate = rate
-        self._patience_s = patience_s
         # what it sends has to arrive, however long a broker is away
         self._producer = plain_producer(settings, **{"delivery.timeout.ms": 600_000})
         self._versions = Counter[str]()
@@ -135,7 +134,7 @@ class Traffic:
         """Its uploads come within the patience, or long after, or never."""
         name = f"late-{self._number}"
         chance = self._dice.random()
-        late_s = self._dice.uniform(*LATE_S) if chance < 0.7 else 2.5 * self._patience_s
+        late_s = self._dice.uniform(*LATE_S) if chance < 0.7 else 1.5 * self._settings.patience_s
         if chance < 0.9:
             heapq.heappush(
                 self._late, (time.monotonic() + late_s, self._number, self._uploads(name))
