@@ -59,15 +59,17 @@ PURE = [
     ROOT / "tables" / "context.py",
     ROOT / "tables" / "tags.py",
     ROOT / "tables" / "uploads.py",
+    ROOT / "processors" / "redrive_plan.py",
     ROOT / "processors" / "resolve.py",
     ROOT / "processors" / "splice.py",
+    ROOT / "processors" / "standstill.py",
     ROOT / "processors" / "outcomes.py",
 ]
 READS_ITS_OWN_FILES = ROOT / "schemas" / "released.py"
 IMPURE = {"time", "datetime", "random", "secrets", "uuid", "socket", "os", "pathlib", "io"}
 IMPURE |= {"tempfile", "shutil", "subprocess", "threading", "asyncio", "urllib", "http", "logging"}
 IN_MEMORY = {"io.BytesIO"}
-MAY_SLEEP = {"tests/waiting.py", "processors/waiting.py", "processors/worker.py"}
+MAY_SLEEP = {"tests/waiting.py", "processors/waiting.py", "processors/watchdog.py"}
 
 
 def named(path: Path) -> str:
