@@ -55,6 +55,9 @@ class Appender:
             "judge_rubric": topics.judge_rubrics.name,
         }
         self._producer: Producer | None = None
+        self.has_left_open = (
+            False  # a transaction, maybe: it holds up every reader until it is ended
+        )
         self.fenced = 0  # times that another instance was found to have taken the partition over
 
     @property
@@ -75,7 +78,7 @@ class Appender:
             if self._is_fenced(fault):
                 raise WriterContended(f"taken over meanwhile: {fault.args[0].name()}") from fault
             raise Unreachable(f"no transaction coordinator: {fault.args[0].name()}") from fault
-        self._producer = producer
+        self._producer, self.has_left_open = producer, False
 
     def append(self, events: Sequence[UploadEvent], until: float) -> list[Placed]:
         """Append the events, all or none, in one transaction.
@@ -86,6 +89,7 @@ class Appender:
         if self._producer is None:
             raise Aborted("the appender is not open")
         producer, self._producer = self._producer, None
+        self.has_left_open = True
         try:
             placed = self._produced(producer, events, until)
         except KafkaException as fault:
@@ -98,7 +102,7 @@ class Appender:
         except KafkaException as fault:
             self._is_fenced(fault)
             raise Fenced(f"commit_transaction: {fault.args[0].name()}") from fault
-        self._producer = producer
+        self._producer, self.has_left_open = producer, False
         return placed
 
     def _produced(
@@ -152,6 +156,7 @@ class Appender:
         if error.code() not in FENCED:
             return False
         self.fenced += 1
+        self.has_left_open = False  # taking over has ended it
         told = {"partition": self._partition, "reason": error.name()}
         log.warning("writer_fenced", extra=told)
         return True

@@ -554,6 +554,22 @@ def test_a_file_that_cannot_be_read_is_exit_code_1(
     assert ended.document["exit_code"] == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--assignment-id", "a1", "--prompt-file", "\udcff"], 1),
+        (["--assignment-id", "a1", "--prompt-text", f"{TEXT}\udcff"], 2),
+        (["--assignment-id", "\udcff", "--prompt-text", TEXT], 2),
+    ],
+    ids=["file", "text", "id"],
+)
+def test_an_argument_that_is_not_utf8_is_a_failure_like_any_other(
+    admin: Admin, server: Answering, arguments: list[str], code: int
+) -> None:
+    ended = admin("prompts", "upload", *arguments, "--json")
+    assert (ended.code, ended.document["exit_code"], server.asked) == (code, code, [])
+
+
 def test_a_prompt_is_shown_or_written_exactly(
     admin: Admin, server: Answering, tmp_path: Path
 ) -> None:

@@ -162,9 +162,14 @@ def test_a_text_is_written_exactly_and_its_folders_are_made(tmp_path: Path) -> N
     assert (file.read_bytes(), list(file.parent.iterdir())) == (b"again", [file])
 
 
-def test_a_device_is_written_to_and_stays_a_device() -> None:
-    write_exactly(os.devnull, "text")
-    assert not Path(os.devnull).is_file()
+def test_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_exactly(str(tmp_path / "pipe"), "text")
+        assert (os.read(reader, 10), (tmp_path / "pipe").is_fifo()) == (b"text", True)
+    finally:
+        os.close(reader)
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

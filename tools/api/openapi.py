@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict
 
+from schemas.limits import SHA256
 from tools.api.documents import Document
 from tools.api.problems import KINDS, MEDIA_TYPE, URN
 
@@ -33,7 +34,9 @@ OF_CONTENT: Slugs = (*ADMITTED, *CONTENT, "resource-not-found", "payload-too-lar
 OF_CONTENT += ("range-not-satisfiable",)
 
 TEXT = {"type": "string"}
-BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+BYTES = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+DIGEST = {"type": "string", "pattern": f"^{SHA256.pattern}$", "description": "sha256 of the bytes"}
+ONE_TAG = r'(W/)?"(0|[1-9][0-9]{0,17}-[0-9]{1,17})"'
 ETAG = {"description": "The tag of what is shown", "schema": TEXT}
 POSITION = {"description": "topic/partition@offset of each event appended", "schema": TEXT}
 CORRELATION = {
@@ -46,7 +49,11 @@ IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "description": 'Tags such as "3-41", of which one must be that of the live state, or *',
-    "schema": {"type": "string", "examples": ['"3-41"']},
+    "schema": {
+        "type": "string",
+        "pattern": rf"^(\*|{ONE_TAG}(, {ONE_TAG})*)$",
+        "examples": ['"3-41"'],
+    },
 }
 IF_NONE_MATCH = {
     "name": "If-None-Match",
@@ -162,7 +169,10 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
 def _describe_bytes(method: str, operation: dict[str, Any]) -> None:
     """Content goes in and comes out as it is, of any type."""
     if method == "post":
-        operation["requestBody"] = {"required": True, "content": BYTES}
+        # of any type; a client that reads this has to choose one
+        told = {"required": True, "content": {"application/octet-stream": BYTES}}
+        operation["requestBody"] = told
         return
+    operation["parameters"][0]["schema"] = DIGEST
     for status in ("200", "206"):
-        operation["responses"][status]["content"] = BYTES if method == "get" else {}
+        operation["responses"][status]["content"] = {"*/*": BYTES} if method == "get" else {}
