@@ -231,21 +231,22 @@ def _ends(
     asked = {At(topic, partition): OffsetSpec.latest() for topic, partition in partitions}
     futures = admin.list_offsets(asked, isolation_level=level, request_timeout=seconds)
     try:
-        ends = {
-            Partition(at.topic, at.partition): answered(future).offset
+        return {
+            Partition(at.topic, at.partition): _valid(answered(future).offset)
             for at, future in futures.items()
         }
     except KafkaException as fault:
-        # after a broker's restart the client keeps the old leader epoch until it is told anew
+        # the client keeps the old leader, or its epoch, until it is told anew
         with suppress(KafkaException):
             admin.list_topics(timeout=seconds)
         raise Unreachable(f"no end offsets: {fault.args[0].name()}") from fault
-    # a leader that died while it was asked leaves an invalid offset, and no error
-    if lost := [at for at, end in ends.items() if end < 0]:
-        raise Unreachable(
-            f"no end offsets: {lost[0].topic}/{lost[0].partition} and {len(lost) - 1} more"
-        )
-    return ends
+
+
+def _valid(offset: int) -> int:
+    """A leader that dies while it is asked leaves an invalid offset, and no error."""
+    if offset < 0:
+        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    return offset
 
 
 def answered(future: "Future[T]") -> T:

@@ -17,8 +17,8 @@ from tests.waiting import until
 
 
 @pytest.fixture
-def settings(cluster: Cluster, tmp_path: Path) -> Settings:
-    """An installation of its own on three nodes."""
+def settings(cluster: Cluster, tmp_path: Path) -> Iterator[Settings]:
+    """An installation of its own on three nodes, which are whole again afterwards."""
     own = Settings(
         bootstrap_servers=cluster.bootstrap,
         topic_prefix=f"{tmp_path.name[-12:]}-",
@@ -26,7 +26,11 @@ def settings(cluster: Cluster, tmp_path: Path) -> Settings:
         patience_s=0,
     )
     apply_topics(admin_client(own), own)
-    return own
+    yield own
+    for node in cluster.nodes:
+        if not node.pid:
+            node.start()
+    cluster.wait_until_whole()
 
 
 @pytest.fixture
@@ -50,8 +54,6 @@ def test_a_worker_starts_and_prepares_while_one_broker_is_away(
         worker.start()
         worker.wait_until_it_runs(60)
         progress.wait_for_the_end(worker, seconds=90)
-    away.start()
-    cluster.wait_until_whole()
     all_have_one_outcome(settings)
 
 
