@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import fastavro
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -87,7 +87,10 @@ def ends_of(
     """Where partitions end; for committed readers, where the first open transaction begins."""
     asked = {at: OffsetSpec.latest() for at in partitions}
     futures = admin.list_offsets(asked, isolation_level=isolation, request_timeout=10)
-    return {(at.topic, at.partition): one.result().offset for at, one in futures.items()}
+    ends = {(at.topic, at.partition): one.result().offset for at, one in futures.items()}
+    if min(ends.values(), default=0) < 0:  # its leader died while it was asked
+        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    return ends
 
 
 def read_all(bootstrap: str, topic: str, partitions: int, *, raw: bool = False) -> list[Read]:

@@ -11,7 +11,6 @@ from processors.clients import admin_client
 from processors.cluster import apply_topics
 from processors.settings import Settings
 from tests.faults.cluster import Cluster
-from tests.faults.running import ROOT
 from tests.faults.storm import storm
 
 SHORT_S = 30.0
@@ -30,13 +29,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             storms = [(first, SHORT_S)]
         ids = [f"seed {seed}, {length:g} s" for seed, length in storms]
         metafunc.parametrize(("seed", "seconds"), storms, ids=ids)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Three nodes that these tests may kill."""
-    with Cluster.temporary(ROOT / ".cjstream") as cluster:
-        yield cluster
 
 
 @pytest.fixture
