@@ -7,8 +7,8 @@ refuses; taken after, it might be of a new one, which the broker would accept fo
 
 import logging
 import struct
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from confluent_kafka import (
@@ -24,8 +24,9 @@ from processors.clients import reader
 from processors.outbox import Batch
 from processors.ownership import Ownership
 from processors.settings import Settings
-from processors.waiting import wait_until
+from processors.waiting import MACHINE, Clock, wait_until
 from schemas.errors import Discrepancy, Fenced, Unreachable
+from schemas.topics import Topics
 from tables.replica import Partition, Positions
 
 log = logging.getLogger("cjstream.fetch")
@@ -67,12 +68,16 @@ class Fetcher:
         ownership: Ownership,
         commit: Callable[[Batch], None],
         take_over: Callable[[Mapping[int, int]], bool],
+        new_reader: Callable[..., Consumer] = reader,
+        clock: Clock = MACHINE,
     ) -> None:
         self._settings = settings
         self._consumer = consumer
         self._ownership = ownership
         self._commit = commit
         self._take_over = take_over  # of the parked partitions, from their committed offsets
+        self._new_reader = new_reader
+        self._clock = clock
         self._topic = settings.topics.requests.name
         self._parked_topic = settings.topics.parked.name
         self._owned: set[Partition] = set()
@@ -183,10 +188,14 @@ class Fetcher:
         self._unproven.discard(partition)
         if first == position:
             return
-        if first < position or committed_record(self._settings, at, position, first):
+        if first < position or self._skipped(at, position, first):
             raise Discrepancy(
                 f"{at.topic}/{at.partition} is to go on at {position}, the client went to {first}"
             )
+
+    def _skipped(self, at: Partition, low: int, high: int) -> str | None:
+        with closing(self._earliest()) as consumer:
+            return committed_record(consumer, at, low, high, self._clock)
 
     def _starts(self, partitions: list[At]) -> list[At]:
         """Committed offsets, or the log's start; waits for as long as they are not stable."""
@@ -194,7 +203,10 @@ class Fetcher:
             return []
         wanted = {Partition(at.topic, at.partition) for at in partitions}
         found = wait_until(
-            lambda: self._stable(wanted), seconds=STABLE_MOST_S, what="stable committed offsets"
+            lambda: self._stable(wanted),
+            seconds=STABLE_MOST_S,
+            what="stable committed offsets",
+            clock=self._clock,
         )
         return [
             At(at.topic, at.partition, self._log_start(at) if offset == OFFSET_INVALID else offset)
@@ -224,13 +236,20 @@ class Fetcher:
         """A first start commits the log's start; where outcomes are there already, it refuses."""
         starts = {}
         for at in sorted(partitions):
-            if outcome := last_outcome(self._settings, at.partition):
+            if outcome := self._last_outcome(at.partition):
                 raise Discrepancy(
                     f"group {self._settings.prep_group} has no committed offset for {at.topic}/{at.partition}, "
                     f"yet it has outcomes, the last at {outcome}: set the offset by hand, or outcomes double"
                 )
             starts[at] = self._log_start(at)
         self._commit(Batch((), 0, {}, starts, group, epoch))
+
+    def _last_outcome(self, partition: int) -> str | None:
+        with closing(self._earliest()) as consumer:
+            return last_outcome(consumer, self._settings.topics, partition, self._clock)
+
+    def _earliest(self) -> Consumer:
+        return self._new_reader(self._settings, **{"auto.offset.reset": "earliest"})
 
     def close(self) -> None:
         """Leave the group."""
@@ -251,44 +270,36 @@ def _is_request(message: Message) -> bool:
     return False
 
 
-def last_outcome(settings: Settings, partition: int) -> str | None:
+def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Clock) -> str | None:
     """Where the newest committed outcome or parked entry of a request partition stands, if there is any."""
-    consumer = reader(settings, **{"auto.offset.reset": "earliest"})
-    try:
-        for topic in (*settings.topics.outcomes, settings.topics.parked):
-            at = At(topic.name, partition)
-            low, high = consumer.get_watermark_offsets(at, timeout=ANSWER_S, cached=False)
-            if newest := _newest_committed(consumer, topic.name, partition, low, high):
-                return newest
-        return None
-    finally:
-        consumer.close()
+    for topic in (*topics.outcomes, topics.parked):
+        at = Partition(topic.name, partition)
+        low, high = consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
+        if newest := committed_record(consumer, at, low, high, clock):
+            return newest
+    return None
 
 
-def committed_record(settings: Settings, at: Partition, low: int, high: int) -> str | None:
-    """A committed record in `[low, high)` of a partition, if there is one: a hole of markers has none."""
-    consumer = reader(settings, **{"auto.offset.reset": "earliest"})
-    try:
-        return _newest_committed(consumer, at.topic, at.partition, low, high)
-    finally:
-        consumer.close()
-
-
-def _newest_committed(
-    consumer: Consumer, topic: str, partition: int, low: int, high: int
+def committed_record(
+    consumer: Consumer, at: Partition, low: int, high: int, clock: Clock
 ) -> str | None:
-    """The last record below high that no abort took back, by reading ever longer tails."""
+    """The last record in `[low, high)` that no abort took back, by reading ever longer tails.
+
+    A hole that markers left has none.
+    """
     tail = 100
     while low < high:
         start = max(low, high - tail)
-        consumer.assign([At(topic, partition, start)])
+        consumer.assign([At(*at, start)])
         newest = None
-        until = time.monotonic() + ANSWER_S
-        while consumer.position([At(topic, partition)])[0].offset < high:
+        until = clock.monotonic() + ANSWER_S
+        while consumer.position([At(*at)])[0].offset < high:
             message = consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                newest = f"{topic}/{partition}@{message.offset()}"
-            if time.monotonic() > until:
+            if message is None or message.error() is not None:
+                pass
+            elif (message.offset() or 0) < high:  # a hole that ends there is read over in one go
+                newest = f"{at.topic}/{at.partition}@{message.offset()}"
+            if clock.monotonic() > until:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         if newest or start == low:
             return newest

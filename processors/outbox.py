@@ -6,7 +6,6 @@ and rewind, anything else means a new producer that starts from what the broker 
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as At
 
+from processors.waiting import MACHINE, Clock
 from schemas.errors import Aborted, Fenced
 from schemas.events import Coordinates
 from tables.replica import Partition
@@ -72,6 +72,7 @@ class Outbox:
 
     new_producer: Callable[[], Producer]
     timeout_s: float
+    clock: Clock = MACHINE
     opened_at: float | None = None  # monotonic, while a transaction is open
     _producer: Producer | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -116,11 +117,11 @@ class Outbox:
             At(at.topic, at.partition, end)
             for at, end in (*batch.end.items(), *batch.parked.items())
         ]
-        until = time.monotonic() + self.timeout_s
-        self.opened_at = time.monotonic()
+        until = self.clock.monotonic() + self.timeout_s
+        self.opened_at = self.clock.monotonic()
         try:
             self._carry(producer.begin_transaction, until)  # 1
-            accepted = sum(_produced(producer, record, until) for record in batch.records)  # 2
+            accepted = sum(self._produced(producer, record, until) for record in batch.records)  # 2
             if accepted != batch.requests + batch.tombstones:
                 raise Aborted(f"{accepted} records for {batch.requests} requests")
             self._carry(
@@ -132,6 +133,26 @@ class Outbox:
             raise
         finally:
             self.opened_at = None
+
+    def _produced(self, producer: Producer, record: Record, until: float) -> bool:
+        """Hand one record to the producer; a full queue is emptied first, never skipped."""
+        while True:
+            try:
+                producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    headers=list(record.headers),
+                )
+            except BufferError:
+                if self.clock.monotonic() > until:
+                    raise Aborted("the producer's queue stayed full") from None
+                producer.poll(0.05)
+            except KafkaException as fault:
+                raise _translated(fault.args[0]) from fault
+            else:
+                return True
 
     def _abort(self, producer: Producer, until: float) -> None:
         try:
@@ -147,7 +168,7 @@ class Outbox:
             except KafkaException as fault:
                 error = fault.args[0]
                 again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
-                if again and time.monotonic() < until and not self._stopping.is_set():
+                if again and self.clock.monotonic() < until and not self._stopping.is_set():
                     continue  # the same call again: it resumes
                 raise _translated(error) from fault
 
@@ -158,27 +179,6 @@ class Outbox:
         if producer is not None:
             with suppress(KafkaException):
                 producer.abort_transaction(1.0)
-
-
-def _produced(producer: Producer, record: Record, until: float) -> bool:
-    """Hand one record to the producer; a full queue is emptied first, never skipped."""
-    while True:
-        try:
-            producer.produce(
-                record.topic,
-                record.value,
-                record.key,
-                record.partition,
-                headers=list(record.headers),
-            )
-        except BufferError:
-            if time.monotonic() > until:
-                raise Aborted("the producer's queue stayed full") from None
-            producer.poll(0.05)
-        except KafkaException as fault:
-            raise _translated(fault.args[0]) from fault
-        else:
-            return True
 
 
 def _translated(error: KafkaError) -> Aborted | Fenced:

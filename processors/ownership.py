@@ -6,7 +6,7 @@ batches worthless (a partition revoked or lost, an abort, a rewind) ends it, and
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from schemas.errors import Discrepancy
 from tables.replica import Partition
@@ -15,8 +15,8 @@ from tables.replica import Partition
 class Ownership:
     """The current epoch and, in it, where the last committed batch of each partition ended."""
 
-    def __init__(self) -> None:
-        self._transaction = threading.RLock()  # held for as long as a transaction is open
+    def __init__(self, lock: AbstractContextManager[object] | None = None) -> None:
+        self._transaction = lock or threading.RLock()  # held while a transaction is open
         self._ends: dict[Partition, int] = {}
         self.epoch = 0
 

@@ -5,7 +5,6 @@ request's own bytes are not held in memory; they are read again when it is relea
 """
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from processors.outbox import Headers, Record, headers_of
 from processors.parked import ParkedRequests, Waiting
 from processors.resolve import Policy, Unresolved
 from processors.splice import walk
+from processors.waiting import MACHINE, Clock
 from schemas.codec import Codec
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import AssignmentContext, CJAssessmentRequested, Coordinates, ParkedRequest
@@ -58,6 +58,7 @@ class Parking:
         clock: BrokerClock,
         high_watermarks: Callable[[Sequence[Partition]], Positions],
         new_reader: Callable[[], Consumer],
+        machine: Clock = MACHINE,
     ) -> None:
         self._topic = topic
         self._codec = codec
@@ -67,6 +68,7 @@ class Parking:
         self._clock = clock
         self._high_watermarks = high_watermarks
         self._new_reader = new_reader
+        self._machine = machine
         self._tail: Consumer | None = None
         self._bodies: Consumer | None = None
         self._requests = ParkedRequests()
@@ -101,9 +103,9 @@ class Parking:
         self._positions.update(starts)
         # the high watermarks: a marker of the offsets' transaction may be still on its way here
         ends = self._high_watermarks([self.partition(one) for one in committed])
-        until = time.monotonic() + TAKEOVER_S
+        until = self._machine.monotonic() + TAKEOVER_S
         while any(self._positions[at.partition] < end for at, end in ends.items()):
-            if time.monotonic() > until:
+            if self._machine.monotonic() > until:
                 log.warning("parked requests are not read yet (an open transaction?)")
                 return False
             self._read(tail, POLL_S)
@@ -206,9 +208,9 @@ class Parking:
         held = 0
         for partition, first, last in _runs(wanted):
             reader.assign([At(self._topic, partition, first)])
-            until = time.monotonic() + ANSWER_S
+            until = self._machine.monotonic() + ANSWER_S
             reached = first
-            while reached <= last and held < RELEASE_BYTES and time.monotonic() < until:
+            while reached <= last and held < RELEASE_BYTES and self._machine.monotonic() < until:
                 message = reader.poll(POLL_S)
                 if message is None or not _is_record(message):
                     continue

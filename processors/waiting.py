@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from confluent_kafka import KafkaException
@@ -12,15 +13,31 @@ from schemas.errors import Unreachable
 Answer = TypeVar("Answer")
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """This machine's time, in seconds since whenever: how late it is, and how to let it pass."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+MACHINE = Clock()
+
+
 def wait_until(
-    condition: Callable[[], Answer], *, seconds: float, what: str, every_s: float = 0.05
+    condition: Callable[[], Answer],
+    *,
+    seconds: float,
+    what: str,
+    every_s: float = 0.05,
+    clock: Clock = MACHINE,
 ) -> Answer:
     """The first true answer of the condition; Unreachable, naming what, when the time is up."""
-    deadline = time.monotonic() + seconds
+    deadline = clock.monotonic() + seconds
     while not (answer := condition()):
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             raise Unreachable(f"waited {seconds:g} s for {what}")
-        time.sleep(every_s)
+        clock.sleep(every_s)
     return answer
 
 
