@@ -12,6 +12,7 @@ from rich.console import Console
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
+from tools.bench.cli import bench_app
 from tools.printing import print_json, print_table
 from tools.progress import say
 
@@ -38,6 +39,7 @@ for name, sub in {
     "batches": batches_app,
     "content": content_app,
     "admin": admin_app,
+    "bench": bench_app,
 }.items():
     app.add_typer(sub, name=name)
 
