@@ -205,10 +205,24 @@ def high_watermarks(
 
     Raises Unreachable where a partition has no leader or no broker answers.
     """
+    return _ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED, seconds)
+
+
+def last_stable_offsets(
+    admin: AdminClient, partitions: Iterable[Partition], seconds: float = 2.0
+) -> Positions:
+    """Where a reader of committed records ends: below the high watermark while a transaction is open there.
+
+    Raises Unreachable as `high_watermarks`.
+    """
+    return _ends(admin, partitions, IsolationLevel.READ_COMMITTED, seconds)
+
+
+def _ends(
+    admin: AdminClient, partitions: Iterable[Partition], level: IsolationLevel, seconds: float
+) -> Positions:
     asked = {At(topic, partition): OffsetSpec.latest() for topic, partition in partitions}
-    futures = admin.list_offsets(
-        asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
-    )
+    futures = admin.list_offsets(asked, isolation_level=level, request_timeout=seconds)
     try:
         return {
             Partition(at.topic, at.partition): answered(future).offset
@@ -218,7 +232,7 @@ def high_watermarks(
         # after a broker's restart the client keeps the old leader epoch until it is told anew
         with suppress(KafkaException):
             admin.list_topics(timeout=seconds)
-        raise Unreachable(f"no high watermarks: {fault.args[0].name()}") from fault
+        raise Unreachable(f"no end offsets: {fault.args[0].name()}") from fault
 
 
 def answered(future: "Future[T]") -> T:

@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from processors.cluster import ANSWER_S, answered
 from schemas.errors import Unreachable
+from tables.replica import Partition, Positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,15 @@ def group_state(
         behind = end - max(committed.get(at, 0), starts[at])
         lag[at[0]] = lag.get(at[0], 0) + max(0, behind)
     return GroupState(group, described.state.name, len(described.members), lag)
+
+
+def committed_offsets(admin: AdminClient, group: str, partitions: Iterable[Partition]) -> Positions:
+    """What a group has committed, of those partitions where it has. Raises Unreachable."""
+    try:
+        found = _committed(admin, group, [At(*one) for one in partitions])
+    except KafkaException as fault:
+        raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
+    return {Partition(*at): offset for at, offset in found.items()}
 
 
 def _offsets(admin: AdminClient, asked: list[At], spec: OffsetSpec) -> dict[tuple[str, int], int]:

@@ -24,6 +24,7 @@ class Bucket:
         self.objects = dict[str, tuple[bytes, datetime]]()
         self.faults = deque[int]()
         self.is_gone = False
+        self.unreadable = set[str]()
         self.thawed = threading.Event()
         self.thawed.set()
 
@@ -62,6 +63,8 @@ class Answering(BaseHTTPRequestHandler):
         bucket, key, query = self._asked()
         if bucket.is_gone:
             self._answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+        elif key in bucket.unreadable and self.command == "GET":
+            self._answer(403)
         elif "list-type" in query:
             self._answer(200, bucket.listing(query.get("prefix", [""])[0]))
         elif key in bucket.objects:

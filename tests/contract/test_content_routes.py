@@ -15,6 +15,7 @@ from tables.content import ContentStore
 from tests.buckets import Bucket, bucket_server
 from tests.contract.calling import Api, made_api
 from tests.contract.memory_log import MemoryLog
+from tests.serving import serving
 from tests.tokens import SECRET, hs256
 from tools.api.app import build_api
 from tools.api.contents import Contents
@@ -346,6 +347,22 @@ def test_a_folder_that_cannot_be_read_or_written_is_a_fault_of_the_store(api: Ap
         assert problem(answer) == (502, "content-backend-error")
         assert answer.json()["storage_id"] == ID
         assert str(api.folder) not in answer.text
+
+
+def test_over_the_wire_answers_end_where_they_say(tmp_path: Path) -> None:
+    api = made_api(tmp_path, content_max_bytes=100_000)
+    token = {"authorization": f"Bearer {hs256()}"}
+    with serving(api.app) as url, httpx.Client(base_url=url, headers=token) as client:
+        assert client.post(CONTENT, content=TEXT).status_code == 201
+        for _ in range(2):  # on one connection: a stray byte would break the second round
+            looked = client.head(AT)
+            assert (looked.status_code, looked.headers["content-length"]) == (200, str(SIZE))
+            assert client.get(AT, headers={"if-none-match": f'"{ID}"'}).status_code == 304
+            assert client.get(AT, headers={"range": "bytes=-2"}).content == TEXT[-2:]
+        too_long = (b"x" * 1024 for _ in range(200))
+        assert client.post(CONTENT, content=too_long).status_code == 413
+        assert client.get(AT).content == TEXT
+    assert sum(path.is_file() for path in (tmp_path / "content").rglob("*")) == 1
 
 
 # A bucket that fails

@@ -139,7 +139,7 @@ class ChangingInstructions(Scoped):
     judge_rubric_storage_id: StorageId | None = None
 
 
-class Prompt(Sent):
+class NewPrompt(Sent):
     """A student prompt for an assignment that has instructions."""
 
     model_config = ConfigDict(
@@ -150,7 +150,7 @@ class Prompt(Sent):
     prompt_text: LongText
 
 
-class Rubric(Sent):
+class NewRubric(Sent):
     """A judge rubric for an assignment that has instructions."""
 
     model_config = ConfigDict(
@@ -165,7 +165,7 @@ class Rubric(Sent):
     rubric_text: LongText
 
 
-class Assignment(Sent):
+class NewAssignment(Sent):
     """A whole assignment; roles that are absent stay as they are."""
 
     model_config = ConfigDict(

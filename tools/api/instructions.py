@@ -78,7 +78,7 @@ async def change_instructions_of_course(
     return await _patch(parts, call, None, course_id, body)
 
 
-@routes.get("", **shows(documents.Instructions, LISTED))
+@routes.get("", **shows(documents.InstructionList, LISTED))
 async def list_instructions(query: Annotated[Paging, Query()], parts: Lent) -> Response:
     """One page of the live instructions, newest first."""
     found = await parts.log.page(
@@ -90,7 +90,7 @@ async def list_instructions(query: Annotated[Paging, Query()], parts: Lent) -> R
         for one, text in zip(found.items, texts, strict=True)
     ]
     return answered(
-        documents.Instructions(
+        documents.InstructionList(
             items=items, total=found.total, page=query.page, page_size=query.page_size
         )
     )
