@@ -14,6 +14,7 @@ from rich.console import Console
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
+from tools.bench.cli import bench_app
 from tools.printing import print_json, print_table
 from tools.progress import say
 from tools.times import span_of, time_of
@@ -46,6 +47,7 @@ for name, sub in {
     "admin": admin_app,
     "parked": parked_app,
     "dlq": dlq_app,
+    "bench": bench_app,
 }.items():
     app.add_typer(sub, name=name)
 

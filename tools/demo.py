@@ -5,14 +5,12 @@ upload while some of it changes and some comes late, and every outcome is read b
 proven from it.
 """
 
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import NoReturn
 
 from processors.clients import plain_producer
 from processors.delivery import deliver
@@ -26,11 +24,11 @@ from schemas.events import Coordinates
 from tables.content import ContentStore
 from tables.replica import Partition
 from tools import topics
-from tools.broker import Broker
+from tools.broker import Broker, free_port
 from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in
-from tools.demo_processes import Tell, api_running, free_port, running
 from tools.demo_story import PARTS, StoryRequest, story
 from tools.demo_uploads import Uploaded, upload
+from tools.processes import Tell, api_running, end_on_sigterm, running
 from tools.progress import bar
 
 DATA = Path(__file__).with_name("demo_data")
@@ -73,7 +71,7 @@ def run(tell: Tell, **overrides: object) -> DemoReport:
     The environment's settings and the overrides hold, but for broker, folder and content store.
     """
     begun = monotonic()
-    signal.signal(signal.SIGTERM, _end)  # so that broker and worker are ended, too
+    end_on_sigterm()
     given = settings_from_environment(**overrides)
     with (
         tempfile.TemporaryDirectory(prefix="cjstream-demo-") as folder,
@@ -96,12 +94,6 @@ def run(tell: Tell, **overrides: object) -> DemoReport:
         tell("the worker has ended: reading the log back to its end")
         findings = _checked(settings, played)
     return _report(played, findings, monotonic() - begun)
-
-
-def _end(_signal: int, _frame: object) -> NoReturn:
-    raise SystemExit(
-        128 + signal.SIGTERM
-    )  # not sys.exit: librdkafka's binding trips over its bare int
 
 
 @dataclass(slots=True)

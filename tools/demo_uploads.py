@@ -11,7 +11,7 @@ from processors.settings import Settings
 from schemas.errors import CJStreamError
 from schemas.events import ROLES, Coordinates
 from tools.children import command, environment
-from tools.demo_processes import told
+from tools.processes import told
 from tools.progress import bar
 
 COMMAND_S = 60

@@ -1,10 +1,11 @@
-"""The demo's worker and API: real processes, ended by SIGTERM; what they said is shown where anything fails."""
+"""Worker and API as real processes of a command; what they said is shown where anything fails."""
 
-import socket
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 
@@ -21,25 +22,34 @@ LAST_WORDS = 20  # log lines of a process that failed
 
 @contextmanager
 def running(name: str, settings: Settings, tell: Tell) -> "Iterator[subprocess.Popen[bytes]]":
-    """The command of that name, as a process with these settings."""
+    """The command of that name as a process with these settings, ended by SIGTERM.
+
+    Raises CJStreamError where it did not end well.
+    """
+    with started(name, settings, tell) as child:
+        yield child
+        child.terminate()
+        if code := child.wait(STOP_S):
+            raise CJStreamError(f"{name} ended with exit code {code}")
+
+
+@contextmanager
+def started(name: str, settings: Settings, tell: Tell) -> "Iterator[subprocess.Popen[bytes]]":
+    """The same for one that may end in any way: killed at the latest when the block is left."""
     log = settings.data_dir / f"{name}.log"
-    with log.open("wb") as said:
+    with log.open("ab") as said:
         child = subprocess.Popen(
             command(name),
             env=environment(**told(settings)),
             stdout=said,
             stderr=said,
-            start_new_session=True,  # Ctrl-C reaches the demo alone, which ends it
+            start_new_session=True,  # Ctrl-C reaches this process alone, which ends it
         )
     try:
         tell(f"{name} starts: process {child.pid}")
         yield child
-        child.terminate()
-        if code := child.wait(STOP_S):
-            raise CJStreamError(f"{name} ended with exit code {code}")
-    except BaseException as fault:
-        if isinstance(fault, Exception):
-            _show_last_words(name, log, tell)
+    except Exception:
+        _show_last_words(name, log, tell)
         raise
     finally:
         child.kill()
@@ -64,11 +74,15 @@ def api_running(settings: Settings, tell: Tell) -> Iterator[str]:
         yield url
 
 
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
+def end_on_sigterm() -> None:
+    """Let SIGTERM leave every block that is open, so that what was started in it is ended."""
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(_signal: int, _frame: object) -> NoReturn:
+    raise SystemExit(
+        128 + signal.SIGTERM
+    )  # not sys.exit: librdkafka's binding trips over its bare int
 
 
 def told(settings: Settings) -> dict[str, object]:
