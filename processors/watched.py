@@ -3,10 +3,12 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from processors.clients import reader
 from processors.faust_app import App
 from processors.fetch import committed_record
 from processors.settings import Settings
 from processors.standstill import Seen
+from processors.waiting import MACHINE
 from tables.replica import Partition, Positions
 
 
@@ -41,7 +43,12 @@ class BatchPreparation:
         return {at: Seen(committed.get(at, 0), stable[at]) for at in owned}
 
     def is_stalled(self, at: Partition, seen: Seen) -> bool:
-        return committed_record(self.settings, at, *seen) is not None  # markers are never committed
+        """Markers are never committed: what lies in between counts where it is a request."""
+        consumer = reader(self.settings, **{"auto.offset.reset": "earliest"})
+        try:
+            return committed_record(consumer, at, *seen, MACHINE) is not None
+        finally:
+            consumer.close()
 
 
 def fold_positions(app: App, topics: Collection[str]) -> Positions:
