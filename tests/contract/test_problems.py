@@ -230,7 +230,7 @@ async def chunks(taken: list[int]) -> Any:
 def test_a_body_of_2_mb_is_too_large_whether_or_not_its_length_is_told(api: Api) -> None:
     answer = api("POST", INSTRUCTIONS, content=b"x" * 2_000_000)
     assert problem(answer, "payload-too-large") == {"limit_bytes": 1_048_576}
-    answer = api("POST", INSTRUCTIONS, content=chunks(taken := []))
+    answer = api("POST", INSTRUCTIONS, content=chunks(taken := list[int]()))
     assert "content-length" not in answer.request.headers
     assert problem(answer, "payload-too-large") == {"limit_bytes": 1_048_576}
     assert len(taken) == 17  # nothing is read after the first byte too many
