@@ -210,15 +210,18 @@ def high_watermarks(
         asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
     )
     try:
-        return {
+        ends = {
             Partition(at.topic, at.partition): answered(future).offset
             for at, future in futures.items()
         }
+        if any(end < 0 for end in ends.values()):  # so librdkafka gives a request that timed out
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
     except KafkaException as fault:
         # after a broker's restart the client keeps the old leader epoch until it is told anew
         with suppress(KafkaException):
             admin.list_topics(timeout=seconds)
         raise Unreachable(f"no high watermarks: {fault.args[0].name()}") from fault
+    return ends
 
 
 def answered(future: "Future[T]") -> T:
