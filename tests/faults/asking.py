@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Self, TypeVar
 
@@ -106,6 +107,20 @@ def installation_of(settings: Settings) -> Installation:
 def terms_of(settings: Settings, acknowledged: Mapping[Coordinates, int] | None = None) -> Terms:
     """What was promised, and when the sender had the broker's word for its uploads."""
     return Terms(settings.required_roles, settings.patience_s, acknowledged)
+
+
+def settled(settings: Settings, seconds: float = 60) -> Findings:
+    """Read everything back until nothing is wrong; the test fails where that is final, or takes too long."""
+    looks = list[Findings]()
+
+    def is_settled() -> bool:
+        looks[:] = [answered(lambda: check(installation_of(settings), terms_of(settings)))]
+        return looks[0].is_final or not looks[0].faults
+
+    with suppress(AssertionError):
+        until(is_settled, seconds)
+    assert not looks[0].faults, str(looks[0])
+    return looks[0]
 
 
 def all_have_one_outcome(settings: Settings) -> Findings:

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import orjson
 from confluent_kafka import Producer
 
 import processors.worker
@@ -23,8 +24,9 @@ from processors.folding import Fatal
 from processors.settings import Settings, settings_from_environment
 from tools.worker import run
 
-PREFIX = "PLAN_"
-POINTS = ("begun", "produced", "offsets", "committing", "committed")
+VARIABLE = "PLAN"
+MOUNT = "PLAN_MOUNT"
+POINTS = ("producing", "produced", "offsets", "committing", "committed")
 KINDS = ("any", "parks", "releases")
 COMMAND = ("-m", "tests.faults.faulty_worker")
 Does = Literal["", "kill", "stop"]
@@ -39,22 +41,18 @@ class Plan:
     kind: str = "any"  # of transaction: one of KINDS
     nth: int = 1  # transaction of that kind
     after_ms: float = 0  # from the point; for `committing`, into the commit
+    linger_s: float = 0  # at the point once it is thawed: its clients learn what they missed
     clock_off_s: float = 0
     disk_bytes: int = 0  # under the replica, all of it full once the worker is built; 0: as it is
 
     def told(self) -> dict[str, str]:
-        """The plan as environment variables."""
-        return {PREFIX + name.upper(): str(value) for name, value in asdict(self).items()}
+        """The plan as environment variables; the second says that the disk is yet to be put in place."""
+        return {VARIABLE: orjson.dumps(self).decode(), MOUNT: "yes" * bool(self.disk_bytes)}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """The plan that was told."""
-        given = {
-            name: type(value)(environment[PREFIX + name.upper()])
-            for name, value in asdict(cls()).items()
-            if PREFIX + name.upper() in environment
-        }
-        return cls(**given)
+        return cls(**orjson.loads(environment.get(VARIABLE, "{}")))
 
 
 class Watched:
@@ -70,16 +68,17 @@ class Watched:
         return getattr(self._producer, name)
 
     def begin_transaction(self) -> None:
-        self._kinds = {"any"}
+        self._kinds = set()
         self._producer.begin_transaction()
-        self._reached("begun")
 
     def produce(
         self, topic: str, value: bytes | None, key: bytes | None, *more: Any, **named: Any
     ) -> None:
+        self._kinds.add("any")
         if "parked" in topic and key != b"clock":
             self._kinds.add("parks" if value is not None else "releases")
         self._producer.produce(topic, value, key, *more, **named)
+        self._reached("producing")
 
     def send_offsets_to_transaction(self, *arguments: Any) -> None:
         if self._is_due("produced"):
@@ -110,6 +109,7 @@ class Watched:
             threading.Timer(self._plan.after_ms / 1000, os.kill, (os.getpid(), number)).start()
         else:
             os.kill(os.getpid(), number)
+        threading.Event().wait(self._plan.linger_s)
 
 
 def say(line: str) -> None:
@@ -162,7 +162,7 @@ def main() -> None:
     """Run a worker by its plan."""
     plan = Plan.from_environment(os.environ)
     settings = settings_from_environment()
-    if plan.disk_bytes and os.environ.pop("PLAN_MOUNT", ""):
+    if plan.disk_bytes and os.environ.pop(MOUNT, ""):
         on_a_small_disk(replica_folder(settings), plan.disk_bytes)
     if plan.clock_off_s:
         true_time = time.time

@@ -69,11 +69,7 @@ class Post:
         """Start the next life by a plan of its own."""
         if self.process.exit_code is not None:
             self.counts[f"ended with {self.process.exit_code}"] += 1
-        plan = self._drawn()
-        told = plan.told()
-        if plan.disk_bytes:
-            told["PLAN_MOUNT"] = "yes"
-        self.process.environment = told
+        self.process.environment = self._drawn().told()
         self.process.start()
 
     def _drawn(self) -> Plan:
@@ -87,7 +83,7 @@ class Post:
         kind = self.dice.choice(("any", "any", "parks", "releases"))
         return Plan(
             does=self.dice.choice(("kill", "kill", "stop")),
-            point="offsets" if kind != "any" and point == "begun" else point,
+            point=point,
             kind=kind,
             nth=self.dice.randint(1, 60 if kind == "any" else 5),
             after_ms=into_commit,
