@@ -131,7 +131,14 @@ class Fetcher:
             return None
         if epoch != self._settled_epoch:
             return None  # no partition is owned
-        return self._fetched(messages, group, epoch)
+        try:
+            return self._fetched(messages, group, epoch)
+        except (
+            Unreachable
+        ) as fault:  # whether a request was skipped: fetch them again, and ask again
+            log.warning("requests are fetched again", extra={"reason": str(fault)})
+            self._ownership.end_epoch()
+            return None
 
     def _fetched(self, messages: Sequence[Message], group: bytes, epoch: int) -> Fetched:
         newest = dict[int, Message]()
@@ -237,6 +244,8 @@ class Fetcher:
         starts = {}
         for at in sorted(partitions):
             if outcome := self._last_outcome(at.partition):
+                if self._committed({at})[at] != OFFSET_INVALID:
+                    return  # another worker started it since we asked: this process stood still
                 raise Discrepancy(
                     f"group {self._settings.prep_group} has no committed offset for {at.topic}/{at.partition}, "
                     f"yet it has outcomes, the last at {outcome}: set the offset by hand, or outcomes double"
@@ -285,7 +294,7 @@ def committed_record(
 ) -> str | None:
     """The last record in `[low, high)` that no abort took back, by reading ever longer tails.
 
-    A hole that markers left has none.
+    A hole that markers left has none. Raises Unreachable.
     """
     tail = 100
     while low < high:
@@ -296,11 +305,10 @@ def committed_record(
         while consumer.position([At(*at)])[0].offset < high:
             message = consumer.poll(0.1)
             if message is None or message.error() is not None:
-                pass
+                if clock.monotonic() > until:
+                    raise Unreachable(f"{at.topic}/{at.partition} is not answered for")
             elif (message.offset() or 0) < high:  # a hole that ends there is read over in one go
                 newest = f"{at.topic}/{at.partition}@{message.offset()}"
-            if clock.monotonic() > until:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         if newest or start == low:
             return newest
         tail *= 10

@@ -8,11 +8,11 @@ from confluent_kafka import TopicPartition as At
 
 from tables.replica import Partition, Positions
 from tests.simulation.group import Membership
-from tests.simulation.log import Transaction, refused
-from tests.simulation.world import Killed, World
+from tests.simulation.log import Headers, Transaction, refused
+from tests.simulation.world import World
 
 LAG = 0.15  # how often what is in the log has not been fetched yet
-LATE = 0.3  # how often a marker is not there when its commit returns
+LATE = 0.4  # how often a marker is not there when its commit returns
 STALL_S = 1.0
 
 
@@ -23,24 +23,43 @@ class Process:
         self.world = world
         self.name = name
         self.is_alive = True
+        self.is_frozen = False
+        self.stops = 0  # where it may stand or die: before each call and after it
+        self.stands_at = self.dies_at = 0
         # what its producer's next calls come to, each before its effect or after it
         self.errors: list[tuple[KafkaException, bool]] = []
+        self.spared = 0  # calls before those errors come
+        self.failed = 0  # calls that came to one
 
     def call(self, name: str, effect: Callable[[], Any], *, may_fail: bool = False) -> Any:
         """One call into a client; before it and after it an actor may stand, or die."""
-        if not self.is_alive:
-            raise Killed
-        actor = self.world.running
-        if actor is not None:
-            actor.stop_here()
-        error, is_after = self.errors.pop(0) if may_fail and self.errors else (None, False)
+        self._stop()
+        error, is_after = self._error() if may_fail else (None, False)
         self.world.tell(f"{name} -> {error.args[0].name()}" if error else name)
         answer = None if error and not is_after else effect()
         if error:
             raise error
-        if actor is not None:
-            actor.stop_here()
+        self._stop()
         return answer
+
+    def _stop(self) -> None:
+        actor = self.world.running
+        if actor is None:
+            return
+        self.stops += 1
+        if not self.is_alive or self.stops == self.dies_at:
+            actor.is_killed = True
+        if self.stops == self.stands_at:
+            self.is_frozen = True
+            actor.stand()
+        actor.stop_here()
+
+    def _error(self) -> tuple[KafkaException | None, bool]:
+        if self.spared or not self.errors:
+            self.spared = max(0, self.spared - 1)
+            return None, False
+        self.failed += 1
+        return self.errors.pop(0)
 
 
 class Reader:
@@ -209,7 +228,7 @@ class TransactionalProducer:
         self._world = process.world
         self._name = name
         self._epoch = 0
-        self._queue: list[tuple[Any, ...]] = []
+        self._queue: list[tuple[Partition, bytes | None, bytes | None, Headers]] = []
         self._sends_at_once = False
         self._decided = False
 
@@ -232,7 +251,7 @@ class TransactionalProducer:
         value: bytes | None,
         key: bytes | None,
         partition: int,
-        headers: list[tuple[str, bytes | None]],
+        headers: Headers,
     ) -> None:
         def queue() -> None:
             self._queue.append((Partition(topic, partition), key, value, headers))

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError
 
@@ -14,13 +14,14 @@ from schemas.partitioner import partition_for
 from tables.replica import Partition
 from tables.store import MemoryStore
 from tests import builders
+from tests.simulation.clients import Process
 from tests.simulation.group import Group
-from tests.simulation.log import Cluster, Stored, Transaction, refused
+from tests.simulation.log import Cluster, Headers, Stored, Transaction, refused
 from tests.simulation.worker import Worker
 from tests.simulation.world import World
 
 PARTITIONS = 2
-PATIENCE_S = 30
+PATIENCE_S = 100
 SETTINGS = Settings(
     partitions=PARTITIONS,
     patience_s=PATIENCE_S,
@@ -33,7 +34,7 @@ TOPICS = SETTINGS.topics
 SLOTS = ("one", "two", "")  # the third worker is another one whenever it is started
 CODEC = Codec()
 SCOPES = ("a1", "a2", "a3")
-ROUNDS = 60  # in which everything must be done when faults have stopped
+ROUNDS = 80  # in which everything must be done when faults have stopped
 ERRORS = (
     (refused(KafkaError._TIMED_OUT, retriable=True), False),
     (refused(KafkaError._TIMED_OUT, retriable=True), True),
@@ -95,6 +96,11 @@ class History:
     @property
     def all_workers(self) -> list[Worker]:
         return [*filter(None, self._workers), *self._others]
+
+    def process(self, who: int) -> Process | None:
+        """The process in a slot."""
+        worker = self._workers[who]
+        return worker.process if worker else None
 
     def take(self, step: Step) -> None:
         """Take one step; one that makes no sense here does nothing."""
@@ -173,7 +179,7 @@ class History:
         value = request_of(scope, number, f"q-{self._name()}")
         at = Partition(TOPICS.requests.name, number // 7 % PARTITIONS)
         key = f"batch-{number % 5}".encode() if number % 6 else None
-        headers = [("traceparent", b"00-1")] if number % 2 else None
+        headers: Headers | None = [("traceparent", b"00-1")] if number % 2 else None
         stored = self.cluster.append(at, key, value, headers, transaction)
         sent = Request(stored, is_valid=number % 7 != 6)
         self.requests.append(sent)
@@ -227,16 +233,16 @@ class History:
 
     def _freeze(self, who: int, _number: int) -> None:
         if worker := self._workers[who]:
-            worker.is_frozen = True
+            worker.process.is_frozen = True
 
     def _thaw(self, who: int, _number: int) -> None:
         if worker := self._workers[who]:
-            worker.is_frozen = False
+            worker.process.is_frozen = False
 
     def _replace(self, who: int, number: int) -> None:
         """A worker is frozen and another takes its slot."""
         if worker := self._workers[who]:
-            worker.is_frozen = True
+            worker.process.is_frozen = True
             self._others.append(worker)
             self._workers[who] = None
             self._stores[who] = MemoryStore()
@@ -244,7 +250,7 @@ class History:
 
     def _thaw_others(self, _who: int, number: int) -> None:
         for worker in self._others:
-            worker.is_frozen = False
+            worker.process.is_frozen = False
             worker.run(worker.committing, number % 9)
             worker.run(worker.fetching)
 
@@ -257,7 +263,9 @@ class History:
             worker.process.errors.append(ERRORS[number % len(ERRORS)])
 
     def _tick(self, _who: int, number: int) -> None:
-        self.world.advance((0.1, 1, 5, 11, PATIENCE_S / 2, PATIENCE_S)[number % 6])
+        self.world.advance(
+            (0.1, 1, 5, 11, PATIENCE_S / 2 if number % 4 else PATIENCE_S)[number % 5]
+        )
 
     def _feed(self, who: int, number: int) -> None:
         if worker := self._workers[who]:
@@ -273,23 +281,23 @@ class History:
     # --- the end
 
     def settle(self, seconds: float) -> None:
-        """No more faults: every worker runs, and time goes on, but no further than is needed."""
+        """No more faults: every worker runs, for so many seconds and until nothing happens any more."""
         self.world.is_calm = True
         self._close_upload(0, 1)
         self._thaw_others(0, 0)
         for who in range(len(SLOTS)):
             self._thaw(who, 0)
-            if who == 0:
-                self._start(who, 1)
-        until = self.cluster.now_s + seconds
-        quiet = 0
-        while quiet < 3 and self.cluster.now_s < until + 100:
-            before = self.progress
-            self._round()
-            done = self.is_done and before == self.progress and self.cluster.now_s >= until
-            quiet = quiet + 1 if done else 0
+        until, quiet = self.cluster.now_s + seconds, 0
+        for _ in range(ROUNDS):
+            before, left_s = self.progress, until - self.cluster.now_s
+            self._round(max(1.0, left_s / 3))
+            is_quiet = left_s <= 0 and self.is_done and self.progress == before
+            quiet = quiet + 1 if is_quiet else 0
+            if quiet > 1:
+                return
 
-    def _round(self) -> None:
+    def _round(self, seconds: float) -> None:
+        self._start(0, 1)
         for transaction, at in self.cluster.undelivered:
             self.cluster.write_marker(transaction, at)
         for worker in self.all_workers:
@@ -300,8 +308,7 @@ class History:
                 worker.run(worker.committing)
                 worker.run(worker.fetching)
         self._bury()
-        self._start(0, 1)
-        self.world.advance(1.0)
+        self.world.advance(seconds)
 
     @property
     def progress(self) -> int:
@@ -334,9 +341,18 @@ def upload_of(scope: int, number: int, event_id: str) -> UploadEvent:
     """An upload or, one time in five, a deletion; of a course one time in six."""
     version = number % 90 + 1
     if number % 6 == 5:
-        course = {"assignment_id": None, "course_id": "ENG5", "event_id": event_id}
-        return builders.instructions_uploaded(f"course {event_id}", version=version, **course)
-    said = {"assignment_id": SCOPES[scope % 3], "event_id": event_id, "version": version}
+        return builders.instructions_uploaded(
+            f"course {event_id}",
+            version=version,
+            assignment_id=None,
+            course_id="ENG5",
+            event_id=event_id,
+        )
+    said: dict[str, Any] = {
+        "assignment_id": SCOPES[scope % 3],
+        "event_id": event_id,
+        "version": version,
+    }
     if number % 5 == 4:
         deleted = (builders.instructions_deleted, builders.prompt_deleted)[number // 6 % 2]
         return deleted(**said)
@@ -352,11 +368,12 @@ def upload_of(scope: int, number: int, event_id: str) -> UploadEvent:
 def request_of(scope: int, number: int, event_id: str) -> bytes:
     """A request: of an assignment as a rule, else of a course, a guest's, or damaged."""
     kind = number % 7
-    changes = {
+    by_kind: dict[int, dict[str, str | None]] = {
         3: {"student_prompt_ref": "own-prompt", "assignment_id": SCOPES[scope % 3]},
         4: {"assignment_id": None},
         5: {"assignment_id": None, "course_code": "MATH1"},
-    }.get(kind, {"assignment_id": SCOPES[scope % 3]})
+    }
+    changes = by_kind.get(kind, {"assignment_id": SCOPES[scope % 3]})
     whole = CODEC.encode(builders.requested(event_id=event_id, **changes))
     return whole[: len(whole) // 2] if kind == 6 else whole
 
@@ -387,6 +404,7 @@ WEIGHTS = {
     "compact": 1,
     "zombie": 2,
     "takeover": 2,
+    "release": 2,
 }
 CALLS = {"fetch", "commit", "crash_fetch", "crash_commit"}
 
@@ -445,7 +463,29 @@ def _takeover(chance: random.Random) -> list[Step]:
     ]
 
 
-STORIES = {"zombie": _zombie, "takeover": _takeover}
+def _release(chance: random.Random) -> list[Step]:
+    """A request waits, its context arrives, its worker goes away while it is released."""
+    one, other = chance.sample(range(3), 2)
+    scope, partition = chance.randrange(3), chance.choice((0, 7))
+    return [
+        Step("start", other),
+        Step("start", one),
+        Step("request", scope, partition),
+        *(Step("work", who, 2) for who in (one, other)),
+        Step("upload", scope, 0),
+        Step("upload", scope, 6),
+        *(Step("fetch", one) for _ in range(chance.randrange(1, 4))),
+        Step("commit", one),
+        *(Step("fetch", one, chance.randrange(1, 12)) for _ in range(chance.randrange(2))),
+        *(Step("crash_commit", one, chance.randrange(1, 12)) for _ in range(chance.randrange(2))),
+        Step(chance.choice(("leave", "kill")), one),
+        Step("tick", 0, chance.choice((1, 3))),
+        *(Step("beat", other) for _ in range(3)),
+        *(Step("work", other, 2) for _ in range(2)),
+    ]
+
+
+STORIES = {"zombie": _zombie, "takeover": _takeover, "release": _release}
 
 
 def played(steps: Sequence[Step], *, tells: bool = False) -> History:

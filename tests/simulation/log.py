@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from tables.replica import Partition
 
+Headers = list[tuple[str, str | bytes | None]]
 OFFSETS = Partition(
     "committed offsets", 0
 )  # where a transaction's offsets lie; it has a marker too
@@ -105,7 +106,7 @@ class Cluster:
         at: Partition,
         key: bytes | None,
         value: bytes | None,
-        headers: list[tuple[str, bytes | None]] | None = None,
+        headers: Headers | None = None,
         transaction: Transaction | None = None,
     ) -> Stored:
         """Append one record, stamped by the broker's clock."""

@@ -91,6 +91,16 @@ def still_parked(history: History) -> dict[bytes, Stored]:
     return parked
 
 
+def deadline_s(history: History) -> float:
+    """How many seconds from now the last deadline is of what is still parked."""
+    parked = (
+        CODEC.decode_as(ParkedRequest, one.message.value())
+        for one in still_parked(history).values()
+    )
+    last_ms = max((one.deadline_at_ms for one in parked), default=0)
+    return max(0.0, (last_ms - history.cluster.now_ms) / 1000)
+
+
 def _wrong(history: History, request: Request, outcome: Stored) -> Iterator[str]:
     asked, answered = request.stored.message, outcome.message
     if answered.partition() != asked.partition() or answered.key() != asked.key():

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.simulation.history import PATIENCE_S, SETTINGS, Step, drawn, played
-from tests.simulation.oracle import broken_promises, waiting_in_vain
+from tests.simulation.history import SETTINGS, Step, drawn, played
+from tests.simulation.oracle import broken_promises, deadline_s, waiting_in_vain
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
 LENGTH = 60
 BLOCKS = 8
+SLACK_S = 20  # a worker knows the time from the last record it has read, and time leaps here
 
 
 def broken(steps: Sequence[Step], told: list[str] | None = None) -> list[str]:
@@ -20,7 +21,7 @@ def broken(steps: Sequence[Step], told: list[str] | None = None) -> list[str]:
     try:
         history.settle(SETTINGS.session_timeout_s + 1)
         found = list(waiting_in_vain(history))
-        history.settle(PATIENCE_S)
+        history.settle(deadline_s(history) + SLACK_S)
         found += broken_promises(history)
     finally:
         history.end()

@@ -77,7 +77,6 @@ class Worker:
         self._world = world
         self.settings = settings
         self.name = name
-        self.is_frozen = False
         self.process = Process(world, name)
         self._consumer = GroupMember(self.process, settings.slot)
         self._lane = deque[Batch]()
@@ -162,7 +161,7 @@ class Worker:
 
     @property
     def runs(self) -> bool:
-        return self.process.is_alive and not self.is_frozen
+        return self.process.is_alive and not self.process.is_frozen
 
     def beat(self) -> None:
         """Its client's background thread speaks with the broker."""

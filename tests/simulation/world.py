@@ -113,7 +113,8 @@ class Actor:
         if self.is_over:
             IDLE.append(self._turn)
 
-    def _stand(self) -> None:
+    def stand(self) -> None:
+        """Give the turn back here."""
         self._turn.give_back()
         if self.is_killed:
             raise Killed
@@ -127,18 +128,18 @@ class Actor:
             if self._kill_there:
                 self.is_killed = True
                 raise Killed
-            self._stand()
+            self.stand()
 
     def round_over(self) -> None:
         """A loop is to begin anew."""
         self.rounds += 1
-        self._stand()
+        self.stand()
 
     def wait(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for a condition, for so many seconds of virtual time."""
         self.waits, self.until = condition, self._world.cluster.now_s + seconds
         while not condition() and self._world.cluster.now_s + INSTANT_S < self.until:
-            self._stand()
+            self.stand()
         self.waits = None
         return condition()
 
