@@ -29,14 +29,16 @@ def release(
     rate: Rate = 100,
     as_json: Json = False,
 ) -> None:
-    """How long parked requests wait once the upload has come that completes their context.
+    """How long parked requests wait once the upload has come that they lack.
 
-    One worker. Requests for as many assignments are parked, then each assignment gets its student prompt in turn;
-    times run from that upload's append to the outcome's (outcome_ms), both by the broker's clock in whole
+    One worker. Requests for as many assignments are parked, then each
+    assignment gets its student prompt in turn. Times run from that upload's
+    append: to the outcome's (outcome_ms), both by the broker's clock in whole
     milliseconds, and until a reader of committed records has it (visible_ms).
 
-    Then one upload releases a crowd, while requests for another assignment, so many a second, go on: how long
-    those take from their append until they are visible, before (quiet) and meanwhile.
+    Then one upload releases a crowd, while requests for another assignment, so
+    many a second, go on: how long those take from their append until a reader
+    has the outcome, before the upload (quiet) and meanwhile.
     """
     from tools.bench import release as command
 
@@ -53,9 +55,11 @@ def rebalance(
 ) -> None:
     """The pause that requests see when a second worker joins and leaves.
 
-    Every request's time runs from its append until a reader of committed records has its outcome, so that an aborted
-    transaction counts. A join lasts from the start of the process, a leave from SIGTERM, to one second after the
-    partitions have moved; pause_ms is the longest time of a request in each of them. quiet_ms is all other requests.
+    A request's time runs from its append until a reader of committed records
+    has its outcome, so that an aborted transaction counts. A join lasts from
+    the start of the process, a leave from SIGTERM, to one second after the
+    partitions have moved. pause_ms is the longest time of a request in each of
+    them, latency_ms is all requests in them, quiet_ms all others.
     """
     from tools.bench import rebalance as command
 
@@ -72,11 +76,14 @@ def recovery(
 ) -> None:
     """How long requests wait after `kill -9` of a worker.
 
-    First a lone worker with a slot, started again at once; then one of two without slots, whose partitions the other
-    takes over when the session has ended. Seconds from the kill until a reader of committed records has the first
-    outcome of a request appended after it, one from every partition, and all that were appended until then.
-    CJSTREAM_SESSION_TIMEOUT_S (with --protocol consumer the broker's, 6 s here) and CJSTREAM_TRANSACTION_TIMEOUT_S
-    bound the second kind.
+    First a lone worker with a slot, started again at once; then one of two
+    without slots, whose partitions the other takes over once the session has
+    ended. Seconds from the kill until a reader of committed records has the
+    first outcome of a request appended after it; one from every partition; and
+    all that were appended until then.
+
+    CJSTREAM_SESSION_TIMEOUT_S and CJSTREAM_TRANSACTION_TIMEOUT_S bound the
+    second kind; with --protocol consumer the session is the broker's, 6 s.
     """
     from tools.bench import recovery as command
 
@@ -91,11 +98,14 @@ def api(
     seconds: Annotated[float, typer.Option(min=0.1, help="How long.")] = 60,
     as_json: Json = False,
 ) -> None:
-    """How long GET /admin/v1/assignments/{id} and the upload of a student prompt take.
+    """How long GET /admin/v1/assignments/{id} and the upload of a prompt take.
 
-    Requests are sent when they are due, whether those before are answered or not, every second one an upload of a
-    new text; times run from the moment a request was due. Two processes and few assignments
-    (--processes 2 --assignments 4) make writers take the same partitions from each other.
+    Requests are sent when they are due, whether those before are answered or
+    not; every second one uploads a new text as the student prompt. Times run
+    from the moment a request was due.
+
+    --processes 2 --assignments 4 makes two writers take the same partitions
+    from each other.
     """
     from tools.bench import api as command
 

@@ -16,7 +16,7 @@ from tools.bench.installation import (
     this_machine,
     wait_until_shared,
 )
-from tools.bench.outcomes import Answer, outcomes_of, warm_up
+from tools.bench.outcomes import Answer, Outcomes, outcomes_of, warm_up
 from tools.bench.traffic import Sender, steady_requests
 from tools.broker import ONE_NODE
 from tools.processes import Tell, running, started
@@ -63,26 +63,30 @@ class Recovery:
 def run(tell: Tell, *, protocol: str, times: int, rate: float) -> Recovery:
     """Kill each kind of worker so many times while requests flow at a steady rate."""
     machine, told = this_machine(), settings_from_environment()
-    with installation(tell, group_protocol=protocol) as settings:
+    with (
+        installation(tell, group_protocol=protocol) as settings,
+        outcomes_of(settings) as outcomes,
+    ):
         tell("a worker with a slot is killed, and started again at once")
-        restarted = _killed(settings, times, rate, tell, slot="bench")
-    with installation(tell, group_protocol=protocol) as settings:
+        restarted = _killed(settings, outcomes, times, rate, tell, slot="bench")
         tell("one of two workers without slots is killed, the other takes over")
-        taken_over = _killed(settings, times, rate, tell, slot="")
+        taken_over = _killed(settings, outcomes, times, rate, tell, slot="")
     session_s = told.session_timeout_s if protocol == "classic" else BROKERS_SESSION_S
     timeouts = (session_s, told.transaction_timeout_s)
     return Recovery(machine, protocol, rate, *timeouts, restarted, taken_over)
 
 
-def _killed(settings: Settings, times: int, rate: float, tell: Tell, *, slot: str) -> Recovered:
+def _killed(
+    settings: Settings, outcomes: Outcomes, times: int, rate: float, tell: Tell, *, slot: str
+) -> Recovered:
     """Kill the victim again and again; without a slot a survivor stands by and the victim comes back later."""
-    victim, killed_ms = process_of(settings, "victim", slot=slot), list[int]()
+    victim = process_of(settings, f"victim-{slot}", slot=slot)
+    killed_ms = list[int]()
     with ExitStack() as stack:
 
         def live() -> "subprocess.Popen[bytes]":
             return stack.enter_context(started("worker", victim, tell))
 
-        outcomes = stack.enter_context(outcomes_of(settings))
         if not slot:
             stack.enter_context(running("worker", process_of(settings, "survivor"), tell))
         worker = live()
