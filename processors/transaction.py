@@ -12,10 +12,10 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from processors.outbox import Record
+from processors.steps import SLICE_S, carried, flushed
 from schemas.errors import Aborted, Fenced, Unreachable
 from schemas.events import Coordinates
 
-SLICE_S = 1.0  # of one call's waiting; a timed out call resumes when it is called again
 TAKEOVER_S = 30.0
 
 
@@ -76,13 +76,8 @@ class Transaction:
                 return
 
     def _flush(self) -> None:
-        try:
-            while self._producer.flush(SLICE_S):
-                self._in_time("records were not acknowledged in time")
-        except (
-            SystemError
-        ) as fault:  # confluent-kafka raises a fatal error, and calls error_cb on top
-            raise Fenced(f"fatal: {fault.__cause__}") from fault
+        while flushed(self._producer):
+            self._in_time("records were not acknowledged in time")
 
     def _in_time(self, otherwise: str) -> None:
         if time.monotonic() > self._until:
@@ -103,15 +98,10 @@ class Transaction:
             self._producer.abort_transaction(SLICE_S)
 
     def _carry(self, step: Callable[[], None]) -> None:
-        while True:
-            try:
-                return step()
-            except KafkaException as fault:
-                error = fault.args[0]
-                again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
-                if again and time.monotonic() < self._until:
-                    continue  # the same call again: it resumes
-                raise _translated(error) from fault
+        try:
+            carried(step, lambda: time.monotonic() < self._until)
+        except KafkaException as fault:
+            raise _translated(fault.args[0]) from fault
 
 
 def _heard(
