@@ -4,7 +4,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +27,8 @@ class Bucket:
         self.unreadable = set[str]()
         self.thawed = threading.Event()
         self.thawed.set()
+        self.acknowledges = threading.Event()  # what was written
+        self.acknowledges.set()
 
     def store(self, timeout: str = "10s") -> S3Store:
         """A client of this bucket that waits that long for an answer."""
@@ -83,7 +85,9 @@ class Answering(BaseHTTPRequestHandler):
             self._answer(412)
         else:
             bucket.objects[key] = (data, datetime.now(UTC))
-            self._answer(200)
+            bucket.acknowledges.wait(30)
+            with suppress(OSError):  # whoever asked is gone
+                self._answer(200)
 
     def do_POST(self) -> None:
         """Remove objects; one that is not there is no fault in S3."""
