@@ -232,7 +232,7 @@ def _ends(
     futures = admin.list_offsets(asked, isolation_level=level, request_timeout=seconds)
     try:
         return {
-            Partition(at.topic, at.partition): _valid(answered(future).offset)
+            Partition(at.topic, at.partition): valid_offset(answered(future).offset)
             for at, future in futures.items()
         }
     except KafkaException as fault:
@@ -242,8 +242,8 @@ def _ends(
         raise Unreachable(f"no end offsets: {fault.args[0].name()}") from fault
 
 
-def _valid(offset: int) -> int:
-    """A leader that dies while it is asked leaves an invalid offset, and no error."""
+def valid_offset(offset: int) -> int:
+    """The offset. Raises KafkaException: a leader that dies, or hangs, while it is asked leaves an invalid one."""
     if offset < 0:
         raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     return offset

@@ -7,7 +7,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaE
 from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from processors.cluster import ANSWER_S, answered
+from processors.cluster import ANSWER_S, answered, valid_offset
 from schemas.errors import Unreachable
 from tables.replica import Partition, Positions
 
@@ -59,7 +59,10 @@ def _offsets(admin: AdminClient, asked: list[At], spec: OffsetSpec) -> dict[tupl
         isolation_level=IsolationLevel.READ_COMMITTED,
         request_timeout=ANSWER_S,
     )
-    return {(at.topic, at.partition): answered(future).offset for at, future in futures.items()}
+    return {
+        (at.topic, at.partition): valid_offset(answered(future).offset)
+        for at, future in futures.items()
+    }
 
 
 def _committed(admin: AdminClient, group: str, asked: list[At]) -> dict[tuple[str, int], int]:
