@@ -1,6 +1,6 @@
 """Histories that once broke a promise."""
 
-from tests.simulation.history import Step
+from tests.simulation.steps import Step
 from tests.simulation.test_simulation import broken
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.simulation.history import SETTINGS, Step, drawn, played
+from tests.simulation.history import SETTINGS, played
 from tests.simulation.oracle import broken_promises, deadline_s, waiting_in_vain
+from tests.simulation.steps import Step, drawn
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))

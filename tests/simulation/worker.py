@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from functools import cache
 from typing import cast
 
 from confluent_kafka import Consumer, Producer
@@ -21,6 +22,7 @@ from schemas.codec import Codec
 from tables.arrivals import Arrivals
 from tables.replica import ContextReplica, Partition, Positions
 from tables.store import MemoryStore
+from tables.uploads import UploadTopics
 from tests.simulation.clients import (
     GroupMember,
     Process,
@@ -32,6 +34,12 @@ from tests.simulation.world import FOREVER, Actor, TurnLock, World
 
 FETCH_WAIT_S = 0.2
 SLOW_FEED = 0.2  # how often the replica is still behind when a batch asks
+
+
+@cache
+def _uploads(partitions: int) -> tuple[list[Partition], UploadTopics]:
+    settings = Settings(partitions=partitions)
+    return upload_partitions(settings), upload_topics(settings)
 
 
 class FedReplica(ContextReplica):
@@ -89,8 +97,8 @@ class Worker:
         world, settings, topics = self._world, self.settings, self.settings.topics
         machine = Clock(world.monotonic, world.sleep)
         arrivals = Arrivals()
-        self.replica = FedReplica(store, codec, upload_topics(settings), arrivals.add)
-        uploads = upload_partitions(settings)
+        uploads, by_topic = _uploads(settings.partitions)
+        self.replica = FedReplica(store, codec, by_topic, arrivals.add)
         self.replica.feed_from(world, uploads)
         self.replica.feed(1000)
         ownership = Ownership(TurnLock(world))
