@@ -8,7 +8,7 @@ from processors.settings import Settings
 from tools.bench.installation import Machine, installation, process_of, this_machine
 from tools.bench.outcomes import Answer, Outcomes, outcomes_of, wait_until_parked, warm_up
 from tools.bench.percentiles import Spread, spread_of
-from tools.bench.traffic import Sender, steady_requests
+from tools.bench.traffic import READY, Sender, steady_requests
 from tools.processes import Tell, running
 from tools.progress import bar
 
@@ -86,6 +86,7 @@ def _crowd(
     crowd = sender.request([CROWD] * count)
     wait_until_parked(settings, crowd)
     tell(f"{count} requests wait for one upload; {rate:g} others a second go on")
+    outcomes.wait_for(sender.request([READY]), "the worker to have parked them")
     with steady_requests(settings, rate) as ordinary:
         ordinary.go_on(QUIET_S)
         uploaded_ms = sender.complete(CROWD)
