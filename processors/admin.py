@@ -211,7 +211,7 @@ class AdminLog:
     def _writer_of(self, scope_key: str) -> PartitionWriter:
         number = partition_for(scope_key.encode(), self.settings.partitions)
         if number not in self._writers:
-            self._writers[number] = self._new_writer(number, self._watermarks)
+            self._writers[number] = self._new_writer(number, self._ends)
             self._writers[number].start()
         return self._writers[number]
 
@@ -241,8 +241,7 @@ class AdminLog:
             seconds=self.settings.fold_timeout_s,
             what="the ends of the upload topics",
         )
-        if self._ends_at_start is None:
-            raise ReplicaBehind("the replica has not been taken up yet")
+        self._refuse_before_the_start()
         behind = self._replica.wait_past(ends, max(0.0, until - time.monotonic()))
         if behind:
             raise ReplicaBehind(f"the replica is behind at {len(behind)} upload partitions")
@@ -252,6 +251,14 @@ class AdminLog:
             return self._watermarks(partitions)
         except Unreachable:
             return {}
+
+    def _ends(self, partitions: Iterable[Partition]) -> Positions:
+        self._refuse_before_the_start()
+        return self._watermarks(partitions)
+
+    def _refuse_before_the_start(self) -> None:
+        if self._ends_at_start is None:
+            raise ReplicaBehind("the replica has not been taken up yet")
 
     def _watermarks(self, partitions: Iterable[Partition]) -> Positions:
         ends = high_watermarks(self._client, partitions)

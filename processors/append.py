@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from processors.clients import admin_transactional_id, transactional_producer
 from processors.log import Log, coordinates_of
 from processors.settings import Settings
+from processors.steps import SLICE_S, carried, flushed
 from schemas.codec import Codec
 from schemas.errors import Aborted, BadRecord, Fenced, Unreachable, WriterContended
 from schemas.events import Coordinates, UploadEvent, role_of, scope_key_of
@@ -24,7 +25,6 @@ from tables.replica import Positions
 log = logging.getLogger("cjstream.writer")
 silent = logging.getLogger("cjstream.librdkafka.writer")
 silent.setLevel(logging.CRITICAL + 1)  # a takeover is fatal to librdkafka, and everyday here
-SLICE_S = 1.0  # of one call's waiting; a timed out call resumes when it is called again
 FENCED = {
     KafkaError._FENCED,
     KafkaError.PRODUCER_FENCED,
@@ -55,6 +55,9 @@ class Appender:
             "judge_rubric": topics.judge_rubrics.name,
         }
         self._producer: Producer | None = None
+        self.has_left_open = (
+            False  # a transaction, maybe: it holds up every reader until it is ended
+        )
         self.fenced = 0  # times that another instance was found to have taken the partition over
 
     @property
@@ -70,12 +73,12 @@ class Appender:
         own_id = admin_transactional_id(self._settings, self._partition)
         producer = transactional_producer(self._settings, own_id, **{"logger": silent})
         try:
-            _carry(lambda: producer.init_transactions(SLICE_S), until)
+            carried(lambda: producer.init_transactions(SLICE_S), _before(until))
         except KafkaException as fault:
             if self._is_fenced(fault):
                 raise WriterContended(f"taken over meanwhile: {fault.args[0].name()}") from fault
             raise Unreachable(f"no transaction coordinator: {fault.args[0].name()}") from fault
-        self._producer = producer
+        self._producer, self.has_left_open = producer, False
 
     def append(self, events: Sequence[UploadEvent], until: float) -> list[Placed]:
         """Append the events, all or none, in one transaction.
@@ -86,6 +89,7 @@ class Appender:
         if self._producer is None:
             raise Aborted("the appender is not open")
         producer, self._producer = self._producer, None
+        self.has_left_open = True
         try:
             placed = self._produced(producer, events, until)
         except KafkaException as fault:
@@ -94,11 +98,11 @@ class Appender:
             raise Aborted(fault.args[0].name()) from fault
         # before this point no commit was asked for; from here on the broker may have done it
         try:
-            _carry(lambda: producer.commit_transaction(SLICE_S), until)
+            carried(lambda: producer.commit_transaction(SLICE_S), _before(until))
         except KafkaException as fault:
             self._is_fenced(fault)
             raise Fenced(f"commit_transaction: {fault.args[0].name()}") from fault
-        self._producer = producer
+        self._producer, self.has_left_open = producer, False
         return placed
 
     def _produced(
@@ -126,7 +130,7 @@ class Appender:
                 ],
                 on_delivery=partial(reported, event),
             )
-        while _flush(producer) and time.monotonic() < until:
+        while flushed(producer) and time.monotonic() < until:
             pass
         if refused:
             raise KafkaException(refused[0])
@@ -152,6 +156,7 @@ class Appender:
         if error.code() not in FENCED:
             return False
         self.fenced += 1
+        self.has_left_open = False  # taking over has ended it
         told = {"partition": self._partition, "reason": error.name()}
         log.warning("writer_fenced", extra=told)
         return True
@@ -161,26 +166,5 @@ class Appender:
         self._producer = None
 
 
-def _flush(producer: Producer) -> int:
-    """Wait for delivery reports; gives how many are still to come."""
-    try:
-        return producer.flush(SLICE_S)
-    except SystemError as fault:  # a fatal error that came while the client was giving a report
-        first: BaseException = fault
-        while first.__cause__ is not None:
-            first = first.__cause__
-        if isinstance(first, KafkaException):
-            raise first from None
-        raise
-
-
-def _carry(step: Callable[[], None], until: float) -> None:
-    """Run one step to its end; a timed out call resumes when it is called again."""
-    while True:
-        try:
-            return step()
-        except KafkaException as fault:
-            error = fault.args[0]
-            again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
-            if not again or time.monotonic() >= until:
-                raise
+def _before(until: float) -> Callable[[], bool]:
+    return lambda: time.monotonic() < until

@@ -12,6 +12,7 @@ from processors.settings import Settings
 Config = dict[str, Any]
 log = logging.getLogger("cjstream.librdkafka")
 log.setLevel(logging.ERROR)  # with the broker down it prints twenty lines a second otherwise
+log.addHandler(logging.NullHandler())  # a command that logs nothing ends with its one line alone
 
 
 def common(settings: Settings) -> Config:

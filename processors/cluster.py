@@ -54,6 +54,13 @@ def reach(admin: AdminClient, settings: Settings, seconds: float = ANSWER_S) -> 
 def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:
     """Every topic of the catalogue as the cluster has it. Raises Unreachable."""
     brokers = reach(admin, settings)
+    try:
+        return _described(admin, settings, brokers)
+    except KafkaException as fault:
+        raise Unreachable(f"the topics cannot be described: {fault.args[0].name()}") from fault
+
+
+def _described(admin: AdminClient, settings: Settings, brokers: int) -> list[TopicState]:
     topics = settings.topics.all
     names = [topic.name for topic in topics]
     found = {
@@ -97,9 +104,9 @@ def _state(
         return TopicState(topic, None, 0, 0, ())
     partitions = len(found.partitions)
     replication = min(len(partition.replicas) for partition in found.partitions)
-    wanted = topic.config(
-        horizon_days=settings.audit_horizon_days, replication=_replication(brokers)
-    )
+    # a broker that is away just now does not make a replicated topic wrong
+    due = max(replication, _replication(brokers))
+    wanted = topic.config(horizon_days=settings.audit_horizon_days, replication=due)
     contradictions = [
         f"{name} is {config.get(name)}, should be {value}"
         for name, value in wanted.items()
@@ -205,20 +212,41 @@ def high_watermarks(
 
     Raises Unreachable where a partition has no leader or no broker answers.
     """
+    return _ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED, seconds)
+
+
+def last_stable_offsets(
+    admin: AdminClient, partitions: Iterable[Partition], seconds: float = 2.0
+) -> Positions:
+    """Where a reader of committed records ends: below the high watermark while a transaction is open there.
+
+    Raises Unreachable as `high_watermarks`.
+    """
+    return _ends(admin, partitions, IsolationLevel.READ_COMMITTED, seconds)
+
+
+def _ends(
+    admin: AdminClient, partitions: Iterable[Partition], level: IsolationLevel, seconds: float
+) -> Positions:
     asked = {At(topic, partition): OffsetSpec.latest() for topic, partition in partitions}
-    futures = admin.list_offsets(
-        asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=seconds
-    )
+    futures = admin.list_offsets(asked, isolation_level=level, request_timeout=seconds)
     try:
         return {
-            Partition(at.topic, at.partition): answered(future).offset
+            Partition(at.topic, at.partition): valid_offset(answered(future).offset)
             for at, future in futures.items()
         }
     except KafkaException as fault:
-        # after a broker's restart the client keeps the old leader epoch until it is told anew
+        # the client keeps the old leader, or its epoch, until it is told anew
         with suppress(KafkaException):
             admin.list_topics(timeout=seconds)
-        raise Unreachable(f"no high watermarks: {fault.args[0].name()}") from fault
+        raise Unreachable(f"no end offsets: {fault.args[0].name()}") from fault
+
+
+def valid_offset(offset: int) -> int:
+    """The offset. Raises KafkaException: a leader that dies, or hangs, while it is asked leaves an invalid one."""
+    if offset < 0:
+        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    return offset
 
 
 def answered(future: "Future[T]") -> T:

@@ -5,7 +5,7 @@ Building an app connects to nothing and starts no thread.
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, cast
 
 import aiokafka
@@ -19,6 +19,7 @@ from yarl import URL
 from processors.settings import Settings
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_OUTCOME_BYTES
+from tables.replica import Partition
 
 log = logging.getLogger("cjstream.faust")
 SEND_S = 600  # how long a row is sent again before the worker gives up
@@ -175,6 +176,14 @@ class DoneConsumer(driver.Consumer):
         self._cut.clear()
         self._handing.clear()
 
+    def done_positions(self, topics: Collection[str]) -> dict[Partition, int]:
+        """Below which offset every record of these topics is done, as far as that is known; from any thread."""
+        known = {tp for tp in [*self._reached, *self._open] if tp.topic in topics}
+        offsets = {tp: self._new_offset(tp) for tp in known}
+        return {
+            Partition(tp.topic, tp.partition): end for tp, end in offsets.items() if end is not None
+        }
+
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
         known = [*{**self._reached, **self._open}]
         return (tp for tp in known if topics is None or tp in topics or tp.topic in topics)
@@ -182,7 +191,10 @@ class DoneConsumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         if tp in self._cut or self._is_changelog_tp(tp):
             return None
-        return min(self._open.get(tp) or (), default=self._reached.get(tp))
+        open_here = list(
+            self._open.get(tp) or ()
+        )  # copied at once: the watchdog asks from its thread
+        return min(open_here, default=self._reached.get(tp))
 
 
 class PatientProducer(driver.Producer):
@@ -205,6 +217,11 @@ class Transport(driver.Transport):
 class App(faust.App):
     """A Faust app on the transport above."""
 
+    @property
+    def done_consumer(self) -> DoneConsumer | None:
+        """The consumer, once there is one; asking for `consumer` would make it."""
+        return cast(DoneConsumer | None, self._consumer)
+
     def _new_transport(self) -> TransportT:
         return Transport(self.conf.broker_consumer, cast(AppT, self))
 
@@ -216,7 +233,7 @@ class App(faust.App):
         super()._create_directories()
 
 
-def build_app(settings: Settings) -> faust.App:
+def build_app(settings: Settings) -> App:
     """The Faust app of one worker: its id is the fold's consumer group."""
     for library, level in LOUD.items():  # aiokafka: fifty lines a second while the broker is away
         logging.getLogger(library).setLevel(level)

@@ -85,6 +85,7 @@ class Fetcher:
         self._settled_epoch = -1
         self._unproven: set[int] = set()  # whose first record since the seek is still to come
         self.limit = settings.batch_max
+        self.rebalanced: Callable[[set[Partition]], None] = lambda _owned: None  # told of each
 
     def join(self) -> None:
         """Join the group; partitions come during fetches."""
@@ -101,12 +102,14 @@ class Fetcher:
         # at definite offsets: a seek while the client still asks for a logical one is undone by the answer
         consumer.incremental_assign(self._starts(partitions))
         log.info("partitions assigned", extra={"partitions": _named(self._owned)})
+        self.rebalanced(self._owned)
 
     def _revoked(self, consumer: Consumer, partitions: list[At]) -> None:
         self._ownership.end_epoch()  # waits for the open transaction
         self._owned -= {Partition(at.topic, at.partition) for at in partitions}
         consumer.incremental_unassign(partitions)
         log.info("partitions revoked", extra={"partitions": _named(self._owned)})
+        self.rebalanced(self._owned)
 
     def fetch(self, wait_s: float) -> Fetched | None:
         """The next requests, at most `limit`; None where the epoch just ended or has not begun.

@@ -7,8 +7,9 @@ from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaE
 from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from processors.cluster import ANSWER_S, answered
+from processors.cluster import ANSWER_S, answered, valid_offset
 from schemas.errors import Unreachable
+from tables.replica import Partition, Positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,25 @@ def group_state(
     return GroupState(group, described.state.name, len(described.members), lag)
 
 
+def committed_offsets(admin: AdminClient, group: str, partitions: Iterable[Partition]) -> Positions:
+    """What a group has committed, of those partitions where it has. Raises Unreachable."""
+    try:
+        found = _committed(admin, group, [At(*one) for one in partitions])
+    except KafkaException as fault:
+        raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
+    return {Partition(*at): offset for at, offset in found.items()}
+
+
 def _offsets(admin: AdminClient, asked: list[At], spec: OffsetSpec) -> dict[tuple[str, int], int]:
     futures = admin.list_offsets(
         dict.fromkeys(asked, spec),
         isolation_level=IsolationLevel.READ_COMMITTED,
         request_timeout=ANSWER_S,
     )
-    return {(at.topic, at.partition): answered(future).offset for at, future in futures.items()}
+    return {
+        (at.topic, at.partition): valid_offset(answered(future).offset)
+        for at, future in futures.items()
+    }
 
 
 def _committed(admin: AdminClient, group: str, asked: list[At]) -> dict[tuple[str, int], int]:

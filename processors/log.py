@@ -36,10 +36,13 @@ class LogRecord:
 
 
 class Log:
-    """Partitions of the log, read committed from their starts on."""
+    """Partitions of the log, read committed from their starts on; or uncommitted, open transactions included."""
 
-    def __init__(self, settings: Settings, partitions: Iterable[Partition]) -> None:
-        self._consumer = reader(settings)
+    def __init__(
+        self, settings: Settings, partitions: Iterable[Partition], *, uncommitted: bool = False
+    ) -> None:
+        level = {"isolation.level": "read_uncommitted"} if uncommitted else {}
+        self._consumer = reader(settings, **level)
         self._partitions = tuple(partitions)
 
     def __enter__(self) -> Self:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as At
 
+from processors.steps import SLICE_S, carried
 from processors.waiting import MACHINE, Clock
 from schemas.errors import Aborted, Fenced
 from schemas.events import Coordinates
 from tables.replica import Partition
 
 log = logging.getLogger("cjstream.outbox")
-SLICE_S = 1.0  # of one call's waiting; a timed out call resumes when it is called again
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -162,15 +162,14 @@ class Outbox:
 
     def _carry(self, step: Callable[[], None], until: float) -> None:
         """Run one step to its end; the caller rewinds on Aborted and renews on Fenced."""
-        while True:
-            try:
-                return step()
-            except KafkaException as fault:
-                error = fault.args[0]
-                again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
-                if again and self.clock.monotonic() < until and not self._stopping.is_set():
-                    continue  # the same call again: it resumes
-                raise _translated(error) from fault
+
+        def goes_on() -> bool:
+            return self.clock.monotonic() < until and not self._stopping.is_set()
+
+        try:
+            carried(step, goes_on)
+        except KafkaException as fault:
+            raise _translated(fault.args[0]) from fault
 
     def close(self) -> None:
         """Abort what is open; the producer's memory goes with it."""

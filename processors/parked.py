@@ -52,11 +52,13 @@ class ParkedRequests:
         """Those with a request that waits."""
         return {partition for partition, live in self._live.items() if live}
 
-    def park(self, one: Waiting) -> None:
-        """An entry was read from the log."""
+    def park(self, one: Waiting, *, is_complete: bool = False) -> None:
+        """An entry was read from the log; it is due at once where its context is complete already."""
         self.release(one.request_at)
         self._live.setdefault(one.request_at.partition, OrderedDict())[one.request_at] = one
         self._of_scope.setdefault(one.scope_key, {})[one.request_at] = one
+        if is_complete:
+            self._due[one.request_at] = one
         self._remind(one)
 
     def _remind(self, one: Waiting) -> None:

@@ -145,8 +145,8 @@ class Parking:
             self._requests.release(Coordinates.parse(key.decode()))
             return
         waiting = self._waiting(message, partition)
-        self._requests.park(waiting)
-        self._requests.arrived(waiting.scope_key, self._is_complete)
+        # itself alone: those that waited before it are asked when an upload arrives, a crowd of them once
+        self._requests.park(waiting, is_complete=self._is_complete(waiting))
 
     def _waiting(self, message: Message, partition: int) -> Waiting:
         try:

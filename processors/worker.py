@@ -19,9 +19,10 @@ from faust.types import StreamT
 
 from processors.app import Worker, build_worker
 from processors.cluster import checked_topics, high_watermarks, reach, upload_partitions
-from processors.outbox import Outbox
 from processors.settings import Settings
 from processors.waiting import wait_until
+from processors.watchdog import STALLED_LOOKS
+from processors.watching import watch
 from schemas.errors import CJStreamError, Unreachable
 from tables.replica import Partition, Positions
 
@@ -29,8 +30,6 @@ T = TypeVar("T")
 log = logging.getLogger("cjstream.worker")
 FETCH_WAIT_S = 0.2
 BROKER_S = 60.0
-WATCH_S = 0.5
-STUCK_S = 5.0  # over the transaction timeout, before a transaction is taken to hang
 FAUST_STOP_S = 3.0
 STOP_S = 8.5
 
@@ -69,8 +68,14 @@ async def run_worker(settings: Settings, end: WorkerEnd) -> None:
 
     Faust may leave tasks behind that never end while no broker answers: the caller ends the process.
     """
-    worker = build_worker(settings, end.fatal)
+    await run_built(build_worker(settings, end.fatal), end)
+
+
+async def run_built(worker: Worker, end: WorkerEnd, stalled_looks: int = STALLED_LOOKS) -> None:
+    """Run a worker that is built; it ends after so many looks of its watchdog at a part that stands still."""
+    settings = worker.settings
     last_resort = asyncio.create_task(_last_resort(end))
+    watch(worker, end, stalled_looks)
     try:
         await _started(worker, end)
         if not end.is_due:
@@ -151,8 +156,6 @@ async def _batch_preparation(worker: Worker, end: WorkerEnd) -> AsyncIterator[No
     """Fetch into the lane on one thread, commit from it on another, while the block lasts."""
     # a thread per librdkafka handle, so that callbacks, metadata and commits keep one order
     with ThreadPoolExecutor(1, "fetch") as fetching, ThreadPoolExecutor(1, "commit") as committing:
-        watchdog = threading.Thread(target=_watch, args=(worker.outbox, end), daemon=True)
-        watchdog.start()
 
         async def commit_batches(stream: StreamT[Any]) -> None:
             async for batch in stream:
@@ -218,22 +221,6 @@ async def _crashed(worker: Worker) -> None:
 def _ended(task: "asyncio.Task[Any]", end: WorkerEnd) -> None:
     if not task.cancelled() and (fault := task.exception()):
         end.fatal(fault)
-
-
-def _watch(outbox: Outbox, end: WorkerEnd) -> None:
-    """End the process where a call into librdkafka hangs: nothing else can (librdkafka #5511).
-
-    It counts its own ticks: a process that was frozen has had no time to go on.
-    """
-    seen, ticks = None, 0
-    while not end.is_due:
-        opened = outbox.opened_at
-        ticks = ticks + 1 if opened is not None and opened == seen else 0
-        seen = opened
-        if ticks * WATCH_S > outbox.timeout_s + STUCK_S:
-            log.error("transaction hangs: the process ends", extra={"open_s": ticks * WATCH_S})
-            os._exit(CJStreamError.exit_code)
-        time.sleep(WATCH_S)
 
 
 def _close(worker: Worker) -> None:

@@ -126,14 +126,17 @@ class PartitionWriter:
             self._refuse_the_late()
             if self._waiting:
                 self._advance()
+            elif self._appender.has_left_open:
+                self._end_what_is_open()
+        self._end_what_is_open()
         self._gather_the_rest()
         for request in self._waiting:
             self._refuse(request, Unreachable("the API stops"))
         self._appender.close()
 
     def _gather(self) -> None:
-        """Take in what was asked; wait where nothing is waiting."""
-        if not self._waiting:
+        """Take in what was asked; wait where there is nothing to do."""
+        if not self._waiting and not self._appender.has_left_open:
             self._take_in(self._asked.get())
         self._gather_the_rest()
 
@@ -180,6 +183,15 @@ class PartitionWriter:
                     self._refuse(request, fault)
             self._appender.close()
         self._forget_the_answered()
+
+    def _end_what_is_open(self) -> None:
+        """End the transaction that a failed append may have left: nobody can read past it before that."""
+        if not self._appender.has_left_open:
+            return
+        try:
+            self._appender.open(time.monotonic())
+        except (WriterContended, Unreachable) as fault:
+            self._step_back(fault)
 
     def _one_of_each_scope(self) -> list[Request]:
         """The request of each scope that has waited longest: offsets of a transaction are known after it."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -31,15 +31,17 @@ from schemas.errors import (
 )
 from schemas.limits import SHA256
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 MAX_CONTENT_BYTES = 1024 * 1024
 PLAIN_TEXT = "text/plain; charset=utf-8"
-TIMEOUT_S = 10.0  # of one request to a remote store, and of its retries
-RETRIES = 2
+RETRY: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 ROUNDED_BY = timedelta(seconds=1)  # some stores list milliseconds, but answer with whole seconds
 LIVE, TRASH, MEDIA = "sha256", "trash", "media"
 NEVER_STORED = hashlib.sha256().hexdigest()  # an empty text is refused
 FAULTS = (BaseError, OSError, NotImplementedError)
-CAUSE = re.compile(r"[^:\n]+ \(os error \d+\)|status code: \d+[^:\n]*")
+CAUSE = re.compile(r"HTTP error: [^:\n]+|[^:\n]+ \(os error \d+\)|status code: \d+[^:\n]*")
 T = TypeVar("T")
 
 
@@ -74,25 +76,17 @@ class ContentStore:
         self._max_bytes = max_bytes
 
     @classmethod
-    def at(
-        cls, url: str, max_bytes: int = MAX_CONTENT_BYTES, timeout_s: float = TIMEOUT_S
-    ) -> "ContentStore":
+    def at(cls, url: str, max_bytes: int = MAX_CONTENT_BYTES) -> "ContentStore":
         """The store at a URL such as file:///srv/content, s3://bucket/prefix or memory:///.
 
-        A remote store is asked twice more where it fails. Raises Misconfigured.
+        A remote store, which takes its credentials, endpoint and so on from the environment (AWS_…, GOOGLE_…,
+        AZURE_…), is asked twice more where it fails. Raises Misconfigured.
         """
         try:
             if url.startswith("file:"):
                 return cls(from_url(url, mkdir=True), max_bytes)
-            remote = from_url(
-                url,
-                client_options={"timeout": f"{timeout_s}s"},
-                retry_config={
-                    "max_retries": RETRIES,
-                    "retry_timeout": timedelta(seconds=timeout_s),
-                },
-            )
-            return cls(remote, max_bytes)
+            # no client_options: giving any would hide those of the environment, such as AWS_ALLOW_HTTP
+            return cls(from_url(url, retry_config=RETRY), max_bytes)
         except (BaseError, ValueError, TypeError) as fault:
             scheme = url.partition(":")[0][:20]
             raise Misconfigured(

@@ -4,7 +4,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,8 +24,11 @@ class Bucket:
         self.objects = dict[str, tuple[bytes, datetime]]()
         self.faults = deque[int]()
         self.is_gone = False
+        self.unreadable = set[str]()
         self.thawed = threading.Event()
         self.thawed.set()
+        self.acknowledges = threading.Event()  # what was written
+        self.acknowledges.set()
 
     def store(self, timeout: str = "10s") -> S3Store:
         """A client of this bucket that waits that long for an answer."""
@@ -62,6 +65,8 @@ class Answering(BaseHTTPRequestHandler):
         bucket, key, query = self._asked()
         if bucket.is_gone:
             self._answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+        elif key in bucket.unreadable and self.command == "GET":
+            self._answer(403)
         elif "list-type" in query:
             self._answer(200, bucket.listing(query.get("prefix", [""])[0]))
         elif key in bucket.objects:
@@ -80,7 +85,9 @@ class Answering(BaseHTTPRequestHandler):
             self._answer(412)
         else:
             bucket.objects[key] = (data, datetime.now(UTC))
-            self._answer(200)
+            bucket.acknowledges.wait(30)
+            with suppress(OSError):  # whoever asked is gone
+                self._answer(200)
 
     def do_POST(self) -> None:
         """Remove objects; one that is not there is no fault in S3."""

@@ -14,6 +14,24 @@ from tests.faults.running import WORKER, Process, StartWorker
 from tools.broker import Broker
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--faults --minutes N --seed S`: the storms alone, for so long, by the seeds S, S + 1 ..."""
+    storms = parser.getgroup("storms")
+    storms.addoption(
+        "--faults", action="store_true", help="the storms on three nodes, nothing else"
+    )
+    storms.addoption("--minutes", type=float, default=3.0, help="of storm in all (default 3)")
+    storms.addoption("--seed", type=int, default=1, help="the first storm's (default 1)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--faults`, leave out what is no storm."""
+    if config.getoption("--faults"):
+        others = [item for item in items if item.get_closest_marker("storm") is None]
+        items[:] = [item for item in items if item.get_closest_marker("storm") is not None]
+        config.hook.pytest_deselected(items=others)
+
+
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
     """One embedded broker for the whole run."""

@@ -76,6 +76,8 @@ class Broker:
     libs: Path
     port: int
     properties: Mapping[str, str] = field(default_factory=dict)  # on top of ONE_NODE
+    cluster_id: str = ""  # nodes of one cluster share it; empty: its own
+    heap_mb: int = HEAP_MB
 
     @classmethod
     @contextmanager
@@ -215,7 +217,7 @@ class Broker:
         self._server_properties.write_text(text, encoding="utf-8")
 
     def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = self.cluster_id or new_cluster_id()
         config = str(self._server_properties)
         done = self._run(
             "broker",
@@ -232,7 +234,7 @@ class Broker:
     def _spawn(self) -> int:
         command = [
             *self._java("broker"),
-            f"-Xmx{HEAP_MB}m",
+            f"-Xmx{self.heap_mb}m",
             f"-Dlog4j2.configurationFile={LOG_SETTINGS}",
             f"-Dcjstream.broker.log={self.log}",
             "kafka.Kafka",
@@ -327,6 +329,11 @@ def status(settings: Settings) -> BrokerStatus:
         data_dir=str(broker.folder),
         kafka_version=KAFKA_VERSION,
     )
+
+
+def new_cluster_id() -> str:
+    """An id that a cluster's nodes are formatted with."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 def free_port() -> int:

@@ -12,8 +12,10 @@ from rich.console import Console
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
+from tools.bench.cli import bench_app
 from tools.printing import print_json, print_table
 from tools.progress import say
+from tools.side_doors import dlq_app, parked_app
 
 app = typer.Typer(
     name="cjstream",
@@ -30,6 +32,7 @@ uploads_app = typer.Typer(
 requests_app = typer.Typer(help="CJ requests.", no_args_is_help=True)
 batches_app = typer.Typer(help="Enriched batches.", no_args_is_help=True)
 content_app = typer.Typer(help="The content store.", no_args_is_help=True)
+
 for name, sub in {
     "broker": broker_app,
     "topics": topics_app,
@@ -38,6 +41,9 @@ for name, sub in {
     "batches": batches_app,
     "content": content_app,
     "admin": admin_app,
+    "parked": parked_app,
+    "dlq": dlq_app,
+    "bench": bench_app,
 }.items():
     app.add_typer(sub, name=name)
 
@@ -163,7 +169,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def up() -> None:
-    """Broker, topics and worker for development, in the foreground; Ctrl-C stops what it started."""
+    """Broker, topics, worker and API for development, in the foreground; Ctrl-C stops what it started."""
     from tools import up as command
 
     command.run(settings_from_environment())
@@ -265,8 +271,9 @@ def content_sweep(
         for text in texts
     ]
     told = f"{len(rows)} texts, {sum(row[2] for row in rows)} bytes, of {swept.listed} in the store"
-    title = f"To be moved by --delete: {told}" if swept.dry_run else f"Moved: {told}"
-    print_table(title, ("", "id", "bytes", "stored at"), rows)
+    typer.echo(f"To be moved by --delete: {told}" if swept.dry_run else f"Moved: {told}")
+    if rows:
+        print_table("", ("", "id", "bytes", "stored at"), rows)
 
 
 @app.command()

@@ -1,20 +1,16 @@
 """`cjstream demo`: the whole story on a broker and in a folder of its own, read back and checked.
 
-Uploads are sent, a real worker process joins 2,000 requests with them while some change, and every outcome
-is read back from the committed log and proven from it.
+Administrators upload by command line and API, a real worker process joins 2,000 requests with what they
+upload while some of it changes and some comes late, and every outcome is read back from the committed log and
+proven from it.
 """
 
-import os
-import signal
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import NoReturn
 
 from processors.clients import plain_producer
 from processors.delivery import deliver
@@ -28,19 +24,18 @@ from schemas.events import Coordinates
 from tables.content import ContentStore
 from tables.replica import Partition
 from tools import topics
-from tools.broker import Broker
+from tools.broker import Broker, free_port
 from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in
 from tools.demo_story import PARTS, StoryRequest, story
+from tools.demo_uploads import Uploaded, upload
+from tools.processes import Tell, api_running, end_on_sigterm, running
 from tools.progress import bar
-from tools.send import SentUpload, send_uploads
 
 DATA = Path(__file__).with_name("demo_data")
 SEED = 5
 BUNDLE = 50  # requests that are sent at once
-PATIENCE_S = 60.0  # without any outcome
-STOP_S = 15.0
-LAST_WORDS = 20  # log lines of a worker that failed
-Tell = Callable[[str], None]
+PATIENCE_S = 10  # of a request: what nobody ever uploads is unresolved after that
+SILENCE_S = 60.0  # without any outcome, before the demo gives up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +54,8 @@ class DemoReport:
     slow_path: int
     context_sources: dict[str, int]
     prompt_sources: dict[str, int]
+    parked: int  # requests that outran their context and waited for it
+    released: int  # those of them whose context came before their deadline
     faults: list[str]
     seconds: float
 
@@ -74,7 +71,7 @@ def run(tell: Tell, **overrides: object) -> DemoReport:
     The environment's settings and the overrides hold, but for broker, folder and content store.
     """
     begun = monotonic()
-    signal.signal(signal.SIGTERM, _end)  # so that broker and worker are ended, too
+    end_on_sigterm()
     given = settings_from_environment(**overrides)
     with (
         tempfile.TemporaryDirectory(prefix="cjstream-demo-") as folder,
@@ -85,6 +82,9 @@ def run(tell: Tell, **overrides: object) -> DemoReport:
             "data_dir": Path(folder),
             "content_url": "",
             "slot": "demo",
+            "environment": "development",
+            "api_port": free_port(),
+            "patience_s": PATIENCE_S,
         }
         settings = given.model_copy(update=own)
         tell(f"Kafka answers on {broker.bootstrap}: making the topics")
@@ -96,34 +96,30 @@ def run(tell: Tell, **overrides: object) -> DemoReport:
     return _report(played, findings, monotonic() - begun)
 
 
-def _end(_signal: int, _frame: object) -> NoReturn:
-    raise SystemExit(
-        128 + signal.SIGTERM
-    )  # not sys.exit: librdkafka's binding trips over its bare int
-
-
 @dataclass(slots=True)
 class Played:
     """What was sent, and what came of it so far."""
 
     sent: dict[Coordinates, SentRecord] = field(default_factory=dict)
-    uploads: list[SentUpload] = field(default_factory=list)
+    uploads: list[Uploaded] = field(default_factory=list)
     outcomes: list[Found] = field(default_factory=list)
     answered: set[Coordinates] = field(default_factory=set)
+    parked: set[Coordinates] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
 
     def acknowledged(self) -> dict[tuple[str, str], int]:
         """The newest offset by scope and role."""
-        return {(upload.scope_key, upload.role): upload.at.offset for upload in self.uploads}
+        return {(one.scope_key, one.role): one.at.offset for one in self.uploads}
 
 
 def _played(settings: Settings, tell: Tell) -> Played:
     """The story, from the first upload to the worker's end."""
     with (
-        Log(settings, _outcome_partitions(settings)) as log,
-        _worker(settings, tell) as worker,
+        Log(settings, _read_partitions(settings)) as log,
+        api_running(settings, tell) as api,
+        running("worker", settings, tell) as worker,
     ):
-        stage = Stage(settings, log, worker, tell)
+        stage = Stage(settings, log, api, worker, tell)
         stage.upload("1-before")
         first, second, third = _parts(story(SEED, Codec()))
         stage.request(first)
@@ -131,7 +127,7 @@ def _played(settings: Settings, tell: Tell) -> Played:
         stage.request(second[: len(second) // 2])
         stage.upload("2-while-requests-flow")
         stage.request(second[len(second) // 2 :])
-        stage.wait_for(len(stage.played.sent))
+        stage.wait_for(len(stage.played.sent), or_parked=True)
         stage.upload("3-in-the-end")
         stage.request(third)
         stage.wait_for(len(stage.played.sent))
@@ -142,6 +138,11 @@ def _outcome_partitions(settings: Settings) -> list[Partition]:
     return partitions_of((topic.name for topic in settings.topics.outcomes), settings)
 
 
+def _read_partitions(settings: Settings) -> list[Partition]:
+    parked = partitions_of([settings.topics.parked.name], settings)
+    return [*_outcome_partitions(settings), *parked]
+
+
 def _parts(requests: Sequence[StoryRequest]) -> list[list[StoryRequest]]:
     return [[one for one in requests if one.part == part] for part in range(PARTS)]
 
@@ -150,22 +151,28 @@ class Stage:
     """Plays the story: sends, and gathers what comes of it."""
 
     def __init__(
-        self, settings: Settings, log: Log, worker: "subprocess.Popen[bytes]", tell: Tell
+        self,
+        settings: Settings,
+        log: Log,
+        api: str,
+        worker: "subprocess.Popen[bytes]",
+        tell: Tell,
     ) -> None:
         self.played = Played()
         self._settings = settings
         self._log = log
+        self._api = api
         self._worker = worker
         self._tell = tell
         self._reader = AvroReader()
         self._producer = plain_producer(settings)
-        log.begin(dict.fromkeys(_outcome_partitions(settings), 0))
+        log.begin(dict.fromkeys(_read_partitions(settings), 0))
 
     def upload(self, name: str) -> None:
-        """Send one file of uploads."""
-        sent = send_uploads(self._settings, [str(DATA / f"{name}.jsonl")])
-        self.played.uploads += sent
-        self._tell(f"{len(sent)} uploads acknowledged ({name})")
+        """Upload what one file says, by the admin commands."""
+        uploaded = upload(self._settings, self._api, DATA / f"{name}.jsonl")
+        self.played.uploads += uploaded
+        self._tell(f"{len(uploaded)} uploads acknowledged ({name})")
 
     def request(self, requests: Sequence[StoryRequest]) -> None:
         """Send requests in bundles."""
@@ -181,24 +188,33 @@ class Stage:
                 self.played.sent[at] = SentRecord(message.key(), message.value(), known)
         self._tell(f"{len(requests)} requests acknowledged")
 
-    def wait_for(self, count: int) -> None:
-        """Gather outcomes of that many requests; give up when none comes any more."""
+    def wait_for(self, count: int, *, or_parked: bool = False) -> None:
+        """Gather outcomes of that many requests, or see them parked; give up when none comes any more."""
         left = count - len(self.played.answered)
-        for _ in bar(self._new_answers(count), "outcomes", left):
+        for _ in bar(self._new_answers(count, or_parked), "outcomes", left):
             pass
-        self._tell(f"{len(self.played.answered)} requests have their outcome")
+        waiting = len(self.played.parked - self.played.answered)
+        self._tell(f"{len(self.played.answered)} requests have their outcome, {waiting} wait")
 
-    def _new_answers(self, count: int) -> Iterator[Coordinates]:
-        until = monotonic() + PATIENCE_S
-        while len(self.played.answered) < count and monotonic() < until:
+    def _new_answers(self, count: int, or_parked: bool) -> Iterator[Coordinates]:
+        played = self.played
+        until = monotonic() + SILENCE_S
+        while monotonic() < until:
+            seen = played.answered | played.parked if or_parked else played.answered
+            if len(seen) >= count:
+                return
             for record in self._log.read():
-                until = monotonic() + PATIENCE_S
+                until = monotonic() + SILENCE_S
                 yield from self._gather(record)
             if self._worker.poll() is not None:
                 raise CJStreamError(f"the worker ended by itself: {self._worker.returncode}")
 
     def _gather(self, record: LogRecord) -> Iterator[Coordinates]:
         played = self.played
+        if record.at.topic == self._settings.topics.parked.name:
+            if record.value is not None:
+                played.parked.add(Coordinates.parse((record.key or b"").decode()))
+            return
         known = len(played.answered)
         gather(record, self._reader, played)
         if len(played.answered) > known:
@@ -216,51 +232,6 @@ def gather(record: LogRecord, reader: AvroReader, played: Played) -> None:
         played.answered.add(found.request_at)
 
 
-@contextmanager
-def _worker(settings: Settings, tell: Tell) -> "Iterator[subprocess.Popen[bytes]]":
-    """A worker process of these settings, ended by SIGTERM. Its log is shown where anything fails."""
-    log = settings.data_dir / "worker.log"
-    root = str(Path(__file__).parents[1])
-    environment = {**os.environ, **_environment_of(settings)}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    with log.open("wb") as said:
-        worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tools.cli", "worker"],
-            env=environment,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,  # Ctrl-C reaches the demo alone, which ends it
-        )
-    try:
-        tell(f"a worker starts: process {worker.pid}")
-        yield worker
-        worker.terminate()
-        if code := worker.wait(STOP_S):
-            raise CJStreamError(f"the worker ended with exit code {code}")
-    except BaseException as fault:
-        if isinstance(fault, Exception):
-            _show_last_words(log, tell)
-        raise
-    finally:
-        worker.kill()
-        worker.wait()
-
-
-def _show_last_words(log: Path, tell: Tell) -> None:
-    words = log.read_text(errors="replace").splitlines()[-LAST_WORDS:]
-    tell("the worker's last words:" if words else "the worker said nothing")
-    for line in words:
-        tell(f"  {line}")
-
-
-def _environment_of(settings: Settings) -> dict[str, str]:
-    """The environment that gives another process the same settings."""
-    return {
-        f"CJSTREAM_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
-        for name, value in settings.model_dump().items()
-    }
-
-
 def _checked(settings: Settings, played: Played) -> Findings:
     """Read the outcomes on to the end of the log, and everything that they rest on."""
     reader = AvroReader()
@@ -268,11 +239,11 @@ def _checked(settings: Settings, played: Played) -> Findings:
     for record in _whole(settings, _outcome_partitions(settings)):
         gather(record, reader, outcomes)
     uploads = partitions_of((topic.name for topic in settings.topics.uploads), settings)
-    deleted = [upload for upload in played.uploads if upload.storage_id is None]
+    deleted = [one for one in played.uploads if one.is_deletion]
     evidence = Evidence(
         played.sent,
         {record.at: record for record in _whole(settings, uploads)},
-        frozenset((upload.scope_key, upload.role) for upload in deleted),
+        frozenset((one.scope_key, one.role) for one in deleted),
         ContentStore.at(settings.content),
         reader,
     )
@@ -306,6 +277,11 @@ def _report(played: Played, findings: Findings, seconds: float) -> DemoReport:
         slow_path=by_decoding,
         context_sources=dict(sorted(findings.context_sources.items())),
         prompt_sources=dict(sorted(findings.prompt_sources.items())),
+        parked=len(played.parked),
+        released=sum(
+            found.request_at in played.parked and "processing_metadata" in (found.event or {})
+            for found in played.outcomes
+        ),
         faults=findings.faults[:10],
         seconds=round(seconds, 1),
     )

@@ -39,7 +39,7 @@ TASKS = (
     Task("sve1-debattartikel", "SVE1", "sv", 25),
     Task("sve2-novellanalys", "SVE2", "sv", 15),
     Task("eng6-speech-analysis", "ENG6", "en", 10),
-    Task("his1b-kallkritik", "HIS1b", "sv", 6, 0.4),  # has no prompt until the end
+    Task("his1b-kallkritik", "HIS1b", "sv", 6, 0.4),  # its prompt comes late: its requests wait
     Task(None, "ENG5", "en", 7),  # the course's instructions
     Task(None, "FRA3", "fr", 4),  # guests: nothing is known of the course
     Task("eng5-book-reveiw", "ENG5", "en", 3, 0.3),  # nobody uploaded it: a slip of the pen

@@ -3,16 +3,25 @@
 import os
 import platform
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from processors.clients import admin_client
 from processors.cluster import TopicState, reach, topic_states
 from processors.groups import GroupState, group_state
+from processors.health import Unread, dead_since, held_by_transactions, unread_requests
 from processors.settings import Settings
+from processors.status import Status, statuses
 from schemas.errors import CJStreamError
 from tables.content import ContentStore
+from tables.replica import Partition
 from tools.java import find_java
+from tools.parked import Parked, parked
+from tools.times import span_of, time_of
+
+DAY_MS = 24 * 60 * 60 * 1000
+LATE_S = 60.0  # a transaction is open, or a parked request overdue, for longer than any should be
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +42,83 @@ def examine(settings: Settings) -> list[Check]:
     states = topic_states(admin, settings)
     if any(state.topic_id is None for state in states):
         return [*machine, *_topics(states)]
-    topics = settings.topics
+    return [*machine, *_topics(states), *_groups(settings), *_flow(settings)]
+
+
+def _groups(settings: Settings) -> list[Check]:
+    topics, admin = settings.topics, admin_client(settings)
     prep = group_state(admin, settings.prep_group, [topics.requests.name], settings.partitions)
     uploads = [topic.name for topic in topics.uploads]
     fold = group_state(admin, settings.fold_group, uploads, settings.partitions)
+    unread = unread_requests(settings, admin)
     return [
-        *machine,
-        *_topics(states),
-        _group("batch preparation", prep),
-        _group("fold", fold),
+        _group("batch preparation", prep, sum(one.offsets for one in unread.values())),
+        _group("fold", fold, sum(fold.lag.values())),
+        _lag(unread, _now_ms()),
     ]
+
+
+def _flow(settings: Settings) -> list[Check]:
+    """What waits, what is held, what died, what moved."""
+    now_ms, topics, admin = _now_ms(), settings.topics, admin_client(settings)
+    return [
+        _parked(parked(settings, now_ms)),
+        _held(held_by_transactions(settings, admin), now_ms),
+        *(
+            _dead(topic.name, dead_since(settings, admin, [topic], now_ms - DAY_MS))
+            for topic in (topics.requests_dlq, topics.uploads_dlq)
+        ),
+        *(
+            Check(f"last rebalance of {name}", True, _rebalanced(status, now_ms))
+            for name, status in statuses(settings).items()
+        ),
+    ]
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
+
+
+def _lag(unread: Mapping[Partition, Unread], now_ms: int) -> Check:
+    told = [
+        f"{at.partition}: {one.offsets} records, {span_of((now_ms - one.since_ms) / 1000)}"
+        for at, one in sorted(unread.items())
+    ]
+    return Check("lag by request partition", True, "; ".join(told) or "none")
+
+
+def _parked(waiting: list[Parked]) -> Check:
+    if not waiting:
+        return Check("oldest parked request", True, "none waits")
+    oldest = waiting[0]
+    overdue = -min(one.left_s for one in waiting)
+    told = (
+        f"{oldest.request_at} waits {span_of(oldest.waits_s)} for {oldest.scope_key}, "
+        f"until {time_of(oldest.deadline_at_ms)}; {len(waiting)} in all"
+    )
+    if overdue > LATE_S:
+        told += f"; one is {span_of(overdue)} past its deadline: does a worker run?"
+    return Check("oldest parked request", overdue <= LATE_S, told)
+
+
+def _held(held: Mapping[Partition, int], now_ms: int) -> Check:
+    ages = {at: (now_ms - since) / 1000 for at, since in held.items()}
+    old = [at for at, age in ages.items() if age > LATE_S]
+    told = "; ".join(f"{at.topic}/{at.partition}: {span_of(age)}" for at, age in ages.items())
+    if old:
+        told += ": readers of committed records wait for it; end the producer that holds it"
+    return Check("open transactions", not old, told or "none")
+
+
+def _dead(topic: str, count: int) -> Check:
+    told = f"{count} in the last day, {count / 24:.1f} an hour"
+    return Check(f"dead letters in {topic}", True, told)
+
+
+def _rebalanced(status: Status, now_ms: int) -> str:
+    ago = span_of((now_ms - status.rebalanced_at_ms) / 1000)
+    partitions = ", ".join(map(str, status.partitions)) or "none"
+    return f"{ago} ago, {status.rebalances} since its start; request partitions: {partitions}"
 
 
 def _machine(settings: Settings) -> list[Check]:
@@ -96,8 +172,7 @@ def _topics(states: list[TopicState]) -> list[Check]:
     ]
 
 
-def _group(name: str, group: GroupState) -> Check:
-    behind = sum(group.lag.values())
+def _group(name: str, group: GroupState, behind: int) -> Check:
     told = f"{group.members} members, {behind} records behind ({group.state.lower()})"
     if behind and not group.members:
         return Check(name, False, f"{told}: no worker runs; `cjstream worker`")

@@ -21,11 +21,11 @@ from tables.replica import Partition
 from tools.progress import bar
 
 LEAST_GRACE = timedelta(hours=1)  # far more than a write takes from its text to its event
+MOST_GRACE = timedelta(days=36_500)
 DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 ID_LENGTH = 64
 HEX_RUN = re.compile(rb"[0-9a-f]{64,}")
-STANDSTILL_S = 30.0
 Texts = tuple[Aged, ...]
 
 
@@ -42,20 +42,28 @@ class Swept:
 
 
 def grace_of(text: str) -> timedelta:
-    """A grace period such as 7d, 36h, 90m or 7200s. Raises ValueError where it is none, or under an hour."""
+    """A grace period such as 7d, 36h, 90m or 7200s. Raises ValueError where it is none, or too short."""
     told = DURATION.fullmatch(text)
     if told is None:
         raise ValueError("a duration is a number and its unit: 7d, 36h, 90m, 7200s")
     grace = timedelta(**{UNITS[told[2]]: int(told[1])})
-    if grace < LEAST_GRACE:
-        raise ValueError("an hour is the least: a text is stored before its event")
+    if not LEAST_GRACE <= grace <= MOST_GRACE:
+        raise ValueError("from an hour, as a text is stored before its event, to 36500 days")
     return grace
 
 
 def sweep(
-    settings: Settings, store: ContentStore, *, grace: timedelta, delete: bool, now: datetime
+    settings: Settings,
+    store: ContentStore,
+    *,
+    grace: timedelta,
+    delete: bool,
+    now: datetime,
+    patience_s: float = 30.0,
 ) -> Swept:
     """Find what the log does not name, and move it if delete is set; one sweep at a time.
+
+    patience_s is how long the reading may stand still, as before the end of an open transaction.
 
     1. list the store  2. read every topic, to ends taken now  3. plan  4. read what is to be moved  5. move it
 
@@ -64,7 +72,9 @@ def sweep(
     listed, in_trash, before = tuple(store.listed()), tuple(store.trashed()), now - grace  # 1
     old = tuple(text for text in listed if text.stored_at <= before)
     with Log(settings, _every_partition(settings)) as log:
-        records, named = names_in(_whole(settings, log), {*map(_id, old), *map(_id, in_trash)})  # 2
+        records, named = names_in(
+            _whole(settings, log, patience_s), {*map(_id, old), *map(_id, in_trash)}
+        )  # 2
     planned = Swept(
         dry_run=not delete,
         listed=len(listed),
@@ -135,14 +145,14 @@ def _every_partition(settings: Settings) -> list[Partition]:
     return [Partition(state.topic.name, one) for state in states for one in range(state.partitions)]
 
 
-def _whole(settings: Settings, log: Log) -> Iterator[LogRecord]:
+def _whole(settings: Settings, log: Log, patience_s: float) -> Iterator[LogRecord]:
     """Every retained record up to the high watermarks; an open transaction holds the reading up."""
     starts = {one: low for one, (low, _) in log.retained().items()}
     ends = high_ends(settings, starts)
     log.begin(starts)
     total = sum(ends[one] - start for one, start in starts.items())
     try:
-        yield from bar(log.read_to(ends, seconds=STANDSTILL_S), "records", total)
+        yield from bar(log.read_to(ends, seconds=patience_s), "records", total)
     except Discrepancy as fault:  # such as a segment that was deleted under the reader
         raise Unreachable(f"not all of the log could be read: {fault}; sweep again") from fault
 

@@ -1,6 +1,6 @@
 """`cjstream batches tail`: outcomes as they stand in the log, decoded; no group, nothing is committed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -10,6 +10,7 @@ from processors.cluster import checked_topics
 from processors.log import Log, LogRecord, partitions_of
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import ROLES, CJBatchPrepared, CJBatchUnresolved, Outcome
 from tables.replica import Partition
@@ -61,12 +62,17 @@ def _from_start(
     log.begin({one: low for one, (low, _) in retained.items()})
     if follow:
         return _without_end(log)
-    return log.read_to({one: end for one, (_, end) in retained.items()})
+    return _outcomes(log.read_to({one: end for one, (_, end) in retained.items()}))
+
+
+def _outcomes(records: Iterable[LogRecord]) -> Iterator[LogRecord]:
+    """Without the markers that say of a dead letter that it was re-driven."""
+    return (record for record in records if not is_marker(record.headers))
 
 
 def _without_end(log: Log) -> Iterator[LogRecord]:
     while True:
-        yield from log.read()
+        yield from _outcomes(log.read())
 
 
 def _newest(log: Log, retained: Mapping[Partition, tuple[int, int]], count: int) -> list[LogRecord]:
@@ -76,7 +82,7 @@ def _newest(log: Log, retained: Mapping[Partition, tuple[int, int]], count: int)
     while True:
         starts = {one: max(low, end - back) for one, (low, end) in retained.items()}
         log.begin(starts)
-        found = sorted(log.read_to(ends), key=lambda record: record.appended_at_ms)
+        found = sorted(_outcomes(log.read_to(ends)), key=lambda record: record.appended_at_ms)
         if len(found) >= count or all(starts[one] == low for one, (low, _) in retained.items()):
             return found[-count:] if count else []
         back *= 4

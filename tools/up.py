@@ -1,19 +1,22 @@
-"""`cjstream up`: broker, topics and worker for development, in the foreground."""
+"""`cjstream up`: broker, topics, worker and API for development, in the foreground."""
 
 import signal
 import subprocess
 import threading
+from collections.abc import Mapping
 
 from processors.settings import Settings
 from schemas.errors import CJStreamError
 from tools import broker, topics
 from tools.children import command, environment
+from tools.progress import say
 
 STOP_S = 15.0
+Children = Mapping[str, "subprocess.Popen[bytes]"]
 
 
 def run(settings: Settings) -> None:
-    """Start what does not run yet, wait for Ctrl-C, SIGTERM or the worker's end, stop what was started."""
+    """Start what does not run yet, wait for Ctrl-C, SIGTERM or a process's end, stop what was started."""
     stopping = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda _signal, _frame: stopping.set())
@@ -21,30 +24,44 @@ def run(settings: Settings) -> None:
     broker.start(settings)
     try:
         topics.applied(settings, wait_s=0)
-        _work_until(stopping, settings.slot or "up")
+        _work_until(stopping, _started(settings))
     finally:
         if not was_running:
             broker.stop(settings)
 
 
-def _work_until(stopping: threading.Event, slot: str) -> None:
-    """Run a worker until told to stop. Raises CJStreamError where it ended by itself."""
-    # a session of its own, so that Ctrl-C reaches it once and in order
-    worker = subprocess.Popen(command("worker"), env=environment(slot=slot), start_new_session=True)
+def _started(settings: Settings) -> Children:
+    variables = environment(environment="development", slot=settings.slot or "up")
+    # sessions of their own, so that Ctrl-C reaches them once and in order
+    children = {
+        name: subprocess.Popen(command(name), env=variables, start_new_session=True)
+        for name in ("worker", "api")
+    }
+    url = f"http://{settings.api_host}:{settings.api_port}"
+    say(f"the admin API will be on {url}, for development only: `CJSTREAM_ENVIRONMENT=development`")
+    say(
+        "lets `cjstream admin …` sign itself in; `cjstream admin token dev` prints a token for others"
+    )
+    return children
 
-    def watch() -> None:
-        worker.wait()
+
+def _work_until(stopping: threading.Event, children: Children) -> None:
+    """Let them run until told to stop. Raises CJStreamError where one ended by itself."""
+
+    def watch(child: "subprocess.Popen[bytes]") -> None:
+        child.wait()
         stopping.set()
 
-    threading.Thread(target=watch, daemon=True).start()
+    for child in children.values():
+        threading.Thread(target=watch, args=(child,), daemon=True).start()
     stopping.wait()
-    ended = worker.poll()
-    if ended is not None:
-        raise CJStreamError(
-            f"the worker ended by itself with exit code {ended}: see its lines above"
-        )
-    worker.terminate()
-    try:
-        worker.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        worker.kill()
+    ended = {name: code for name, child in children.items() if (code := child.poll()) is not None}
+    for child in children.values():
+        child.terminate()
+    for child in children.values():
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    for name, code in ended.items():
+        raise CJStreamError(f"{name} ended by itself with exit code {code}: see its lines above")

@@ -10,6 +10,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from processors.settings import Settings
+from tests.contract.calling import made_api
+from tests.serving import serving
+from tools.api.signing_keys import JwtSettings
 from tools.broker import ONE_NODE
 from tools.jars import KAFKA_VERSION
 
@@ -53,11 +56,39 @@ def test_volumes_are_named_and_none_hides_the_code_or_its_packages(
         assert not any(target.startswith(inside) for inside in IN_THE_IMAGE.values())
 
 
-def test_the_worker_waits_for_topics_that_wait_for_the_broker(services: dict[str, Any]) -> None:
+def test_worker_and_api_wait_for_topics_that_wait_for_the_broker(services: dict[str, Any]) -> None:
     assert services["topics"]["command"][:3] == ["topics", "apply", "--wait"]
-    assert services["worker"]["depends_on"] == {
-        "topics": {"condition": "service_completed_successfully"}
-    }
+    for name in ("worker", "api"):
+        assert services[name]["depends_on"] == {
+            "topics": {"condition": "service_completed_successfully"}
+        }
+
+
+def test_both_see_one_content_store_and_each_has_its_own_data(services: dict[str, Any]) -> None:
+    mounts = [set(services[name]["volumes"]) for name in ("worker", "api")]
+    assert mounts[0] & mounts[1] == {"content:/content"}
+    assert services["api"]["environment"]["CJSTREAM_CONTENT_URL"] == "file:///content"
+
+
+def test_the_host_publishes_everything_to_itself_alone(services: dict[str, Any]) -> None:
+    published = [port for service in services.values() for port in service.get("ports", ())]
+    port = Settings.model_fields["api_port"].default
+    assert f"127.0.0.1:{port}:{port}" in published
+    assert all(one.startswith("127.0.0.1:") for one in published)
+
+
+def test_the_api_is_asked_whether_it_is_ready(services: dict[str, Any], tmp_path: Path) -> None:
+    """The check's own words, at an application that is ready and then is not."""
+    command = services["api"]["healthcheck"]["test"][1:]
+    api = made_api(tmp_path)
+    assert command[:2] == ["python", "-c"]
+    with serving(api.app) as url:
+        here = command[2].replace("http://127.0.0.1:9095", url)
+        assert here != command[2]
+        for is_ready, exit_code in ((True, 0), (False, 1)):
+            api.log.checks["replica"] = is_ready
+            ended = subprocess.run([sys.executable, "-c", here], capture_output=True)
+            assert ended.returncode == exit_code
 
 
 def test_what_keeps_running_has_a_health_check_and_is_restarted(services: dict[str, Any]) -> None:
@@ -81,12 +112,14 @@ def test_the_broker_has_the_embedded_ones_settings(services: dict[str, Any]) -> 
 
 
 def test_every_variable_of_ours_is_a_setting(services: dict[str, Any]) -> None:
-    given = {name for name in services["worker"]["environment"] if name.startswith("CJSTREAM_")}
-    assert given <= {f"CJSTREAM_{name.upper()}" for name in Settings.model_fields}
+    known = {f"CJSTREAM_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"JWT_{name.upper()}" for name in JwtSettings.model_fields}
+    for name in ("topics", "worker", "api"):
+        assert set(services[name]["environment"]) <= known
 
 
 def test_containers_of_ours_gain_no_rights(services: dict[str, Any]) -> None:
-    for service in (services["topics"], services["worker"]):
+    for service in (services["topics"], services["worker"], services["api"]):
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]

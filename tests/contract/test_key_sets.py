@@ -1,10 +1,7 @@
 """Key sets: fetched when needed, kept for ten minutes, and never asked for too often."""
 
 import asyncio
-import json
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import jwt
@@ -12,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from tests.answering import Answering, Told, answering
 from tests.tokens import (
     EC_KEY,
     RSA_KEY,
@@ -23,7 +21,7 @@ from tests.tokens import (
     public_pem,
     segment,
 )
-from tools.api.jwks import FAILED_PAUSE_S, KEPT_S, UNKNOWN_PAUSE_S, KeySet, fetched
+from tools.api.jwks import FAILED_PAUSE_S, KEPT_S, UNKNOWN_PAUSE_S, KeySet
 from tools.api.sign_in import KeysUnavailable, Unauthenticated, Verifier
 from tools.api.signing_keys import build_verifier, fit_key
 from tools.api.signing_keys import jwt_settings as settings
@@ -186,55 +184,38 @@ async def test_a_public_key_of_the_set_never_serves_as_hmac_secret() -> None:
     assert await seen(verifier, f"Bearer {forged}") == "invalid_algorithm"
 
 
-class Published(BaseHTTPRequestHandler):
-    """Key sets by path, over real HTTP."""
-
-    def do_GET(self) -> None:
-        key_set = json.dumps({"keys": [jwk(RSA_KEY, kid="one")]}).encode()
-        status, body = {
-            "/keys": (200, key_set),
-            "/moved": (302, b""),
-            "/broken": (500, key_set),
-            "/text": (200, b"<html>"),
-            "/list": (200, b"[]"),
-        }[self.path]
-        self.send_response(status)
-        self.send_header("Location", "/keys")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
+KEY_SET = {"keys": [jwk(RSA_KEY, kid="one")]}
 
 
-@pytest.fixture(scope="module")
-def published() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Published) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+@pytest.fixture
+def publishing() -> Iterator[Answering]:
+    with answering() as server:
+        yield server
 
 
 @pytest.mark.parametrize(
-    ("path", "becomes"),
+    ("answer", "becomes"),
     [
-        ("/keys", "anna"),
-        *((path, "unavailable") for path in ("/moved", "/broken", "/text", "/list")),
+        (Told(KEY_SET), "anna"),
+        (Told(KEY_SET, 500), "unavailable"),
+        (Told(status=302, headers={"Location": "/elsewhere"}), "unavailable"),
+        (Told(raw=b"<html>"), "unavailable"),
+        (Told([]), "unavailable"),
+        (Told({"keys": {}}), "unavailable"),
     ],
 )
 @pytest.mark.anyio
 async def test_a_key_set_comes_over_http_or_the_token_has_to_wait(
-    published: str, path: str, becomes: str
+    publishing: Answering, answer: Told, becomes: str
 ) -> None:
-    verifier = build_verifier(
-        "production", settings(algorithm="RS256", jwks_url=f"{published}{path}")
-    )
-    assert await seen(verifier, signed("one")) == becomes
+    publishing.tell("GET /keys", answer)
+    publishing.tell("GET /elsewhere", Told(KEY_SET))
+    own = settings(algorithm="RS256", jwks_url=f"{publishing.url}/keys")
+    assert await seen(build_verifier("production", own), signed("one")) == becomes
+    assert publishing.routes == ["GET /keys"]
 
 
 @pytest.mark.anyio
-async def test_nobody_answers_at_the_address_of_the_key_set(published: str) -> None:
+async def test_nobody_answers_at_the_address_of_the_key_set() -> None:
     nobody = settings(algorithm="RS256", jwks_url="http://127.0.0.1:9/keys")
     assert await seen(build_verifier("production", nobody), signed("one")) == "unavailable"
-    assert (await fetched(f"{published}/keys"))["keys"]

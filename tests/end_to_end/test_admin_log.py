@@ -279,6 +279,22 @@ def told_alone(settings: Settings, story: Callable[[AdminLog], Coroutine[Any, An
     asyncio.run(run())
 
 
+def test_an_instance_that_has_just_started_decides_by_what_was_there_before(
+    settings: Settings,
+) -> None:
+    async def before(log: AdminLog) -> None:
+        await log.write(instructions("Judge clarity."), WRITING)
+
+    async def after(log: AdminLog) -> None:
+        written = await log.write(instructions("Judge structure."), WRITING)
+        component = component_of(written.context, "instructions")
+        assert component is not None
+        assert component.version == 2
+
+    told(settings, before, 1)
+    told_alone(settings, after)
+
+
 def test_a_read_does_not_pass_by_a_transaction_that_is_open(settings: Settings) -> None:
     producer = plain_producer(settings, **{"transactional.id": f"{settings.topic_prefix}foreign"})
     producer.init_transactions(30)

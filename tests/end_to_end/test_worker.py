@@ -23,8 +23,8 @@ from tests.builders import (
     sha256_of,
 )
 from tests.faults.asking import Progress, all_have_one_outcome
-from tests.faults.checker import Read, read_all
 from tests.faults.load import DAMAGED, append, record_of, request_record, send
+from tests.faults.reading import Read, read_all
 from tests.faults.running import StartWorker
 from tests.waiting import until
 from tools.broker import Broker

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Self, TypeVar
 
@@ -10,7 +11,9 @@ from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient
 
 from processors.settings import Settings
-from tests.faults.checker import Findings, check, committed_by, ends_of
+from tests.faults.checker import Findings, Terms
+from tests.faults.checking import Installation, check
+from tests.faults.reading import Coordinates, committed_by, ends_of
 from tests.faults.running import Process
 from tests.waiting import until
 
@@ -94,10 +97,34 @@ def pause(seconds: float) -> None:
     until(lambda: time.monotonic() >= moment, seconds + 5)
 
 
-def all_have_one_outcome(settings: Settings) -> Findings:
-    """Read everything back; the test fails where anything is wrong."""
-    found = check(
+def installation_of(settings: Settings) -> Installation:
+    """Where the checker looks."""
+    return Installation(
         settings.bootstrap_servers, settings.topics, settings.prep_group, settings.partitions
     )
+
+
+def terms_of(settings: Settings, acknowledged: Mapping[Coordinates, int] | None = None) -> Terms:
+    """What was promised, and when the sender had the broker's word for its uploads."""
+    return Terms(settings.required_roles, settings.patience_s, acknowledged)
+
+
+def settled(settings: Settings, seconds: float = 60) -> Findings:
+    """Read everything back until nothing is wrong; the test fails where that is final, or takes too long."""
+    looks = list[Findings]()
+
+    def is_settled() -> bool:
+        looks[:] = [answered(lambda: check(installation_of(settings), terms_of(settings)))]
+        return looks[0].is_final or not looks[0].faults
+
+    with suppress(AssertionError):
+        until(is_settled, seconds)
+    assert not looks[0].faults, str(looks[0])
+    return looks[0]
+
+
+def all_have_one_outcome(settings: Settings) -> Findings:
+    """Read everything back; the test fails where anything is wrong."""
+    found = check(installation_of(settings), terms_of(settings))
     assert not found.faults, str(found)
     return found

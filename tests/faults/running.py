@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class Process:
     settings: Settings
     log: Path
     command: Sequence[str] = WORKER
+    environment: Mapping[str, str] = field(default_factory=dict)  # on top, for the next life
     _runs_before: int = 0
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -40,7 +41,7 @@ class Process:
             self._child = subprocess.Popen(
                 [sys.executable, *self.command],
                 cwd=ROOT,
-                env={**variables, "PYTHONPATH": str(ROOT)},
+                env={**variables, **self.environment, "PYTHONPATH": str(ROOT)},
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -55,6 +56,14 @@ class Process:
     def is_alive(self) -> bool:
         """Whether it runs."""
         return self._child is not None and self._child.poll() is None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether a SIGSTOP, its own or another's, holds it."""
+        if self._child is None or not self.is_alive:
+            return False
+        now = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._child.pid, now) is not None
 
     @property
     def exit_code(self) -> int | None:
@@ -88,6 +97,11 @@ class Process:
         """End it in good order and give its exit code."""
         self.signal(signal.SIGTERM)
         return self.ended(seconds)
+
+    def stop_soon(self) -> None:
+        """Ask it to end in good order, and do not wait."""
+        if self.is_alive:
+            self.signal(signal.SIGTERM)
 
     def said(self, phrase: str) -> int:
         """How many of its lines have the phrase."""

@@ -11,8 +11,9 @@ from processors.settings import Settings
 from schemas.events import UploadEvent
 from tests.builders import requested
 from tests.faults.asking import Progress, all_have_one_outcome
-from tests.faults.checker import Coordinates, outcome_of, read_all
+from tests.faults.checker import outcome_of
 from tests.faults.load import assignment, record_of, send
+from tests.faults.reading import Coordinates, read_all
 from tests.faults.running import StartWorker
 from tests.waiting import until
 

@@ -6,10 +6,22 @@ from typing import Any
 import pytest
 
 from schemas.codec import Codec
-from schemas.events import CJBatchPrepared, Coordinates, ProcessingMetadata, Provenance, UploadUsed
+from schemas.events import (
+    AssignmentContext,
+    CJBatchPrepared,
+    CJBatchUnresolved,
+    Coordinates,
+    ParkedRequest,
+    ProcessingMetadata,
+    Provenance,
+    UploadUsed,
+)
+from tables.context import fold
 from tests.builders import instructions_deleted, instructions_uploaded, requested
-from tests.faults import checker
-from tests.faults.checker import Findings, Read, changes_of, dead_letter_of, judge, outcome_of
+from tests.faults import reading
+from tests.faults.checker import Findings, Terms, changes_of, dead_letter_of, judge, outcome_of
+from tests.faults.checking import is_upload, judge_parked, judge_table, judge_uploads, live_parked
+from tests.faults.reading import Read
 
 CODEC = Codec()
 KEY = b"assignment:a1"
@@ -17,8 +29,12 @@ REQUESTS, BATCHES, LETTERS = "cj.requests.v1", "cj.batches.v1", "cj.requests.dlq
 UPLOADS = [instructions_uploaded(f"v{n}", version=n, event_id=f"i-{n}") for n in (1, 2, 3)]
 
 
-def at(topic: str, partition: int, offset: int) -> checker.Coordinates:
-    return checker.Coordinates(topic, partition, offset)
+def at(topic: str, partition: int, offset: int) -> reading.Coordinates:
+    return reading.Coordinates(topic, partition, offset)
+
+
+def upload_at(offset: int) -> reading.Coordinates:
+    return at("instructions", 0, offset)
 
 
 def log_of(*events: Any) -> dict[str, list[Read]]:
@@ -57,10 +73,13 @@ def prepared(offset: int, version: int | None = 2, **changes: Any) -> Read:
 
 
 def found(
-    requests: Sequence[Read], outcomes: Sequence[Read], uploads: Sequence[Any] = UPLOADS
+    requests: Sequence[Read],
+    outcomes: Sequence[Read],
+    uploads: Sequence[Any] = UPLOADS,
+    **terms: Any,
 ) -> Findings:
     read = [(dead_letter_of if one.at.topic == LETTERS else outcome_of)(one) for one in outcomes]
-    return judge(requests, read, changes_of(log_of(*uploads)))
+    return judge(requests, read, changes_of(log_of(*uploads)), Terms(**terms))
 
 
 def test_one_outcome_each_is_right() -> None:
@@ -77,7 +96,7 @@ def test_a_duplicate() -> None:
 
 
 def test_a_duplicate_over_two_topics() -> None:
-    assert found([request(0)], [prepared(0), dead_letter(0)]).faults == {"duplicated": 1}
+    assert found([request(0)], [prepared(0), unresolved(0, 2)]).faults == {"duplicated": 1}
 
 
 def test_an_outcome_of_no_request() -> None:
@@ -110,16 +129,139 @@ def test_no_context_is_right_before_the_first_upload_and_after_a_deletion() -> N
     assert found([request(0)], [prepared(0, 1)], deleted).faults == {"stale": 1}
 
 
-def dead_letter(offset: int, value: bytes | None = None) -> Read:
+def test_only_what_was_acknowledged_before_the_request_has_to_be_known() -> None:
+    late = {upload_at(0): 100, upload_at(1): 250}
+    assert found([request(0)], [prepared(0, 1)], acknowledged=late).faults == {}
+    assert found([request(0)], [prepared(0, 2)], acknowledged=late).faults == {}
+    in_time = {**late, upload_at(1): 249}
+    assert found([request(0)], [prepared(0, 1)], acknowledged=in_time).faults == {"stale": 1}
+
+
+def test_a_valid_request_refused_and_a_damaged_one_prepared() -> None:
+    assert found([request(0)], [dead_letter(0)]).faults == {"misjudged": 1}
+    assert found([request(0)], [dead_letter(0, reason="too large")]).faults == {}
+    damaged = request(0)._replace(value=b"damaged")
+    assert found([damaged], [prepared(0)]).faults == {"misjudged": 1, "altered": 1}
+
+
+def test_an_outcome_of_the_wrong_kind() -> None:
+    policy: dict[str, Any] = {"required": ("instructions",), "patience_s": 1}
+    assert found([request(0)], [prepared(0)], **policy).faults == {}
+    assert found([request(0)], [unresolved(0, 2)], **policy).faults == {"misjudged": 1}
+    early, late = unresolved(0, appended_at_ms=1249), unresolved(0, appended_at_ms=1250)
+    assert found([request(0)], [early], (), **policy).faults == {"misjudged": 1}
+    assert found([request(0)], [late], (), **policy).faults == {}
+    assert found([request(0)], [prepared(0, None)], (), **policy).faults == {"misjudged": 1}
+
+
+def unresolved(offset: int, used: int | None = None, appended_at_ms: int = 450) -> Read:
+    value: Any = CODEC.decode(prepared(offset, used).value)
+    event = CJBatchUnresolved(
+        event_id="any",
+        recipe=1,
+        provenance=value.provenance,
+        scope_key="assignment:a1",
+        missing=("instructions",),
+        request=value.request,
+    )
+    return Read(at(BATCHES, 1, offset), appended_at_ms, b"k", CODEC.encode(event))
+
+
+def dead_letter(offset: int, value: bytes | None = None, reason: str = "") -> Read:
     headers = [
         ("kafka_dlt-original-topic", REQUESTS.encode()),
         ("kafka_dlt-original-partition", b"1"),
         ("kafka_dlt-original-offset", str(offset).encode()),
+        ("kafka_dlt-exception-message", reason.encode()),
     ]
     value = value or request(offset).value
     return Read(at(LETTERS, 1, offset), 300, b"k", value, headers)
 
 
 def test_a_dead_letter_that_is_not_byte_for_byte() -> None:
-    assert found([request(0)], [dead_letter(0)]).faults == {}
-    assert found([request(0)], [dead_letter(0, b"cut")]).faults == {"altered": 1}
+    damaged = request(0)._replace(value=b"damaged")
+    assert found([damaged], [dead_letter(0, b"damaged")]).faults == {}
+    assert found([damaged], [dead_letter(0, b"damage")]).faults == {"altered": 1}
+
+
+def letters(*written: Read) -> dict[str, int]:
+    """The faults where the first upload is damaged and these dead letters were written."""
+    found = Findings()
+    judge_uploads(found, [request(0)._replace(value=b"damaged")], map(dead_letter_of, written))
+    return found.faults
+
+
+def test_a_damaged_upload_has_a_dead_letter_or_more() -> None:
+    right = dead_letter(0, b"damaged")
+    assert letters(right) == letters(right, right) == {}
+    assert letters() == {"swallowed": 1}
+    assert letters(dead_letter(0, b"other")) == {"altered": 1}
+    assert letters(right, dead_letter(1)) == {"invented": 1}
+
+
+def test_what_is_an_upload() -> None:
+    (good,) = log_of(UPLOADS[0])["instructions"]
+    assert is_upload(good, "instructions")
+    assert not is_upload(good, "student_prompt")
+    assert not is_upload(good._replace(key=b"assignment:a2"), "instructions")
+    assert not is_upload(good._replace(value=b"damaged"), "instructions")
+
+
+def row(*uploads: int, offset: int = 0, partition: int = 0) -> Read:
+    """The row of a1 after these uploads, by their places in the log."""
+    rows: dict[str, AssignmentContext] = {}
+    for place in uploads:
+        source = Coordinates("instructions", 0, place)
+        fold(rows, UPLOADS[place], source, 100 + 100 * place)
+    (context,) = rows.values()
+    return Read(at("context", partition, offset), 0, KEY, CODEC.encode(context))
+
+
+def test_a_changelog_that_is_not_the_fold() -> None:
+    changes = changes_of(log_of(*UPLOADS))
+    assert judge_table([row(0), row(0, 1, 2, offset=1)], changes) == []
+    late_writer = [row(0, 1, 2), row(0, offset=1)]
+    assert len(judge_table(late_writer, changes)) == 1
+    assert len(judge_table([], changes)) == 1
+    assert len(judge_table([row(0, 1, 2, partition=1)], changes)) == 1
+    tombstone = row(0)._replace(at=at("context", 0, 1), value=None)
+    assert len(judge_table([row(0, 1, 2), tombstone], changes)) == 1
+
+
+def parked(offset: int, deadline_at_ms: int = 1000, **changes: Any) -> Read:
+    key = f"{REQUESTS}/1@{offset}".encode()
+    event = ParkedRequest(
+        request_at=Coordinates(REQUESTS, 1, offset),
+        scope_key="assignment:a1",
+        missing=("instructions",),
+        appended_at_ms=250,
+        deadline_at_ms=deadline_at_ms,
+        request=changes.get("request") or request(offset).value or b"",
+    )
+    return Read(at("parked", 1, offset), 260, key, CODEC.encode(event))
+
+
+def waiting(one: Read, uploads: Sequence[Any] = (), *, answered: bool = False) -> dict[str, int]:
+    """The faults where this is parked, 500 ms after the beginning."""
+    found, live, terms = Findings(), live_parked([one]), Terms(("instructions",))
+    changes = changes_of(log_of(*uploads))
+    judge_parked(found, live, [request(0)], list(live) * answered, changes, terms, 500)
+    return found.faults
+
+
+def test_a_parked_request_that_nobody_releases() -> None:
+    assert waiting(parked(0)) == {}
+    assert waiting(parked(0, deadline_at_ms=499)) == {"waiting": 1}
+    assert waiting(parked(0), UPLOADS) == {"waiting": 1}
+    assert waiting(parked(0), (*UPLOADS, instructions_deleted())) == {}
+    assert waiting(parked(0), answered=True) == {"waiting": 1}
+    assert waiting(parked(0, request=request(1).value)) == {"altered": 1}
+    assert waiting(parked(3)) == {"invented": 1}
+
+
+def test_a_tombstone_releases_and_a_parked_request_is_not_missing() -> None:
+    tombstone = parked(0)._replace(value=None)
+    clock = parked(0)._replace(key=b"clock", value=None)
+    assert live_parked([parked(0), tombstone, clock]) == {}
+    live = live_parked([parked(0)])
+    assert judge([request(0)], [], {}, Terms(), live).faults == {}

@@ -14,8 +14,8 @@ from processors.settings import Settings
 from schemas.errors import Aborted
 from tables.replica import Partition
 from tests.builders import requested
-from tests.faults.checker import read_all
 from tests.faults.load import send
+from tests.faults.reading import read_all
 from tests.waiting import until
 
 

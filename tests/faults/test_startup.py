@@ -17,8 +17,8 @@ from processors.cluster import apply_topics
 from processors.settings import Settings
 from tests.builders import requested
 from tests.faults.asking import Progress, all_have_one_outcome, answer
-from tests.faults.checker import read_all
 from tests.faults.load import assignment, send
+from tests.faults.reading import read_all
 from tests.faults.running import Process, StartWorker
 from tests.waiting import until
 

@@ -186,7 +186,6 @@ def test_no_update_is_lost_and_none_is_made_twice(
     print(f"seed {seed}: {dict(outcomes)}, the survivor was fenced {fenced} times")  # noqa: T201
     assert sum(outcomes.values()) == UPDATES
     assert outcomes["accepted"] > UPDATES // 10
-    assert fenced > 0
 
     told, rows = history(settings)
     for assignment, uploads in told.items():  # no version twice, none left out
@@ -211,3 +210,4 @@ def test_no_update_is_lost_and_none_is_made_twice(
                 in_the_log.add(update.text)
             before[assignment] = one.tag
     assert {update.text for update in storm.done if update.outcome == "accepted"} <= in_the_log
+    assert fenced > 0  # they did get in each other's way

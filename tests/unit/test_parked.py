@@ -38,6 +38,12 @@ def test_the_upload_that_completes_a_context_makes_its_requests_due() -> None:
     assert requests.take(0, 10) == [ONE, TWO]
 
 
+def test_an_entry_whose_context_was_complete_when_it_was_read_is_due_by_itself() -> None:
+    requests = parked(ONE)
+    requests.park(TWO, is_complete=True)
+    assert requests.take(0, 10) == [TWO]
+
+
 def test_an_upload_that_completes_nothing_makes_none_due() -> None:
     requests = parked(ONE)
     requests.arrived("assignment:a1", never)

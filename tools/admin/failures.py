@@ -83,6 +83,6 @@ def own_problem(detail: str, exit_code: int) -> Problem:
     return {
         "type": f"urn:cjstream:failure:{kind}",
         "title": TITLES.get(kind, "Failed"),
-        "detail": detail,
+        "detail": detail.encode(errors="replace").decode(),  # an argument need not be UTF-8
         "exit_code": exit_code,
     }

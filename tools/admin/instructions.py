@@ -60,6 +60,7 @@ def create(
     from tools.admin.api import Api
     from tools.admin.failures import Usage
     from tools.admin.showing import show_answer
+    from tools.progress import say
 
     scope = given.scope_of(assignment_id, course_id)
     extras = (prompt_file, prompt_text, rubric_file, rubric_text)
@@ -73,6 +74,7 @@ def create(
     if instructions_file is None and instructions_text is None:
         if not sys.stdin.isatty():
             raise Usage("one of --instructions-file and --instructions-text")
+        say("Instructions, to the end of input (Ctrl-D):")
         instructions_file = "-"
     texts = given.texts_of(
         instructions=(instructions_file, instructions_text),

@@ -1,6 +1,5 @@
 """The FastAPI application: routes, guards and handlers around parts that are made elsewhere."""
 
-import importlib.metadata
 import time
 from typing import Any
 
@@ -16,7 +15,7 @@ from tools.api.handlers import add_handlers
 from tools.api.heard import Heard
 from tools.api.metrics import Metrics
 from tools.api.observed import Observed
-from tools.api.openapi import describe
+from tools.api.openapi import OF_CONTENT, describe, refusals
 from tools.api.parts import Log, Parts, parts_of
 from tools.api.rate import Rate
 from tools.api.refusals import note, problem_of
@@ -37,12 +36,13 @@ def build_api(log: Log, contents: Contents, verifier: Verifier, settings: Settin
     is_open = settings.environment == "development"
     app = FastAPI(
         title="cjstream admin API",
-        version=importlib.metadata.version("cjstream"),
+        version="1",  # of the contract, as in the paths
         description="The assignment context of comparative judgement: upload, read, delete.",
         openapi_url="/openapi.json" if is_open else None,
         docs_url="/docs" if is_open else None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = parts = _parts(log, contents, verifier, settings)
     add_handlers(app)
@@ -54,11 +54,13 @@ def build_api(log: Log, contents: Contents, verifier: Verifier, settings: Settin
             settings.content_max_bytes,
             readers=[admitting(READERS)],
             writers=[admitting(CONTENT_WRITERS)],
-        )
+        ),
+        responses=refusals(OF_CONTENT),
     )
     if not settings.schema_registry_url:
         guards = [Depends(signed_in)] if settings.registry_auth else []
-        app.include_router(registry.router(settings.topics, callers=guards))
+        confluent = registry.router(settings.topics, callers=guards)
+        app.include_router(confluent, include_in_schema=False)
     app.include_router(health.routes)
     if settings.metrics_port is None:
         app.include_router(health.metrics_routes)

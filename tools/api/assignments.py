@@ -11,7 +11,7 @@ from tables.context import is_live, live
 from tables.tags import assignment_tag_of
 from tools.api import documents
 from tools.api.answers import answered, wrote
-from tools.api.bodies import Assignment, Common, ContentCheck, WithTexts
+from tools.api.bodies import Common, ContentCheck, NewAssignment, WithTexts
 from tools.api.door import Admitted, Called, ForAuditors, ForReaders
 from tools.api.faults import fault_at, invalid
 from tools.api.openapi import CONSTANT, READ, READINESS, WRITTEN, shows
@@ -31,7 +31,7 @@ NoQuery = Annotated[Common, Query()]
 
 
 @for_admins.post("/assignments", **shows(documents.AssignmentWritten, WRITTEN))
-async def upsert_assignment(body: Assignment, _: NoQuery, parts: Lent, call: Called) -> Response:
+async def upsert_assignment(body: NewAssignment, _: NoQuery, parts: Lent, call: Called) -> Response:
     """Create or replace instructions and, where they are given, prompt and rubric: all or nothing."""
     given = {"student_prompt": body.prompt_text, "judge_rubric": body.rubric_text}
     texts = {role: text for role, text in given.items() if text}
@@ -97,7 +97,7 @@ async def _shown(
     return assignment_of(context, texts, parts.log.policy)
 
 
-async def _named(parts: Parts, body: Assignment, texts: dict[str, str]) -> dict[str, TextRef]:
+async def _named(parts: Parts, body: NewAssignment, texts: dict[str, str]) -> dict[str, TextRef]:
     """Texts by storage id; where a text is given beside its id, it has to be that one."""
     given = {
         "student_prompt": body.student_prompt_storage_id,

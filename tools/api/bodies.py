@@ -78,13 +78,28 @@ TASK = "Write about a rule that you would change."
 ABSENT = Field(default_factory=str)  # empty: was not sent; null is refused
 
 
+SCOPE = ("assignment_id", "course_id")
+OF_ASSIGNMENTS = ("student_prompt_storage_id", "judge_rubric_storage_id")
+
+
+def shown(example: Schema, hidden: tuple[str, ...] = (), **rules: Any) -> ConfigDict:
+    """How a body is documented: hidden is what its path has said, and what it can do without."""
+
+    def complete(schema: Schema) -> None:
+        schema |= {"examples": [example], **rules}
+        for name in hidden:
+            schema["properties"].pop(name)
+
+    return ConfigDict(json_schema_extra=complete)
+
+
 class Scoped(Sent):
-    """What names a scope; a course has neither prompt nor rubric."""
+    """What may name a scope; a course has neither prompt nor rubric."""
 
     assignment_id: AssignmentId | None = None
     course_id: CourseId | None = None
 
-    @field_validator("student_prompt_storage_id", "judge_rubric_storage_id", check_fields=False)
+    @field_validator(*OF_ASSIGNMENTS, check_fields=False)
     @classmethod
     def _has_assignment(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("course_id") is not None:
@@ -92,10 +107,10 @@ class Scoped(Sent):
         return value
 
 
-class ReplacingInstructions(Scoped):
-    """Whole instructions for the scope of the path; a scope in the body is that one."""
+class PutInstructions(Scoped):
+    """Whole instructions for the assignment of the path."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [INSTRUCTIONS]})
+    model_config = shown(INSTRUCTIONS, SCOPE)
 
     instructions_text: InstructionsText
     grade_scale: GradeScaleId
@@ -104,15 +119,16 @@ class ReplacingInstructions(Scoped):
     judge_rubric_storage_id: StorageId | None = None
 
 
-class Instructions(ReplacingInstructions):
+class PutCourseInstructions(PutInstructions):
+    """Whole instructions for the course of the path."""
+
+    model_config = shown(INSTRUCTIONS, SCOPE + OF_ASSIGNMENTS)
+
+
+class Instructions(PutInstructions):
     """Whole instructions with their scope."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"assignment_id": "eng5-a1", **INSTRUCTIONS}],
-            **EITHER_SCOPE,
-        }
-    )
+    model_config = shown({"assignment_id": "eng5-a1", **INSTRUCTIONS}, **EITHER_SCOPE)
 
     course_id: Annotated[CourseId | None, Field(validate_default=True)] = None
 
@@ -125,12 +141,10 @@ class Instructions(ReplacingInstructions):
         return course_id
 
 
-class ChangingInstructions(Scoped):
-    """Some parts of instructions: what is absent stays, a storage id that is null is unset."""
+class PatchInstructions(Scoped):
+    """Some parts of an assignment's instructions: what is absent stays, a storage id that is null is unset."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"instructions_text": INSTRUCTIONS["instructions_text"]}]}
-    )
+    model_config = shown({"judge_rubric_storage_id": None}, SCOPE)
 
     instructions_text: InstructionsText = ABSENT
     grade_scale: GradeScaleId = ABSENT
@@ -139,46 +153,36 @@ class ChangingInstructions(Scoped):
     judge_rubric_storage_id: StorageId | None = None
 
 
-class Prompt(Sent):
+class PatchCourseInstructions(PatchInstructions):
+    """Some parts of a course's instructions: what is absent stays."""
+
+    model_config = shown(
+        {"instructions_text": INSTRUCTIONS["instructions_text"]}, SCOPE + OF_ASSIGNMENTS
+    )
+
+
+class NewPrompt(Sent):
     """A student prompt for an assignment that has instructions."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"assignment_id": "eng5-a2", "prompt_text": TASK}]}
-    )
+    model_config = shown({"assignment_id": "eng5-a1", "prompt_text": TASK})
 
     assignment_id: AssignmentId
     prompt_text: LongText
 
 
-class Rubric(Sent):
+class NewRubric(Sent):
     """A judge rubric for an assignment that has instructions."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"assignment_id": "eng5-a2", "rubric_text": "Weigh structure twice, spelling once."}
-            ]
-        }
-    )
+    model_config = shown({"assignment_id": "eng5-a1", "rubric_text": "Weigh structure twice."})
 
     assignment_id: AssignmentId
     rubric_text: LongText
 
 
-class Assignment(Sent):
+class NewAssignment(Sent):
     """A whole assignment; roles that are absent stay as they are."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "assignment_id": "eng5-a1",
-                    **INSTRUCTIONS,
-                    "prompt_text": TASK,
-                }
-            ]
-        }
-    )
+    model_config = shown({"assignment_id": "eng5-a1", **INSTRUCTIONS, "prompt_text": TASK})
 
     assignment_id: AssignmentId
     instructions_text: InstructionsText

@@ -26,10 +26,8 @@ class Contents:
     @classmethod
     def of(cls, settings: Settings) -> "Contents":
         """The store that the settings name. Raises Misconfigured."""
-        timeout_s = settings.content_timeout_s
-        return cls(
-            ContentStore.at(settings.content, settings.content_max_bytes, timeout_s), timeout_s
-        )
+        store = ContentStore.at(settings.content, settings.content_max_bytes)
+        return cls(store, settings.content_timeout_s)
 
     async def put(self, text: bytes, media_type: str = PLAIN_TEXT) -> Stored:
         """Store a text; existed says whether it was there."""

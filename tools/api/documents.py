@@ -60,7 +60,7 @@ class Instruction(Document):
     readiness: Readiness
 
 
-class Instructions(Document):
+class InstructionList(Document):
     """One page of live instructions, newest updated_at first."""
 
     items: list[Instruction]

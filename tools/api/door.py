@@ -75,7 +75,8 @@ class Admitted(APIRoute):
             try:
                 return await validated(Parsed(request, document))
             except RequestValidationError as fault:
-                raise invalid(faults_of(fault.errors()) + faults) from None
+                found = faults_of(fault.errors())
+                raise invalid([*found, *(one for one in faults if one not in found)]) from None
 
         return handle
 

@@ -13,11 +13,13 @@ from tables.tags import tag_of
 from tools.api import documents
 from tools.api.answers import answered, wrote
 from tools.api.bodies import (
-    ChangingInstructions,
     Common,
     Instructions,
     Paging,
-    ReplacingInstructions,
+    PatchCourseInstructions,
+    PatchInstructions,
+    PutCourseInstructions,
+    PutInstructions,
 )
 from tools.api.door import Admitted, Call, Called
 from tools.api.openapi import DELETED, LISTED, READ, WRITTEN, WRITTEN_OR_CREATED, shows
@@ -33,7 +35,6 @@ routes = APIRouter(prefix=PREFIX, tags=["instructions"], route_class=Admitted)
 OfAssignment = Annotated[AssignmentId, Path()]
 OfCourse = Annotated[CourseId, Path()]
 NoQuery = Annotated[Common, Query()]
-Whole = ReplacingInstructions  # Instructions are that, and name their scope
 
 
 @routes.post("", **shows(documents.InstructionWritten, WRITTEN))
@@ -48,7 +49,7 @@ async def upsert_instructions(
     "/assignment/{assignment_id}", **shows(documents.InstructionWritten, WRITTEN_OR_CREATED)
 )
 async def put_instructions_of_assignment(
-    assignment_id: OfAssignment, body: Whole, _: NoQuery, parts: Lent, call: Called
+    assignment_id: OfAssignment, body: PutInstructions, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
     """Create or replace the instructions of an assignment; 201 where there were none."""
     return await _replace(parts, call, assignment_id, None, body, created=201)
@@ -56,7 +57,7 @@ async def put_instructions_of_assignment(
 
 @routes.put("/course/{course_id}", **shows(documents.InstructionWritten, WRITTEN_OR_CREATED))
 async def put_instructions_of_course(
-    course_id: OfCourse, body: Whole, _: NoQuery, parts: Lent, call: Called
+    course_id: OfCourse, body: PutCourseInstructions, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
     """Create or replace the instructions of a course; 201 where there were none."""
     return await _replace(parts, call, None, course_id, body, created=201)
@@ -64,7 +65,7 @@ async def put_instructions_of_course(
 
 @routes.patch("/assignment/{assignment_id}", **shows(documents.InstructionWritten, WRITTEN))
 async def change_instructions_of_assignment(
-    assignment_id: OfAssignment, body: ChangingInstructions, _: NoQuery, parts: Lent, call: Called
+    assignment_id: OfAssignment, body: PatchInstructions, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
     """Change some of an assignment's instructions: absent keeps, a storage id that is null unsets."""
     return await _patch(parts, call, assignment_id, None, body)
@@ -72,13 +73,13 @@ async def change_instructions_of_assignment(
 
 @routes.patch("/course/{course_id}", **shows(documents.InstructionWritten, WRITTEN))
 async def change_instructions_of_course(
-    course_id: OfCourse, body: ChangingInstructions, _: NoQuery, parts: Lent, call: Called
+    course_id: OfCourse, body: PatchCourseInstructions, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
     """Change some of a course's instructions: absent keeps."""
     return await _patch(parts, call, None, course_id, body)
 
 
-@routes.get("", **shows(documents.Instructions, LISTED))
+@routes.get("", **shows(documents.InstructionList, LISTED))
 async def list_instructions(query: Annotated[Paging, Query()], parts: Lent) -> Response:
     """One page of the live instructions, newest first."""
     found = await parts.log.page(
@@ -90,7 +91,7 @@ async def list_instructions(query: Annotated[Paging, Query()], parts: Lent) -> R
         for one, text in zip(found.items, texts, strict=True)
     ]
     return answered(
-        documents.Instructions(
+        documents.InstructionList(
             items=items, total=found.total, page=query.page, page_size=query.page_size
         )
     )
@@ -131,7 +132,7 @@ async def _replace(
     call: Call,
     assignment_id: str | None,
     course_id: str | None,
-    body: ReplacingInstructions,
+    body: PutInstructions,
     created: int = 200,
 ) -> Response:
     call.refuse_contradictions()
@@ -157,7 +158,7 @@ async def _patch(
     call: Call,
     assignment_id: str | None,
     course_id: str | None,
-    body: ChangingInstructions,
+    body: PatchInstructions,
 ) -> Response:
     call.refuse_contradictions()
     named = await parts.texts.refs_of(_named(body))
@@ -221,7 +222,7 @@ async def _written(parts: Parts, written: Written, text: str, created: int) -> R
     return wrote(document, written, tag=tag_of(instructions), created=created)
 
 
-def _named(body: ReplacingInstructions | ChangingInstructions) -> dict[str, str]:
+def _named(body: PutInstructions | PatchInstructions) -> dict[str, str]:
     """Storage ids by role, those that are given."""
     ids = {
         "student_prompt": body.student_prompt_storage_id,
@@ -231,7 +232,7 @@ def _named(body: ReplacingInstructions | ChangingInstructions) -> dict[str, str]
 
 
 def _changed(
-    body: ChangingInstructions, role: str, named: dict[str, TextRef]
+    body: PatchInstructions, role: str, named: dict[str, TextRef]
 ) -> TextRef | Delete | None:
     """Null unsets, absent keeps."""
     is_null = f"{role}_storage_id" in body.model_fields_set and role not in named

@@ -37,7 +37,8 @@ SAY_AGAIN_S = 10.0
 def run(settings: Settings) -> NoReturn:
     """Serve until a signal, then end the process: a fault is one line and its exit code."""
     log_to_stderr(always=logged(settings.environment))
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "httpx"):  # they tell of each request, its URL included
+        logging.getLogger(library).setLevel(logging.WARNING)
     loop = asyncio.new_event_loop()
     exit_code = 0
     try:

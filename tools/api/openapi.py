@@ -7,12 +7,12 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict
 
+from schemas.limits import SHA256
 from tools.api.documents import Document
 from tools.api.problems import KINDS, MEDIA_TYPE, URN
 
 Slugs = tuple[str, ...]
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-GUARDED = ("/admin/v1", "/v1/content")
 ADMITTED: Slugs = ("malformed-request", "unauthenticated", "forbidden", "rate-limited")
 ADMITTED += ("validation-failed", "internal-error", "auth-keys-unavailable", "method-not-allowed")
 BODY = ("payload-too-large", "unsupported-media-type")
@@ -20,18 +20,23 @@ LOG = ("replica-behind", "log-unavailable")
 CONTENT: Slugs = ("content-missing", "content-corrupt", "content-backend-error")
 CONTENT += ("content-unavailable", "content-timeout")
 CONDITION = ("version-mismatch", "precondition-required")
-APPEND = ("immutable-field", "resource-not-found", "writer-contended", "outcome-unknown")
+APPEND = ("resource-not-found", "writer-contended", "outcome-unknown")
 
 CONSTANT = ADMITTED
 LISTED = (*ADMITTED, *LOG, *CONTENT)
 READINESS = (*ADMITTED, *LOG, *CONTENT)
 READ = (*ADMITTED, *LOG, *CONTENT, "resource-not-found")
 DELETED = (*ADMITTED, *LOG, *CONDITION, *APPEND)
-WRITTEN = (*ADMITTED, *BODY, *LOG, *CONTENT, *CONDITION, *APPEND)
+WRITTEN = (*ADMITTED, *BODY, *LOG, *CONTENT, *CONDITION, *APPEND, "immutable-field")
 WRITTEN_OR_CREATED = (*WRITTEN, "created")
 
+OF_CONTENT: Slugs = (*ADMITTED, *CONTENT, "resource-not-found", "payload-too-large")
+OF_CONTENT += ("range-not-satisfiable",)
+
 TEXT = {"type": "string"}
-TAGS = r'^(\*|(W/)?"[^"]*"(, *(W/)?"[^"]*")*)$'
+BYTES = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+DIGEST = {"type": "string", "pattern": f"^{SHA256.pattern}$", "description": "sha256 of the bytes"}
+ONE_TAG = r'(W/)?"(0|[1-9][0-9]{0,17}-[0-9]{1,17})"'
 ETAG = {"description": "The tag of what is shown", "schema": TEXT}
 POSITION = {"description": "topic/partition@offset of each event appended", "schema": TEXT}
 CORRELATION = {
@@ -44,7 +49,11 @@ IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "description": 'Tags such as "3-41", of which one must be that of the live state, or *',
-    "schema": {"type": "string", "examples": ['"3-41"']},
+    "schema": {
+        "type": "string",
+        "pattern": rf"^(\*|{ONE_TAG}(, {ONE_TAG})*)$",
+        "examples": ['"3-41"'],
+    },
 }
 IF_NONE_MATCH = {
     "name": "If-None-Match",
@@ -74,7 +83,7 @@ class ProblemDocument(BaseModel):
                     "type": f"{URN}version-mismatch",
                     "title": "Version mismatch",
                     "status": 412,
-                    "detail": "the instructions is not as expected",
+                    "detail": "instructions: the tag is not the one that was expected",
                     "instance": "/admin/v1/assessment-instructions/assignment/eng5-a1",
                     "correlation_id": "0d7d3c9e-52a4-4d0e-9d0a-3f8f2d2f6a11",
                     "expected": "1-40",
@@ -104,11 +113,10 @@ def shows(document: type[Document], slugs: Slugs) -> dict[str, Any]:
         good[202] = {"model": document, "description": late, "headers": headers}
     if "created" in slugs:
         good[201] = {"model": document, "description": "Created", "headers": headers}
-    parameters = [CORRELATION, IF_MATCH, IF_NONE_MATCH] if is_write else [CORRELATION]
     return {
         "response_model": document,
         "responses": {**good, **refusals(slugs)},
-        "openapi_extra": {"parameters": parameters},
+        "openapi_extra": {"parameters": [IF_MATCH, IF_NONE_MATCH] if is_write else []},
     }
 
 
@@ -150,7 +158,21 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     components.setdefault("schemas", {}).update({**nested, "ProblemDocument": problem})
     components["securitySchemes"] = {"bearer": BEARER}
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            if path.startswith(GUARDED):
-                operation["security"] = [{"bearer": []}]
+        for method, operation in operations.items():
+            operation["security"] = [{"bearer": []}]
+            operation.setdefault("parameters", []).append(CORRELATION)
+            if path.startswith("/v1/content"):
+                _describe_bytes(method, operation)
     return document
+
+
+def _describe_bytes(method: str, operation: dict[str, Any]) -> None:
+    """Content goes in and comes out as it is, of any type."""
+    if method == "post":
+        # of any type; a client that reads this has to choose one
+        told = {"required": True, "content": {"application/octet-stream": BYTES}}
+        operation["requestBody"] = told
+        return
+    operation["parameters"][0]["schema"] = DIGEST
+    for status in ("200", "206"):
+        operation["responses"][status]["content"] = {"*/*": BYTES} if method == "get" else {}

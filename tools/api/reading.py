@@ -82,6 +82,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a field stands there twice")
+    if any("\ud800" <= character <= "\udfff" for name in found for character in name):
+        raise ValueError("a lone surrogate in a field's name")
     return found
 
 

@@ -89,7 +89,7 @@ def _immutable(fault: Immutable) -> Problem:
 
 
 def _conflict(fault: VersionConflict) -> Problem:
-    detail = f"the {fault.role} is not as expected"
+    detail = f"{fault.role}: the tag is not the one that was expected"
     return _condition("version-mismatch", detail, fault, expected=fault.expected)
 
 

@@ -10,7 +10,7 @@ from tables.context import component_of, live
 from tables.tags import tag_of
 from tools.api import documents
 from tools.api.answers import answered, wrote
-from tools.api.bodies import Common, Prompt, Rubric
+from tools.api.bodies import Common, NewPrompt, NewRubric
 from tools.api.door import Admitted, Call, Called
 from tools.api.instructions import deleted
 from tools.api.openapi import DELETED, READ, WRITTEN, shows
@@ -28,7 +28,7 @@ PROMPT, RUBRIC = "student_prompt", "judge_rubric"
 
 
 @routes.post("/student-prompts", **shows(documents.PromptWritten, WRITTEN))
-async def upload_prompt(body: Prompt, _: NoQuery, parts: Lent, call: Called) -> Response:
+async def upload_prompt(body: NewPrompt, _: NoQuery, parts: Lent, call: Called) -> Response:
     """Create or replace the student prompt of an assignment that has instructions."""
     return await _upload(parts, call, PROMPT, body.assignment_id, body.prompt_text)
 
@@ -48,7 +48,7 @@ async def delete_prompt(
 
 
 @routes.post("/judge-rubrics", **shows(documents.RubricWritten, WRITTEN))
-async def upload_rubric(body: Rubric, _: NoQuery, parts: Lent, call: Called) -> Response:
+async def upload_rubric(body: NewRubric, _: NoQuery, parts: Lent, call: Called) -> Response:
     """Create or replace the judge rubric of an assignment that has instructions."""
     return await _upload(parts, call, RUBRIC, body.assignment_id, body.rubric_text)
 

@@ -29,7 +29,7 @@ def broken(code: str, limit: int | None = None) -> PydanticCustomError:
 
 def _text_within(most_bytes: int) -> Callable[[str], str]:
     def check(text: str) -> str:
-        text = trimmed(text)
+        text = _read(text)
         if not text:
             raise broken("blank")
         if len(text) < MIN_TEXT:
@@ -43,6 +43,15 @@ def _text_within(most_bytes: int) -> Callable[[str], str]:
     return check
 
 
+def _read(text: str) -> str:
+    """A text without what stands around it; JSON can escape half a character, which is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise broken("invalid_characters") from None
+    return trimmed(text)
+
+
 def normal_id(text: str) -> str:
     """An id as it is kept and compared."""
     return unicodedata.normalize("NFC", trimmed(text))
@@ -50,7 +59,7 @@ def normal_id(text: str) -> str:
 
 def _id_within(rule: Id) -> Callable[[str], str]:
     def check(text: str) -> str:
-        text = normal_id(text)
+        text = normal_id(_read(text))
         if not text:
             raise broken("blank")
         if len(text) > rule.most:
@@ -63,7 +72,7 @@ def _id_within(rule: Id) -> Callable[[str], str]:
 
 
 def _registered(scale: str) -> str:
-    scale = trimmed(scale)
+    scale = _read(scale)
     if scale not in SCALES:
         raise broken("unknown_grade_scale")
     return scale
@@ -71,7 +80,7 @@ def _registered(scale: str) -> str:
 
 def _slug(rule: Pattern) -> Callable[[str], str]:
     def check(text: str) -> str:
-        text = trimmed(text)
+        text = _read(text)
         if not text:
             raise broken("blank")
         if rule.refusal(text):
@@ -82,7 +91,7 @@ def _slug(rule: Pattern) -> Callable[[str], str]:
 
 
 def _storage_id(text: str) -> str:
-    text = trimmed(text)
+    text = _read(text)
     if not SHA256.fullmatch(text):
         raise broken("unknown_content")  # the store names nothing otherwise
     return text

@@ -1,0 +1,140 @@
+"""The administrators' command line against the real API on a real broker, both as processes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processors.settings import Settings
+from tests.end_to_end.serving import Serving, free_port, serving
+from tests.tokens import SECRET
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+TEXT = "Judge how clearly the argument is put."
+TASK = "Skriv om en regel som du skulle ändra.\n\nMinst 200 ord."
+A1 = ("--assignment-id", "a1")
+CREATE = ("instructions", "create", "--grade-scale", "swedish_8_anchor")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended; its document where there is one."""
+
+    code: int
+    document: Any
+    err: str
+
+
+Admin = Callable[..., Ended]
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[Serving]:
+    """A process of the test's installation, ready."""
+    with serving(settings.model_copy(update={"api_port": free_port()})) as api:
+        until(api.is_ready, 60)
+        yield api
+
+
+@pytest.fixture
+def admin(api: Serving, tmp_path: Path) -> Admin:
+    """Commands in development, where a token needs no identity service."""
+    env = {name: it for name, it in os.environ.items() if not name.startswith(("CJ", "JWT"))}
+    env |= {
+        "PYTHONPATH": str(ROOT),
+        "CJSTREAM_ENVIRONMENT": "development",
+        "JWT_SECRET_KEY": SECRET,
+        "CJ_ADMIN_BASE_URL": api.url,
+        "CJ_ADMIN_TOKEN_PATH": str(tmp_path / "token.json"),
+    }
+
+    def run(*arguments: str, stdin: str = "", **variables: str) -> Ended:
+        command = [sys.executable, "-P", "-m", "tools.cli", "admin", *arguments, "--json"]
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=env | variables,
+            input=stdin.encode(),
+            capture_output=True,
+            check=False,
+        )
+        out, err = done.stdout.decode(), done.stderr.decode()
+        assert "Traceback" not in err
+        return Ended(done.returncode, json.loads(out) if out else None, err)
+
+    return run
+
+
+def test_an_assignment_is_created_read_changed_and_deleted(
+    admin: Admin, api: Serving, tmp_path: Path
+) -> None:
+    (tmp_path / "task.txt").write_text(TASK)
+    created = admin(
+        *(*CREATE, *A1, "--instructions-file", "-", "--prompt-file", "task.txt", "--create-only"),
+        stdin=TEXT,
+    )
+    assert (created.code, created.document["outcome"]) == (0, "created"), created.err
+    again = admin(*CREATE, *A1, "--instructions-text", TEXT, "--create-only")
+    assert (again.code, again.document["type"]) == (1, "urn:cjstream:problem:version-mismatch")
+    assert again.document["current_tag"] in again.err
+    shown = admin("assignments", "show", "a1", "--require-ready")
+    assert (shown.code, shown.document["tag"]) == (0, created.document["tag"])
+    assert shown.document["student_prompt"]["text"] == TASK
+    assert shown.document["student_prompt"]["actor"] == "dev-admin"
+    assert admin("prompts", "get", "a1", "--output-file", "got/task.txt").code == 0
+    assert (tmp_path / "got/task.txt").read_text() == TASK
+    tag = shown.document["tag"].removeprefix("i").partition(".")[0]
+    update = ("instructions", "update", *A1, "--instructions-text", f"{TEXT} And how well.")
+    assert admin(*update, "--if-version", tag).document["version"] == 2
+    assert admin(*update, "--if-version", tag).code == 1
+    repeated = admin(*update)
+    assert (repeated.code, repeated.document["outcome"]) == (0, "unchanged")
+    assert (
+        admin("rubrics", "upload", *A1, "--rubric-text", "Weigh evenly.").document["version"] == 1
+    )
+    listed = admin("instructions", "list").document
+    assert [item["scope_key"] for item in listed["items"]] == ["assignment:a1"]
+    assert admin("prompts", "delete", "a1", "--yes").code == 0
+    unready = admin("assignments", "show", "a1", "--no-texts", "--require-ready")
+    assert (unready.code, unready.document["readiness"]["missing"]) == (3, ["student_prompt"])
+    now = unready.document["tag"]
+    deleted = admin("instructions", "delete", *A1, "--yes", "--if-version", now)
+    assert (deleted.code, deleted.document["deleted"]) == (0, ["instructions", "judge_rubric"])
+    assert admin("instructions", "get", "a1").document["deleted"] is True
+    assert TEXT not in api.log.read_text()
+
+
+def test_a_course_and_an_odd_id_are_found_under_their_names(admin: Admin) -> None:
+    for scope in (("--course-id", "ENG 5%"), ("--assignment-id", "å?#b")):
+        assert admin(*CREATE, *scope, "--instructions-text", TEXT).document["version"] == 1
+    course = admin("instructions", "get", "--course-id", "ENG 5%").document
+    assert (course["scope_key"], course["instructions_text"]) == ("course:ENG 5%", TEXT)
+    assert admin("instructions", "get", "å?#b").document["scope_key"] == "assignment:å?#b"
+
+
+def test_who_may_is_told_by_the_token(admin: Admin) -> None:
+    served = ("token", "dev", "--role", "service", "--subject", "judge", "--cache")
+    assert admin(*served).code == 0
+    who = admin("whoami", "--check").document
+    assert (who["subject"], who["source"], who["accepted"]) == ("judge", "cache", True)
+    refused = admin("instructions", "list")
+    assert (refused.code, refused.document["status"]) == (1, 403)
+    forged = admin("whoami", "--check", CJ_ADMIN_TOKEN="a.b.c")
+    assert (forged.code, forged.document["reason"]) == (1, "invalid_token")
+    assert "cjstream admin login" in forged.err
+
+
+def test_the_scales_of_the_command_line_are_those_of_the_api(admin: Admin, api: Serving) -> None:
+    assert admin("scales", "list").document == api("GET", "/admin/v1/grade-scales").json()
+
+
+def test_an_api_that_has_stopped_is_exit_code_4(admin: Admin, api: Serving) -> None:
+    assert api.terminate() == 0
+    assert admin("assignments", "show", "a1").code == 4

@@ -1,0 +1,60 @@
+"""What a takeover costs where many requests wait for one assignment."""
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+from processors.broker_clock import BrokerClock
+from processors.clients import admin_client, reader
+from processors.cluster import high_watermarks
+from processors.outbox import Record
+from processors.parking import Parking
+from processors.resolve import Policy
+from processors.settings import Settings
+from schemas.codec import Codec
+from schemas.events import AssignmentContext, ParkedRequest
+from tables.arrivals import Arrivals
+from tests.builders import REQUEST_AT, requested
+from tests.faults.load import append
+
+CODEC = Codec()
+CROWD = 200
+
+
+def test_each_entry_is_weighed_once_when_it_is_read_however_many_wait_for_the_same(
+    settings: Settings,
+) -> None:
+    topic, asked = settings.topics.parked.name, Counter[str]()
+
+    def context_of(scope_key: str) -> AssignmentContext | None:
+        asked[scope_key] += 1
+        return None
+
+    append(settings, [entry(topic, number) for number in range(CROWD)])
+    parking = Parking(
+        topic,
+        CODEC,
+        Policy(),
+        context_of,
+        Arrivals(),
+        BrokerClock(),
+        partial(high_watermarks, admin_client(settings)),
+        lambda: reader(settings),
+    )
+    assert parking.take_over({0: 0})
+    parking.close()
+    assert asked == {"assignment:a1": CROWD}
+
+
+def entry(topic: str, number: int) -> Record:
+    at = replace(REQUEST_AT, partition=0, offset=number)
+    parked = ParkedRequest(
+        request_at=at,
+        scope_key="assignment:a1",
+        missing=("instructions",),
+        appended_at_ms=0,
+        deadline_at_ms=1,
+        request_key=None,
+        request=CODEC.encode(requested()),
+    )
+    return Record(topic, 0, str(at).encode(), CODEC.encode(parked))

@@ -1,0 +1,63 @@
+"""`parked list`, over the parked topic as batch preparation writes it."""
+
+import pytest
+
+from processors.outbox import Record
+from processors.settings import Settings
+from schemas.errors import Discrepancy
+from schemas.events import Coordinates, ParkedRequest
+from tests.builders import requested
+from tests.commands import told
+from tests.faults.load import CODEC, append
+from tools.parked import parked
+
+
+def entry(settings: Settings, offset: int, appended_at_ms: int) -> Record:
+    """A request that was parked for want of its student prompt, for 900 s."""
+    topics = settings.topics
+    at = Coordinates(topics.requests.name, 1, offset)
+    waiting = ParkedRequest(
+        request_at=at,
+        scope_key=f"assignment:a{offset}",
+        missing=("student_prompt",),
+        appended_at_ms=appended_at_ms,
+        deadline_at_ms=appended_at_ms + 900_000,
+        request_key=b"batch",
+        request=CODEC.encode(requested()),
+    )
+    return Record(topics.parked.name, 1, str(at).encode(), CODEC.encode(waiting))
+
+
+def released(settings: Settings, offset: int) -> Record:
+    key = str(Coordinates(settings.topics.requests.name, 1, offset)).encode()
+    return Record(settings.topics.parked.name, 1, key, None)
+
+
+def test_who_waits_for_what_how_long_and_until_when(settings: Settings) -> None:
+    clock = Record(settings.topics.parked.name, 0, b"clock", None)
+    append(
+        settings,
+        [
+            entry(settings, 3, 2_000_000),
+            entry(settings, 2, 1_000_000),
+            entry(settings, 1, 1_500_000),
+            clock,
+            released(settings, 1),
+        ],
+    )
+    waiting = parked(settings, now_ms=1_930_000)
+    assert [(one.request_at, one.scope_key, one.missing) for one in waiting] == [
+        (f"{settings.topics.requests.name}/1@2", "assignment:a2", ("student_prompt",)),
+        (f"{settings.topics.requests.name}/1@3", "assignment:a3", ("student_prompt",)),
+    ]
+    assert [(one.waits_s, one.left_s) for one in waiting] == [(930.0, -30.0), (-70.0, 970.0)]
+    code, document, grumbled = told(settings, "parked", "list")
+    assert (code, grumbled) == (0, "")
+    assert [one["deadline_at_ms"] for one in document["parked"]] == [1_900_000, 2_900_000]
+    assert all("request" not in one for one in document["parked"])
+
+
+def test_an_entry_that_is_none_is_a_discrepancy(settings: Settings) -> None:
+    append(settings, [Record(settings.topics.parked.name, 2, b"who", b"?")])
+    with pytest.raises(Discrepancy, match="/2@0 is no parked request"):
+        parked(settings, now_ms=0)

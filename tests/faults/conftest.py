@@ -1,0 +1,15 @@
+"""What the tests on three nodes share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.cluster import Cluster
+from tests.faults.running import ROOT
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Three nodes that tests may kill; each test leaves them whole."""
+    with Cluster.temporary(ROOT / ".cjstream") as cluster:
+        yield cluster

@@ -1,0 +1,104 @@
+"""A worker whose watchdog is impatient, and one part of which may do nothing: the one that it is called with."""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from dataclasses import replace
+from typing import Any, cast
+
+from processors.app import Worker, build_worker
+from processors.batch_prep import Committer, Preparer
+from processors.faust_app import build_app
+from processors.fetch import Fetcher
+from processors.folding import add_folding
+from processors.lane import Lane
+from processors.outbox import Batch
+from processors.reassertion import Reassertion
+from processors.replica_feed import ReplicaFeed
+from processors.settings import settings_from_environment
+from processors.watchdog import STALLED_LOOKS
+from processors.worker import WorkerEnd, run_built
+from schemas.codec import Codec
+from schemas.errors import CJStreamError
+from tables.replica import Partition, Positions
+from tools.logs import log_to_stderr
+from tools.progress import say
+
+COMMAND = ("-m", "tests.faults.stalled_worker")
+LOOKS = 8
+
+
+class DeafFeed(ReplicaFeed):
+    """Stands where it was started."""
+
+    def start(self, partitions: list[Partition], positions: Positions) -> None:
+        self._replica.moved({at: positions.get(at, 0) for at in partitions})
+
+    def stop(self) -> None:
+        """There is no thread."""
+
+
+class HangingCommitter(Committer):
+    """Its first transaction never ends."""
+
+    def commit(self, batch: Batch) -> None:
+        self._outbox.opened_at = time.monotonic()
+        threading.Event().wait()
+
+
+class DeafPreparer:
+    """Fetches, and makes nothing of it."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+
+    def next_batch(self, wait_s: float) -> None:
+        self._fetcher.fetch(wait_s)
+
+
+async def unanswered(*_: Any) -> None:
+    """A dead letter that no broker acknowledges."""
+    await asyncio.Event().wait()
+
+
+def with_a_fault(worker: Worker, part: str) -> Worker:
+    """The worker with one part lent that stalls."""
+    match part:
+        case "replica":
+            feed = DeafFeed(worker.settings, worker.replica, lambda _fault: None)
+            return replace(worker, feed=feed)
+        case "requests":
+            deaf = cast(Preparer, DeafPreparer(worker.fetcher))
+            return replace(worker, preparer=deaf)
+        case "transaction":
+            committer = HangingCommitter(worker.ownership, worker.outbox)
+            return replace(worker, committer=committer)
+        case "fold":
+            app, codec = build_app(worker.settings), Codec()
+            table = add_folding(app, worker.settings, codec, unanswered, lambda _fault: None)
+            reassertion = Reassertion(
+                app, worker.settings, codec, worker.replica, table, lambda _fault: None
+            )
+            return replace(worker, app=app, lane=Lane(app, maxsize=1), reassertion=reassertion)
+    return worker
+
+
+async def main(part: str = "") -> int:
+    """Run until the watchdog ends it; gives the exit code."""
+    log_to_stderr()
+    end = WorkerEnd(asyncio.get_running_loop())
+    worker = with_a_fault(build_worker(settings_from_environment(), end.fatal), part)
+    try:
+        await run_built(worker, end, STALLED_LOOKS if part == "transaction" else LOOKS)
+    except CJStreamError as fault:
+        say(f"cjstream: {fault}")
+        return fault.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    code = asyncio.new_event_loop().run_until_complete(main(*sys.argv[1:]))
+    sys.stderr.flush()
+    os._exit(code)  # as the command does: Faust may leave tasks behind

@@ -1,0 +1,109 @@
+"""Bad days of the admin API: killed between a text and its event, and a broker that dies under its writes."""
+
+from hashlib import sha256
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from processors.clients import admin_client
+from processors.cluster import apply_topics
+from processors.settings import Settings
+from tests.buckets import bucket_server
+from tests.end_to_end.serving import Serving, free_port, serving
+from tests.waiting import until
+from tools.broker import Broker
+
+A1 = "/admin/v1/assessment-instructions/assignment/a1"
+PROMPTS = "/admin/v1/student-prompts"
+TASK = "Write about a rule that you would change."
+TEXTS = 40
+
+
+def instructions(text: str) -> dict[str, Any]:
+    return {"instructions_text": text, "grade_scale": "swedish_8_anchor"}
+
+
+def installation(broker: Broker, folder: Path, **more: Any) -> Settings:
+    own = Settings(
+        bootstrap_servers=broker.bootstrap,
+        topic_prefix=f"{uuid4().hex[:8]}-",
+        data_dir=folder,
+        api_port=free_port(),
+        **more,
+    )
+    apply_topics(admin_client(own), own)
+    return own
+
+
+def test_an_api_killed_between_text_and_event_leaves_an_orphan_and_nothing_else(
+    broker: Broker, tmp_path: Path
+) -> None:
+    own = installation(broker, tmp_path, content_url="s3://bucket")
+    with bucket_server() as bucket:
+        reached = {
+            "AWS_ENDPOINT": bucket.endpoint,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_SKIP_SIGNATURE": "true",
+            "AWS_REGION": "test",
+        }
+        with serving(own, **reached) as api:
+            until(api.is_ready, 60)
+            assert api("PUT", A1, instructions("Judge the argument.")).status_code == 201
+            bucket.acknowledges.clear()
+            asking = Thread(target=_unanswered, args=(api,))
+            asking.start()
+            until(lambda: any(sha256(TASK.encode()).hexdigest() in key for key in bucket.objects))
+            api.child.kill()
+            asking.join(30)
+            bucket.acknowledges.set()
+        with serving(own, **reached) as api:
+            until(api.is_ready, 60)
+            assert api("GET", f"{PROMPTS}/assignment/a1").status_code == 404
+            repeated = api("POST", PROMPTS, {"assignment_id": "a1", "prompt_text": TASK})
+            assert (repeated.status_code, repeated.json()["version"]) == (200, 1)
+
+
+def _unanswered(api: Serving) -> None:
+    try:
+        answer = api("POST", PROMPTS, {"assignment_id": "a1", "prompt_text": TASK})
+    except httpx.TransportError:
+        return
+    raise AssertionError(f"it was answered: {answer.status_code}")
+
+
+def test_a_broker_that_dies_under_writes_loses_none_and_doubles_none(tmp_path: Path) -> None:
+    with Broker.temporary(Path(__file__).parents[2] / ".cjstream") as broker:
+        own = installation(broker, tmp_path, write_timeout_s=4, fold_timeout_s=3)
+        with serving(own) as api:
+            until(api.is_ready, 60)
+            statuses = list[int]()
+            writing = Thread(target=_write_all, args=(api, statuses))
+            writing.start()
+            until(lambda: len(statuses) >= 5, 60)
+            broker.kill()
+            until(lambda: {503, 504} & set(statuses), 60)
+            broker.start()
+            writing.join(150)
+            assert not writing.is_alive(), statuses
+            assert set(statuses) <= {200, 201, 202, 503, 504}
+            found = until(lambda: _read(api), 60)
+            assert found is not None
+    assert (found["version"], found["instructions_text"]) == (TEXTS, f"Judge it, {TEXTS - 1}.")
+
+
+def _write_all(api: Serving, statuses: list[int]) -> None:
+    """Every text until it is accepted: a repeat of one that got through changes nothing."""
+    for number in range(TEXTS):
+        accepted = False
+        while not accepted:
+            answer = api("PUT", A1, instructions(f"Judge it, {number}."))
+            statuses.append(answer.status_code)
+            accepted = answer.is_success
+
+
+def _read(api: Serving) -> dict[str, Any] | None:
+    answer = api("GET", A1)
+    return answer.json() if answer.is_success else None

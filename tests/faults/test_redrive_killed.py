@@ -1,0 +1,107 @@
+"""A re-drive that is killed again and again, and gone on with: each dead letter goes back once, in order."""
+
+import random
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+
+import pytest
+
+from processors.clients import admin_client
+from processors.cluster import high_watermarks
+from processors.dead_letters import read_dead_letters
+from processors.log import Log, LogRecord, high_ends, partitions_of
+from processors.outbox import Record
+from processors.settings import Settings
+from schemas.dead_letters import dead_letter_headers
+from schemas.errors import Malformed
+from schemas.events import Coordinates
+from tests.commands import ROOT, environment_of
+from tests.faults.load import append
+from tests.faults.seeds import SEEDS
+from tests.waiting import until
+
+LETTERS = 2_500
+KILLS = 5
+
+
+def dead_letters(settings: Settings, chance: random.Random) -> list[Record]:
+    """Dead letters of requests with a few keys, which stand in another order than their records did."""
+    topics = settings.topics
+    offsets = list(range(LETTERS))
+    chance.shuffle(offsets)
+    records = []
+    for offset in offsets:
+        key = offset % 40
+        at = Coordinates(topics.requests.name, key % settings.partitions, offset)
+        headers = dead_letter_headers(at, offset, Malformed("x"))
+        value = f"no request {offset}".encode()
+        records.append(Record(topics.requests_dlq.name, at.partition, b"k%d" % key, value, headers))
+    return records
+
+
+def back(settings: Settings) -> list[LogRecord]:
+    """The requests topic's committed records."""
+    partitions = partitions_of([settings.topics.requests.name], settings)
+    ends = high_ends(settings, partitions)
+    with Log(settings, partitions) as log:
+        log.begin(dict.fromkeys(partitions, 0))
+        return sorted(log.read_to(ends, 30), key=lambda record: record.at)
+
+
+def redrive(settings: Settings) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "tools.cli", "dlq", "redrive", "--yes", "--json"]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment_of(settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_redrive_is_gone_on_with_and_doubles_nothing(
+    settings: Settings, seed: int
+) -> None:
+    chance = random.Random(seed)
+    append(settings, dead_letters(settings, chance))
+    admin = admin_client(settings)
+    partitions = partitions_of([settings.topics.requests.name], settings)
+    produced = 0  # records and markers, of open transactions, too
+    killed = 0
+    for _ in range(KILLS):
+        wanted = produced + chance.randrange(1, LETTERS // KILLS)
+        running = redrive(settings)
+
+        def is_due(wanted: int = wanted, running: "subprocess.Popen[bytes]" = running) -> bool:
+            ended = running.poll() is not None
+            return ended or sum(high_watermarks(admin, partitions).values()) >= wanted
+
+        until(is_due, 60)
+        if running.poll() is None:
+            running.send_signal(signal.SIGKILL)
+            killed += 1
+        running.communicate()
+        produced = sum(high_watermarks(admin, partitions).values())
+    last = redrive(settings)
+    _, grumbled = last.communicate()
+    assert last.returncode == 0, grumbled.decode()
+    assert killed, "nothing was killed: the seed tests nothing"
+    print(f"seed {seed}: {killed} kills")  # noqa: T201
+
+    went = back(settings)
+    assert sorted(record.value or b"" for record in went) == sorted(
+        f"no request {offset}".encode() for offset in range(LETTERS)
+    )
+    by_key = defaultdict[bytes | None, list[int]](list)
+    for record in went:
+        by_key[record.key].append(int((record.value or b"").split()[-1]))
+        assert dict(record.headers)["cjstream-redrive-attempt"] == b"1"
+    assert all(offsets == sorted(offsets) for offsets in by_key.values())
+    letters = read_dead_letters(settings, [settings.topics.requests_dlq])
+    assert letters.open == []
+    at = {record.value: str(record.at) for record in went}
+    for letter in letters.letters:
+        assert letters.went(letter) == at[f"no request {letter.refusal.at.offset}".encode()]

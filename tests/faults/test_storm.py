@@ -1,0 +1,63 @@
+"""Storms on a three-node cluster: a short one by default, longer ones by `--faults --minutes N --seed S`."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from processors.clients import admin_client
+from processors.cluster import apply_topics
+from processors.settings import Settings
+from tests.faults.cluster import Cluster
+from tests.faults.storm import storm
+
+SHORT_S = 30.0
+LONG_S = 180.0
+PATIENCE_S = 10
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A storm for each seed; their seconds add up to the minutes asked for."""
+    if "seed" in metafunc.fixturenames:
+        first = metafunc.config.getoption("--seed")
+        seconds = 60 * metafunc.config.getoption("--minutes")
+        count = max(1, math.ceil(seconds / LONG_S))
+        storms = [(first + number, seconds / count) for number in range(count)]
+        if not metafunc.config.getoption("--faults"):
+            storms = [(first, SHORT_S)]
+        ids = [f"seed {seed}, {length:g} s" for seed, length in storms]
+        metafunc.parametrize(("seed", "seconds"), storms, ids=ids)
+
+
+@pytest.fixture
+def settings(cluster: Cluster, tmp_path: Path, seed: int) -> Iterator[Settings]:
+    """An installation of its own on that cluster, without the proxies between."""
+    own = Settings(
+        bootstrap_servers=cluster.bootstrap,
+        topic_prefix=f"storm{seed}-",
+        data_dir=tmp_path,
+        patience_s=PATIENCE_S,
+    )
+    admin = admin_client(own)
+    apply_topics(admin, own)
+    yield own
+    for future in admin.delete_topics([topic.name for topic in own.topics.all]).values():
+        future.result()
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(1500)
+def test_whatever_befalls_it_every_request_has_its_one_outcome(
+    cluster: Cluster,
+    settings: Settings,
+    seed: int,
+    seconds: float,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    after = storm(cluster, settings, seed, seconds)
+    with capsys.disabled():
+        print("\n" + orjson.dumps(after.line).decode())  # noqa: T201
+    print(after.words)  # noqa: T201
+    assert not after.found.faults, str(after.found)

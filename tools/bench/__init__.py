@@ -1,0 +1,1 @@
+"""`cjstream bench`: what is promised in seconds, measured."""

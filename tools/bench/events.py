@@ -1,0 +1,66 @@
+"""The events that a measurement appends: like everyday's in size, of no content. Pure but for ids and times."""
+
+import time
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+from schemas.events import (
+    CJAssessmentRequested,
+    Essay,
+    InstructionsUploaded,
+    StudentPromptUploaded,
+)
+
+ESSAYS = 10
+
+
+def now_ms() -> int:
+    """This moment; the broker runs on this machine, so that its append times are of the same clock."""
+    return time.time_ns() // 1_000_000
+
+
+def instructions_of(assignment_id: str) -> InstructionsUploaded:
+    """Its first instructions."""
+    return InstructionsUploaded(
+        **_upload(assignment_id), grade_scale="swedish_8_anchor", context_origin="bench"
+    )
+
+
+def prompt_of(assignment_id: str) -> StudentPromptUploaded:
+    """Its first student prompt."""
+    return StudentPromptUploaded(**_upload(assignment_id))
+
+
+def _upload(assignment_id: str) -> dict[str, Any]:
+    text = assignment_id.encode()
+    return {
+        "event_id": str(uuid4()),
+        "assignment_id": assignment_id,
+        "version": 1,
+        "actor": "bench",
+        "correlation_id": str(uuid4()),
+        "occurred_at_ms": now_ms(),
+        "created_at_ms": now_ms(),
+        "storage_id": sha256(text).hexdigest(),
+        "sha256": sha256(text).hexdigest(),
+        "media_type": "text/plain; charset=utf-8",
+        "size_bytes": len(text),
+    }
+
+
+def request_for(assignment_id: str) -> CJAssessmentRequested:
+    """A batch of ten essays: about 900 bytes."""
+    return CJAssessmentRequested(
+        event_id=str(uuid4()),
+        occurred_at_ms=now_ms(),
+        source_service="bench",
+        correlation_id=str(uuid4()),
+        batch_id=str(uuid4()),
+        assignment_id=assignment_id,
+        course_code="ENG5",
+        language="en",
+        essays=tuple(
+            Essay(essay_id=f"essay-{n:02d}", text_storage_id=uuid4().hex * 2) for n in range(ESSAYS)
+        ),
+    )

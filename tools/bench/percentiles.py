@@ -1,0 +1,32 @@
+"""What many measured values come to. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of how many values, and where they lie; all but the count are None where there is no value."""
+
+    count: int
+    p50: float | None = None
+    p99: float | None = None
+    max: float | None = None
+
+
+def percentile(ordered: Sequence[float], percent: int) -> float:
+    """The smallest of the values that `percent` of 100 do not exceed: the nearest rank, nothing interpolated.
+
+    `ordered` is ascending and not empty, percent is 1 to 100.
+    """
+    rank = -(-len(ordered) * percent // 100)
+    return ordered[rank - 1]
+
+
+def spread_of(values: Iterable[float]) -> Spread:
+    """Median, 99th percentile and maximum, to a tenth of the values' unit."""
+    ordered = sorted(values)
+    if not ordered:
+        return Spread(0)
+    found = (percentile(ordered, percent) for percent in (50, 99, 100))
+    return Spread(len(ordered), *(round(value, 1) for value in found))

@@ -1,0 +1,43 @@
+"""Moments and spans as people write and read them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from schemas.errors import Misconfigured
+
+DURATION = re.compile(r"(\d{1,6})([smhd])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def moment_ms(text: str, now: datetime, option: str) -> int:
+    """An RFC 3339 time, or a time ago as `90s`, `30m`, `2h`, `7d`. Raises Misconfigured."""
+    try:
+        if ago := DURATION.fullmatch(text):
+            moment = now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+            return round(moment.timestamp() * 1000)
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as fault:
+        raise Misconfigured(
+            f"{option}: not a time like 2026-03-01T12:00:00Z, nor 2h ago"
+        ) from fault
+    if moment.tzinfo is None:
+        raise Misconfigured(f"{option}: a time needs its offset, Z for UTC")
+    return round(moment.timestamp() * 1000)
+
+
+def span_of(seconds: float) -> str:
+    """Seconds for people: `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
+    whole = int(abs(seconds))
+    for size, name, rest_size, rest_name in (
+        (86_400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size} {name} {whole % size // rest_size} {rest_name}"
+    return f"{whole} s"
+
+
+def time_of(ms: int) -> str:
+    """A moment for people: RFC 3339, UTC, seconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
