@@ -6,10 +6,12 @@ Building an app connects to nothing and starts no thread.
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import aiokafka
 import faust
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, Message
@@ -100,6 +102,8 @@ class DoneConsumer(driver.Consumer):
     records are handed on in log order; with nothing open `_reached` keeps it. A fetch that was cut
     short leaves its partitions `_cut`, and nothing of them is committed until the next seek back to
     the committed offset, which starts the books anew and brings every record again that was open.
+    Nor is anything committed between a seek that failed (Faust logs it and goes on) and one that
+    did not.
     """
 
     def __init__(self, transport: TransportT, callback: Any, *args: Any, **kwargs: Any) -> None:
@@ -109,6 +113,7 @@ class DoneConsumer(driver.Consumer):
         self._reached: dict[TP, int] = {}
         self._cut: set[TP] = set()
         self._seeks = 0
+        self._is_sought = False
         self._handing: set[TP] = set()
         self._fetched = Fetched({}, {})
 
@@ -142,7 +147,7 @@ class DoneConsumer(driver.Consumer):
         self,
         timeout: float,  # noqa: ASYNC109 (Faust's name)
     ) -> AsyncIterator[tuple[TP, Message]]:
-        """Hand on one fetch, then move up to the positions that it left."""
+        """Hand on one fetch, then move up to the positions that it left; make up for a seek that failed."""
         seeks = self._seeks
         self._fetched = Fetched({}, {})
         handed: Counter[TP] = Counter()
@@ -157,12 +162,22 @@ class DoneConsumer(driver.Consumer):
             self._reached.update({tp: end for tp, end in reached if tp not in self._cut})
         else:  # the seek brings again what was dropped whole, a rest may lie on either side of it
             self._cut |= {tp for tp in cut if handed[tp]}
+        if not self._is_sought and self.flow_active:
+            await self._seek_again()
+
+    async def _seek_again(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as fault:  # noqa: BLE001 (of any of aiokafka's layers; the next fetch tries again)
+            log.info("seek fails", extra={"fault": type(fault).__name__})
 
     async def perform_seek(self) -> None:
         """Go back to the committed offsets; every record from there on is handed out anew."""
+        self._is_sought = False
         self._forget()
         await super().perform_seek()
         self._forget()  # a fetch from before the seek may have been handed on meanwhile
+        self._is_sought = True
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belonged to the assignment that ends."""
@@ -177,19 +192,25 @@ class DoneConsumer(driver.Consumer):
         self._handing.clear()
 
     def done_positions(self, topics: Collection[str]) -> dict[Partition, int]:
-        """Below which offset every record of these topics is done, as far as that is known; from any thread."""
-        known = {tp for tp in [*self._reached, *self._open] if tp.topic in topics}
-        offsets = {tp: self._new_offset(tp) for tp in known}
-        return {
-            Partition(tp.topic, tp.partition): end for tp, end in offsets.items() if end is not None
-        }
+        """Below which offset every record of these topics is done; from any thread.
+
+        Of an assigned partition that is not fetched from, that is what was committed.
+        """
+        with suppress(ConsumerNotStarted):
+            assigned = [tp for tp in self.assignment() if tp.topic in topics]
+            ends = {tp: self._new_offset(tp) for tp in assigned}
+            return {
+                Partition(*tp): (self._committed_offset.get(tp) or 0) if end is None else end
+                for tp, end in ends.items()
+            }
+        return {}
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
         known = [*{**self._reached, **self._open}]
         return (tp for tp in known if topics is None or tp in topics or tp.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
-        if tp in self._cut or self._is_changelog_tp(tp):
+        if not self._is_sought or tp in self._cut or self._is_changelog_tp(tp):
             return None
         open_here = list(
             self._open.get(tp) or ()
