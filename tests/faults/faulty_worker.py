@@ -68,13 +68,12 @@ class Watched:
         return getattr(self._producer, name)
 
     def begin_transaction(self) -> None:
-        self._kinds = set()
+        self._kinds = {"any"}
         self._producer.begin_transaction()
 
     def produce(
         self, topic: str, value: bytes | None, key: bytes | None, *more: Any, **named: Any
     ) -> None:
-        self._kinds.add("any")
         if "parked" in topic and key != b"clock":
             self._kinds.add("parks" if value is not None else "releases")
         self._producer.produce(topic, value, key, *more, **named)
