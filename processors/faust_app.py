@@ -69,6 +69,20 @@ class CommittedReader(driver.AIOKafkaConsumerThread):
         # No await since the records were taken: nothing has moved the positions in between.
         return Fetched(records, self._positions(consumer))
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to the committed offsets; where there is none to the log's start: aiokafka stays where it is."""
+        committed = await super().seek_to_committed()
+        tables = self.consumer.app.tables.changelog_topics
+        unsought = [tp for tp, at in committed.items() if not at and tp.topic not in tables]
+        if unsought:
+            await self.call_thread(self._seek_to_starts, unsought)
+        return committed
+
+    async def _seek_to_starts(self, partitions: list[Any]) -> None:
+        consumer = self._ensure_consumer()
+        for tp, start in (await consumer.beginning_offsets(partitions)).items():
+            consumer.seek(tp, start)
+
     def _positions(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, int]:
         subscription = consumer._subscription.subscription  # noqa: SLF001 (its public twin waits)
         assignment = subscription and subscription.assignment

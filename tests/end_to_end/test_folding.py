@@ -14,9 +14,11 @@ from faust.types import StreamT
 
 from processors.clients import plain_producer, reader
 from processors.cluster import upload_topics
+from processors.delivery import deliver
 from processors.faust_app import build_app
 from processors.folding import add_folding
 from processors.lane import Lane
+from processors.outbox import Record
 from processors.reassertion import Reassertion
 from processors.replica_feed import record_of
 from processors.settings import Settings
@@ -189,6 +191,29 @@ def committed(settings: Settings, topic: str) -> list[int]:
         return [max(0, at.offset) for at in consumer.committed(asked, timeout=10)]
     finally:
         consumer.close()
+
+
+def test_a_seek_before_anything_was_committed_brings_the_first_upload_again(
+    settings: Settings, loop: Loop
+) -> None:
+    """As a rebalance does whose records were dropped: a first start must not pass them by."""
+    side = Side()
+
+    async def build() -> faust.App:
+        app = build_app(settings)
+        app.conf.broker_commit_interval = 600  # nothing is committed here
+        add_folding(app, settings, CODEC, side.dead_letter, side.faults.append)
+        return app
+
+    deliver(
+        plain_producer(settings),
+        [Record(settings.topics.instructions.name, 0, b"assignment:a1", b"no upload")],
+    )
+    with started(loop, loop.run(build())) as app:
+        until(lambda: len(side.letters) == 1)
+        loop.run(app.consumer.perform_seek())
+        until(lambda: len(side.letters) == 2)
+    assert side.faults == []
 
 
 def test_the_view_equals_the_fold_and_offsets_pass_markers_and_aborted_uploads(
