@@ -27,14 +27,14 @@ from tools import topics
 from tools.broker import Broker, free_port
 from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in
 from tools.demo_story import PARTS, StoryRequest, story
-from tools.demo_uploads import Uploaded, upload
+from tools.demo_uploads import Administrators, Uploaded
 from tools.processes import Tell, api_running, end_on_sigterm, running
 from tools.progress import bar
 
 DATA = Path(__file__).with_name("demo_data")
 SEED = 5
 BUNDLE = 50  # requests that are sent at once
-PATIENCE_S = 10  # of a request: what nobody ever uploads is unresolved after that
+PATIENCE_S = 15  # of a request: what nobody ever uploads is unresolved after that
 SILENCE_S = 60.0  # without any outcome, before the demo gives up
 
 
@@ -161,7 +161,7 @@ class Stage:
         self.played = Played()
         self._settings = settings
         self._log = log
-        self._api = api
+        self._administrators = Administrators(settings, api)
         self._worker = worker
         self._tell = tell
         self._reader = AvroReader()
@@ -170,7 +170,7 @@ class Stage:
 
     def upload(self, name: str) -> None:
         """Upload what one file says, by the admin commands."""
-        uploaded = upload(self._settings, self._api, DATA / f"{name}.jsonl")
+        uploaded = self._administrators.upload(DATA / f"{name}.jsonl")
         self.played.uploads += uploaded
         self._tell(f"{len(uploaded)} uploads acknowledged ({name})")
 

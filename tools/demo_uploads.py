@@ -29,23 +29,40 @@ class Uploaded:
     at: Coordinates
 
 
-def upload(settings: Settings, url: str, path: Path) -> list[Uploaded]:
-    """Run the commands that a file of uploads asks for. Raises CJStreamError where one fails."""
-    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    together = list(_together(lines))
-    uploaded = []
-    for group in bar(together, "admin commands", len(together)):
-        document = _run(settings, url, group[0]["actor"], arguments(group))
-        uploaded += [
-            Uploaded(
-                _scope_key(group[0]),
-                _role_of(settings, position["topic"]),
-                "delete" in group[0],
-                Coordinates(**position),
-            )
-            for position in document["position"]
-        ]
-    return uploaded
+class Administrators:
+    """Those who upload in the demo, each with a token of their own."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self._topics = [topic.name for topic in settings.topics.uploads]
+        self._variables = {**environment(**told(settings)), "CJ_ADMIN_BASE_URL": url}
+        self._tokens: dict[str, str] = {}
+
+    def upload(self, path: Path) -> list[Uploaded]:
+        """Run the commands that a file of uploads asks for. Raises CJStreamError where one fails."""
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        together = list(_together(lines))
+        uploaded = []
+        for group in bar(together, "admin commands", len(together)):
+            uploaded += [
+                Uploaded(
+                    _scope_key(group[0]),
+                    ROLES[self._topics.index(position["topic"])],
+                    "delete" in group[0],
+                    Coordinates(**position),
+                )
+                for position in self._run(group[0]["actor"], arguments(group))["position"]
+            ]
+        return uploaded
+
+    def _run(self, actor: str, asked: Sequence[str]) -> Any:
+        variables = {**self._variables, "CJ_ADMIN_TOKEN": self._token(actor)}
+        return json.loads(_said(["admin", *asked, "--json"], variables))
+
+    def _token(self, actor: str) -> str:
+        if actor not in self._tokens:
+            asked = ["admin", "token", "dev", "--subject", actor]
+            self._tokens[actor] = _said(asked, self._variables).strip()
+        return self._tokens[actor]
 
 
 def _together(lines: Sequence[Line]) -> Iterator[list[Line]]:
@@ -85,16 +102,6 @@ def arguments(group: Sequence[Line]) -> list[str]:
     return asked
 
 
-def _run(settings: Settings, url: str, actor: str, asked: Sequence[str]) -> Any:
-    variables = environment(**told(settings))
-    variables |= {"CJ_ADMIN_BASE_URL": url, "CJ_ADMIN_TOKEN": _token(variables, actor)}
-    return json.loads(_said(["admin", *asked, "--json"], variables))
-
-
-def _token(variables: dict[str, str], actor: str) -> str:
-    return _said(["admin", "token", "dev", "--subject", actor], variables).strip()
-
-
 def _said(arguments_: Sequence[str], variables: dict[str, str]) -> str:
     done = subprocess.run(
         command(*arguments_),
@@ -115,8 +122,3 @@ def _scope_key(line: Line) -> str:
     if "course_id" in line:
         return f"course:{line['course_id']}"
     return f"assignment:{line['assignment_id']}"
-
-
-def _role_of(settings: Settings, topic: str) -> str:
-    names = [one.name for one in settings.topics.uploads]
-    return ROLES[names.index(topic)]

@@ -143,6 +143,6 @@ def test_the_demo_proves_one_outcome_for_every_request() -> None:
     assert (report["verified"], report["faults"]) == (True, [])
     assert (report["uploads"], report["requests"], report["dead_lettered"]) == (20, 2000, 20)
     assert report["prepared"] + report["unresolved"] == 1980
-    assert report["parked"] > report["released"] > 20
+    assert report["parked"] > report["released"] > 0
     assert report["context_sources"].keys() == {"assignment", "course", "guest"}
     assert min(report["unresolved"], report["slow_path"], *report["prompt_sources"].values()) > 50
