@@ -100,7 +100,11 @@ def pause(seconds: float) -> None:
 def installation_of(settings: Settings) -> Installation:
     """Where the checker looks."""
     return Installation(
-        settings.bootstrap_servers, settings.topics, settings.prep_group, settings.partitions
+        settings.bootstrap_servers,
+        settings.topics,
+        settings.prep_group,
+        settings.fold_group,
+        settings.partitions,
     )
 
 

@@ -33,11 +33,12 @@ EVENTS = {
 
 @dataclass(frozen=True)
 class Installation:
-    """Where to look: brokers, topics, how they are cut, and the group that commits the requests' offsets."""
+    """Where to look: brokers, topics, how they are cut, and who commits requests and uploads."""
 
     bootstrap: str
     topics: Topics
     group: str
+    fold_group: str
     partitions: int
 
     def read(self, topic: str, *, raw: bool = False) -> list[Read]:
@@ -68,7 +69,10 @@ def check(at: Installation, terms: Terms, *, table: bool = False) -> Findings:
         found.unfolded = judge_table(at.read(topics.context.name), changes)
         found.counts["uploads"] = sum(len(its) for its in good.values())
         found.counts["damaged uploads"] = len(bad)
-    found.uncommitted = _uncommitted(at)
+    found.uncommitted = _uncommitted(at, at.group, [topics.requests.name])
+    if table:  # what lacks below a committed offset was skipped, what lacks above it is just late
+        names = [topic.name for topic in topics.uploads]
+        found.uncommitted += _uncommitted(at, at.fold_group, names)
     found.hanging = _hanging(at)
     return found
 
@@ -182,9 +186,9 @@ def ownerless(record: Read, changes: Changes, terms: Terms, now_ms: float) -> st
     return None
 
 
-def _uncommitted(at: Installation) -> list[str]:
-    asked = [At(at.topics.requests.name, one) for one in range(at.partitions)]
-    member = Consumer({"bootstrap.servers": at.bootstrap, "group.id": at.group, "log_level": 0})
+def _uncommitted(at: Installation, group: str, topics: Iterable[str]) -> list[str]:
+    asked = [At(topic, one) for topic in topics for one in range(at.partitions)]
+    member = Consumer({"bootstrap.servers": at.bootstrap, "group.id": group, "log_level": 0})
     try:
         committed = committed_by(member, asked)
     finally:

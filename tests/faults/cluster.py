@@ -7,7 +7,7 @@ lose what goes through it.
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,13 +15,14 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from schemas.errors import Unreachable
 from tests.faults.proxy import Proxy
 from tests.waiting import until
 from tools.broker import Broker, free_port, new_cluster_id
 
 NODES = (1, 2, 3)
 HEAP_MB = 256
-WHOLE_S = 180
+WHOLE_S = 300
 OF_A_CLUSTER = {
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "min.insync.replicas": "2",
@@ -127,12 +128,17 @@ class Cluster:
         """Wait for that."""
         until(self.is_whole, WHOLE_S)
 
+    def bring_up(self, node: Broker) -> None:
+        """Start a node that is down and return when all is whole, however slow the machine."""
+        with suppress(Unreachable):  # its own patience is for a machine that does nothing else
+            node.start()
+        self.wait_until_whole()
+
     def roll(self) -> None:
         """Restart every node, each once the one before is back in sync."""
         for node in self.nodes:
             node.stop()
-            node.start()
-            self.wait_until_whole()
+            self.bring_up(node)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,8 @@ class Storm:
             node = self.cluster.nodes[self._chosen()]
             node.kill()
             self.counts["broker deaths"] += 1
-            self._repair = self._repairs.submit(self._bring_back, node.start)
+            bring_up = partial(self.cluster.bring_up, node)
+            self._repair = self._repairs.submit(self._bring_back, bring_up)
 
     def _freeze_broker(self) -> None:
         if self._brokers_are_well():

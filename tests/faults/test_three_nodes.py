@@ -29,8 +29,7 @@ def settings(cluster: Cluster, tmp_path: Path) -> Iterator[Settings]:
     yield own
     for node in cluster.nodes:
         if not node.pid:
-            node.start()
-    cluster.wait_until_whole()
+            cluster.bring_up(node)
 
 
 @pytest.fixture
