@@ -1,16 +1,16 @@
 """Two instances of the API write to the same assignments, and one is killed: no update is lost, none made twice."""
 
 import random
-import socket
+import re
+import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
+import httpx
 import pytest
 
 from processors.log import Log, high_ends, partitions_of
@@ -20,11 +20,12 @@ from schemas.events import AssignmentContext, InstructionsUploaded
 from tables.context import fold, live
 from tables.tags import tag_of
 from tests.builders import sha256_of
-from tests.faults.running import Process, StartWorker
+from tests.end_to_end.serving import Serving, free_port, serving
 from tests.faults.seeds import SEEDS
+from tests.tokens import hs256
 from tests.waiting import until
 
-INSTANCE = ("-m", "tests.faults.admin_writer")
+INSTRUCTIONS = "/admin/v1/assessment-instructions/assignment"
 CLIENTS, UPDATES, ASSIGNMENTS = 8, 2000, 5
 Said = dict[str, Any]
 
@@ -32,22 +33,46 @@ Said = dict[str, Any]
 class Line:
     """A client's connection to one instance."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 60)
-        self._file = self._socket.makefile("rb")
+    def __init__(self, api: Serving) -> None:
+        self._client = httpx.Client(
+            base_url=api.url, headers={"Authorization": f"Bearer {hs256()}"}, timeout=60
+        )
 
-    def ask(self, **said: Any) -> Said:
-        """One answer. Raises OSError where the instance dies first."""
-        self._socket.sendall(orjson.dumps(said) + b"\n")
-        line = self._file.readline()
-        if not line.endswith(b"\n"):
-            raise ConnectionResetError
-        answer: Said = orjson.loads(line)
-        return answer
+    def _asked(self, method: str, assignment: str, **more: Any) -> httpx.Response:
+        try:
+            return self._client.request(method, f"{INSTRUCTIONS}/{assignment}", **more)
+        except httpx.TransportError as fault:
+            raise ConnectionResetError from fault
+
+    def read(self, assignment: str) -> Said:
+        """Tag and hash of what lives. Raises OSError where the instance dies first."""
+        answer = self._asked("GET", assignment)
+        return _told(answer) if answer.is_success else {}
+
+    def write(self, assignment: str, seen: str, text: str) -> Said:
+        """New instructions, if they are as they were seen. Raises OSError where the instance dies first."""
+        condition = {"If-Match": f'"{seen}"'} if seen else {}
+        body = {"instructions_text": text, "grade_scale": "swedish_8_anchor"}
+        answer = self._asked("PUT", assignment, json=body, headers=condition)
+        if answer.is_success:
+            return _told(answer)
+        problem = answer.json()
+        assert answer.status_code in (412, 503, 504), problem
+        if answer.status_code == 412:
+            return {"refused": problem["current_tag"]}
+        return {"fault": problem["type"].rpartition(":")[2]}
+
+    def fenced(self) -> float:
+        """How often its writers were fenced by the other instance's."""
+        metrics = self._client.get("/metrics").text
+        return float(re.findall(r"^cj_admin_writer_fenced_total (\S+)$", metrics, re.MULTILINE)[0])
 
     def close(self) -> None:
-        self._file.close()
-        self._socket.close()
+        self._client.close()
+
+
+def _told(answer: httpx.Response) -> Said:
+    return {"tag": answer.headers["ETag"].strip('"'), "sha256": answer.json()["sha256"]}
 
 
 @dataclass(frozen=True)
@@ -65,8 +90,7 @@ class Update:
 class Storm:
     """Clients on two instances; the first is killed when half of the updates are done."""
 
-    ports: tuple[int, int]
-    victim: Process
+    apis: tuple[Serving, Serving]
     seed: int
     done: list[Update] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,23 +103,23 @@ class Storm:
 
     def _client(self, number: int) -> None:
         chance = random.Random(f"{self.seed}-{number}")
-        ports = list(self.ports if number % 2 else self.ports[::-1])
-        line = Line(ports.pop())
+        apis = list(self.apis if number % 2 else self.apis[::-1])
+        line = Line(apis.pop())
         seen = dict[str, str]()
         for turn in range(UPDATES // CLIENTS):
             assignment = f"a{chance.randrange(ASSIGNMENTS)}"
             if assignment not in seen or chance.random() < 0.2:
-                with suppress(OSError):
-                    seen[assignment] = line.ask(do="read", assignment=assignment).get("tag", "0")
-            text = f"{self.seed} {number} {turn}"
-            asked = (assignment, seen.get(assignment, "0"), text)
+                with suppress(OSError, KeyError):
+                    seen[assignment] = line.read(assignment)["tag"]
+            text = f"Judge by {self.seed}, {number} and {turn}."
+            asked = (assignment, seen.get(assignment, "1-0"), text)
             try:
-                answer = line.ask(do="write", assignment=assignment, seen=asked[1], text=text)
+                answer = line.write(*asked)
             except OSError:
                 self._note(Update(*asked, "unknown"))
                 line.close()
-                line = Line(ports.pop())
-                now = line.ask(do="read", assignment=assignment)
+                line = Line(apis.pop())
+                now = line.read(assignment)
                 if now.get("sha256") == sha256_of(text):
                     self._settle(Update(*asked, "accepted", now["tag"]))
                 continue
@@ -103,7 +127,7 @@ class Storm:
                 self._note(Update(*asked, "refused"))
                 seen[assignment] = answer["refused"]
             elif "fault" in answer:
-                unknown = answer["fault"] == "OutcomeUnknown"
+                unknown = answer["fault"] == "outcome-unknown"
                 self._note(Update(*asked, "unknown" if unknown else "refused"))
             else:
                 assert answer["sha256"] == sha256_of(text)
@@ -116,29 +140,11 @@ class Storm:
             self.done.append(update)
             if len(self.done) >= UPDATES // 2 and not self._killed:
                 self._killed = True
-                self.victim.kill()
+                self.apis[0].child.kill()
 
     def _settle(self, update: Update) -> None:
         with self._lock:
             self.done = [one for one in self.done if one.text != update.text] + [update]
-
-
-@contextmanager
-def free_ports() -> Iterator[tuple[int, int]]:
-    """Two ports that nobody listens on."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        yield one.getsockname()[1], other.getsockname()[1]
-
-
-def is_ready(port: int) -> bool:
-    with suppress(OSError):
-        line = Line(port)
-        ready: bool = line.ask(do="ready")["ready"]
-        line.close()
-        return ready
-    return False
 
 
 @dataclass(frozen=True)
@@ -165,36 +171,35 @@ def history(settings: Settings) -> tuple[dict[str, list[InTheLog]], dict[str, As
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_update_is_lost_and_none_is_made_twice(
-    settings: Settings, start_worker: StartWorker, seed: int
-) -> None:
-    with free_ports() as ports:
-        pass
-    victim, other = (
-        start_worker(slot=f"api{number}", command=INSTANCE, api_port=port)
-        for number, port in enumerate(ports)
-    )
-    until(lambda: all(is_ready(port) for port in ports), 60)
-    line = Line(ports[1])
-    for number in range(ASSIGNMENTS):
-        line.ask(do="write", assignment=f"a{number}", seen=None, text="first")
-    storm = Storm(ports, victim, seed)
-    storm.run()
-    assert (victim.is_alive, other.is_alive) == (False, True)
+def test_no_update_is_lost_and_none_is_made_twice(settings: Settings, seed: int) -> None:
+    one, other = (settings.model_copy(update={"api_port": free_port()}) for _ in range(2))
+    with serving(one) as victim, serving(other) as survivor:
+        until(lambda: victim.is_ready() and survivor.is_ready(), 60)
+        line = Line(survivor)
+        for number in range(ASSIGNMENTS):
+            line.write(f"a{number}", "", "Judge by the first.")
+        storm = Storm((victim, survivor), seed)
+        storm.run()
+        assert (victim.child.wait(10), survivor.child.poll()) == (-signal.SIGKILL, None)
+        _hold(settings, storm, line)
+        line.close()
+
+
+def _hold(settings: Settings, storm: Storm, line: Line) -> None:
+    """The log, its fold and every answer that was given agree."""
     outcomes = Counter(update.outcome for update in storm.done)
-    fenced = line.ask(do="fenced")["fenced"]
-    print(f"seed {seed}: {dict(outcomes)}, the survivor was fenced {fenced} times")  # noqa: T201
+    fenced = line.fenced()
+    print(f"seed {storm.seed}: {dict(outcomes)}, the survivor was fenced {fenced:g} times")  # noqa: T201
     assert sum(outcomes.values()) == UPDATES
     assert outcomes["accepted"] > UPDATES // 10
 
     told, rows = history(settings)
     for assignment, uploads in told.items():  # no version twice, none left out
         assert [one.event.version for one in uploads] == [*range(1, len(uploads) + 1)]
-        answer = line.ask(do="read", assignment=assignment)
+        answer = line.read(assignment)
         component = live(rows[f"assignment:{assignment}"], "instructions")
         assert component is not None
         assert answer == {"tag": str(tag_of(component)), "sha256": component.sha256}
-    line.close()
 
     asked = {sha256_of(update.text): update for update in storm.done}
     before = dict.fromkeys(told, "")
