@@ -1,18 +1,19 @@
-"""The API against its own OpenAPI document: whatever fits it is accepted, whatever does not is refused as it says."""
+"""The API as a process on a real broker, against its own OpenAPI document.
+
+Whatever fits the document is accepted, whatever does not is refused as it says.
+"""
 
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
-from tests.contract.calling import TASK, made_api
+from processors.settings import Settings
+from tests.contract.calling import TASK
+from tests.end_to_end.serving import free_port, serving
 from tests.tokens import hs256
 from tests.waiting import until
 
@@ -44,22 +45,6 @@ def map_body(context, body):  # a storage id that may be right in form names a t
 """
 
 
-@contextmanager
-def listening(folder: Path) -> Iterator[str]:
-    """The application on a port of its own."""
-    api = made_api(folder, environment="development")
-    server = uvicorn.Server(uvicorn.Config(api.app, port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started)
-    [listener] = server.servers
-    try:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 def stored(url: str) -> str:
     """The id of a text that is in the store."""
     headers = {"Authorization": f"Bearer {hs256()}"}
@@ -69,11 +54,14 @@ def stored(url: str) -> str:
 
 
 @pytest.mark.timeout(600)  # half a minute of work, of which a busy machine makes several
-def test_the_api_keeps_to_its_document(tmp_path: Path) -> None:
+def test_the_api_keeps_to_its_document(settings: Settings, tmp_path: Path) -> None:
     config = tmp_path / "schemathesis.toml"
     hooks = tmp_path / "hooks.py"
     config.write_text(CONFIG.format(seed=SEED, examples=5, hooks=json.dumps(str(hooks))))
-    with listening(tmp_path) as url:
+    own = settings.model_copy(update={"api_port": free_port(), "environment": "development"})
+    with serving(own) as api:
+        until(api.is_ready, 60)
+        url = api.url
         hooks.write_text(HOOKS.replace("STORED", stored(url)))
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
         command += [f"{url}/openapi.json", "--header", f"Authorization: Bearer {hs256()}"]
