@@ -39,14 +39,13 @@ from schemas.events import (
 from schemas.limits import check_limits
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_REQUEST_BYTES
-from tables.content import ContentStore
+from tables.content import PLAIN_TEXT, ContentStore
 from tables.context import component_of, fold, live
 from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, read_upload
 from tools.inputs import GivenRequest, GivenUpload, read_requests, read_uploads
 from tools.progress import bar
 
-MEDIA_TYPE = "text/plain; charset=utf-8"
 UPLOADED: dict[str, Callable[..., Upload]] = {
     "instructions": InstructionsUploaded,
     "student_prompt": StudentPromptUploaded,
@@ -202,7 +201,7 @@ def _event(
         created_at_ms=(living.created_at_ms if living else None) or now_ms,
         storage_id=storage_id,
         sha256=storage_id,
-        media_type=MEDIA_TYPE,
+        media_type=PLAIN_TEXT,
         size_bytes=len(upload.text),
     )
 
