@@ -3,6 +3,7 @@
 Building an app connects to nothing and starts no thread.
 """
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -41,13 +42,18 @@ class Fetched(dict[Any, list[Any]]):
     The position is past markers and aborted records, too, which are no records.
     """
 
-    def __init__(self, records: RecordMap, positions: Mapping[TP, int]) -> None:
+    def __init__(
+        self, records: RecordMap, starts: Mapping[TP, int], positions: Mapping[TP, int]
+    ) -> None:
         super().__init__(records)
+        self.starts = starts  # the positions before
         self.positions = positions
 
 
 class CommittedReader(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, reading committed records only."""
+
+    _fetching: asyncio.Lock | None = None
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         # Faust offers the isolation level with its `exactly_once` alone: take it for this one call
@@ -65,23 +71,32 @@ class CommittedReader(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 (Faust's name)
         max_records: int | None = None,
     ) -> RecordMap:
-        records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
-        # No await since the records were taken: nothing has moved the positions in between.
-        return Fetched(records, self._positions(consumer))
+        # One at a time: a rebalance abandons a fetch, which may yet take records that reach nobody
+        if self._fetching is None:
+            self._fetching = asyncio.Lock()
+        async with self._fetching:
+            starts = self._positions(consumer)
+            records = await super()._fetch_records(
+                consumer, active_partitions, timeout, max_records
+            )
+            # No await since the records were taken: nothing has moved the positions in between.
+            return Fetched(records, starts, self._positions(consumer))
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to the committed offsets; where there is none to the log's start: aiokafka stays where it is."""
         committed = await super().seek_to_committed()
         tables = self.consumer.app.tables.changelog_topics
         unsought = [tp for tp, at in committed.items() if not at and tp.topic not in tables]
-        if unsought:
-            await self.call_thread(self._seek_to_starts, unsought)
-        return committed
+        if not unsought:
+            return committed
+        return {**committed, **await self.call_thread(self._seek_to_starts, unsought)}
 
-    async def _seek_to_starts(self, partitions: list[Any]) -> None:
+    async def _seek_to_starts(self, partitions: list[Any]) -> Mapping[TP, int]:
         consumer = self._ensure_consumer()
-        for tp, start in (await consumer.beginning_offsets(partitions)).items():
+        starts: Mapping[TP, int] = await consumer.beginning_offsets(partitions)
+        for tp, start in starts.items():
             consumer.seek(tp, start)
+        return starts
 
     def _positions(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, int]:
         subscription = consumer._subscription.subscription  # noqa: SLF001 (its public twin waits)
@@ -128,8 +143,9 @@ class DoneConsumer(driver.Consumer):
         self._cut: set[TP] = set()
         self._seeks = 0
         self._is_sought = False
+        self._sought: dict[TP, int] = {}  # where the last seek left each partition
         self._handing: set[TP] = set()
-        self._fetched = Fetched({}, {})
+        self._fetched = Fetched({}, {}, {})
 
     def _new_consumer_thread(self) -> CommittedReader:
         return CommittedReader(self, loop=self.loop, beacon=self.beacon)
@@ -153,7 +169,14 @@ class DoneConsumer(driver.Consumer):
     ) -> RecordMap:
         self._cut |= self._handing  # the fetch before was abandoned half-way
         fetched = await super()._getmany(active_partitions, timeout)
-        self._fetched = fetched if isinstance(fetched, Fetched) else Fetched(fetched, {})
+        self._fetched = fetched if isinstance(fetched, Fetched) else Fetched(fetched, {}, {})
+        if skipped := self._skipped(self._fetched):
+            log.warning(
+                "an abandoned fetch took records: they are read again", extra={"at": skipped}
+            )
+            await self._seek_again()
+            self._fetched = Fetched({}, {}, {})
+            return self._fetched
         self._handing = set(fetched)
         return fetched
 
@@ -163,7 +186,7 @@ class DoneConsumer(driver.Consumer):
     ) -> AsyncIterator[tuple[TP, Message]]:
         """Hand on one fetch, then move up to the positions that it left; make up for a seek that failed."""
         seeks = self._seeks
-        self._fetched = Fetched({}, {})
+        self._fetched = Fetched({}, {}, {})
         handed: Counter[TP] = Counter()
         async for tp, message in super().getmany(timeout):
             handed[tp] += 1
@@ -185,6 +208,15 @@ class DoneConsumer(driver.Consumer):
         except Exception as fault:  # noqa: BLE001 (of any of aiokafka's layers; the next fetch tries again)
             log.info("seek fails", extra={"fault": type(fault).__name__})
 
+    def _skipped(self, fetched: Fetched) -> list[str]:
+        """Where a fetch began past the end of the one before: what lies between was handed to nobody."""
+        left = {**self._sought, **self._reached}
+        return [
+            f"{tp.topic}/{tp.partition}@{left[tp]}"
+            for tp, start in fetched.starts.items()
+            if tp in left and start > left[tp] and not self._is_changelog_tp(tp)
+        ]
+
     async def perform_seek(self) -> None:
         """Go back to the committed offsets; every record from there on is handed out anew."""
         self._is_sought = False
@@ -192,6 +224,7 @@ class DoneConsumer(driver.Consumer):
         await super().perform_seek()
         self._forget()  # a fetch from before the seek may have been handed on meanwhile
         self._is_sought = True
+        self._sought = {tp: at for tp, at in self._read_offset.items() if at is not None}
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belonged to the assignment that ends."""
@@ -200,6 +233,7 @@ class DoneConsumer(driver.Consumer):
 
     def _forget(self) -> None:
         self._seeks += 1
+        self._sought = {}
         self._open.clear()
         self._reached.clear()
         self._cut.clear()
