@@ -15,6 +15,8 @@ from tests.faults.proxy import END_TXN, TXN_OFFSET_COMMIT, Fate
 from tests.faults.running import Process
 from tests.waiting import until
 
+pytestmark = pytest.mark.storm
+
 
 @pytest.fixture
 def settings(cluster: Cluster, tmp_path: Path) -> Iterator[Settings]:
