@@ -21,6 +21,7 @@ from confluent_kafka import (
 from confluent_kafka import TopicPartition as At
 
 from processors.clients import reader
+from processors.log import log_start
 from processors.outbox import Batch
 from processors.ownership import Ownership
 from processors.settings import Settings
@@ -216,7 +217,11 @@ class Fetcher:
             clock=self._clock,
         )
         return [
-            At(at.topic, at.partition, self._log_start(at) if offset == OFFSET_INVALID else offset)
+            At(
+                at.topic,
+                at.partition,
+                log_start(self._consumer, at) if offset == OFFSET_INVALID else offset,
+            )
             for at, offset in found.items()
         ]
 
@@ -226,10 +231,6 @@ class Fetcher:
         except KafkaException as fault:
             log.info("committed offsets not stable yet", extra={"code": fault.args[0].name()})
             return {}
-
-    def _log_start(self, at: Partition) -> int:
-        low, _ = self._consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
-        return low
 
     def _committed(self, partitions: set[Partition]) -> dict[Partition, int]:
         asked = [At(at.topic, at.partition) for at in sorted(partitions)]
@@ -250,7 +251,7 @@ class Fetcher:
                     f"group {self._settings.prep_group} has no committed offset for {at.topic}/{at.partition}, "
                     f"yet it has outcomes, the last at {outcome}: set the offset by hand, or outcomes double"
                 )
-            starts[at] = self._log_start(at)
+            starts[at] = log_start(self._consumer, at)
         self._commit(Batch((), 0, {}, starts, group, epoch))
 
     def _last_outcome(self, partition: int) -> str | None:

@@ -7,7 +7,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as At
 
 from processors.clients import admin_client, reader
@@ -78,7 +78,7 @@ class Log:
         found = [] if first is None else [first, *self._consumer.consume(RECORDS, 0)]
         records = []
         for message in found:
-            if _is_record(message):
+            if is_record(message):
                 records.append(_record_of(message))
         return records
 
@@ -111,7 +111,8 @@ class Log:
                 )
 
 
-def _is_record(message: Message) -> bool:
+def is_record(message: Message) -> bool:
+    """Whether it is one, and no passing error. Raises Discrepancy where the position is not in the log."""
     error = message.error()
     if error is None:
         return True
@@ -136,6 +137,12 @@ def coordinates_of(message: Message) -> Coordinates:
     return Coordinates(
         str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
     )
+
+
+def log_start(consumer: Consumer, at: Partition) -> int:
+    """The first offset that a partition still has. Raises KafkaException."""
+    low, _ = consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
+    return low
 
 
 def _named(partitions: Iterable[Partition]) -> str:

@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka import Consumer, Message
 from confluent_kafka import TopicPartition as At
 
 from processors.broker_clock import BrokerClock
+from processors.log import is_record, log_start
 from processors.outbox import Headers, Record, headers_of
 from processors.parked import ParkedRequests, Waiting
 from processors.resolve import Policy, Unresolved
@@ -19,7 +20,13 @@ from processors.splice import walk
 from processors.waiting import MACHINE, Clock
 from schemas.codec import Codec
 from schemas.errors import BadRecord, Discrepancy
-from schemas.events import AssignmentContext, CJAssessmentRequested, Coordinates, ParkedRequest
+from schemas.events import (
+    AssignmentContext,
+    CJAssessmentRequested,
+    Coordinates,
+    ParkedRequest,
+    coordinates_from,
+)
 from tables.arrivals import Arrivals
 from tables.replica import Partition, Positions
 
@@ -95,7 +102,7 @@ class Parking:
         tail = self._tail = self._tail or self._new_reader()
         self._let_go(tail, self._positions.keys() - committed.keys())
         starts = {
-            one: max(offset, _log_start(tail, self.partition(one)))
+            one: max(offset, log_start(tail, self.partition(one)))
             for one, offset in committed.items()
             if one not in self._positions
         }
@@ -131,7 +138,7 @@ class Parking:
     def _read(self, tail: Consumer, wait_s: float) -> None:
         first = tail.poll(wait_s)
         for message in () if first is None else (first, *tail.consume(RECORDS, 0)):
-            if _is_record(message):
+            if is_record(message):
                 self._learn(message)
         asked = tail.position([At(self._topic, one) for one in self._positions])
         self._positions.update({at.partition: at.offset for at in asked if at.offset >= 0})
@@ -142,7 +149,7 @@ class Parking:
         if key == CLOCK_KEY:
             return
         if message.value() is None:
-            self._requests.release(Coordinates.parse(key.decode()))
+            self._requests.release(coordinates_from(key.decode()))
             return
         waiting = self._waiting(message, partition)
         # itself alone: those that waited before it are asked when an upload arrives, a crowd of them once
@@ -212,7 +219,7 @@ class Parking:
             reached = first
             while reached <= last and held < RELEASE_BYTES and self._machine.monotonic() < until:
                 message = reader.poll(POLL_S)
-                if message is None or not _is_record(message):
+                if message is None or not is_record(message):
                     continue
                 reached = (message.offset() or 0) + 1
                 one = wanted.pop((partition, reached - 1), None)
@@ -252,21 +259,6 @@ class Parking:
         for consumer in (self._tail, self._bodies):
             if consumer is not None:
                 consumer.close()
-
-
-def _is_record(message: Message) -> bool:
-    error = message.error()
-    if error is None:
-        return True
-    lost = error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
-    if lost or error.fatal():
-        raise Discrepancy(f"{message.topic()}/{message.partition()}: {error.str()}")
-    return False  # a broker that is away comes back; the client retries by itself
-
-
-def _log_start(consumer: Consumer, at: Partition) -> int:
-    low, _ = consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
-    return low
 
 
 def _runs(wanted: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:

@@ -8,9 +8,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as At
 
 from processors.clients import reader
+from processors.log import coordinates_of
 from processors.settings import Settings
 from schemas.errors import Discrepancy
-from schemas.events import Coordinates
 from tables.replica import ContextReplica, Partition, Positions
 from tables.uploads import UploadRecord
 
@@ -91,7 +91,5 @@ def _is_record(message: Message) -> bool:
 
 def record_of(message: Message) -> UploadRecord:
     """A message of an upload topic as the fold reads it."""
-    at = Coordinates(
-        str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
-    )
+    at = coordinates_of(message)
     return UploadRecord(at, message.key(), message.value(), message.timestamp()[1])

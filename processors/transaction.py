@@ -11,6 +11,7 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from processors.log import coordinates_of
 from processors.outbox import Record
 from processors.steps import SLICE_S, carried, flushed
 from schemas.errors import Aborted, Fenced, Unreachable
@@ -108,9 +109,7 @@ def _heard(
     heard: dict[int, Coordinates], at: int, error: KafkaError | None, message: Message
 ) -> None:
     if error is None:
-        heard[at] = Coordinates(
-            str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
-        )
+        heard[at] = coordinates_of(message)
 
 
 def _translated(error: KafkaError) -> Aborted | Fenced | Unreachable:

@@ -5,12 +5,11 @@ its raw key, value and headers. A marker is no dead letter: it stands in the sam
 that the dead letter at some coordinates was re-driven or is superseded.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from schemas.errors import BadRecord, Malformed
-from schemas.events import Coordinates
+from schemas.events import COORDINATES, Coordinates, coordinates_from
 
 PREFIX = "kafka_dlt-"
 NAMES = (
@@ -30,7 +29,6 @@ ORIGIN = (
     "cjstream-redrive-origin"  # of a re-driven record: where its bytes stood first, and since when
 )
 SUPERSEDED = "superseded"
-COORDINATES = re.compile(r"(?P<topic>[^/@]+)/(?P<partition>\d{1,10})@(?P<offset>\d{1,19})")
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -138,14 +136,6 @@ def origin_of(headers: Headers, at: Coordinates, appended_at_ms: int) -> Origin:
     if appended.isascii() and appended.isdigit() and COORDINATES.fullmatch(told):
         return Origin(coordinates_from(told), int(appended))
     return Origin(at, appended_at_ms)
-
-
-def coordinates_from(text: str) -> Coordinates:
-    """Coordinates as their text tells them: `topic/partition@offset`. Raises Malformed."""
-    found = COORDINATES.fullmatch(text)
-    if found is None or not text.isascii():
-        raise Malformed("coordinates look like topic/partition@offset")
-    return Coordinates(found["topic"], int(found["partition"]), int(found["offset"]))
 
 
 def _text(headers: Headers, name: str) -> str:

@@ -3,7 +3,10 @@
 Times are milliseconds since the epoch. Texts never stand in an event: it names them by storage id.
 """
 
+import re
 from dataclasses import dataclass
+
+from schemas.errors import Malformed
 
 ROLES = ("instructions", "student_prompt", "judge_rubric")
 
@@ -19,12 +22,16 @@ class Coordinates:
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition}@{self.offset}"
 
-    @classmethod
-    def parse(cls, text: str) -> "Coordinates":
-        """The coordinates that were written as `topic/partition@offset`. Raises ValueError."""
-        topic, _, rest = text.rpartition("/")
-        partition, _, offset = rest.partition("@")
-        return cls(topic, int(partition), int(offset))
+
+COORDINATES = re.compile(r"(?P<topic>[^/@]+)/(?P<partition>\d{1,10})@(?P<offset>\d{1,19})")
+
+
+def coordinates_from(text: str) -> Coordinates:
+    """Coordinates as their text tells them: `topic/partition@offset`. Raises Malformed."""
+    found = COORDINATES.fullmatch(text)
+    if found is None or not text.isascii():
+        raise Malformed("coordinates look like topic/partition@offset")
+    return Coordinates(found["topic"], int(found["partition"]), int(found["offset"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

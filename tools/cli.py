@@ -13,6 +13,7 @@ from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
 from tools.bench.cli import bench_app
+from tools.options import Json
 from tools.printing import print_json, print_table
 from tools.progress import say
 from tools.side_doors import dlq_app, parked_app
@@ -47,7 +48,6 @@ for name, sub in {
 }.items():
     app.add_typer(sub, name=name)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Files = Annotated[
     list[str], typer.Argument(help="JSON (one object or an array) or JSON lines; - is stdin.")
 ]

@@ -20,7 +20,7 @@ from processors.settings import Settings, settings_from_environment
 from processors.splice import walk
 from schemas.codec import Codec
 from schemas.errors import CJStreamError
-from schemas.events import Coordinates
+from schemas.events import Coordinates, coordinates_from
 from tables.content import ContentStore
 from tables.replica import Partition
 from tools import topics
@@ -213,7 +213,7 @@ class Stage:
         played = self.played
         if record.at.topic == self._settings.topics.parked.name:
             if record.value is not None:
-                played.parked.add(Coordinates.parse((record.key or b"").decode()))
+                played.parked.add(coordinates_from((record.key or b"").decode()))
             return
         known = len(played.answered)
         gather(record, self._reader, played)

@@ -26,19 +26,12 @@ from schemas.events import (
     AssignmentContext,
     CJAssessmentRequested,
     Coordinates,
-    Deletion,
-    InstructionsDeleted,
-    InstructionsUploaded,
-    JudgeRubricDeleted,
-    JudgeRubricUploaded,
-    StudentPromptDeleted,
-    StudentPromptUploaded,
-    Upload,
     UploadEvent,
 )
 from schemas.limits import check_limits
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_REQUEST_BYTES
+from tables.changes import DELETED, UPLOADED
 from tables.content import PLAIN_TEXT, ContentStore
 from tables.context import component_of, fold, live
 from tables.replica import Partition, Positions
@@ -46,16 +39,6 @@ from tables.uploads import UploadRecord, read_upload
 from tools.inputs import GivenRequest, GivenUpload, read_requests, read_uploads
 from tools.progress import bar
 
-UPLOADED: dict[str, Callable[..., Upload]] = {
-    "instructions": InstructionsUploaded,
-    "student_prompt": StudentPromptUploaded,
-    "judge_rubric": JudgeRubricUploaded,
-}
-DELETED: dict[str, Callable[..., Deletion]] = {
-    "instructions": InstructionsDeleted,
-    "student_prompt": StudentPromptDeleted,
-    "judge_rubric": JudgeRubricDeleted,
-}
 Rows = dict[str, AssignmentContext]
 
 

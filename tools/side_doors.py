@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from processors.settings import settings_from_environment
+from tools.options import Json
 from tools.printing import print_json, print_table
 from tools.progress import say
 from tools.times import span_of, time_of
@@ -15,7 +16,6 @@ from tools.times import span_of, time_of
 parked_app = typer.Typer(help="Requests that wait for their context.", no_args_is_help=True)
 dlq_app = typer.Typer(help="Dead letters, and the way back.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 DeadTopic = Annotated[
     str | None,
     typer.Option("--topic", help="Of requests or of uploads alone.", metavar="requests|uploads"),

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from processors.settings import Settings
-from tests.end_to_end.serving import Serving, free_port, serving
+from tests.end_to_end.serving import Serving, serving
 from tests.tokens import SECRET
 from tests.waiting import until
+from tools.broker import free_port
 
 ROOT = Path(__file__).parents[2]
 TEXT = "Judge how clearly the argument is put."

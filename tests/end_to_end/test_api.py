@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from processors.settings import Settings
-from tests.end_to_end.serving import Serving, free_port, serving
+from tests.end_to_end.serving import Serving, serving
 from tests.waiting import until
+from tools.broker import free_port
 
 INSTRUCTIONS = "/admin/v1/assessment-instructions"
 A1 = f"{INSTRUCTIONS}/assignment/a1"

@@ -11,7 +11,7 @@ from schemas.events import Coordinates, ParkedRequest
 from tests.builders import prompt_uploaded, requested
 from tests.commands import told
 from tests.faults.asking import Progress
-from tests.faults.load import CODEC, append, assignment, record_of, send
+from tests.faults.load import CODEC, append, assignment, record_of, send, send_in_transaction
 from tests.faults.running import StartWorker
 from tests.waiting import until
 from tools.doctor import Check, examine
@@ -26,12 +26,7 @@ def test_a_worker_at_rest_is_shown_with_nothing_behind_and_its_last_rebalance(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *assignment("a1"))
-    writer: Producer = plain_producer(settings, **{"transactional.id": settings.topic_prefix})
-    writer.init_transactions(30)
-    writer.begin_transaction()
-    record = record_of(settings, requested(assignment_id="a1"))
-    writer.produce(record.topic, record.value, record.key)
-    writer.commit_transaction(30)
+    send_in_transaction(settings, requested(assignment_id="a1"))
     start_worker("one")
     with Progress(settings) as progress:
         until(lambda: progress.total() == 1)

@@ -13,9 +13,10 @@ import pytest
 
 from processors.settings import Settings
 from tests.contract.calling import TASK
-from tests.end_to_end.serving import free_port, serving
+from tests.end_to_end.serving import serving
 from tests.tokens import hs256
 from tests.waiting import until
+from tools.broker import free_port
 
 SEED = "20300115"
 CONFIG = """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -215,15 +216,21 @@ def test_a_missing_topic_moves_nothing(settings: Settings, store: ContentStore, 
     assert (there(store.listed()), there(store.trashed())) == ({id_of(ORPHAN)}, set())
 
 
+def in_transaction(settings: Settings, text: bytes) -> Producer:
+    """A producer whose open transaction names a text."""
+    producer = transactional_producer(settings, f"{settings.topic_prefix}sweep")
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce(settings.topics.batches.name, id_of(text).encode(), b"k", partition=0)
+    producer.flush(10)
+    return producer
+
+
 def test_an_open_transaction_moves_nothing_and_its_end_is_waited_for(
     settings: Settings, store: ContentStore, run: Run
 ) -> None:
     store.put(NAMED)
-    producer = transactional_producer(settings, f"{settings.topic_prefix}sweep")
-    producer.init_transactions(10)
-    producer.begin_transaction()
-    producer.produce(settings.topics.batches.name, id_of(NAMED).encode(), b"k", partition=0)
-    producer.flush(10)
+    producer = in_transaction(settings, NAMED)
     with pytest.raises(Unreachable, match="stands still"):
         run(patience_s=0.5)
     assert there(store.trashed()) == set()
@@ -235,11 +242,7 @@ def test_what_an_aborted_transaction_named_is_not_named(
     settings: Settings, store: ContentStore, run: Run
 ) -> None:
     store.put(ORPHAN)
-    producer = transactional_producer(settings, f"{settings.topic_prefix}sweep")
-    producer.init_transactions(10)
-    producer.begin_transaction()
-    producer.produce(settings.topics.batches.name, id_of(ORPHAN).encode(), b"k", partition=0)
-    producer.flush(10)
+    producer = in_transaction(settings, ORPHAN)
     producer.abort_transaction(10)
     assert ids(run().trashed) == {id_of(ORPHAN)}
 

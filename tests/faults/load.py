@@ -51,6 +51,16 @@ def send(settings: Settings, *events: UploadEvent | CJAssessmentRequested) -> Se
     return append(settings, [record_of(settings, event) for event in events])
 
 
+def send_in_transaction(settings: Settings, event: UploadEvent | CJAssessmentRequested) -> None:
+    """Append one event in a transaction of its own: a marker follows it."""
+    writer = plain_producer(settings, **{"transactional.id": settings.topic_prefix})
+    writer.init_transactions(30)
+    writer.begin_transaction()
+    record = record_of(settings, event)
+    writer.produce(record.topic, record.value, record.key)
+    writer.commit_transaction(30)
+
+
 def append(settings: Settings, records: Iterable[Record]) -> Sequence[Coordinates]:
     """Append records and wait for the broker's word."""
     delivered = deliver(plain_producer(settings), records)

@@ -12,9 +12,9 @@ from processors.clients import admin_client
 from processors.cluster import apply_topics
 from processors.settings import Settings
 from tests.buckets import bucket_server
-from tests.end_to_end.serving import Serving, free_port, serving
+from tests.end_to_end.serving import Serving, serving
 from tests.waiting import until
-from tools.broker import Broker
+from tools.broker import Broker, free_port
 
 A1 = "/admin/v1/assessment-instructions/assignment/a1"
 PROMPTS = "/admin/v1/student-prompts"

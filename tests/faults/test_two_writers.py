@@ -20,10 +20,11 @@ from schemas.events import AssignmentContext, InstructionsUploaded
 from tables.context import fold, live
 from tables.tags import tag_of
 from tests.builders import sha256_of
-from tests.end_to_end.serving import Serving, free_port, serving
+from tests.end_to_end.serving import Serving, serving
 from tests.faults.seeds import SEEDS
 from tests.tokens import hs256
 from tests.waiting import until
+from tools.broker import free_port
 
 INSTRUCTIONS = "/admin/v1/assessment-instructions/assignment"
 CLIENTS, UPDATES, ASSIGNMENTS = 8, 2000, 5

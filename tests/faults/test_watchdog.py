@@ -7,7 +7,7 @@ from processors.outbox import Record
 from processors.settings import Settings
 from tests.builders import prompt_uploaded, requested
 from tests.faults.asking import Progress, pause
-from tests.faults.load import append, assignment, record_of, send
+from tests.faults.load import append, assignment, record_of, send, send_in_transaction
 from tests.faults.running import Process, StartWorker
 from tests.faults.stalled_worker import COMMAND, LOOKS
 from tests.waiting import until
@@ -62,12 +62,7 @@ def test_requests_with_markers_behind_them_are_no_stall(
 ) -> None:
     """A transaction of requests ends with a marker, which no committed offset ever passes."""
     send(settings, *assignment("a1"))
-    writer: Producer = plain_producer(settings, **{"transactional.id": settings.topic_prefix})
-    writer.init_transactions(30)
-    writer.begin_transaction()
-    record = record_of(settings, requested(assignment_id="a1"))
-    writer.produce(record.topic, record.value, record.key)
-    writer.commit_transaction(30)
+    send_in_transaction(settings, requested(assignment_id="a1"))
     worker = start_worker(command=COMMAND)
     worker.wait_until_it_runs()
     with Progress(settings) as progress:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from schemas.dead_letters import (
     Origin,
     Refusal,
-    coordinates_from,
     dead_letter_headers,
     is_marker,
     marker_headers,
@@ -17,7 +16,7 @@ from schemas.dead_letters import (
     redriven_headers,
 )
 from schemas.errors import Malformed
-from schemas.events import Coordinates
+from schemas.events import Coordinates, coordinates_from
 
 AT = Coordinates("cj.requests.v1", 2, 77)
 DEAD_AT = Coordinates("cj.requests.dlq.v1", 2, 5)

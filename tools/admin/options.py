@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
+from tools.options import Json as Json
+
 BASE_URL = "http://localhost:9095"
 IDENTITY_URL = "http://localhost:7005/v1/auth"
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 BaseUrl = Annotated[
     str,
     typer.Option(envvar="CJ_ADMIN_BASE_URL", help="Of the admin API; /admin/v1 may trail."),

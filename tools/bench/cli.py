@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tools.options import Json
 from tools.printing import print_json, print_table
 from tools.progress import say
 
@@ -14,7 +15,6 @@ bench_app = typer.Typer(
     "Every answer names the machine and its load before: only a quiet machine gives figures to quote.",
     no_args_is_help=True,
 )
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Rate = Annotated[float, typer.Option(min=1, max=2000, help="Requests a second.")]
 Protocol = Annotated[
     Literal["classic", "consumer"],
