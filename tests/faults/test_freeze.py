@@ -32,14 +32,15 @@ def test_a_thawed_worker_doubles_nothing(
         "session_timeout_s": SESSION_S,
         "transaction_timeout_s": transaction_timeout_s,
     }
-    with Progress(settings) as progress, Flow(settings, 18_000, 800) as flow:
-        frozen, other = start_worker("frozen", **knobs), start_worker("other", **knobs)
-        progress.wait_for_more(500)
-        pause(dice.uniform(0, 0.5))
-        frozen.freeze()
-        pause(frozen_s)
-        frozen.thaw()
-        assert not flow.is_over, "thawed too late to do harm"
+    with Progress(settings) as progress:
+        with Flow(settings, 18_000, 800) as flow:
+            frozen, other = start_worker("frozen", **knobs), start_worker("other", **knobs)
+            progress.wait_for_more(500)
+            pause(dice.uniform(0, 0.5))
+            frozen.freeze()
+            pause(frozen_s)
+            frozen.thaw()
+            assert not flow.is_over, "thawed too late to do harm"
         progress.wait_for_the_end(frozen, other, seconds=90)
     found = all_have_one_outcome(settings)
     print(f"seed {seed}: {found}")  # noqa: T201

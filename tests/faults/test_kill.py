@@ -20,15 +20,16 @@ def test_kills_at_random_moments_lose_and_double_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
 ) -> None:
     dice = random.Random(seed)
-    with Progress(settings) as progress, Flow(settings, REQUESTS, RATE):
-        worker = start_worker(batch_max=200, session_timeout_s=6)
-        for _ in range(KILLS):
-            if dice.random() < 0.8:  # in full swing; otherwise wherever it is
-                progress.wait_for_more()
-            pause(dice.uniform(0, 1))
-            assert worker.is_alive
-            worker.kill()
-            worker.start()
+    with Progress(settings) as progress:
+        with Flow(settings, REQUESTS, RATE):
+            worker = start_worker(batch_max=200, session_timeout_s=6)
+            for _ in range(KILLS):
+                if dice.random() < 0.8:  # in full swing; otherwise wherever it is
+                    progress.wait_for_more()
+                pause(dice.uniform(0, 1))
+                assert worker.is_alive
+                worker.kill()
+                worker.start()
         progress.wait_for_the_end(worker)
         worker.wait_until_it_runs()
     assert worker.stop() == 0

@@ -20,17 +20,18 @@ def test_a_worker_that_comes_and_goes_disturbs_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
 ) -> None:
     dice = random.Random(seed)
-    with Progress(settings) as progress, Flow(settings, 20_000, 700):
-        steady = start_worker("steady", batch_max=100, session_timeout_s=6)
-        guest = start_worker("", batch_max=100, session_timeout_s=6)  # without a slot it leaves
-        for number in range(JOINS):
-            guest.wait_until_it_runs()
-            if number % 2:  # every other guest leaves while it joins, and moves no partitions
-                until(lambda: steady.said('"partitions revoked"') >= (number + 1) // 2)  # noqa: B023
-            progress.wait_for_more(50)
-            pause(dice.uniform(0, 1.5))
-            assert guest.stop() == 0
-            guest.start()
+    with Progress(settings) as progress:
+        with Flow(settings, 20_000, 700):
+            steady = start_worker("steady", batch_max=100, session_timeout_s=6)
+            guest = start_worker("", batch_max=100, session_timeout_s=6)  # without a slot it leaves
+            for number in range(JOINS):
+                guest.wait_until_it_runs()
+                if number % 2:  # every other guest leaves while it joins, and moves no partitions
+                    until(lambda: steady.said('"partitions revoked"') >= (number + 1) // 2)  # noqa: B023
+                progress.wait_for_more(50)
+                pause(dice.uniform(0, 1.5))
+                assert guest.stop() == 0
+                guest.start()
         progress.wait_for_the_end(steady, guest)
         assert steady.said('"partitions revoked"') >= JOINS // 2
     print(f"seed {seed}: {JOINS} joins, {all_have_one_outcome(settings)}")  # noqa: T201
