@@ -15,17 +15,16 @@ from processors.outbox import Batch, Headers, Outbox, Record, TooLargeError, hea
 from processors.outcomes import Answer, Answers
 from processors.ownership import Ownership
 from processors.parking import Parking, Released
+from processors.positions import POSITIONS_HEADER, told_positions
 from processors.resolve import Prepared, Unresolved
 from processors.settings import Settings
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Aborted, BadRecord, Fenced, Malformed, Unreachable
 from schemas.events import Coordinates
-from schemas.topics import Topics
 from tables.replica import ContextReplica, Positions
 
 log = logging.getLogger("cjstream.prep")
 PATIENCE_S = 3.0  # for the replica to pass the watermarks, before the batch is fetched anew
-POSITIONS_HEADER = "cjstream-upload-positions"
 FENCED_MOST = 5  # times in a row, before another instance is taken to own this worker's slot
 
 
@@ -266,16 +265,3 @@ class _Growing:
         self.tombstones += 1
         self.records.append(record)
         self.parked_in.add(record.partition)
-
-
-def told_positions(positions: Positions, topics: Topics) -> bytes:
-    """The upload positions of a join: per upload topic, in the catalogue's order, the next offset of each partition.
-
-    For example `12 3 4 5|7 8 9 1|0 0 0 0`.
-    """
-    by_topic = {topic.name: list[tuple[int, int]]() for topic in topics.uploads}
-    for at, offset in positions.items():
-        by_topic[at.topic].append((at.partition, offset))
-    return "|".join(
-        " ".join(str(offset) for _, offset in sorted(of_topic)) for of_topic in by_topic.values()
-    ).encode()

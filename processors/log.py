@@ -67,6 +67,27 @@ class Log:
 
         return _once_reachable(asked)
 
+    def first_since(self, moment_ms: int) -> dict[Partition, int]:
+        """The first offset of each partition appended at that time or later; its end where there is none yet.
+
+        Raises Unreachable.
+        """
+
+        def asked() -> list[At]:
+            try:
+                sought = [At(*one, moment_ms) for one in self._partitions]
+                return self._consumer.offsets_for_times(sought, timeout=ANSWER_S)
+            except KafkaException as fault:
+                raise Unreachable(f"no offsets of a time: {fault.args[0].name()}") from fault
+
+        retained = self.retained()
+        return {
+            one: retained[one][1] if at.offset < 0 else at.offset
+            for one, at in (
+                (Partition(at.topic, at.partition), at) for at in _once_reachable(asked)
+            )
+        }
+
     def begin(self, starts: Positions) -> None:
         """Read on from these positions."""
         self._starts = dict(starts)
@@ -74,13 +95,22 @@ class Log:
 
     def read(self) -> list[LogRecord]:
         """What has come; often nothing. Raises Discrepancy where a position is not in the log."""
+        return [_record_of(message) for message in self._came() if is_record(message)]
+
+    def _came(self) -> list[Message]:
         first = self._consumer.poll(POLL_S)
-        found = [] if first is None else [first, *self._consumer.consume(RECORDS, 0)]
-        records = []
-        for message in found:
-            if is_record(message):
-                records.append(_record_of(message))
-        return records
+        return [] if first is None else [first, *self._consumer.consume(RECORDS, 0)]
+
+    def _fetched(self, ends: Positions) -> list[Message]:
+        by_topic = dict[str, dict[int, int]]()
+        for (topic, partition), end in ends.items():
+            by_topic.setdefault(topic, {})[partition] = end
+        return [
+            message
+            for message in self._came()
+            if is_record(message)
+            and message.offset() < by_topic[message.topic()][message.partition()]  # type: ignore[index,operator]
+        ]
 
     def positions(self) -> Positions:
         """The next offset of each partition; markers, which are no records, are passed, too."""
@@ -94,11 +124,15 @@ class Log:
 
     def read_to(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[LogRecord]:
         """Every record before the ends. Raises Unreachable where nothing moves for that long."""
+        for messages in self.messages_to(ends, seconds):
+            yield from map(_record_of, messages)
+
+    def messages_to(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[list[Message]]:
+        """The same as librdkafka's messages, a fetch at a time, for who reads millions of them."""
         seen, moved_at = None, monotonic()
         while True:
-            for record in self.read():
-                if record.at.offset < ends[Partition(record.at.topic, record.at.partition)]:
-                    yield record
+            if found := self._fetched(ends):
+                yield found
             positions = self.positions()
             behind = [one for one, end in ends.items() if positions[one] < end]
             if not behind:

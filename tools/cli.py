@@ -12,6 +12,7 @@ from rich.console import Console
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
+from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
 from tools.options import Json
 from tools.printing import print_json, print_table
@@ -44,6 +45,7 @@ for name, sub in {
     "admin": admin_app,
     "parked": parked_app,
     "dlq": dlq_app,
+    "audit": audit_app,
     "bench": bench_app,
 }.items():
     app.add_typer(sub, name=name)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from confluent_kafka import Message
 
-from processors.batch_prep import POSITIONS_HEADER
 from processors.outcomes import Answers
+from processors.positions import POSITIONS_HEADER
 from processors.resolve import Unresolved
 from schemas.errors import BadRecord, Fenced, Unreachable
 from schemas.events import (

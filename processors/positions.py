@@ -1,0 +1,36 @@
+"""Upload positions as an outcome's header tells them: how far the context that it rests on had been folded."""
+
+import re
+
+from schemas.errors import Malformed
+from schemas.topics import Topics
+from tables.replica import Partition, Positions
+
+POSITIONS_HEADER = "cjstream-upload-positions"
+OFFSETS = re.compile(r"(\d{1,19}( \d{1,19})*)?", re.ASCII)
+
+
+def told_positions(positions: Positions, topics: Topics) -> bytes:
+    """The upload positions of a join: per upload topic, in the catalogue's order, the next offset of each partition.
+
+    For example `12 3 4 5|7 8 9 1|0 0 0 0`.
+    """
+    by_topic = {topic.name: list[tuple[int, int]]() for topic in topics.uploads}
+    for at, offset in positions.items():
+        by_topic[at.topic].append((at.partition, offset))
+    return "|".join(
+        " ".join(str(offset) for _, offset in sorted(of_topic)) for of_topic in by_topic.values()
+    ).encode()
+
+
+def read_positions(told: bytes, topics: Topics) -> Positions:
+    """What `told_positions` told. Raises Malformed."""
+    by_topic = told.decode(errors="replace").split("|")
+    fits = len(by_topic) == len(topics.uploads) and all(map(OFFSETS.fullmatch, by_topic))
+    if not fits:
+        raise Malformed("upload positions look like `12 3 4 5|7 8 9 1|0 0 0 0`")
+    return {
+        Partition(topic.name, number): int(offset)
+        for topic, offsets in zip(topics.uploads, by_topic, strict=True)
+        for number, offset in enumerate(offsets.split())
+    }

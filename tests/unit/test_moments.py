@@ -1,0 +1,36 @@
+"""Moments as an auditor writes them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from processors.moments import AtRecords, AtTime, Moment
+from schemas.errors import Misconfigured
+from schemas.events import Coordinates
+from tools.audit.moments import moment_from
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOW_MS = round(NOW.timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-03-01T12:00:00Z", AtTime(NOW_MS)),
+        ("2026-03-01T12:00:00.250+01:00", AtTime(NOW_MS - 3_599_750)),
+        ("2h", AtTime(NOW_MS - 7_200_000)),
+        ("t/1@7", AtRecords((Coordinates("t", 1, 7),))),
+        ("t/1@7, u/2@0", AtRecords((Coordinates("t", 1, 7), Coordinates("u", 2, 0)))),
+    ],
+)
+def test_a_time_and_records_are_moments(text: str, moment: Moment) -> None:
+    assert moment_from(text, NOW, "--at") == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesterday", "2026-03-01T12:00:00", "2026-03-01T12:00:01Z", "t/1@", "t@7", "t/1@7,"],
+)
+def test_what_is_no_moment_is_refused_by_the_options_name(text: str) -> None:
+    with pytest.raises(Misconfigured, match=r"^--at: "):
+        moment_from(text, NOW, "--at")

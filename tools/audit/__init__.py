@@ -1,0 +1,1 @@
+"""`cjstream audit`: what was known, when, and proof; from topic offsets alone."""

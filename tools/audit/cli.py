@@ -1,0 +1,8 @@
+"""`cjstream audit …`: parses, asks, prints."""
+
+import typer
+
+audit_app = typer.Typer(
+    help="What was known, when, and proof: from topic offsets, joining no group and committing nothing.",
+    no_args_is_help=True,
+)
