@@ -12,7 +12,7 @@ from typing import Any, cast
 import faust
 from faust.types import EventT, FutureMessage, Message, StreamT
 
-from processors.faust_app import DoneConsumer
+from processors.fold_consumer import DoneConsumer
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import BadRecord, Malformed
