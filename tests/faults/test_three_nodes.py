@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from processors.clients import admin_client
-from processors.cluster import apply_topics
+from processors.cluster import apply_topics, reach, refuse_contradictions, topic_states
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome, pause
 from tests.faults.cluster import Cluster
@@ -56,6 +56,19 @@ def test_a_worker_starts_and_prepares_while_one_broker_is_away(
         worker.wait_until_it_runs(60)
         progress.wait_for_the_end(worker, seconds=90)
     all_have_one_outcome(settings)
+
+
+def test_topics_made_while_one_broker_is_away_are_kept_three_times_all_the_same(
+    cluster: Cluster, settings: Settings
+) -> None:
+    elsewhere = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}more-"})
+    cluster.nodes[0].kill()
+    admin = admin_client(elsewhere)
+    until(lambda: reach(admin, elsewhere) == 2, 60)
+    made = apply_topics(admin, elsewhere)
+    assert {state.replication for state in made} == {3}
+    cluster.bring_up(cluster.nodes[0])
+    refuse_contradictions(topic_states(admin, elsewhere))
 
 
 def test_lost_answers_to_commits_double_and_lose_nothing(
