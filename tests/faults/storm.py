@@ -38,7 +38,7 @@ RATE = 120
 TICK_S = 0.1
 GAP_S = (1.0, 4.0)
 HOUR_S = 3600
-SETTLED_S = 300
+SETTLED_S = 600  # patience, where others use the machine, too
 ROLL_S = 60  # a storm shorter than that has no time for it
 KNOBS: dict[str, Any] = {
     "batch_max": 40,
@@ -300,8 +300,9 @@ def storm(cluster: Cluster, direct: Settings, seed: int, seconds: float) -> Afte
     begun = time.monotonic()
     with Traffic(direct, seed, RATE) as traffic, one.workers():
         with Progress(direct) as progress:
-            progress.wait_for_more(RATE, seconds=60)
+            progress.wait_for_more(RATE, seconds=SETTLED_S)
         one.rage(seconds)
+        traffic.send_no_more()
         one.calm()
         traffic.stop()
         mended = time.monotonic()

@@ -21,14 +21,14 @@ pytestmark = pytest.mark.storm
 @pytest.fixture
 def settings(cluster: Cluster, tmp_path: Path) -> Iterator[Settings]:
     """An installation of its own on three nodes, which are whole again afterwards."""
-    own = Settings(
-        bootstrap_servers=cluster.bootstrap,
-        topic_prefix=f"{tmp_path.name[-12:]}-",
-        data_dir=tmp_path,
-        patience_s=0,
+    yield cluster.installation(
+        Settings(
+            bootstrap_servers=cluster.bootstrap,
+            topic_prefix=f"{tmp_path.name[-12:]}-",
+            data_dir=tmp_path,
+            patience_s=0,
+        )
     )
-    apply_topics(admin_client(own), own)
-    yield own
     for node in cluster.nodes:
         if not node.pid:
             cluster.bring_up(node)
