@@ -11,7 +11,7 @@ from processors.settings import Settings
 from tests.faults.cluster import Cluster
 from tests.faults.storm import storm
 
-SHORT_S = 30.0
+SHORT_S = 20.0
 LONG_S = 180.0
 PATIENCE_S = 10
 

@@ -15,8 +15,6 @@ from tests.faults.proxy import END_TXN, TXN_OFFSET_COMMIT, Fate
 from tests.faults.running import Process
 from tests.waiting import until
 
-pytestmark = pytest.mark.storm
-
 
 @pytest.fixture
 def settings(cluster: Cluster, tmp_path: Path) -> Iterator[Settings]:
