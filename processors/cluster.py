@@ -27,6 +27,7 @@ from tables.uploads import UploadTopics
 T = TypeVar("T")
 log = logging.getLogger("cjstream.cluster")
 ANSWER_S = 10.0
+NEW_S = 30.0  # until new topics are shown and have leaders
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
     refuse_contradictions(states)
     kept = max(_replication(reach(admin, settings)), *(state.replication for state in states))
     create_topics(admin, settings, [one.topic for one in states if one.topic_id is None], kept)
-    return wait_until(lambda: _all_there(admin, settings), seconds=ANSWER_S, what="the new topics")
+    return wait_until(lambda: _all_there(admin, settings), seconds=NEW_S, what="the new topics")
 
 
 def create_topics(

@@ -94,13 +94,14 @@ class PlacedReader(driver.AIOKafkaConsumerThread):
             if lost := self._books.lost(sources):
                 for tp, committed in (await _committed(consumer, lost)).items():
                     cast(DoneConsumer, self.consumer).begin(tp, committed)
-            starts = self._books.places(sources)
-            for tp, start in starts.items():
-                if _position(consumer, tp) != start:
-                    consumer.seek(tp, start)
-        except KafkaError as fault:  # the next fetch tries again
-            log.info("seek fails", extra={"fault": type(fault).__name__})
+        except KafkaError as fault:  # the next fetch asks again
+            log.info("no committed offsets", extra={"fault": type(fault).__name__})
             return {}
+        assigned = consumer.assignment()
+        starts = self._books.places(tp for tp in sources if tp in assigned)
+        for tp, start in starts.items():
+            if _position(consumer, tp) != start:
+                consumer.seek(tp, start)
         return starts
 
     def _is_changelog(self, tp: TP) -> bool:
