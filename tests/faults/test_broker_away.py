@@ -14,6 +14,8 @@ from tests.faults.running import ROOT, Process, StartWorker
 from tests.waiting import until
 from tools.broker import Broker
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:

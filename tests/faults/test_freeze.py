@@ -16,6 +16,7 @@ from tests.faults.seeds import SEEDS
 FROZEN_S = 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_worker_thawed_past_its_session_and_its_transaction_doubles_nothing(
     settings: Settings, start_worker: StartWorker, seed: int

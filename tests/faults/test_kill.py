@@ -15,6 +15,7 @@ RATE = 600
 KILLS = 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kills_at_random_moments_lose_and_double_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
@@ -37,6 +38,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(
     print(f"seed {seed}: {KILLS} kills, {found}")  # noqa: T201
 
 
+@pytest.mark.long
 def test_what_a_killed_worker_left_open_does_not_hold_its_successor_up(
     settings: Settings, start_worker: StartWorker
 ) -> None:

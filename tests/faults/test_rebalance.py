@@ -15,6 +15,7 @@ FOLD_ONLY = ("-m", "tests.faults.fold_only")
 JOINS = 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS[:1])
 def test_a_worker_that_comes_and_goes_disturbs_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
@@ -37,6 +38,7 @@ def test_a_worker_that_comes_and_goes_disturbs_nothing(
     print(f"seed {seed}: {JOINS} joins, {all_have_one_outcome(settings)}")  # noqa: T201
 
 
+@pytest.mark.long
 def test_batches_outlive_a_rebalance_of_the_folds_group(
     settings: Settings, start_worker: StartWorker
 ) -> None:

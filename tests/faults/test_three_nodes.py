@@ -72,6 +72,7 @@ def test_topics_made_while_one_broker_is_away_are_kept_three_times_all_the_same(
     refuse_contradictions(topic_states(admin, elsewhere))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fate", [Fate.LOST, Fate.UNANSWERED])
 @pytest.mark.parametrize("api_key", [END_TXN, TXN_OFFSET_COMMIT])
 def test_a_lost_answer_to_a_commit_doubles_and_loses_nothing(
