@@ -101,6 +101,15 @@ def reader(settings: Settings, **more: Any) -> Consumer:
     )
 
 
+def group_reader(settings: Settings, group_id: str) -> Consumer:
+    """A consumer that asks what a group has committed, open transactions aside, and joins nothing.
+
+    An admin client must not ask that: once the coordinator has moved, its process dies of a null
+    pointer (librdkafka #5040).
+    """
+    return reader(settings, **{"group.id": group_id, "isolation.level": "read_uncommitted"})
+
+
 def group_member(settings: Settings, group_id: str) -> Consumer:
     """A member of a consumer group that reads committed records and never commits by itself."""
     static = {"group.instance.id": f"{group_id}-{settings.slot}"} if settings.slot else {}

@@ -27,6 +27,7 @@ from tables.uploads import UploadTopics
 T = TypeVar("T")
 log = logging.getLogger("cjstream.cluster")
 ANSWER_S = 10.0
+NEW_S = 30.0  # until new topics are shown and have leaders
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +119,26 @@ def _state(
 
 
 def _replication(brokers: int) -> int:
-    return 3 if brokers >= 3 else 1
+    return 1 if brokers == 1 else 3  # of two, a third is away: Kafka knows it, or refuses
 
 
 def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
-    """Create what is missing. Raises Discrepancy where what is there contradicts the catalogue."""
-    refuse_contradictions(topic_states(admin, settings))
-    replication = _replication(reach(admin, settings))
-    missing = [state.topic for state in topic_states(admin, settings) if state.topic_id is None]
+    """Create what is missing. Raises Discrepancy where what is there contradicts the catalogue.
+
+    How often topics are kept is what those say that are there, or else the brokers: three times, once if
+    there is a single one. Raises Unreachable where too few are up.
+    """
+    states = topic_states(admin, settings)
+    refuse_contradictions(states)
+    kept = max(_replication(reach(admin, settings)), *(state.replication for state in states))
+    create_topics(admin, settings, [one.topic for one in states if one.topic_id is None], kept)
+    return wait_until(lambda: _all_there(admin, settings), seconds=NEW_S, what="the new topics")
+
+
+def create_topics(
+    admin: AdminClient, settings: Settings, topics: Iterable[Topic], replication: int
+) -> None:
+    """Create topics as the catalogue says. Raises Unreachable where the brokers will not."""
     wanted = [
         NewTopic(
             topic.name,
@@ -133,12 +146,11 @@ def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
             replication_factor=replication,
             config=topic.config(horizon_days=settings.audit_horizon_days, replication=replication),
         )
-        for topic in missing
+        for topic in topics
     ]
     if wanted:
-        for future in admin.create_topics(wanted, request_timeout=ANSWER_S).values():
-            _created(future)
-    return wait_until(lambda: _all_there(admin, settings), seconds=ANSWER_S, what="the new topics")
+        for name, future in admin.create_topics(wanted, request_timeout=ANSWER_S).items():
+            _created(name, future, replication)
 
 
 def _all_there(admin: AdminClient, settings: Settings) -> list[TopicState]:
@@ -156,12 +168,18 @@ def _all_there(admin: AdminClient, settings: Settings) -> list[TopicState]:
     return states
 
 
-def _created(future: "Future[Any]") -> None:
+def _created(name: str, future: "Future[Any]", replication: int) -> None:
     try:
         answered(future)
     except KafkaException as fault:
-        if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # by another one just now
-            raise
+        match fault.args[0].code():
+            case KafkaError.TOPIC_ALREADY_EXISTS:  # by another one just now
+                return
+            case KafkaError.INVALID_REPLICATION_FACTOR:
+                why = f"it is to be kept {replication} times, and fewer brokers are up: start the others"
+            case _:
+                why = fault.args[0].str()
+        raise Unreachable(f"topic {name} is not created: {why}") from fault
 
 
 def refuse_contradictions(states: Iterable[TopicState]) -> None:

@@ -6,16 +6,17 @@ failed or was cancelled is read again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import faust
 from faust.types import EventT, FutureMessage, Message, StreamT
 
-from processors.faust_app import DoneConsumer
+from processors.fold_consumer import DoneConsumer
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.errors import BadRecord, Malformed
+from schemas.errors import BadRecord, Malformed, StoreFailed
 from schemas.events import AssignmentContext, Coordinates
 from tables.context import fold
 from tables.uploads import UploadRecord, UploadTopics, read_upload
@@ -54,7 +55,8 @@ class TableRows:
 
     def get(self, scope_key: str, /) -> AssignmentContext | None:
         """The row of one scope; one that cannot be read counts as none until it is re-asserted."""
-        row = self._table.get(scope_key.encode())
+        with _disk():
+            row = self._table.get(scope_key.encode())
         try:
             return None if row is None else self._codec.decode_as(AssignmentContext, row)
         except BadRecord:
@@ -62,7 +64,18 @@ class TableRows:
 
     def __setitem__(self, scope_key: str, context: AssignmentContext, /) -> None:
         """Put the row of one scope, and send it to the changelog."""
-        self._table[scope_key.encode()] = self._codec.encode(context)
+        with _disk():
+            self._table[scope_key.encode()] = self._codec.encode(context)
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except Exception as fault:
+        if type(fault) is Exception:  # as rocksdict's are, and nobody else's
+            raise StoreFailed("the table", fault) from fault
+        raise
 
 
 def add_folding(

@@ -1,13 +1,16 @@
 """What can be said of a consumer group from outside: who is in it, and how far it is behind."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException
+from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from processors.clients import admin_client, group_reader
 from processors.cluster import ANSWER_S, answered, valid_offset
+from processors.settings import Settings
 from schemas.errors import Unreachable
 from tables.replica import Partition, Positions
 
@@ -22,19 +25,18 @@ class GroupState:
     lag: dict[str, int]
 
 
-def group_state(
-    admin: AdminClient, group: str, topics: Iterable[str], partitions: int
-) -> GroupState:
-    """The state of one group on topics of so many partitions.
+def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupState:
+    """The state of one group on these topics.
 
     Partitions without a committed offset count from the log's start. Raises Unreachable.
     """
-    asked = [At(topic, partition) for topic in topics for partition in range(partitions)]
+    asked = [At(topic, one) for topic in topics for one in range(settings.partitions)]
+    admin = admin_client(settings)
     try:
         described = answered(admin.describe_consumer_groups([group])[group])
         ends = _offsets(admin, asked, OffsetSpec.latest())
         starts = _offsets(admin, asked, OffsetSpec.earliest())
-        committed = _committed(admin, group, asked)
+        committed = _committed(settings, group, asked)
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
     lag: dict[str, int] = {}
@@ -44,10 +46,10 @@ def group_state(
     return GroupState(group, described.state.name, len(described.members), lag)
 
 
-def committed_offsets(admin: AdminClient, group: str, partitions: Iterable[Partition]) -> Positions:
+def committed_offsets(settings: Settings, group: str, partitions: Iterable[Partition]) -> Positions:
     """What a group has committed, of those partitions where it has. Raises Unreachable."""
     try:
-        found = _committed(admin, group, [At(*one) for one in partitions])
+        found = _committed(settings, group, [At(*one) for one in partitions])
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
     return {Partition(*at): offset for at, offset in found.items()}
@@ -65,8 +67,10 @@ def _offsets(admin: AdminClient, asked: list[At], spec: OffsetSpec) -> dict[tupl
     }
 
 
-def _committed(admin: AdminClient, group: str, asked: list[At]) -> dict[tuple[str, int], int]:
-    wanted = ConsumerGroupTopicPartitions(group, asked)
-    found = answered(admin.list_consumer_group_offsets([wanted])[group])
-    offsets = found.topic_partitions or []
-    return {(at.topic, at.partition): at.offset for at in offsets if at.offset >= 0}
+def _committed(settings: Settings, group: str, asked: list[At]) -> dict[tuple[str, int], int]:
+    with closing(group_reader(settings, group)) as consumer:
+        found = consumer.committed(asked, timeout=ANSWER_S)
+    for at in found:
+        if at.error is not None:
+            raise KafkaException(at.error)
+    return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}

@@ -29,7 +29,7 @@ def unread_requests(settings: Settings, admin: AdminClient) -> dict[Partition, U
     """What batch preparation has yet to commit, by partition; markers alone are nothing. Raises Unreachable."""
     partitions = partitions_of([settings.topics.requests.name], settings)
     ends = last_stable_offsets(admin, partitions, ANSWER_S)
-    committed = committed_offsets(admin, settings.prep_group, partitions)
+    committed = committed_offsets(settings, settings.prep_group, partitions)
     behind = {at: (committed.get(at, 0), end) for at, end in ends.items()}
     first = first_appended(settings, behind)
     return {at: Unread(behind[at][1] - behind[at][0], since) for at, since in first.items()}

@@ -33,7 +33,7 @@ def watch(worker: Worker, end: End, stalled_looks: int) -> None:
             BatchPreparation(
                 settings,
                 lambda: status.owned,
-                partial(committed_offsets, admin, settings.prep_group),
+                partial(committed_offsets, settings, settings.prep_group),
             ),
         ],
         partial(high_watermarks, admin, everything),

@@ -14,6 +14,7 @@ CJStreamError
     ContentMissing       a text is not in the content store: find what names it
     ContentCorrupt       a text in the content store is damaged: put the true bytes again, which heals it
   Misconfigured        refuse to start, and name the setting; a command exits with 2
+  StoreFailed          the disk under a worker or API process does not take or give its rows: make room, start again
   Refusal              a change that may not be made: tell who asked for it, append nothing
     NotLive              what it needs was never there or is deleted
     Immutable            a field that is fixed while the instructions live
@@ -101,6 +102,16 @@ class Misconfigured(CJStreamError):
     """A setting that cannot be worked with."""
 
     exit_code = 2
+
+
+class StoreFailed(CJStreamError):
+    """The disk under a local store does not do what it should."""
+
+    def __init__(self, what: str, fault: Exception) -> None:
+        super().__init__(
+            f"{what} cannot be read or written: {str(fault)[:200]}; is its disk full? "
+            "Make room and start again; a damaged folder may be deleted, it is rebuilt"
+        )
 
 
 class Refusal(CJStreamError):

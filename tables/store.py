@@ -4,6 +4,7 @@ A write shows its rows and its positions together or not at all: both go into on
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, StoreFailed
 
 ROW = b"r"
 NOTE = b"n"
@@ -81,6 +82,7 @@ class RocksStore:
     """
 
     def __init__(self, folder: Path, *, cache_mb: int) -> None:
+        self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self._db = Rdict(str(folder), _options(cache_mb), access_type=AccessType.read_write())
@@ -93,8 +95,9 @@ class RocksStore:
         setattr(self._without_wal, "disable_wal", True)  # noqa: B010 (a property, typed as a method)
 
     def row(self, key: str) -> bytes | None:
-        value: bytes | None = self._db.get(ROW + key.encode())
-        return value
+        with self._disk():
+            value: bytes | None = self._db.get(ROW + key.encode())
+            return value
 
     def notes(self) -> dict[str, bytes]:
         return {key[1:].decode(): value for key, value in self._below(NOTE)}
@@ -103,10 +106,11 @@ class RocksStore:
         return ((key[1:].decode(), value) for key, value in self._below(ROW))
 
     def _below(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self._db.items(from_key=kind):
-            if not isinstance(key, bytes) or not key.startswith(kind):  # raw mode: all are bytes
-                return
-            yield key, value
+        with self._disk():
+            for key, value in self._db.items(from_key=kind):
+                if not isinstance(key, bytes) or not key.startswith(kind):
+                    return  # raw mode: all are bytes
+                yield key, value
 
     def write(self, rows: Mapping[str, bytes], notes: Mapping[str, bytes]) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -114,17 +118,27 @@ class RocksStore:
             batch.put(ROW + key.encode(), value)
         for name, value in notes.items():
             batch.put(NOTE + name.encode(), value)
-        self._db.write(batch, self._without_wal)
+        with self._disk():
+            self._db.write(batch, self._without_wal)
 
     def clear(self) -> None:
         batch = WriteBatch(raw_mode=True)
-        for key in self._db.keys():  # noqa: SIM118 (it is no dict)
-            batch.delete(key)
-        self._db.write(batch, self._without_wal)
+        with self._disk():
+            for key in self._db.keys():  # noqa: SIM118 (it is no dict)
+                batch.delete(key)
+            self._db.write(batch, self._without_wal)
 
     def close(self) -> None:
-        self._db.flush()
-        self._db.close()
+        with self._disk():
+            self._db.flush()
+            self._db.close()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as fault:  # rocksdict raises plain Exceptions
+            raise StoreFailed(f"the replica in {self._folder}", fault) from fault
 
 
 def _options(cache_mb: int) -> Options:

@@ -22,19 +22,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     storms.addoption("--minutes", type=float, default=3.0, help="of storm in all (default 3)")
     storms.addoption("--seed", type=int, default=1, help="the first storm's (default 1)")
+    parser.addoption(
+        "--long", action="store_true", help="also the fault tests that the short run leaves out"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--faults`, leave out what is no storm; without, skip the storms and say why."""
+    """With `--faults`, leave out what is no storm; without `--long`, skip what takes long."""
     if config.getoption("--faults"):
         others = [item for item in items if item.get_closest_marker("storm") is None]
         items[:] = [item for item in items if item.get_closest_marker("storm") is not None]
         config.hook.pytest_deselected(items=others)
-        return
-    asked_for = pytest.mark.skip(reason="on three nodes, with a known fault of the fold: --faults")
-    for item in items:
-        if item.get_closest_marker("storm") is not None:
-            item.add_marker(asked_for)
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long") is not None:
+                item.add_marker(pytest.mark.skip(reason="takes long: --long"))
 
 
 @pytest.fixture(scope="session")

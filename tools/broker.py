@@ -27,7 +27,7 @@ from tools.java import find_java
 from tools.progress import waiting_for
 
 LOG_SETTINGS = Path(__file__).with_name("broker.log4j2.properties")
-START_S = 60
+START_S = 180  # five on a quiet machine
 STOP_S = 20
 HEAP_MB = 512
 ONE_NODE = {
@@ -168,7 +168,7 @@ class Broker:
         return self._run("tools", main_class, *arguments, timeout_s=timeout_s)
 
     def _run(
-        self, part: str, main_class: str, *arguments: str, timeout_s: float = 60
+        self, part: str, main_class: str, *arguments: str, timeout_s: float = START_S
     ) -> subprocess.CompletedProcess[str]:
         quiet = "-Dlog4j2.level=OFF"  # stdout is the tool's
         command = [*self._java(part), "-Xmx256m", quiet, main_class, *arguments]

@@ -46,11 +46,10 @@ def examine(settings: Settings) -> list[Check]:
 
 
 def _groups(settings: Settings) -> list[Check]:
-    topics, admin = settings.topics, admin_client(settings)
-    prep = group_state(admin, settings.prep_group, [topics.requests.name], settings.partitions)
-    uploads = [topic.name for topic in topics.uploads]
-    fold = group_state(admin, settings.fold_group, uploads, settings.partitions)
-    unread = unread_requests(settings, admin)
+    topics = settings.topics
+    prep = group_state(settings, settings.prep_group, [topics.requests.name])
+    fold = group_state(settings, settings.fold_group, [topic.name for topic in topics.uploads])
+    unread = unread_requests(settings, admin_client(settings))
     return [
         _group("batch preparation", prep, sum(one.offsets for one in unread.values())),
         _group("fold", fold, sum(fold.lag.values())),

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import faust
 import pytest
@@ -16,6 +16,7 @@ from processors.clients import plain_producer, reader
 from processors.cluster import upload_topics
 from processors.delivery import deliver
 from processors.faust_app import build_app
+from processors.fold_consumer import DoneConsumer
 from processors.folding import add_folding
 from processors.lane import Lane
 from processors.outbox import Record
@@ -213,6 +214,48 @@ def test_a_seek_before_anything_was_committed_brings_the_first_upload_again(
         until(lambda: len(side.letters) == 1)
         loop.run(app.consumer.perform_seek())
         until(lambda: len(side.letters) == 2)
+    assert side.faults == []
+
+
+def damaged(settings: Settings, number: int) -> Record:
+    return Record(settings.topics.instructions.name, number % 4, b"assignment:a1", b"no upload")
+
+
+def test_uploads_that_only_an_abandoned_fetch_took_are_read_again(
+    settings: Settings, loop: Loop
+) -> None:
+    """As after a rebalance that cancels whoever waited for the fetch, while the fetch goes on."""
+    side, producer = Side(), plain_producer(settings)
+    taken: list[int] = []
+    sent = 0
+
+    async def abandon(app: faust.App) -> None:
+        consumer = cast(DoneConsumer, app.consumer)
+        active = consumer._get_active_partitions()  # noqa: SLF001 (what Faust does)
+        fetched = await consumer._getmany(active, 0.2)  # noqa: SLF001
+        taken.extend(record.offset for records in fetched.values() for record in records)
+
+    with folding(loop, settings, side) as app:
+        until(lambda: len(app.consumer.assignment()) == 16 and not app.rebalancing)
+        while len(taken) < 20:
+            deliver(producer, [damaged(settings, number) for number in range(4)])
+            sent += 4
+            loop.run(abandon(app))
+        until(lambda: len(set(side.letters)) == sent)
+    assert side.faults == []
+
+
+def test_an_upload_is_not_dropped_because_faust_believes_it_was_read(
+    settings: Settings, loop: Loop
+) -> None:
+    """A rebalance that overtakes a record in hand leaves the note of it standing after the seek."""
+    side, producer = Side(), plain_producer(settings)
+    with folding(loop, settings, side) as app:
+        until(lambda: len(app.consumer.assignment()) == 16 and not app.rebalancing)
+        notes = cast(DoneConsumer, app.consumer)._read_offset  # noqa: SLF001 (Faust's)
+        notes.update(dict.fromkeys(app.consumer.assignment(), 1_000_000))
+        deliver(producer, [damaged(settings, number) for number in range(4)])
+        until(lambda: len(side.letters) == 4)
     assert side.faults == []
 
 

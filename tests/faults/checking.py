@@ -71,10 +71,14 @@ def check(at: Installation, terms: Terms, *, table: bool = False) -> Findings:
         found.counts["damaged uploads"] = len(bad)
     found.uncommitted = _uncommitted(at, at.group, [topics.requests.name])
     if table:  # what lacks below a committed offset was skipped, what lacks above it is just late
-        names = [topic.name for topic in topics.uploads]
-        found.uncommitted += _uncommitted(at, at.fold_group, names)
+        found.uncommitted += unfolded(at)
     found.hanging = _hanging(at)
     return found
+
+
+def unfolded(at: Installation) -> list[str]:
+    """The partitions whose uploads have not been folded to their end; cheap to ask."""
+    return _uncommitted(at, at.fold_group, [topic.name for topic in at.topics.uploads])
 
 
 def is_upload(record: Read, role: str) -> bool:

@@ -15,6 +15,9 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from processors.clients import admin_client
+from processors.cluster import TopicState, apply_topics
+from processors.settings import Settings
 from schemas.errors import Unreachable
 from tests.faults.proxy import Proxy
 from tests.waiting import until
@@ -102,6 +105,18 @@ class Cluster:
     def proxied(self) -> str:
         """Where workers begin: the proxies."""
         return ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.proxies)
+
+    def installation(self, own: Settings) -> Settings:
+        """The same settings, their topics made."""
+        admin, made = admin_client(own), list[TopicState]()
+
+        def are_made() -> bool:
+            with suppress(Unreachable):  # its patience is for a machine that does nothing else
+                made[:] = apply_topics(admin, own)
+            return bool(made)
+
+        until(are_made, WHOLE_S)
+        return own
 
     def leader_of(self, topic: str, partition: int) -> int:
         """The place in `nodes` of a partition's leader."""

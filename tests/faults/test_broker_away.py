@@ -14,6 +14,8 @@ from tests.faults.running import ROOT, Process, StartWorker
 from tests.waiting import until
 from tools.broker import Broker
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
@@ -48,9 +50,9 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing(
 ) -> None:
     restarts = 0
     with Progress(settings) as progress:
-        with Flow(settings, 20_000, 1000):
+        with Flow(settings, 9_000, 500):
             worker = start_worker(batch_max=200, session_timeout_s=6)
-            progress.wait_for_more(1000)
+            progress.wait_for_more(500)
             broker.kill()
             pause(2)
             broker.start()

@@ -10,11 +10,12 @@ from tests.faults.load import Flow, a_request, append, assignment, record_of, se
 from tests.faults.running import StartWorker
 from tests.faults.seeds import SEEDS
 
-REQUESTS = 20_000
-RATE = 1200
+REQUESTS = 9_000
+RATE = 600
 KILLS = 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kills_at_random_moments_lose_and_double_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
@@ -37,13 +38,14 @@ def test_kills_at_random_moments_lose_and_double_nothing(
     print(f"seed {seed}: {KILLS} kills, {found}")  # noqa: T201
 
 
+@pytest.mark.long
 def test_what_a_killed_worker_left_open_does_not_hold_its_successor_up(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *(event for number in range(20) for event in assignment(f"a{number}")))
-    append(settings, (record_of(settings, a_request(number)) for number in range(20_000)))
+    append(settings, (record_of(settings, a_request(number)) for number in range(8_000)))
     with Progress(settings) as progress:
-        worker = start_worker(batch_max=500, session_timeout_s=6, transaction_timeout_s=60)
+        worker = start_worker(batch_max=200, session_timeout_s=6, transaction_timeout_s=60)
         for moment in (0.1, 0.25, 0.4):
             worker.wait_until_it_runs()
             progress.wait_for_more(seconds=15)

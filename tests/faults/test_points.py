@@ -95,6 +95,7 @@ def test_a_worker_killed_at_each_point_loses_and_doubles_nothing(
     assert fallen == len(POINTS)
 
 
+@pytest.mark.long
 def test_a_worker_killed_while_it_parks_or_releases_loses_and_doubles_nothing(
     patient: Settings, start_faulty: StartFaulty
 ) -> None:
@@ -109,7 +110,7 @@ def test_a_worker_killed_while_it_parks_or_releases_loses_and_doubles_nothing(
     assert (fallen, found.counts["cj.batches.v1"]) == (2 * len(POINTS), 300), str(found)
 
 
-@pytest.mark.parametrize("kind", ["any", "releases"])
+@pytest.mark.parametrize("kind", ["any", pytest.param("releases", marks=pytest.mark.long)])
 def test_a_worker_frozen_inside_a_transaction_until_another_took_over_doubles_nothing(
     patient: Settings, start_faulty: StartFaulty, kind: str
 ) -> None:

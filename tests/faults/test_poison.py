@@ -61,15 +61,3 @@ def lower(settings: Settings, name: str, value: int) -> None:
     admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
     for future in admin.incremental_alter_configs([topic]).values():
         future.result()
-
-
-def test_a_batch_larger_than_the_producers_queue_goes_through(
-    settings: Settings, start_worker: StartWorker
-) -> None:
-    send(settings, *assignment("a1"))
-    requests = (requested(batch_id=f"b-{number}") for number in range(30_000))
-    append(settings, (record_of(settings, request) for request in requests))
-    worker = start_worker(batch_max=30_000, transaction_timeout_s=60)
-    with Progress(settings) as progress:
-        progress.wait_for_the_end(worker)
-    assert all_have_one_outcome(settings).counts["requests"] == 30_000

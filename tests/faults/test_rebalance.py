@@ -15,15 +15,16 @@ FOLD_ONLY = ("-m", "tests.faults.fold_only")
 JOINS = 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS[:1])
 def test_a_worker_that_comes_and_goes_disturbs_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
 ) -> None:
     dice = random.Random(seed)
     with Progress(settings) as progress:
-        with Flow(settings, 20_000, 700):
-            steady = start_worker("steady", batch_max=100, session_timeout_s=6)
-            guest = start_worker("", batch_max=100, session_timeout_s=6)  # without a slot it leaves
+        with Flow(settings, 9_000, 350):
+            steady = start_worker("steady", batch_max=50, session_timeout_s=6)
+            guest = start_worker("", batch_max=50, session_timeout_s=6)  # without a slot it leaves
             for number in range(JOINS):
                 guest.wait_until_it_runs()
                 if number % 2:  # every other guest leaves while it joins, and moves no partitions
@@ -37,15 +38,16 @@ def test_a_worker_that_comes_and_goes_disturbs_nothing(
     print(f"seed {seed}: {JOINS} joins, {all_have_one_outcome(settings)}")  # noqa: T201
 
 
+@pytest.mark.long
 def test_batches_outlive_a_rebalance_of_the_folds_group(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *(event for number in range(20) for event in assignment(f"a{number}")))
-    append(settings, (record_of(settings, a_request(number)) for number in range(30_000)))
+    append(settings, (record_of(settings, a_request(number)) for number in range(20_000)))
     with Progress(settings) as progress:
         worker = start_worker(batch_max=10, session_timeout_s=6)  # the lane is always full
         worker.wait_until_it_runs()
-        for _ in range(3):
+        for _ in range(2):
             other = start_worker("", command=FOLD_ONLY, session_timeout_s=6)
             until(lambda: members_of(settings, settings.fold_group) == 2)
             progress.wait_for_more(20)

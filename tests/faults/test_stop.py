@@ -10,7 +10,7 @@ def test_sigterm_under_load_ends_in_time_and_loses_nothing(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     with Progress(settings) as progress:
-        with Flow(settings, 12_000, 1500):
+        with Flow(settings, 6_000, 800):
             worker = start_worker(batch_max=100, session_timeout_s=6)
             for _ in range(2):
                 progress.wait_for_more(500)

@@ -7,13 +7,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from processors.clients import admin_client
-from processors.cluster import apply_topics
 from processors.settings import Settings
 from tests.faults.cluster import Cluster
 from tests.faults.storm import storm
 
-SHORT_S = 30.0
+SHORT_S = 20.0
 LONG_S = 180.0
 PATIENCE_S = 10
 
@@ -34,21 +32,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def settings(cluster: Cluster, tmp_path: Path, seed: int) -> Iterator[Settings]:
     """An installation of its own on that cluster, without the proxies between."""
-    own = Settings(
-        bootstrap_servers=cluster.bootstrap,
-        topic_prefix=f"storm{seed}-",
-        data_dir=tmp_path,
-        patience_s=PATIENCE_S,
+    own = cluster.installation(
+        Settings(
+            bootstrap_servers=cluster.bootstrap,
+            topic_prefix=f"storm{seed}-",
+            data_dir=tmp_path,
+            patience_s=PATIENCE_S,
+        )
     )
-    admin = admin_client(own)
-    apply_topics(admin, own)
     yield own
-    for future in admin.delete_topics([topic.name for topic in own.topics.all]).values():
+    gone = cluster.admin.delete_topics([topic.name for topic in own.topics.all])
+    for future in gone.values():
         future.result()
 
 
 @pytest.mark.storm
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 def test_whatever_befalls_it_every_request_has_its_one_outcome(
     cluster: Cluster,
     settings: Settings,

@@ -63,12 +63,16 @@ class Traffic:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """Send nothing more, but the contexts that were to come; returns when the broker has everything."""
+    def send_no_more(self) -> None:
+        """Send nothing more, but the contexts that were to come."""
         self._stopping.set()
+
+    def stop(self) -> None:
+        """That, too; returns when the broker has everything."""
+        self.send_no_more()
         if self._thread.is_alive():
             self._thread.join()
-        left = self._producer.flush(120)
+        left = self._producer.flush(300)
         assert not left, f"{left} records were never acknowledged"
 
     def _run(self) -> None:

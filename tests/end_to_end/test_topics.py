@@ -1,0 +1,18 @@
+"""The catalogue's topics, made on a cluster."""
+
+import pytest
+
+from processors.clients import admin_client
+from processors.cluster import create_topics, topic_states
+from processors.settings import Settings
+from schemas.errors import Unreachable
+
+
+def test_topics_that_are_kept_more_often_than_brokers_are_up_are_refused_in_one_line(
+    settings: Settings,
+) -> None:
+    elsewhere = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}more-"})
+    admin, requests = admin_client(elsewhere), elsewhere.topics.requests
+    with pytest.raises(Unreachable, match=rf"{requests.name} is not created: .*fewer brokers"):
+        create_topics(admin, elsewhere, [requests], 3)
+    assert not any(state.topic_id for state in topic_states(admin, elsewhere))

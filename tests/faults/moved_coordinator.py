@@ -1,0 +1,64 @@
+"""A process that asks for committed offsets while the group's coordinator has just moved; it ends with `Unreachable`.
+
+The broker is librdkafka's own mock, which refuses as it is told to.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import confluent_kafka
+
+from processors.groups import committed_offsets
+from processors.settings import Settings
+from schemas.errors import Unreachable
+from tables.replica import Partition
+
+OFFSET_FETCH, NOT_COORDINATOR = 9, 16
+TIMES = 20
+
+
+def library() -> ctypes.CDLL | None:
+    """The librdkafka of the wheel, where there is one."""
+    folder = Path(confluent_kafka.__file__).parent
+    found = [
+        *folder.parent.glob("confluent_kafka.libs/librdkafka*"),
+        *folder.glob(".dylibs/librdkafka*"),
+    ]
+    return ctypes.CDLL(str(found[0])) if found else None
+
+
+@contextmanager
+def mock_broker(lib: ctypes.CDLL) -> Iterator[str]:
+    """One broker, whose answers to the next questions for offsets say that it is not the coordinator."""
+    for name in ("conf_new", "new", "handle_mock_cluster"):
+        getattr(lib, f"rd_kafka_{name}").restype = ctypes.c_void_p
+    lib.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+    told = ctypes.create_string_buffer(512)
+    conf = ctypes.c_void_p(lib.rd_kafka_conf_new())
+    lib.rd_kafka_conf_set(conf, b"test.mock.num.brokers", b"1", told, ctypes.c_size_t(512))
+    client = ctypes.c_void_p(lib.rd_kafka_new(0, conf, told, ctypes.c_size_t(512)))
+    cluster = ctypes.c_void_p(lib.rd_kafka_handle_mock_cluster(client))
+    errors = (ctypes.c_int * TIMES)(*[NOT_COORDINATOR] * TIMES)
+    lib.rd_kafka_mock_push_request_errors_array(
+        cluster, ctypes.c_int16(OFFSET_FETCH), ctypes.c_size_t(TIMES), errors
+    )
+    yield lib.rd_kafka_mock_cluster_bootstraps(cluster).decode()
+    lib.rd_kafka_destroy(client)
+
+
+def main() -> None:
+    """Ask once."""
+    lib = library()
+    assert lib is not None
+    with mock_broker(lib) as bootstrap:
+        settings = Settings(bootstrap_servers=bootstrap)
+        try:
+            committed_offsets(settings, "group", [Partition("topic", 0)])
+        except Unreachable as fault:
+            print(f"Unreachable: {fault}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

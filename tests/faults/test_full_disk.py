@@ -1,0 +1,58 @@
+"""A full disk under a worker's stores: one line that says so, and an end that a supervisor sees."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from processors.clients import plain_producer
+from processors.delivery import deliver
+from processors.settings import Settings
+from tests.builders import instructions_uploaded
+from tests.faults.load import record_of
+from tests.faults.running import ROOT, StartWorker
+from tests.faults.small_files import COMMAND
+
+WORDS = "cannot be read or written"
+WRITE = """
+import sys
+from pathlib import Path
+from schemas.errors import StoreFailed
+from tables.store import RocksStore
+from tests.faults.small_files import limit_files
+
+store = RocksStore(Path(sys.argv[1]), cache_mb=8)
+limit_files()
+try:
+    for number in range(100):
+        store.write({f"{number}-{n}": bytes(1000) for n in range(1000)}, {})
+    store.close()
+except StoreFailed as fault:
+    print(fault)
+"""
+
+
+def test_a_replica_whose_disk_is_full_says_so(tmp_path: Path) -> None:
+    wrote = subprocess.run(
+        [sys.executable, "-c", WRITE, str(tmp_path / "replica")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        check=False,
+    )
+    assert wrote.stdout.startswith(f"the replica in {tmp_path / 'replica'} {WORDS}"), wrote.stderr
+
+
+def test_a_worker_whose_disk_is_full_ends_with_one_line(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    uploads = [
+        record_of(settings, instructions_uploaded(assignment_id=f"a{number}"))
+        for number in range(1000)
+    ]
+    worker = start_worker(command=COMMAND)
+    worker.wait_until_it_runs()
+    deliver(plain_producer(settings), uploads)
+    assert worker.ended(60) == 1
+    assert worker.last_words(1).startswith(f"cjstream: the table {WORDS}: ")
+    assert not worker.said("Traceback")
