@@ -44,6 +44,13 @@ BAD: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.parametrize("url", ["registry:8081", "ftp://registry", "http://", f"//{SECRET}@r"])
+def test_a_registry_that_is_no_url_is_refused_by_the_name_that_has_no_prefix(url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"^SCHEMA_REGISTRY_URL: ") as refusal:
+        settings_from_environment(schema_registry_url=url)
+    assert SECRET not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
 )
