@@ -23,7 +23,8 @@ from schemas.topics import Topics
 
 log = logging.getLogger("cjstream.registry")
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
-CALL_S = 2.0  # a call for an unknown id holds up the records behind it
+CALL_S = 10.0
+UNKNOWN_S = 2.0  # a call for an unknown id holds up the records behind it
 WAIT_S = 10.0
 AGAIN_S = 0.5
 CALLS_A_MINUTE = 10  # for unknown ids: damaged bytes may hold any
@@ -70,7 +71,7 @@ class Registry:
             base_url=given.copy_with(userinfo=b""),
             auth=(given.username, given.password) if given.userinfo else None,
             headers={"Accept": f"{MEDIA_TYPE}, application/json", "Content-Type": MEDIA_TYPE},
-            timeout=CALL_S,
+            limits=httpx.Limits(max_keepalive_connections=0),  # a codec has no end to close them at
         )
 
     def ids(self, topics: Topics) -> Mapping[tuple[str, int], int]:
@@ -106,14 +107,16 @@ class Registry:
 
     def schema(self, schema_id: int) -> str | None:
         """The schema of an id as JSON, None where the registry has none. Raises Unreachable."""
-        answer = self._ask("GET", f"/schemas/ids/{schema_id}")
+        answer = self._ask("GET", f"/schemas/ids/{schema_id}", timeout_s=UNKNOWN_S)
         schema = _document(answer).get("schema") if answer.is_success else None
         return schema if isinstance(schema, str) else None
 
-    def _ask(self, method: str, path: str, version: Version | None = None) -> httpx.Response:
+    def _ask(
+        self, method: str, path: str, version: Version | None = None, timeout_s: float = CALL_S
+    ) -> httpx.Response:
         body = None if version is None else {"schema": version.schema}
         try:
-            answer = self._client.request(method, path, json=body)
+            answer = self._client.request(method, path, json=body, timeout=timeout_s)
         except httpx.HTTPError as fault:
             raise Unreachable(f"the schema registry: {type(fault).__name__}") from fault
         if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:

@@ -1,14 +1,19 @@
-"""Which released versions cannot read which, in a sentence that says why: FULL_TRANSITIVE by the `avro` package."""
+"""Versions beside each other by the `avro` package: which cannot read which and why, other writers, other readers."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import permutations
 from typing import Any
 
 import avro.compatibility
+import avro.io
 import avro.schema
 
-from schemas.released import Released
+from schemas.codec import FRAME
+from schemas.events import Event
+from schemas.released import Released, released
 
 KIND = avro.compatibility.SchemaIncompatibilityType
 
@@ -16,6 +21,27 @@ KIND = avro.compatibility.SchemaIncompatibilityType
 def parsed(schema: Mapping[str, Any]) -> Any:
     """The schema as the avro package has it."""
     return avro.schema.parse(json.dumps(dict(schema)))
+
+
+def written_in(version: Released, event: Event, **more: Any) -> bytes:
+    """An event as a producer of that version writes it, which leaves out what it has no field for."""
+    body = io.BytesIO()
+    said = json.loads(json.dumps(asdict(event) | more))
+    fields = {field["name"]: said[field["name"]] for field in version.schema["fields"]}
+    avro.io.DatumWriter(parsed(version.schema)).write(fields, avro.io.BinaryEncoder(body))
+    return FRAME.pack(0, version.schema_id) + body.getvalue()
+
+
+def read_as(reader: Released, payload: bytes | None) -> Any:
+    """The fields that a consumer of that version reads, with the schema that the frame names."""
+    assert payload is not None
+    _, schema_id = FRAME.unpack_from(payload)
+    (writer,) = (one for one in released() if one.schema_id == schema_id)
+    body = io.BytesIO(payload[FRAME.size :])
+    fields = avro.io.DatumReader(parsed(writer.schema), parsed(reader.schema))
+    said = fields.read(avro.io.BinaryDecoder(body))
+    assert body.read() == b""
+    return said
 
 
 def full_transitive_faults(versions: Sequence[Released]) -> list[str]:

@@ -1,9 +1,7 @@
 """Versions beside each other: every one reads every other, and what would break that is told in a sentence."""
 
-import io
 from typing import Any
 
-import avro.io
 import orjson
 import pytest
 
@@ -11,12 +9,12 @@ from processors.outcomes import Answers
 from processors.recipes import RECIPE, RECIPES
 from processors.resolve import Policy
 from processors.splice import WALKED
-from schemas.codec import FRAME, Codec
+from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, CJBatchPrepared
 from schemas.released import Released, released
 from tests.builders import READY, REQUEST_AT, context_after, requested
-from tests.contract.compatibility import full_transitive_faults, parsed
+from tests.contract.compatibility import full_transitive_faults, written_in
 
 BY_VERSION = {f"{one.name}.v{one.version}": one for one in released()}
 NAMES = sorted({one.name for one in released()})
@@ -104,19 +102,15 @@ THIRDS: dict[str, tuple[Released, dict[str, Any]]] = {
 }
 
 
-def written_in(version: Released, **more: Any) -> bytes:
-    """REQUEST as a producer of that version writes it, with the avro package."""
-    body = io.BytesIO()
-    values = orjson.loads(orjson.dumps(REQUEST)) | more
-    avro.io.DatumWriter(parsed(version.schema)).write(values, avro.io.BinaryEncoder(body))
-    return FRAME.pack(0, version.schema_id) + body.getvalue()
-
-
 @pytest.mark.parametrize(("version", "more"), THIRDS.values(), ids=THIRDS.keys())
 def test_a_change_that_breaks_nothing_is_no_fault(version: Released, more: dict[str, Any]) -> None:
     assert full_transitive_faults([V1, V2, version]) == []
     codec = Codec([*released(), version])
-    assert codec.decode(written_in(V2)) == codec.decode(written_in(version, **more)) == REQUEST
+    assert (
+        codec.decode(written_in(V2, REQUEST))
+        == codec.decode(written_in(version, REQUEST, **more))
+        == REQUEST
+    )
 
 
 @pytest.mark.parametrize(("version", "more"), THIRDS.values(), ids=THIRDS.keys())
@@ -126,11 +120,14 @@ def test_a_request_of_a_version_that_is_not_walked_takes_the_slow_path_to_the_sa
     table = {"assignment:a1": context_after(*READY)}
     codec = Codec([*released(), version])
     answers = Answers(codec, Policy(), table.get)
-    payload = written_in(version, **more)
+    payload = written_in(version, REQUEST, **more)
     assert answers.spliced(payload, REQUEST_AT) is None
     value = answers.answer(payload, REQUEST_AT).value
     assert codec.decode_as(CJBatchPrepared, value).request == REQUEST
-    assert value == Answers(Codec(), Policy(), table.get).answer(written_in(V2), REQUEST_AT).value
+    assert (
+        value
+        == Answers(Codec(), Policy(), table.get).answer(written_in(V2, REQUEST), REQUEST_AT).value
+    )
 
 
 @pytest.mark.parametrize("name", ["CJBatchPrepared", "CJBatchUnresolved"])
