@@ -194,8 +194,8 @@ def _event(
 
 def send_requests(settings: Settings, files: Sequence[str]) -> list[SentRequest]:
     """Append the files' CJ requests, each under its batch id. Raises Malformed, and then nothing was sent."""
-    codec = codec_for(settings)
     given = read_requests(files, _now_ms(), _new_id)
+    codec = codec_for(settings)
     topic = settings.topics.requests.name
     records = [_request_record(topic, one, codec) for one in given]
     checked_topics(admin_client(settings), settings)

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from processors.registry import CALLS_A_MINUTE, KEPT_S, UnknownIds, codec_for
+from processors.registry import CALLS_A_MINUTE, KEPT_S, WAIT_S, UnknownIds, codec_for
 from processors.settings import Settings
 from schemas.codec import FRAME, Codec
 from schemas.errors import Misconfigured, UnknownSchema, Unreachable
@@ -15,9 +16,12 @@ from schemas.events import CJAssessmentRequested
 from schemas.released import released
 from schemas.subjects import versions
 from tests.builders import prompt_uploaded, requested
+from tests.commands import told
 from tests.contract.samples import SAMPLES
 from tests.contract.small_registry import SmallRegistry
+from tests.faults.running import Process
 from tests.serving import serving
+from tests.waiting import until
 from tools.broker import free_port
 
 PASSWORD = "s3cret"
@@ -88,6 +92,14 @@ def test_a_schema_that_is_neither_there_nor_taken_is_named(
 ) -> None:
     registry.is_read_only = True
     with pytest.raises(Misconfigured, match=r"^SCHEMA_REGISTRY_URL: .*version 1 of t1-.*HTTP 403"):
+        codec_for(settings)
+
+
+def test_an_id_of_another_schema_than_the_one_asked_for_is_not_taken(
+    registry: SmallRegistry, settings: Settings
+) -> None:
+    registry.instead = '"string"'
+    with pytest.raises(Misconfigured, match="does not take"):
         codec_for(settings)
 
 
@@ -185,6 +197,38 @@ def test_user_and_password_are_sent_and_never_told(
     with pytest.raises(Unreachable) as told:
         codec_for(named, wait_s=0)
     assert PASSWORD not in f"{caplog.text}{told.value}{told.value.__cause__}"
+
+
+@pytest.fixture
+def nobody_there(tmp_path: Path) -> Settings:
+    """An installation whose registry is away."""
+    url = f"http://127.0.0.1:{free_port()}"
+    return Settings(schema_registry_url=url, data_dir=tmp_path)
+
+
+def test_a_command_waits_a_while_and_exits_with_4(nobody_there: Settings, tmp_path: Path) -> None:
+    given = tmp_path / "request.json"
+    essays = [{"essay_id": f"e-{n}", "text_storage_id": "t"} for n in range(2)]
+    asked = {"batch_id": "b", "course_code": "ENG5", "language": "en", "essays": essays}
+    given.write_bytes(orjson.dumps(asked))
+    exit_code, _, said = told(nobody_there, "requests", "send", str(given))
+    assert exit_code == 4
+    assert said.splitlines() == [WAITING, f"cjstream: waited {WAIT_S:g} s for the schema registry"]
+
+
+@pytest.mark.parametrize("command", ["worker", "api"])
+def test_what_runs_for_long_can_be_stopped_while_it_waits(
+    nobody_there: Settings, tmp_path: Path, command: str
+) -> None:
+    own = nobody_there.model_copy(update={"environment": "development", "api_port": free_port()})
+    waiting = Process(own, tmp_path / "said.log", ("-m", "tools.cli", command))
+    waiting.start()
+    try:
+        until(lambda: waiting.said(WAITING) or not waiting.is_alive, seconds=150)
+        assert waiting.stop() == 0, waiting.last_words()
+    finally:
+        if waiting.is_alive:
+            waiting.kill()
 
 
 class Clocked:
