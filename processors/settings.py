@@ -13,7 +13,9 @@ from schemas.events import ROLES
 from schemas.topics import Topics
 
 SHARED = "SCHEMA_REGISTRY_URL"  # the name that other programs read it by, too
-REGISTRY = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+REGISTRY = re.compile(
+    r"https?://([^\s/?#@]*@)?(\[[\da-fA-F:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(/[^\s?#]*)?"
+)
 ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
 NAME = r"^[a-zA-Z0-9._-]{0,50}$"
 
@@ -65,7 +67,8 @@ class Settings(BaseSettings):
     @field_validator("schema_registry_url")
     @classmethod
     def _registry(cls, url: str) -> str:
-        if url and not REGISTRY.fullmatch(url):
+        found = REGISTRY.fullmatch(url)
+        if url and (found is None or int(found["port"] or 0) > 65_535):
             raise ValueError("a URL that begins with http:// or https://")
         return url.rstrip("/")
 
