@@ -64,12 +64,11 @@ class Worker:
     lane: Lane
 
 
-def build_worker(settings: Settings, fatal: Fatal) -> Worker:
+def build_worker(settings: Settings, fatal: Fatal, codec: Codec) -> Worker:
     """Wire one worker; `fatal` is told, from any thread, why it cannot go on.
 
     The replica's folder is opened; brokers are asked nothing before the worker runs.
     """
-    codec = Codec()
     topics = settings.topics
     admin = admin_client(settings)
     arrivals = Arrivals()
@@ -133,12 +132,11 @@ def build_worker(settings: Settings, fatal: Fatal) -> Worker:
     )
 
 
-def build_admin(settings: Settings, fatal: Fatal) -> AdminLog:
+def build_admin(settings: Settings, fatal: Fatal, codec: Codec) -> AdminLog:
     """Wire the API's log; `fatal` is told, from any thread, why it cannot go on.
 
     The replica's folder is opened; brokers are asked nothing before it is started.
     """
-    codec = Codec()
     replica = open_replica(settings, codec, settings.api_dir)
 
     def new_writer(

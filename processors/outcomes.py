@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from processors.recipes import RECIPE, RECIPES, Recipe
 from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
-from processors.splice import FRAME_BYTES, WALKED_VERSION, walk
+from processors.splice import FRAME_BYTES, walk
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import (
@@ -28,7 +29,6 @@ from schemas.events import (
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.context import live
 
-RECIPE = 1  # the layout below; a released one stays runnable
 CACHED = 20_000
 Resolution = Prepared | Unresolved
 
@@ -38,14 +38,19 @@ def event_id_of(request_at: Coordinates) -> str:
     return str(request_at)
 
 
-def outcome_of(request: CJAssessmentRequested, at: Coordinates, resolution: Resolution) -> Outcome:
+def outcome_of(
+    request: CJAssessmentRequested,
+    at: Coordinates,
+    resolution: Resolution,
+    recipe: int = RECIPE,
+) -> Outcome:
     """The outcome event of a resolved request; the plain spelling."""
     explicit = request.student_prompt_ref
     provenance = _provenance(at, resolution.context, brings_prompt=explicit is not None)
     if isinstance(resolution, Unresolved):
         return CJBatchUnresolved(
             event_id=event_id_of(at),
-            recipe=RECIPE,
+            recipe=recipe,
             provenance=provenance,
             scope_key=resolution.scope_key,
             missing=resolution.missing,
@@ -53,7 +58,7 @@ def outcome_of(request: CJAssessmentRequested, at: Coordinates, resolution: Reso
         )
     return CJBatchPrepared(
         event_id=event_id_of(at),
-        recipe=RECIPE,
+        recipe=recipe,
         provenance=provenance,
         processing_metadata=_metadata(resolution, explicit),
         request=request,
@@ -118,7 +123,8 @@ class _Spliced(NamedTuple):
 class Answers:
     """Outcomes of requests against a table of contexts; the fast path where it holds.
 
-    `context_of` gives the context of a scope key: the same object for as long as it is unchanged.
+    `context_of` gives the context of a scope key: the same object for as long as it is unchanged. Another recipe
+    than that of the day makes an earlier release's outcomes again.
     """
 
     def __init__(
@@ -126,11 +132,12 @@ class Answers:
         codec: Codec,
         policy: Policy,
         context_of: Callable[[str], AssignmentContext | None],
+        recipe: int = RECIPE,
     ) -> None:
         self._codec = codec
         self._policy = policy
         self._context_of = context_of
-        self._request_frame = codec.frame_of(CJAssessmentRequested, WALKED_VERSION)
+        self._recipe: Recipe = RECIPES[recipe]
         self._spliced: dict[tuple[str, bool], _Spliced] = {}
 
     def answer(self, payload: bytes | None, at: Coordinates) -> Answer:
@@ -144,14 +151,17 @@ class Answers:
         request = self._codec.decode_as(CJAssessmentRequested, payload)
         context = self._context_of(scope_key_for(request))
         resolution = resolve(request, context, self._policy)
-        return Answer(resolution, self._codec.encode(outcome_of(request, at, resolution)))
+        outcome = outcome_of(request, at, resolution, self._recipe.number)
+        return Answer(resolution, self._codec.encode(outcome, self._recipe.outcome))
 
     def spliced(self, payload: bytes | None, at: Coordinates) -> Answer | None:
         """The fast path: the request's own bytes behind those of its context, or None."""
-        if payload is None or not payload.startswith(self._request_frame):
+        if payload is None:
             return None
-        asked = walk(payload)
-        if asked is None:
+        version = self._codec.version_of(CJAssessmentRequested, payload)
+        behind = self._recipe.spliced.get(version)
+        asked = None if behind is None else walk(payload, version)
+        if behind is None or asked is None:
             return None
         scope_key = scope_key_for(asked)
         context = self._context_of(scope_key)
@@ -161,10 +171,10 @@ class Answers:
             known = self._splice(
                 scope_key, resolve(asked, context, self._policy), context, explicit
             )
-        parts = [known.frame, head_of(at), known.middle]
+        parts = [known.frame, head_of(at, self._recipe.number), known.middle]
         if explicit is not None and isinstance(known.resolution, Prepared):
             parts += (b"\x02", _text(explicit))
-        parts.append(payload[FRAME_BYTES:])
+        parts += (payload[FRAME_BYTES:], behind)
         return Answer(known.resolution, b"".join(parts))
 
     def _splice(
@@ -174,14 +184,15 @@ class Answers:
         context: AssignmentContext | None,
         explicit: str | None,
     ) -> _Spliced:
+        recipe = self._recipe
         standing_in = replace(STAND_IN, student_prompt_ref=explicit)
-        whole = outcome_of(standing_in, NOWHERE, resolution)
-        before = FRAME_BYTES + len(head_of(NOWHERE))
-        after = len(self._codec.encode(standing_in, WALKED_VERSION)) - FRAME_BYTES
+        whole = outcome_of(standing_in, NOWHERE, resolution, recipe.number)
+        before = FRAME_BYTES + len(head_of(NOWHERE, recipe.number))
+        after = len(self._codec.encode(standing_in, recipe.request)) - FRAME_BYTES
         if explicit is not None and isinstance(resolution, Prepared):
             after += 1 + len(_text(explicit))  # last in the metadata, and each request's own
-        middle = self._codec.encode(whole)[before:-after]
-        frame = self._codec.frame_of(type(whole))
+        middle = self._codec.encode(whole, recipe.outcome)[before:-after]
+        frame = self._codec.frame_of(type(whole), recipe.outcome)
         spliced = _Spliced(context, resolution, frame, middle)
         if len(self._spliced) >= CACHED:
             self._spliced.clear()
@@ -202,14 +213,15 @@ STAND_IN = CJAssessmentRequested(
 )
 
 
-def head_of(at: Coordinates) -> bytes:
+def head_of(at: Coordinates, recipe: int) -> bytes:
     """Event id, recipe and request coordinates in Avro."""
-    return b"".join((_text(event_id_of(at)), _middle_of(at.topic, at.partition), _long(at.offset)))
+    middle = _middle_of(recipe, at.topic, at.partition)
+    return b"".join((_text(event_id_of(at)), middle, _long(at.offset)))
 
 
 @lru_cache(maxsize=1000)
-def _middle_of(topic: str, partition: int) -> bytes:
-    return b"".join((_long(RECIPE), _text(topic), _long(partition)))
+def _middle_of(recipe: int, topic: str, partition: int) -> bytes:
+    return b"".join((_long(recipe), _text(topic), _long(partition)))
 
 
 def _long(value: int) -> bytes:

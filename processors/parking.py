@@ -158,7 +158,8 @@ class Parking:
     def _waiting(self, message: Message, partition: int) -> Waiting:
         try:
             parked = self._codec.decode_as(ParkedRequest, message.value())
-            request = walk(parked.request) or self._codec.decode_as(
+            version = self._codec.version_of(CJAssessmentRequested, parked.request)
+            request = walk(parked.request, version) or self._codec.decode_as(
                 CJAssessmentRequested, parked.request
             )
         except BadRecord as fault:

@@ -23,9 +23,9 @@ from processors.redrive_plan import (
     judge_upload,
     slot_of,
 )
+from processors.registry import codec_for
 from processors.settings import Settings
 from processors.transaction import Transaction
-from schemas.codec import Codec
 from schemas.dead_letters import SUPERSEDED, Origin, marker_headers, origin_of, redriven_headers
 from schemas.errors import Aborted, Fenced
 from schemas.events import Coordinates
@@ -50,7 +50,7 @@ class Redrive:
             transactional_producer(settings, f"{settings.topic_prefix}cjstream-redrive"),
             settings.transaction_timeout_s,
         )
-        self._codec = Codec()
+        self._codec = codec_for(settings)
         self._uploads = upload_topics(settings)
         self._of_uploads = topic == settings.topics.uploads_dlq
         self._ends: Positions = {}  # of the upload topics, when they were last read

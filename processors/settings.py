@@ -12,6 +12,10 @@ from schemas.errors import Misconfigured
 from schemas.events import ROLES
 from schemas.topics import Topics
 
+SHARED = "SCHEMA_REGISTRY_URL"  # the name that other programs read it by, too
+REGISTRY = re.compile(
+    r"https?://([^\s/?#@]*@)?(\[[\da-fA-F:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(/[^\s?#]*)?"
+)
 ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
 NAME = r"^[a-zA-Z0-9._-]{0,50}$"
 
@@ -56,9 +60,17 @@ class Settings(BaseSettings):
     registry_auth: bool = Field(False, description="the registry asks for a token")
     schema_registry_url: str = Field(
         "",
-        validation_alias=AliasChoices("SCHEMA_REGISTRY_URL", "schema_registry_url"),
+        validation_alias=AliasChoices(SHARED, "schema_registry_url"),
         description="of a registry elsewhere; the API serves none then. Read without prefix",
     )
+
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _registry(cls, url: str) -> str:
+        found = REGISTRY.fullmatch(url)
+        if url and (found is None or int(found["port"] or 0) > 65_535):
+            raise ValueError("a URL that begins with http:// or https://")
+        return url.rstrip("/")
 
     @field_validator("required_roles", mode="before")
     @classmethod
@@ -116,6 +128,12 @@ class Settings(BaseSettings):
         return f"{self.topic_prefix}cjstream-fold"
 
 
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    variable = name.upper()
+    return variable if variable == SHARED else f"CJSTREAM_{variable}"
+
+
 def settings_from_environment(**given: object) -> Settings:
     """The environment's settings, with those given on top.
 
@@ -125,5 +143,5 @@ def settings_from_environment(**given: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as fault:
         first = fault.errors(include_input=False, include_url=False)[0]
-        name = "_".join(str(part) for part in first["loc"][:1]).upper()
-        raise Misconfigured(f"CJSTREAM_{name}: {first['msg']}") from fault
+        name = "_".join(str(part) for part in first["loc"][:1])
+        raise Misconfigured(f"{variable_of(name)}: {first['msg']}") from fault

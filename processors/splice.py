@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schemas.limits import MAX_ESSAYS, RULES, Id, Text
 
 FRAME_BYTES = 5
-WALKED_VERSION = 1  # of CJAssessmentRequested: the one embedded in the outcomes' schemas
+WALKED = (1, 2)  # the versions of CJAssessmentRequested that can be checked in place
 LONG_BYTES = 9  # of a non-negative long; a tenth byte is left to the slow path
 TWO_BYTE_LENGTH = 8191  # longer strings are left to the slow path
 
@@ -43,12 +43,14 @@ class _NotCertifiedError(Exception):
     """These bytes go the slow path."""
 
 
-def walk(payload: bytes) -> Asked | None:
-    """What a framed CJAssessmentRequested.v1 asks for, if its bytes are canonical and within the limits.
+def walk(payload: bytes, version: int | None) -> Asked | None:
+    """What a framed CJAssessmentRequested of that version asks for, if its bytes are canonical and within the limits.
 
     Certified: minimal varints, lengths inside the bytes and the limits (characters are counted as bytes), known
     union branches, one block of essays, valid UTF-8, no U+0000, nothing left over.
     """
+    if version not in WALKED:
+        return None
     parts: list[bytes] = []
     try:
         at = _string(payload, FRAME_BYTES, EVENT_ID, parts)
@@ -64,6 +66,8 @@ def walk(payload: bytes) -> Asked | None:
         at = _optional(payload, at, ORG_ID, parts)
         at = _optional(payload, at, OVERRIDES, parts)
         at = _essays(payload, at, parts)
+        if version == 2:
+            at = _optional_long(payload, at)  # due_at_ms
         if at != len(payload):  # a string that reaches beyond the end shows here, too
             return None
         # a space between, so that no character is completed by the next string's bytes
@@ -116,6 +120,15 @@ def _long(payload: bytes, at: int) -> int:
         at += 1
     minimal = payload[at] != 0 or at == start
     if at - start >= LONG_BYTES or not minimal:
+        raise _NotCertifiedError
+    return at + 1
+
+
+def _optional_long(payload: bytes, at: int) -> int:
+    branch = payload[at]
+    if branch == 2:
+        return _long(payload, at + 1)
+    if branch != 0:
         raise _NotCertifiedError
     return at + 1
 

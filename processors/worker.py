@@ -19,10 +19,12 @@ from faust.types import StreamT
 
 from processors.app import Worker, build_worker
 from processors.cluster import checked_topics, high_watermarks, reach, upload_partitions
+from processors.registry import codec_for
 from processors.settings import Settings
 from processors.waiting import wait_until
 from processors.watchdog import STALLED_LOOKS
 from processors.watching import watch
+from schemas.codec import Codec
 from schemas.errors import CJStreamError, Unreachable
 from tables.replica import Partition, Positions
 
@@ -68,7 +70,19 @@ async def run_worker(settings: Settings, end: WorkerEnd) -> None:
 
     Faust may leave tasks behind that never end while no broker answers: the caller ends the process.
     """
-    await run_built(build_worker(settings, end.fatal), end)
+    codec = await codec_unless_ended(settings, end)
+    if codec is not None:
+        await run_built(build_worker(settings, end.fatal, codec), end)
+
+
+async def codec_unless_ended(settings: Settings, end: WorkerEnd) -> Codec | None:
+    """The codec, once the schema registry answers where there is one; None where the end comes first."""
+    try:
+        return await asyncio.to_thread(codec_for, settings, BROKER_S, lambda: not end.is_due)
+    except Unreachable:
+        if end.is_due:
+            return None
+        raise
 
 
 async def run_built(worker: Worker, end: WorkerEnd, stalled_looks: int = STALLED_LOOKS) -> None:

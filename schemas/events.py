@@ -86,6 +86,7 @@ class StudentPromptUploaded:
     sha256: str
     media_type: str
     size_bytes: int
+    language: str | None = None  # BCP 47
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +194,7 @@ class CJAssessmentRequested:
     org_id: str | None = None
     llm_config_overrides: str | None = None
     essays: tuple[Essay, ...]
+    due_at_ms: int | None = None  # until when the result is wanted; passed on, decides nothing here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

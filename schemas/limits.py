@@ -96,6 +96,7 @@ RULES: Mapping[str, Text | Id | Pattern | Number | Count] = {
     "correlation_id": Text(200),
     "occurred_at_ms": Number(0),
     "created_at_ms": Number(0),
+    "due_at_ms": Number(0),
     "storage_id": NAME,
     "sha256": Pattern(SHA256),
     "media_type": NAME,

@@ -15,8 +15,12 @@ from schemas.topics import Topics
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a subject; schema is the bare schema as JSON, form its parsing canonical form."""
+    """One version of a subject; schema is the bare schema as JSON, form its parsing canonical form.
 
+    name is the record's, without its namespace.
+    """
+
+    name: str
     subject: str
     version: int
     schema_id: int
@@ -32,4 +36,5 @@ def versions(topics: Topics) -> Iterator[Version]:
                 if one.name == kind.__name__:
                     subject = f"{topic.name}-{one.schema['namespace']}.{one.schema['name']}"
                     schema = orjson.dumps(one.schema).decode()
-                    yield Version(subject, one.version, one.schema_id, schema, canonical(schema))
+                    form = canonical(schema)
+                    yield Version(one.name, subject, one.version, one.schema_id, schema, form)

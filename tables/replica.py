@@ -44,6 +44,9 @@ class ContextReplica:
     ) -> None:
         self._store = store
         self._codec = codec
+        self._own = (
+            Codec()
+        )  # rows on disk bear the fixed ids: whatever registry there is, they stay readable
         self._topics = topics
         self.changed = changed
         self._cached: dict[str, AssignmentContext | None] = {}
@@ -87,11 +90,11 @@ class ContextReplica:
 
     def contexts(self) -> Iterator[AssignmentContext]:
         """Every context, by scope key; nothing is to be folded meanwhile."""
-        return (self._codec.decode_as(AssignmentContext, row) for _, row in self._store.rows())
+        return (self._own.decode_as(AssignmentContext, row) for _, row in self._store.rows())
 
     def _read(self, scope_key: str) -> AssignmentContext | None:
         row = self._store.row(scope_key)
-        return None if row is None else self._codec.decode_as(AssignmentContext, row)
+        return None if row is None else self._own.decode_as(AssignmentContext, row)
 
     def _remember(
         self, scope_key: str, context: AssignmentContext | None
@@ -117,7 +120,7 @@ class ContextReplica:
                 refused.append((record, fault))
             else:
                 fold(changed, event, record.at, record.appended_at_ms)
-        encoded = {key: self._codec.encode(context) for key, context in changed.rows.items()}
+        encoded = {key: self._own.encode(context) for key, context in changed.rows.items()}
         notes = {f"position:{_name(at)}": str(end).encode() for at, end in positions.items()}
         with self._folding:
             self._store.write(encoded, notes)

@@ -206,6 +206,7 @@ NAMES = texts(255)
 TIMES = st.integers(0, 2**45) | st.just(MAX_LONG)
 VERSIONS = st.integers(1, 1000) | st.just(MAX_LONG)
 SHA256S = st.binary(max_size=8).map(lambda content: hashlib.sha256(content).hexdigest())
+LANGUAGES = st.none() | st.sampled_from(["sv", "en", "zh-Hant-TW"])
 ASSIGNMENTS, COURSES = ids(100), ids(50)
 ANY_OR_NO_ASSIGNMENT = st.none() | ASSIGNMENTS
 SAID = {
@@ -242,7 +243,7 @@ def uploads_of(assignment_ids: st.SearchStrategy[str]) -> st.SearchStrategy[Uplo
     scope = {"assignment_id": assignment_ids}
     return st.one_of(
         instructions_events(**scope, course_id=st.none()),
-        st.builds(StudentPromptUploaded, **scope, **SAID, **STORED),
+        st.builds(StudentPromptUploaded, **scope, **SAID, **STORED, language=LANGUAGES),
         st.builds(StudentPromptDeleted, **scope, **SAID, erased=st.booleans()),
         st.builds(JudgeRubricUploaded, **scope, **SAID, **STORED),
         st.builds(JudgeRubricDeleted, **scope, **SAID, erased=st.booleans()),
@@ -296,6 +297,7 @@ def requests(
         student_prompt_ref=st.none() | NAMES,
         user_id=st.none() | NAMES,
         org_id=st.none() | NAMES,
+        due_at_ms=st.none() | TIMES,
         llm_config_overrides=st.none() | texts(MAX_OVERRIDES),
         essays=st.integers(0, 19).flatmap(lambda n: many if n == 0 else few),
     )
@@ -363,12 +365,13 @@ def avro_text(value: str | None, padding: int = 0) -> bytes:
 
 def handwritten(
     request: CJAssessmentRequested,
+    version: int = 2,
     *,
     padding: int = 0,
     blocks: int = 1,
     told_sizes: bool = False,
 ) -> bytes:
-    """A framed CJAssessmentRequested.v1 as another producer may write it.
+    """A framed CJAssessmentRequested of that version as another producer may write it.
 
     Every varint is longer by `padding` bytes, the essays come in `blocks` blocks, and with told_sizes those
     have negative counts and their sizes in bytes.
@@ -381,7 +384,7 @@ def handwritten(
         return avro_long(0, padding) if value is None else avro_long(1, padding) + text(value)
 
     parts = [
-        b"\x00" + (1_000_000_008).to_bytes(4, "big"),
+        b"\x00" + {1: 1_000_000_008, 2: 1_000_000_012}[version].to_bytes(4, "big"),
         text(request.event_id),
         avro_long(request.occurred_at_ms, padding),
         *map(text, (request.source_service, request.correlation_id, request.batch_id)),
@@ -399,7 +402,12 @@ def handwritten(
             parts += [avro_long(-len(block), padding), avro_long(len(body), padding), body]
         else:
             parts += [avro_long(len(block), padding), body]
-    return b"".join([*parts, avro_long(0, padding)])
+    parts.append(avro_long(0, padding))
+    if version == 2:
+        due = request.due_at_ms
+        parts.append(avro_long(0 if due is None else 1, padding))
+        parts.append(b"" if due is None else avro_long(due, padding))
+    return b"".join(parts)
 
 
 def _cut(whole: tuple[Essay, ...], n: int, blocks: int) -> tuple[Essay, ...]:

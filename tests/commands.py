@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from processors.settings import Settings
+from processors.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +19,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     }
     for name, value in settings.model_dump(mode="json", exclude_defaults=True).items():
         told = ",".join(value) if isinstance(value, list) else str(value)
-        variables[f"CJSTREAM_{name.upper()}"] = told
+        variables[variable_of(name)] = told
     return {**variables, "PYTHONPATH": str(ROOT)}
 
 

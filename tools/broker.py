@@ -160,18 +160,20 @@ class Broker:
         self._signal(signal.SIGCONT)
 
     def java_tool(
-        self, main_class: str, *arguments: str, timeout_s: float = 60
+        self, main_class: str, *arguments: str, beside: tuple[str, ...] = (), timeout_s: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run a Java tool from the broker's jars, for instance
-        `org.apache.kafka.tools.consumer.ConsoleConsumer`, and return what it said."""
-        ensure_jars(self.libs, listed_jars("tools"))
-        return self._run("tools", main_class, *arguments, timeout_s=timeout_s)
+        `org.apache.kafka.tools.consumer.ConsoleConsumer`, and return what it said; with more parts of the list beside.
+        """
+        parts = ("tools", *beside)
+        ensure_jars(self.libs, tuple(jar for part in parts for jar in listed_jars(part)))
+        return self._run(parts, main_class, *arguments, timeout_s=timeout_s)
 
     def _run(
-        self, part: str, main_class: str, *arguments: str, timeout_s: float = START_S
+        self, parts: tuple[str, ...], main_class: str, *arguments: str, timeout_s: float = START_S
     ) -> subprocess.CompletedProcess[str]:
         quiet = "-Dlog4j2.level=OFF"  # stdout is the tool's
-        command = [*self._java(part), "-Xmx256m", quiet, main_class, *arguments]
+        command = [*self._java(*parts), "-Xmx256m", quiet, main_class, *arguments]
         return subprocess.run(
             command,
             capture_output=True,
@@ -181,9 +183,10 @@ class Broker:
             check=False,
         )
 
-    def _java(self, part: str) -> tuple[str, ...]:
-        """Java with a class path: the part's jars before the broker's, where they differ."""
-        jars = dict.fromkeys((*listed_jars(part), *listed_jars("broker")))
+    def _java(self, *parts: str) -> tuple[str, ...]:
+        """Java with a class path: the tools' jars before the broker's, where they differ, and those before others."""
+        order = sorted({*parts, "broker"}, key=("tools", "broker", "serde").index)
+        jars = (jar for part in order for jar in listed_jars(part))
         paths = (str(self.libs / jar.file_name) for jar in jars)
         return (str(find_java(os.environ)), "-cp", os.pathsep.join(paths))
 
@@ -220,7 +223,7 @@ class Broker:
         cluster_id = self.cluster_id or new_cluster_id()
         config = str(self._server_properties)
         done = self._run(
-            "broker",
+            (),
             "kafka.tools.StorageTool",
             "format",
             f"--cluster-id={cluster_id}",
@@ -233,7 +236,7 @@ class Broker:
 
     def _spawn(self) -> int:
         command = [
-            *self._java("broker"),
+            *self._java(),
             f"-Xmx{self.heap_mb}m",
             f"-Dlog4j2.configurationFile={LOG_SETTINGS}",
             f"-Dcjstream.broker.log={self.log}",

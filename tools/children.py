@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from processors.settings import variable_of
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -14,5 +16,5 @@ def command(*arguments: str) -> list[str]:
 
 def environment(**settings: object) -> dict[str, str]:
     """This process's environment, with settings on top and the packages on the import path."""
-    given = {f"CJSTREAM_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {variable_of(name): str(value) for name, value in settings.items()}
     return {**os.environ, "PYTHONPATH": str(ROOT), **given}

@@ -13,7 +13,8 @@ from avro.errors import AvroException
 from avro.io import BinaryDecoder, DatumReader
 
 from processors.log import LogRecord
-from schemas.codec import FRAME
+from schemas import events
+from schemas.codec import FRAME, Codec
 from schemas.errors import CJStreamError
 from schemas.events import ROLES, Coordinates
 from schemas.released import released
@@ -23,22 +24,30 @@ DLT = "kafka_dlt-original-"
 
 
 class AvroReader:
-    """Framed Avro records by the `avro` package; the schema is the .avsc file of the id in the frame."""
+    """Framed Avro records by the `avro` package, as the newest version of their name.
 
-    def __init__(self) -> None:
+    The schema that wrote one is the .avsc file of the id in the frame, which may be a registry's.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        parsed = [(one, avro.schema.parse(json.dumps(one.schema))) for one in released()]
+        latest = {one.name: schema for one, schema in parsed}  # ascending versions
         self._readers = {
-            one.schema_id: (one.name, DatumReader(avro.schema.parse(json.dumps(one.schema))))
-            for one in released()
+            codec.frame_of(getattr(events, one.name), one.version): (
+                one.name,
+                DatumReader(schema, latest[one.name]),
+            )
+            for one, schema in parsed
         }
 
     def read(self, payload: bytes | None) -> tuple[str, dict[str, Any]]:
         """The record's name and fields. Raises ValueError."""
         if payload is None or len(payload) < FRAME.size:
             raise ValueError("no frame")
-        magic, schema_id = FRAME.unpack_from(payload)
-        if magic or schema_id not in self._readers:
+        frame = payload[: FRAME.size]
+        if frame not in self._readers:
             raise ValueError("no frame of a released schema")
-        name, reader = self._readers[schema_id]
+        name, reader = self._readers[frame]
         body = BytesIO(payload[FRAME.size :])
         try:
             values: Any = reader.read(BinaryDecoder(body))

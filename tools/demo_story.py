@@ -165,9 +165,9 @@ def _sized(request: CJAssessmentRequested, codec: Codec) -> bytes:
 
 
 def _parts(request: CJAssessmentRequested, codec: Codec) -> tuple[bytes, list[bytes]]:
-    """Everything before the essays, and the essays one by one."""
+    """Everything before the essays, and the essays one by one, by an older producer: in v1 they come last."""
     essays = [_text(one.essay_id) + _text(one.text_storage_id) for one in request.essays]
-    return codec.encode(replace(request, essays=()))[:-1], essays
+    return codec.encode(replace(request, essays=()), 1)[:-1], essays
 
 
 def _block(items: list[bytes]) -> bytes:

@@ -210,6 +210,7 @@ class UploadLine(_Given):
     )
     actor: Annotated[str, AfterValidator(trimmed), _within("actor")] = "uploads-send"
     correlation_id: CorrelationId | None = None
+    language: Annotated[str, AfterValidator(trimmed), _within("language")] | None = None
     delete: bool = False
 
     @model_validator(mode="after")
@@ -227,11 +228,14 @@ class UploadLine(_Given):
 
     def _content_fault(self) -> str | None:
         of_instructions = {"grade_scale", "context_origin"} & self.model_fields_set
-        of_uploads = {"text", "text_file"} & self.model_fields_set | of_instructions
+        of_a_text = {"text", "text_file", "language"} & self.model_fields_set
+        of_uploads = of_a_text | of_instructions
         if self.delete:
             return f"{min(of_uploads)}: not in a deletion" if of_uploads else None
         if (self.text is None) == (self.text_file is None):
             return "exactly one of text and text_file"
+        if self.language is not None and self.type != "student_prompt":
+            return "language: a student prompt has it"
         if self.type != "instructions":
             return f"{min(of_instructions)}: instructions have it" if of_instructions else None
         return "grade_scale: missing" if self.grade_scale is None else None
@@ -359,6 +363,7 @@ class RequestLine(_Asking):
     correlation_id: CorrelationId | None = None
     batch_id: Name
     essays: Essays
+    due_at_ms: Annotated[int, _within("due_at_ms")] | None = None
 
 
 class EnvelopeData(_Asking):

@@ -1,6 +1,7 @@
 """The broker's jars: fetched by jgo into its own cache, held to a checked-in list of sha256 sums.
 
-`python -m tools.jars --write` makes the list anew, from what Kafka itself depends on.
+Beside them stand those of a schema registry and its Java deserializer, which tests run. `python -m tools.jars
+--write` makes the list anew, from what each of them depends on.
 """
 
 import csv
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import Misconfigured, Unreachable
 from tools.progress import bar
@@ -27,16 +29,22 @@ TOOLS = tuple(
     f"org.apache.kafka:{name}:4.3.1"
     for name in ("kafka-tools", "kafka-tools-api", "kafka-server-common", "kafka-clients")
 )
+REGISTRY = "io.apicurio:apicurio-registry-app:3.3.3:all:tar.gz"
+SERDE = "io.apicurio:apicurio-registry-avro-serde-kafka:3.1.7"  # the newest there is
 
 
 @dataclass(frozen=True, slots=True)
 class Jar:
-    """One line of the list."""
+    """One line of the list.
 
-    coordinates: str  # group:artifact:version
+    Its part is "broker", "tools" for what only the Java console tools need, "registry" for the archive of the schema
+    registry, "serde" for what its deserializer needs beside the broker's and the tools' jars.
+    """
+
+    coordinates: str  # group:artifact:version, for what is no plain jar also :classifier:type
     file_name: str
     sha256: str  # hex
-    part: str  # "broker", or "tools" for what only the Java console tools need
+    part: str
 
 
 Fetch = Callable[[Jar], Path]
@@ -69,7 +77,13 @@ def jgo_cache() -> Iterator[Fetch]:
     context = MavenContext(timeout=60)
     context.repo_cache.mkdir(parents=True, exist_ok=True)
     with locked(context.repo_cache / ".cjstream.lock"):
-        yield lambda jar: Path(context.create_dependency(jar.coordinates).artifact.resolve())
+        yield lambda jar: _resolve(context, jar.coordinates)
+
+
+def _resolve(context: Any, coordinates: str) -> Path:
+    group, artifact, version, *kind = coordinates.split(":")
+    component = context.project(group, artifact).at_version(version)
+    return Path(component.artifact(*kind or ("", "jar")).resolve())
 
 
 def ensure_jars(folder: Path, jars: tuple[Jar, ...], source: Source = jgo_cache) -> Path:
@@ -134,14 +148,23 @@ def _resolved() -> Iterator[Jar]:
 
     context = MavenContext(timeout=60)
     kafka, needed = context.resolver.resolve([context.create_dependency(KAFKA)])
+    serde, needed_by_serde = context.resolver.resolve([context.create_dependency(SERDE)])
     parts = {
         "broker": [*kafka, *needed, context.create_dependency(LOGGING)],
         "tools": [context.create_dependency(coordinates) for coordinates in TOOLS],
+        "serde": [*serde, *needed_by_serde],
     }
+    listed = set[str]()
     for part, found in parts.items():
         for artifact in (dependency.artifact for dependency in found):
-            coordinates = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
-            yield Jar(coordinates, artifact.filename, _sha256(Path(artifact.resolve())), part)
+            name = f"{artifact.groupId}:{artifact.artifactId}"
+            if part == "serde" and name in listed:
+                continue
+            listed.add(name)
+            path = Path(artifact.resolve())
+            yield Jar(f"{name}:{artifact.version}", artifact.filename, _sha256(path), part)
+    archive = _resolve(context, REGISTRY)
+    yield Jar(REGISTRY, archive.name, _sha256(archive), "registry")
 
 
 def write_list(path: Path = LIST) -> None:

@@ -14,15 +14,15 @@ OLDEST = 17
 VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 
-def find_java(environment: Mapping[str, str], wheel: Path = WHEEL) -> Path:
-    """The first of JAVA_HOME, `java` on PATH and the wheel's that is OLDEST or newer.
+def find_java(environment: Mapping[str, str], wheel: Path = WHEEL, *, oldest: int = OLDEST) -> Path:
+    """The first of JAVA_HOME, `java` on PATH and the wheel's that is new enough.
 
     Raises Misconfigured where there is none.
     """
     for java in (*_of_the_machine(environment), wheel):
-        if java_version(java) >= OLDEST:
+        if java_version(java) >= oldest:
             return java
-    raise Misconfigured(f"no Java {OLDEST} or newer: set JAVA_HOME to one")
+    raise Misconfigured(f"no Java {oldest} or newer: set JAVA_HOME to one")
 
 
 def java_version(java: Path) -> int:

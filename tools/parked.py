@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from processors.clients import admin_client
 from processors.cluster import checked_topics
 from processors.log import Log, high_ends, partitions_of
+from processors.registry import codec_for
 from processors.settings import Settings
-from schemas.codec import Codec
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import ParkedRequest
 
@@ -27,7 +27,7 @@ class Parked:
 def parked(settings: Settings, now_ms: int) -> list[Parked]:
     """Every parked request without a tombstone, the oldest first. Raises Discrepancy for one that is none."""
     checked_topics(admin_client(settings), settings)
-    codec = Codec()
+    codec = codec_for(settings)
     live: dict[bytes | None, ParkedRequest] = {}
     partitions = partitions_of([settings.topics.parked.name], settings)
     ends = high_ends(settings, partitions)

@@ -18,6 +18,7 @@ from processors.cluster import checked_topics, upload_topics
 from processors.delivery import deliver
 from processors.log import Log, coordinates_of, high_ends
 from processors.outbox import Record
+from processors.registry import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import Malformed
@@ -78,7 +79,7 @@ def send_uploads(settings: Settings, files: Sequence[str]) -> list[SentUpload]:
     for upload in bar(given, "texts", len(given)):
         if upload.text is not None:
             content.put(upload.text)
-    codec = Codec()
+    codec = codec_for(settings)
     records = [
         _record(_place(settings, upload).topic, upload.scope_key, event, codec)
         for upload, event in zip(given, events, strict=True)
@@ -116,7 +117,7 @@ def _known(settings: Settings, given: Sequence[GivenUpload]) -> tuple[Rows, Posi
     places = {_place(settings, upload) for upload in given}
     ends = high_ends(settings, places)
     rows: Rows = {}
-    codec, topics = Codec(), upload_topics(settings)
+    codec, topics = codec_for(settings), upload_topics(settings)
     scopes = {upload.scope_key.encode() for upload in given}
     with Log(settings, places) as log:
         log.begin({place: low for place, (low, _) in log.retained().items()})
@@ -178,6 +179,8 @@ def _event(
         return DELETED[line.type](**said)
     if line.type == "instructions":
         said |= {"grade_scale": line.grade_scale, "context_origin": line.context_origin}
+    if line.type == "student_prompt":
+        said["language"] = line.language
     storage_id = sha256(upload.text).hexdigest()
     return UPLOADED[line.type](
         **said,
@@ -191,8 +194,8 @@ def _event(
 
 def send_requests(settings: Settings, files: Sequence[str]) -> list[SentRequest]:
     """Append the files' CJ requests, each under its batch id. Raises Malformed, and then nothing was sent."""
-    codec = Codec()
     given = read_requests(files, _now_ms(), _new_id)
+    codec = codec_for(settings)
     topic = settings.topics.requests.name
     records = [_request_record(topic, one, codec) for one in given]
     checked_topics(admin_client(settings), settings)

@@ -8,6 +8,7 @@ from typing import Any
 from processors.clients import admin_client
 from processors.cluster import checked_topics
 from processors.log import Log, LogRecord, partitions_of
+from processors.registry import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import is_marker
@@ -42,7 +43,7 @@ def tail_batches(
     checked_topics(admin_client(settings), settings)
     topics = settings.topics.outcomes if every_outcome else (settings.topics.batches,)
     partitions = partitions_of((topic.name for topic in topics), settings)
-    codec = Codec()
+    codec = codec_for(settings)
     with Log(settings, partitions) as log:
         retained = log.retained()
         if from_beginning:

@@ -19,6 +19,7 @@ log = logging.getLogger("cjstream.worker")
 def run(settings: Settings) -> NoReturn:
     """Run a worker until a signal, then end the process: a fault is one line and its exit code."""
     log_to_stderr()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
     loop = asyncio.new_event_loop()
     exit_code = 0
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from processors.outcomes import outcome_of
 from processors.resolve import Policy, resolve
 from schemas.codec import Codec
-from schemas.events import Event, ParkedRequest
+from schemas.events import CJAssessmentRequested, Event, Outcome, ParkedRequest
 from schemas.released import released
 from tests.builders import (
     REQUEST_AT,
@@ -36,17 +36,33 @@ REQUEST = requested(
 )
 UNRESOLVED = replace(REQUEST, assignment_id="a9", student_prompt_ref=None)
 
+
+def prepared(request: CJAssessmentRequested, recipe: int) -> Outcome:
+    """The outcome of a request for a1."""
+    return outcome_of(request, REQUEST_AT, resolve(request, CONTEXT, Policy()), recipe)
+
+
+def unresolved(request: CJAssessmentRequested, recipe: int) -> Outcome:
+    """The outcome of a request for an assignment that nobody knows."""
+    return outcome_of(request, REQUEST_AT, resolve(request, None, Policy()), recipe)
+
+
+DUE = 1_700_000_900_000
 SAMPLES: dict[str, Event] = {
     "InstructionsUploaded.v1": INSTRUCTIONS,
     "InstructionsDeleted.v1": instructions_deleted(assignment_id=None, course_id="ENG5"),
     "StudentPromptUploaded.v1": prompt_uploaded("Ska läxor förbjudas?"),
+    "StudentPromptUploaded.v2": prompt_uploaded("Ska läxor förbjudas?", language="sv"),
     "StudentPromptDeleted.v1": prompt_deleted(),
     "JudgeRubricUploaded.v1": rubric_uploaded(),
     "JudgeRubricDeleted.v1": rubric_deleted(),
     "AssignmentContext.v1": CONTEXT,
     "CJAssessmentRequested.v1": REQUEST,
-    "CJBatchPrepared.v1": outcome_of(REQUEST, REQUEST_AT, resolve(REQUEST, CONTEXT, Policy())),
-    "CJBatchUnresolved.v1": outcome_of(UNRESOLVED, REQUEST_AT, resolve(UNRESOLVED, None, Policy())),
+    "CJAssessmentRequested.v2": replace(REQUEST, due_at_ms=DUE),
+    "CJBatchPrepared.v1": prepared(REQUEST, recipe=1),
+    "CJBatchPrepared.v2": prepared(replace(REQUEST, due_at_ms=DUE), recipe=2),
+    "CJBatchUnresolved.v1": unresolved(UNRESOLVED, recipe=1),
+    "CJBatchUnresolved.v2": unresolved(replace(UNRESOLVED, due_at_ms=DUE), recipe=2),
     "ParkedRequest.v1": ParkedRequest(
         request_at=REQUEST_AT,
         scope_key="assignment:a9",
@@ -54,7 +70,7 @@ SAMPLES: dict[str, Event] = {
         appended_at_ms=1_700_000_300_000,
         deadline_at_ms=1_700_001_200_000,
         request_key=b"prov-9",
-        request=Codec().encode(UNRESOLVED),
+        request=Codec().encode(UNRESOLVED, 1),
     ),
 }
 

@@ -10,6 +10,7 @@ from schemas.codec import FRAME, Codec
 from schemas.errors import Discrepancy, Malformed, UnknownSchema
 from schemas.events import AssignmentContext, Coordinates, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
+from schemas.released import released
 from schemas.topics import Topics
 from tables.context import FOLD_VERSION
 from tables.replica import CACHED_CONTEXTS, ContextReplica, Partition
@@ -56,6 +57,17 @@ def replica_on(store: Store) -> ContextReplica:
     replica = ContextReplica(store, CODEC, TOPICS)
     replica.open(IDS)
     return replica
+
+
+def test_rows_bear_the_fixed_ids_whatever_a_registry_gives(
+    reopened: Callable[[], Store],
+) -> None:
+    theirs = Codec(ids={(one.name, one.version): n for n, one in enumerate(released(), 1)})
+    replica = ContextReplica(reopened(), theirs, TOPICS)
+    replica.open(IDS)
+    record = record_of(prompt_uploaded(), 0)
+    replica.fold([record], after(record))
+    assert replica_on(reopened()).context("assignment:a1") == replica.context("assignment:a1")
 
 
 def in_memory() -> ContextReplica:

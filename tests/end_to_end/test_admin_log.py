@@ -87,7 +87,7 @@ def told(settings: Settings, story: Callable[..., Coroutine[Any, Any, None]], lo
         started = list[AdminLog]()
         for number in range(logs):
             own = settings.model_copy(update={"slot": f"api{number}"})
-            started.append(build_admin(own, faults.append))
+            started.append(build_admin(own, faults.append, CODEC))
             await started[-1].start()
         try:
             await asyncio.to_thread(
@@ -269,7 +269,7 @@ def told_alone(settings: Settings, story: Callable[[AdminLog], Coroutine[Any, An
     """Run a story with one instance that does not wait until it is ready."""
 
     async def run() -> None:
-        log = build_admin(settings.model_copy(update={"slot": "alone"}), print)
+        log = build_admin(settings.model_copy(update={"slot": "alone"}), print, CODEC)
         await log.start()
         try:
             await story(log)

@@ -31,7 +31,7 @@ from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, 
 
 ROOT = Path(__file__).parents[2]
 CODEC = Codec()
-READER = AvroReader()
+READER = AvroReader(CODEC)
 LETTER_AT = replace(REQUEST_AT, offset=42)
 ACKNOWLEDGED = {("assignment:a1", "instructions"): 0, ("assignment:a1", "student_prompt"): 1}
 SENT = {

@@ -22,6 +22,7 @@ import processors.worker
 from processors.app import Worker, build_worker
 from processors.folding import Fatal
 from processors.settings import Settings, settings_from_environment
+from schemas.codec import Codec
 from tools.worker import run
 
 VARIABLE = "PLAN"
@@ -123,11 +124,11 @@ def watching(new_producer: Callable[[], Producer], plan: Plan) -> Callable[[], A
     return lambda: Watched(new_producer(), plan, seen)
 
 
-def faulty(plan: Plan) -> Callable[[Settings, Fatal], Worker]:
+def faulty(plan: Plan) -> Callable[[Settings, Fatal, Codec], Worker]:
     """Builds workers as ever, and lends them a producer that keeps to the plan."""
 
-    def build(settings: Settings, fatal: Fatal) -> Worker:
-        worker = build_worker(settings, fatal)
+    def build(settings: Settings, fatal: Fatal, codec: Codec) -> Worker:
+        worker = build_worker(settings, fatal, codec)
         worker.outbox.new_producer = watching(worker.outbox.new_producer, plan)
         if plan.disk_bytes:
             fill(replica_folder(settings))

@@ -42,12 +42,15 @@ class Decoded(NamedTuple):
     fields: Mapping[str, Any]
 
 
-def _schemas() -> dict[int, Any]:
+def _schemas() -> dict[int, tuple[Any, Any]]:
+    """By id the schema that wrote a record, and the newest of its name, as which it is read."""
     ids = orjson.loads((SCHEMAS / "schema_ids.json").read_bytes())
-    return {
+    parsed: dict[int, Any] = {
         number: fastavro.parse_schema(orjson.loads((SCHEMAS / name).read_bytes()))
-        for name, number in ids.items()
+        for name, number in sorted(ids.items(), key=lambda one: one[1])
     }
+    newest = {schema["name"]: schema for schema in parsed.values()}
+    return {number: (schema, newest[schema["name"]]) for number, schema in parsed.items()}
 
 
 BY_ID = _schemas()
@@ -58,11 +61,12 @@ def readable(value: bytes | None) -> Decoded | None:
     if value is None or value[:1] != b"\0":
         return None
     body = BytesIO(value)
-    schema = BY_ID.get(int.from_bytes(body.read(FRAME_BYTES)[1:], "big"))
-    if schema is None or len(value) < FRAME_BYTES:
+    schemas = BY_ID.get(int.from_bytes(body.read(FRAME_BYTES)[1:], "big"))
+    if schemas is None or len(value) < FRAME_BYTES:
         return None
+    schema, newest = schemas
     try:
-        fields: Any = fastavro.schemaless_reader(body, schema, None)
+        fields: Any = fastavro.schemaless_reader(body, schema, newest)
     except Exception:  # noqa: BLE001 (whatever damaged bytes make of a reader)
         return None
     return None if body.read(1) else Decoded(schema["name"].rpartition(".")[2], fields)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processors.settings import Settings
+from processors.settings import Settings, variable_of
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ class Process:
         }
         for name, value in self.settings.model_dump(mode="json", exclude_defaults=True).items():
             told = ",".join(value) if isinstance(value, list) else str(value)
-            variables[f"CJSTREAM_{name.upper()}"] = told
+            variables[variable_of(name)] = told
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, *self.command],

@@ -89,7 +89,7 @@ async def main(part: str = "") -> int:
     """Run until the watchdog ends it; gives the exit code."""
     log_to_stderr()
     end = WorkerEnd(asyncio.get_running_loop())
-    worker = with_a_fault(build_worker(settings_from_environment(), end.fatal), part)
+    worker = with_a_fault(build_worker(settings_from_environment(), end.fatal, Codec()), part)
     try:
         await run_built(worker, end, STALLED_LOOKS if part == "transaction" else LOOKS)
     except CJStreamError as fault:

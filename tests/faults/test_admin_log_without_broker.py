@@ -14,6 +14,7 @@ from processors.app import build_admin
 from processors.clients import admin_client
 from processors.cluster import apply_topics, high_watermarks, upload_partitions
 from processors.settings import Settings
+from schemas.codec import Codec
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable, WriterContended
 from tables.changes import Change, NewInstructions, TextRef, Writing
 from tables.replica import Partition, Positions
@@ -124,7 +125,7 @@ def test_what_was_accepted_is_in_the_log_once_and_what_was_refused_is_not(
     faults: list[BaseException] = []
 
     async def run() -> None:
-        log = build_admin(settings, faults.append)
+        log = build_admin(settings, faults.append, Codec())
         await log.start()
         try:
             await storm(log, broker, answers)

@@ -51,10 +51,11 @@ def test_a_worker_starts_and_prepares_while_one_broker_is_away(
     cluster: Cluster, settings: Settings, worker: Process
 ) -> None:
     away = cluster.nodes[cluster.leader_of(settings.topics.requests.name, 0)]
-    with Progress(settings) as progress, Flow(settings, 1000, 200):
-        away.kill()
-        worker.start()
-        worker.wait_until_it_runs(PATIENCE_S)
+    with Progress(settings) as progress:
+        with Flow(settings, 1000, 200):
+            away.kill()
+            worker.start()
+            worker.wait_until_it_runs(PATIENCE_S)
         progress.wait_for_the_end(worker, seconds=PATIENCE_S)
     all_have_one_outcome(settings)
 

@@ -1,12 +1,13 @@
 """The one door between bytes and events: what is written is read, and nothing but BadRecord comes out of damage."""
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.outcomes import outcome_of
+from processors.outcomes import Answers, outcome_of
 from processors.resolve import Policy, resolve
-from schemas.codec import FRAME, MAX_RECORD_BYTES, Codec
+from schemas.codec import FRAME, MAX_RECORD_BYTES, Codec, canonical
 from schemas.errors import BadRecord, Malformed, UnknownSchema
 from schemas.events import (
     AssignmentContext,
@@ -15,6 +16,7 @@ from schemas.events import (
     ParkedRequest,
     StudentPromptUploaded,
 )
+from schemas.released import released
 from tests.builders import (
     COORDINATES,
     READY,
@@ -31,8 +33,10 @@ from tests.builders import (
     requests,
     uploads,
 )
+from tests.contract.samples import SAMPLES
 
 CODEC = Codec()
+LATEST = {one.name: one.version for one in released()}  # ascending versions
 FULL = context_after(*READY)
 PREPARED = outcome_of(requested(), REQUEST_AT, resolve(requested(), FULL, Policy()))
 UNRESOLVED = outcome_of(requested(), REQUEST_AT, resolve(requested(), None, Policy()))
@@ -217,6 +221,51 @@ def test_no_refusal_repeats_what_the_payload_says(data: st.DataObject) -> None:
 
 
 def test_the_frame_of_a_class_is_what_its_encoding_starts_with() -> None:
-    frame = CODEC.frame_of(StudentPromptUploaded)
+    frame = CODEC.frame_of(StudentPromptUploaded, 1)
     assert frame == b"\x00" + (1_000_000_003).to_bytes(4, "big")
-    assert CODEC.encode(prompt_uploaded()).startswith(frame)
+    assert CODEC.encode(prompt_uploaded(), 1).startswith(frame)
+    assert CODEC.encode(prompt_uploaded()).startswith(CODEC.frame_of(StudentPromptUploaded))
+
+
+THEIRS = {(one.name, one.version): number for number, one in enumerate(released(), 1)}
+
+
+def test_what_is_encoded_bears_a_registrys_ids_and_the_fixed_ones_stay_readable() -> None:
+    codec = Codec(ids=THEIRS)
+    for event in SAMPLES.values():
+        payload = codec.encode(event)
+        name = type(event).__name__
+        assert FRAME.unpack_from(payload)[1] == THEIRS[name, LATEST[name]]
+        assert codec.decode(payload) == codec.decode(CODEC.encode(event)) == event
+        with pytest.raises(UnknownSchema):
+            CODEC.decode(payload)
+
+
+def test_both_ids_of_a_request_go_the_fast_path_into_a_registrys_outcome() -> None:
+    codec = Codec(ids=THEIRS)
+    answers = Answers(codec, Policy(), {"assignment:a1": FULL}.get)
+    ours, theirs = CODEC.encode(requested()), codec.encode(requested())
+    assert answers.spliced(ours, REQUEST_AT) == answers.spliced(theirs, REQUEST_AT)
+    spliced = answers.spliced(theirs, REQUEST_AT)
+    assert spliced == answers.encoded(ours, REQUEST_AT)
+    assert spliced is not None
+    outcome = THEIRS["CJBatchPrepared", LATEST["CJBatchPrepared"]]
+    assert FRAME.unpack_from(spliced.value)[1] == outcome
+
+
+def test_an_id_that_is_not_known_is_asked_for_once_and_good_where_its_schema_reads_alike() -> None:
+    asked = list[int]()
+    (request,) = (one for one in released() if one.schema_id == 1_000_000_008)
+    form = canonical(orjson.dumps({**request.schema, "doc": "in other words"}))
+
+    def form_of(schema_id: int) -> str | None:
+        asked.append(schema_id)
+        return form if schema_id == 77 else "a schema of somebody else"
+
+    codec = Codec(form_of=form_of)
+    payload = FRAME.pack(0, 77) + CODEC.encode(requested(), 1)[FRAME.size :]
+    assert codec.decode(payload) == codec.decode(payload) == requested()
+    assert codec.version_of(CJAssessmentRequested, payload) == 1
+    with pytest.raises(UnknownSchema):
+        codec.decode(FRAME.pack(0, 78) + payload[FRAME.size :])
+    assert asked == [77, 78]

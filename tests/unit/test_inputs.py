@@ -98,6 +98,16 @@ def test_what_a_plain_request_leaves_out_is_filled_in(write: Write) -> None:
     assert (request.event_id, request.correlation_id, request.occurred_at_ms) == ("x", "y", 7)
 
 
+def test_a_request_may_say_until_when_its_result_is_wanted(write: Write) -> None:
+    (given,) = requests_in(write(but(REQUEST, due_at_ms=1_700_000_900_000)))
+    assert given.request.due_at_ms == 1_700_000_900_000
+
+
+def test_a_prompt_may_say_its_language(write: Write) -> None:
+    (given,) = uploads_in(write(but(UPLOAD, language=" sv ")))
+    assert given.line.language == "sv"
+
+
 def test_an_envelope_says_the_same_as_the_plain_form(write: Write) -> None:
     plain = {
         **REQUEST,
@@ -148,6 +158,8 @@ def without(document: dict[str, Any], name: str) -> str:
         (without(UPLOAD, "type"), "type: missing"),
         (but(UPLOAD, system_prompt="Be kind."), "system_prompt: no such field"),
         (but(UPLOAD, **{"Secret words of a text": 1}), "of a name of 22 characters: no such field"),
+        (but(UPLOAD, language=""), "language: 0 characters"),
+        (but(INSTRUCTIONS, language="sv"), "language: a student prompt has it"),
         (but(UPLOAD, assignment_id=7), "assignment_id: Input should be a valid string"),
         (but(UPLOAD, assignment_id="a/1"), "assignment_id: not an id"),
         (

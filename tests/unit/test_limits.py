@@ -29,7 +29,7 @@ LONGEST_TEXTS = {
 }
 LONGEST_IDS = {"assignment_id": 100, "course_id": 50, "course_code": 50}
 FORBIDDEN_IN_IDS = ("a/b", "a\\b", ".", "..", "a\nb", "a\tb", "\x7f", "a\x85", "a\x00")
-LEAST = {"version": 1, "occurred_at_ms": 0, "created_at_ms": 0, "size_bytes": 1}
+LEAST = {"version": 1, "occurred_at_ms": 0, "created_at_ms": 0, "due_at_ms": 0, "size_bytes": 1}
 SLUGS = {"grade_scale": 50, "context_origin": 64}
 
 

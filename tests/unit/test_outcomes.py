@@ -8,7 +8,8 @@ import avro.schema
 import orjson
 import pytest
 
-from processors.outcomes import RECIPE, Answers, event_id_of, outcome_of
+from processors.outcomes import Answers, event_id_of, outcome_of
+from processors.recipes import RECIPE, RECIPES
 from processors.resolve import Policy, resolve
 from schemas.codec import FRAME, Codec
 from schemas.errors import Malformed, UnknownSchema
@@ -36,6 +37,7 @@ from tests.builders import (
     requested,
     sha256_of,
 )
+from tests.contract.samples import CONTEXT, sample_bytes
 
 CODEC = Codec()
 FULL = context_after(*READY)
@@ -199,8 +201,33 @@ def test_another_offset_gives_another_outcome() -> None:
 
 
 def test_the_requests_own_bytes_end_the_outcome() -> None:
-    payload = CODEC.encode(requested(student_prompt_ref="own"))
+    payload = CODEC.encode(requested(student_prompt_ref="own", due_at_ms=7))
     assert answers().answer(payload, REQUEST_AT).value.endswith(payload[FRAME.size :])
+
+
+def test_nothing_of_a_request_is_lost_in_its_outcome() -> None:
+    request = requested(due_at_ms=1_700_000_900_000)
+    told = CODEC.decode(answers().answer(CODEC.encode(request), REQUEST_AT).value)
+    assert isinstance(told, CJBatchPrepared)
+    assert told.request == request
+
+
+@pytest.mark.parametrize("name", ["CJBatchPrepared", "CJBatchUnresolved"])
+def test_a_released_recipe_makes_the_bytes_that_its_release_wrote(name: str) -> None:
+    for recipe in RECIPES.values():
+        released_bytes = sample_bytes(f"{name}.v{recipe.outcome}")
+        event = CODEC.decode(released_bytes)
+        assert isinstance(event, CJBatchPrepared | CJBatchUnresolved)
+        again = Answers(CODEC, Policy(), {"assignment:a1": CONTEXT}.get, event.recipe)
+        request = CODEC.encode(event.request, recipe.request)
+        assert again.spliced(request, REQUEST_AT) == again.encoded(request, REQUEST_AT)
+        assert again.answer(request, REQUEST_AT).value == released_bytes
+
+
+def test_an_older_recipe_refuses_what_it_cannot_hold() -> None:
+    older = Answers(CODEC, Policy(), TABLE.get, recipe=1)
+    with pytest.raises(Malformed, match=r"CJBatchPrepared\.v1 does not hold all"):
+        older.answer(CODEC.encode(requested(due_at_ms=7)), REQUEST_AT)
 
 
 def test_an_outcome_of_a_strange_encoding_is_written_in_the_canonical_one() -> None:

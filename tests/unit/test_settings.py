@@ -45,6 +45,24 @@ BAD: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "registry:8081",
+        "ftp://registry",
+        "http://",
+        "http://r:port",
+        "http://r:65536",
+        f"//{SECRET}@r",
+        f"http://r/?{SECRET}",
+    ],
+)
+def test_a_registry_that_is_no_url_is_refused_by_the_name_that_has_no_prefix(url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"^SCHEMA_REGISTRY_URL: ") as refusal:
+        settings_from_environment(schema_registry_url=url)
+    assert SECRET not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
 )
 def test_a_value_that_cannot_be_worked_with_is_refused_by_name(name: str, value: Any) -> None:

@@ -1,14 +1,16 @@
 """The fast path says what the slow path says, byte for byte, and never takes damaged bytes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.outcomes import Answer, Answers
+from processors.recipes import RECIPE, RECIPES
 from processors.resolve import Policy
-from processors.splice import FRAME_BYTES, TWO_BYTE_LENGTH, Asked, walk
+from processors.splice import FRAME_BYTES, TWO_BYTE_LENGTH, WALKED, Asked, walk
 from schemas.codec import Codec
 from schemas.errors import BadRecord
 from schemas.events import (
@@ -53,8 +55,22 @@ TABLE: Table = {"assignment:a1": FULL, "course:ENG5": COURSE}
 SMALL = requests(st.none() | st.just("a1") | st.just("a2"), st.sampled_from(["ENG5", "SV2"]))
 
 
-def answers(table: Table, policy: Policy | None = None) -> Answers:
-    return Answers(CODEC, policy or Policy(), table.get)
+# which recipe splices which version of the request
+PAIRS = [(one.number, version) for one in RECIPES.values() for version in one.spliced]
+LATEST = max(WALKED)
+
+
+def answers(table: Table, policy: Policy | None = None, recipe: int = RECIPE) -> Answers:
+    return Answers(CODEC, policy or Policy(), table.get, recipe)
+
+
+def written(request: CJAssessmentRequested, version: int | None) -> bytes:
+    """The request by a producer of that version, which says what it can."""
+    return CODEC.encode(request if version == LATEST else replace(request, due_at_ms=None), version)
+
+
+def walked(payload: bytes) -> Asked | None:
+    return walk(payload, CODEC.version_of(CJAssessmentRequested, payload))
 
 
 @st.composite
@@ -68,9 +84,10 @@ def tables(draw: st.DrawFn) -> Table:
 
 
 def fits_the_walk(request: CJAssessmentRequested) -> bool:
-    """Whether every text is within its limit even when counted in bytes, and the time below 2**62."""
+    """Whether every text is within its limit even when counted in bytes, and the times below 2**62."""
     texts = [request, *request.essays]
-    return request.occurred_at_ms < 2**62 and all(
+    times = (request.occurred_at_ms, request.due_at_ms or 0)
+    return max(times) < 2**62 and all(
         len(value.encode()) <= min(rule.most, TWO_BYTE_LENGTH)
         for one in texts
         for name, rule in RULES.items()
@@ -78,21 +95,29 @@ def fits_the_walk(request: CJAssessmentRequested) -> bool:
     )
 
 
-@given(requests())
+@given(requests(), st.sampled_from(WALKED))
 def test_just_the_canonical_encodings_within_byte_limits_are_certified(
-    request: CJAssessmentRequested,
+    request: CJAssessmentRequested, version: int
 ) -> None:
+    payload = written(request, version)
+    request = CODEC.decode_as(CJAssessmentRequested, payload)
     asked = Asked(request.assignment_id, request.course_code, request.student_prompt_ref)
-    assert walk(CODEC.encode(request)) == (asked if fits_the_walk(request) else None)
+    assert walked(payload) == (asked if fits_the_walk(request) else None)
 
 
-@given(SMALL, tables(), POLICIES, COORDINATES)
-@settings(max_examples=120)
+@given(SMALL, tables(), POLICIES, COORDINATES, st.sampled_from(PAIRS))
+@settings(max_examples=240)
 def test_spliced_is_encoded(
-    request: CJAssessmentRequested, table: Table, policy: Policy, where: object
+    request: CJAssessmentRequested,
+    table: Table,
+    policy: Policy,
+    where: object,
+    pair: tuple[int, int | None],
 ) -> None:
-    payload = CODEC.encode(request)
-    both = answers(table, policy)
+    recipe, version = pair
+    payload = written(request, version)
+    request = CODEC.decode_as(CJAssessmentRequested, payload)
+    both = answers(table, policy, recipe)
     spliced = both.spliced(payload, where)  # type: ignore[arg-type]
     if spliced is None:
         assert not fits_the_walk(request)
@@ -110,36 +135,41 @@ STEPS = st.one_of(
 )
 
 
-@given(st.lists(STEPS, max_size=25), POLICIES)
+@given(st.lists(STEPS, max_size=25), POLICIES, st.sampled_from(PAIRS))
 def test_spliced_stays_encoded_while_the_contexts_change(
-    steps: list[object], policy: Policy
+    steps: list[object], policy: Policy, pair: tuple[int, int | None]
 ) -> None:
     rows: dict[str, AssignmentContext] = {}
-    both = answers(rows, policy)
+    recipe, version = pair
+    both = answers(rows, policy, recipe)
     for offset, step in enumerate(steps):
         if isinstance(step, CJAssessmentRequested):
-            payload = CODEC.encode(step)
+            payload = written(step, version)
             assert both.spliced(payload, REQUEST_AT) == both.encoded(payload, REQUEST_AT)
         else:
             fold(rows, step, at(step, offset), offset)  # type: ignore[arg-type]
 
 
-@given(st.data(), SMALL)
+@given(st.data(), SMALL, st.sampled_from(PAIRS))
 @settings(max_examples=300)
 def test_what_is_certified_after_damage_is_what_the_slow_path_takes_to_the_byte(
-    data: st.DataObject, request: CJAssessmentRequested
+    data: st.DataObject, request: CJAssessmentRequested, pair: tuple[int, int | None]
 ) -> None:
-    payload = data.draw(damaged(CODEC.encode(request)))
-    if not payload.startswith(CODEC.frame_of(CJAssessmentRequested)) or walk(payload) is None:
+    recipe, version = pair
+    payload = data.draw(damaged(written(request, version)))
+    if walked(payload) is None:
         return
-    assert CODEC.encode(CODEC.decode(payload)) == payload
-    both = answers(TABLE)
+    named = CODEC.version_of(CJAssessmentRequested, payload)
+    assert CODEC.encode(CODEC.decode(payload), named) == payload
+    if named not in RECIPES[recipe].spliced:
+        return
+    both = answers(TABLE, recipe=recipe)
     assert both.spliced(payload, REQUEST_AT) == both.encoded(payload, REQUEST_AT)
 
 
-@given(st.data())
-def test_whatever_comes_both_paths_agree(data: st.DataObject) -> None:
-    payload = data.draw(st.binary(max_size=40) | damaged(CODEC.encode(requested())))
+@given(st.data(), st.sampled_from(WALKED))
+def test_whatever_comes_both_paths_agree(data: st.DataObject, version: int) -> None:
+    payload = data.draw(st.binary(max_size=40) | damaged(CODEC.encode(requested(), version)))
     both = answers(TABLE)
     try:
         slow = both.encoded(payload, REQUEST_AT)
@@ -148,8 +178,11 @@ def test_whatever_comes_both_paths_agree(data: st.DataObject) -> None:
     assert both.spliced(payload, REQUEST_AT) in (slow, None)
 
 
-def test_every_change_of_one_byte_is_judged_alike_by_both_paths() -> None:
-    whole = CODEC.encode(requested(batch_id="bätch", student_prompt_ref="own", user_id="u"))
+@pytest.mark.parametrize("version", WALKED)
+def test_every_change_of_one_byte_is_judged_alike_by_both_paths(version: int) -> None:
+    due = 1_700_000_000_000
+    request = requested(batch_id="bätch", student_prompt_ref="own", user_id="u", due_at_ms=due)
+    whole = written(request, version)
     both = answers(TABLE)
     wrong = []
     for place in range(FRAME_BYTES, len(whole)):
@@ -177,6 +210,9 @@ NOT_CANONICAL = {
     "blocks that tell their sizes": handwritten(
         requested(essays=essays(5)), blocks=2, told_sizes=True
     ),
+    "padded varints in v1": handwritten(requested(), 1, padding=1),
+    "two blocks in v1": handwritten(requested(essays=essays(5)), 1, blocks=2),
+    "a padded time": handwritten(requested(due_at_ms=7), padding=1),
 }
 
 
@@ -186,7 +222,7 @@ def test_an_encoding_that_is_not_canonical_takes_the_slow_path_to_an_equal_outco
 ) -> None:
     canonical = CODEC.encode(CODEC.decode(payload))
     both = answers(TABLE)
-    assert walk(payload) is None
+    assert walked(payload) is None
     assert both.spliced(payload, REQUEST_AT) is None
     assert both.answer(payload, REQUEST_AT) == both.answer(canonical, REQUEST_AT)
 
@@ -194,6 +230,9 @@ def test_an_encoding_that_is_not_canonical_takes_the_slow_path_to_an_equal_outco
 def test_the_handwritten_encoding_is_the_canonical_one_where_nothing_is_odd() -> None:
     request = requested(batch_id="bätch", student_prompt_ref="own", essays=essays(70))
     assert handwritten(request) == CODEC.encode(request)
+    assert handwritten(request, 1) == CODEC.encode(request, 1)
+    due = requested(due_at_ms=1_700_000_000_000)
+    assert handwritten(due) == CODEC.encode(due)
 
 
 REFUSED = {
@@ -214,6 +253,10 @@ REFUSED = {
     "too many essays": CODEC.encode(requested(essays=essays(MAX_ESSAYS + 1))),
     "a slash in the assignment": CODEC.encode(requested(assignment_id="a/1")),
     "a course that is a dot": CODEC.encode(requested(course_code="..")),
+    "v1 with the field of v2": CODEC.encode(requested(), 1) + b"\x00",
+    "v2 without its field": CODEC.encode(requested())[:-1],
+    "a negative due time": CODEC.encode(requested(due_at_ms=-1)),
+    "a third branch of the due time": CODEC.encode(requested())[:-1] + b"\x04\x0e",
     "a negative time": CODEC.encode(requested(occurred_at_ms=-1)),
     "a third union branch": CODEC.encode(requested(user_id=None, org_id="o-1")).replace(
         b"\x02\x06o-1", b"\x04\x06o-1"
@@ -223,14 +266,15 @@ REFUSED = {
 
 @pytest.mark.parametrize("payload", REFUSED.values(), ids=REFUSED.keys())
 def test_what_no_path_takes_is_not_certified(payload: bytes) -> None:
-    assert walk(payload) is None
+    assert walked(payload) is None
     with pytest.raises(BadRecord):
         answers(TABLE).answer(payload, REQUEST_AT)
 
 
-def test_every_truncation_is_refused() -> None:
-    whole = CODEC.encode(requested(essays=essays(70)))
-    assert [n for n in range(len(whole)) if walk(whole[:n]) is not None] == []
+@pytest.mark.parametrize("version", WALKED)
+def test_every_truncation_is_refused(version: int) -> None:
+    whole = CODEC.encode(requested(essays=essays(70)), version)
+    assert [n for n in range(len(whole)) if walk(whole[:n], version) is not None] == []
 
 
 KINDS = {
@@ -251,19 +295,25 @@ KINDS = {
         requested(assignment_id=None, course_code="SV2", student_prompt_ref="own"),
         CJBatchPrepared,
     ),
+    "a due time": (requested(due_at_ms=1_700_000_000_000), CJBatchPrepared),
     "a prompt of two length bytes": (requested(student_prompt_ref="x" * 255), CJBatchPrepared),
 }
 
 
+@pytest.mark.parametrize(("recipe", "version"), PAIRS)
 @pytest.mark.parametrize(("request_", "outcome"), KINDS.values(), ids=KINDS.keys())
 def test_each_kind_of_request_is_spliced_to_its_outcome(
-    request_: CJAssessmentRequested, outcome: type
+    request_: CJAssessmentRequested, outcome: type, recipe: int, version: int | None
 ) -> None:
-    payload = CODEC.encode(request_)
-    both = answers(TABLE)
+    payload = written(request_, version)
+    both = answers(TABLE, recipe=recipe)
     spliced = both.spliced(payload, REQUEST_AT)
     assert spliced is not None
-    assert type(CODEC.decode(spliced.value)) is outcome
+    assert spliced.value.startswith(CODEC.frame_of(outcome, RECIPES[recipe].outcome))
+    told = CODEC.decode(spliced.value)
+    assert isinstance(told, CJBatchPrepared | CJBatchUnresolved)
+    assert (type(told), told.recipe) == (outcome, recipe)
+    assert told.request == CODEC.decode(payload)
     assert spliced == both.encoded(payload, REQUEST_AT)
 
 

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from processors.admin import AdminLog
 from processors.app import build_admin
 from processors.settings import Settings
-from processors.worker import WorkerEnd
+from processors.worker import WorkerEnd, codec_unless_ended
 from schemas.errors import CJStreamError, Misconfigured
 from tools.api.app import build_api, metrics_app
 from tools.api.contents import Contents
@@ -61,7 +61,10 @@ async def _run(settings: Settings) -> None:
     contents = Contents.of(settings)
     listening = _bound(settings.api_host, settings.api_port, "CJSTREAM_API_PORT")
     end = _end_on_signals()
-    admin = build_admin(settings, end.fatal)
+    codec = await codec_unless_ended(settings, end)
+    if codec is None:
+        return
+    admin = build_admin(settings, end.fatal, codec)
     app = build_api(admin, contents, verifier, settings)
     servers = [_serving(app, listening)]
     if settings.metrics_port is not None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from processors.log import Log, LogRecord, partitions_of
+from processors.registry import codec_for
 from processors.settings import Settings
 from processors.waiting import wait_until
 from schemas.codec import Codec
@@ -77,7 +78,7 @@ def outcomes_of(settings: Settings) -> Iterator[Outcomes]:
 def _read(
     settings: Settings, times: dict[Coordinates, tuple[int, int]], ending: threading.Event
 ) -> None:
-    codec = Codec()
+    codec = codec_for(settings)
     partitions = partitions_of((topic.name for topic in settings.topics.outcomes), settings)
     with Log(settings, partitions) as log:
         log.begin(dict.fromkeys(partitions, 0))

@@ -11,9 +11,9 @@ from processors.clients import plain_producer
 from processors.delivery import deliver
 from processors.log import coordinates_of
 from processors.outbox import Record
+from processors.registry import codec_for
 from processors.settings import Settings
 from processors.waiting import wait_until
-from schemas.codec import Codec
 from schemas.events import CJAssessmentRequested, Coordinates, UploadEvent, scope_key_of
 from tools.bench.events import instructions_of, prompt_of, request_for
 from tools.bench.installation import WAIT_S
@@ -29,7 +29,7 @@ class Sender:
     def __init__(self, settings: Settings) -> None:
         self._topics = settings.topics
         self._producer = plain_producer(settings, **{"linger.ms": 0})
-        self._codec = Codec()
+        self._codec = codec_for(settings)
 
     def instruct(self, assignment_ids: Iterable[str]) -> None:
         """Give assignments their instructions."""
