@@ -18,7 +18,7 @@ from processors.parking import Parking, Released
 from processors.positions import POSITIONS_HEADER, told_positions
 from processors.resolve import Prepared, Unresolved
 from processors.settings import Settings
-from schemas.dead_letters import dead_letter_headers
+from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
 from schemas.errors import Aborted, BadRecord, Fenced, Malformed, Unreachable
 from schemas.events import Coordinates
 from tables.replica import ContextReplica, Positions
@@ -215,7 +215,7 @@ class Preparer:
 
     def _answered(self, request: bytes | None, at: Coordinates) -> Answer:
         if at == self._committer.refused_at:
-            raise Malformed("the broker refused its outcome: too large for the outcome topic")
+            raise Malformed(OUTCOME_REFUSED)
         return self._answers.answer(request, at)
 
     def _outcome(

@@ -171,8 +171,9 @@ class MemorySortedRows:
 class RocksSortedRows:
     """Sorted rows in a folder of their own, which may be thrown away: nothing survives a kill."""
 
-    def __init__(self, folder: Path, *, cache_mb: int) -> None:
-        self._db = _opened(folder, cache_mb)
+    def __init__(self, folder: Path, *, cache_mb: int, read_only: bool = False) -> None:
+        """read_only: of what was closed, beside others that read it."""
+        self._db = _opened(folder, cache_mb, read_only=read_only)
         self._without_wal = _without_wal()
 
     def write(self, rows: Mapping[bytes, bytes]) -> None:
@@ -201,9 +202,10 @@ class RocksSortedRows:
         self._db.close()
 
 
-def _opened(folder: Path, cache_mb: int) -> Rdict:
+def _opened(folder: Path, cache_mb: int, *, read_only: bool = False) -> Rdict:
     folder.mkdir(parents=True, exist_ok=True)
-    return Rdict(str(folder), _options(cache_mb), access_type=AccessType.read_write())
+    access = AccessType.read_only() if read_only else AccessType.read_write()
+    return Rdict(str(folder), _options(cache_mb), access_type=access)
 
 
 def _without_wal() -> WriteOptions:

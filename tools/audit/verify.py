@@ -1,0 +1,259 @@
+"""`cjstream audit verify`: every outcome of the requests in a range is made again and held against what stands there.
+
+Joins no group, commits nothing. The upload topics are read into an index on disk first; then one process a core
+takes partitions of the requests, each with the outcomes of its like partitions; the texts come last.
+"""
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from processors.log import partitions_of
+from processors.moments import Moment
+from processors.settings import Settings
+from processors.upload_reading import bring_up_to_date
+from schemas.errors import CJStreamError
+from tables.store import RocksSortedRows
+from tables.upload_index import CACHE_MB, UploadIndex
+from tables.uploads import UploadTopics
+from tools.audit.contexts import Texts
+from tools.audit.extent import Extent, extent_of
+from tools.audit.findings import Remark, Tally
+from tools.audit.partition import PartitionAudit
+from tools.audit.partition_log import PartitionLog
+from tools.audit.text_check import judged_texts
+
+
+@dataclass(slots=True)
+class Report:
+    """What verify looked at, and its counts."""
+
+    extent: Extent
+    group: str
+    tally: Tally = field(default_factory=Tally)
+    uploads: int = 0
+    texts: int | None = None  # None: not looked at
+    index_s: float = 0
+    outcomes_s: float = 0
+    texts_s: float = 0
+
+    @property
+    def outcomes(self) -> int:
+        """How many were judged."""
+        return self.tally.outcomes.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """So many more outcomes were read, of that many at most."""
+
+    read: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process is to do."""
+
+    settings: Settings
+    extent: Extent
+    numbers: tuple[int, ...]
+    index: Path
+    now_ms: int
+
+
+def verified(
+    settings: Settings,
+    now_ms: int,
+    *,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    texts: bool = True,
+    processes: int | None = None,
+) -> Iterator[Remark | Progress | Report]:
+    """Remarks as they are found, and the report last. Raises Unreachable, Discrepancy, UnknownSchema."""
+    extent = extent_of(settings, since, until)
+    report = Report(extent, settings.prep_group)
+    with tempfile.TemporaryDirectory(prefix="cjstream-verify-") as folder:
+        begun = time.monotonic()
+        report.uploads = _indexed(settings, extent, Path(folder))
+        report.index_s = time.monotonic() - begun
+        found: Texts = {}
+        begun = time.monotonic()
+        total = _total(extent)
+        for told in _by_shares(_shares(settings, extent, Path(folder), now_ms, processes)):
+            match told:
+                case int():
+                    yield Progress(told, total)
+                case (Tally() as tally, named):
+                    report.tally.join(tally)
+                    found |= named
+                case _:
+                    yield told
+        report.outcomes_s = time.monotonic() - begun
+    if texts:
+        begun = time.monotonic()
+        for remark in judged_texts(settings, found, extent.uploads_end):
+            report.tally.add(remark)
+            yield remark
+        report.texts, report.texts_s = len(found), time.monotonic() - begun
+    yield report
+
+
+def _total(extent: Extent) -> int:
+    return sum(end - extent.outcomes[one] for one, end in extent.outcomes_end.items())
+
+
+def _upload_topics(settings: Settings) -> UploadTopics:
+    return UploadTopics(
+        {topic.name: topic for topic in settings.topics.uploads}, settings.partitions
+    )
+
+
+def _indexed(settings: Settings, extent: Extent, folder: Path) -> int:
+    """Every upload record into an index in that folder, closed again; gives how many."""
+    uploads = partitions_of((topic.name for topic in settings.topics.uploads), settings)
+    rows = RocksSortedRows(folder, cache_mb=CACHE_MB)
+    with closing(UploadIndex(rows, _upload_topics(settings))) as index:
+        return bring_up_to_date(index, settings, uploads, extent.uploads_end)
+
+
+def _shares(
+    settings: Settings, extent: Extent, index: Path, now_ms: int, processes: int | None
+) -> list[Share]:
+    count = min(processes or os.cpu_count() or 1, settings.partitions)
+    numbers = range(settings.partitions)
+    return [
+        Share(settings, extent, tuple(numbers[first::count]), index, now_ms)
+        for first in range(count)
+    ]
+
+
+Told = Remark | int | tuple[Tally, Texts]
+
+
+def _by_shares(shares: list[Share]) -> Iterator[Told]:
+    """What every share tells, as it comes; each in a process of its own. Raises what ends one of them."""
+    if len(shares) == 1:
+        yield from _share(shares[0])
+        return
+    with _children(shares) as pipes:
+        left = set(pipes)
+        while left:
+            for pipe in wait(list(left)):
+                assert isinstance(pipe, Connection)
+                told = _received(pipe)
+                if told is None:
+                    left.discard(pipe)
+                elif isinstance(told, CJStreamError):
+                    raise told
+                else:
+                    yield from told
+
+
+def _received(pipe: Connection) -> "list[Told] | CJStreamError | None":
+    try:
+        told: list[Told] | CJStreamError | None = pipe.recv()
+    except EOFError:
+        return CJStreamError("a process of the audit ended before its work was done")
+    return told
+
+
+@contextmanager
+def _children(shares: list[Share]) -> Iterator[list[Connection]]:
+    context = multiprocessing.get_context("spawn")
+    children, pipes = [], []
+    try:
+        for share in shares:
+            ours, theirs = context.Pipe(duplex=False)
+            child = context.Process(target=_child, args=(share, theirs), daemon=True)
+            child.start()
+            theirs.close()
+            children.append(child)
+            pipes.append(ours)
+        yield pipes
+    finally:
+        for child in children:
+            child.terminate()
+            child.join()
+
+
+def _child(share: Share, out: Connection) -> None:
+    try:
+        for told in _chunks(_share(share)):
+            out.send(told)
+        out.send(None)
+    except CJStreamError as fault:
+        out.send(fault)
+    except BrokenPipeError:  # the parent has had enough
+        return
+
+
+def _chunks(told: Iterable[Told]) -> Iterator[list[Told]]:
+    """What was told, up to each count of outcomes or a hundred remarks."""
+    chunk = list[Told]()
+    for one in told:
+        chunk.append(one)
+        if isinstance(one, int | tuple) or len(chunk) >= 100:
+            yield chunk
+            chunk = []
+    yield chunk
+
+
+def _share(share: Share) -> Iterator[Told]:
+    rows = RocksSortedRows(share.index, cache_mb=CACHE_MB, read_only=True)
+    with closing(UploadIndex(rows, _upload_topics(share.settings))) as index:
+        for number in share.numbers:
+            texts: Texts = {}
+            log = PartitionLog(share.settings, share.extent, number)
+            audit = PartitionAudit(
+                share.settings, share.extent, number, log, index, texts, share.now_ms
+            )
+            yield from audit.run()
+            yield audit.tally, texts
+
+
+def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:
+    """The report for machines; findings are those that were kept."""
+    extent, tally = report.extent, report.tally
+    rate = report.outcomes / report.outcomes_s if report.outcomes_s else 0
+    return {
+        "requests": {
+            f"{one.topic}/{one.partition}": {
+                "from": begin,
+                "to": extent.requests_end[one],
+                "retained_from": extent.retained[one],
+                "committed": extent.committed.get(one),
+            }
+            for one, begin in extent.requests.items()
+        },
+        "group": report.group,
+        "group_has_committed": bool(extent.committed),
+        "uploads": report.uploads,
+        "counts": {"requests": 0, **tally.requests},
+        "outcomes": {**tally.outcomes},
+        "findings": [
+            {"kind": one.kind, "at": str(one.at), "sentence": one.sentence} for one in findings
+        ],
+        "findings_by_kind": _groups(tally.findings),
+        "not_verifiable": _groups(tally.not_verifiable),
+        "notes": _groups(tally.notes),
+        "texts": report.texts,
+        "seconds": {
+            "index": round(report.index_s, 3),
+            "outcomes": round(report.outcomes_s, 3),
+            "texts": round(report.texts_s, 3),
+        },
+        "outcomes_per_s": round(rate),
+    }
+
+
+def _groups(groups: dict[str, Any]) -> dict[str, Any]:
+    return {kind: asdict(group) for kind, group in groups.items()}
