@@ -90,7 +90,24 @@ class RocksStore:
                 f"cannot open the replica in {folder}: another process holds it, the disk is full or "
                 f"the folder is damaged ({str(fault)[:200]}); a damaged one may be deleted, it is rebuilt"
             ) from fault
-        self._without_wal = _without_wal()
+        self._without_wal: WriteOptions | None = _without_wal()
+
+    @classmethod
+    def as_it_stands(cls, folder: Path, *, cache_mb: int) -> "RocksStore":
+        """What was last flushed there, to be read alone; the process that writes it is not disturbed.
+
+        Raises Misconfigured where there is no store.
+        """
+        options = _options(cache_mb)
+        options.create_if_missing(False)
+        options.set_max_open_files(-1)  # the writer may delete files: those that are open stay
+        self = cls.__new__(cls)
+        try:
+            self._db = Rdict(str(folder), options, access_type=AccessType.read_only())
+        except Exception as fault:  # rocksdict raises plain Exceptions
+            raise Misconfigured(f"no replica to read in {folder}: {str(fault)[:200]}") from fault
+        self._without_wal = None
+        return self
 
     def row(self, key: str) -> bytes | None:
         value: bytes | None = self._db.get(ROW + key.encode())
@@ -123,7 +140,8 @@ class RocksStore:
         self._db.write(batch, self._without_wal)
 
     def close(self) -> None:
-        self._db.flush()
+        if self._without_wal is not None:  # else it was opened to be read alone
+            self._db.flush()
         self._db.close()
 
 
