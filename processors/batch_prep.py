@@ -98,6 +98,7 @@ class Preparer:
         self._replica = replica
         self._answers = answers
         self._topics = settings.topics
+        self._partitions = settings.partitions
         self._policy = settings.policy
         self._watermarks = watermarks
         self._ownership = ownership
@@ -126,7 +127,8 @@ class Preparer:
         if not (fetched.messages or released or clock) or not self._caught_up():  # 2, 3
             return None
         with self._replica.still() as positions:  # 4
-            batch = _Growing((POSITIONS_HEADER, told_positions(positions, self._topics)))
+            told = told_positions(positions, self._topics, self._partitions)
+            batch = _Growing((POSITIONS_HEADER, told))
             for message in fetched.messages:
                 self._answer(message, batch)
             for one in released:

@@ -1,6 +1,8 @@
-"""Single records of the log by their coordinates, read in as few goes as their distances allow."""
+"""Single records of the log: by their coordinates, in as few goes as their distances allow, or by bytes in them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+
+from confluent_kafka import Message
 
 from processors.log import Log, LogRecord, coordinates_of, log_record_of
 from processors.settings import Settings
@@ -41,3 +43,26 @@ def runs_of(wanted: Iterable[Coordinates]) -> list[tuple[Partition, int, int]]:
         else:
             runs.append((one, at.offset, at.offset))
     return runs
+
+
+def messages_with(
+    settings: Settings,
+    spans: Mapping[Partition, tuple[int, int]],
+    part: bytes,
+    *,
+    whole: str = "",
+) -> Iterator[Message]:
+    """The messages in these spans whose key or value has the part, and every one of the topic `whole`.
+
+    Raises Unreachable, Discrepancy.
+    """
+    with Log(settings, spans) as log:
+        log.begin({one: begin for one, (begin, _) in spans.items()})
+        for messages in log.messages_to({one: end for one, (_, end) in spans.items()}):
+            yield from (
+                one
+                for one in messages
+                if part in (one.value() or b"")
+                or part in (one.key() or b"")
+                or one.topic() == whole
+            )

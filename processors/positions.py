@@ -12,17 +12,16 @@ OFFSETS = re.compile(r"(\d{1,19}( \d{1,19})*)?", re.ASCII)
 CHECKED = re.compile(r"(?P<told>.*)\|crc32:(?P<sum>[0-9a-f]{8})", re.ASCII)
 
 
-def told_positions(positions: Positions, topics: Topics) -> bytes:
+def told_positions(positions: Positions, topics: Topics, partitions: int) -> bytes:
     """The upload positions of a join: per upload topic, in the catalogue's order, the next offset of each partition.
 
-    For example `12 3 4 5|7 8 9 1|0 0 0 0|crc32:74558c98`. The sum is there because nothing else would show that a
-    digit was altered: positions a little off may fit the same outcome.
+    For example `12 3 4 5|7 8 9 1|0 0 0 0|crc32:74558c98`; 0 where a partition has nothing yet and so no position. The
+    sum is there because nothing else would show that a digit was altered: positions a little off may fit the same
+    outcome.
     """
-    by_topic = {topic.name: list[tuple[int, int]]() for topic in topics.uploads}
-    for at, offset in positions.items():
-        by_topic[at.topic].append((at.partition, offset))
     told = "|".join(
-        " ".join(str(offset) for _, offset in sorted(of_topic)) for of_topic in by_topic.values()
+        " ".join(str(positions.get(Partition(topic.name, one), 0)) for one in range(partitions))
+        for topic in topics.uploads
     )
     return f"{told}|crc32:{_sum_of(told)}".encode()
 

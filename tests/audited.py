@@ -57,7 +57,7 @@ def message(
         offset=offset,
         key=key,
         value=value,
-        headers=headers or None,
+        headers=headers or None,  # type: ignore[arg-type]
         timestamp=(2, at_ms),
     )
 
@@ -129,7 +129,7 @@ class Installation:
             return
         prepared = isinstance(answer.resolution, Prepared)
         topic = TOPICS.batches if prepared else TOPICS.unresolved
-        header = (POSITIONS_HEADER, told_positions(positions, TOPICS))
+        header = (POSITIONS_HEADER, told_positions(positions, TOPICS, SETTINGS.partitions))
         self.outcome(topic.name, record.key, answer.value, [header])
 
     def ask(self, value: bytes | None, key: bytes | None = b"k", *, park: bool = False) -> None:

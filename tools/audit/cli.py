@@ -2,7 +2,7 @@
 
 import typer
 
-from tools.audit import scope_cli, verify_cli
+from tools.audit import batch_cli, scope_cli, verify_cli
 
 audit_app = typer.Typer(
     help="What was known, when, and proof: from topic offsets, joining no group and committing nothing.",
@@ -10,4 +10,5 @@ audit_app = typer.Typer(
 )
 audit_app.command("as-of")(scope_cli.as_of)
 audit_app.command("history")(scope_cli.history)
+audit_app.command("batch")(batch_cli.batch)
 audit_app.command("verify")(verify_cli.verify)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from processors.cluster import upload_topics
 from processors.log import LogRecord, log_record_of
 from processors.parking import CLOCK_KEY
 from processors.settings import Settings
@@ -16,7 +17,6 @@ from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord
 from schemas.events import Coordinates, ParkedRequest, coordinates_from
 from tables.replica import Partition
-from tables.uploads import UploadTopics
 from tools.audit.certifying import Certifier
 from tools.audit.contexts import ContextsAsOf, Texts, Uploads
 from tools.audit.extent import Extent
@@ -79,7 +79,7 @@ class PartitionAudit:
         self._at = Partition(topics.requests.name, number)
         self._codec = codec = Codec()
         self._ledger = Ledger(extent.requests[self._at], extent.requests_end[self._at])
-        cut = UploadTopics({topic.name: topic for topic in topics.uploads}, settings.partitions)
+        cut = upload_topics(settings)
         ends, policy = extent.uploads_end, settings.policy
         fast = ContextsAsOf(uploads, codec, cut, texts)
         full = ContextsAsOf(uploads, codec, cut, texts, JUDGED_SCOPES)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+from processors.cluster import upload_topics
 from processors.log import Log, LogRecord
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -84,9 +85,7 @@ def erased_of(
     settings: Settings, storage_ids: set[str], upload_ends: Positions
 ) -> dict[str, Coordinates]:
     """Which of these texts an erasing deletion of a scope and role that had named them has erased, and where it is."""
-    topics = UploadTopics(
-        {topic.name: topic for topic in settings.topics.uploads}, settings.partitions
-    )
+    topics = upload_topics(settings)
     codec, named, erased = Codec(), dict[tuple[str, bytes], set[str]](), dict[str, Coordinates]()
     for record in _uploads(settings, upload_ends):
         event = _event_of(record, codec, topics)

@@ -15,14 +15,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from processors.log import partitions_of
+from processors.cluster import upload_partitions, upload_topics
 from processors.moments import Moment
 from processors.settings import Settings
 from processors.upload_reading import bring_up_to_date
-from schemas.errors import CJStreamError
+from schemas.errors import CJStreamError, Discrepancy
 from tables.store import RocksSortedRows
 from tables.upload_index import CACHE_MB, UploadIndex
-from tables.uploads import UploadTopics
+from tools.audit.batch import batch
 from tools.audit.contexts import Texts
 from tools.audit.extent import Extent, extent_of
 from tools.audit.findings import Remark, Tally
@@ -98,9 +98,34 @@ def verified(
                 case _:
                     yield told
         report.outcomes_s = time.monotonic() - begun
-    if texts:
+    yield from _with_texts(settings, report, found, look=texts)
+
+
+def verified_batches(
+    settings: Settings, now_ms: int, batch_ids: Iterable[str], *, texts: bool = True
+) -> Iterator[Remark | Progress | Report]:
+    """The same of the requests of these batch ids alone. Raises Discrepancy where there are none of one."""
+    extent, found = extent_of(settings, None, None), Texts()
+    report = Report(extent, settings.prep_group)
+    begun = time.monotonic()
+    for batch_id in batch_ids:
+        stories = batch(settings, extent, batch_id, now_ms, found)
+        if not stories:
+            raise Discrepancy(f"no request of batch {batch_id} is in the log")
+        for story in stories:
+            report.tally.join(story.tally)
+            yield from story.remarks
+    report.outcomes_s = time.monotonic() - begun
+    yield from _with_texts(settings, report, found, look=texts)
+
+
+def _with_texts(
+    settings: Settings, report: Report, found: Texts, *, look: bool
+) -> Iterator[Remark | Report]:
+    """What is to be said of the texts, where they are looked at, and the report."""
+    if look:
         begun = time.monotonic()
-        for remark in judged_texts(settings, found, extent.uploads_end):
+        for remark in judged_texts(settings, found, report.extent.uploads_end):
             report.tally.add(remark)
             yield remark
         report.texts, report.texts_s = len(found), time.monotonic() - begun
@@ -111,17 +136,11 @@ def _total(extent: Extent) -> int:
     return sum(end - extent.outcomes[one] for one, end in extent.outcomes_end.items())
 
 
-def _upload_topics(settings: Settings) -> UploadTopics:
-    return UploadTopics(
-        {topic.name: topic for topic in settings.topics.uploads}, settings.partitions
-    )
-
-
 def _indexed(settings: Settings, extent: Extent, folder: Path) -> int:
     """Every upload record into an index in that folder, closed again; gives how many."""
-    uploads = partitions_of((topic.name for topic in settings.topics.uploads), settings)
+    uploads = upload_partitions(settings)
     rows = RocksSortedRows(folder, cache_mb=CACHE_MB)
-    with closing(UploadIndex(rows, _upload_topics(settings))) as index:
+    with closing(UploadIndex(rows, upload_topics(settings))) as index:
         return bring_up_to_date(index, settings, uploads, extent.uploads_end)
 
 
@@ -209,7 +228,7 @@ def _chunks(told: Iterable[Told]) -> Iterator[list[Told]]:
 
 def _share(share: Share) -> Iterator[Told]:
     rows = RocksSortedRows(share.index, cache_mb=CACHE_MB, read_only=True)
-    with closing(UploadIndex(rows, _upload_topics(share.settings))) as index:
+    with closing(UploadIndex(rows, upload_topics(share.settings))) as index:
         for number in share.numbers:
             texts: Texts = {}
             log = PartitionLog(share.settings, share.extent, number)

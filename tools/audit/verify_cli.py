@@ -7,6 +7,7 @@ import typer
 
 from processors.moments import Moment
 from processors.settings import settings_from_environment
+from schemas.errors import Misconfigured
 from tools.audit.moments import FORMS, moment_from
 from tools.options import Json
 from tools.printing import harmless, print_json, print_table
@@ -22,6 +23,10 @@ Until = Annotated[str | None, typer.Option("--to", help="Requests up to there, i
 def verify(
     since: Since = None,
     until: Until = None,
+    batch: Annotated[
+        list[str] | None,
+        typer.Option("--batch", help="Only the requests of this batch id; may be repeated."),
+    ] = None,
     texts: Annotated[
         bool, typer.Option(help="Read each text that the batches rest on from the content store.")
     ] = True,
@@ -50,8 +55,13 @@ def verify(
     now = datetime.now(UTC)
     begin, end = _moment(since, now, "--from"), _moment(until, now, "--to")
     settings = settings_from_environment()
-    found = command.verified(
-        settings, round(now.timestamp() * 1000), since=begin, until=end, texts=texts
+    now_ms = round(now.timestamp() * 1000)
+    if batch and (since or until):
+        raise Misconfigured("give --batch, or --from and --to")
+    found = (
+        command.verified_batches(settings, now_ms, batch, texts=texts)
+        if batch
+        else command.verified(settings, now_ms, since=begin, until=end, texts=texts)
     )
     kept = list[Finding]()
     for told in with_progress(found):
