@@ -2,11 +2,12 @@
 
 import typer
 
-from tools.audit import scope_cli
+from tools.audit import replay_cli, scope_cli
 
 audit_app = typer.Typer(
     help="What was known, when, and proof: from topic offsets, joining no group and committing nothing.",
     no_args_is_help=True,
 )
+audit_app.command("replay")(replay_cli.replay)
 audit_app.command("as-of")(scope_cli.as_of)
 audit_app.command("history")(scope_cli.history)
