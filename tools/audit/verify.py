@@ -4,14 +4,11 @@ Joins no group, commits nothing. The upload topics are read into an index on dis
 takes partitions of the requests, each with the outcomes of its like partitions; the texts come last.
 """
 
-import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +16,14 @@ from processors.cluster import upload_partitions, upload_topics
 from processors.moments import Moment
 from processors.settings import Settings
 from processors.upload_reading import bring_up_to_date
-from schemas.errors import CJStreamError, Discrepancy
+from schemas.errors import Discrepancy
 from tables.store import RocksSortedRows
 from tables.upload_index import CACHE_MB, UploadIndex
 from tools.audit.batch import batch
 from tools.audit.contexts import Texts
 from tools.audit.extent import Extent, extent_of
-from tools.audit.findings import Remark, Tally
+from tools.audit.findings import Finding, Note, NotVerifiable, Remark, Tally
+from tools.audit.parallel import in_processes, processes_for, shares
 from tools.audit.partition import PartitionAudit
 from tools.audit.partition_log import PartitionLog
 from tools.audit.text_check import judged_texts
@@ -88,14 +86,16 @@ def verified(
         found: Texts = {}
         begun = time.monotonic()
         total = _total(extent)
-        for told in _by_shares(_shares(settings, extent, Path(folder), now_ms, processes)):
+        for told in in_processes(
+            _share, _shares(settings, extent, Path(folder), now_ms, processes)
+        ):
             match told:
                 case int():
                     yield Progress(told, total)
                 case (Tally() as tally, named):
                     report.tally.join(tally)
                     found |= named
-                case _:
+                case Finding() | NotVerifiable() | Note():
                     yield told
         report.outcomes_s = time.monotonic() - begun
     yield from _with_texts(settings, report, found, look=texts)
@@ -146,84 +146,16 @@ def _indexed(settings: Settings, extent: Extent, folder: Path) -> int:
 
 def _shares(
     settings: Settings, extent: Extent, index: Path, now_ms: int, processes: int | None
-) -> list[Share]:
-    count = min(processes or os.cpu_count() or 1, settings.partitions)
-    numbers = range(settings.partitions)
+) -> list[tuple[Share]]:
+    requests = sum(end - extent.requests[one] for one, end in extent.requests_end.items())
+    count = processes or processes_for(requests + _total(extent))
     return [
-        Share(settings, extent, tuple(numbers[first::count]), index, now_ms)
-        for first in range(count)
+        (Share(settings, extent, tuple(numbers), index, now_ms),)
+        for numbers in shares(range(settings.partitions), count)
     ]
 
 
 Told = Remark | int | tuple[Tally, Texts]
-
-
-def _by_shares(shares: list[Share]) -> Iterator[Told]:
-    """What every share tells, as it comes; each in a process of its own. Raises what ends one of them."""
-    if len(shares) == 1:
-        yield from _share(shares[0])
-        return
-    with _children(shares) as pipes:
-        left = set(pipes)
-        while left:
-            for pipe in wait(list(left)):
-                assert isinstance(pipe, Connection)
-                told = _received(pipe)
-                if told is None:
-                    left.discard(pipe)
-                elif isinstance(told, CJStreamError):
-                    raise told
-                else:
-                    yield from told
-
-
-def _received(pipe: Connection) -> "list[Told] | CJStreamError | None":
-    try:
-        told: list[Told] | CJStreamError | None = pipe.recv()
-    except EOFError:
-        return CJStreamError("a process of the audit ended before its work was done")
-    return told
-
-
-@contextmanager
-def _children(shares: list[Share]) -> Iterator[list[Connection]]:
-    context = multiprocessing.get_context("spawn")
-    children, pipes = [], []
-    try:
-        for share in shares:
-            ours, theirs = context.Pipe(duplex=False)
-            child = context.Process(target=_child, args=(share, theirs), daemon=True)
-            child.start()
-            theirs.close()
-            children.append(child)
-            pipes.append(ours)
-        yield pipes
-    finally:
-        for child in children:
-            child.terminate()
-            child.join()
-
-
-def _child(share: Share, out: Connection) -> None:
-    try:
-        for told in _chunks(_share(share)):
-            out.send(told)
-        out.send(None)
-    except CJStreamError as fault:
-        out.send(fault)
-    except BrokenPipeError:  # the parent has had enough
-        return
-
-
-def _chunks(told: Iterable[Told]) -> Iterator[list[Told]]:
-    """What was told, up to each count of outcomes or a hundred remarks."""
-    chunk = list[Told]()
-    for one in told:
-        chunk.append(one)
-        if isinstance(one, int | tuple) or len(chunk) >= 100:
-            yield chunk
-            chunk = []
-    yield chunk
 
 
 def _share(share: Share) -> Iterator[Told]:
