@@ -91,6 +91,8 @@ def test_what_batch_preparation_makes_is_found_right(own: Installation) -> None:
     assert remarks == []
     assert tally.requests["requests"] == len(own.requests)
     assert tally.requests["waiting"] == len(own.waiting)
+    deadlines = [one.deadline_at_ms for one in own.waiting.values()]
+    assert tally.deadlines_ms == ([min(deadlines), max(deadlines)] if deadlines else [])
     assert tally.outcomes.total() == len(own.outcomes) == len(own.requests) - len(own.waiting)
 
 

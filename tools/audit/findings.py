@@ -60,6 +60,13 @@ class Tally:
     findings: dict[str, Group] = field(default_factory=dict)
     not_verifiable: dict[str, Group] = field(default_factory=dict)
     notes: dict[str, Group] = field(default_factory=dict)
+    deadlines_ms: list[int] = field(default_factory=list)  # the first of what waits, and the last
+
+    def wait(self, deadline_ms: int) -> None:
+        """One more request waits, until then."""
+        self.requests["waiting"] += 1
+        known = [*self.deadlines_ms, deadline_ms]
+        self.deadlines_ms = [min(known), max(known)]
 
     def add(self, remark: Remark) -> None:
         """Count a remark under its kind."""
@@ -70,6 +77,8 @@ class Tally:
         """Take in the counts of another part."""
         self.outcomes.update(other.outcomes)
         self.requests.update(other.requests)
+        known = self.deadlines_ms + other.deadlines_ms
+        self.deadlines_ms = [min(known), max(known)] if known else []
         for mine, its in (
             (self.findings, other.findings),
             (self.not_verifiable, other.not_verifiable),

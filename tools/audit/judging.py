@@ -56,9 +56,13 @@ class Judge:
         try:
             if outcome.at.topic == self._topics.requests_dlq.name:
                 return read_refusal(outcome.headers).at
-            return self._event_of(outcome).provenance.request
+            event = self._event_of(outcome)
         except BadRecord as fault:
             return Finding("unreadable", outcome.at, f"it is no outcome: {fault}")
+        at = event.provenance.request
+        if event.event_id != event_id_of(at):
+            return Finding("event_id", outcome.at, f"its event id is not that of its request {at}")
+        return at
 
     def _event_of(self, outcome: LogRecord) -> Outcome:
         if outcome.at.topic == self._topics.batches.name:
@@ -105,9 +109,6 @@ class Judge:
         self, outcome: LogRecord, event: Outcome, request: LogRecord
     ) -> Iterator[Remark]:
         """Its request as it says, its uploads, then all of its bytes."""
-        if event.event_id != event_id_of(event.provenance.request):
-            yield Finding("event_id", outcome.at, f"its event id is not {event.provenance.request}")
-            return
         if event.recipe != RECIPE:
             yield Finding(
                 "recipe", outcome.at, f"recipe {event.recipe} is not known to this release"

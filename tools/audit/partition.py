@@ -148,7 +148,7 @@ class PartitionAudit:
 
     def _suspect(self, outcome: LogRecord) -> Iterator[Remark]:
         """Find whose outcome it is, and let it be judged with others."""
-        if is_marker(outcome.headers):
+        if outcome.at.topic == self._topics.requests_dlq.name and is_marker(outcome.headers):
             return
         at = self._judge.request_of(outcome)
         if isinstance(at, Finding):
@@ -191,7 +191,7 @@ class PartitionAudit:
         for offset in self._ledger.open():
             at = Coordinates(*self._at, offset)
             if at in waited:
-                self.tally.requests["waiting"] += 1
+                self.tally.wait(waited[at].deadline_at_ms)
                 late_ms = self._now_ms - waited[at].deadline_at_ms
                 if late_ms > LATE_MS:
                     self.tally.requests["late"] += 1

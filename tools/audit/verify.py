@@ -21,6 +21,7 @@ from tables.store import RocksSortedRows
 from tables.upload_index import CACHE_MB, UploadIndex
 from tools.audit.batch import batch
 from tools.audit.contexts import Texts
+from tools.audit.documents import instant
 from tools.audit.extent import Extent, extent_of
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark, Tally
 from tools.audit.parallel import in_processes, processes_for, shares
@@ -189,6 +190,7 @@ def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:
         "group_has_committed": bool(extent.committed),
         "uploads": report.uploads,
         "counts": {"requests": 0, **tally.requests},
+        "waits_until": [instant(one) for one in tally.deadlines_ms],
         "outcomes": {**tally.outcomes},
         "findings": [
             {"kind": one.kind, "at": str(one.at), "sentence": one.sentence} for one in findings

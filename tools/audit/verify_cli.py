@@ -102,6 +102,8 @@ def _show(report: "Report", kept: "list[Finding]", *, as_json: bool) -> None:
         f"{report.outcomes} outcomes in {report.outcomes_s:.1f} s, {document['outcomes_per_s']} a second; "
         f"{report.index_s:.1f} s for the uploads, {report.texts_s:.1f} s for the texts"
     )
+    if document["waits_until"]:
+        typer.echo(f"what waits has its deadlines from {' to '.join(document['waits_until'])}")
     if not report.extent.committed:
         typer.echo(
             f"group {report.group} has committed nothing: what it should have prepared is not known"
