@@ -18,7 +18,7 @@ from processors.parking import Parking, Released
 from processors.positions import POSITIONS_HEADER, told_positions
 from processors.resolve import Prepared, Unresolved
 from processors.settings import Settings
-from schemas.dead_letters import dead_letter_headers
+from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
 from schemas.errors import Aborted, BadRecord, Fenced, Malformed, Unreachable
 from schemas.events import Coordinates
 from tables.replica import ContextReplica, Positions
@@ -98,6 +98,7 @@ class Preparer:
         self._replica = replica
         self._answers = answers
         self._topics = settings.topics
+        self._partitions = settings.partitions
         self._policy = settings.policy
         self._watermarks = watermarks
         self._ownership = ownership
@@ -126,7 +127,8 @@ class Preparer:
         if not (fetched.messages or released or clock) or not self._caught_up():  # 2, 3
             return None
         with self._replica.still() as positions:  # 4
-            batch = _Growing((POSITIONS_HEADER, told_positions(positions, self._topics)))
+            told = told_positions(positions, self._topics, self._partitions)
+            batch = _Growing((POSITIONS_HEADER, told))
             for message in fetched.messages:
                 self._answer(message, batch)
             for one in released:
@@ -215,7 +217,7 @@ class Preparer:
 
     def _answered(self, request: bytes | None, at: Coordinates) -> Answer:
         if at == self._committer.refused_at:
-            raise Malformed("the broker refused its outcome: too large for the outcome topic")
+            raise Malformed(OUTCOME_REFUSED)
         return self._answers.answer(request, at)
 
     def _outcome(

@@ -19,6 +19,7 @@ from schemas.events import Coordinates
 from tables.replica import Partition, Positions
 
 T = TypeVar("T")
+Fetch = list[Message]  # librdkafka's own, for who reads millions of them
 RECORDS = 5000
 POLL_S = 0.05  # markers bring no message: position() has to be asked again
 ANSWER_S = 10.0
@@ -95,7 +96,7 @@ class Log:
 
     def read(self) -> list[LogRecord]:
         """What has come; often nothing. Raises Discrepancy where a position is not in the log."""
-        return [_record_of(message) for message in self._came() if is_record(message)]
+        return [log_record_of(message) for message in self._came() if is_record(message)]
 
     def _came(self) -> list[Message]:
         first = self._consumer.poll(POLL_S)
@@ -125,10 +126,10 @@ class Log:
     def read_to(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[LogRecord]:
         """Every record before the ends. Raises Unreachable where nothing moves for that long."""
         for messages in self.messages_to(ends, seconds):
-            yield from map(_record_of, messages)
+            yield from map(log_record_of, messages)
 
-    def messages_to(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[list[Message]]:
-        """The same as librdkafka's messages, a fetch at a time, for who reads millions of them."""
+    def messages_to(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[Fetch]:
+        """The same as librdkafka's messages, a fetch at a time."""
         seen, moved_at = None, monotonic()
         while True:
             if found := self._fetched(ends):
@@ -156,7 +157,8 @@ def is_record(message: Message) -> bool:
     return False  # a broker that is away comes back; the client retries by itself
 
 
-def _record_of(message: Message) -> LogRecord:
+def log_record_of(message: Message) -> LogRecord:
+    """A message as it stands in the log."""
     return LogRecord(
         coordinates_of(message),
         message.key(),

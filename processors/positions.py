@@ -1,6 +1,7 @@
 """Upload positions as an outcome's header tells them: how far the context that it rests on had been folded."""
 
 import re
+import zlib
 
 from schemas.errors import Malformed
 from schemas.topics import Topics
@@ -8,24 +9,31 @@ from tables.replica import Partition, Positions
 
 POSITIONS_HEADER = "cjstream-upload-positions"
 OFFSETS = re.compile(r"(\d{1,19}( \d{1,19})*)?", re.ASCII)
+CHECKED = re.compile(r"(?P<told>.*)\|crc32:(?P<sum>[0-9a-f]{8})", re.ASCII)
 
 
-def told_positions(positions: Positions, topics: Topics) -> bytes:
+def told_positions(positions: Positions, topics: Topics, partitions: int) -> bytes:
     """The upload positions of a join: per upload topic, in the catalogue's order, the next offset of each partition.
 
-    For example `12 3 4 5|7 8 9 1|0 0 0 0`.
+    For example `12 3 4 5|7 8 9 1|0 0 0 0|crc32:74558c98`; 0 where a partition has nothing yet and so no position. The
+    sum is there because nothing else would show that a digit was altered: positions a little off may fit the same
+    outcome.
     """
-    by_topic = {topic.name: list[tuple[int, int]]() for topic in topics.uploads}
-    for at, offset in positions.items():
-        by_topic[at.topic].append((at.partition, offset))
-    return "|".join(
-        " ".join(str(offset) for _, offset in sorted(of_topic)) for of_topic in by_topic.values()
-    ).encode()
+    told = "|".join(
+        " ".join(str(positions.get(Partition(topic.name, one), 0)) for one in range(partitions))
+        for topic in topics.uploads
+    )
+    return f"{told}|crc32:{_sum_of(told)}".encode()
 
 
 def read_positions(told: bytes, topics: Topics) -> Positions:
-    """What `told_positions` told. Raises Malformed."""
-    by_topic = told.decode(errors="replace").split("|")
+    """What `told_positions` told, with its sum or, from earlier releases, without. Raises Malformed."""
+    text = told.decode(errors="replace")
+    if checked := CHECKED.fullmatch(text):
+        text = checked["told"]
+        if _sum_of(text) != checked["sum"]:
+            raise Malformed("upload positions whose sum is another: they were altered")
+    by_topic = text.split("|")
     fits = len(by_topic) == len(topics.uploads) and all(map(OFFSETS.fullmatch, by_topic))
     if not fits:
         raise Malformed("upload positions look like `12 3 4 5|7 8 9 1|0 0 0 0`")
@@ -34,3 +42,7 @@ def read_positions(told: bytes, topics: Topics) -> Positions:
         for topic, offsets in zip(topics.uploads, by_topic, strict=True)
         for number, offset in enumerate(offsets.split())
     }
+
+
+def _sum_of(told: str) -> str:
+    return f"{zlib.crc32(told.encode()):08x}"

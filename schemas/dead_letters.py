@@ -29,6 +29,7 @@ ORIGIN = (
     "cjstream-redrive-origin"  # of a re-driven record: where its bytes stood first, and since when
 )
 SUPERSEDED = "superseded"
+OUTCOME_REFUSED = "the broker refused its outcome: too large for the outcome topic"  # a message
 Headers = Sequence[tuple[str, bytes | None]]
 
 

@@ -23,14 +23,20 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {**variables, "PYTHONPATH": str(ROOT)}
 
 
-def told(settings: Settings, *command: str) -> tuple[int, Any, str]:
-    """A command's exit code, its JSON document and what it said on stderr."""
+def printed(settings: Settings, *command: str) -> tuple[int, str, str]:
+    """A command's exit code, what it printed for people, and what it said on stderr."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tools.cli", *command, "--json"],
+        [sys.executable, "-m", "tools.cli", *command],
         cwd=ROOT,
         env=environment_of(settings),
         capture_output=True,
         text=True,
         check=False,
     )
-    return ended.returncode, json.loads(ended.stdout or "null"), ended.stderr
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def told(settings: Settings, *command: str) -> tuple[int, Any, str]:
+    """A command's exit code, its JSON document and what it said on stderr."""
+    code, document, grumbled = printed(settings, *command, "--json")
+    return code, json.loads(document or "null"), grumbled

@@ -1,12 +1,12 @@
 """What a person sees while something takes long: on stderr, so that stdout stays a document."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 Item = TypeVar("Item")
 
@@ -39,3 +39,12 @@ def bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+@contextmanager
+def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar that is told of so many more, where stderr is a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda more: progress.advance(task, more)

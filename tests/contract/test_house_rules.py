@@ -68,7 +68,9 @@ LIBRARIES = {  # where each may be imported: a folder, or a file
 PURE = [
     *(path for path in PRODUCT if path.parent.name == "schemas"),
     ROOT / "tables" / "changes.py",
+    ROOT / "tables" / "chain.py",
     ROOT / "tables" / "context.py",
+    ROOT / "tables" / "history.py",
     ROOT / "tables" / "tags.py",
     ROOT / "tables" / "uploads.py",
     ROOT / "processors" / "redrive_plan.py",

@@ -73,3 +73,12 @@ def test_the_api_is_measured_with_two_processes(tmp_path: Path) -> None:
         one = found[kind]
         assert one["latency_ms"]["count"] == sum(one["statuses"].values()) == 10
         assert one["statuses"].keys() <= {"200", "409", "503"}
+
+
+def test_the_audit_is_measured_on_a_log_that_it_finds_right(tmp_path: Path) -> None:
+    told = ("--uploads", "300", "--assignments", "30", "--batches", "100")
+    found = measured(tmp_path, "audit", *told)
+    assert (found["uploads"], found["assignments"], found["batches"]) == (300, 30, 100)
+    assert found["verify"]["said"]["uploads"] == found["replay"]["said"]["records"] == 300
+    assert found["verify"]["said"]["counts"]["requests"] == 100
+    assert found["replay"]["said"]["scopes"] == 30

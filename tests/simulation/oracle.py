@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from confluent_kafka import Message
 
 from processors.outcomes import Answers
-from processors.positions import POSITIONS_HEADER
+from processors.positions import POSITIONS_HEADER, read_positions
 from processors.resolve import Unresolved
 from schemas.errors import BadRecord, Fenced, Unreachable
 from schemas.events import (
@@ -152,8 +152,7 @@ def contexts_at(history: History, positions: Positions) -> dict[str, AssignmentC
 
 def positions_of(outcome: Message) -> Positions:
     """The upload positions that an outcome rests on."""
-    told = _headers(outcome)[POSITIONS_HEADER].decode().replace("|", " ").split()
-    return dict(zip(UPLOADS, map(int, told), strict=True))
+    return read_positions(_headers(outcome)[POSITIONS_HEADER], TOPICS)
 
 
 def _headers(message: Message) -> dict[str, bytes]:

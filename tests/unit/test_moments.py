@@ -34,3 +34,8 @@ def test_a_time_and_records_are_moments(text: str, moment: Moment) -> None:
 def test_what_is_no_moment_is_refused_by_the_options_name(text: str) -> None:
     with pytest.raises(Misconfigured, match=r"^--at: "):
         moment_from(text, NOW, "--at")
+
+
+def test_this_moment_is_not_in_the_future() -> None:
+    between = NOW.replace(microsecond=600)  # rounded up to a millisecond
+    assert moment_from("0s", between, "--at") == AtTime(NOW_MS + 1)

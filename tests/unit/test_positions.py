@@ -20,22 +20,28 @@ def test_a_join_tells_the_upload_positions_by_topic_and_partition() -> None:
         Partition(prompts, 1): 8,
         Partition(prompts, 0): 7,
     }
-    assert told_positions(positions, topics) == b"3 4|7 8|0"
+    told = told_positions(positions, topics, 11)
+    assert told.startswith(
+        b"0 0 3 0 0 0 0 0 0 0 4|7 8 0 0 0 0 0 0 0 0 0|0 0 0 0 0 0 0 0 0 0 0|crc32:"
+    )
 
 
-def test_a_join_before_any_upload_tells_three_empty_topics() -> None:
-    assert told_positions({}, Topics().under("p-")) == b"||"
+def test_a_partition_without_a_position_is_told_where_it_belongs() -> None:
+    topics = Topics().under("p-")
+    assert told_positions({}, topics, 2).startswith(b"0 0|0 0|0 0|")
+    known = {Partition(topics.instructions.name, 1): 5}
+    assert told_positions(known, topics, 2).startswith(b"0 5|0 0|0 0|")
 
 
-@given(st.lists(st.lists(st.integers(0, 2**63 - 1), max_size=12), min_size=3, max_size=3))
-def test_what_a_join_tells_is_read_back(offsets: list[list[int]]) -> None:
+@given(st.integers(1, 12), st.data())
+def test_what_a_join_tells_is_read_back(partitions: int, data: st.DataObject) -> None:
     topics = Topics().under("p-")
     positions = {
-        Partition(topic.name, number): offset
-        for topic, of_topic in zip(topics.uploads, offsets, strict=True)
-        for number, offset in enumerate(of_topic)
+        Partition(topic.name, number): data.draw(st.integers(0, 2**63 - 1))
+        for topic in topics.uploads
+        for number in range(partitions)
     }
-    assert read_positions(told_positions(positions, topics), topics) == positions
+    assert read_positions(told_positions(positions, topics, partitions), topics) == positions
 
 
 @pytest.mark.parametrize(
@@ -44,3 +50,20 @@ def test_what_a_join_tells_is_read_back(offsets: list[list[int]]) -> None:
 def test_what_no_join_tells_is_refused(told: bytes) -> None:
     with pytest.raises(Malformed):
         read_positions(told, Topics())
+
+
+def test_positions_of_a_release_that_told_no_sum_are_read() -> None:
+    topics = Topics()
+    instructions, prompts, rubrics = (topic.name for topic in topics.uploads)
+    expected = {Partition(instructions, 0): 3, Partition(prompts, 0): 4, Partition(rubrics, 0): 5}
+    assert read_positions(b"3|4|5", topics) == expected
+
+
+@given(st.data())
+def test_positions_with_one_byte_altered_are_refused(data: st.DataObject) -> None:
+    topics = Topics()
+    positions = {Partition(topic.name, one): 90 + one for topic in topics.uploads for one in (0, 1)}
+    told = bytearray(told_positions(positions, topics, 2))
+    told[data.draw(st.integers(0, len(told) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(Malformed):
+        read_positions(bytes(told), topics)

@@ -2,7 +2,14 @@
 
 import typer
 
+from tools.audit import batch_cli, replay_cli, scope_cli, verify_cli
+
 audit_app = typer.Typer(
     help="What was known, when, and proof: from topic offsets, joining no group and committing nothing.",
     no_args_is_help=True,
 )
+audit_app.command("replay")(replay_cli.replay)
+audit_app.command("as-of")(scope_cli.as_of)
+audit_app.command("history")(scope_cli.history)
+audit_app.command("batch")(batch_cli.batch)
+audit_app.command("verify")(verify_cli.verify)

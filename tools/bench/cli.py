@@ -115,6 +115,26 @@ def api(
     _show(found, as_json=as_json)
 
 
+@bench_app.command()
+def audit(
+    uploads: Annotated[int, typer.Option(min=2, help="In the log.")] = 1_000_000,
+    assignments: Annotated[int, typer.Option(min=1, help="That they are of.")] = 100_000,
+    batches: Annotated[int, typer.Option(min=1, help="In the log, with their requests.")] = 200_000,
+    as_json: Json = False,
+) -> None:
+    """How fast verify, replay and as-of read a log, and what memory they take.
+
+    Each is the command as a process, from its start to its end; of verify,
+    seconds tells the uploads' index and the outcomes apart. Batches name
+    assignments at random. peak_mb is the largest process so far, in this
+    order, without the broker. Writing the log takes most of the time.
+    """
+    from tools.bench import audit as command
+
+    found = command.run(say, uploads=uploads, assignments=assignments, batches=batches)
+    _show(found, as_json=as_json)
+
+
 def _show(found: Any, *, as_json: bool) -> None:
     """Print a measurement: as it is, or each figure with its path."""
     if as_json:

@@ -9,6 +9,7 @@ from schemas.events import (
     CJAssessmentRequested,
     Essay,
     InstructionsUploaded,
+    JudgeRubricUploaded,
     StudentPromptUploaded,
 )
 
@@ -20,24 +21,29 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def instructions_of(assignment_id: str) -> InstructionsUploaded:
-    """Its first instructions."""
+def instructions_of(assignment_id: str, version: int = 1) -> InstructionsUploaded:
+    """Its instructions, the first ones unless told."""
     return InstructionsUploaded(
-        **_upload(assignment_id), grade_scale="swedish_8_anchor", context_origin="bench"
+        **_upload(assignment_id, version), grade_scale="swedish_8_anchor", context_origin="bench"
     )
 
 
-def prompt_of(assignment_id: str) -> StudentPromptUploaded:
-    """Its first student prompt."""
-    return StudentPromptUploaded(**_upload(assignment_id))
+def prompt_of(assignment_id: str, version: int = 1) -> StudentPromptUploaded:
+    """Its student prompt, the first one unless told."""
+    return StudentPromptUploaded(**_upload(assignment_id, version))
 
 
-def _upload(assignment_id: str) -> dict[str, Any]:
+def rubric_of(assignment_id: str, version: int = 1) -> JudgeRubricUploaded:
+    """Its judge rubric."""
+    return JudgeRubricUploaded(**_upload(assignment_id, version))
+
+
+def _upload(assignment_id: str, version: int) -> dict[str, Any]:
     text = assignment_id.encode()
     return {
         "event_id": str(uuid4()),
         "assignment_id": assignment_id,
-        "version": 1,
+        "version": version,
         "actor": "bench",
         "correlation_id": str(uuid4()),
         "occurred_at_ms": now_ms(),

@@ -1,0 +1,107 @@
+"""An index of upload records by topic, record key and offset: what stood where, without reading the log again.
+
+It holds every record whole, damaged ones and those of a wrong partition, too, and the positions it has been filled
+to: both are written together. It judges nothing.
+
+Format of a row's key: the topic's number, the record key's length (4 bytes) and bytes, partition (4), offset (8);
+of its value: append time (8), then the record's value, if it has one, after a byte 1.
+"""
+
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from schemas.events import Coordinates
+from schemas.partitioner import partition_for
+from tables.replica import Partition, Positions
+from tables.store import RocksSortedRows, SortedRows
+from tables.uploads import UploadRecord, UploadTopics
+
+POSITION = 255  # in place of a topic's number; what follows names the partition
+NO_KEY = 2**32 - 1  # as the length of a record key
+SIZED = struct.Struct(">BI")
+PLACED = struct.Struct(">Iq")
+TIMED = struct.Struct(">q")
+CACHE_MB = 32
+
+
+class UploadIndex:
+    """Upload records of one installation. One thread adds, any may ask."""
+
+    def __init__(self, rows: SortedRows, topics: UploadTopics) -> None:
+        self._rows = rows
+        self._names = tuple(topics.by_name)
+        self._numbers = {name: number for number, name in enumerate(self._names)}
+        self._partitions = topics.partitions
+
+    def add(self, records: Iterable[UploadRecord], positions: Positions) -> None:
+        """Take records, in any order and however often, and stand at these positions then; all or nothing."""
+        rows = {self._key_of(one): _value_of(one) for one in records}
+        rows |= {self._key_at(one): TIMED.pack(end) for one, end in positions.items()}
+        self._rows.write(rows)
+
+    def positions(self) -> Positions:
+        """How far every partition that was ever named has been read."""
+        found = self._rows.ascending(bytes([POSITION]), bytes([POSITION, 255]))
+        return {self._partition_of(key): TIMED.unpack(value)[0] for key, value in found}
+
+    def of(self, topic: str, scope_key: str) -> Iterator[UploadRecord]:
+        """Every record of a key in log order, one partition after the other, wherever a producer put it."""
+        scope = self._scope(topic, scope_key.encode())
+        return self._read(topic, self._rows.ascending(scope, _after(scope)))
+
+    def newest(self, topic: str, scope_key: str, before: int) -> Iterator[UploadRecord]:
+        """The records of a key below an offset of the partition where it belongs, newest first."""
+        key = scope_key.encode()
+        scope, belongs = self._scope(topic, key), partition_for(key, self._partitions)
+        first, end = (scope + PLACED.pack(belongs, offset) for offset in (0, before))
+        return self._read(topic, self._rows.descending(first, end))
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._rows.close()
+
+    def _scope(self, topic: str, key: bytes | None) -> bytes:
+        number = self._numbers[topic]
+        return SIZED.pack(number, NO_KEY if key is None else len(key)) + (key or b"")
+
+    def _key_of(self, record: UploadRecord) -> bytes:
+        at = record.at
+        return self._scope(at.topic, record.key) + PLACED.pack(at.partition, at.offset)
+
+    def _key_at(self, at: Partition) -> bytes:
+        return SIZED.pack(POSITION, at.partition) + bytes([self._numbers[at.topic]])
+
+    def _partition_of(self, key: bytes) -> Partition:
+        partition: int = SIZED.unpack_from(key)[1]
+        return Partition(self._names[key[-1]], partition)
+
+    def _read(self, topic: str, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[UploadRecord]:
+        for key, value in rows:
+            partition, offset = PLACED.unpack_from(key, len(key) - PLACED.size)
+            record_key = key[SIZED.size : -PLACED.size]
+            at, appended_at_ms = Coordinates(topic, partition, offset), TIMED.unpack_from(value)[0]
+            payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
+            yield UploadRecord(at, record_key, payload, appended_at_ms)
+
+
+def _value_of(record: UploadRecord) -> bytes:
+    stamp = TIMED.pack(record.appended_at_ms)
+    return stamp if record.value is None else stamp + b"\1" + record.value
+
+
+def _after(scope: bytes) -> bytes:
+    """The end of a scope's keys: no partition has so high a number."""
+    return scope + b"\xff" * PLACED.size
+
+
+@contextmanager
+def temporary_index(topics: UploadTopics, within: Path | None = None) -> Iterator[UploadIndex]:
+    """An index in a folder of its own, by default where temporary ones are made; gone with the block."""
+    with (
+        tempfile.TemporaryDirectory(prefix="cjstream-index-", dir=within) as folder,
+        closing(UploadIndex(RocksSortedRows(Path(folder), cache_mb=CACHE_MB), topics)) as index,
+    ):
+        yield index

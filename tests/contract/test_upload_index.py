@@ -1,0 +1,115 @@
+"""The index of upload records keeps what it is given, in memory and on disk alike."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.events import Coordinates
+from schemas.partitioner import partition_for
+from schemas.topics import Topics
+from tables.replica import Partition
+from tables.store import MemorySortedRows, RocksSortedRows, SortedRows
+from tables.upload_index import UploadIndex, temporary_index
+from tables.uploads import UploadRecord, UploadTopics
+
+TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
+INSTRUCTIONS, PROMPTS, RUBRICS = TOPICS.by_name
+A1 = "assignment:a1"
+HERE = partition_for(A1.encode(), 4)
+
+
+@pytest.fixture(params=["memory", "rocks"])
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SortedRows]:
+    kept = (
+        MemorySortedRows() if request.param == "memory" else RocksSortedRows(tmp_path, cache_mb=8)
+    )
+    yield kept
+    kept.close()
+
+
+@pytest.fixture
+def index(rows: SortedRows) -> UploadIndex:
+    return UploadIndex(rows, TOPICS)
+
+
+def record(
+    offset: int,
+    key: bytes | None = A1.encode(),
+    *,
+    topic: str = PROMPTS,
+    partition: int = HERE,
+    value: bytes | None = b"value",
+) -> UploadRecord:
+    return UploadRecord(Coordinates(topic, partition, offset), key, value, 1_000 + offset)
+
+
+def test_rows_are_read_by_ranges_both_ways(rows: SortedRows) -> None:
+    rows.write({b"b": b"2", b"a": b"1", b"c\xff": b"4", b"c": b"3"})
+    rows.write({b"a": b"one"})
+    up = [(b"a", b"one"), (b"b", b"2"), (b"c", b"3")]
+    assert list(rows.ascending(b"", b"c\xff")) == up
+    assert list(rows.descending(b"a", b"c\xff")) == up[::-1]
+    assert list(rows.ascending(b"aa", b"b")) == list(rows.descending(b"d", b"e")) == []
+
+
+def test_an_empty_index_knows_nothing(index: UploadIndex) -> None:
+    assert index.positions() == {}
+    assert list(index.of(PROMPTS, A1)) == list(index.newest(PROMPTS, A1, 2**62)) == []
+
+
+def test_records_come_back_whole_and_in_log_order(index: UploadIndex) -> None:
+    given = [record(300), record(2), record(255, value=None), record(256, value=b"")]
+    index.add(given, {})
+    assert list(index.of(PROMPTS, A1)) == sorted(given, key=lambda one: one.at)
+
+
+def test_the_newest_come_first_and_below_the_offset_alone(index: UploadIndex) -> None:
+    index.add([record(offset) for offset in (0, 7, 255, 256, 70_000)], {})
+    found = [one.at.offset for one in index.newest(PROMPTS, A1, 256)]
+    assert found == [255, 7, 0]
+    assert [one.at.offset for one in index.newest(PROMPTS, A1, 0)] == []
+
+
+def test_a_record_in_a_wrong_partition_is_of_its_key_but_never_the_newest(
+    index: UploadIndex,
+) -> None:
+    astray = record(9, partition=(HERE + 1) % 4)
+    index.add([record(1), astray], {})
+    assert {one.at for one in index.of(PROMPTS, A1)} == {record(1).at, astray.at}
+    assert list(index.newest(PROMPTS, A1, 100)) == [record(1)]
+
+
+def test_keys_and_topics_are_apart(index: UploadIndex) -> None:
+    strangers = [
+        record(1, b"assignment:a"),
+        record(2, b"assignment:a1\0"),
+        record(3, b"assignment:a11"),
+        record(4, b"\xff\xfe"),
+        record(5, None),
+        record(6, topic=RUBRICS),
+    ]
+    index.add([*strangers, record(7)], {})
+    assert list(index.of(PROMPTS, A1)) == list(index.newest(PROMPTS, A1, 100)) == [record(7)]
+    assert list(index.of(RUBRICS, A1)) == [record(6, topic=RUBRICS)]
+
+
+def test_what_is_added_again_is_there_once(index: UploadIndex) -> None:
+    index.add([record(1), record(2)], {})
+    index.add([record(2), record(3)], {})
+    assert list(index.of(PROMPTS, A1)) == [record(1), record(2), record(3)]
+
+
+def test_positions_are_kept_beside_the_records(index: UploadIndex) -> None:
+    index.add([record(1)], {Partition(PROMPTS, 0): 2, Partition(RUBRICS, 3): 0})
+    index.add([], {Partition(PROMPTS, 0): 2**40})
+    assert index.positions() == {Partition(PROMPTS, 0): 2**40, Partition(RUBRICS, 3): 0}
+    assert list(index.of(PROMPTS, A1)) == [record(1)]
+
+
+def test_a_temporary_index_leaves_nothing_behind(tmp_path: Path) -> None:
+    with temporary_index(TOPICS, within=tmp_path) as index:
+        index.add([record(1)], {})
+        assert list(index.of(PROMPTS, A1)) == [record(1)]
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []

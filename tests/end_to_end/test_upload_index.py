@@ -1,0 +1,34 @@
+"""The index of upload records, filled from the real log and brought up to date with it."""
+
+from processors.cluster import upload_partitions, upload_topics
+from processors.log import Log
+from processors.outbox import Record
+from processors.settings import Settings
+from processors.upload_reading import bring_up_to_date
+from tables.replica import Positions
+from tables.upload_index import temporary_index
+from tests.builders import prompt_uploaded
+from tests.faults.load import CODEC, append, assignment, record_of, send, send_in_transaction
+
+
+def ends(settings: Settings) -> Positions:
+    with Log(settings, upload_partitions(settings)) as log:
+        return {one: end for one, (_, end) in log.retained().items()}
+
+
+def test_it_is_brought_up_to_date_from_where_it_stands(settings: Settings) -> None:
+    topic, key = settings.topics.student_prompts.name, "assignment:a1"
+    first = prompt_uploaded("First.", assignment_id="a1", version=1)
+    second = prompt_uploaded("Second.", assignment_id="a1", version=2)
+    send(settings, *assignment("a1")[:1])
+    send_in_transaction(settings, first)
+    with temporary_index(upload_topics(settings)) as index:
+        wanted, seen = upload_partitions(settings), ends(settings)
+        assert bring_up_to_date(index, settings, wanted, seen) == 2
+        assert index.positions() == seen  # past the marker, too
+        send(settings, second)
+        append(settings, [Record(topic, record_of(settings, first).partition, key.encode(), b"?")])
+        assert bring_up_to_date(index, settings, wanted, seen) == 0  # nothing past these ends
+        assert bring_up_to_date(index, settings, wanted, ends(settings)) == 2
+        values = [one.value for one in index.of(topic, key)]
+        assert values == [CODEC.encode(first), CODEC.encode(second), b"?"]

@@ -1,0 +1,78 @@
+"""What the audit's answers have in common as JSON; times are RFC 3339, UTC, with milliseconds."""
+
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from schemas.events import Component, Coordinates, UploadEvent
+from tables.history import Gap
+from tables.replica import Positions
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_MS = 253_402_300_799_999  # RFC 3339 has four digits for the year
+TIMES = {"occurred_at_ms": "occurred_at", "created_at_ms": "created_at"}
+
+
+def instant(ms: int) -> str:
+    """`2030-01-15T09:30:00.000Z`."""
+    at = EPOCH + timedelta(milliseconds=min(ms, LAST_MS))
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def source_document(at: Coordinates) -> dict[str, Any]:
+    """Coordinates."""
+    return {"topic": at.topic, "partition": at.partition, "offset": at.offset}
+
+
+def positions_document(positions: Positions) -> list[dict[str, Any]]:
+    """Positions: of each partition the next offset."""
+    return [
+        {"topic": at.topic, "partition": at.partition, "next_offset": offset}
+        for at, offset in sorted(positions.items())
+    ]
+
+
+def ids_of(scope_key: str) -> dict[str, str | None]:
+    """assignment_id and course_id, one of them null."""
+    kind, _, an_id = scope_key.partition(":")
+    return {f"{one}_id": an_id if kind == one else None for one in ("assignment", "course")}
+
+
+def event_document(event: UploadEvent) -> dict[str, Any]:
+    """An upload event's fields."""
+    told = {field.name: getattr(event, field.name) for field in fields(event)}
+    return {"deleted": hasattr(event, "erased"), **_timed(told)}
+
+
+def component_document(component: Component) -> dict[str, Any]:
+    """A role as it stands: an upload's fields or a deletion's, with where and when it was appended."""
+    told = {field.name: getattr(component, field.name) for field in fields(component)}
+    del told["source"], told["appended_at_ms"], told["is_deletion"]
+    if not component.is_deletion:
+        del told["erased"]
+    told = {name: value for name, value in told.items() if value is not None}
+    return {
+        "deleted": component.is_deletion,
+        **_timed(told),
+        "appended_at": instant(component.appended_at_ms),
+        "source": source_document(component.source),
+    }
+
+
+def gap_document(gap: Gap) -> dict[str, Any]:
+    """A gap: versions between these two of the role are not in the log; null where nothing is known after it."""
+    return {
+        "role": gap.role,
+        "after_version": gap.after_version,
+        "before_version": gap.before_version,
+        "after": None if gap.after is None else source_document(gap.after),
+        "complete_from": None if gap.before is None else source_document(gap.before),
+        "reason": gap.reason,
+    }
+
+
+def _timed(told: dict[str, Any]) -> dict[str, Any]:
+    return {
+        TIMES.get(name, name): instant(value) if name in TIMES else value
+        for name, value in told.items()
+    }

@@ -1,0 +1,95 @@
+"""What a run of verify looks at: which requests, and how far each topic is read; taken once, before anything is read.
+
+The order in which the ends are taken keeps a log that goes on growing from looking wrong:
+1. committed offsets: below them every request has its outcome or its entry in the parked topic
+2. the ends of the requests and of the parked topic  3. the ends of the outcomes, high watermarks: what an entry of 2
+has lost to an outcome is found  4. the ends of the uploads, past every position that an outcome tells, and the high
+watermarks of the requests, past every one that has an outcome
+"""
+
+from dataclasses import dataclass
+
+from processors.clients import admin_client
+from processors.cluster import checked_topics
+from processors.groups import committed_offsets
+from processors.log import Log, high_ends, partitions_of
+from processors.moments import Moment, positions_after, positions_from
+from processors.settings import Settings
+from tables.replica import Partition, Positions
+
+CLOCKS_MS = 60_000  # outcomes are looked for from so long before the first request on
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Positions by partition, `[begin, end)`; of requests, retained is where the log itself begins."""
+
+    retained: Positions
+    requests: Positions
+    requests_end: Positions
+    requests_high: Positions  # beyond them nothing stood when every outcome that is read was there
+    committed: Positions
+    parked: Positions
+    parked_end: Positions
+    outcomes: Positions
+    outcomes_end: Positions
+    outcomes_retained: Positions
+    uploads_end: Positions
+
+
+def extent_of(settings: Settings, since: Moment | None, until: Moment | None) -> Extent:
+    """What stands now, between two moments of the requests. Raises Unreachable, Discrepancy."""
+    admin, topics = admin_client(settings), settings.topics
+    checked_topics(admin, settings)
+    asked = partitions_of([topics.requests.name], settings)
+    parked = partitions_of([topics.parked.name], settings)
+    outcomes = partitions_of((topic.name for topic in topics.outcomes), settings)
+    uploads = partitions_of((topic.name for topic in topics.uploads), settings)
+    committed = committed_offsets(settings, settings.prep_group, asked)  # 1
+    with Log(settings, asked) as log:
+        found = log.retained()  # 2
+        retained, ends = ({one: both[side] for one, both in found.items()} for side in (0, 1))
+        begin = positions_from(log, since) if since else retained
+        end = positions_after(log, until) if until else ends
+    parked_end = high_ends(settings, parked)
+    outcomes_end = high_ends(settings, outcomes)  # 3
+    uploads_end = high_ends(settings, uploads)  # 4
+    requests_high = high_ends(settings, asked)
+    begin = {one: max(at, retained[one]) for one, at in begin.items()}
+    with Log(settings, [*parked, *outcomes]) as log:
+        kept = {one: low for one, (low, _) in log.retained().items()}
+    outcomes_retained = {one: kept[one] for one in outcomes}
+    return Extent(
+        retained=retained,
+        requests=begin,
+        requests_high=requests_high,
+        requests_end={one: min(max(at, begin[one]), ends[one]) for one, at in end.items()},
+        committed=committed,
+        parked={one: kept[one] for one in parked},
+        parked_end=parked_end,
+        outcomes=outcomes_retained if since is None else _since(settings, begin, outcomes_end),
+        outcomes_end=outcomes_end,
+        outcomes_retained=outcomes_retained,
+        uploads_end=uploads_end,
+    )
+
+
+def _since(settings: Settings, begin: Positions, ends: Positions) -> Positions:
+    """Where outcomes of requests from these positions on may stand: not before the first of them was appended."""
+    first_ms = None
+    with Log(settings, begin) as log:
+        for one, (_, end) in log.retained().items():
+            if begin[one] < end:
+                log.begin({one: begin[one]})
+                found = next(iter(log.read_to({one: end})), None)
+                if found is not None:
+                    first_ms = min(first_ms or found.appended_at_ms, found.appended_at_ms)
+    with Log(settings, ends) as log:
+        if first_ms is None:
+            return {one: low for one, (low, _) in log.retained().items()}
+        return log.first_since(first_ms - CLOCKS_MS)
+
+
+def of_partition(positions: Positions, number: int) -> dict[Partition, int]:
+    """Those of one partition number."""
+    return {one: at for one, at in positions.items() if one.partition == number}

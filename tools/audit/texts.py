@@ -1,0 +1,47 @@
+"""The text of a version, fetched from the content store and checked against its hash."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.errors import ContentCorrupt, ContentMissing
+from schemas.events import Coordinates
+from schemas.limits import SHA256
+from tables.content import ContentStore
+from tables.history import History
+
+State = Literal["present", "erased", "missing", "damaged", "elsewhere"]
+AMISS = ("missing", "damaged")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A version's text, or why there is none; elsewhere: a foreign producer stored it under an id of its own."""
+
+    state: State
+    text: str | None = None
+
+
+def text_of(
+    store: ContentStore, storage_id: str, sha256: str, role: str, at: Coordinates, history: History
+) -> Text:
+    """The text that the version at these coordinates names. Raises Unreachable."""
+    if not SHA256.fullmatch(storage_id):
+        return Text("elsewhere")
+    try:
+        content = store.get(storage_id)
+    except ContentMissing:
+        return Text("erased" if _erased_after(history, role, at) else "missing")
+    except ContentCorrupt:
+        return Text("damaged")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        return Text("damaged")
+    return Text("present", content.decode(errors="replace"))
+
+
+def _erased_after(history: History, role: str, at: Coordinates) -> bool:
+    """Whether a later deletion says that the role's texts were erased."""
+    return any(
+        one.role == role and one.at.offset > at.offset and getattr(one.event, "erased", False)
+        for one in history.versions
+    )
