@@ -55,6 +55,16 @@ class Codec:
         """The five bytes that an encoding of this class starts with, in the latest version unless one is given."""
         return self._schema_of(event_class, version)[0]
 
+    def layouts(self) -> dict[bytes, tuple[type[Any], tuple[tuple[str, Any], ...]]]:
+        """Of every released schema, by the frame of its encodings: the class, and each field's name and type."""
+        return {
+            FRAME.pack(MAGIC, schema_id): (
+                self._classes[schema_id],
+                tuple((field["name"], field["type"]) for field in parsed["fields"]),
+            )
+            for schema_id, (parsed, _) in self._writers.items()
+        }
+
     def encode(self, event: Event, version: int | None = None) -> bytes:
         """The event's bytes in the latest schema of its name, or in the version given."""
         frame, schema = self._schema_of(type(event), version)
