@@ -6,7 +6,7 @@ limits (characters are counted as bytes), known union branches, valid UTF-8, no 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -47,12 +47,15 @@ def scope_of(key: bytes, partitions: int) -> Scope | None:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """A schema as steps: of each field its kind and a bound, and which of the texts are which."""
+    """A schema as steps: of each field its kind and a bound; and where among the texts, or the longs, a field is."""
 
     steps: tuple[tuple[int, int], ...]
-    texts: Mapping[str, int]  # where a field's text stands among the texts
-    patterns: tuple[tuple[int, re.Pattern[bytes]], ...]
-    version: int  # the step of the field
+    event_id: int
+    previous: int
+    assignment_id: int
+    course_id: int | None
+    version: int
+    patterns: tuple[tuple[int, Callable[[bytes], object]], ...]
 
 
 class Glance:
@@ -77,17 +80,18 @@ class Glance:
                 return None
         except (IndexError, UnicodeDecodeError, _NotCertifiedError):
             return None
-        of = layout.texts
-        assignment_id = texts[of["assignment_id"]]
-        course_id = texts[of["course_id"]] if "course_id" in of else b""
-        if assignment_id != scope.assignment_id or course_id != scope.course_id:
+        course_id = b"" if layout.course_id is None else texts[layout.course_id]
+        if texts[layout.assignment_id] != scope.assignment_id or course_id != scope.course_id:
             return None
-        for index, pattern in layout.patterns:
-            if pattern.fullmatch(texts[index]) is None:
+        for index, matched in layout.patterns:
+            if matched(texts[index]) is None:
                 return None
-        previous = texts[of["previous_event_id"]].decode() or None
-        event_id = texts[of["event_id"]].decode()
-        return Link(long_at(value, version_at)[0], event_id, previous)
+        first = value[version_at]
+        return Link(
+            first >> 1 if first < 128 else long_at(value, version_at)[0],
+            texts[layout.event_id].decode(),
+            texts[layout.previous].decode() or None,
+        )
 
 
 class _NotCertifiedError(Exception):
@@ -96,55 +100,47 @@ class _NotCertifiedError(Exception):
 
 def _walked(layout: _Layout, value: bytes) -> tuple[list[bytes], int]:
     """Every text, empty where an optional one is not there, and where the version begins."""
-    texts, at, version_at = list[bytes](), FRAME_BYTES, 0
-    for index, (kind, bound) in enumerate(layout.steps):
+    texts, longs, at = list[bytes](), list[int](), FRAME_BYTES
+    for kind, bound in layout.steps:
+        byte = value[at]
         if kind == LONG:
-            if index == layout.version:
-                version_at = at
-            at = _past_long(value, at, bound)
-            continue
-        if kind != STRING:
-            branch = value[at]
+            longs.append(at)
+            if byte & 1 or byte < bound:  # negative, or below the least
+                raise _NotCertifiedError
+            start = at
+            while value[at] >= 128:
+                at += 1
+            if at != start and (value[at] == 0 or at - start >= LONG_BYTES):
+                raise _NotCertifiedError
             at += 1
-            if kind == FLAG:
-                if branch > 1:
-                    raise _NotCertifiedError
-                continue
-            if branch == 0:
+            continue
+        at += 1
+        if kind == FLAG:
+            if byte > 1:
+                raise _NotCertifiedError
+            continue
+        if kind == OPTIONAL:
+            if byte == 0:
                 texts.append(b"")  # no text that is there is empty
                 continue
-            if branch != 2:
+            if byte != 2:
                 raise _NotCertifiedError
-        length = value[at]
-        at += 1
-        if length >= 128:
+            byte = value[at]
+            at += 1
+        if byte >= 128:
             second = value[at]
             at += 1
             if not 0 < second < 128:  # not minimal, or of three bytes
                 raise _NotCertifiedError
-            length += (second - 1) << 7
-        if length & 1 or not 0 < length <= bound:  # zigzag: odd is negative
+            byte += (second - 1) << 7
+        if byte & 1 or not 0 < byte <= bound:  # zigzag: odd is negative
             raise _NotCertifiedError
-        end = at + (length >> 1)
+        end = at + (byte >> 1)
         texts.append(value[at:end])
         at = end
     if at != len(value):  # a text that reaches beyond the end shows here, too
         raise _NotCertifiedError
-    return texts, version_at
-
-
-def _past_long(value: bytes, at: int, least: int) -> int:
-    first = value[at]
-    if first & 1 or first < 2 * least:  # negative, or below the least
-        raise _NotCertifiedError
-    if first < 128:
-        return at + 1
-    start = at
-    while value[at] >= 128:
-        at += 1
-    if value[at] == 0 or at - start >= LONG_BYTES:
-        raise _NotCertifiedError
-    return at + 1
+    return texts, longs[layout.version]
 
 
 def _layout_of(fields: tuple[tuple[str, Any], ...]) -> _Layout | None:
@@ -153,17 +149,22 @@ def _layout_of(fields: tuple[tuple[str, Any], ...]) -> _Layout | None:
     names = [name for name, _ in fields]
     if None in kinds or not {"event_id", "previous_event_id", "version"} <= {*names}:
         return None
-    of_texts = [name for name, kind in zip(names, kinds, strict=True) if kind in (STRING, OPTIONAL)]
-    patterns = [
-        (index, re.compile(rule.pattern.pattern.encode()))
-        for index, name in enumerate(of_texts)
-        if isinstance(rule := RULES.get(name), Pattern)
-    ]
+    texts = [name for name, kind in zip(names, kinds, strict=True) if kind in (STRING, OPTIONAL)]
+    longs = [name for name, kind in zip(names, kinds, strict=True) if kind == LONG]
     return _Layout(
-        tuple((kind or STRING, _bound_of(name)) for name, kind in zip(names, kinds, strict=True)),
-        {name: index for index, name in enumerate(of_texts)},
-        tuple(patterns),
-        names.index("version"),
+        steps=tuple(
+            (kind or STRING, _bound_of(name)) for name, kind in zip(names, kinds, strict=True)
+        ),
+        event_id=texts.index("event_id"),
+        previous=texts.index("previous_event_id"),
+        assignment_id=texts.index("assignment_id"),
+        course_id=texts.index("course_id") if "course_id" in texts else None,
+        version=longs.index("version"),
+        patterns=tuple(
+            (index, re.compile(rule.pattern.pattern.encode()).fullmatch)
+            for index, name in enumerate(texts)
+            if isinstance(rule := RULES.get(name), Pattern)
+        ),
     )
 
 
@@ -172,11 +173,11 @@ def _kind_of(told: Any) -> int | None:
 
 
 def _bound_of(name: str) -> int:
-    """Of a text the most bytes as zigzag, of a number the least."""
+    """Of a text the most bytes, of a number the least, as zigzag."""
     match RULES.get(name):
         case Text(most) | Id(most):
             return 2 * min(most, TWO_BYTE_LENGTH)
         case Number(least, _):
-            return least
+            return 2 * least
         case _:
             return 2 * TWO_BYTE_LENGTH

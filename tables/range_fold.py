@@ -147,9 +147,10 @@ class RangeFold:
                 known.damaged += 1
                 known.damaged_since += 1
                 return
-        if known.chain is not None:
-            known.gaps += step(known.chain, link, known.damaged_since).is_gap
-        known.chain = joined(known.chain or BEFORE, link)
+        chain = known.chain
+        if chain is not None and not (chain.recent and chain.recent[0] == link.previous):
+            known.gaps += step(chain, link, known.damaged_since).is_gap
+        known.chain = joined(chain or BEFORE, link)
         known.damaged_since = 0
         known.offset, known.appended_at_ms, known.value = offset, appended_at_ms, value
 

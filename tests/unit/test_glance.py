@@ -49,7 +49,7 @@ def test_what_is_certified_is_what_the_slow_path_says(event: UploadEvent) -> Non
 
 
 @given(st.sampled_from(UPLOADS) | uploads(), st.data())
-@settings(max_examples=600)
+@settings(max_examples=300)
 def test_damaged_bytes_are_certified_only_where_the_slow_path_takes_them(
     event: UploadEvent, data: st.DataObject
 ) -> None:
