@@ -20,6 +20,7 @@ from confluent_kafka.admin import (
 from processors.settings import Settings
 from processors.waiting import wait_until
 from schemas.errors import Discrepancy, Unreachable
+from schemas.horizon import horizon_warnings
 from schemas.topics import Topic
 from tables.replica import Partition, Positions
 from tables.uploads import UploadTopics
@@ -39,6 +40,7 @@ class TopicState:
     partitions: int
     replication: int
     contradictions: tuple[str, ...]
+    warnings: tuple[str, ...] = ()  # settings that would break the audit horizon
 
 
 def reach(admin: AdminClient, settings: Settings, seconds: float = ANSWER_S) -> int:
@@ -115,7 +117,15 @@ def _state(
     ]
     if partitions != settings.partitions:
         contradictions.insert(0, f"{partitions} partitions, should be {settings.partitions}")
-    return TopicState(topic, str(found.topic_id), partitions, replication, tuple(contradictions))
+    warnings = horizon_warnings(topic, config, settings.audit_horizon_days)
+    return TopicState(
+        topic,
+        str(found.topic_id),
+        partitions,
+        replication,
+        tuple(contradictions),
+        tuple(warnings),
+    )
 
 
 def _replication(brokers: int) -> int:

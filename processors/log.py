@@ -103,14 +103,16 @@ class Log:
         return [] if first is None else [first, *self._consumer.consume(RECORDS, 0)]
 
     def _fetched(self, ends: Positions) -> list[Message]:
+        records = [one for one in self._came() if one.error() is None or is_record(one)]
+        if all(position <= ends[at] for at, position in self.positions().items()):
+            return records  # the most of them: no need to look at each
         by_topic = dict[str, dict[int, int]]()
         for (topic, partition), end in ends.items():
             by_topic.setdefault(topic, {})[partition] = end
         return [
-            message
-            for message in self._came()
-            if is_record(message)
-            and message.offset() < by_topic[message.topic()][message.partition()]  # type: ignore[index,operator]
+            one
+            for one in records
+            if one.offset() < by_topic[one.topic()][one.partition()]  # type: ignore[index,operator]
         ]
 
     def positions(self) -> Positions:

@@ -85,6 +85,16 @@ class Codec:
         known = self._by_frame.get(payload[: FRAME.size])
         return known.version if known is not None and known.event_class is event_class else None
 
+    def layouts(self) -> dict[bytes, tuple[type[Any], tuple[tuple[str, Any], ...]]]:
+        """Of every released schema, by the frame of its encodings: the class, and each field's name and type."""
+        return {
+            FRAME.pack(MAGIC, schema_id): (
+                self._classes[schema_id],
+                tuple((field["name"], field["type"]) for field in parsed["fields"]),
+            )
+            for schema_id, (parsed, _) in self._writers.items()
+        }
+
     def encode(self, event: Event, version: int | None = None) -> bytes:
         """The event's bytes in the latest schema of its name, or in the version given.
 

@@ -102,6 +102,7 @@ def show_topics(states: list[Any], *, as_json: bool) -> None:
             "replication": state.replication,
             "kept": state.topic.kept,
             "contradictions": list(state.contradictions),
+            "warnings": list(state.warnings),
         }
         for state in states
     ]

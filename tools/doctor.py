@@ -168,7 +168,16 @@ def _topics(states: list[TopicState]) -> list[Check]:
             not contradictions,
             " | ".join(contradictions) or "all",
         ),
+        *_horizon(states),
     ]
+
+
+def _horizon(states: list[TopicState]) -> list[Check]:
+    """One line for each setting that would break the audit horizon."""
+    told = [f"{state.topic.name}: {one}" for state in states for one in state.warnings]
+    if not told:
+        return [Check("audit horizon", True, "every topic keeps what an auditor may ask for")]
+    return [Check("audit horizon", False, one) for one in told]
 
 
 def _group(name: str, group: GroupState, behind: int) -> Check:

@@ -4,12 +4,14 @@ from processors.clients import admin_client
 from processors.cluster import TopicState, apply_topics, reach, topic_states
 from processors.settings import Settings
 from processors.waiting import metadata_answers, wait_until
-from tools.progress import waiting_for
+from tools.progress import say, waiting_for
 
 
 def listed(settings: Settings) -> list[TopicState]:
     """Every topic as it is."""
-    return topic_states(admin_client(settings), settings)
+    states = topic_states(admin_client(settings), settings)
+    _warn(states)
+    return states
 
 
 def applied(settings: Settings, *, wait_s: float) -> list[TopicState]:
@@ -24,4 +26,11 @@ def applied(settings: Settings, *, wait_s: float) -> list[TopicState]:
             )
     admin = admin_client(settings)
     reach(admin, settings)
+    _warn(topic_states(admin, settings))  # before a contradiction is refused
     return apply_topics(admin, settings)
+
+
+def _warn(states: list[TopicState]) -> None:
+    for state in states:
+        for warning in state.warnings:
+            say(f"warning: audit horizon: {state.topic.name}: {warning}")

@@ -1,0 +1,78 @@
+"""A glance at an upload tells what the slow path tells, and certifies nothing that the slow path refuses."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import Codec
+from schemas.errors import BadRecord
+from schemas.events import Coordinates, UploadEvent, role_of, scope_key_of
+from schemas.partitioner import partition_for
+from schemas.topics import Topics
+from tables.chain import Link
+from tables.glance import Glance, Scope, scope_of
+from tables.history import link_of
+from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tests.builders import TOPIC_OF, UPLOADS, damaged, prompt_uploaded, uploads
+
+CODEC = Codec()
+TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
+GLANCE = Glance(CODEC, TOPICS)
+
+
+def glanced(event: UploadEvent, value: bytes) -> Link | None:
+    """A glance at a value that stands where the event would."""
+    scope = scope_of(scope_key_of(event).encode(), 4)
+    assert scope is not None
+    return GLANCE.link(TOPIC_OF[role_of(event)], scope, value)
+
+
+def plainly(event: UploadEvent, value: bytes) -> Link | None:
+    """The slow path's word on a value that stands where the event would."""
+    key = scope_key_of(event).encode()
+    at = Coordinates(TOPIC_OF[role_of(event)], partition_for(key, 4), 7)
+    try:
+        return link_of(read_upload(UploadRecord(at, key, value, 1), CODEC, TOPICS))
+    except BadRecord:
+        return None
+
+
+@pytest.mark.parametrize("event", UPLOADS, ids=lambda event: type(event).__name__)
+def test_everyday_uploads_are_certified(event: UploadEvent) -> None:
+    assert glanced(event, CODEC.encode(event)) == link_of(event)
+
+
+@given(uploads())
+def test_what_is_certified_is_what_the_slow_path_says(event: UploadEvent) -> None:
+    value = CODEC.encode(event)
+    assert glanced(event, value) in (plainly(event, value), None)
+
+
+@given(st.sampled_from(UPLOADS) | uploads(), st.data())
+@settings(max_examples=300)
+def test_damaged_bytes_are_certified_only_where_the_slow_path_takes_them(
+    event: UploadEvent, data: st.DataObject
+) -> None:
+    value = data.draw(damaged(CODEC.encode(event)))
+    told = glanced(event, value)
+    assert told is None or told == plainly(event, value)
+
+
+@given(uploads(), uploads())
+def test_an_upload_of_another_scope_or_role_is_not_certified(
+    event: UploadEvent, other: UploadEvent
+) -> None:
+    value = CODEC.encode(other)
+    assert glanced(event, value) in (plainly(event, value), None)
+
+
+def test_a_scope_is_told_from_its_key_where_it_is_one() -> None:
+    assert scope_of(b"assignment:a1", 4) == Scope(b"a1", b"", partition_for(b"assignment:a1", 4))
+    assert scope_of(b"course:ENG5", 4) == Scope(b"", b"ENG5", partition_for(b"course:ENG5", 4))
+    for key in (b"", b"a1", b"pupil:a1", b"assignment:", b"assignment:a/b", b"course:\xff"):
+        assert scope_of(key, 4) is None
+
+
+def test_numbers_of_several_bytes_are_read() -> None:
+    event = prompt_uploaded(version=2**40, previous_event_id="before")
+    assert glanced(event, CODEC.encode(event)) == Link(2**40, "p-1", "before")
