@@ -42,7 +42,7 @@ LIBRARIES = {  # where each may be imported: a folder, or a file
         "tools/api/sign_in.py",
         "tools/api/signing_keys.py",
     },
-    "cryptography": {"tools/api/signing_keys.py"},
+    "cryptography": {"tools/api/signing_keys.py", "tools/audit/keys.py"},
     "httpx": {
         "tools/admin/client.py",
         "tools/api/jwks.py",
