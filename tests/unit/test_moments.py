@@ -34,3 +34,7 @@ def test_a_time_and_records_are_moments(text: str, moment: Moment) -> None:
 def test_what_is_no_moment_is_refused_by_the_options_name(text: str) -> None:
     with pytest.raises(Misconfigured, match=r"^--at: "):
         moment_from(text, NOW, "--at")
+
+
+def test_now_is_not_in_the_future_whatever_part_of_a_millisecond_it_has() -> None:
+    assert moment_from("0s", NOW.replace(microsecond=900), "--at") == AtTime(NOW_MS + 1)

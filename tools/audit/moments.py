@@ -20,6 +20,6 @@ def moment_from(text: str, now: datetime, option: str) -> Moment:
         except Malformed as fault:
             raise Misconfigured(f"{option}: {fault}") from fault
     ms = moment_ms(text, now, option)
-    if ms > now.timestamp() * 1000:
+    if ms > round(now.timestamp() * 1000):
         raise Misconfigured(f"{option}: {text} is in the future")
     return AtTime(ms)
