@@ -63,6 +63,7 @@ PURE = [
     *(path for path in PRODUCT if path.parent.name == "schemas"),
     ROOT / "tables" / "changes.py",
     ROOT / "tables" / "context.py",
+    ROOT / "tables" / "erasure.py",
     ROOT / "tables" / "tags.py",
     ROOT / "tables" / "uploads.py",
     ROOT / "processors" / "redrive_plan.py",

@@ -2,6 +2,7 @@
 
 import typer
 
+from tools.audit.erase_cli import erase_app
 from tools.audit.seal_cli import seal_app
 
 audit_app = typer.Typer(
@@ -9,3 +10,4 @@ audit_app = typer.Typer(
     no_args_is_help=True,
 )
 audit_app.add_typer(seal_app)
+audit_app.add_typer(erase_app)
