@@ -86,6 +86,8 @@ def test_leaves_are_alike_only_where_records_are(
         ({"headers": (("a", b"bc"),)}, {"headers": (("ab", b"c"),)}),
         ({"headers": (("a", None),)}, {"headers": (("a", b""),)}),
         ({"headers": (("a", b""), ("b", b""))}, {"headers": (("a", b"b"),)}),
+        ({"headers": (("a", b"x"),)}, {"headers": (("a", b"y"),)}),
+        ({"headers": (("a", b"x"),)}, {"headers": (("b", b"x"),)}),
         ({"appended_at_ms": 1}, {"appended_at_ms": 2}),
         ({"at": Coordinates(TOPIC, 0, 1)}, {"at": Coordinates(TOPIC, 0, 2)}),
     ],

@@ -14,7 +14,7 @@ from processors.cluster import TopicState, cluster_id, topic_states
 from processors.log import Log, LogRecord
 from processors.moments import Moment, positions_after, positions_from
 from processors.settings import Settings
-from schemas.errors import Discrepancy, Misconfigured
+from schemas.errors import CJStreamError, Discrepancy, Misconfigured
 from schemas.topics import Topic, Topics
 from tables.replica import Partition, Positions
 from tools.audit.keys import fingerprint, public_bytes, signing_key
@@ -115,19 +115,20 @@ def _ranges(
     ends: Positions = {one: end for one, (_, end) in retained.items()}
     if asked.until is not None:
         ends = positions_after(log, asked.until)
+    for one, start in starts.items():
+        if start > ends[one]:
+            raise _backwards(one, asked)
     return tuple(
-        Range(one.topic, topic_ids[one.topic], one.partition, start, _end(one, start, ends[one]))
+        Range(one.topic, topic_ids[one.topic], one.partition, start, ends[one])
         for one, start in starts.items()
     )
 
 
-def _end(partition: Partition, start: int, end: int) -> int:
-    if start > end:
-        raise Discrepancy(
-            f"{partition.topic}/{partition.partition} ends at {end}, before {start}, where the seal would begin: "
-            "check the seal before it"
-        )
-    return end
+def _backwards(one: Partition, asked: Asked) -> CJStreamError:
+    at = f"{one.topic}/{one.partition}"
+    if asked.since is None and asked.until is None:
+        return Discrepancy(f"{at} ends before the end of the seal before this: check that first")
+    return Misconfigured(f"--to: ends before the beginning at {at}")
 
 
 def _contents(
