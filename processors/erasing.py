@@ -19,7 +19,7 @@ from processors.log import Log, high_ends
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import Aborted, Fenced, Malformed, OutcomeUnknown, WriterContended
-from schemas.events import AssignmentContext, Coordinates, UploadEvent
+from schemas.events import ROLES, AssignmentContext, Coordinates, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from tables.changes import Writing, decide, erasure_of
 from tables.context import apply
@@ -113,5 +113,6 @@ def _given_up(scope_key: str, fault: WriterContended | Aborted | Fenced) -> Exce
 
 
 def events_of(known: ScopeLog, writing: Writing) -> Iterable[Stood]:
-    """What one asking has appended."""
-    return [one for one in known.events if one.event.correlation_id == writing.correlation_id]
+    """What one asking has appended, in the order of roles."""
+    own = [one for one in known.events if one.event.correlation_id == writing.correlation_id]
+    return sorted(own, key=lambda one: ROLES.index(role_of(one.event)))
