@@ -54,6 +54,15 @@ def reach(admin: AdminClient, settings: Settings, seconds: float = ANSWER_S) -> 
         ) from fault
 
 
+def cluster_id(admin: AdminClient, settings: Settings) -> str:
+    """The id that the cluster was formatted with. Raises Unreachable."""
+    reach(admin, settings)
+    try:
+        return str(admin.list_topics(timeout=ANSWER_S).cluster_id)
+    except KafkaException as fault:
+        raise Unreachable(f"the cluster does not tell its id: {fault.args[0].name()}") from fault
+
+
 def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:
     """Every topic of the catalogue as the cluster has it. Raises Unreachable."""
     brokers = reach(admin, settings)

@@ -88,11 +88,11 @@ class Codec:
     def layouts(self) -> dict[bytes, tuple[type[Any], tuple[tuple[str, Any], ...]]]:
         """Of every released schema, by the frame of its encodings: the class, and each field's name and type."""
         return {
-            FRAME.pack(MAGIC, schema_id): (
-                self._classes[schema_id],
-                tuple((field["name"], field["type"]) for field in parsed["fields"]),
+            frame: (
+                known.event_class,
+                tuple((field["name"], field["type"]) for field in known.parsed["fields"]),
             )
-            for schema_id, (parsed, _) in self._writers.items()
+            for frame, known in self._by_frame.items()
         }
 
     def encode(self, event: Event, version: int | None = None) -> bytes:

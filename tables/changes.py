@@ -60,6 +60,15 @@ class Delete(Enum):
 DELETE = Delete.DELETE
 
 
+class Erase(Enum):
+    """`audit erase`: whatever the role ever was, its texts are to be gone, too."""
+
+    ERASE = "erase"
+
+
+ERASE = Erase.ERASE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRef:
     """A text that is in the content store."""
@@ -89,9 +98,9 @@ class Change:
 
     assignment_id: str | None
     course_id: str | None
-    instructions: NewInstructions | Delete | None = None
-    student_prompt: TextRef | Delete | None = None
-    judge_rubric: TextRef | Delete | None = None
+    instructions: NewInstructions | Delete | Erase | None = None
+    student_prompt: TextRef | Delete | Erase | None = None
+    judge_rubric: TextRef | Delete | Erase | None = None
     needs_live: str | None = None
     condition_on: str
     condition: Condition = NO_CONDITION
@@ -108,6 +117,23 @@ class Change:
         if self.assignment_id is not None:
             return f"assignment:{self.assignment_id}"
         return f"course:{self.course_id}"
+
+
+def erasure_of(scope_key: str) -> Change:
+    """The change that erases every role which the scope ever had and which is not erased."""
+    kind, _, name = scope_key.partition(":")
+    if kind == "course":
+        return Change(
+            assignment_id=None, course_id=name, instructions=ERASE, condition_on="instructions"
+        )
+    return Change(
+        assignment_id=name,
+        course_id=None,
+        instructions=ERASE,
+        student_prompt=ERASE,
+        judge_rubric=ERASE,
+        condition_on=ASSIGNMENT,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +243,7 @@ def _is_now(text: str, context: AssignmentContext | None, change: Change) -> boo
     return seen == tag_of(component_of(context, change.condition_on)).offset
 
 
-Wanted = NewInstructions | TextRef | Delete
+Wanted = NewInstructions | TextRef | Delete | Erase
 
 
 def _wanted(context: AssignmentContext | None, change: Change) -> dict[str, Wanted]:
@@ -238,6 +264,10 @@ def _event(
 ) -> UploadEvent | None:
     """The event that makes a role as wanted; None where it is so already."""
     known, living = component_of(context, role), live(context, role)
+    if isinstance(wanted, Erase):
+        if known is None or known.erased:
+            return None
+        return DELETED[role](**_said(change, role, known, writing, new_id), erased=True)
     if isinstance(wanted, Delete):
         if living is None:
             return None

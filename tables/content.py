@@ -169,6 +169,21 @@ class ContentStore:
         if self._modified(storage_id) is None:
             self._remove(MEDIA, storage_id)
 
+    def stored_at(self, storage_id: str) -> datetime | None:
+        """When a text was last written; None for one that is in the trash at most."""
+        return self._modified(_checked(storage_id))
+
+    def has(self, storage_id: str) -> bool:
+        """Whether a text is there, or in the trash."""
+        return self._size(_checked(storage_id)) is not None
+
+    def discard(self, storage_id: str) -> bool:
+        """Erase a text for good, wherever it is; whether it was anywhere."""
+        was_there = self.has(storage_id)
+        for kind in (LIVE, TRASH, MEDIA):
+            self._remove(kind, storage_id)
+        return was_there
+
     def _anywhere(self, storage_id: str, ask: Callable[[str, str], T]) -> T:
         """Ask where the bytes are; they may be moved from one place to the other meanwhile."""
         for kind in (LIVE, TRASH):

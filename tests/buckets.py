@@ -24,6 +24,7 @@ class Bucket:
         self.objects = dict[str, tuple[bytes, datetime]]()
         self.faults = deque[int]()
         self.is_gone = False
+        self.is_read_only = False
         self.unreadable = set[str]()
         self.thawed = threading.Event()
         self.thawed.set()
@@ -92,6 +93,10 @@ class Answering(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Remove objects; one that is not there is no fault in S3."""
         bucket, _, _ = self._asked()
+        if bucket.is_read_only:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(403)
+            return
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         keys = KEYS.findall(body)
         for key in keys:

@@ -190,6 +190,29 @@ def test_the_trash_is_read_from_until_it_is_emptied(store: ContentStore) -> None
     assert store.put(TEXT).media_type == PLAIN_TEXT
 
 
+def test_a_discarded_text_is_nowhere_any_more_and_may_be_put_anew(store: ContentStore) -> None:
+    store.put(TEXT, "text/markdown")
+    (seen,) = store.listed()
+    assert store.trash(seen)
+    store.put(TEXT)  # here, and in the trash
+    assert store.has(ID)
+    assert store.stored_at(ID) is not None
+    assert store.discard(ID)
+    assert (listed(store), trashed(store), store.has(ID)) == ([], [], False)
+    assert store.stored_at(ID) is None
+    assert not store.discard(ID)
+    assert store.put(TEXT).media_type == PLAIN_TEXT
+
+
+def test_a_text_of_the_trash_alone_is_discarded_too(store: ContentStore) -> None:
+    store.put(TEXT)
+    (seen,) = store.listed()
+    assert store.trash(seen)
+    assert (store.has(ID), store.stored_at(ID)) == (True, None)
+    assert store.discard(ID)
+    assert trashed(store) == []
+
+
 def test_what_lies_in_the_trash_begins_to_age_there(tmp_path: Path) -> None:
     store = ContentStore.at((tmp_path / "content").as_uri())
     store.put(TEXT)

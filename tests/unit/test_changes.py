@@ -34,6 +34,7 @@ from tables.changes import (
     TextRef,
     Writing,
     decide,
+    erasure_of,
 )
 from tables.context import apply, component_of, is_live, live
 from tables.tags import Condition, assignment_tag_of, tag_of
@@ -485,3 +486,31 @@ def test_of_two_that_saw_the_same_only_one_is_made(
     if decision and asked.condition_on in {role_of(event) for event in decision.events}:
         with pytest.raises(Refusal):
             decided(after(context, decision.events), replace(asked, needs_live=None))
+
+
+@given(CONTEXTS)
+def test_an_erasure_erases_every_role_there_ever_was_once(
+    context: AssignmentContext | None,
+) -> None:
+    asked = erasure_of("assignment:a1")
+    decision = decided(context, asked)
+    folded = after(context, decision.events)
+    for role in ROLES:
+        before, now = component_of(context, role), component_of(folded, role)
+        if before is None or now is None or before.erased:
+            assert now == before
+        else:
+            version = min(before.version + 1, MAX_LONG)
+            assert (now.is_deletion, now.erased, now.version) == (True, True, version)
+            assert now.previous_event_id == before.event_id
+    assert decided(folded, asked).events == ()
+
+
+def test_a_deletion_is_erased_by_one_more_and_a_course_has_instructions_only() -> None:
+    deleted = context_after(instructions_uploaded(), instructions_deleted())
+    (event,) = decided(deleted, erasure_of("assignment:a1")).events
+    assert (event.version, getattr(event, "erased", None)) == (3, True)
+    course = context_after(instructions_uploaded(assignment_id=None, course_id="ENG5"))
+    (event,) = decided(course, erasure_of("course:ENG5")).events
+    assert (getattr(event, "course_id", None), getattr(event, "erased", None)) == ("ENG5", True)
+    assert erasure_of("assignment:a:b").scope_key == "assignment:a:b"

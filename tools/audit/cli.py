@@ -3,6 +3,8 @@
 import typer
 
 from tools.audit import batch_cli, replay_cli, scope_cli, verify_cli
+from tools.audit.erase_cli import erase_app
+from tools.audit.seal_cli import seal_app
 
 audit_app = typer.Typer(
     help="What was known, when, and proof: from topic offsets, joining no group and committing nothing.",
@@ -13,3 +15,5 @@ audit_app.command("as-of")(scope_cli.as_of)
 audit_app.command("history")(scope_cli.history)
 audit_app.command("batch")(batch_cli.batch)
 audit_app.command("verify")(verify_cli.verify)
+audit_app.add_typer(seal_app)
+audit_app.add_typer(erase_app)

@@ -1,0 +1,394 @@
+"""Seals: whatever is done to one record is found and named, and nothing is found where nothing was done."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.log import LogRecord
+from schemas.errors import CJStreamError, Discrepancy, Malformed, Misconfigured
+from schemas.events import Coordinates
+from tools.audit.keys import (
+    SigningKey,
+    fingerprint,
+    make_keys,
+    public_bytes,
+    public_key,
+    signing_key,
+)
+from tools.audit.merkle import leaf_of, root_of
+from tools.audit.seal_blocks import Block, block_from, blocks_of, document_of
+from tools.audit.seal_compare import Bounds, Comparison, Finding, compare
+from tools.audit.seal_file import Header, Range, RangeRoot, opened_seal, write_seal
+
+SIZE = 4  # of a block here
+DAY_MS = 86_400_000
+TOPIC = "t"
+BYTES = st.none() | st.binary(max_size=6)
+HEADERS = st.lists(st.tuples(st.text(max_size=3), BYTES), max_size=2).map(tuple)
+
+
+def record(offset: int, key: bytes | None = b"k", ms: int = 0, value: bytes = b"v") -> LogRecord:
+    return LogRecord(Coordinates(TOPIC, 0, offset), key, value, (), ms)
+
+
+@st.composite
+def logs(draw: st.DrawFn, least: int = 0) -> list[LogRecord]:
+    """Records of one partition, with holes between them as markers leave them."""
+    count, offset, records = draw(st.integers(least, 14)), -1, list[LogRecord]()
+    for _ in range(count):
+        offset += draw(st.sampled_from([1, 1, 1, 2, 3]))
+        key, value, headers = draw(BYTES), draw(BYTES), draw(HEADERS)
+        at = Coordinates(TOPIC, 0, offset)
+        records.append(LogRecord(at, key, value, headers, draw(st.integers(0, 2**40))))
+    return records
+
+
+def end_of(records: Sequence[LogRecord]) -> int:
+    return records[-1].at.offset + 1 if records else 0
+
+
+def blocks(records: Sequence[LogRecord]) -> list[Block]:
+    return list(blocks_of(records, 0, keys=True, size=SIZE))
+
+
+def held(
+    sealed: Sequence[LogRecord],
+    now: Sequence[LogRecord],
+    later: Sequence[LogRecord] = (),
+    **bounds: int,
+) -> Comparison:
+    """Records as they are now against a seal of what they were."""
+    end = bounds.pop("end", max(end_of(sealed), end_of(later)))
+    return compare(
+        blocks(sealed), now, later, Bounds(first=bounds.pop("first", 0), end=end, **bounds)
+    )
+
+
+@given(logs(), logs())
+def test_leaves_are_alike_only_where_records_are(
+    some: list[LogRecord], others: list[LogRecord]
+) -> None:
+    told = {leaf_of(one): one for one in (*some, *others)}
+    assert all(told[leaf_of(one)] == one for one in (*some, *others))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"key": b"ab", "value": b"c"}, {"key": b"a", "value": b"bc"}),
+        ({"key": None}, {"key": b""}),
+        ({"value": None}, {"value": b""}),
+        ({"headers": (("a", b"bc"),)}, {"headers": (("ab", b"c"),)}),
+        ({"headers": (("a", None),)}, {"headers": (("a", b""),)}),
+        ({"headers": (("a", b""), ("b", b""))}, {"headers": (("a", b"b"),)}),
+        ({"headers": (("a", b"x"),)}, {"headers": (("a", b"y"),)}),
+        ({"headers": (("a", b"x"),)}, {"headers": (("b", b"x"),)}),
+        ({"appended_at_ms": 1}, {"appended_at_ms": 2}),
+        ({"at": Coordinates(TOPIC, 0, 1)}, {"at": Coordinates(TOPIC, 0, 2)}),
+    ],
+)
+def test_no_two_records_are_one_leaf(one: dict[str, object], other: dict[str, object]) -> None:
+    assert leaf_of(replace(record(5), **one)) != leaf_of(replace(record(5), **other))  # type: ignore[arg-type]
+
+
+def rfc_6962(leaves: Sequence[bytes]) -> bytes:
+    """The tree hash as the RFC defines it."""
+    if len(leaves) <= 1:
+        return leaves[0] if leaves else sha256().digest()
+    split = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return sha256(b"\1" + rfc_6962(leaves[:split]) + rfc_6962(leaves[split:])).digest()
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=40))
+def test_a_root_is_the_rfcs_and_so_is_the_root_of_the_roots_of_blocks(leaves: list[bytes]) -> None:
+    parts = [leaves[at : at + SIZE] for at in range(0, len(leaves), SIZE)]
+    assert root_of(leaves) == rfc_6962(leaves) == root_of([root_of(part) for part in parts])
+
+
+@given(logs())
+def test_blocks_are_read_as_they_were_told(records: list[LogRecord]) -> None:
+    assert [block_from(document_of(one)) for one in blocks(records)] == blocks(records)
+    unkeyed = list(blocks_of(records, 0, keys=False, size=SIZE))
+    assert [block_from(document_of(one)) for one in unkeyed] == unkeyed
+
+
+@pytest.mark.parametrize(
+    "damage", [{"leaves": "!"}, {"offsets": "AAAA"}, {"keys": "AA=="}, {"root": "z"}, {"to": None}]
+)
+def test_what_is_no_block_is_refused(damage: dict[str, object]) -> None:
+    (block,) = blocks([record(0)])
+    with pytest.raises(Malformed):
+        block_from({**document_of(block), **damage})
+
+
+# What was done to a log is named
+
+
+@given(logs())
+def test_a_log_as_it_was_sealed_is_intact(records: list[LogRecord]) -> None:
+    assert held(records, records) == Comparison(
+        intact=len(records), compacted=0, expired=0, findings={}, first=None
+    )
+
+
+ALTERED = {
+    "key": lambda one: replace(one, key=(one.key or b"") + b"x"),
+    "value": lambda one: replace(one, value=(one.value or b"") + b"x"),
+    "no value": lambda one: replace(one, value=b"" if one.value is None else None),
+    "headers": lambda one: replace(one, headers=(*one.headers, ("x", None))),
+    "time": lambda one: replace(one, appended_at_ms=one.appended_at_ms + 1),
+}
+
+
+@pytest.mark.parametrize("what", ALTERED)
+@given(st.data(), logs(least=1))
+def test_an_altered_record_is_named(
+    what: str, data: st.DataObject, records: list[LogRecord]
+) -> None:
+    which = data.draw(st.integers(0, len(records) - 1))
+    now = [ALTERED[what](one) if n == which else one for n, one in enumerate(records)]
+    found = held(records, now)
+    assert found.first == Finding(records[which].at.offset, "altered")
+    assert (found.findings, found.intact) == ({"altered": 1}, len(records) - 1)
+
+
+@given(st.data(), logs(least=1))
+def test_a_removed_record_is_named(data: st.DataObject, records: list[LogRecord]) -> None:
+    gone = data.draw(st.sampled_from(records))
+    found = held(records, [one for one in records if one is not gone])
+    assert found.first == Finding(gone.at.offset, "removed")
+    assert (found.findings, found.intact) == ({"removed": 1}, len(records) - 1)
+
+
+@given(st.data(), logs())
+def test_an_added_record_is_named(data: st.DataObject, records: list[LogRecord]) -> None:
+    free = {*range(end_of(records) + 2)} - {one.at.offset for one in records}
+    offset = data.draw(st.sampled_from(sorted(free)))
+    now = sorted([*records, record(offset)], key=lambda one: one.at.offset)
+    found = held(records, now)
+    assert found.first == Finding(offset, "added")
+    assert (found.findings, found.intact) == ({"added": 1}, len(records))
+
+
+@given(st.data(), logs(least=1))
+def test_the_first_record_that_was_cut_off_is_named(
+    data: st.DataObject, records: list[LogRecord]
+) -> None:
+    which = data.draw(st.integers(0, len(records) - 1))
+    found = held(records, records[:which], end=end_of(records[:which]))
+    assert found.first == Finding(records[which].at.offset, "cut off")
+    assert (found.findings, found.intact) == ({"cut off": len(records) - which}, which)
+
+
+def test_of_several_the_first_is_named_and_each_counted() -> None:
+    sealed = [record(offset) for offset in range(12)]
+    now = [one for one in sealed if one.at.offset not in (6, 7, 11)]
+    now[-1] = replace(now[-1], value=b"other")
+    found = held(sealed, now, end=11)
+    assert found.first == Finding(6, "removed")
+    assert found.findings == {"removed": 2, "altered": 1, "cut off": 1}
+    assert found.intact == 8
+
+
+def test_a_root_that_differs_though_its_leaves_look_alike_names_the_block() -> None:
+    sealed = [record(offset) for offset in range(6)]
+    first, second = blocks(sealed)
+    found = compare([first, replace(second, root=bytes(32))], sealed, (), Bounds(first=0, end=6))
+    assert found.first == Finding(4, "altered", until=6)
+
+
+# What a topic's own settings take away is no finding
+
+HISTORY = [
+    record(0, b"a", 10),
+    record(1, b"b", 11),
+    record(2, b"a", 12),
+    record(3, b"b", 13),
+    record(4, b"a", 14),
+]
+
+
+def without(*offsets: int) -> list[LogRecord]:
+    return [one for one in HISTORY if one.at.offset not in offsets]
+
+
+def test_an_upload_older_than_the_horizon_is_compacted_where_a_newer_one_of_its_key_is() -> None:
+    found = held(HISTORY, without(0, 1, 2), compacted_before_ms=13)
+    assert (found.compacted, found.intact, found.first) == (3, 2, None)
+
+
+def test_the_newer_one_may_stand_behind_the_sealed_range() -> None:
+    newer = [record(9, b"c", 20), record(10, b"a", 21)]
+    found = held(HISTORY, without(0, 2, 4), newer, compacted_before_ms=15)
+    assert (found.compacted, found.intact, found.first) == (3, 2, None)
+
+
+def test_without_a_newer_one_of_its_key_it_was_removed() -> None:
+    found = held(HISTORY, without(0, 3), compacted_before_ms=15)
+    assert (found.compacted, found.findings, found.first) == (
+        1,
+        {"removed": 1},
+        Finding(3, "removed"),
+    )
+    assert held(HISTORY, without(1, 3), compacted_before_ms=15).first == Finding(1, "removed")
+
+
+def test_one_that_is_not_older_than_the_horizon_was_removed() -> None:
+    assert held(HISTORY, without(1), compacted_before_ms=11).first == Finding(1, "removed")
+    assert held(HISTORY, without(1), compacted_before_ms=12).first is None
+
+
+def test_a_record_altered_beside_compacted_ones_is_named() -> None:
+    now = [replace(one, value=b"other") if one.at.offset == 4 else one for one in without(0)]
+    found = held(HISTORY, now, compacted_before_ms=100)
+    assert (found.compacted, found.first) == (1, Finding(4, "altered"))
+
+
+def test_what_is_past_retention_is_no_finding_and_the_rest_is() -> None:
+    gone = without(0, 1)
+    assert held(HISTORY, gone, first=2, expired_before_ms=12).expired == 2
+    assert held(HISTORY, gone, first=2, expired_before_ms=12).first is None
+    assert held(HISTORY, gone, first=2, expired_before_ms=11).first == Finding(1, "removed")
+    assert held(HISTORY, gone, first=2).first == Finding(0, "removed")
+    assert held(HISTORY, without(2), first=0, expired_before_ms=100).first == Finding(2, "removed")
+
+
+# The file
+
+
+@pytest.fixture(scope="module")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("keys") / "seal.pem"
+    make_keys(file)
+    return file
+
+
+RECORDS = [record(offset, b"k%d" % offset) for offset in range(9)]
+RANGES = (Range(TOPIC, "id", 0, 0, 9), Range(TOPIC, "id", 1, 3, 3))
+
+
+def header_of(key: SigningKey) -> Header:
+    return Header(
+        cluster_id="c",
+        topic_prefix="",
+        sealed_at_ms=5,
+        after=None,
+        key=public_bytes(key),
+        ranges=RANGES,
+    )
+
+
+def written(path: Path, key_file: Path) -> tuple[Header, str]:
+    key = signing_key(key_file)
+    header = header_of(key)
+    digest, roots = write_seal(path, header, key, zip(RANGES, (blocks(RECORDS), []), strict=True))
+    leaves = [leaf_of(one) for one in RECORDS]
+    assert roots == [RangeRoot(9, rfc_6962(leaves)), RangeRoot(0, sha256().digest())]
+    return header, digest
+
+
+def test_a_seal_is_read_as_it_was_written(tmp_path: Path, key_file: Path) -> None:
+    header, digest = written(tmp_path / "seal", key_file)
+    public = public_key(key_file.with_name("seal.pem.pub"))
+    with opened_seal(tmp_path / "seal", public) as seal:
+        contents = [(one, list(of_it)) for one, of_it in seal.contents()]
+    assert (seal.header, seal.digest) == (header, digest)
+    assert contents == [(RANGES[0], blocks(RECORDS)), (RANGES[1], [])]
+
+
+def test_a_seal_in_which_any_byte_differs_is_refused(tmp_path: Path, key_file: Path) -> None:
+    written(tmp_path / "seal", key_file)
+    whole = (tmp_path / "seal").read_bytes()
+    altered = tmp_path / "altered"
+    for at in range(0, len(whole) - 1):
+        altered.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises((Discrepancy, Misconfigured)), opened_seal(altered):
+            pass
+
+
+def test_a_seal_that_was_cut_off_or_put_together_anew_is_refused(
+    tmp_path: Path, key_file: Path
+) -> None:
+    written(tmp_path / "seal", key_file)
+    lines = (tmp_path / "seal").read_bytes().splitlines(keepends=True)
+    altered = tmp_path / "altered"
+    for kept in (lines[:-1], lines[:1], [*lines[:1], *lines[2:]], [*lines, lines[-1]]):
+        altered.write_bytes(b"".join(kept))
+        with pytest.raises(Discrepancy, match="altered or cut off"), opened_seal(altered):
+            pass
+
+
+def test_another_key_is_refused_and_named(tmp_path: Path, key_file: Path) -> None:
+    header, _ = written(tmp_path / "seal", key_file)
+    _, stranger = make_keys(tmp_path / "other.pem")
+    told = f"{fingerprint(header.key)}, not {fingerprint(stranger)}"
+    with pytest.raises(Discrepancy, match=told), opened_seal(tmp_path / "seal", stranger):
+        pass
+
+
+def test_a_seal_signed_by_another_key_under_this_ones_name_is_refused(
+    tmp_path: Path, key_file: Path
+) -> None:
+    make_keys(tmp_path / "other.pem")
+    stranger, owner = signing_key(tmp_path / "other.pem"), signing_key(key_file)
+    write_seal(tmp_path / "forged", header_of(owner), stranger, ())
+    with pytest.raises(Discrepancy, match="does not fit"), opened_seal(tmp_path / "forged"):
+        pass
+
+
+def test_a_seal_that_contradicts_itself_is_refused(tmp_path: Path, key_file: Path) -> None:
+    """Its signer left a block out, and signed."""
+    key = signing_key(key_file)
+    header, _ = written(tmp_path / "seal", key_file)
+    write_seal(tmp_path / "short", header, key, [(RANGES[0], blocks(RECORDS))])
+    with (
+        opened_seal(tmp_path / "short") as seal,
+        pytest.raises(Discrepancy, match="contradicts itself at t/1"),
+    ):
+        any(list(of_it) == [] for _, of_it in seal.contents())
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no seal", b"[]", b'{"format":"cjstream-seal","version":2}', b'{"a":1}\n']
+)
+def test_what_is_no_seal_is_refused_as_usage(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(Misconfigured), opened_seal(tmp_path / "file"):
+        pass
+
+
+def test_a_seal_is_never_written_over_and_nothing_is_left_of_a_failed_one(
+    tmp_path: Path, key_file: Path
+) -> None:
+    written(tmp_path / "seal", key_file)
+    with pytest.raises(CJStreamError, match="is there already"):
+        written(tmp_path / "seal", key_file)
+
+    def failing() -> object:
+        yield (RANGES[0], blocks(RECORDS))
+        raise Discrepancy("the log is gone")
+
+    key = signing_key(key_file)
+    with pytest.raises(Discrepancy):
+        write_seal(tmp_path / "other", header_of(key), key, failing())  # type: ignore[arg-type]
+    assert [one.name for one in tmp_path.iterdir()] == ["seal"]
+
+
+def test_a_private_key_is_its_owners_alone_and_never_written_over(tmp_path: Path) -> None:
+    public_file, public = make_keys(tmp_path / "seal.pem")
+    assert (tmp_path / "seal.pem").stat().st_mode & 0o777 == 0o600
+    assert public_key(public_file) == public == public_bytes(signing_key(tmp_path / "seal.pem"))
+    with pytest.raises(CJStreamError, match="is there already"):
+        make_keys(tmp_path / "seal.pem")
+    (tmp_path / "seal.pem").unlink()
+    with pytest.raises(CJStreamError, match="is there already"):
+        make_keys(tmp_path / "seal.pem")
+    for read in (signing_key, public_key):
+        for wrong in (tmp_path / "nothing", tmp_path, Path(__file__)):
+            with pytest.raises(Misconfigured):
+                read(wrong)
