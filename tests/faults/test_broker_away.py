@@ -47,12 +47,13 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing(
     broker: Broker, settings: Settings, start_worker: StartWorker
 ) -> None:
     restarts = 0
-    with Progress(settings) as progress, Flow(settings, 20_000, 1000):
-        worker = start_worker(batch_max=200, session_timeout_s=6)
-        progress.wait_for_more(1000)
-        broker.kill()
-        pause(2)
-        broker.start()
+    with Progress(settings) as progress:
+        with Flow(settings, 20_000, 1000):
+            worker = start_worker(batch_max=200, session_timeout_s=6)
+            progress.wait_for_more(1000)
+            broker.kill()
+            pause(2)
+            broker.start()
 
         def is_complete() -> bool:
             nonlocal restarts
