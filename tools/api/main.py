@@ -23,6 +23,7 @@ from schemas.errors import CJStreamError, Misconfigured
 from tools.api.app import build_api, metrics_app
 from tools.api.contents import Contents
 from tools.api.observed import logged
+from tools.api.past import LogPast
 from tools.api.signing_keys import build_verifier, jwt_settings
 from tools.logs import log_to_stderr
 from tools.progress import say
@@ -62,7 +63,8 @@ async def _run(settings: Settings) -> None:
     listening = _bound(settings.api_host, settings.api_port, "CJSTREAM_API_PORT")
     end = _end_on_signals()
     admin = build_admin(settings, end.fatal)
-    app = build_api(admin, contents, verifier, settings)
+    past = LogPast(settings)
+    app = build_api(admin, past, contents, verifier, settings)
     servers = [_serving(app, listening)]
     if settings.metrics_port is not None:
         apart = _bound(settings.api_host, settings.metrics_port, "CJSTREAM_METRICS_PORT")
@@ -79,6 +81,7 @@ async def _run(settings: Settings) -> None:
     await asyncio.gather(*serving)
     await admin.stop()
     contents.close()
+    past.close()
     if end.fault is not None:
         raise end.fault
 
