@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from processors.settings import Settings
 from tests.contract.memory_log import MemoryLog
+from tests.contract.memory_past import MemoryPast
 from tests.tokens import SECRET, hs256
 from tools.api.app import build_api
 from tools.api.contents import Contents
@@ -22,6 +23,7 @@ TASK = "Write about a rule that you would change."
 WEIGHTS = "Weigh structure twice, spelling once."
 SCALE = "swedish_8_anchor"
 ADMIN = "/admin/v1"
+AUDIT = "/audit/v1"
 INSTRUCTIONS = f"{ADMIN}/assessment-instructions"
 A1 = f"{INSTRUCTIONS}/assignment/a1"
 PROMPT = f"{ADMIN}/student-prompts/assignment/a1"
@@ -34,6 +36,7 @@ class Api:
 
     app: FastAPI
     log: MemoryLog
+    past: MemoryPast
     folder: Path
 
     def __call__(
@@ -81,7 +84,9 @@ def made_api(folder: Path, **knobs: Any) -> Api:
     settings = Settings(data_dir=folder, **knobs)
     log = MemoryLog(settings.policy)
     verifier = build_verifier(settings.environment, jwt_settings(secret_key=SECRET))
-    return Api(build_api(log, Contents.of(settings), verifier, settings), log, folder)
+    past = MemoryPast(log, settings)
+    app = build_api(log, past, Contents.of(settings), verifier, settings)
+    return Api(app, log, past, folder)
 
 
 def new(assignment_id: str | None = "a1", **changed: Any) -> dict[str, Any]:

@@ -6,14 +6,17 @@ from uuid import uuid4
 
 from processors.admin import NOBODY, Page, Reading, Written
 from processors.resolve import Policy
+from schemas.codec import Codec
 from schemas.events import ROLES, AssignmentContext, Coordinates, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.changes import Change, Writing, decide
 from tables.context import component_of, fold, live
+from tables.uploads import UploadRecord
 
 TOPICS = dict(zip(ROLES, (topic.name for topic in Topics().uploads), strict=True))
 PARTITIONS = 4
+CODEC = Codec()
 
 
 class MemoryLog:
@@ -26,6 +29,7 @@ class MemoryLog:
         self.faults: list[Exception] = []
         self.folds = True
         self.checks = {"replica": True, "kafka": True}
+        self.records: list[UploadRecord] = []
         self._offsets = count()
 
     def ready(self) -> Mapping[str, bool]:
@@ -78,6 +82,7 @@ class MemoryLog:
         partition = partition_for(scope_key.encode(), PARTITIONS)
         at = Coordinates(TOPICS[role_of(event)], partition, next(self._offsets))
         fold(self.rows, event, at, at_ms)
+        self.records.append(UploadRecord(at, scope_key.encode(), CODEC.encode(event), at_ms))
         return at
 
     def _fail(self) -> None:

@@ -275,6 +275,12 @@ CALLS: dict[str, tuple[list[str], str, Any, Mapping[str, str]]] = {
         None,
         {},
     ),
+    "show as of a moment": (
+        ["assignments", "show", "a1", "--as-of", "2026-01-15T09:30:00Z", "--no-texts"],
+        "GET /admin/v1/assignments/a1?texts=false&as_of=2026-01-15T09%3A30%3A00Z",
+        None,
+        {},
+    ),
     "whoami --check": (["whoami", "--check"], "GET /admin/v1/grade-scales", None, {}),
 }
 
@@ -356,8 +362,9 @@ BAD_USAGE = [
     "assignments show a --base-url localhost:9095",
     "assignments show a --base-url ftp://localhost/",
     "assignments show a --timeout 0",
-    "assignments history a",
+    "assignments history a --page 0",
     "assignments show a --as-of 2030-01-15",
+    "assignments show a --as-of t/1@x",
     "login",
     "login --email anna@example.org",
     "token dev --ttl forever",
@@ -524,6 +531,16 @@ def test_show_requires_readiness_where_it_is_told_to(
     assert (ended.code, ended.document) == (code, {"readiness": readiness})
     assert ("student_prompt" in ended.err) == (code == 3)
     assert admin("assignments", "show", "a1", "--json").code == 0
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_history_with_gaps_ends_with_3(admin: Admin, server: Answering, complete: bool) -> None:
+    gap = {"role": "student_prompt", "after_version": 1, "before_version": 3, "reason": "gone"}
+    document = {"items": [], "complete": complete, "gaps": [] if complete else [gap]}
+    server.tell("GET /admin/v1/assignments/a1/history?page=2&page_size=20", Told(document))
+    ended = admin("assignments", "history", "a1", "--page", "2", "--json")
+    assert (ended.code, ended.document) == (0 if complete else 3, document)
+    assert ("student_prompt after version 1: gone" in ended.err) == (not complete)
 
 
 def test_texts_come_from_files_and_stdin(admin: Admin, server: Answering, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tables.content import ContentStore
 from tests.buckets import Bucket, bucket_server
 from tests.contract.calling import Api, made_api
 from tests.contract.memory_log import MemoryLog
+from tests.contract.memory_past import MemoryPast
 from tests.serving import serving
 from tests.tokens import SECRET, hs256
 from tools.api.app import build_api
@@ -380,8 +381,9 @@ def over(store: ContentStore, folder: Path, timeout_s: float = 10) -> Api:
     settings = plain.app.state.parts.settings
     log = MemoryLog(settings.policy)
     verifier = build_verifier(settings.environment, jwt_settings(secret_key=SECRET))
-    app = build_api(log, Contents(store, timeout_s), verifier, settings)
-    return Api(app, log, folder)
+    past = MemoryPast(log, settings)
+    app = build_api(log, past, Contents(store, timeout_s), verifier, settings)
+    return Api(app, log, past, folder)
 
 
 def test_a_bucket_serves_as_a_folder_does(bucket: Bucket, tmp_path: Path) -> None:

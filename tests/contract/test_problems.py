@@ -19,6 +19,7 @@ from tests.builders import prompt_uploaded, sha256_of
 from tests.contract.calling import (
     A1,
     ADMIN,
+    AUDIT,
     CORRELATION,
     INSTRUCTIONS,
     PROMPT,
@@ -111,6 +112,9 @@ def test_a_bad_token_is_unauthenticated(api: Api) -> None:
         ("DELETE", RUBRIC, ["admin"]),
         ("POST", f"{ADMIN}/assignments", ["admin"]),
         ("GET", f"{ADMIN}/assignments/a1", ["admin", "auditor"]),
+        ("GET", f"{ADMIN}/assignments/a1/history", ["admin", "auditor"]),
+        ("GET", f"{AUDIT}/scopes/assignment:a1/as-of?at=0s", ["admin", "auditor"]),
+        ("GET", f"{AUDIT}/scopes/assignment:a1/history", ["admin", "auditor"]),
         ("GET", f"{ADMIN}/assignments/a1/readiness", ["admin", "auditor", "service"]),
         ("GET", f"{ADMIN}/grade-scales", ["admin", "auditor", "service"]),
         ("GET", f"/v1/content/{'0' * 64}", ["admin", "auditor", "service"]),
@@ -159,7 +163,7 @@ def test_what_was_deleted_is_not_found_as_deleted(api: Api) -> None:
         assert problem(api("GET", path), "resource-not-found")["deleted"] is True
 
 
-@pytest.mark.parametrize("path", ["/", "/xyzzy", f"{A1}/", f"{ADMIN}/assignments/a1/history"])
+@pytest.mark.parametrize("path", ["/", "/xyzzy", f"{A1}/", f"{ADMIN}/assignments/a1/past"])
 def test_a_path_without_a_route_is_told_as_that(api: Api, path: str) -> None:
     found = api("GET", path)
     assert (found.status_code, found.json()["type"][21:]) == (404, "route-not-found")
@@ -183,6 +187,23 @@ def test_another_method_is_refused_with_those_there_are(
     answer = api(method, path, token=None)
     assert problem(answer, "method-not-allowed") == {}
     assert answer.headers["allow"] == allowed
+
+
+def test_what_a_gap_hides_is_compacted(api: Api) -> None:
+    api.given(prompt=True)
+    for number in (2, 3):
+        body = {"assignment_id": "a1", "prompt_text": f"{TEXT} {number}"}
+        assert api("POST", f"{ADMIN}/student-prompts", body).status_code == 200
+    _, first, second, third = (one.at for one in api.log.records)
+    api.past.compacted.add(second)
+    path = f"{ADMIN}/assignments/a1?as_of="
+    found = problem(api("GET", f"{path}{second}"), "history-compacted")
+    [gap] = found["gaps"]
+    assert (gap["role"], gap["after_version"], gap["before_version"]) == ("student_prompt", 1, 3)
+    assert gap["complete_from"]["offset"] == third.offset
+    assert [api("GET", f"{path}{at}").status_code for at in (first, third)] == [200, 200]
+    history = api("GET", f"{ADMIN}/assignments/a1/history").json()
+    assert (history["complete"], history["gaps"]) == (False, [gap])
 
 
 def test_a_fixed_field_cannot_change(api: Api) -> None:

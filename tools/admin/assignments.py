@@ -20,6 +20,12 @@ def assignments() -> None:
 @assignments_app.command()
 def show(
     assignment_id: AssignmentId,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            help="As it stood: 2026-03-01T12:00:00Z, a time ago as 2h, or right after topic/partition@offset."
+        ),
+    ] = None,
     no_texts: Annotated[bool, typer.Option("--no-texts", help="Leave the texts out.")] = False,
     require_ready: Annotated[
         bool, typer.Option("--require-ready", help="Exit 3 where it is not ready to be judged.")
@@ -28,19 +34,23 @@ def show(
     timeout: Timeout = 30,
     as_json: Json = False,
 ) -> None:
-    """The whole context of an assignment, with the coordinates of what it rests on."""
+    """The whole context of an assignment, now or at a moment, with the coordinates of what it rests on."""
     from tools.admin import given
     from tools.admin.api import Api
     from tools.printing import print_json
     from tools.progress import say
 
     scope = given.scope_of(assignment_id, None)
+    given.refuse_no_moment(as_of)
     answer = Api.at(base_url, timeout).call(
         f"show {given.told(scope)}",
         "GET",
         "assignments",
         scope["assignment_id"],
-        query={"texts": "false"} if no_texts else None,
+        query={
+            **({"texts": "false"} if no_texts else {}),
+            **({} if as_of is None else {"as_of": as_of}),
+        },
     )
     readiness = answer.document["readiness"]
     if as_json:
@@ -49,6 +59,42 @@ def show(
         _show(answer.document)
     if require_ready and not readiness["ready"]:
         say(f"cjstream: not ready: missing {', '.join(readiness['missing'])}")
+        raise typer.Exit(3)
+
+
+@assignments_app.command()
+def history(
+    assignment_id: AssignmentId,
+    page: Annotated[int, typer.Option(min=1, help="Which page.")] = 1,
+    page_size: Annotated[int, typer.Option(min=1, max=200, help="Versions on a page.")] = 20,
+    base_url: BaseUrl = BASE_URL,
+    timeout: Timeout = 30,
+    as_json: Json = False,
+) -> None:
+    """Every version of every role, newest first; exit 3 where some are known to be missing."""
+    from tools.admin import given
+    from tools.admin.api import Api
+    from tools.admin.showing import show_rows
+    from tools.printing import print_json
+    from tools.progress import say
+
+    scope = given.scope_of(assignment_id, None)
+    answer = Api.at(base_url, timeout).call(
+        f"history of {given.told(scope)}",
+        "GET",
+        "assignments",
+        scope["assignment_id"],
+        "history",
+        query={"page": page, "page_size": page_size},
+    )
+    if as_json:
+        print_json(answer.document)
+    else:
+        rows = [_row_of(one["role"], one) for one in answer.document["items"]]
+        show_rows("History", COLUMNS, rows)
+    for gap in answer.document["gaps"]:
+        say(f"cjstream: {gap['role']} after version {gap['after_version']}: {gap['reason']}")
+    if not answer.document["complete"]:
         raise typer.Exit(3)
 
 

@@ -3,9 +3,10 @@
 import sys
 import unicodedata
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
-from schemas.errors import CJStreamError, Malformed
+from schemas.errors import CJStreamError, Malformed, Misconfigured
 from schemas.limits import RULES, SHA256
 from schemas.scales import get_scale
 from tables.tags import parse_assignment_tag, parse_tag
@@ -50,6 +51,17 @@ def storage_id(name: str, value: str) -> str:
     if not SHA256.fullmatch(value):
         raise Usage(f"{name}: not a storage id, which is 64 digits, 0-9 and a-f")
     return value
+
+
+def refuse_no_moment(text: str | None) -> None:
+    """Raise Usage for what is no moment of the past."""
+    from tools.audit.moments import moment_from  # brings a Kafka client along
+
+    try:
+        if text is not None:
+            moment_from(text, datetime.now(UTC), "--as-of")
+    except Misconfigured as fault:
+        raise Usage(str(fault)) from None
 
 
 def scale(scale_id: str) -> str:

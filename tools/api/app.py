@@ -7,7 +7,16 @@ from fastapi import Depends, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 
 from processors.settings import Settings
-from tools.api import assignments, content, health, instructions, registry, texts
+from tools.api import (
+    assignments,
+    assignments_past,
+    audit,
+    content,
+    health,
+    instructions,
+    registry,
+    texts,
+)
 from tools.api.contents import Contents
 from tools.api.correlation import HEADER
 from tools.api.door import admit
@@ -17,6 +26,7 @@ from tools.api.metrics import Metrics
 from tools.api.observed import Observed
 from tools.api.openapi import OF_CONTENT, describe, refusals
 from tools.api.parts import Log, Parts, parts_of
+from tools.api.past import Past
 from tools.api.rate import Rate
 from tools.api.refusals import note, problem_of
 from tools.api.sign_in import CONTENT_WRITERS, READERS, KeysUnavailable, Unauthenticated, Verifier
@@ -27,11 +37,14 @@ ADMIN = (
     texts.routes,
     assignments.for_admins,
     assignments.for_auditors,
+    assignments_past.routes,
     assignments.for_readers,
 )
 
 
-def build_api(log: Log, contents: Contents, verifier: Verifier, settings: Settings) -> FastAPI:
+def build_api(
+    log: Log, past: Past, contents: Contents, verifier: Verifier, settings: Settings
+) -> FastAPI:
     """The application over its parts; nothing is started and nothing connects."""
     is_open = settings.environment == "development"
     app = FastAPI(
@@ -44,10 +57,11 @@ def build_api(log: Log, contents: Contents, verifier: Verifier, settings: Settin
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.parts = parts = _parts(log, contents, verifier, settings)
+    app.state.parts = parts = _parts(log, past, contents, verifier, settings)
     add_handlers(app)
     for routes in ADMIN if settings.admin_enabled else ():
         app.include_router(routes)
+    app.include_router(audit.routes)
     app.include_router(
         content.router(
             contents,
@@ -97,10 +111,13 @@ def metrics_app(app: FastAPI) -> FastAPI:
     return apart
 
 
-def _parts(log: Log, contents: Contents, verifier: Verifier, settings: Settings) -> Parts:
+def _parts(
+    log: Log, past: Past, contents: Contents, verifier: Verifier, settings: Settings
+) -> Parts:
     return Parts(
         settings=settings,
         log=log,
+        past=past,
         texts=StoredTexts(contents),
         content=Heard(contents.probe, time.monotonic),
         verifier=verifier,

@@ -11,10 +11,16 @@ from tables.context import is_live, live
 from tables.tags import assignment_tag_of
 from tools.api import documents
 from tools.api.answers import answered, wrote
-from tools.api.bodies import Common, ContentCheck, NewAssignment, WithTexts
+from tools.api.assignments_past import Shown, as_it_stood
+from tools.api.bodies import (
+    AssignmentQuery,
+    Common,
+    ContentCheck,
+    NewAssignment,
+)
 from tools.api.door import Admitted, Called, ForAuditors, ForReaders
 from tools.api.faults import fault_at, invalid
-from tools.api.openapi import CONSTANT, READ, READINESS, WRITTEN, shows
+from tools.api.openapi import CONSTANT, READINESS, STOOD, WRITTEN, shows
 from tools.api.parts import Lent, Parts
 from tools.api.refusals import not_found
 from tools.api.showing import assignment_of, readiness_of, scale_of
@@ -52,21 +58,25 @@ async def upsert_assignment(body: NewAssignment, _: NoQuery, parts: Lent, call: 
     new = [body.instructions_text, *texts.values()]
     written = await write(parts, call, change, new, named.values())
     assert written.context is not None
-    shown = await _shown(parts, written.context, with_texts=True)
+    texts_now = await _live_texts(parts, written.context)
+    shown = assignment_of(written.context, texts_now, parts.log.policy)
     document = documents.AssignmentWritten(**shown, **outcome_of(written, several=True))
     return wrote(document, written, tag=assignment_tag_of(written.context))
 
 
-@for_auditors.get("/assignments/{assignment_id}", **shows(documents.Assignment, READ))
+@for_auditors.get("/assignments/{assignment_id}", **shows(documents.Assignment, STOOD))
 async def get_assignment(
-    assignment_id: OfAssignment, query: Annotated[WithTexts, Query()], parts: Lent
+    assignment_id: OfAssignment, query: Annotated[AssignmentQuery, Query()], parts: Lent
 ) -> Response:
-    """Everything that is known of an assignment of which anything is live."""
+    """Everything that is known of an assignment of which anything is live, or was at a moment."""
     scope_key = f"assignment:{assignment_id}"
-    context = (await parts.log.read(scope_key)).context
+    if query.as_of is None:
+        context, texts = await _now(parts, scope_key, with_texts=query.texts)
+    else:
+        context, texts = await as_it_stood(parts, scope_key, query.as_of, with_texts=query.texts)
     if context is None or not any(is_live(context, role) for role in ROLES):
         raise not_found("assignment", scope_key, deleted=context is not None)
-    shown = await _shown(parts, context, with_texts=query.texts)
+    shown = assignment_of(context, texts, parts.log.policy)
     return answered(documents.Assignment(**shown), tag=assignment_tag_of(context))
 
 
@@ -87,14 +97,15 @@ async def list_grade_scales(_: NoQuery) -> Response:
     return answered(documents.Scales(items=[scale_of(scale) for scale in list_scales()]))
 
 
-async def _shown(
-    parts: Parts, context: AssignmentContext, *, with_texts: bool
-) -> dict[str, object]:
-    texts: dict[str, str] | None = None
-    if with_texts:
-        found = await parts.texts.texts_of(live(context, role) for role in ROLES)
-        texts = {role: text for role, text in zip(ROLES, found, strict=True) if text is not None}
-    return assignment_of(context, texts, parts.log.policy)
+async def _now(parts: Parts, scope_key: str, *, with_texts: bool) -> Shown:
+    """The context as it is, and the texts of its live roles where they are wanted."""
+    context = (await parts.log.read(scope_key)).context
+    return context, await _live_texts(parts, context) if with_texts else None
+
+
+async def _live_texts(parts: Parts, context: AssignmentContext | None) -> dict[str, str]:
+    found = await parts.texts.texts_of(live(context, role) for role in ROLES)
+    return {role: text for role, text in zip(ROLES, found, strict=True) if text is not None}
 
 
 async def _named(parts: Parts, body: NewAssignment, texts: dict[str, str]) -> dict[str, TextRef]:

@@ -10,6 +10,7 @@ from tools.api.values import (
     CourseId,
     Flag,
     GradeScaleId,
+    Instant,
     InstructionsText,
     LongText,
     PageNumber,
@@ -45,6 +46,32 @@ class WithTexts(Common):
     """Whether texts are wanted."""
 
     texts: Flag = True
+
+
+class AssignmentQuery(WithTexts):
+    """The assignment now, or as it stood."""
+
+    as_of: Instant | None = None
+
+
+class AsOfQuery(WithTexts):
+    """Which moment, and what has changed since another one."""
+
+    at: Instant
+    diff: Instant | None = None
+
+
+class HistoryQuery(Common):
+    """Whether batches are to be counted: that reads their whole topic."""
+
+    uses: Flag = False
+
+
+class HistoryPaging(Common):
+    """Which page of a history."""
+
+    page: PageNumber = 1
+    page_size: PageSize = 50
 
 
 class ContentCheck(Common):

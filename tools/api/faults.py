@@ -27,6 +27,8 @@ MESSAGES = {
     "too_long": "is too long",
     "invalid_characters": "has characters that are not allowed",
     "out_of_range": "is out of range",
+    "invalid_time": "is no moment of the past: a time with its offset, a time ago as 2h, or topic/partition@offset",
+    "unknown_position": "names no record that the log has",
     "invalid_digest": "is not the digest of the body",
     "scope_not_exclusive": "exactly one of assignment_id and course_id is to be given",
     "scope_mismatch": "is not the scope of the path",

@@ -23,6 +23,7 @@ from schemas.errors import CJStreamError, Misconfigured
 from tools.api.app import build_api, metrics_app
 from tools.api.contents import Contents
 from tools.api.observed import logged
+from tools.api.past import LogPast
 from tools.api.signing_keys import build_verifier, jwt_settings
 from tools.logs import log_to_stderr
 from tools.progress import say
@@ -64,8 +65,8 @@ async def _run(settings: Settings) -> None:
     codec = await codec_unless_ended(settings, end)
     if codec is None:
         return
-    admin = build_admin(settings, end.fatal, codec)
-    app = build_api(admin, contents, verifier, settings)
+    admin, past = build_admin(settings, end.fatal, codec), LogPast(settings, codec)
+    app = build_api(admin, past, contents, verifier, settings)
     servers = [_serving(app, listening)]
     if settings.metrics_port is not None:
         apart = _bound(settings.api_host, settings.metrics_port, "CJSTREAM_METRICS_PORT")
@@ -82,6 +83,7 @@ async def _run(settings: Settings) -> None:
     await asyncio.gather(*serving)
     await admin.stop()
     contents.close()
+    past.close()
     if end.fault is not None:
         raise end.fault
 

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 ADMIN = "/admin/v1"
+AUDIT = "/audit/v1"
 INSTRUCTIONS = f"{ADMIN}/assessment-instructions"
 OPERATIONS = {
     ("POST", INSTRUCTIONS): "upsert",
@@ -30,7 +31,10 @@ OPERATIONS = {
     ("POST", f"{ADMIN}/assignments"): "assignment_upsert",
     ("GET", f"{ADMIN}/assignments/{{assignment_id}}"): "assignment_get",
     ("GET", f"{ADMIN}/assignments/{{assignment_id}}/readiness"): "readiness",
+    ("GET", f"{ADMIN}/assignments/{{assignment_id}}/history"): "history",
     ("GET", f"{ADMIN}/grade-scales"): "scales_list",
+    ("GET", f"{AUDIT}/scopes/{{scope}}/as-of"): "as_of",
+    ("GET", f"{AUDIT}/scopes/{{scope}}/history"): "history",
 }
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 CONTENT = {"POST": "upload", "GET": "download", "HEAD": "head"}

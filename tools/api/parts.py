@@ -13,6 +13,7 @@ from processors.settings import Settings
 from tables.changes import Change, Writing
 from tools.api.heard import Heard
 from tools.api.metrics import Metrics
+from tools.api.past import Past
 from tools.api.rate import Rate
 from tools.api.sign_in import Verifier
 from tools.api.stored import StoredTexts
@@ -34,10 +35,11 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The log, the texts and whoever guards them. now_ms is the clock of events."""
+    """The log, its past, the texts and whoever guards them. now_ms is the clock of events."""
 
     settings: Settings
     log: Log
+    past: Past
     texts: StoredTexts
     content: Heard
     verifier: Verifier

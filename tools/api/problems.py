@@ -33,6 +33,7 @@ KINDS: Mapping[str, Kind] = {
     "route-not-found": Kind(404, "No such route"),
     "method-not-allowed": Kind(405, "Method not allowed"),
     "immutable-field": Kind(409, "Field cannot change"),
+    "history-compacted": Kind(410, "History no longer complete"),
     "version-mismatch": Kind(412, "Version mismatch"),
     "precondition-required": Kind(428, "Condition required"),
     "payload-too-large": Kind(413, "Too large"),

@@ -161,7 +161,7 @@ def _role(
         return Deletion(**said, deleted=True, erased=component.erased)
     said |= {"created_at": instant(component.created_at_ms), "deleted": False}
     said |= {name: getattr(component, name) for name in STORED}
-    if texts is not None:
+    if texts is not None and role in texts:  # an erased one is not
         said["text"] = texts[role]
     if role != "instructions":
         return Upload(**said)

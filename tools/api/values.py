@@ -6,16 +6,21 @@ Texts and ids lose one leading byte-order mark and the white space around them; 
 import re
 import unicodedata
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from processors.moments import Moment
+from schemas.errors import Misconfigured
 from schemas.limits import RULES, SHA256, Id, Pattern
 from schemas.scales import SCALES
 from tools.api.faults import MESSAGES
+from tools.audit.moments import FORMS, moment_from
 from tools.inputs import MAX_TEXT_BYTES, MIN_TEXT, trimmed
 
+ID_CORE = r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff.]"
 WHOLE = re.compile(r"-?[0-9]{1,18}")
 FLAGS = {"true": True, "false": False}
 
@@ -108,6 +113,20 @@ def _whole_within(least: int, most: int) -> Callable[[Any], int]:
     return check
 
 
+def _moment(sent: Any) -> Moment:
+    try:
+        return moment_from(str(sent), datetime.now(UTC), "moment")
+    except Misconfigured:
+        raise broken("invalid_time") from None
+
+
+def _scope_key(text: str) -> str:
+    kind, _, an_id = _read(text).partition(":")
+    if kind not in ("assignment", "course"):
+        raise broken("invalid_characters")
+    return f"{kind}:{_id_within(ASSIGNMENT if kind == 'assignment' else COURSE)(an_id)}"
+
+
 def _flag(sent: Any) -> bool:
     if isinstance(sent, bool):
         return sent
@@ -184,5 +203,14 @@ PageSize = Annotated[
     int,
     BeforeValidator(_whole_within(1, 200)),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 200}),
+]
+Instant = Annotated[Moment, BeforeValidator(_moment), _described(FORMS)]
+ScopeKey = Annotated[
+    str,
+    Strict(),
+    AfterValidator(_scope_key),
+    _described(
+        "assignment:<id> or course:<id>", pattern=rf"^(assignment|course):{ID_CORE}{{1,50}}$"
+    ),
 ]
 Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})]

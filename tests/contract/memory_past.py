@@ -1,0 +1,57 @@
+"""The past of a log in memory: the same pure history, over records of which a test may compact some away."""
+
+from collections.abc import Sequence
+
+from processors.cluster import upload_partitions, upload_topics
+from processors.moments import AtTime, Moment
+from processors.settings import Settings
+from schemas.codec import Codec
+from schemas.errors import Discrepancy
+from schemas.events import Coordinates
+from tables.content import ContentStore
+from tables.history import History, history_of
+from tables.replica import Partition, Positions
+from tests.contract.memory_log import MemoryLog
+from tools.audit.as_of import Stood, stood
+from tools.audit.history import Uses
+
+
+class MemoryPast:
+    """What LogPast does, without Kafka; nobody has used anything here."""
+
+    def __init__(self, log: MemoryLog, settings: Settings) -> None:
+        self._log = log
+        self._settings = settings
+        self.compacted: set[Coordinates] = set()
+
+    async def stood(self, scope_key: str, moments: Sequence[Moment], *, texts: bool) -> list[Stood]:
+        store = ContentStore.at(self._settings.content) if texts else None
+        positions = [self._positions_after(one) for one in moments]
+        return [stood(self._history(scope_key), one, store) for one in positions]
+
+    async def history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
+        return self._history(scope_key), Uses({}, ()) if with_uses else None
+
+    def close(self) -> None:
+        pass
+
+    def _history(self, scope_key: str) -> History:
+        kept = (
+            one
+            for one in self._log.records
+            if one.key == scope_key.encode() and one.at not in self.compacted
+        )
+        starts = dict.fromkeys(upload_partitions(self._settings), 0)
+        return history_of(scope_key, kept, starts, Codec(), upload_topics(self._settings))
+
+    def _positions_after(self, moment: Moment) -> Positions:
+        named = () if isinstance(moment, AtTime) else moment.records
+        times = [one.appended_at_ms for one in self._log.records if one.at in named]
+        if named and not times:
+            raise Discrepancy("no such record")
+        until = moment.ms if isinstance(moment, AtTime) else max(times)
+        positions = dict.fromkeys(upload_partitions(self._settings), 0)
+        for one in self._log.records:
+            if one.appended_at_ms <= until:
+                positions[Partition(one.at.topic, one.at.partition)] = one.at.offset + 1
+        return {**positions, **{Partition(at.topic, at.partition): at.offset + 1 for at in named}}

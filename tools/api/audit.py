@@ -1,0 +1,52 @@
+"""/audit/v1: what was known, when, and proof; for auditors, with the bodies of `cjstream audit … --json`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from processors.moments import Moment
+from schemas.errors import Discrepancy
+from tools.api import audit_documents as documents
+from tools.api.answers import answered
+from tools.api.bodies import AsOfQuery, HistoryQuery
+from tools.api.door import ForAuditors
+from tools.api.faults import fault_at, invalid
+from tools.api.openapi import PAST, shows
+from tools.api.parts import Lent, Parts
+from tools.api.values import ScopeKey
+from tools.audit.as_of import Stood, change_document, changes, document_of
+from tools.audit.history import document_of as history_document
+
+AUDIT = "/audit/v1"
+routes = APIRouter(prefix=AUDIT, tags=["audit"], route_class=ForAuditors)
+OfScope = Annotated[ScopeKey, Path()]
+
+
+@routes.get("/scopes/{scope}/as-of", **shows(documents.AsOf, PAST))
+async def as_of(scope: OfScope, query: Annotated[AsOfQuery, Query()], parts: Lent) -> Response:
+    """The context of an assignment or a course as it stood, its texts checked against their hashes."""
+    found = await stood_at(parts, scope, query.at, "query/at", texts=query.texts)
+    document = document_of(found)
+    if query.diff is not None:
+        before = await stood_at(parts, scope, query.diff, "query/diff", texts=query.texts)
+        document["diff"] = [change_document(one) for one in changes(before, found)]
+    return answered(documents.AsOf(**document))
+
+
+@routes.get("/scopes/{scope}/history", **shows(documents.History, PAST))
+async def history(scope: OfScope, query: Annotated[HistoryQuery, Query()], parts: Lent) -> Response:
+    """Every version of every role, damaged uploads too, and what the log is known to have lost."""
+    found, used = await parts.past.history(scope, with_uses=query.uses)
+    return answered(documents.History(**history_document(found, used)))
+
+
+async def stood_at(
+    parts: Parts, scope_key: str, moment: Moment, location: str, *, texts: bool
+) -> Stood:
+    """A scope at a moment. Raises 422 for a moment that the log does not have."""
+    try:
+        [found] = await parts.past.stood(scope_key, [moment], texts=texts)
+    except Discrepancy:
+        raise invalid([fault_at(location, "unknown_position")]) from None
+    return found

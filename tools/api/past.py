@@ -1,0 +1,128 @@
+"""What was, as the routes ask for it: the audit's own answers, worked out in threads of their own."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Protocol, TypeVar
+
+from processors.cluster import upload_partitions, upload_topics
+from processors.log import Log
+from processors.moments import Moment
+from processors.settings import Settings
+from processors.upload_reading import bring_up_to_date, upload_topic_ids
+from schemas.codec import Codec
+from schemas.errors import Discrepancy
+from schemas.partitioner import partition_for
+from tables.content import ContentStore
+from tables.history import History, history_of
+from tables.replica import Partition
+from tables.upload_index import UploadIndex, temporary_index
+from tools.audit.as_of import Stood, positions_at, stood
+from tools.audit.history import Uses, uses
+from tools.audit.replicas import made_anew
+
+THREADS = 2  # the join and the admin routes need the processor, too
+T = TypeVar("T")
+
+
+class Past(Protocol):
+    """What the routes ask of the past."""
+
+    async def stood(
+        self, scope_key: str, moments: Sequence[Moment], *, texts: bool
+    ) -> list[Stood]: ...
+    async def history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]: ...
+    def close(self) -> None: ...
+
+
+class LogPast:
+    """The past as the log tells it; what has been read of the upload topics is kept in an index on disk."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(THREADS, "past")
+        self._uploads = _Uploads(settings, codec)
+
+    async def stood(self, scope_key: str, moments: Sequence[Moment], *, texts: bool) -> list[Stood]:
+        """The scope at each moment. Raises Discrepancy for a moment that the log does not have; Unreachable."""
+        return await self._asked(lambda: self._stood(scope_key, moments, texts=texts))
+
+    async def history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
+        """The scope's history, and how many batches used each version. Raises Unreachable."""
+        return await self._asked(lambda: self._history(scope_key, with_uses=with_uses))
+
+    def close(self) -> None:
+        """Let the threads go, and the index."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._uploads.close()
+
+    async def _asked(self, ask: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+
+    def _stood(self, scope_key: str, moments: Sequence[Moment], *, texts: bool) -> list[Stood]:
+        positions = [positions_at(self._settings, one) for one in moments]
+        found = self._uploads.history(scope_key, everywhere=False)  # after them: beyond them all
+        settings = self._settings
+        store = ContentStore.at(settings.content, settings.content_max_bytes) if texts else None
+        return [stood(found, one, store) for one in positions]
+
+    def _history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
+        found = self._uploads.history(scope_key, everywhere=True)
+        return found, uses(self._settings, found) if with_uses else None
+
+
+class _Uploads:
+    """The upload topics in an index that is read on whenever it is asked."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings = settings
+        self._topics = upload_topics(settings)
+        self._codec = codec
+        self._reading = threading.Lock()
+        self._open = ExitStack()
+        self._index: UploadIndex | None = None
+
+    def history(self, scope_key: str, *, everywhere: bool) -> History:
+        with self._reading:
+            try:
+                return self._read(scope_key, everywhere=everywhere)
+            except Discrepancy:  # the log may have lost what the index was to go on from
+                if self._index is None:
+                    raise
+                self._forget()
+                return self._read(scope_key, everywhere=everywhere)
+
+    def close(self) -> None:
+        with self._reading:
+            self._forget()
+
+    def _read(self, scope_key: str, *, everywhere: bool) -> History:
+        settings = self._settings
+        topic_ids = upload_topic_ids(settings)
+        belongs = partition_for(scope_key.encode(), settings.partitions)
+        wanted: list[Partition] = [
+            one for one in upload_partitions(settings) if everywhere or one.partition == belongs
+        ]
+        with Log(settings, wanted) as log:
+            retained = log.retained()
+        starts = {one: low for one, (low, _) in retained.items()}
+        index = self._opened()
+        bring_up_to_date(index, settings, wanted, {one: end for one, (_, end) in retained.items()})
+        records = [one for name in self._topics.by_name for one in index.of(name, scope_key)]
+        anew = made_anew(settings, topic_ids)
+        return history_of(scope_key, records, starts, self._codec, self._topics, anew)
+
+    def _opened(self) -> UploadIndex:
+        if self._index is None:
+            folder = self._settings.api_dir / "audit"
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+            folder.mkdir(parents=True)
+            self._index = self._open.enter_context(temporary_index(self._topics, folder))
+        return self._index
+
+    def _forget(self) -> None:
+        self._index = None
+        self._open.close()
