@@ -23,7 +23,7 @@ from tables.history import link_of
 from tables.replica import Partition
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 
-MOST = 250_000  # scopes, two or three kilobytes each
+MOST = 150_000  # scopes, about four kilobytes each
 
 
 class Slice(NamedTuple):

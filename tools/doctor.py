@@ -40,8 +40,8 @@ def examine(settings: Settings) -> list[Check]:
     answering = Check("broker", True, f"{brokers} at {settings.bootstrap_servers}")
     machine = [*_machine(settings), answering]
     states = topic_states(admin, settings)
-    if any(state.topic_id is None for state in states):
-        return [*machine, *_topics(states)]
+    if any(state.topic_id is None or state.contradictions for state in states):
+        return [*machine, *_topics(states)]  # what flows is read of topics as they should be
     return [*machine, *_topics(states), *_groups(settings), *_flow(settings)]
 
 

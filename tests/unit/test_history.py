@@ -137,10 +137,11 @@ def test_a_damaged_upload_is_told_and_may_be_the_one_that_is_missing() -> None:
 
 
 def test_a_stray_record_is_damaged_and_explains_nothing() -> None:
-    stray = replace(record(prompt(2), 2), at=Coordinates(PROMPTS, (HERE + 1) % 4, 2))
-    found = told(record(prompt(1), 1), stray, record(prompt(3), 3))
-    assert [one.at for one in found.damaged] == [stray.at]
-    assert [gap.before_version for gap in found.gaps] == [3]
+    elsewhere = [number for number in range(4) if number != HERE]
+    strays = [replace(record(prompt(1), 2), at=Coordinates(PROMPTS, one, 2)) for one in elsewhere]
+    found = told(*strays, record(prompt(2), 1), record(prompt(4), 3))
+    assert [one.at for one in found.damaged] == [stray.at for stray in strays]
+    assert [gap.before_version for gap in found.gaps] == [2, 4]
 
 
 def test_roles_are_told_apart() -> None:
