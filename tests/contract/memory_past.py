@@ -1,6 +1,9 @@
 """The past of a log in memory: the same pure history, over records of which a test may compact some away."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
 
 from processors.cluster import upload_partitions, upload_topics
 from processors.moments import AtTime, Moment
@@ -10,10 +13,12 @@ from schemas.errors import Discrepancy
 from schemas.events import Coordinates
 from tables.content import ContentStore
 from tables.history import History, history_of
+from tables.range_fold import Folded
 from tables.replica import Partition, Positions
 from tests.contract.memory_log import MemoryLog
 from tools.audit.as_of import Stood, stood
 from tools.audit.history import Uses
+from tools.audit.replay import document_of
 
 
 class MemoryPast:
@@ -23,6 +28,7 @@ class MemoryPast:
         self._log = log
         self._settings = settings
         self.compacted: set[Coordinates] = set()
+        self.faults: list[Exception] = []
 
     async def stood(self, scope_key: str, moments: Sequence[Moment], *, texts: bool) -> list[Stood]:
         store = ContentStore.at(self._settings.content) if texts else None
@@ -31,6 +37,27 @@ class MemoryPast:
 
     async def history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
         return self._history(scope_key), Uses({}, ()) if with_uses else None
+
+    async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> dict[str, Any] | None:
+        return None  # no requests here
+
+    def replayed(
+        self, since: Moment | None, until: Moment | None, scope_keys: list[str]
+    ) -> Iterator[bytes]:
+        if until is not None:
+            self._positions_after(until)
+        for scope_key, context in self._log.rows.items():
+            if scope_key in (scope_keys or [scope_key]):
+                told = document_of(Folded(context, ()))
+                yield orjson.dumps({"context": told}, option=orjson.OPT_APPEND_NEWLINE)
+        yield b'{"summary":{}}\n'
+
+    def verified(
+        self, since: Moment | None, until: Moment | None, *, texts: bool
+    ) -> Iterator[bytes]:
+        if self.faults:
+            raise self.faults.pop()
+        yield b'{"summary":{}}\n'
 
     def close(self) -> None:
         pass

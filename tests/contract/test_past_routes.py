@@ -1,9 +1,11 @@
 """What was, over HTTP: an assignment as it stood, its history, and the audit's own routes."""
 
+import json
 from typing import Any
 
 import pytest
 
+from schemas.errors import Unreachable
 from tests.builders import prompt_deleted, prompt_uploaded, sha256_of
 from tests.contract.calling import ADMIN, AUDIT, TASK, TEXT, Api
 
@@ -108,3 +110,31 @@ def test_a_foreign_storage_id_is_shown_as_it_is(api: Api) -> None:
     api.log.append(prompt_uploaded(storage_id="their-id"), "assignment:a1")
     (item,) = got(api, f"{SCOPE}/history")["items"]
     assert item["storage_id"] == "their-id"
+
+
+def lines_of(api: Api, path: str) -> list[Any]:
+    answer = api("GET", path)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_a_replay_is_a_line_for_each_scope_and_the_summary(api: Api, story: list[str]) -> None:
+    *contexts, summary = lines_of(api, f"{AUDIT}/replay")
+    assert [one["context"]["scope_key"] for one in contexts] == ["assignment:a1"]
+    assert list(summary) == ["summary"]
+    assert len(lines_of(api, f"{AUDIT}/replay?scope=course:ENG5")) == 1
+    assert len(lines_of(api, f"{AUDIT}/verify?texts=false")) == 1
+
+
+def test_what_goes_wrong_before_the_first_line_is_a_problem(api: Api, story: list[str]) -> None:
+    unknown = api("GET", f"{AUDIT}/replay?to=t/0@7")
+    assert (unknown.status_code, unknown.json()["errors"][0]["location"]) == (422, "query")
+    api.past.faults = [Unreachable("Kafka")]
+    away = api("GET", f"{AUDIT}/verify")
+    assert (away.status_code, away.json()["type"][21:]) == (503, "log-unavailable")
+
+
+def test_a_batch_that_nobody_asked_for_is_not_found(api: Api) -> None:
+    answer = api("GET", f"{AUDIT}/batches?batch_id=a/b")
+    assert (answer.status_code, answer.json()["resource_type"]) == (404, "batch")
+    assert api("GET", f"{AUDIT}/batches").json()["errors"][0]["code"] == "required"

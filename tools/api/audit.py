@@ -1,5 +1,6 @@
 """/audit/v1: what was known, when, and proof; for auditors, with the bodies of `cjstream audit … --json`."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -9,11 +10,13 @@ from processors.moments import Moment
 from schemas.errors import Discrepancy
 from tools.api import audit_documents as documents
 from tools.api.answers import answered
-from tools.api.bodies import AsOfQuery, HistoryQuery
+from tools.api.bodies import AsOfQuery, BatchQuery, HistoryQuery, ReplayQuery, VerifyQuery
 from tools.api.door import ForAuditors
 from tools.api.faults import fault_at, invalid
-from tools.api.openapi import PAST, shows
+from tools.api.openapi import FOUND, PAST, STREAMED, shows, streams
 from tools.api.parts import Lent, Parts
+from tools.api.problems import Problem
+from tools.api.streams import streamed
 from tools.api.values import ScopeKey
 from tools.audit.as_of import Stood, change_document, changes, document_of
 from tools.audit.history import document_of as history_document
@@ -39,6 +42,43 @@ async def history(scope: OfScope, query: Annotated[HistoryQuery, Query()], parts
     """Every version of every role, damaged uploads too, and what the log is known to have lost."""
     found, used = await parts.past.history(scope, with_uses=query.uses)
     return answered(documents.History(**history_document(found, used)))
+
+
+@routes.get("/batches", **shows(documents.Batch, FOUND))
+async def batch(query: Annotated[BatchQuery, Query()], parts: Lent) -> Response:
+    """Everything about one batch id: requests, waiting, outcomes, uploads, texts, verdict."""
+    batch_id = query.batch_id
+    found = await parts.past.batch(batch_id, texts=query.texts, everywhere=query.everywhere)
+    if found is None:
+        raise Problem(
+            "resource-not-found",
+            "no request of this batch id",
+            resource_type="batch",
+            resource_id=batch_id,
+            deleted=False,
+        )
+    return answered(documents.Batch(**found))
+
+
+@routes.get("/replay", **streams("context", STREAMED))
+async def replay(query: Annotated[ReplayQuery, Query()], parts: Lent) -> Response:
+    """The upload topics folded again: a line for each scope, and last the summary. Cut off without it."""
+    scopes = [query.scope] if query.scope else []
+    return await in_range(parts.past.replayed(query.since, query.until, scopes))
+
+
+@routes.get("/verify", **streams("finding", STREAMED))
+async def verify(query: Annotated[VerifyQuery, Query()], parts: Lent) -> Response:
+    """Every outcome made again: a line for each finding, and last the summary. Cut off without it."""
+    return await in_range(parts.past.verified(query.since, query.until, texts=query.texts))
+
+
+async def in_range(lines: Iterator[bytes]) -> Response:
+    """The lines as they come. Raises 422 for a range that the log does not have."""
+    try:
+        return await streamed(lines)
+    except Discrepancy:
+        raise invalid([fault_at("query", "unknown_position")]) from None
 
 
 async def stood_at(

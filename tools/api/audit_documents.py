@@ -133,3 +133,20 @@ class HistoryPage(Document):
     complete: bool
     gaps: list[Gap]
     damaged: list[Damaged]
+
+
+class Request(Told):
+    """One request of a batch, and all that came of it; event is null where its bytes are none."""
+
+    at: str
+    appended_at: str
+    key: str | None
+    state: str
+    verified: bool
+
+
+class Batch(Document):
+    """Every request of one batch id."""
+
+    batch_id: str
+    requests: list[Request]

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from tools.api.values import (
     AssignmentId,
+    BatchId,
     ContextOrigin,
     CourseId,
     Flag,
@@ -15,6 +16,7 @@ from tools.api.values import (
     LongText,
     PageNumber,
     PageSize,
+    ScopeKey,
     StorageId,
     broken,
 )
@@ -65,6 +67,37 @@ class HistoryQuery(Common):
     """Whether batches are to be counted: that reads their whole topic."""
 
     uses: Flag = False
+
+
+class BatchQuery(Common):
+    """Which batch, whether texts are told whole, and whether requests under other keys than its id are looked for."""
+
+    batch_id: BatchId
+    texts: Flag = False
+    everywhere: Flag = False
+
+
+SINCE = Field(None, alias="from")
+UNTIL = Field(None, alias="to")
+
+
+class RangeQuery(Common):
+    """A part of the log; `to` is included."""
+
+    since: Instant | None = SINCE
+    until: Instant | None = UNTIL
+
+
+class ReplayQuery(RangeQuery):
+    """A part of the upload topics, of one scope or of all."""
+
+    scope: ScopeKey | None = None
+
+
+class VerifyQuery(RangeQuery):
+    """Requests of a part of the log."""
+
+    texts: Flag = True
 
 
 class HistoryPaging(Common):

@@ -35,6 +35,9 @@ OPERATIONS = {
     ("GET", f"{ADMIN}/grade-scales"): "scales_list",
     ("GET", f"{AUDIT}/scopes/{{scope}}/as-of"): "as_of",
     ("GET", f"{AUDIT}/scopes/{{scope}}/history"): "history",
+    ("GET", f"{AUDIT}/batches"): "batch",
+    ("GET", f"{AUDIT}/replay"): "replay",
+    ("GET", f"{AUDIT}/verify"): "verify",
 }
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 CONTENT = {"POST": "upload", "GET": "download", "HEAD": "head"}

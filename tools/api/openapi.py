@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict
+from starlette.responses import StreamingResponse
 
 from schemas.limits import SHA256
 from tools.api.documents import Document
@@ -27,6 +28,8 @@ LISTED = (*ADMITTED, *LOG, *CONTENT)
 READINESS = (*ADMITTED, *LOG, *CONTENT)
 READ = (*ADMITTED, *LOG, *CONTENT, "resource-not-found")
 PAST = (*ADMITTED, *LOG, *CONTENT)
+STREAMED = (*ADMITTED, *LOG)
+FOUND = (*ADMITTED, *LOG, *CONTENT, "resource-not-found")
 STOOD = (*READ, "history-compacted")
 DELETED = (*ADMITTED, *LOG, *CONDITION, *APPEND)
 WRITTEN = (*ADMITTED, *BODY, *LOG, *CONTENT, *CONDITION, *APPEND, "immutable-field")
@@ -120,6 +123,14 @@ def shows(document: type[Document], slugs: Slugs) -> dict[str, Any]:
         "responses": {**good, **refusals(slugs)},
         "openapi_extra": {"parameters": [IF_MATCH, IF_NONE_MATCH] if is_write else []},
     }
+
+
+def streams(line: str, slugs: Slugs) -> dict[str, Any]:
+    """What a route's decorator is told whose answer is JSON lines: objects under this name, then the summary."""
+    told = f'Lines {{"{line}": …}}, the last one {{"summary": …}}'
+    content = {"application/x-ndjson": {"schema": TEXT}}
+    good: dict[int | str, dict[str, Any]] = {200: {"description": told, "content": content}}
+    return {"responses": {**good, **refusals(slugs)}, "response_class": StreamingResponse}
 
 
 def refusals(slugs: Slugs) -> dict[int | str, dict[str, Any]]:

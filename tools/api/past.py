@@ -3,10 +3,11 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from processors.cluster import upload_partitions, upload_topics
 from processors.log import Log
@@ -20,12 +21,17 @@ from tables.content import ContentStore
 from tables.history import History, history_of
 from tables.replica import Partition
 from tables.upload_index import UploadIndex, temporary_index
+from tools.api import streams
 from tools.audit.as_of import Stood, positions_at, stood
+from tools.audit.batch import batch
+from tools.audit.batch import document_of as batch_document
+from tools.audit.extent import extent_of
 from tools.audit.history import Uses, uses
 from tools.audit.replicas import made_anew
 
 THREADS = 2  # the join and the admin routes need the processor, too
 T = TypeVar("T")
+Document = dict[str, Any]
 
 
 class Past(Protocol):
@@ -35,6 +41,13 @@ class Past(Protocol):
         self, scope_key: str, moments: Sequence[Moment], *, texts: bool
     ) -> list[Stood]: ...
     async def history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]: ...
+    async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None: ...
+    def replayed(
+        self, since: Moment | None, until: Moment | None, scope_keys: list[str]
+    ) -> Iterator[bytes]: ...
+    def verified(
+        self, since: Moment | None, until: Moment | None, *, texts: bool
+    ) -> Iterator[bytes]: ...
     def close(self) -> None: ...
 
 
@@ -54,6 +67,22 @@ class LogPast:
         """The scope's history, and how many batches used each version. Raises Unreachable."""
         return await self._asked(lambda: self._history(scope_key, with_uses=with_uses))
 
+    async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None:
+        """All about a batch, None where there is no request of it. Raises Unreachable."""
+        return await self._asked(lambda: self._batch(batch_id, texts=texts, everywhere=everywhere))
+
+    def replayed(
+        self, since: Moment | None, until: Moment | None, scope_keys: list[str]
+    ) -> Iterator[bytes]:
+        """As JSON lines: contexts, and the summary. Blocks; raises Unreachable, Discrepancy."""
+        return streams.replayed(self._settings, since, until, scope_keys)
+
+    def verified(
+        self, since: Moment | None, until: Moment | None, *, texts: bool
+    ) -> Iterator[bytes]:
+        """As JSON lines: findings, and the report. Blocks; raises Unreachable, Discrepancy."""
+        return streams.verified(self._settings, _now_ms(), since, until, texts=texts)
+
     def close(self) -> None:
         """Let the threads go, and the index."""
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -69,9 +98,18 @@ class LogPast:
         store = ContentStore.at(settings.content, settings.content_max_bytes) if texts else None
         return [stood(found, one, store) for one in positions]
 
+    def _batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None:
+        extent = extent_of(self._settings, None, None)
+        stories = batch(self._settings, extent, batch_id, _now_ms(), {}, everywhere=everywhere)
+        return batch_document(batch_id, stories, texts=texts) if stories else None
+
     def _history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
         found = self._uploads.history(scope_key, everywhere=True)
         return found, uses(self._settings, found) if with_uses else None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class _Uploads:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from processors.moments import Moment
 from schemas.errors import Misconfigured
-from schemas.limits import RULES, SHA256, Id, Pattern
+from schemas.limits import RULES, SHA256, Id, Pattern, Text
 from schemas.scales import SCALES
 from tools.api.faults import MESSAGES
 from tools.audit.moments import FORMS, moment_from
@@ -65,6 +65,20 @@ def normal_id(text: str) -> str:
 def _id_within(rule: Id) -> Callable[[str], str]:
     def check(text: str) -> str:
         text = normal_id(_read(text))
+        if not text:
+            raise broken("blank")
+        if len(text) > rule.most:
+            raise broken("too_long", rule.most)
+        if rule.refusal(text):
+            raise broken("invalid_characters")
+        return text
+
+    return check
+
+
+def _name_within(rule: Text) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        text = _read(text)
         if not text:
             raise broken("blank")
         if len(text) > rule.most:
@@ -157,6 +171,7 @@ def _id_schema(rule: Id) -> WithJsonSchema:
 INSTRUCTIONS_BYTES = MAX_TEXT_BYTES["instructions"]
 PROMPT_BYTES = MAX_TEXT_BYTES["student_prompt"]
 ASSIGNMENT = cast(Id, RULES["assignment_id"])
+BATCH = cast(Text, RULES["batch_id"])
 COURSE = cast(Id, RULES["course_id"])
 ORIGIN = cast(Pattern, RULES["context_origin"])
 
@@ -205,6 +220,12 @@ PageSize = Annotated[
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 200}),
 ]
 Instant = Annotated[Moment, BeforeValidator(_moment), _described(FORMS)]
+BatchId = Annotated[
+    str,
+    Strict(),
+    AfterValidator(_name_within(BATCH)),
+    _described("as the request says it", minLength=1, maxLength=BATCH.most),
+]
 ScopeKey = Annotated[
     str,
     Strict(),

@@ -192,9 +192,7 @@ def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:
         "counts": {"requests": 0, **tally.requests},
         "waits_until": [instant(one) for one in tally.deadlines_ms],
         "outcomes": {**tally.outcomes},
-        "findings": [
-            {"kind": one.kind, "at": str(one.at), "sentence": one.sentence} for one in findings
-        ],
+        "findings": [finding_document(one) for one in findings],
         "findings_by_kind": _groups(tally.findings),
         "not_verifiable": _groups(tally.not_verifiable),
         "notes": _groups(tally.notes),
@@ -206,6 +204,11 @@ def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:
         },
         "outcomes_per_s": round(rate),
     }
+
+
+def finding_document(finding: Remark) -> dict[str, Any]:
+    """One finding as JSON."""
+    return {"kind": finding.kind, "at": str(finding.at), "sentence": finding.sentence}
 
 
 def _groups(groups: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""Long answers as JSON lines: worked out in threads, sent as they come, the last line the summary."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+
+import orjson
+from starlette.responses import StreamingResponse
+
+from processors.moments import Moment
+from processors.settings import Settings
+from tables.range_fold import Counts
+from tools.audit import replay, verify
+from tools.audit.findings import Finding
+
+LINES = "application/x-ndjson"
+MOST = 1000  # findings that are told one by one; all are counted
+
+
+async def streamed(lines: Iterable[bytes]) -> StreamingResponse:
+    """The lines as an answer, once there is a first one: what is raised before it can still be a problem."""
+    coming = iter(lines)
+    first = await asyncio.to_thread(next, coming, b"")
+    return StreamingResponse(_after(first, coming), media_type=LINES)
+
+
+def _after(first: bytes, coming: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from coming
+
+
+def replayed(
+    settings: Settings, since: Moment | None, until: Moment | None, scope_keys: list[str]
+) -> Iterator[bytes]:
+    """Contexts, and the summary. Raises Unreachable, Discrepancy, UnknownSchema."""
+    of = replay.range_of(settings, since, until)
+    began, counts = time.monotonic(), Counts()
+    for said in replay.replayed(settings, of, scope_keys):
+        match said:
+            case replay.Lines(lines) if lines:
+                yield lines
+            case Counts():
+                counts += said
+    summary = replay.Summary(counts, time.monotonic() - began, of)
+    yield _line("summary", replay.summary_document(summary))
+
+
+def verified(
+    settings: Settings, now_ms: int, since: Moment | None, until: Moment | None, *, texts: bool
+) -> Iterator[bytes]:
+    """Findings as they are found, and the report. Raises Unreachable, Discrepancy, UnknownSchema."""
+    found = verify.verified(settings, now_ms, since=since, until=until, texts=texts)
+    kept = list[Finding]()
+    for told in found:
+        match told:
+            case Finding() if len(kept) < MOST:
+                kept.append(told)
+                yield _line("finding", verify.finding_document(told))
+            case verify.Report():
+                yield _line("summary", verify.document_of(told, kept))
+
+
+def _line(name: str, document: object) -> bytes:
+    return orjson.dumps({name: document}, option=orjson.OPT_APPEND_NEWLINE)
