@@ -227,7 +227,8 @@ def alter(settings: Settings, topic: str, **config: str) -> None:
         for name, value in config.items()
     ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    (future,) = admin_client(settings).incremental_alter_configs([resource]).values()
+    client = admin_client(settings)  # held until it has answered
+    (future,) = client.incremental_alter_configs([resource]).values()
     future.result(10)
 
 
