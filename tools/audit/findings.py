@@ -77,8 +77,8 @@ class Tally:
         """Take in the counts of another part."""
         self.outcomes.update(other.outcomes)
         self.requests.update(other.requests)
-        known = self.deadlines_ms + other.deadlines_ms
-        self.deadlines_ms = [min(known), max(known)] if known else []
+        deadlines = self.deadlines_ms + other.deadlines_ms
+        self.deadlines_ms = [min(deadlines), max(deadlines)] if deadlines else []
         for mine, its in (
             (self.findings, other.findings),
             (self.not_verifiable, other.not_verifiable),
