@@ -21,7 +21,7 @@ from tests.builders import (
     rubric_uploaded,
 )
 from tests.commands import told
-from tests.faults.asking import Progress
+from tests.faults.asking import Progress, members_of
 from tests.faults.load import DAMAGED, append, record_of, request_record, send
 from tests.faults.running import StartWorker
 from tests.waiting import until
@@ -137,13 +137,9 @@ def test_forged_doubled_and_missing_outcomes_are_named(audited: Settings) -> Non
 
 def pass_over(settings: Settings, partition: int, offset: int) -> None:
     """Commit an offset for the group, as if what lies below had its outcome."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.bootstrap_servers,
-            "group.id": settings.prep_group,
-            "group.instance.id": "forger",
-        }
-    )
+    until(lambda: members_of(settings, settings.prep_group) == 0)  # a slot stays for its session
+    group = {"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.prep_group}
+    consumer = Consumer(group)
     at = TopicPartition(settings.topics.requests.name, partition, offset)
     consumer.commit(offsets=[at], asynchronous=False)
     consumer.close()

@@ -30,6 +30,7 @@ def batch(
     where there is no such request or the verdict has findings.
     """
     from tools.audit import batch as command
+    from tools.audit.batch_document import document_of
     from tools.audit.extent import extent_of
 
     settings = settings_from_environment()
@@ -38,7 +39,7 @@ def batch(
     stories = command.batch(settings, extent, batch_id, now_ms, {}, everywhere=everywhere)
     if not stories:
         raise Discrepancy(f"no request of batch {batch_id} is in the log")
-    document = command.document_of(batch_id, stories, texts=texts)
+    document = document_of(batch_id, stories, texts=texts)
     if as_json:
         print_json(document)
     else:
