@@ -228,7 +228,10 @@ class Storm:
             self._repair = self._repairs.submit(self._bring_back, node.resume)
 
     def _roll(self) -> None:
-        if self._brokers_are_well():
+        """All brokers, one after the other: it may take the rest of the storm, so that a death comes first."""
+        if not self.counts["broker deaths"]:
+            self._kill_broker()
+        elif self._brokers_are_well():
             self.counts["rolls"] += 1
             self._repair = self._repairs.submit(self.cluster.roll)
 
