@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from processors.log import Log, coordinates_of, partitions_of
+from processors.registry import codec_for
 from processors.settings import Settings
-from schemas.codec import Codec
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import ROLES, CJBatchPrepared, Coordinates
 
@@ -25,7 +25,7 @@ def uses_of(settings: Settings, scope_key: str) -> Iterator[tuple[str, Used]]:
     Raises Unreachable; Discrepancy for a record that is no batch.
     """
     kind, _, an_id = scope_key.partition(":")
-    needle, codec = an_id.encode(), Codec()
+    needle, codec = an_id.encode(), codec_for(settings)
     partitions = partitions_of([settings.topics.batches.name], settings)
     with Log(settings, partitions) as log:
         retained = log.retained()

@@ -56,8 +56,8 @@ def sealed(settings: Settings, key: Path, name: str, *options: str) -> tuple[Pat
 
 def checked(settings: Settings, *seals: Path) -> tuple[int, Any, str]:
     public = next(iter(seals)).parent / "seal.pem.pub"
-    files = map(str, seals)
-    return told(settings, "audit", "check-seal", *files, "--public-key", str(public))
+    files = [word for one in seals for word in ("--seal", str(one))]
+    return told(settings, "audit", "verify", *files, "--public-key", str(public))
 
 
 def filled(settings: Settings) -> None:
@@ -119,14 +119,16 @@ def test_a_range_and_a_topic_of_choice_are_sealed(settings: Settings, key: Path)
 
 def test_without_the_public_key_it_is_said_who_signed(settings: Settings, key: Path) -> None:
     seal, document = sealed(settings, key, "seal")
-    code, _, said = told(settings, "audit", "check-seal", str(seal))
+    code, _, said = told(settings, "audit", "verify", "--seal", str(seal))
     assert (code, said) == (
         0,
         f"signed by {document['key']}; --public-key proves whose that is\n",
     )
     told(settings, "audit", "seal-key", "--out", str(key.parent / "other.pem"))
     other = str(key.parent / "other.pem.pub")
-    code, nothing, said = told(settings, "audit", "check-seal", str(seal), "--public-key", other)
+    code, nothing, said = told(
+        settings, "audit", "verify", "--seal", str(seal), "--public-key", other
+    )
     assert (code, nothing, len(said.splitlines())) == (3, None, 1)
     assert "the seal of another key" in said
 
@@ -308,7 +310,7 @@ def test_a_broker_that_is_away_and_files_that_are_no_seals_are_one_line(tmp_path
     assert told(away, "audit", "seal", "--key", key, "--out", seal)[0] == 4
     assert not Path(seal).exists()
     for file in (key, str(tmp_path), seal):
-        code, nothing, said = told(away, "audit", "check-seal", file)
+        code, nothing, said = told(away, "audit", "verify", "--seal", file)
         assert (code, nothing, len(said.splitlines())) == (2, None, 1)
     again = told(away, "audit", "seal-key", "--out", key)
     assert (again[0], again[2]) == (1, f"cjstream: {key} is there already\n") or "pub" in again[2]

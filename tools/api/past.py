@@ -24,7 +24,7 @@ from tables.upload_index import UploadIndex, temporary_index
 from tools.api import streams
 from tools.audit.as_of import Stood, positions_at, stood
 from tools.audit.batch import batch
-from tools.audit.batch import document_of as batch_document
+from tools.audit.batch_document import document_of as batch_document
 from tools.audit.extent import extent_of
 from tools.audit.history import Uses, uses
 from tools.audit.replicas import made_anew
@@ -56,6 +56,7 @@ class LogPast:
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
+        self._codec = codec
         self._threads = ThreadPoolExecutor(THREADS, "past")
         self._uploads = _Uploads(settings, codec)
 
@@ -101,7 +102,7 @@ class LogPast:
     def _batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None:
         extent = extent_of(self._settings, None, None)
         stories = batch(self._settings, extent, batch_id, _now_ms(), {}, everywhere=everywhere)
-        return batch_document(batch_id, stories, texts=texts) if stories else None
+        return batch_document(batch_id, stories, self._codec, texts=texts) if stories else None
 
     def _history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
         found = self._uploads.history(scope_key, everywhere=True)

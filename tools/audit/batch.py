@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from processors.cluster import upload_partitions, upload_topics
 from processors.log import Fetch, Log, LogRecord, high_ends, log_record_of
 from processors.picking import messages_with
+from processors.registry import codec_for
 from processors.settings import Settings
 from processors.upload_reading import records_of_key
 from schemas.codec import Codec
@@ -82,7 +83,7 @@ def batch(
 
     texts are told those that the verdict rests on.
     """
-    codec = Codec()
+    codec = codec_for(settings)
     return [
         _story(settings, extent, request, codec, now_ms, texts)
         for request in _requests(settings, extent, batch_id, codec, everywhere=everywhere)

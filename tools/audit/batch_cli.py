@@ -29,6 +29,7 @@ def batch(
     topic is read. Waiting is told as far as compaction has left it. Exit 3
     where there is no such request or the verdict has findings.
     """
+    from processors.registry import codec_for
     from tools.audit import batch as command
     from tools.audit.batch_document import document_of
     from tools.audit.extent import extent_of
@@ -39,7 +40,7 @@ def batch(
     stories = command.batch(settings, extent, batch_id, now_ms, {}, everywhere=everywhere)
     if not stories:
         raise Discrepancy(f"no request of batch {batch_id} is in the log")
-    document = document_of(batch_id, stories, texts=texts)
+    document = document_of(batch_id, stories, codec_for(settings), texts=texts)
     if as_json:
         print_json(document)
     else:

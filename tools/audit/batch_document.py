@@ -12,16 +12,17 @@ from tools.audit.batch import Asked, Ended, Used
 from tools.audit.documents import event_document, instant, source_document
 
 
-def document_of(batch_id: str, stories: Iterable[Asked], *, texts: bool) -> dict[str, Any]:
+def document_of(
+    batch_id: str, stories: Iterable[Asked], codec: Codec, *, texts: bool
+) -> dict[str, Any]:
     """The stories for machines; texts says whether those are told whole."""
     return {
         "batch_id": batch_id,
-        "requests": [_story_document(one, texts=texts) for one in stories],
+        "requests": [_story_document(one, codec, texts=texts) for one in stories],
     }
 
 
-def _story_document(one: Asked, *, texts: bool) -> dict[str, Any]:
-    codec = Codec()
+def _story_document(one: Asked, codec: Codec, *, texts: bool) -> dict[str, Any]:
     return {
         "at": str(one.record.at),
         "appended_at": instant(one.record.appended_at_ms),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from processors.changelog import newest_rows
+from processors.registry import codec_for
 from processors.settings import Settings
 from processors.waiting import wait_until
 from schemas.codec import Codec
@@ -99,7 +100,7 @@ def compared(
 def _compared_part(
     settings: Settings, target: Target, numbers: list[int]
 ) -> Iterator[Read | Compared | Found]:
-    codec = Codec()
+    codec = codec_for(settings)
     of = target.of.part(numbers)
     for said in folds(settings, codec, of):
         if isinstance(said, Read):

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from processors.clients import admin_client
 from processors.cluster import checked_topics
 from processors.erasing import ScopeLog, Stood, append_erasure, events_of
+from processors.registry import codec_for
 from processors.settings import Settings
-from schemas.codec import Codec
 from schemas.errors import CJStreamError, Misconfigured, Unreachable
 from schemas.events import ROLES, role_of
 from schemas.limits import NAME, SHA256
@@ -101,7 +101,7 @@ def erase(
     Raises CJStreamError where the scope was never there; Unreachable, which says what is done already.
     """
     checked_topics(admin_client(settings), settings)
-    codec = Codec()
+    codec = codec_for(settings)
     writing = Writing(
         actor=asked.actor,
         correlation_id=f"erasure-{asked.reason_code}-{new_id()}",

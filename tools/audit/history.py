@@ -8,9 +8,9 @@ from typing import Any
 from processors.batches_read import Used, uses_of
 from processors.cluster import upload_partitions, upload_topics
 from processors.log import Log
+from processors.registry import codec_for
 from processors.settings import Settings
 from processors.upload_reading import records_of_key, upload_topic_ids
-from schemas.codec import Codec
 from schemas.errors import Discrepancy
 from schemas.events import Coordinates
 from schemas.partitioner import partition_for
@@ -34,7 +34,9 @@ def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> H
         ends: Positions = {one: end for one, (_, end) in retained.items()}
         records = records_of_key(log, key, starts, ends)
     anew = made_anew(settings, topic_ids)
-    return history_of(scope_key, records, starts, Codec(), upload_topics(settings), anew)
+    return history_of(
+        scope_key, records, starts, codec_for(settings), upload_topics(settings), anew
+    )
 
 
 @dataclass(frozen=True, slots=True)

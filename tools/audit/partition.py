@@ -11,8 +11,8 @@ from typing import NamedTuple
 from processors.cluster import upload_topics
 from processors.log import LogRecord, log_record_of
 from processors.parking import CLOCK_KEY
+from processors.registry import codec_for
 from processors.settings import Settings
-from schemas.codec import Codec
 from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord
 from schemas.events import Coordinates, ParkedRequest, coordinates_from
@@ -77,7 +77,7 @@ class PartitionAudit:
         self._extent = extent
         self._now_ms = now_ms
         self._at = Partition(topics.requests.name, number)
-        self._codec = codec = Codec()
+        self._codec = codec = codec_for(settings)
         self._ledger = Ledger(extent.requests[self._at], extent.requests_end[self._at])
         cut = upload_topics(settings)
         ends, policy = extent.uploads_end, settings.policy

@@ -9,6 +9,7 @@ import orjson
 from processors.cluster import upload_partitions, upload_topics
 from processors.log import Log
 from processors.moments import Moment, positions_after, positions_from
+from processors.registry import codec_for
 from processors.settings import Settings
 from processors.upload_reading import upload_topic_ids
 from schemas.codec import Codec
@@ -103,7 +104,7 @@ def replayed(
 def _replayed_part(
     settings: Settings, of: Range, scope_keys: Collection[bytes], shown: int | None
 ) -> Iterator[Said]:
-    codec, left = Codec(), shown
+    codec, left = codec_for(settings), shown
     for said in folds(settings, codec, of, scope_keys):
         if isinstance(said, Read):
             yield said

@@ -1,4 +1,4 @@
-"""`cjstream audit check-seal`: does the log still say what was sealed, and if not, which record differs first."""
+"""`cjstream audit verify --seal`: does the log still say what was sealed, and if not, which record differs first."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

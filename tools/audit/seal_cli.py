@@ -1,6 +1,7 @@
-"""`cjstream audit seal-key · seal · check-seal`: parses, asks, prints."""
+"""`cjstream audit seal-key · seal`, and `verify --seal`: parses, asks, prints."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +47,7 @@ def seal(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sign a digest of uploads, requests, outcomes and dead letters, so that `check-seal` proves them later."""
+    """Sign a digest of uploads, requests, outcomes and dead letters, so that `verify --seal` proves them later."""
     from tools.audit import seal as command
 
     now = datetime.now(UTC)
@@ -70,18 +71,8 @@ def seal(
     print_table("", columns, rows)
 
 
-@seal_app.command("check-seal")
-def check_seal(
-    files: Annotated[
-        list[Path], typer.Argument(help="A seal, or a chain of them, oldest first.", metavar="FILE")
-    ],
-    public_key: Annotated[
-        Path | None,
-        typer.Option(help="The public key that must have signed it.", metavar="FILE"),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Prove that the log still says what was sealed, or name the first record that does not; exit 3 then."""
+def check(files: Sequence[Path], public_key: Path | None, *, as_json: bool) -> None:
+    """What `verify --seal` does: prove that the log still says what was sealed, or name what does not; exit 3 then."""
     from tools.audit import keys
     from tools.audit import seal_check as command
 

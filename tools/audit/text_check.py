@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from processors.cluster import upload_topics
 from processors.log import Log, LogRecord
+from processors.registry import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import ContentCorrupt, ContentMissing, Malformed
@@ -86,7 +87,11 @@ def erased_of(
 ) -> dict[str, Coordinates]:
     """Which of these texts an erasing deletion of a scope and role that had named them has erased, and where it is."""
     topics = upload_topics(settings)
-    codec, named, erased = Codec(), dict[tuple[str, bytes], set[str]](), dict[str, Coordinates]()
+    codec, named, erased = (
+        codec_for(settings),
+        dict[tuple[str, bytes], set[str]](),
+        dict[str, Coordinates](),
+    )
     for record in _uploads(settings, upload_ends):
         event = _event_of(record, codec, topics)
         place = record.at.topic, record.key or b""

@@ -1,6 +1,7 @@
 """`cjstream audit verify`: parses, asks, prints."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ from processors.moments import Moment
 from processors.settings import settings_from_environment
 from schemas.errors import Misconfigured
 from tools.audit.moments import FORMS, moment_from
+from tools.audit.seal_cli import check
 from tools.options import Json
 from tools.printing import harmless, print_json, print_table
 
@@ -30,6 +32,17 @@ def verify(
     texts: Annotated[
         bool, typer.Option(help="Read each text that the batches rest on from the content store.")
     ] = True,
+    seal: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Instead: does the log still say what this seal says? A chain of them: oldest first.",
+            metavar="FILE",
+        ),
+    ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(help="The public key that must have signed the seals.", metavar="FILE"),
+    ] = None,
     most: Annotated[
         int, typer.Option(min=0, help="Findings that are told one by one; all are counted.")
     ] = 1000,
@@ -47,11 +60,19 @@ def verify(
     What the log no longer has is told as not verifiable, by coordinates and
     count; nothing is guessed. Memory: 22 bytes a request of the range, and the
     uploads of 10,000 scopes, in each of as many processes as there are cores.
+
+    With --seal: what the log says now against what was sealed, record by record;
+    names the first one altered, removed, added or cut off.
     """
     from tools.audit import verify as command
     from tools.audit.findings import Finding
     from tools.audit.verify_progress import with_progress
 
+    if seal or public_key:
+        if not seal or since or until or batch:
+            raise Misconfigured("give --seal FILE, with --public-key FILE and nothing else")
+        check(seal, public_key, as_json=as_json)
+        return
     now = datetime.now(UTC)
     begin, end = _moment(since, now, "--from"), _moment(until, now, "--to")
     settings = settings_from_environment()

@@ -19,9 +19,9 @@ from processors.delivery import deliver
 from processors.outbox import Record
 from processors.outcomes import Answers
 from processors.positions import POSITIONS_HEADER, told_positions
+from processors.registry import codec_for
 from processors.resolve import Policy, Prepared
 from processors.settings import Settings
-from schemas.codec import Codec
 from schemas.errors import CJStreamError
 from schemas.events import AssignmentContext, Coordinates, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
@@ -135,7 +135,7 @@ class Writer:
         self._topics = settings.topics
         self._assignments = assignments
         self._producer = plain_producer(settings, **{"queue.buffering.max.messages": 2 * CHUNK})
-        self._codec = Codec()
+        self._codec = codec_for(settings)
         self._rows: dict[str, AssignmentContext] = {}
         self._positions = {
             Partition(topic.name, one): 0
