@@ -1,10 +1,8 @@
 """Where the replica's rows and positions lie: on disk (rocksdict), or in memory for a dry run.
 
 A write shows its rows and its positions together or not at all: both go into one WriteBatch.
-Sorted rows, which the audit's index wants, are the same with keys of any bytes, read by ranges of them.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,13 +84,13 @@ class RocksStore:
     def __init__(self, folder: Path, *, cache_mb: int) -> None:
         self._folder = folder
         try:
-            self._db = _opened(folder, cache_mb)
+            self._db = opened(folder, cache_mb)
         except Exception as fault:  # rocksdict raises plain Exceptions
             raise Misconfigured(
                 f"cannot open the replica in {folder}: another process holds it, the disk is full or "
                 f"the folder is damaged ({str(fault)[:200]}); a damaged one may be deleted, it is rebuilt"
             ) from fault
-        self._without_wal: WriteOptions | None = _without_wal()
+        self._without_wal: WriteOptions | None = without_wal()
 
     @classmethod
     def as_it_stands(cls, folder: Path, *, cache_mb: int) -> "RocksStore":
@@ -160,88 +158,15 @@ class RocksStore:
             raise StoreFailed(f"the replica in {self._folder}", fault) from fault
 
 
-class SortedRows(Protocol):
-    """Rows by keys of any bytes, in their order."""
-
-    def write(self, rows: Mapping[bytes, bytes]) -> None:
-        """Put rows, all or nothing."""
-
-    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """The rows with keys in [first, end), by key."""
-
-    def descending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """The same from the last one back."""
-
-    def close(self) -> None:
-        """Let go of the folder."""
-
-
-class MemorySortedRows:
-    """Sorted rows that live as long as their process; for a few."""
-
-    def __init__(self) -> None:
-        self._keys: list[bytes] = []
-        self._rows: dict[bytes, bytes] = {}
-
-    def write(self, rows: Mapping[bytes, bytes]) -> None:
-        for key in rows.keys() - self._rows.keys():
-            insort(self._keys, key)
-        self._rows.update(rows)
-
-    def _between(self, first: bytes, end: bytes) -> list[bytes]:
-        return self._keys[bisect_left(self._keys, first) : bisect_left(self._keys, end)]
-
-    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return ((key, self._rows[key]) for key in self._between(first, end))
-
-    def descending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return ((key, self._rows[key]) for key in reversed(self._between(first, end)))
-
-    def close(self) -> None:
-        pass
-
-
-class RocksSortedRows:
-    """Sorted rows in a folder of their own, which may be thrown away: nothing survives a kill."""
-
-    def __init__(self, folder: Path, *, cache_mb: int, read_only: bool = False) -> None:
-        """read_only: of what was closed, beside others that read it."""
-        self._db = _opened(folder, cache_mb, read_only=read_only)
-        self._without_wal = _without_wal()
-
-    def write(self, rows: Mapping[bytes, bytes]) -> None:
-        batch = WriteBatch(raw_mode=True)
-        for key, value in rows.items():
-            batch.put(key, value)
-        self._db.write(batch, self._without_wal)
-
-    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        at = self._db.iter()
-        at.seek(first)
-        while at.valid() and (key := at.key()) < end:
-            yield key, at.value()
-            at.next()
-
-    def descending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        at = self._db.iter()
-        at.seek_for_prev(end)
-        if at.valid() and at.key() == end:
-            at.prev()
-        while at.valid() and (key := at.key()) >= first:
-            yield key, at.value()
-            at.prev()
-
-    def close(self) -> None:
-        self._db.close()
-
-
-def _opened(folder: Path, cache_mb: int, *, read_only: bool = False) -> Rdict:
+def opened(folder: Path, cache_mb: int, *, read_only: bool = False) -> Rdict:
+    """A folder of rocksdict, in raw mode; raises its plain Exceptions."""
     folder.mkdir(parents=True, exist_ok=True)
     access = AccessType.read_only() if read_only else AccessType.read_write()
     return Rdict(str(folder), _options(cache_mb), access_type=access)
 
 
-def _without_wal() -> WriteOptions:
+def without_wal() -> WriteOptions:
+    """Writes that a kill may lose, but never tears."""
     options = WriteOptions()
     setattr(options, "disable_wal", True)  # noqa: B010 (a property, typed as a method)
     return options

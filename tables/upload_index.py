@@ -16,7 +16,7 @@ from pathlib import Path
 from schemas.events import Coordinates
 from schemas.partitioner import partition_for
 from tables.replica import Partition, Positions
-from tables.store import RocksSortedRows, SortedRows
+from tables.sorted_rows import RocksSortedRows, SortedRows
 from tables.uploads import UploadRecord, UploadTopics
 
 POSITION = 255  # in place of a topic's number; what follows names the partition

@@ -24,7 +24,7 @@ from schemas.events import (
 from schemas.partitioner import partition_for
 from tables.context import fold
 from tables.replica import Partition, Positions
-from tables.store import MemorySortedRows
+from tables.sorted_rows import MemorySortedRows
 from tables.upload_index import UploadIndex
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 from tests.builders import TOPIC_OF

@@ -36,7 +36,7 @@ LIBRARIES = {  # where each may be imported: a folder, or a file
     "confluent_kafka": {"processors", "tools/send.py"},
     "fastavro": {"schemas/codec.py"},
     "cattrs": {"schemas/codec.py"},
-    "rocksdict": {"tables/store.py"},
+    "rocksdict": {"tables/sorted_rows.py", "tables/store.py"},
     "obstore": {"tables/content.py"},
     "pydantic": {"processors/settings.py", "tools"},
     "pydantic_settings": {"processors/settings.py", "tools/api/signing_keys.py"},

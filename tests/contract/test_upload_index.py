@@ -9,7 +9,7 @@ from schemas.events import Coordinates
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.replica import Partition
-from tables.store import MemorySortedRows, RocksSortedRows, SortedRows
+from tables.sorted_rows import MemorySortedRows, RocksSortedRows, SortedRows
 from tables.upload_index import UploadIndex, temporary_index
 from tables.uploads import UploadRecord, UploadTopics
 

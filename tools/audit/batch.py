@@ -29,7 +29,7 @@ from schemas.partitioner import partition_for
 from tables.content import ContentStore
 from tables.history import History, Version, history_of
 from tables.replica import Partition
-from tables.store import MemorySortedRows
+from tables.sorted_rows import MemorySortedRows
 from tables.upload_index import UploadIndex
 from tools.audit.contexts import Texts
 from tools.audit.extent import Extent

@@ -17,7 +17,7 @@ from processors.moments import Moment
 from processors.settings import Settings
 from processors.upload_reading import bring_up_to_date
 from schemas.errors import Discrepancy
-from tables.store import RocksSortedRows
+from tables.sorted_rows import RocksSortedRows
 from tables.upload_index import CACHE_MB, UploadIndex
 from tools.audit.batch import batch
 from tools.audit.contexts import Texts

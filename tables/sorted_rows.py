@@ -1,0 +1,97 @@
+"""Rows by keys of any bytes, read by ranges of them, which the audit's index wants: on disk, or in memory for a few."""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from rocksdict import WriteBatch
+
+from schemas.errors import StoreFailed
+from tables.store import opened, without_wal
+
+
+class SortedRows(Protocol):
+    """Rows by keys of any bytes, in their order."""
+
+    def write(self, rows: Mapping[bytes, bytes]) -> None:
+        """Put rows, all or nothing."""
+
+    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The rows with keys in [first, end), by key."""
+
+    def descending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The same from the last one back."""
+
+    def close(self) -> None:
+        """Let go of the folder."""
+
+
+class MemorySortedRows:
+    """Sorted rows that live as long as their process; for a few."""
+
+    def __init__(self) -> None:
+        self._keys: list[bytes] = []
+        self._rows: dict[bytes, bytes] = {}
+
+    def write(self, rows: Mapping[bytes, bytes]) -> None:
+        for key in rows.keys() - self._rows.keys():
+            insort(self._keys, key)
+        self._rows.update(rows)
+
+    def _between(self, first: bytes, end: bytes) -> list[bytes]:
+        return self._keys[bisect_left(self._keys, first) : bisect_left(self._keys, end)]
+
+    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return ((key, self._rows[key]) for key in self._between(first, end))
+
+    def descending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return ((key, self._rows[key]) for key in reversed(self._between(first, end)))
+
+    def close(self) -> None:
+        pass
+
+
+class RocksSortedRows:
+    """Sorted rows in a folder of their own, which may be thrown away: nothing survives a kill."""
+
+    def __init__(self, folder: Path, *, cache_mb: int, read_only: bool = False) -> None:
+        """read_only: of what was closed, beside others that read it."""
+        self._folder = folder
+        self._without_wal = without_wal()
+        with self._disk():
+            self._db = opened(folder, cache_mb, read_only=read_only)
+
+    def write(self, rows: Mapping[bytes, bytes]) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, value in rows.items():
+            batch.put(key, value)
+        with self._disk():
+            self._db.write(batch, self._without_wal)
+
+    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        at = self._db.iter()
+        at.seek(first)
+        while at.valid() and (key := at.key()) < end:
+            yield key, at.value()
+            at.next()
+
+    def descending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        at = self._db.iter()
+        at.seek_for_prev(end)
+        if at.valid() and at.key() == end:
+            at.prev()
+        while at.valid() and (key := at.key()) >= first:
+            yield key, at.value()
+            at.prev()
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as fault:  # rocksdict raises plain Exceptions
+            raise StoreFailed(f"the audit's index in {self._folder}", fault) from fault
