@@ -10,12 +10,11 @@ from tests.faults.load import Flow, a_request, append, assignment, record_of, se
 from tests.faults.running import StartWorker
 from tests.faults.seeds import SEEDS
 
-REQUESTS = 9_000
-RATE = 600
+REQUESTS = 20_000
+RATE = 1200
 KILLS = 5
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kills_at_random_moments_lose_and_double_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
