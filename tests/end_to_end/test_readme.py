@@ -16,6 +16,7 @@ from tools.children import ROOT
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 UP, CURL, JOIN = BLOCKS[2:5]
+AUDIT = next(block for block in BLOCKS if "audit as-of" in block)
 PORT = "9095"
 
 
@@ -24,14 +25,20 @@ def test_the_two_commands_stand_alone() -> None:
 
 
 def test_the_commands_by_hand_do_what_the_readme_says(tmp_path: Path) -> None:
-    """From `up` to its end: an assignment, a stale update, a request and the enriched batch."""
+    """From `up` to its end: an assignment, a stale update, a request, the enriched batch, five questions of an auditor."""
     (tmp_path / "kafka-libs").symlink_to(ROOT / ".cjstream" / "kafka-libs")
-    blocks = [UP, CURL, JOIN] if shutil.which("curl") else [UP, JOIN]
+    joined, end = JOIN.split("kill $up", 1)
+    blocks = [UP, CURL] if shutil.which("curl") else [UP]
+    blocks += [joined + AUDIT + "kill $up" + end]
     told = _run(tmp_path, "\n".join(blocks))
     assert "current version is 2" in told  # what the stale update was answered
     assert re.search(r"batch-1  2 essays  assignment: .*student_prompt v2", told)
     assert "NOT OK" not in told
-    if len(blocks) == 2:
+    assert re.search(r"student_prompt .*uploaded.* 2 ", told)
+    assert re.search(r"^verified$", told, re.MULTILINE)
+    assert "march.seal: holds" in told
+    assert ": 0 differences" in told
+    if CURL not in blocks:
         pytest.skip("no curl here: the block that uses it was left out, the others were run")
     assert re.findall(r"^\d{3}$", told, re.MULTILINE) == ["200", "412"]
 
@@ -41,6 +48,7 @@ def _run(folder: Path, script: str) -> str:
     port = str(free_port())
     environment = {
         **os.environ,
+        "HOME": str(folder),
         "CJSTREAM_DATA_DIR": str(folder),
         "CJSTREAM_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
         "CJSTREAM_API_PORT": port,
@@ -58,7 +66,7 @@ def _run(folder: Path, script: str) -> str:
             start_new_session=True,
         )
         try:
-            code = shell.wait(timeout=150)
+            code = shell.wait(timeout=170)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGTERM)
