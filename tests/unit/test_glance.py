@@ -13,7 +13,15 @@ from tables.chain import Link
 from tables.glance import Glance, Scope, scope_of
 from tables.history import link_of
 from tables.uploads import UploadRecord, UploadTopics, read_upload
-from tests.builders import TOPIC_OF, UPLOADS, damaged, prompt_uploaded, uploads
+from tests.builders import (
+    TOPIC_OF,
+    UPLOADS,
+    damaged,
+    prompt_deleted,
+    prompt_uploaded,
+    sha256_of,
+    uploads,
+)
 
 CODEC = Codec()
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
@@ -76,3 +84,35 @@ def test_a_scope_is_told_from_its_key_where_it_is_one() -> None:
 def test_numbers_of_several_bytes_are_read() -> None:
     event = prompt_uploaded(version=2**40, previous_event_id="before")
     assert glanced(event, CODEC.encode(event)) == Link(2**40, "p-1", "before")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"teacher@", b"teacher\0"),
+        (b"teacher@", b"teacher\xff"),
+        (sha256_of("Should homework be banned?").encode(), b"G" * 64),
+        (b"\x04a1", b"\x04a2"),  # another assignment
+        (b"\x04a1\x02\x00", b"\x04a1\x00\x00"),  # version 0
+        (b"\x04a1\x02\x00", b"\x04a1\x02\x01"),  # a union branch that does not exist
+        (b"p-1", b"p-1\0"),
+    ],
+)
+def test_a_fault_in_any_field_is_left_to_the_slow_path(old: bytes, new: bytes) -> None:
+    value = CODEC.encode(prompt_uploaded())
+    assert old in value
+    assert glanced(prompt_uploaded(), value.replace(old, new)) is None
+
+
+def test_what_is_left_over_or_no_boolean_is_left_to_the_slow_path() -> None:
+    prompt, deletion = CODEC.encode(prompt_uploaded()), CODEC.encode(prompt_deleted())
+    assert glanced(prompt_uploaded(), prompt + b"\0") is None
+    assert glanced(prompt_uploaded(), prompt[:-1]) is None
+    assert glanced(prompt_deleted(), deletion[:-1] + b"\2") is None
+
+
+def test_an_unknown_union_branch_is_left_to_the_slow_path() -> None:
+    event = prompt_uploaded(version=2, previous_event_id="before")
+    value = CODEC.encode(event)
+    assert glanced(event, value) is not None
+    assert glanced(event, value.replace(b"\x02\x0cbefore", b"\x04\x0cbefore")) is None
