@@ -25,7 +25,7 @@ def test_the_two_commands_stand_alone() -> None:
 
 
 def test_the_commands_by_hand_do_what_the_readme_says(tmp_path: Path) -> None:
-    """From `up` to its end: an assignment, a stale update, a request, the enriched batch, five questions of an auditor."""
+    """From `up` to its end: an assignment, a stale update, a request, its batch, an auditor's five questions."""
     (tmp_path / "kafka-libs").symlink_to(ROOT / ".cjstream" / "kafka-libs")
     joined, end = JOIN.split("kill $up", 1)
     blocks = [UP, CURL] if shutil.which("curl") else [UP]
