@@ -1,31 +1,9 @@
-"""A moment of the log: a time of the broker's clock, or the records that had just been appended.
-
-What stands at a moment includes it: records appended up to and at that time, up to and with those records.
-"""
-
-from dataclasses import dataclass
+"""Where a moment stands in the log: the position of every partition, before it and after it."""
 
 from processors.log import Log
 from schemas.errors import Discrepancy
-from schemas.events import Coordinates
+from tables.moments import AtRecords, AtTime, Moment
 from tables.replica import Partition, Positions
-
-
-@dataclass(frozen=True, slots=True)
-class AtTime:
-    """A time, in milliseconds since the epoch."""
-
-    ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AtRecords:
-    """Records; partitions that none of them names stand where the time of the newest of them finds them."""
-
-    records: tuple[Coordinates, ...]
-
-
-Moment = AtTime | AtRecords
 
 
 def positions_from(log: Log, moment: Moment) -> Positions:

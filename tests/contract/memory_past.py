@@ -6,13 +6,13 @@ from typing import Any
 import orjson
 
 from processors.cluster import upload_partitions, upload_topics
-from processors.moments import AtTime, Moment
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import Discrepancy
 from schemas.events import Coordinates
 from tables.content import ContentStore
 from tables.history import History, history_of
+from tables.moments import AtTime, Moment
 from tables.range_fold import Folded
 from tables.replica import Partition, Positions
 from tests.contract.memory_log import MemoryLog

@@ -74,6 +74,7 @@ PURE = [
     ROOT / "tables" / "erasure.py",
     ROOT / "tables" / "glance.py",
     ROOT / "tables" / "history.py",
+    ROOT / "tables" / "moments.py",
     ROOT / "tables" / "range_fold.py",
     ROOT / "tables" / "tags.py",
     ROOT / "tables" / "uploads.py",

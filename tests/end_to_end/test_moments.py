@@ -3,10 +3,11 @@
 import pytest
 
 from processors.log import Log, LogRecord
-from processors.moments import AtRecords, AtTime, positions_after, positions_from
+from processors.moments import positions_after, positions_from
 from processors.settings import Settings
 from schemas.errors import Discrepancy
 from schemas.events import Coordinates
+from tables.moments import AtRecords, AtTime
 from tables.replica import Partition
 from tests.faults.asking import pause
 from tests.faults.load import assignment, send

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from processors.moments import AtRecords, AtTime, Moment
 from schemas.errors import Misconfigured
 from schemas.events import Coordinates
+from tables.moments import AtRecords, AtTime, Moment
 from tools.audit.moments import moment_from
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -11,6 +11,7 @@ from schemas.limits import RULES, SHA256
 from schemas.scales import get_scale
 from tables.tags import parse_assignment_tag, parse_tag
 from tools.admin.failures import Usage
+from tools.audit.moments import moment_from
 from tools.inputs import MAX_TEXT_BYTES, MIN_TEXT, STDIN, name_of, trimmed
 
 TEXTS = {"instructions": "instructions", "prompt": "student_prompt", "rubric": "judge_rubric"}
@@ -55,8 +56,6 @@ def storage_id(name: str, value: str) -> str:
 
 def refuse_no_moment(text: str | None) -> None:
     """Raise Usage for what is no moment of the past."""
-    from tools.audit.moments import moment_from  # brings a Kafka client along
-
     try:
         if text is not None:
             moment_from(text, datetime.now(UTC), "--as-of")

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from processors.moments import Moment
 from schemas.errors import ContentCorrupt, ContentMissing
 from schemas.events import AssignmentContext
 from tables.context import live
+from tables.moments import Moment
 from tools.api.answers import answered
 from tools.api.audit import stood_at
 from tools.api.audit_documents import HistoryPage

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from processors.moments import Moment
 from schemas.errors import Discrepancy
+from tables.moments import Moment
 from tools.api import audit_documents as documents
 from tools.api.answers import answered
 from tools.api.bodies import AsOfQuery, BatchQuery, HistoryQuery, ReplayQuery, VerifyQuery

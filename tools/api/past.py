@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 
 from processors.cluster import upload_partitions, upload_topics
 from processors.log import Log
-from processors.moments import Moment
 from processors.settings import Settings
 from processors.upload_reading import bring_up_to_date, upload_topic_ids
 from schemas.codec import Codec
@@ -19,6 +18,7 @@ from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
 from tables.content import ContentStore
 from tables.history import History, history_of
+from tables.moments import Moment
 from tables.replica import Partition
 from tables.upload_index import UploadIndex, temporary_index
 from tools.api import streams

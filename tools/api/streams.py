@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import orjson
 from starlette.responses import StreamingResponse
 
-from processors.moments import Moment
 from processors.settings import Settings
+from tables.moments import Moment
 from tables.range_fold import Counts
 from tools.audit import replay, verify
 from tools.audit.findings import Finding

@@ -12,10 +12,10 @@ from typing import Annotated, Any, cast
 from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from processors.moments import Moment
 from schemas.errors import Misconfigured
 from schemas.limits import RULES, SHA256, Id, Pattern, Text
 from schemas.scales import SCALES
+from tables.moments import Moment
 from tools.api.faults import MESSAGES
 from tools.audit.moments import FORMS, moment_from
 from tools.inputs import MAX_TEXT_BYTES, MIN_TEXT, trimmed

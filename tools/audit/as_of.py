@@ -7,13 +7,14 @@ from typing import Any
 
 from processors.cluster import upload_partitions
 from processors.log import Log
-from processors.moments import Moment, positions_after
+from processors.moments import positions_after
 from processors.settings import Settings
 from schemas.errors import Discrepancy
 from schemas.events import ROLES, Component
 from tables.content import ContentStore
 from tables.context import component_of
 from tables.history import History, Standing, standing_at
+from tables.moments import Moment
 from tables.replica import Positions
 from tools.audit.documents import (
     component_document,

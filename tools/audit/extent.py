@@ -13,8 +13,9 @@ from processors.clients import admin_client
 from processors.cluster import checked_topics
 from processors.groups import committed_offsets
 from processors.log import Log, high_ends, partitions_of
-from processors.moments import Moment, positions_after, positions_from
+from processors.moments import positions_after, positions_from
 from processors.settings import Settings
+from tables.moments import Moment
 from tables.replica import Partition, Positions
 
 CLOCKS_MS = 60_000  # outcomes are looked for from so long before the first request on

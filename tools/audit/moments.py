@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from processors.moments import AtRecords, AtTime, Moment
 from schemas.errors import Malformed, Misconfigured
 from schemas.events import coordinates_from
+from tables.moments import AtRecords, AtTime, Moment
 from tools.times import moment_ms
 
 FORMS = (

@@ -8,13 +8,14 @@ import orjson
 
 from processors.cluster import upload_partitions, upload_topics
 from processors.log import Log
-from processors.moments import Moment, positions_after, positions_from
+from processors.moments import positions_after, positions_from
 from processors.registry import codec_for
 from processors.settings import Settings
 from processors.upload_reading import upload_topic_ids
 from schemas.codec import Codec
 from schemas.events import ROLES
 from tables.context import component_of
+from tables.moments import Moment
 from tables.range_fold import ALL, Counts, Folded, RangeFold
 from tables.replica import Partition, Positions
 from tools.audit.documents import component_document, ids_of, positions_document

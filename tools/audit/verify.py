@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from processors.cluster import upload_partitions, upload_topics
-from processors.moments import Moment
 from processors.settings import Settings
 from processors.upload_reading import bring_up_to_date
 from schemas.errors import Discrepancy
+from tables.moments import Moment
 from tables.sorted_rows import RocksSortedRows
 from tables.upload_index import CACHE_MB, UploadIndex
 from tools.audit.batch import batch

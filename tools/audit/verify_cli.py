@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from processors.moments import Moment
 from processors.settings import settings_from_environment
 from schemas.errors import Misconfigured
+from tables.moments import Moment
 from tools.audit.moments import FORMS, moment_from
 from tools.audit.seal_cli import check
 from tools.options import Json
