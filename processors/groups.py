@@ -7,9 +7,14 @@ from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaE
 from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from processors.clients import reader
 from processors.cluster import ANSWER_S, answered, valid_offset
+from processors.settings import Settings
+from processors.waiting import wait_until
 from schemas.errors import Unreachable
 from tables.replica import Partition, Positions
+
+COORDINATOR_S = 30.0  # the first group of a cluster has to wait for its topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,33 @@ def committed_offsets(admin: AdminClient, group: str, partitions: Iterable[Parti
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
     return {Partition(*at): offset for at, offset in found.items()}
+
+
+def positions_of_group(
+    settings: Settings, group: str, partitions: Iterable[Partition]
+) -> Positions:
+    """What a group has committed, of those partitions where it has; it need not exist. Raises Unreachable.
+
+    Asked by a consumer that joins nothing: librdkafka's admin client crashes the process where the coordinator of a
+    group has just moved, or never was (librdkafka #5040).
+    """
+    asked = [At(*one) for one in partitions]
+    # uncommitted: stable offsets can be waited for in vain beside transactions that follow each other
+    consumer = reader(settings, **{"group.id": group, "isolation.level": "read_uncommitted"})
+
+    def answer() -> list[At]:
+        try:
+            return consumer.committed(asked, timeout=ANSWER_S)
+        except KafkaException:  # such as "not coordinator", which is not marked as retriable
+            return []
+
+    try:
+        found = wait_until(answer, seconds=COORDINATOR_S, what=f"the coordinator of group {group}")
+    finally:
+        consumer.close()
+    if fault := next((at.error for at in found if at.error is not None), None):
+        raise Unreachable(f"group {group}: {fault.str()}")
+    return {Partition(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
 
 
 def _offsets(admin: AdminClient, asked: list[At], spec: OffsetSpec) -> dict[tuple[str, int], int]:
