@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from processors.clients import admin_client
 from processors.cluster import checked_topics
-from processors.groups import committed_offsets
+from processors.groups import COORDINATOR_S, committed_offsets
 from processors.log import Log, high_ends, partitions_of
 from processors.moments import positions_after, positions_from
 from processors.settings import Settings
@@ -46,7 +46,7 @@ def extent_of(settings: Settings, since: Moment | None, until: Moment | None) ->
     parked = partitions_of([topics.parked.name], settings)
     outcomes = partitions_of((topic.name for topic in topics.outcomes), settings)
     uploads = partitions_of((topic.name for topic in topics.uploads), settings)
-    committed = committed_offsets(settings, settings.prep_group, asked)  # 1
+    committed = committed_offsets(settings, settings.prep_group, asked, COORDINATOR_S)  # 1
     with Log(settings, asked) as log:
         found = log.retained()  # 2
         retained, ends = ({one: both[side] for one, both in found.items()} for side in (0, 1))
