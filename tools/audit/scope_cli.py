@@ -114,7 +114,7 @@ def _row(role: str, told: dict[str, Any] | None, is_unknown: bool) -> tuple[obje
     if told is None:
         return (role, "cannot be told" if is_unknown else "never there", "", "", "", "", "")
     state = "erased" if told.get("erased") else "deleted" if told["deleted"] else "live"
-    place, sha256 = _at(told["source"]), told.get("sha256", "")
+    place, sha256 = _at(told["source"]), told.get("sha256", "")[:12]
     return (role, state, told["version"], told["actor"], told["occurred_at"], place, sha256)
 
 
