@@ -24,7 +24,7 @@ def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, 
     for row in rows:
         table.add_row(*(Text(harmless(str(cell))) for cell in row))  # no markup of a stranger's
     console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
+    console.print(table) if console.is_terminal else Console(width=250).print(table)
 
 
 def harmless(text: str) -> str:
