@@ -1,5 +1,7 @@
 """A glance at an upload tells what the slow path tells, and certifies nothing that the slow path refuses."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,12 +37,24 @@ def glanced(event: UploadEvent, value: bytes) -> Link | None:
     return GLANCE.link(TOPIC_OF[role_of(event)], scope, value)
 
 
+def read_at_a_glance(event: UploadEvent, value: bytes) -> UploadEvent | None:
+    """The event in a value that stands where the event would."""
+    scope = scope_of(scope_key_of(event).encode(), 4)
+    assert scope is not None
+    return GLANCE.event(TOPIC_OF[role_of(event)], scope, value)
+
+
 def plainly(event: UploadEvent, value: bytes) -> Link | None:
     """The slow path's word on a value that stands where the event would."""
+    found = read_plainly(event, value)
+    return link_of(found) if found else None
+
+
+def read_plainly(event: UploadEvent, value: bytes) -> UploadEvent | None:
     key = scope_key_of(event).encode()
     at = Coordinates(TOPIC_OF[role_of(event)], partition_for(key, 4), 7)
     try:
-        return link_of(read_upload(UploadRecord(at, key, value, 1), CODEC, TOPICS))
+        return read_upload(UploadRecord(at, key, value, 1), CODEC, TOPICS)
     except BadRecord:
         return None
 
@@ -48,12 +62,39 @@ def plainly(event: UploadEvent, value: bytes) -> Link | None:
 @pytest.mark.parametrize("event", UPLOADS, ids=lambda event: type(event).__name__)
 def test_everyday_uploads_are_certified(event: UploadEvent) -> None:
     assert glanced(event, CODEC.encode(event)) == link_of(event)
+    assert read_at_a_glance(event, CODEC.encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"actor": "Åsa Öström, lärare"},
+        {"actor": "å" * 40},
+        {"correlation_id": "c" * 127},
+        {"assignment_id": "uppsats-år9"},
+        {"occurred_at_ms": 0},
+        {"language": "sv"},
+        {"version": 2**40, "previous_event_id": "före"},
+    ],
+)
+def test_uploads_of_a_wider_alphabet_and_of_long_texts_are_certified(
+    change: dict[str, Any],
+) -> None:
+    event = prompt_uploaded(**change)
+    assert glanced(event, CODEC.encode(event)) == link_of(event)
+    assert read_at_a_glance(event, CODEC.encode(event)) == event
+
+
+def test_an_upload_of_an_older_schema_is_read_as_the_newest_class() -> None:
+    event = prompt_uploaded()
+    assert read_at_a_glance(event, CODEC.encode(event, version=1)) == event
 
 
 @given(uploads())
 def test_what_is_certified_is_what_the_slow_path_says(event: UploadEvent) -> None:
     value = CODEC.encode(event)
     assert glanced(event, value) in (plainly(event, value), None)
+    assert read_at_a_glance(event, value) in (read_plainly(event, value), None)
 
 
 @given(st.sampled_from(UPLOADS) | uploads(), st.data())
@@ -62,8 +103,9 @@ def test_damaged_bytes_are_certified_only_where_the_slow_path_takes_them(
     event: UploadEvent, data: st.DataObject
 ) -> None:
     value = data.draw(damaged(CODEC.encode(event)))
-    told = glanced(event, value)
+    told, read = glanced(event, value), read_at_a_glance(event, value)
     assert told is None or told == plainly(event, value)
+    assert read is None or read == read_plainly(event, value)
 
 
 @given(uploads(), uploads())
