@@ -16,9 +16,16 @@ from typing import NamedTuple
 
 from schemas.codec import Codec
 from schemas.errors import Malformed
-from schemas.events import ROLES, AssignmentContext, Coordinates, UploadEvent, role_of
+from schemas.events import (
+    ROLES,
+    AssignmentContext,
+    Component,
+    Coordinates,
+    UploadEvent,
+    role_of,
+)
 from tables.chain import BEFORE, RECENT, Chain, Link, step
-from tables.context import fold
+from tables.context import FOLD_VERSION, component_from
 from tables.glance import Glance, Scope, scope_of
 from tables.history import link_of
 from tables.replica import Partition
@@ -196,9 +203,9 @@ class RangeFold:
         return self._of.takes(scope_key)
 
     def contexts(self) -> Iterator[Folded]:
-        """Every scope's context by the one fold, by scope key."""
+        """Every scope's context, by scope key; a role has one newest upload: one partition is its own."""
         for scope_key in sorted(self._scopes):
-            rows: dict[str, AssignmentContext] = {}
+            components = dict[str, Component]()
             broken = list[str]()
             for (topic, partition), of_key in self._known.items():
                 known = of_key.get(scope_key)
@@ -206,13 +213,18 @@ class RangeFold:
                     continue
                 at = Coordinates(topic, partition, known.offset)
                 event = self._event(at, scope_key, known)
-                fold(rows, event, at, known.appended_at_ms)
+                role = role_of(event)
+                components[role] = component_from(event, at, known.appended_at_ms)
                 if known.gaps:
-                    broken.append(role_of(event))
-            for context in rows.values():
+                    broken.append(role)
+            if components:
+                context = AssignmentContext(
+                    scope_key=scope_key.decode(), fold_version=FOLD_VERSION, **components
+                )
                 yield Folded(context, tuple(sorted(broken, key=ROLES.index)))
 
     def _event(self, at: Coordinates, scope_key: bytes, known: _Known) -> UploadEvent:
-        glanced = self._glance.event(at.topic, known.scope, known.value) if known.scope else None
+        if known.scope and (event := self._glance.event(at.topic, known.scope, known.value)):
+            return event
         record = UploadRecord(at, scope_key, known.value, known.appended_at_ms)
-        return glanced or read_upload(record, self._codec, self._topics)
+        return read_upload(record, self._codec, self._topics)
