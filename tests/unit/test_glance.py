@@ -19,6 +19,7 @@ from tests.builders import (
     TOPIC_OF,
     UPLOADS,
     damaged,
+    instructions_uploaded,
     prompt_deleted,
     prompt_uploaded,
     sha256_of,
@@ -136,6 +137,7 @@ def test_numbers_of_several_bytes_are_read() -> None:
         (sha256_of("Should homework be banned?").encode(), b"G" * 64),
         (b"\x04a1", b"\x04a2"),  # another assignment
         (b"\x04a1\x02\x00", b"\x04a1\x00\x00"),  # version 0
+        (b"\x04a1\x02\x00", b"\x04a1\x82\x00\x00"),  # version 1 in a byte too many
         (b"\x04a1\x02\x00", b"\x04a1\x02\x01"),  # a union branch that does not exist
         (b"p-1", b"p-1\0"),
     ],
@@ -144,6 +146,13 @@ def test_a_fault_in_any_field_is_left_to_the_slow_path(old: bytes, new: bytes) -
     value = CODEC.encode(prompt_uploaded())
     assert old in value
     assert glanced(prompt_uploaded(), value.replace(old, new)) is None
+
+
+@pytest.mark.parametrize("text", [b"swedish_8_anchor", b"research_experiment"])
+def test_a_scale_or_an_origin_that_is_no_name_is_left_to_the_slow_path(text: bytes) -> None:
+    value = CODEC.encode(instructions_uploaded())
+    assert glanced(instructions_uploaded(), value) is not None
+    assert glanced(instructions_uploaded(), value.replace(text, text.upper())) is None
 
 
 def test_what_is_left_over_or_no_boolean_is_left_to_the_slow_path() -> None:
