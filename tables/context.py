@@ -1,6 +1,7 @@
 """The fold: uploads into the context of their scope. Pure; every driver lends it a mapping."""
 
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
 from schemas.events import (
     ROLES,
@@ -71,14 +72,24 @@ def _newer(one: Component | None, other: Component | None) -> Component | None:
 
 def only(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> AssignmentContext:
     """The context that knows one upload and nothing else."""
-    component = Component(
+    by_role = {role_of(event): component_from(event, at, appended_at_ms)}
+    return AssignmentContext(scope_key=scope_key_of(event), fold_version=FOLD_VERSION, **by_role)
+
+
+def component_from(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> Component:
+    """What a role's row says of one upload."""
+    return Component(
         source=at,
         appended_at_ms=appended_at_ms,
         is_deletion=hasattr(event, "erased"),
-        **{name: getattr(event, name) for name in TAKEN_OVER if hasattr(event, name)},
+        **{name: getattr(event, name) for name in _taken_over(type(event))},  # type: ignore[arg-type]
     )
-    by_role = {role_of(event): component}
-    return AssignmentContext(scope_key=scope_key_of(event), fold_version=FOLD_VERSION, **by_role)
+
+
+@cache
+def _taken_over(event_class: Any) -> tuple[str, ...]:
+    """The fields of an upload that its component has, too."""
+    return tuple(name for name in TAKEN_OVER if name in event_class.__slots__)
 
 
 def component_of(context: AssignmentContext | None, role: str) -> Component | None:

@@ -1,27 +1,34 @@
-"""A glance at an upload's bytes: its place in the chain, read without decoding the event.
+"""A glance at an upload's bytes: its place in the chain, or the event, read in one go.
 
 What it certifies, `read_upload` accepts too and tells the same of; whatever it does not certify goes that slow path,
 which decides. A property test holds both to that. Certified are minimal varints, lengths within the bytes and the
 limits (characters are counted as bytes), known union branches, valid UTF-8, no U+0000, nothing left over.
+
+A schema is one regular expression over the bytes, in which a text is its length and so many bytes, a branch for each
+length: what C does in one call. Most texts are ASCII; where one is not, a second expression takes all of them out.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from schemas.codec import Codec
-from schemas.limits import RULES, Id, Number, Pattern, Text
+from schemas.events import UploadEvent
+from schemas.limits import RULES, SHA256, Id, Number, Pattern, Text
 from schemas.partitioner import partition_for
-from schemas.structure import long_at
 from tables.chain import Link
 from tables.uploads import UploadTopics
 
 FRAME_BYTES = 5
-LONG_BYTES = 9  # of a non-negative long; a tenth byte is left to the slow path
-TWO_BYTE_LENGTH = 8191  # longer strings are left to the slow path
-STRING, OPTIONAL, LONG, FLAG = range(4)
-KINDS: Mapping[Any, int] = {"string": STRING, "long": LONG, "boolean": FLAG}
+ONE_BYTE = 127  # the last number whose varint is one byte, and the last character of ASCII
+SHORT = 63  # the longest text whose length is one byte; of a named field the most
+MOST = 127  # longer texts are left to the slow path: a branch for each length takes its time
+EVERYDAY = (36, 64)  # a UUID, a checksum: tried first
+OPTIONAL = ["null", "string"]
+ASCII, ANY = rb"[\x01-\x7f]", rb"[^\0]"
+NAMED = ("event_id", "assignment_id", "course_id", "version", "previous_event_id")
 
 
 class Scope(NamedTuple):
@@ -47,15 +54,35 @@ def scope_of(key: bytes, partitions: int) -> Scope | None:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """A schema as steps: of each field its kind and a bound; and where among the texts, or the longs, a field is."""
+    """A schema as an expression, a group for each field: a text with its length, a number as its bytes.
 
-    steps: tuple[tuple[int, int], ...]
-    event_id: int
-    previous: int
-    assignment_id: int
-    course_id: int | None
-    version: int
-    patterns: tuple[tuple[int, Callable[[bytes], object]], ...]
+    named are the groups of NAMED, texts those of every text, patterns those of which more is asked.
+    """
+
+    event_class: type[Any]
+    readers: tuple[tuple[str, Callable[[bytes], Any]], ...]
+    everyday: re.Pattern[bytes]
+    careful: re.Pattern[bytes]
+    named: tuple[int, ...]
+    texts: tuple[int, ...]
+    patterns: tuple[tuple[int, Callable[[bytes], bool]], ...]
+
+    def found_with_care(self, value: bytes) -> re.Match[bytes] | None:
+        """The match of a value with texts beyond ASCII."""
+        found = self.careful.fullmatch(value)
+        texts = found.group(*self.texts) if found else ()
+        try:
+            b" ".join(_bare(one) for one in texts if one).decode()  # a space completes no character
+        except UnicodeDecodeError:
+            return None
+        return found
+
+    def event_of(self, found: re.Match[bytes]) -> Any:
+        """The event, with what an older schema does not have left as it is by default."""
+        told = zip(self.readers, found.groups(), strict=False)  # the group of no field is last
+        return self.event_class(
+            **{name: None if raw is None else read(raw) for (name, read), raw in told}
+        )
 
 
 class Glance:
@@ -66,118 +93,151 @@ class Glance:
             (name, frame): layout
             for name, topic in topics.by_name.items()
             for frame, (event_class, fields) in codec.layouts().items()
-            if event_class in topic.carries and (layout := _layout_of(fields))
+            if event_class in topic.carries and (layout := _layout_of(event_class, fields))
         }
 
     def link(self, topic: str, scope: Scope, value: bytes | None) -> Link | None:
         """What a valid upload of this scope in its partition says of its place; None: ask `read_upload`."""
+        certified = self._certified(topic, scope, value)
+        if certified is None:
+            return None
+        event_id, _, _, version, previous = certified[2]
+        return Link(
+            version[0] >> 1 if version[0] <= ONE_BYTE else _number_in(version),
+            event_id[1:].decode(),
+            previous[1:].decode() if previous else None,
+        )
+
+    def event(self, topic: str, scope: Scope, value: bytes | None) -> UploadEvent | None:
+        """The event, where it is a valid upload of this scope in its partition; None: ask `read_upload`."""
+        certified = self._certified(topic, scope, value)
+        if certified is None:
+            return None
+        layout, found, _ = certified
+        event: UploadEvent = layout.event_of(found)
+        return event
+
+    def _certified(
+        self, topic: str, scope: Scope, value: bytes | None
+    ) -> tuple[_Layout, re.Match[bytes], tuple[bytes, ...]] | None:
+        """With its named fields as they stand there."""
         layout = self._layouts.get((topic, value[:FRAME_BYTES])) if value else None
         if layout is None or value is None:
             return None
-        try:
-            texts, version_at = _walked(layout, value)
-            if "\0" in b" ".join(texts).decode():  # a space, so that no character is completed
-                return None
-        except (IndexError, UnicodeDecodeError, _NotCertifiedError):
+        found = layout.everyday.fullmatch(value) or layout.found_with_care(value)
+        if found is None:
             return None
-        course_id = b"" if layout.course_id is None else texts[layout.course_id]
-        if texts[layout.assignment_id] != scope.assignment_id or course_id != scope.course_id:
+        named = found.group(*layout.named)
+        _, assignment_id, course_id, _, _ = named
+        if (assignment_id or b"")[1:] != scope.assignment_id:
             return None
-        for index, matched in layout.patterns:
-            if matched(texts[index]) is None:
+        if (course_id or b"")[1:] != scope.course_id:
+            return None
+        for group, fits in layout.patterns:
+            if not fits(found[group]):
                 return None
-        first = value[version_at]
-        return Link(
-            first >> 1 if first < 128 else long_at(value, version_at)[0],
-            texts[layout.event_id].decode(),
-            texts[layout.previous].decode() or None,
-        )
+        return layout, found, named
 
 
-class _NotCertifiedError(Exception):
-    """These bytes go the slow path."""
+def _layout_of(event_class: Any, fields: tuple[tuple[str, Any], ...]) -> _Layout | None:
+    """The layout of a schema; None for one with fields that are left to the slow path."""
+    told = tuple((name, "optional" if kind == OPTIONAL else str(kind)) for name, kind in fields)
+    is_known = all(kind in READERS for _, kind in told)
+    names = {name for name, _ in told}
+    return _compiled(event_class, told) if is_known and {*NAMED} - {"course_id"} <= names else None
 
 
-def _walked(layout: _Layout, value: bytes) -> tuple[list[bytes], int]:
-    """Every text, empty where an optional one is not there, and where the version begins."""
-    texts, longs, at = list[bytes](), list[int](), FRAME_BYTES
-    for kind, bound in layout.steps:
-        byte = value[at]
-        if kind == LONG:
-            longs.append(at)
-            if byte & 1 or byte < bound:  # negative, or below the least
-                raise _NotCertifiedError
-            start = at
-            while value[at] >= 128:
-                at += 1
-            if at != start and (value[at] == 0 or at - start >= LONG_BYTES):
-                raise _NotCertifiedError
-            at += 1
-            continue
-        at += 1
-        if kind == FLAG:
-            if byte > 1:
-                raise _NotCertifiedError
-            continue
-        if kind == OPTIONAL:
-            if byte == 0:
-                texts.append(b"")  # no text that is there is empty
-                continue
-            if byte != 2:
-                raise _NotCertifiedError
-            byte = value[at]
-            at += 1
-        if byte >= 128:
-            second = value[at]
-            at += 1
-            if not 0 < second < 128:  # not minimal, or of three bytes
-                raise _NotCertifiedError
-            byte += (second - 1) << 7
-        if byte & 1 or not 0 < byte <= bound:  # zigzag: odd is negative
-            raise _NotCertifiedError
-        end = at + (byte >> 1)
-        texts.append(value[at:end])
-        at = end
-    if at != len(value):  # a text that reaches beyond the end shows here, too
-        raise _NotCertifiedError
-    return texts, longs[layout.version]
-
-
-def _layout_of(fields: tuple[tuple[str, Any], ...]) -> _Layout | None:
-    """The steps of a schema; None for one with fields that are left to the slow path."""
-    kinds = [OPTIONAL if one == ["null", "string"] else _kind_of(one) for _, one in fields]
-    names = [name for name, _ in fields]
-    if None in kinds or not {"event_id", "previous_event_id", "version"} <= {*names}:
-        return None
-    texts = [name for name, kind in zip(names, kinds, strict=True) if kind in (STRING, OPTIONAL)]
-    longs = [name for name, kind in zip(names, kinds, strict=True) if kind == LONG]
+@cache  # a schema has several frames, and every fold looks at all of them
+def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
+    everyday = re.compile(_expression(fields, ASCII), re.DOTALL)
+    careful = re.compile(_expression(fields, ANY), re.DOTALL)
+    groups = everyday.groupindex
     return _Layout(
-        steps=tuple(
-            (kind or STRING, _bound_of(name)) for name, kind in zip(names, kinds, strict=True)
-        ),
-        event_id=texts.index("event_id"),
-        previous=texts.index("previous_event_id"),
-        assignment_id=texts.index("assignment_id"),
-        course_id=texts.index("course_id") if "course_id" in texts else None,
-        version=longs.index("version"),
-        patterns=tuple(
-            (index, re.compile(rule.pattern.pattern.encode()).fullmatch)
-            for index, name in enumerate(texts)
-            if isinstance(rule := RULES.get(name), Pattern)
+        event_class,
+        tuple((name, READERS[kind]) for name, kind in fields),
+        everyday,
+        careful,
+        tuple(groups[name] for name in NAMED),
+        tuple(groups[name] for name, kind in fields if kind in ("string", "optional")),
+        tuple(
+            (groups[name], _fits(rule.pattern))
+            for name, _ in fields
+            if isinstance(rule := RULES.get(name), Pattern) and rule.pattern is not SHA256
         ),
     )
 
 
-def _kind_of(told: Any) -> int | None:
-    return KINDS.get(told) if isinstance(told, str) else None
+def _expression(fields: tuple[tuple[str, str], ...], character: bytes) -> bytes:
+    """What a value of these fields matches, a group for each text and number."""
+    parts = [b".{%d}" % FRAME_BYTES]
+    for name, kind in fields:
+        group = b"(?P<%s>%s)" % (name.encode(), _field(name, kind, character))
+        parts.append(b"(?:\\0|\\x02%s)" % group if kind == "optional" else group)
+    if "course_id" not in dict(fields):
+        parts.append(b"(?P<course_id>)")
+    return b"".join(parts)
 
 
-def _bound_of(name: str) -> int:
-    """Of a text the most bytes, of a number the least, as zigzag."""
-    match RULES.get(name):
-        case Text(most) | Id(most):
-            return 2 * min(most, TWO_BYTE_LENGTH)
-        case Number(least, _):
-            return 2 * least
+def _field(name: str, kind: str, character: bytes) -> bytes:
+    match kind, RULES.get(name):
+        case "boolean", _:
+            return rb"[\0\1]"
+        case "long", Number(least, _):
+            return _number(least)
+        case "long", _:
+            return _number(0)
+        case _, Pattern(pattern) if pattern is SHA256:
+            return _length(64) + pattern.pattern.encode()
+        case _, Text(most) | Id(most):
+            return _text(min(most, SHORT if name in NAMED else MOST), character)
         case _:
-            return 2 * TWO_BYTE_LENGTH
+            return _text(MOST, character)
+
+
+def _text(most: int, character: bytes) -> bytes:
+    """A branch for each length."""
+    lengths = sorted(range(1, most + 1), key=lambda length: (length not in EVERYDAY, length))
+    return b"|".join(_length(one) + character + b"{%d}" % one for one in lengths)
+
+
+def _length(number: int) -> bytes:
+    """A length as it stands before a text: a zigzag varint of one byte or two."""
+    zigzag = 2 * number
+    low, high = zigzag & ONE_BYTE, zigzag >> 7
+    return re.escape(bytes([low | 0x80, high]) if high else bytes([low]))
+
+
+def _number(least: int) -> bytes:
+    """A minimal zigzag varint, even and so not negative, of at most nine bytes; a tenth is left to the slow path."""
+    small, more = bytes(range(2 * least, 128, 2)), bytes(range(128, 256, 2))
+    return rb"[%s]|[%s][\x80-\xff]{0,7}[\x01-\x7f]" % (re.escape(small), re.escape(more))
+
+
+def _fits(pattern: re.Pattern[str]) -> Callable[[bytes], bool]:
+    """Whether a text, its length before it, is of the pattern; scales and origins are few."""
+    matched = re.compile(pattern.pattern.encode()).fullmatch
+    return lru_cache(maxsize=1024)(lambda text: matched(_bare(text)) is not None)
+
+
+def _bare(text: bytes) -> bytes:
+    """A text without its length."""
+    return text[1:] if text[0] <= ONE_BYTE else text[2:]
+
+
+def _text_in(text: bytes) -> str:
+    return (text[1:] if text[0] <= ONE_BYTE else text[2:]).decode()
+
+
+def _number_in(number: bytes) -> int:
+    value = 0
+    for byte in reversed(number):
+        value = value << 7 | byte & ONE_BYTE
+    return value >> 1
+
+
+READERS: Mapping[str, Callable[[bytes], Any]] = {
+    "string": _text_in,
+    "optional": _text_in,
+    "long": _number_in,
+    "boolean": b"\1".__eq__,
+}

@@ -9,15 +9,23 @@ the slices for which the range has to be read again.
 """
 
 import zlib
+from collections import defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 from schemas.codec import Codec
 from schemas.errors import Malformed
-from schemas.events import ROLES, AssignmentContext, Coordinates, role_of
-from tables.chain import BEFORE, Chain, joined, step
-from tables.context import fold
+from schemas.events import (
+    ROLES,
+    AssignmentContext,
+    Component,
+    Coordinates,
+    UploadEvent,
+    role_of,
+)
+from tables.chain import BEFORE, RECENT, Chain, Link, step
+from tables.context import FOLD_VERSION, component_from
 from tables.glance import Glance, Scope, scope_of
 from tables.history import link_of
 from tables.replica import Partition
@@ -49,9 +57,15 @@ ALL = Slice(1, 0)
 
 @dataclass(slots=True)
 class _Known:
-    """What is kept of one key in one partition: its newest upload, and how far its chain has come."""
+    """What is kept of one key in one partition: its newest upload, and how far its chain has come.
 
-    chain: Chain | None
+    scope is None where no upload of that key can be valid. version and recent are the chain, in the open because this
+    is done for every record; recent is None where the range begins later than the chain.
+    """
+
+    scope: Scope | None
+    recent: tuple[str, ...] | None
+    version: int = 0
     records: int = 0
     damaged: int = 0
     damaged_since: int = 0  # the newest upload
@@ -59,14 +73,6 @@ class _Known:
     offset: int = -1
     appended_at_ms: int = 0
     value: bytes | None = None
-
-
-@dataclass(slots=True)
-class _OfKey:
-    """What is kept of one record key; scope is None where it is no scope's key."""
-
-    scope: Scope | None
-    known: dict[tuple[str, int], _Known] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,8 @@ class RangeFold:
         self._most = most
         self.rest: list[Slice] = []
         self._glance = Glance(codec, topics)
-        self._scopes: dict[bytes, _OfKey] = {}
+        self._scopes: dict[bytes, Scope | None] = {}
+        self._known: dict[tuple[str, int], dict[bytes, _Known]] = defaultdict(dict)
 
     def take(
         self,
@@ -125,51 +132,70 @@ class RangeFold:
         appended_at_ms: int,
     ) -> None:
         """One record, at its topic, partition and offset. Raises UnknownSchema."""
-        scope_key, (topic, partition, offset) = key or b"", at
-        if self._scope_keys and scope_key not in self._scope_keys:
-            return
-        if self._of.modulus > 1 and not self._of.takes(scope_key):
-            return
-        of_key = self._scopes.get(scope_key) or self._admit(scope_key)
-        known = of_key.known.get((topic, partition))
+        topic, partition, offset = at
+        scope_key = key or b""
+        known = self._known[topic, partition].get(scope_key)
         if known is None:
-            is_whole = (topic, partition) in self._whole
-            known = of_key.known[topic, partition] = _Known(BEFORE if is_whole else None)
+            known = self._admitted(topic, partition, scope_key)
+            if known is None:
+                return
         known.records += 1
-        link = None
-        if of_key.scope and of_key.scope.partition == partition:
-            link = self._glance.link(topic, of_key.scope, value)
+        link = self._glance.link(topic, known.scope, value) if known.scope else None
         if link is None:
-            record = UploadRecord(Coordinates(topic, partition, offset), key, value, appended_at_ms)
-            try:
-                link = link_of(read_upload(record, self._codec, self._topics))
-            except Malformed:
+            link = self._judged(UploadRecord(Coordinates(*at), key, value, appended_at_ms))
+            if link is None:
                 known.damaged += 1
                 known.damaged_since += 1
                 return
-        chain = known.chain
-        if chain is not None and not (chain.recent and chain.recent[0] == link.previous):
-            known.gaps += step(chain, link, known.damaged_since).is_gap
-        known.chain = joined(chain or BEFORE, link)
+        version, event_id, previous = link
+        recent = known.recent
+        if recent is None:
+            recent = BEFORE.recent
+        elif not recent or recent[0] != previous:
+            known.gaps += step(Chain(known.version, recent), link, known.damaged_since).is_gap
+        known.version, known.recent = version, (event_id, *recent[: RECENT - 1])
         known.damaged_since = 0
         known.offset, known.appended_at_ms, known.value = offset, appended_at_ms, value
 
-    def _admit(self, scope_key: bytes) -> _OfKey:
-        of_key = self._scopes[scope_key] = _OfKey(scope_of(scope_key, self._topics.partitions))
-        if len(self._scopes) > self._most:
-            self._of, later = self._of.halves()
-            self.rest.append(later)
-            self._scopes = {key: one for key, one in self._scopes.items() if self._of.takes(key)}
-        return of_key
+    def _judged(self, record: UploadRecord) -> Link | None:
+        """The slow path's word; None for a damaged record."""
+        try:
+            return link_of(read_upload(record, self._codec, self._topics))
+        except Malformed:
+            return None
+
+    def _admitted(self, topic: str, partition: int, scope_key: bytes) -> _Known | None:
+        """A key's first record in a partition; None where it is not wanted, or of another slice."""
+        if self._scope_keys and scope_key not in self._scope_keys:
+            return None
+        if scope_key not in self._scopes and self._of.takes(scope_key):
+            self._scopes[scope_key] = scope_of(scope_key, self._topics.partitions)
+            if len(self._scopes) > self._most:
+                self._halve()
+        if not self._of.takes(scope_key):
+            return None
+        scope = self._scopes[scope_key]
+        belongs = scope if scope and scope.partition == partition else None
+        is_whole = (topic, partition) in self._whole
+        known = _Known(belongs, BEFORE.recent if is_whole else None)
+        self._known[topic, partition][scope_key] = known
+        return known
+
+    def _halve(self) -> None:
+        self._of, later = self._of.halves()
+        self.rest.append(later)
+        self._scopes = {key: one for key, one in self._scopes.items() if self._of.takes(key)}
+        for at, of_key in self._known.items():
+            self._known[at] = {key: one for key, one in of_key.items() if self._of.takes(key)}
 
     def counts(self) -> Counts:
         """What has been taken of this slice."""
-        scopes = [list(of_key.known.values()) for of_key in self._scopes.values()]
+        every = [one for of_key in self._known.values() for one in of_key.items()]
         return Counts(
-            sum(one.records for known in scopes for one in known),
-            sum(one.damaged for known in scopes for one in known),
-            sum(any(one.value is not None for one in known) for known in scopes),
-            sum(any(one.gaps for one in known) for known in scopes),
+            sum(one.records for _, one in every),
+            sum(one.damaged for _, one in every),
+            len({key for key, one in every if one.value is not None}),
+            len({key for key, one in every if one.gaps}),
         )
 
     def takes(self, scope_key: bytes) -> bool:
@@ -177,18 +203,28 @@ class RangeFold:
         return self._of.takes(scope_key)
 
     def contexts(self) -> Iterator[Folded]:
-        """Every scope's context by the one fold, by scope key."""
+        """Every scope's context, by scope key; a role has one newest upload: one partition is its own."""
         for scope_key in sorted(self._scopes):
-            rows: dict[str, AssignmentContext] = {}
+            components = dict[str, Component]()
             broken = list[str]()
-            for (topic, partition), known in self._scopes[scope_key].known.items():
-                if known.value is None:
+            for (topic, partition), of_key in self._known.items():
+                known = of_key.get(scope_key)
+                if known is None or known.value is None:
                     continue
                 at = Coordinates(topic, partition, known.offset)
-                record = UploadRecord(at, scope_key, known.value, known.appended_at_ms)
-                event = read_upload(record, self._codec, self._topics)
-                fold(rows, event, at, known.appended_at_ms)
+                event = self._event(at, scope_key, known)
+                role = role_of(event)
+                components[role] = component_from(event, at, known.appended_at_ms)
                 if known.gaps:
-                    broken.append(role_of(event))
-            for context in rows.values():
+                    broken.append(role)
+            if components:
+                context = AssignmentContext(
+                    scope_key=scope_key.decode(), fold_version=FOLD_VERSION, **components
+                )
                 yield Folded(context, tuple(sorted(broken, key=ROLES.index)))
+
+    def _event(self, at: Coordinates, scope_key: bytes, known: _Known) -> UploadEvent:
+        if known.scope and (event := self._glance.event(at.topic, known.scope, known.value)):
+            return event
+        record = UploadRecord(at, scope_key, known.value, known.appended_at_ms)
+        return read_upload(record, self._codec, self._topics)

@@ -1,5 +1,7 @@
 """A glance at an upload tells what the slow path tells, and certifies nothing that the slow path refuses."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from tests.builders import (
     TOPIC_OF,
     UPLOADS,
     damaged,
+    instructions_uploaded,
     prompt_deleted,
     prompt_uploaded,
     sha256_of,
@@ -35,12 +38,24 @@ def glanced(event: UploadEvent, value: bytes) -> Link | None:
     return GLANCE.link(TOPIC_OF[role_of(event)], scope, value)
 
 
+def read_at_a_glance(event: UploadEvent, value: bytes) -> UploadEvent | None:
+    """The event in a value that stands where the event would."""
+    scope = scope_of(scope_key_of(event).encode(), 4)
+    assert scope is not None
+    return GLANCE.event(TOPIC_OF[role_of(event)], scope, value)
+
+
 def plainly(event: UploadEvent, value: bytes) -> Link | None:
     """The slow path's word on a value that stands where the event would."""
+    found = read_plainly(event, value)
+    return link_of(found) if found else None
+
+
+def read_plainly(event: UploadEvent, value: bytes) -> UploadEvent | None:
     key = scope_key_of(event).encode()
     at = Coordinates(TOPIC_OF[role_of(event)], partition_for(key, 4), 7)
     try:
-        return link_of(read_upload(UploadRecord(at, key, value, 1), CODEC, TOPICS))
+        return read_upload(UploadRecord(at, key, value, 1), CODEC, TOPICS)
     except BadRecord:
         return None
 
@@ -48,12 +63,39 @@ def plainly(event: UploadEvent, value: bytes) -> Link | None:
 @pytest.mark.parametrize("event", UPLOADS, ids=lambda event: type(event).__name__)
 def test_everyday_uploads_are_certified(event: UploadEvent) -> None:
     assert glanced(event, CODEC.encode(event)) == link_of(event)
+    assert read_at_a_glance(event, CODEC.encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"actor": "Åsa Öström, lärare"},
+        {"actor": "å" * 40},
+        {"correlation_id": "c" * 127},
+        {"assignment_id": "uppsats-år9"},
+        {"occurred_at_ms": 0},
+        {"language": "sv"},
+        {"version": 2**40, "previous_event_id": "före"},
+    ],
+)
+def test_uploads_of_a_wider_alphabet_and_of_long_texts_are_certified(
+    change: dict[str, Any],
+) -> None:
+    event = prompt_uploaded(**change)
+    assert glanced(event, CODEC.encode(event)) == link_of(event)
+    assert read_at_a_glance(event, CODEC.encode(event)) == event
+
+
+def test_an_upload_of_an_older_schema_is_read_as_the_newest_class() -> None:
+    event = prompt_uploaded()
+    assert read_at_a_glance(event, CODEC.encode(event, version=1)) == event
 
 
 @given(uploads())
 def test_what_is_certified_is_what_the_slow_path_says(event: UploadEvent) -> None:
     value = CODEC.encode(event)
     assert glanced(event, value) in (plainly(event, value), None)
+    assert read_at_a_glance(event, value) in (read_plainly(event, value), None)
 
 
 @given(st.sampled_from(UPLOADS) | uploads(), st.data())
@@ -62,8 +104,9 @@ def test_damaged_bytes_are_certified_only_where_the_slow_path_takes_them(
     event: UploadEvent, data: st.DataObject
 ) -> None:
     value = data.draw(damaged(CODEC.encode(event)))
-    told = glanced(event, value)
+    told, read = glanced(event, value), read_at_a_glance(event, value)
     assert told is None or told == plainly(event, value)
+    assert read is None or read == read_plainly(event, value)
 
 
 @given(uploads(), uploads())
@@ -94,6 +137,7 @@ def test_numbers_of_several_bytes_are_read() -> None:
         (sha256_of("Should homework be banned?").encode(), b"G" * 64),
         (b"\x04a1", b"\x04a2"),  # another assignment
         (b"\x04a1\x02\x00", b"\x04a1\x00\x00"),  # version 0
+        (b"\x04a1\x02\x00", b"\x04a1\x82\x00\x00"),  # version 1 in a byte too many
         (b"\x04a1\x02\x00", b"\x04a1\x02\x01"),  # a union branch that does not exist
         (b"p-1", b"p-1\0"),
     ],
@@ -102,6 +146,13 @@ def test_a_fault_in_any_field_is_left_to_the_slow_path(old: bytes, new: bytes) -
     value = CODEC.encode(prompt_uploaded())
     assert old in value
     assert glanced(prompt_uploaded(), value.replace(old, new)) is None
+
+
+@pytest.mark.parametrize("text", [b"swedish_8_anchor", b"research_experiment"])
+def test_a_scale_or_an_origin_that_is_no_name_is_left_to_the_slow_path(text: bytes) -> None:
+    value = CODEC.encode(instructions_uploaded())
+    assert glanced(instructions_uploaded(), value) is not None
+    assert glanced(instructions_uploaded(), value.replace(text, text.upper())) is None
 
 
 def test_what_is_left_over_or_no_boolean_is_left_to_the_slow_path() -> None:

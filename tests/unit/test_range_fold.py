@@ -1,6 +1,7 @@
 """The fold of a range gives what the plain fold gives, whatever the records, in slices of any size."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,6 +146,20 @@ def test_a_broken_chain_is_told_and_a_range_that_begins_later_is_not_one() -> No
         at = (record.at.topic, record.at.partition, record.at.offset)
         later.take(at, record.key, record.value, record.appended_at_ms)
     assert [one.broken for one in later.contexts()] == [()]
+
+
+def test_a_damaged_upload_explains_the_version_that_is_missing() -> None:
+    first, second, third = placed(chained(1, 2, 3))
+    _, counts, broken = folded([first, replace(second, value=b"\1?"), third])
+    assert (counts.damaged, counts.broken, broken) == (1, 0, {})
+
+
+def test_a_misplaced_upload_is_damaged() -> None:
+    first, second = placed(chained(1, 2))
+    at = second.at
+    stray = replace(second, at=Coordinates(at.topic, (at.partition + 1) % 4, at.offset))
+    contexts, counts, _ = folded([first, stray])
+    assert (contexts, counts.damaged) == (folded([first])[0], 1)
 
 
 def test_only_the_scopes_that_are_wanted_are_folded() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from schemas.events import Component, Coordinates, UploadEvent
@@ -10,13 +11,24 @@ from tables.replica import Positions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MS = 253_402_300_799_999  # RFC 3339 has four digits for the year
+OF_A_DELETION = tuple(
+    field.name
+    for field in fields(Component)
+    if field.name not in ("source", "appended_at_ms", "is_deletion")
+)
+OF_AN_UPLOAD = tuple(name for name in OF_A_DELETION if name != "erased")
 TIMES = {"occurred_at_ms": "occurred_at", "created_at_ms": "created_at"}
 
 
 def instant(ms: int) -> str:
     """`2030-01-15T09:30:00.000Z`."""
-    at = EPOCH + timedelta(milliseconds=min(ms, LAST_MS))
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, rest = divmod(min(ms, LAST_MS), 1000)
+    return f"{_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=4096)  # many uploads are of one second
+def _second(seconds: int) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def source_document(at: Coordinates) -> dict[str, Any]:
@@ -46,11 +58,8 @@ def event_document(event: UploadEvent) -> dict[str, Any]:
 
 def component_document(component: Component) -> dict[str, Any]:
     """A role as it stands: an upload's fields or a deletion's, with where and when it was appended."""
-    told = {field.name: getattr(component, field.name) for field in fields(component)}
-    del told["source"], told["appended_at_ms"], told["is_deletion"]
-    if not component.is_deletion:
-        del told["erased"]
-    told = {name: value for name, value in told.items() if value is not None}
+    names = OF_A_DELETION if component.is_deletion else OF_AN_UPLOAD
+    told = {name: value for name in names if (value := getattr(component, name)) is not None}
     return {
         "deleted": component.is_deletion,
         **_timed(told),
