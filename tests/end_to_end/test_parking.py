@@ -106,7 +106,7 @@ def test_a_deadline_makes_an_explicit_outcome(
 def test_a_restart_does_not_start_the_waiting_anew(
     settings: Settings, start_worker: StartWorker, topics: Readable
 ) -> None:
-    first = start_worker(patience_s=4)
+    first = start_worker(patience_s=10)  # long enough to be seen waiting
     first.wait_until_it_runs()
     ask(settings, ["b1"])
     until(lambda: topics.waiting)
@@ -114,7 +114,7 @@ def test_a_restart_does_not_start_the_waiting_anew(
     (parked,) = topics.parked
     second = start_worker("two", patience_s=600, session_timeout_s=6)
     second.wait_until_it_runs()
-    until(lambda: topics.outcomes(), 20)
+    until(lambda: topics.outcomes(), 60)
     (record,) = topics.read(settings.topics.unresolved.name)
     assert record.appended_at_ms >= parked.deadline_at_ms
     all_have_one_outcome(settings)
