@@ -1,6 +1,5 @@
 """How a context becomes a document."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from processors.resolve import Policy
@@ -9,29 +8,13 @@ from schemas.scales import SCALES, GradeScale
 from tables.context import is_live, live
 from tables.tags import assignment_tag_of
 from tools.api.documents import Deletion, InstructionsUpload, Readiness, Scale, Source, Upload
+from tools.audit.documents import ids_of, instant
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LAST_MS = 253_402_300_799_999  # RFC 3339 has four digits for the year
 STORED = ("storage_id", "sha256", "media_type", "size_bytes")
-
-
-def instant(ms: int | None) -> str:
-    """`2030-01-15T09:30:00.000Z`."""
-    at = EPOCH + timedelta(milliseconds=min(ms or 0, LAST_MS))
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class NotReadable(ValueError):
     """A document was asked for of what is not live."""
-
-
-def ids_of(scope_key: str) -> dict[str, str | None]:
-    """assignment_id and course_id, one of them null."""
-    kind, _, an_id = scope_key.partition(":")
-    return {
-        "assignment_id": an_id if kind == "assignment" else None,
-        "course_id": an_id if kind == "course" else None,
-    }
 
 
 def source_of(at: Coordinates) -> Source:
@@ -134,7 +117,7 @@ def _uploaded(component: Component) -> dict[str, Any]:
         "event_id": component.event_id,
         "sha256": component.sha256,
         "size_bytes": component.size_bytes,
-        "created_at": instant(component.created_at_ms),
+        "created_at": instant(component.created_at_ms or 0),
         "updated_at": instant(component.occurred_at_ms),
         "updated_by": component.actor,
         "source": source_of(component.source),
@@ -159,7 +142,7 @@ def _role(
     }
     if component.is_deletion:
         return Deletion(**said, deleted=True, erased=component.erased)
-    said |= {"created_at": instant(component.created_at_ms), "deleted": False}
+    said |= {"created_at": instant(component.created_at_ms or 0), "deleted": False}
     said |= {name: getattr(component, name) for name in STORED}
     if texts is not None and role in texts:  # an erased one is not
         said["text"] = texts[role]

@@ -62,23 +62,15 @@ def normal_id(text: str) -> str:
     return unicodedata.normalize("NFC", trimmed(text))
 
 
-def _id_within(rule: Id) -> Callable[[str], str]:
+def _id(text: str) -> str:
+    return normal_id(_read(text))
+
+
+def _within(rule: Text | Id, form: Callable[[str], str]) -> Callable[[str], str]:
+    """Held to a rule, once it is brought into form."""
+
     def check(text: str) -> str:
-        text = normal_id(_read(text))
-        if not text:
-            raise broken("blank")
-        if len(text) > rule.most:
-            raise broken("too_long", rule.most)
-        if rule.refusal(text):
-            raise broken("invalid_characters")
-        return text
-
-    return check
-
-
-def _name_within(rule: Text) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        text = _read(text)
+        text = form(text)
         if not text:
             raise broken("blank")
         if len(text) > rule.most:
@@ -138,7 +130,7 @@ def _scope_key(text: str) -> str:
     kind, _, an_id = _read(text).partition(":")
     if kind not in ("assignment", "course"):
         raise broken("invalid_characters")
-    return f"{kind}:{_id_within(ASSIGNMENT if kind == 'assignment' else COURSE)(an_id)}"
+    return f"{kind}:{_within(ASSIGNMENT if kind == 'assignment' else COURSE, _id)(an_id)}"
 
 
 def _flag(sent: Any) -> bool:
@@ -185,9 +177,9 @@ LongText = Annotated[
     str, Strict(), AfterValidator(_text_within(PROMPT_BYTES)), _text_schema(PROMPT_BYTES)
 ]
 AssignmentId = Annotated[
-    str, Strict(), AfterValidator(_id_within(ASSIGNMENT)), _id_schema(ASSIGNMENT)
+    str, Strict(), AfterValidator(_within(ASSIGNMENT, _id)), _id_schema(ASSIGNMENT)
 ]
-CourseId = Annotated[str, Strict(), AfterValidator(_id_within(COURSE)), _id_schema(COURSE)]
+CourseId = Annotated[str, Strict(), AfterValidator(_within(COURSE, _id)), _id_schema(COURSE)]
 GradeScaleId = Annotated[
     str,
     Strict(),
@@ -223,7 +215,7 @@ Instant = Annotated[Moment, BeforeValidator(_moment), _described(FORMS)]
 BatchId = Annotated[
     str,
     Strict(),
-    AfterValidator(_name_within(BATCH)),
+    AfterValidator(_within(BATCH, _read)),
     _described("as the request says it", minLength=1, maxLength=BATCH.most),
 ]
 ScopeKey = Annotated[
