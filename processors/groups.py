@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from time import monotonic
 
 from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka import TopicPartition as At
@@ -14,8 +13,6 @@ from processors.cluster import ANSWER_S, answered, valid_offset
 from processors.settings import Settings
 from schemas.errors import Unreachable
 from tables.replica import Partition, Positions
-
-COORDINATOR_S = 30.0  # the first group of a cluster has to wait for its topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +46,13 @@ def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupS
     return GroupState(group, described.state.name, len(described.members), lag)
 
 
-def committed_offsets(
-    settings: Settings, group: str, partitions: Iterable[Partition], patience_s: float = 0
-) -> Positions:
-    """What a group has committed, of those partitions where it has; it need not exist. Raises Unreachable.
-
-    patience_s is how long a coordinator is waited for: the first group of a cluster waits for its topic.
-    """
-    asked, until = [At(*one) for one in partitions], monotonic() + patience_s
-    while True:
-        try:
-            found = _committed(settings, group, asked)
-        except KafkaException as fault:
-            if monotonic() < until:  # "not coordinator" is not marked as retriable
-                continue
-            raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
-        return {Partition(*at): offset for at, offset in found.items()}
+def committed_offsets(settings: Settings, group: str, partitions: Iterable[Partition]) -> Positions:
+    """What a group has committed, of those partitions where it has; it need not exist. Raises Unreachable."""
+    try:
+        found = _committed(settings, group, [At(*one) for one in partitions])
+    except KafkaException as fault:
+        raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
+    return {Partition(*at): offset for at, offset in found.items()}
 
 
 def _offsets(admin: AdminClient, asked: list[At], spec: OffsetSpec) -> dict[tuple[str, int], int]:

@@ -66,7 +66,7 @@ class Log:
             except KafkaException as fault:
                 raise Unreachable(f"no end offsets: {fault.args[0].name()}") from fault
 
-        return _once_reachable(asked)
+        return once_reachable(asked)
 
     def first_since(self, moment_ms: int) -> dict[Partition, int]:
         """The first offset of each partition appended at that time or later; its end where there is none yet.
@@ -84,9 +84,7 @@ class Log:
         retained = self.retained()
         return {
             one: retained[one][1] if at.offset < 0 else at.offset
-            for one, at in (
-                (Partition(at.topic, at.partition), at) for at in _once_reachable(asked)
-            )
+            for one, at in ((Partition(at.topic, at.partition), at) for at in once_reachable(asked))
         }
 
     def begin(self, starts: Positions) -> None:
@@ -190,11 +188,13 @@ def _named(partitions: Iterable[Partition]) -> str:
 def high_ends(settings: Settings, partitions: Iterable[Partition]) -> Positions:
     """The high watermarks. Raises Unreachable."""
     admin, wanted = admin_client(settings), list(partitions)
-    return _once_reachable(lambda: high_watermarks(admin, wanted))
+    return once_reachable(lambda: high_watermarks(admin, wanted))
 
 
-def _once_reachable(asked: Callable[[], T]) -> T:
-    """Ask again for a while: a partition just made or moved has no leader for a moment."""
+def once_reachable(
+    asked: Callable[[], T], seconds: float = ANSWER_S, what: str = "a leader of every partition"
+) -> T:
+    """Ask again for a while: a partition just made or moved has no leader for a moment, a group no coordinator."""
 
     answers = list[T]()
 
@@ -203,7 +203,7 @@ def _once_reachable(asked: Callable[[], T]) -> T:
             answers.append(asked())
         return bool(answers)
 
-    wait_until(tried, seconds=ANSWER_S, what="a leader of every partition", every_s=0.1)
+    wait_until(tried, seconds=seconds, what=what, every_s=0.1)
     return answers[0]
 
 

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 from processors.clients import admin_client
 from processors.cluster import checked_topics
-from processors.groups import COORDINATOR_S, committed_offsets
-from processors.log import Log, high_ends, partitions_of
+from processors.groups import committed_offsets
+from processors.log import Log, high_ends, once_reachable, partitions_of
 from processors.moments import positions_after, positions_from
 from processors.settings import Settings
 from tables.moments import Moment
 from tables.replica import Partition, Positions
 
 CLOCKS_MS = 60_000  # outcomes are looked for from so long before the first request on
+
+COORDINATOR_S = 30.0  # the first group of a cluster has to wait for its topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,11 @@ def extent_of(settings: Settings, since: Moment | None, until: Moment | None) ->
     parked = partitions_of([topics.parked.name], settings)
     outcomes = partitions_of((topic.name for topic in topics.outcomes), settings)
     uploads = partitions_of((topic.name for topic in topics.uploads), settings)
-    committed = committed_offsets(settings, settings.prep_group, asked, COORDINATOR_S)  # 1
+    committed = once_reachable(  # 1
+        lambda: committed_offsets(settings, settings.prep_group, asked),
+        COORDINATOR_S,
+        f"the coordinator of group {settings.prep_group}",
+    )
     with Log(settings, asked) as log:
         found = log.retained()  # 2
         retained, ends = ({one: both[side] for one, both in found.items()} for side in (0, 1))
