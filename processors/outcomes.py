@@ -30,6 +30,8 @@ from schemas.topics import MAX_REQUEST_BYTES
 from tables.context import live
 
 CACHED = 20_000
+NULL, PRESENT = b"\0", b"\x02"  # the branches of an optional value in Avro
+END_OF_ARRAY = b"\0"
 Resolution = Prepared | Unresolved
 
 
@@ -173,7 +175,7 @@ class Answers:
             )
         parts = [known.frame, head_of(at, self._recipe.number), known.middle]
         if explicit is not None and isinstance(known.resolution, Prepared):
-            parts += (b"\x02", _text(explicit))
+            parts.append(_optional(explicit))
         parts += (payload[FRAME_BYTES:], behind)
         return Answer(known.resolution, b"".join(parts))
 
@@ -184,15 +186,10 @@ class Answers:
         context: AssignmentContext | None,
         explicit: str | None,
     ) -> _Spliced:
-        recipe = self._recipe
         standing_in = replace(STAND_IN, student_prompt_ref=explicit)
-        whole = outcome_of(standing_in, NOWHERE, resolution, recipe.number)
-        before = FRAME_BYTES + len(head_of(NOWHERE, recipe.number))
-        after = len(self._codec.encode(standing_in, recipe.request)) - FRAME_BYTES
-        if explicit is not None and isinstance(resolution, Prepared):
-            after += 1 + len(_text(explicit))  # last in the metadata, and each request's own
-        middle = self._codec.encode(whole, recipe.outcome)[before:-after]
-        frame = self._codec.frame_of(type(whole), recipe.outcome)
+        whole = outcome_of(standing_in, NOWHERE, resolution, self._recipe.number)
+        frame = self._codec.frame_of(type(whole), self._recipe.outcome)
+        middle = _middle_of(whole)
         spliced = _Spliced(context, resolution, frame, middle)
         if len(self._spliced) >= CACHED:
             self._spliced.clear()
@@ -215,13 +212,58 @@ STAND_IN = CJAssessmentRequested(
 
 def head_of(at: Coordinates, recipe: int) -> bytes:
     """Event id, recipe and request coordinates in Avro."""
-    middle = _middle_of(recipe, at.topic, at.partition)
-    return b"".join((_text(event_id_of(at)), middle, _long(at.offset)))
+    of_partition = _head_within(recipe, at.topic, at.partition)
+    return b"".join((_text(event_id_of(at)), of_partition, _long(at.offset)))
 
 
 @lru_cache(maxsize=1000)
-def _middle_of(recipe: int, topic: str, partition: int) -> bytes:
+def _head_within(recipe: int, topic: str, partition: int) -> bytes:
     return b"".join((_long(recipe), _text(topic), _long(partition)))
+
+
+def _middle_of(outcome: Outcome) -> bytes:
+    """What its context says, in Avro; without the prompt that a request brings, which stands last."""
+    told = outcome.provenance
+    uploads = b"".join(map(_upload, (told.instructions, told.student_prompt, told.judge_rubric)))
+    if isinstance(outcome, CJBatchUnresolved):
+        count = _long(len(outcome.missing)) if outcome.missing else b""
+        missing = b"".join((count, *map(_text, outcome.missing), END_OF_ARRAY))
+        return b"".join((uploads, _text(outcome.scope_key), missing))
+    metadata = outcome.processing_metadata
+    brought = outcome.request.student_prompt_ref is not None
+    return b"".join(
+        (
+            uploads,
+            _text(metadata.context_source),
+            _optional(metadata.instructions_storage_id),
+            _optional(metadata.judge_rubric_storage_id),
+            _optional(metadata.grade_scale),
+            _optional(metadata.context_origin),
+            _text(metadata.prompt_source),
+            b"" if brought else _optional(metadata.student_prompt_storage_id),
+        )
+    )
+
+
+def _upload(used: UploadUsed | None) -> bytes:
+    if used is None:
+        return NULL
+    at = used.source
+    return b"".join(
+        (
+            PRESENT,
+            _text(at.topic),
+            _long(at.partition),
+            _long(at.offset),
+            _long(used.version),
+            _text(used.event_id),
+            _text(used.sha256),
+        )
+    )
+
+
+def _optional(value: str | None) -> bytes:
+    return NULL if value is None else PRESENT + _text(value)
 
 
 def _long(value: int) -> bytes:

@@ -81,14 +81,19 @@ def component_from(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> 
     return Component(
         source=at,
         appended_at_ms=appended_at_ms,
-        is_deletion=hasattr(event, "erased"),
-        **{name: getattr(event, name) for name in _taken_over(type(event))},  # type: ignore[arg-type]
+        is_deletion=is_deletion(type(event)),
+        **{name: getattr(event, name) for name in taken_over_from(type(event))},  # type: ignore[arg-type]
     )
 
 
+def is_deletion(event_class: Any) -> bool:
+    """Whether events of this class take a text away."""
+    return hasattr(event_class, "erased")
+
+
 @cache
-def _taken_over(event_class: Any) -> tuple[str, ...]:
-    """The fields of an upload that its component has, too."""
+def taken_over_from(event_class: Any) -> tuple[str, ...]:
+    """The fields of an upload of this class that its component has, too."""
     return tuple(name for name in TAKEN_OVER if name in event_class.__slots__)
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from schemas.events import Coordinates
 from schemas.partitioner import partition_for
 from tables.replica import Partition, Positions
-from tables.sorted_rows import RocksSortedRows, SortedRows
+from tables.sorted_rows import RocksSortedRows, Row, SortedRows
 from tables.uploads import UploadRecord, UploadTopics
 
 POSITION = 255  # in place of a topic's number; what follows names the partition
 NO_KEY = 2**32 - 1  # as the length of a record key
 SIZED = struct.Struct(">BI")
 PLACED = struct.Struct(">Iq")
+PARTITION, OFFSET = struct.Struct(">I"), struct.Struct(">q")  # of PLACED
 TIMED = struct.Struct(">q")
 CACHE_MB = 32
 
@@ -52,12 +53,20 @@ class UploadIndex:
         scope = self._scope(topic, scope_key.encode())
         return self._read(topic, self._rows.ascending(scope, _after(scope)))
 
-    def newest(self, topic: str, scope_key: str, before: int) -> Iterator[UploadRecord]:
-        """The records of a key below an offset of the partition where it belongs, newest first."""
+    def beside(
+        self, topic: str, scope_key: str, offset: int
+    ) -> tuple[UploadRecord | None, UploadRecord | None]:
+        """Of a key, in the partition where it belongs, the newest record below an offset and the first that is not."""
         key = scope_key.encode()
-        scope, belongs = self._scope(topic, key), partition_for(key, self._partitions)
-        first, end = (scope + PLACED.pack(belongs, offset) for offset in (0, before))
-        return self._read(topic, self._rows.descending(first, end))
+        number = partition_for(key, self._partitions)
+        within = self._scope(topic, key) + PARTITION.pack(number)
+        below, above = self._rows.beside(within + OFFSET.pack(offset))
+        return self._within(topic, within, below), self._within(topic, within, above)
+
+    def _within(self, topic: str, within: bytes, row: Row | None) -> UploadRecord | None:
+        if row is None or not row[0].startswith(within):
+            return None
+        return next(self._read(topic, [row]))
 
     def close(self) -> None:
         """Let go of the folder."""

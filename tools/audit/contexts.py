@@ -1,22 +1,23 @@
 """Contexts as they stood at upload positions, from the upload records themselves. Pure but for what it is lent.
 
-Only the records that decide are decoded: per role the newest below the position that is an upload at all. The plain
+Only the records that decide are read: per role the newest below the position that is an upload at all. The plain
 fold over every record below the positions gives the same; a property test holds both equal.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from schemas.codec import Codec
 from schemas.errors import Malformed
-from schemas.events import ROLES, AssignmentContext, Coordinates, UploadEvent
+from schemas.events import ROLES, AssignmentContext, Component, Coordinates, UploadEvent
 from schemas.partitioner import partition_for
-from tables.context import apply, live
+from tables.context import FOLD_VERSION, component_from
+from tables.glance import Glance, Scope, scope_of
 from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 
-SCOPES = 10_000  # kept, with their records
+SCOPES = 20_000  # kept, about four kilobytes each
+NEVER = 2**63
 
 
 class Text(NamedTuple):
@@ -30,101 +31,31 @@ Texts = dict[Text, Coordinates]  # with the upload that was first seen to name i
 
 
 class Uploads(Protocol):
-    """Upload records by key; the index is one."""
+    """Upload records by key, each of the partition where the key belongs; the index is one."""
 
-    def of(self, topic: str, scope_key: str) -> Iterable[UploadRecord]:
-        """Every record of a key in log order."""
-
-
-class History:
-    """The records of one scope in one upload topic, in log order, decoded when they are asked for."""
-
-    def __init__(self, records: list[UploadRecord], codec: Codec, topics: UploadTopics) -> None:
-        self.offsets = [record.at.offset for record in records]
-        self._records = records
-        self._events: dict[int, UploadEvent | None] = {}
-        self._codec = codec
-        self._topics = topics
-
-    def event(self, index: int) -> UploadEvent | None:
-        """The upload that a record is; None for a damaged one. Raises UnknownSchema."""
-        if index not in self._events:
-            try:
-                found = read_upload(self._records[index], self._codec, self._topics)
-            except Malformed:
-                found = None
-            self._events[index] = found
-        return self._events[index]
-
-    def current(self, position: int) -> int:
-        """Which record is the newest upload below a position; -1 where there is none."""
-        index = bisect_left(self.offsets, position) - 1
-        while index >= 0 and self.event(index) is None:
-            index -= 1
-        return index
-
-    def first_after(self, position: int) -> UploadRecord | None:
-        """The first upload at a position or later."""
-        for index in range(bisect_left(self.offsets, position), len(self.offsets)):
-            if self.event(index) is not None:
-                return self._records[index]
-        return None
-
-    def is_settled(self, position: int, by_ms: int) -> bool:
-        """Whether the first record at the position or later, damaged or not, was not appended before that time."""
-        index = bisect_left(self.offsets, position)
-        return index == len(self.offsets) or self._records[index].appended_at_ms >= by_ms
-
-    def record(self, index: int) -> UploadRecord:
-        """One of the records."""
-        return self._records[index]
-
-    def begins_after(self, at: Coordinates) -> bool:
-        """Whether only later records of the scope are left: compaction takes the older ones first."""
-        return bool(self._records) and at < self._records[0].at and _same(at, self._records[0].at)
-
-    def find(self, at: Coordinates) -> int | None:
-        """Which of the records stands there."""
-        index = bisect_left(self.offsets, at.offset)
-        stands = index < len(self.offsets) and self._records[index].at == at
-        return index if stands else None
+    def beside(
+        self, topic: str, scope_key: str, offset: int
+    ) -> tuple[UploadRecord | None, UploadRecord | None]:
+        """The newest record of a key below an offset, and the first one that is not."""
 
 
-def _same(one: Coordinates, other: Coordinates) -> bool:
-    return (one.topic, one.partition) == (other.topic, other.partition)
+class Stretch(NamedTuple):
+    """A scope's context, and between which of its records it stands: per role after the one, not after the other."""
 
+    context: AssignmentContext | None
+    partition: int
+    after: tuple[int, ...]
+    until: tuple[int, ...]
+    followed_ms: int  # when the first of the records that end it was appended
 
-class Scope:
-    """One scope's histories by role, and the contexts that were made of them."""
-
-    def __init__(self, partition: int, histories: tuple[History, ...]) -> None:
-        self.partition = partition
-        self.histories = histories
-        self.told: AssignmentContext | None = None  # the context whose texts were told last
-        self._contexts: dict[tuple[int, ...], AssignmentContext | None] = {(-1, -1, -1): None}
-
-    def context(self, below: tuple[int, ...]) -> AssignmentContext | None:
-        """The context of the uploads below these positions; the same object for as long as they are the same."""
-        current = tuple(
-            history.current(position)
-            for history, position in zip(self.histories, below, strict=True)
-        )
-        if current not in self._contexts:
-            self._contexts[current] = self._folded(current)
-        return self._contexts[current]
-
-    def _folded(self, current: tuple[int, ...]) -> AssignmentContext | None:
-        context = None
-        for history, index in zip(self.histories, current, strict=True):
-            event = history.event(index) if index >= 0 else None
-            if event is not None:
-                record = history.record(index)
-                context = apply(context, event, record.at, record.appended_at_ms)
-        return context
+    def covers(self, below: tuple[int, ...]) -> bool:
+        """Whether it is the context at these positions."""
+        (a, b, c), (d, e, f), (x, y, z) = self.after, self.until, below
+        return a < x <= d and b < y <= e and c < z <= f
 
 
 class ContextsAsOf:
-    """What was known of any scope at the positions where this stands. Holds at most so many scopes' records.
+    """What was known of any scope at the positions where this stands. Holds at most so many scopes' contexts.
 
     texts are told the text of every upload that was current in a context, and that upload.
     """
@@ -137,84 +68,118 @@ class ContextsAsOf:
         self._most = most
         self._codec = codec
         self._topics = topics
-        self._scopes: dict[str, Scope] = {}
+        self._glance = Glance(codec, topics)
+        self._known: dict[str, Stretch] = {}
         self._below: list[tuple[int, ...]] = [(0, 0, 0)] * topics.partitions
 
     def stand_at(self, positions: Positions) -> None:
         """Be asked for contexts at these positions from now on. Raises Malformed where a partition lacks."""
-        wanted = {Partition(name, one) for name in self._topics.by_name for one in self._numbers}
+        numbers = range(self._topics.partitions)
+        wanted = {Partition(name, one) for name in self._topics.by_name for one in numbers}
         if positions.keys() != wanted:
             raise Malformed(f"positions of {len(positions)} upload partitions, not {len(wanted)}")
         self._below = [
             tuple(positions[Partition(name, one)] for name in self._topics.by_name)
-            for one in self._numbers
+            for one in numbers
         ]
 
-    @property
-    def _numbers(self) -> range:
-        return range(self._topics.partitions)
-
     def context(self, scope_key: str) -> AssignmentContext | None:
-        """The scope's context; the same object for as long as it is the same and kept."""
-        scope = self.scope(scope_key)
-        context = scope.context(self._below[scope.partition])
-        if context is not None and context is not scope.told:
-            scope.told = context
-            self._tell(context)
-        return context
-
-    def _tell(self, context: AssignmentContext) -> None:
-        for role in ROLES:
-            one = live(context, role)
-            if one is not None and one.storage_id is not None and one.sha256 is not None:
-                is_same = one.sha256 == one.storage_id
-                text = Text(one.storage_id, one.storage_id if is_same else one.sha256)
-                self._texts.setdefault(text, one.source)
-
-    def scope(self, scope_key: str) -> Scope:
-        """The scope's records, from memory or read anew."""
-        known = self._scopes.get(scope_key)
-        if known is None:
-            if len(self._scopes) >= self._most:
-                self._scopes.clear()
-            known = self._scopes[scope_key] = self._read(scope_key)
-        return known
-
-    def _read(self, scope_key: str) -> Scope:
-        belongs = partition_for(scope_key.encode(), self._topics.partitions)
-        return Scope(
-            belongs,
-            tuple(
-                History(
-                    [
-                        one
-                        for one in self._uploads.of(name, scope_key)
-                        if one.at.partition == belongs
-                    ],
-                    self._codec,
-                    self._topics,
-                )
-                for name in self._topics.by_name
-            ),
-        )
+        """The scope's context; the same object for as long as no record of it comes between, and it is kept."""
+        return self._stretch(scope_key).context
 
     def is_settled(self, scope_key: str, by_ms: int) -> bool:
         """Whether no record of the scope that was appended before that time stands at the positions or later."""
-        scope = self.scope(scope_key)
-        return all(
-            history.is_settled(position, by_ms)
-            for history, position in zip(scope.histories, self._below[scope.partition], strict=True)
-        )
+        return self._stretch(scope_key).followed_ms >= by_ms
 
-    def first_after(self, scope_key: str) -> list[UploadRecord]:
+    def _stretch(self, scope_key: str) -> Stretch:
+        known = self._known.get(scope_key)
+        if known is None or not known.covers(self._below[known.partition]):
+            if len(self._known) >= self._most:
+                self._known.clear()
+            known = self._known[scope_key] = self._read(scope_key)
+        return known
+
+    def _read(self, scope_key: str) -> Stretch:
+        key = scope_key.encode()
+        partition = partition_for(key, self._topics.partitions)
+        scope = scope_of(key, self._topics.partitions)
+        after, until, followed_ms = list[int](), list[int](), NEVER
+        components = dict[str, Component]()
+        for role, topic, position in zip(
+            ROLES, self._topics.by_name, self._below[partition], strict=True
+        ):
+            before, behind = self._uploads.beside(topic, scope_key, position)
+            after.append(before.at.offset if before else -1)
+            until.append(behind.at.offset if behind else NEVER)
+            if behind:
+                followed_ms = min(followed_ms, behind.appended_at_ms)
+            component = self._newest(scope, scope_key, before)
+            if component is not None:
+                components[role] = component
+                self._tell(component)
+        context = None
+        if components:
+            context = AssignmentContext(
+                scope_key=scope_key, fold_version=FOLD_VERSION, **components
+            )
+        return Stretch(context, partition, tuple(after), tuple(until), followed_ms)
+
+    def _newest(
+        self, scope: Scope | None, scope_key: str, record: UploadRecord | None
+    ) -> Component | None:
+        """What the newest upload of a key says, this record or an older one."""
+        while record is not None:
+            component = self._component(scope, record)
+            if component is not None:
+                return component
+            record, _ = self._uploads.beside(record.at.topic, scope_key, record.at.offset)
+        return None
+
+    def _component(self, scope: Scope | None, record: UploadRecord) -> Component | None:
+        """What a record says; None for one that is no upload. Raises UnknownSchema."""
+        if scope and (found := self._glance.component(scope, record)):
+            return found
+        event = self.upload(record)
+        return event and component_from(event, record.at, record.appended_at_ms)
+
+    def upload(self, record: UploadRecord) -> UploadEvent | None:
+        """The upload that a record is; None for a damaged one. Raises UnknownSchema."""
+        try:
+            return read_upload(record, self._codec, self._topics)
+        except Malformed:
+            return None
+
+    def _tell(self, one: Component) -> None:
+        if not one.is_deletion and one.storage_id is not None and one.sha256 is not None:
+            is_same = one.sha256 == one.storage_id
+            text = Text(one.storage_id, one.storage_id if is_same else one.sha256)
+            self._texts.setdefault(text, one.source)
+
+    def first_after(self, scope_key: str) -> Iterable[UploadRecord]:
         """Of each role the first upload that the positions do not cover, where there is one."""
-        scope = self.scope(scope_key)
-        later = (
-            history.first_after(position)
-            for history, position in zip(scope.histories, self._below[scope.partition], strict=True)
-        )
-        return [record for record in later if record is not None]
+        belongs = partition_for(scope_key.encode(), self._topics.partitions)
+        for topic, position in zip(self._topics.by_name, self._below[belongs], strict=True):
+            _, record = self._uploads.beside(topic, scope_key, position)
+            while record is not None and self.upload(record) is None:
+                _, record = self._uploads.beside(topic, scope_key, record.at.offset + 1)
+            if record is not None:
+                yield record
 
-    def history(self, scope_key: str, role: str) -> History:
-        """The scope's records of one role."""
-        return self.scope(scope_key).histories[ROLES.index(role)]
+    def record(self, scope_key: str, at: Coordinates) -> UploadRecord | None:
+        """The scope's record that stands there; None where there is none, or where the scope does not belong."""
+        if at.topic not in self._topics.by_name:
+            return None
+        _, record = self._uploads.beside(at.topic, scope_key, at.offset)
+        return record if record is not None and record.at == at else None
+
+    def is_before_all(self, scope_key: str, at: Coordinates) -> bool:
+        """Whether only later records of the scope are left: compaction takes the older ones first."""
+        if at.topic not in self._topics.by_name:
+            return False
+        before, behind = self._uploads.beside(at.topic, scope_key, at.offset)
+        return (
+            before is None
+            and behind is not None
+            and behind.at > at
+            and behind.at.partition == at.partition
+        )

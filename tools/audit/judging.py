@@ -24,7 +24,9 @@ from schemas.events import (
     CJBatchUnresolved,
     Coordinates,
     Outcome,
+    UploadEvent,
     UploadUsed,
+    role_of,
 )
 from schemas.topics import MAX_REQUEST_BYTES, Topics
 from tables.context import component_of
@@ -139,16 +141,15 @@ class Judge:
             used: UploadUsed | None = getattr(event.provenance, role)
             if used is None:
                 continue
-            history = self._contexts.history(scope_key, role)
-            index = history.find(used.source)
-            upload = None if index is None else history.event(index)
-            if component_of(context, role) is None and history.begins_after(used.source):
+            is_gone = self._contexts.is_before_all(scope_key, used.source)
+            if component_of(context, role) is None and is_gone:
                 yield NotVerifiable(
                     "upload_gone",
                     outcome.at,
                     f"the log no longer has its {role}, {used.source}",
                 )
                 continue
+            upload = self._upload(scope_key, role, used.source)
             if upload is None:
                 yield Finding("upload", outcome.at, f"no {role} of {scope_key} is at {used.source}")
                 continue
@@ -168,6 +169,12 @@ class Judge:
                     outcome.at,
                     f"its {role} is {used.source}; at its positions the current one was {stood}",
                 )
+
+    def _upload(self, scope_key: str, role: str, at: Coordinates) -> UploadEvent | None:
+        """The upload of that role that stands there."""
+        record = self._contexts.record(scope_key, at)
+        upload = record and self._contexts.upload(record)
+        return upload if upload and role_of(upload) == role else None
 
     def _judge_bytes(
         self, outcome: LogRecord, event: Outcome, request: LogRecord
