@@ -27,6 +27,25 @@ class Rows(Protocol):
         """Put the row of one scope."""
 
 
+class Part(Protocol):
+    """A role's newest upload or deletion, in whatever form."""
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether it took the text away."""
+
+
+class Roles(Protocol):
+    """A scope's context, in whatever form."""
+
+    @property
+    def instructions(self) -> Part | None: ...
+    @property
+    def student_prompt(self) -> Part | None: ...
+    @property
+    def judge_rubric(self) -> Part | None: ...
+
+
 def fold(rows: Rows, event: UploadEvent, at: Coordinates, appended_at_ms: int) -> None:
     """Fold one upload into rows: a Faust table, the replica or a dict."""
     scope_key = scope_key_of(event)
@@ -113,6 +132,11 @@ def live(context: AssignmentContext | None, role: str) -> Component | None:
     return None if component is None or component.is_deletion else component
 
 
-def is_live(context: AssignmentContext | None, role: str) -> bool:
+def is_live(context: Roles | None, role: str) -> bool:
     """Whether the role was uploaded and not deleted since."""
-    return live(context, role) is not None
+    if context is None:
+        return False
+    if role not in ROLES:
+        raise ValueError(f"no role is called {role}")
+    part: Part | None = getattr(context, role)
+    return part is not None and not part.is_deletion

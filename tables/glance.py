@@ -30,6 +30,19 @@ EVERYDAY = (36, 64)  # a UUID, a checksum: tried first
 OPTIONAL = ["null", "string"]
 ASCII, ANY = rb"[\x01-\x7f]", rb"[^\0]"
 NAMED = ("event_id", "assignment_id", "course_id", "version", "previous_event_id")
+NO_FIELD = "no_field"  # the group of what a schema does not have
+
+
+class Raw(NamedTuple):
+    """Fields of an upload as its bytes have them; empty where it has none."""
+
+    is_deletion: bool
+    version: bytes
+    event_id: bytes
+    storage_id: bytes
+    sha256: bytes
+    grade_scale: bytes
+    context_origin: bytes
 
 
 class Scope(NamedTuple):
@@ -57,8 +70,8 @@ def scope_of(key: bytes, partitions: int) -> Scope | None:
 class _Layout:
     """A schema as an expression, a group for each field: a text with its length, a number as its bytes.
 
-    named are the groups of NAMED, taken those that a component takes over, texts those of every text, patterns those
-    of which more is asked.
+    named are the groups of NAMED, taken those that a component takes over, raw those of Raw, texts those of every
+    text, patterns those of which more is asked.
     """
 
     is_deletion: bool
@@ -67,6 +80,7 @@ class _Layout:
     careful: re.Pattern[bytes]
     named: tuple[int, ...]
     taken: tuple[int, ...]
+    raw: tuple[int, ...]
     texts: tuple[int, ...]
     patterns: tuple[tuple[int, Callable[[bytes], bool]], ...]
 
@@ -124,6 +138,14 @@ class Glance:
             **layout.taken_over(found),
         )
 
+    def raw(self, topic: str, scope: Scope, value: bytes | None) -> Raw | None:
+        """The fields of a valid upload of this scope in its partition; None: ask `read_upload`."""
+        certified = self._certified(topic, scope, value)
+        if certified is None:
+            return None
+        layout, found, _ = certified
+        return Raw(layout.is_deletion, *found.group(*layout.raw))
+
     def _certified(
         self, topic: str, scope: Scope, value: bytes | None
     ) -> tuple[_Layout, re.Match[bytes], tuple[bytes, ...]] | None:
@@ -165,8 +187,9 @@ def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
         taken,
         everyday,
         careful,
-        tuple(groups[name] for name in NAMED),
+        tuple(groups.get(name, groups[NO_FIELD]) for name in NAMED),
         tuple(groups[name] for name, _ in taken),
+        tuple(groups.get(name, groups[NO_FIELD]) for name in Raw._fields[1:]),
         tuple(groups[name] for name, kind in fields if kind in ("string", "optional")),
         tuple(
             (groups[name], _fits(rule.pattern))
@@ -182,9 +205,7 @@ def _expression(fields: tuple[tuple[str, str], ...], character: bytes) -> bytes:
     for name, kind in fields:
         group = b"(?P<%s>%s)" % (name.encode(), _field(name, kind, character))
         parts.append(b"(?:\\0|\\x02%s)" % group if kind == "optional" else group)
-    if "course_id" not in dict(fields):
-        parts.append(b"(?P<course_id>)")
-    return b"".join(parts)
+    return b"".join((*parts, b"(?P<%s>)" % NO_FIELD.encode()))
 
 
 def _field(name: str, kind: str, character: bytes) -> bytes:
@@ -233,7 +254,8 @@ def _bare(text: bytes) -> bytes:
     return text[1:] if text[0] <= ONE_BYTE else text[2:]
 
 
-def _text_in(text: bytes) -> str:
+def text_in(text: bytes) -> str:
+    """A text that stands behind its length."""
     return (text[1:] if text[0] <= ONE_BYTE else text[2:]).decode()
 
 
@@ -245,8 +267,8 @@ def _number_in(number: bytes) -> int:
 
 
 READERS: Mapping[str, Callable[[bytes], Any]] = {
-    "string": _text_in,
-    "optional": _text_in,
+    "string": text_in,
+    "optional": text_in,
     "long": _number_in,
     "boolean": b"\1".__eq__,
 }

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from schemas.events import Coordinates
 from schemas.partitioner import partition_for
@@ -26,6 +27,14 @@ PLACED = struct.Struct(">Iq")
 PARTITION, OFFSET = struct.Struct(">I"), struct.Struct(">q")  # of PLACED
 TIMED = struct.Struct(">q")
 CACHE_MB = 32
+
+
+class Stood(NamedTuple):
+    """What stands at one offset of a key in the partition where it belongs."""
+
+    offset: int
+    appended_at_ms: int
+    value: bytes | None
 
 
 class UploadIndex:
@@ -54,19 +63,13 @@ class UploadIndex:
         return self._read(topic, self._rows.ascending(scope, _after(scope)))
 
     def beside(
-        self, topic: str, scope_key: str, offset: int
-    ) -> tuple[UploadRecord | None, UploadRecord | None]:
+        self, topic: str, scope_key: bytes, offset: int
+    ) -> tuple[Stood | None, Stood | None]:
         """Of a key, in the partition where it belongs, the newest record below an offset and the first that is not."""
-        key = scope_key.encode()
-        number = partition_for(key, self._partitions)
-        within = self._scope(topic, key) + PARTITION.pack(number)
+        partition = partition_for(scope_key, self._partitions)
+        within = self._scope(topic, scope_key) + PARTITION.pack(partition)
         below, above = self._rows.beside(within + OFFSET.pack(offset))
-        return self._within(topic, within, below), self._within(topic, within, above)
-
-    def _within(self, topic: str, within: bytes, row: Row | None) -> UploadRecord | None:
-        if row is None or not row[0].startswith(within):
-            return None
-        return next(self._read(topic, [row]))
+        return _stood(within, below), _stood(within, above)
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -94,6 +97,14 @@ class UploadIndex:
             at, appended_at_ms = Coordinates(topic, partition, offset), TIMED.unpack_from(value)[0]
             payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
             yield UploadRecord(at, record_key, payload, appended_at_ms)
+
+
+def _stood(within: bytes, row: Row | None) -> Stood | None:
+    if row is None or not row[0].startswith(within):
+        return None
+    key, value = row
+    payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
+    return Stood(OFFSET.unpack_from(key, len(within))[0], TIMED.unpack_from(value)[0], payload)
 
 
 def _value_of(record: UploadRecord) -> bytes:

@@ -11,7 +11,7 @@ from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.replica import Partition
 from tables.sorted_rows import MemorySortedRows, RocksSortedRows, SortedRows
-from tables.upload_index import UploadIndex, temporary_index
+from tables.upload_index import Stood, UploadIndex, temporary_index
 from tables.uploads import UploadRecord, UploadTopics
 
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
@@ -43,6 +43,10 @@ def record(
     value: bytes | None = b"value",
 ) -> UploadRecord:
     return UploadRecord(Coordinates(topic, partition, offset), key, value, 1_000 + offset)
+
+
+def stood(offset: int) -> Stood:
+    return Stood(offset, 1_000 + offset, b"value")
 
 
 def test_rows_are_read_by_ranges(rows: SortedRows) -> None:
@@ -91,7 +95,7 @@ def test_a_record_in_a_wrong_partition_is_of_its_key_and_beside_no_offset(
     astray = record(9, partition=(HERE + 1) % 4)
     index.add([record(1), astray], {})
     assert {one.at for one in index.of(PROMPTS, A1)} == {record(1).at, astray.at}
-    assert index.beside(PROMPTS, A1, 5) == (record(1), None)
+    assert index.beside(PROMPTS, A1.encode(), 5) == (stood(1), None)
 
 
 def test_the_records_beside_an_offset_are_those_of_its_key_where_it_belongs(
@@ -99,11 +103,11 @@ def test_the_records_beside_an_offset_are_those_of_its_key_where_it_belongs(
 ) -> None:
     elsewhere = record(4, partition=(HERE + 1) % 4)
     index.add([record(3), record(256), elsewhere, record(5, b"assignment:a2")], {})
-    assert index.beside(PROMPTS, A1, 3) == (None, record(3))
-    assert index.beside(PROMPTS, A1, 4) == (record(3), record(256))
-    assert index.beside(PROMPTS, A1, 256) == (record(3), record(256))
-    assert index.beside(PROMPTS, A1, 257) == (record(256), None)
-    assert index.beside(RUBRICS, A1, 4) == (None, None)
+    assert index.beside(PROMPTS, A1.encode(), 3) == (None, stood(3))
+    assert index.beside(PROMPTS, A1.encode(), 4) == (stood(3), stood(256))
+    assert index.beside(PROMPTS, A1.encode(), 256) == (stood(3), stood(256))
+    assert index.beside(PROMPTS, A1.encode(), 257) == (stood(256), None)
+    assert index.beside(RUBRICS, A1.encode(), 4) == (None, None)
 
 
 def test_keys_and_topics_are_apart(index: UploadIndex) -> None:

@@ -53,7 +53,7 @@ def record_of(event: UploadEvent, value: bytes) -> UploadRecord:
 
 
 def taken_over(event: UploadEvent | None) -> Component | None:
-    return event and component_from(event, record_of(event, b"").at, 1)
+    return component_from(event, record_of(event, b"").at, 1) if event else None
 
 
 def plainly(event: UploadEvent, value: bytes) -> Link | None:

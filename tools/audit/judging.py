@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from processors.log import LogRecord
-from processors.outcomes import Answers, event_id_of
+from processors.outcomes import Answers
 from processors.positions import POSITIONS_HEADER, read_positions
 from processors.recipes import RECIPES
 from processors.resolve import Policy, scope_key_for
+from processors.spelling import event_id_of
 from schemas.codec import FRAME, Codec
 from schemas.dead_letters import OUTCOME_REFUSED, Refusal, dead_letter_headers, read_refusal
 from schemas.errors import BadRecord, Malformed, UnknownSchema
@@ -24,15 +25,15 @@ from schemas.events import (
     CJBatchUnresolved,
     Coordinates,
     Outcome,
-    UploadEvent,
     UploadUsed,
     role_of,
 )
 from schemas.topics import MAX_REQUEST_BYTES, Topics
 from tables.context import component_of
 from tables.replica import Positions
-from tools.audit.contexts import ContextsAsOf
+from tools.audit.contexts import ContextsAsOf, Texts
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark
+from tools.audit.standing import Standing
 
 CLOCKS_AGREE_MS = 5000  # brokers' clocks are taken to agree by so much
 
@@ -45,13 +46,15 @@ class Judge:
         codec: Codec,
         topics: Topics,
         policy: Policy,
-        contexts: ContextsAsOf,
+        standing: Standing,
+        texts: Texts,
         upload_ends: Positions,
     ) -> None:
         self._codec = codec
         self._topics = topics
         self._policy = policy
-        self._contexts = contexts
+        self._standing = standing
+        self._contexts = ContextsAsOf(standing, texts)
         self._upload_ends = upload_ends
 
     def request_of(self, outcome: LogRecord) -> Coordinates | Finding:
@@ -89,7 +92,7 @@ class Judge:
             if name != POSITIONS_HEADER:
                 raise Malformed(f"its header is not {POSITIONS_HEADER}")
             positions = read_positions(told or b"", self._topics)
-            self._contexts.stand_at(positions)
+            self._standing.stand_at(positions)
         except ValueError:
             yield Finding("positions", outcome.at, f"it has not the one header {POSITIONS_HEADER}")
             return
@@ -149,11 +152,12 @@ class Judge:
                     f"the log no longer has its {role}, {used.source}",
                 )
                 continue
-            upload = self._upload(scope_key, role, used.source)
-            if upload is None:
+            upload = self._contexts.upload(scope_key, used.source)
+            if upload is None or role_of(upload.event) != role:
                 yield Finding("upload", outcome.at, f"no {role} of {scope_key} is at {used.source}")
                 continue
-            told = (upload.version, upload.event_id, getattr(upload, "sha256", None))
+            event_told = upload.event
+            told = (event_told.version, event_told.event_id, getattr(event_told, "sha256", None))
             if told != (used.version, used.event_id, used.sha256):
                 yield Finding(
                     "upload",
@@ -169,12 +173,6 @@ class Judge:
                     outcome.at,
                     f"its {role} is {used.source}; at its positions the current one was {stood}",
                 )
-
-    def _upload(self, scope_key: str, role: str, at: Coordinates) -> UploadEvent | None:
-        """The upload of that role that stands there."""
-        record = self._contexts.record(scope_key, at)
-        upload = record and self._contexts.upload(record)
-        return upload if upload and role_of(upload) == role else None
 
     def _judge_bytes(
         self, outcome: LogRecord, event: Outcome, request: LogRecord
