@@ -95,8 +95,11 @@ class RawContexts:
             until.append(NEVER if behind is None else behind.offset)
             if behind is not None:
                 followed_ms = min(followed_ms, behind.appended_at_ms)
-            read = partial(self._part, topic, key, scope, partition)
-            parts.append(self._standing.newest(topic, key, before, read))
+            part = None if before is None else self._part(topic, key, scope, partition, before)
+            if part is None and before is not None:  # a damaged one
+                read = partial(self._part, topic, key, scope, partition)
+                part = self._standing.newest(topic, key, before, read)
+            parts.append(part)
         context = RawContext(*parts) if any(parts) else None
         return Stretch(context, partition, tuple(after), tuple(until), followed_ms)
 

@@ -1,6 +1,6 @@
 """The upload topics as they stood at the positions of a join. Pure but for what it is lent."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
 from schemas.codec import Codec
@@ -58,10 +58,13 @@ class Standing:
         """The position of each upload topic in a partition."""
         return self._below[partition]
 
-    def sides(self, scope_key: bytes, partition: int) -> Iterator[tuple[str, Sides]]:
+    def sides(self, scope_key: bytes, partition: int) -> list[tuple[str, Sides]]:
         """Of each upload topic the newest record of a scope below the position, and the first one that is not."""
-        for topic, position in zip(self._topics.by_name, self._below[partition], strict=True):
-            yield topic, self._uploads.beside(topic, scope_key, position)
+        beside = self._uploads.beside
+        return [
+            (topic, beside(topic, scope_key, position))
+            for topic, position in zip(self._topics.by_name, self._below[partition], strict=True)
+        ]
 
     def beside(self, scope_key: bytes, at: Coordinates) -> Sides:
         """The same on both sides of these coordinates, wherever the positions are."""

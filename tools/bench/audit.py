@@ -25,7 +25,7 @@ from processors.settings import Settings
 from schemas.errors import CJStreamError
 from schemas.events import AssignmentContext, Coordinates, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
-from tables.context import fold
+from tables.context import component_of, fold
 from tables.replica import Partition
 from tools.bench.events import instructions_of, prompt_of, request_for, rubric_of
 from tools.bench.installation import Machine, installation, this_machine
@@ -171,11 +171,14 @@ class Writer:
             yield from chunk
 
     def _upload_record(self, number: int) -> Record:
-        version, place = divmod(number, self._assignments)
-        event: UploadEvent = MAKERS[version % len(MAKERS)](
-            name_of(place), version // len(MAKERS) + 1
-        )
-        key = scope_key_of(event).encode()
+        turn, place = divmod(number, self._assignments)
+        version, kind = divmod(turn, len(MAKERS))
+        event: UploadEvent = MAKERS[kind](name_of(place), version + 1)
+        scope_key = scope_key_of(event)
+        before = component_of(self._rows.get(scope_key), role_of(event))
+        if before is not None:
+            event = replace(event, previous_event_id=before.event_id)
+        key = scope_key.encode()
         topic = self._topic_of[role_of(event)].name
         one = Partition(topic, partition_for(key, self._settings.partitions))
         fold(self._rows, event, Coordinates(*one, self._positions[one]), 0)
