@@ -86,13 +86,19 @@ def run(tell: Tell, *, uploads: int, assignments: int, batches: int) -> Audit:
         assignments,
         batches,
         replace(verify, said=_figures(document)),
-        replace(replay, said=replay.said["summary"]),
+        replace(replay, said=_replayed(replay.said["summary"])),
         replace(as_of, said={}),
     )
 
 
 def _figures(document: dict[str, Any]) -> dict[str, Any]:
     return {name: document[name] for name in ("uploads", "seconds", "outcomes_per_s", "counts")}
+
+
+def _replayed(summary: dict[str, Any]) -> dict[str, Any]:
+    rate = round(summary["records"] / summary["seconds"]["read"])
+    told = {name: summary[name] for name in ("records", "scopes", "damaged", "broken", "seconds")}
+    return {**told, "records_per_s": rate}
 
 
 def measured(settings: Settings, *audit: str) -> Run:
