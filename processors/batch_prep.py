@@ -12,15 +12,16 @@ from confluent_kafka import Message
 from processors.broker_clock import BrokerClock
 from processors.fetch import Fetched, Fetcher
 from processors.outbox import Batch, Headers, Outbox, Record, TooLargeError, headers_of
-from processors.outcomes import Answer, Answers
+from processors.outcomes import Answers
 from processors.ownership import Ownership
 from processors.parking import Parking, Released
 from processors.positions import POSITIONS_HEADER, told_positions
 from processors.resolve import Prepared, Unresolved
 from processors.settings import Settings
+from processors.splicing import Answer
 from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
 from schemas.errors import Aborted, BadRecord, Fenced, Malformed, Unreachable
-from schemas.events import Coordinates
+from schemas.events import AssignmentContext, Coordinates
 from tables.replica import ContextReplica, Positions
 
 log = logging.getLogger("cjstream.prep")
@@ -215,13 +216,17 @@ class Preparer:
         batch.answer(at, outcome)
         batch.beside(self._parking.tombstone(at))
 
-    def _answered(self, request: bytes | None, at: Coordinates) -> Answer:
+    def _answered(self, request: bytes | None, at: Coordinates) -> Answer[AssignmentContext]:
         if at == self._committer.refused_at:
             raise Malformed(OUTCOME_REFUSED)
         return self._answers.answer(request, at)
 
     def _outcome(
-        self, at: Coordinates, key: bytes | None, answer: Answer, header: tuple[str, bytes]
+        self,
+        at: Coordinates,
+        key: bytes | None,
+        answer: Answer[AssignmentContext],
+        header: tuple[str, bytes],
     ) -> Record:
         prepared = isinstance(answer.resolution, Prepared)
         topic = self._topics.batches if prepared else self._topics.unresolved

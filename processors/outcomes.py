@@ -1,18 +1,15 @@
 """A request's outcome in bytes, in two spellings: by decoding and encoding, and by splicing. Pure.
 
 No clock and no random id: the same request against the same context gives the same bytes, whichever spelling
-wrote them. The layout of both outcome records is: head (event id, recipe, the request's coordinates), what
-its context says, the request.
+wrote them.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache
-from typing import NamedTuple
 
-from processors.recipes import RECIPE, RECIPES, Recipe
+from processors.recipes import RECIPE, RECIPES
 from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
-from processors.splice import FRAME_BYTES, walk
+from processors.spelling import event_id_of, told_of
+from processors.splicing import Answer, Splicer
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import (
@@ -29,13 +26,7 @@ from schemas.events import (
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.context import live
 
-CACHED = 20_000
-Resolution = Prepared | Unresolved
-
-
-def event_id_of(request_at: Coordinates) -> str:
-    """The outcome's id: its request's coordinates, so that a repeat is told by it."""
-    return str(request_at)
+Resolution = Prepared[AssignmentContext] | Unresolved[AssignmentContext]
 
 
 def outcome_of(
@@ -88,7 +79,7 @@ def _used(context: AssignmentContext | None, role: str) -> UploadUsed | None:
     )
 
 
-def _metadata(resolution: Prepared, explicit: str | None) -> ProcessingMetadata:
+def _metadata(resolution: Prepared[AssignmentContext], explicit: str | None) -> ProcessingMetadata:
     instructions = live(resolution.context, "instructions")
     prompt = live(resolution.context, "student_prompt")
     rubric = live(resolution.context, "judge_rubric")
@@ -102,22 +93,6 @@ def _metadata(resolution: Prepared, explicit: str | None) -> ProcessingMetadata:
         prompt_source="request" if explicit else "assignment" if found else "none",
         student_prompt_storage_id=explicit or found,
     )
-
-
-class Answer(NamedTuple):
-    """An outcome as it goes out: what it rests on, and its framed bytes."""
-
-    resolution: Resolution
-    value: bytes
-
-
-class _Spliced(NamedTuple):
-    """The bytes of one context, kept for as long as the context is the same object."""
-
-    context: AssignmentContext | None
-    resolution: Resolution
-    frame: bytes
-    middle: bytes
 
 
 class Answers:
@@ -137,106 +112,19 @@ class Answers:
         self._codec = codec
         self._policy = policy
         self._context_of = context_of
-        self._recipe: Recipe = RECIPES[recipe]
-        self._spliced: dict[tuple[str, bool], _Spliced] = {}
+        self._recipe = RECIPES[recipe]
+        self.spliced = Splicer(codec, policy, context_of, told_of, recipe).spliced
 
-    def answer(self, payload: bytes | None, at: Coordinates) -> Answer:
+    def answer(self, payload: bytes | None, at: Coordinates) -> Answer[AssignmentContext]:
         """The request's outcome. Raises BadRecord where the bytes are no valid request."""
         if payload is not None and len(payload) > MAX_REQUEST_BYTES:
             raise Malformed(f"too large: {len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
         return self.spliced(payload, at) or self.encoded(payload, at)
 
-    def encoded(self, payload: bytes | None, at: Coordinates) -> Answer:
+    def encoded(self, payload: bytes | None, at: Coordinates) -> Answer[AssignmentContext]:
         """The slow path, which takes every valid request: decode, resolve, encode."""
         request = self._codec.decode_as(CJAssessmentRequested, payload)
         context = self._context_of(scope_key_for(request))
         resolution = resolve(request, context, self._policy)
         outcome = outcome_of(request, at, resolution, self._recipe.number)
         return Answer(resolution, self._codec.encode(outcome, self._recipe.outcome))
-
-    def spliced(self, payload: bytes | None, at: Coordinates) -> Answer | None:
-        """The fast path: the request's own bytes behind those of its context, or None."""
-        if payload is None:
-            return None
-        version = self._codec.version_of(CJAssessmentRequested, payload)
-        behind = self._recipe.spliced.get(version)
-        asked = None if behind is None else walk(payload, version)
-        if behind is None or asked is None:
-            return None
-        scope_key = scope_key_for(asked)
-        context = self._context_of(scope_key)
-        explicit = asked.student_prompt_ref
-        known = self._spliced.get((scope_key, explicit is not None))
-        if known is None or known.context is not context:
-            known = self._splice(
-                scope_key, resolve(asked, context, self._policy), context, explicit
-            )
-        parts = [known.frame, head_of(at, self._recipe.number), known.middle]
-        if explicit is not None and isinstance(known.resolution, Prepared):
-            parts += (b"\x02", _text(explicit))
-        parts += (payload[FRAME_BYTES:], behind)
-        return Answer(known.resolution, b"".join(parts))
-
-    def _splice(
-        self,
-        scope_key: str,
-        resolution: Resolution,
-        context: AssignmentContext | None,
-        explicit: str | None,
-    ) -> _Spliced:
-        recipe = self._recipe
-        standing_in = replace(STAND_IN, student_prompt_ref=explicit)
-        whole = outcome_of(standing_in, NOWHERE, resolution, recipe.number)
-        before = FRAME_BYTES + len(head_of(NOWHERE, recipe.number))
-        after = len(self._codec.encode(standing_in, recipe.request)) - FRAME_BYTES
-        if explicit is not None and isinstance(resolution, Prepared):
-            after += 1 + len(_text(explicit))  # last in the metadata, and each request's own
-        middle = self._codec.encode(whole, recipe.outcome)[before:-after]
-        frame = self._codec.frame_of(type(whole), recipe.outcome)
-        spliced = _Spliced(context, resolution, frame, middle)
-        if len(self._spliced) >= CACHED:
-            self._spliced.clear()
-        self._spliced[(scope_key, explicit is not None)] = spliced
-        return spliced
-
-
-NOWHERE = Coordinates("", 0, 0)
-STAND_IN = CJAssessmentRequested(
-    event_id="",
-    occurred_at_ms=0,
-    source_service="",
-    correlation_id="",
-    batch_id="",
-    course_code="",
-    language="",
-    essays=(),
-)
-
-
-def head_of(at: Coordinates, recipe: int) -> bytes:
-    """Event id, recipe and request coordinates in Avro."""
-    middle = _middle_of(recipe, at.topic, at.partition)
-    return b"".join((_text(event_id_of(at)), middle, _long(at.offset)))
-
-
-@lru_cache(maxsize=1000)
-def _middle_of(recipe: int, topic: str, partition: int) -> bytes:
-    return b"".join((_long(recipe), _text(topic), _long(partition)))
-
-
-def _long(value: int) -> bytes:
-    """Avro's long for a non-negative value: zigzag, then seven bits a byte, lowest first."""
-    if value < 64:
-        return bytes((value << 1,))
-    left = value << 1
-    out = bytearray()
-    while left > 0x7F:
-        out.append(left & 0x7F | 0x80)
-        left >>= 7
-    out.append(left)
-    return bytes(out)
-
-
-def _text(value: str) -> bytes:
-    encoded = value.encode()
-    return _long(len(encoded)) + encoded

@@ -179,7 +179,9 @@ class Parking:
         context = self._context_of(one.scope_key)
         return not self._policy.missing_from(context, brings_prompt=one.brings_prompt)
 
-    def entry(self, message: Message, at: Coordinates, resolution: Unresolved) -> Record:
+    def entry(
+        self, message: Message, at: Coordinates, resolution: Unresolved[AssignmentContext]
+    ) -> Record:
         """The record that parks a fetched request: its own bytes, key and headers, and until when."""
         appended_at_ms = message.timestamp()[1]
         parked = ParkedRequest(

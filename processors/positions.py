@@ -8,6 +8,7 @@ from schemas.topics import Topics
 from tables.replica import Partition, Positions
 
 POSITIONS_HEADER = "cjstream-upload-positions"
+MOST = 2**63 - 1  # an offset is an int64
 OFFSETS = re.compile(r"(\d{1,19}( \d{1,19})*)?", re.ASCII)
 CHECKED = re.compile(r"(?P<told>.*)\|crc32:(?P<sum>[0-9a-f]{8})", re.ASCII)
 
@@ -37,11 +38,14 @@ def read_positions(told: bytes, topics: Topics) -> Positions:
     fits = len(by_topic) == len(topics.uploads) and all(map(OFFSETS.fullmatch, by_topic))
     if not fits:
         raise Malformed("upload positions look like `12 3 4 5|7 8 9 1|0 0 0 0`")
-    return {
+    positions = {
         Partition(topic.name, number): int(offset)
         for topic, offsets in zip(topics.uploads, by_topic, strict=True)
         for number, offset in enumerate(offsets.split())
     }
+    if max(positions.values(), default=0) > MOST:
+        raise Malformed("upload positions beyond any offset")
+    return positions
 
 
 def _sum_of(told: str) -> str:

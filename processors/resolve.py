@@ -1,10 +1,11 @@
 """What becomes of a valid request: pure functions of the request, the context, the policy and the time."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from schemas.events import AssignmentContext
-from tables.context import is_live
+from tables.context import Roles, is_live
+
+C = TypeVar("C", bound=Roles)
 
 
 class Asks(Protocol):
@@ -30,9 +31,7 @@ class Policy:
         """Until when a request waits that was appended then."""
         return appended_at_ms + self.patience_s * 1000
 
-    def missing_from(
-        self, context: AssignmentContext | None, *, brings_prompt: bool
-    ) -> tuple[str, ...]:
+    def missing_from(self, context: Roles | None, *, brings_prompt: bool) -> tuple[str, ...]:
         """The required roles that neither the context nor the request has."""
         return tuple(
             role
@@ -42,20 +41,20 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Generic[C]):
     """The batch may go, in this context; source is assignment, course or guest."""
 
     source: str
-    context: AssignmentContext | None
+    context: C | None
 
 
 @dataclass(frozen=True, slots=True)
-class Unresolved:
+class Unresolved(Generic[C]):
     """The batch may not go: these roles are missing at scope_key; whether it is worth waiting for them."""
 
     scope_key: str
     missing: tuple[str, ...]
-    context: AssignmentContext | None
+    context: C | None
     may_wait: bool = False
 
 
@@ -66,9 +65,7 @@ def scope_key_for(request: Asks) -> str:
     return f"course:{request.course_code}"
 
 
-def resolve(
-    request: Asks, context: AssignmentContext | None, policy: Policy
-) -> Prepared | Unresolved:
+def resolve(request: Asks, context: C | None, policy: Policy) -> Prepared[C] | Unresolved[C]:
     """The request's fate, given the context of its scope; the first rule that fits wins."""
     scope_key = scope_key_for(request)
     if request.assignment_id is not None:

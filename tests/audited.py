@@ -144,7 +144,7 @@ class Installation:
         self.outcomes.append(made)
         return made
 
-    def _park(self, record: LogRecord, resolution: Unresolved) -> None:
+    def _park(self, record: LogRecord, resolution: Unresolved[AssignmentContext]) -> None:
         entry = ParkedRequest(
             request_at=record.at,
             scope_key=resolution.scope_key,

@@ -18,7 +18,12 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
-from schemas.events import Coordinates, InstructionsUploaded, StudentPromptUploaded
+from schemas.events import (
+    AssignmentContext,
+    Coordinates,
+    InstructionsUploaded,
+    StudentPromptUploaded,
+)
 from tables.content import ContentStore
 from tests.builders import requested
 from tools.send import SentUpload, send_requests, send_uploads
@@ -118,7 +123,8 @@ def test_sent_requests_stand_under_their_batch_ids(settings: Settings, write: Wr
 def outcomes(settings: Settings) -> list[Record]:
     """Seven prepared batches, an unresolved request and a dead letter, appended in this order."""
     topics = settings.topics
-    guest, gone = Prepared("guest", None), Unresolved("assignment:a1", ("instructions",), None)
+    guest = Prepared[AssignmentContext]("guest", None)
+    gone = Unresolved[AssignmentContext]("assignment:a1", ("instructions",), None)
     records = []
     for number in range(8):
         request = requested(batch_id=f"b{number}")

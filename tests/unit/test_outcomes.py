@@ -8,9 +8,10 @@ import avro.schema
 import orjson
 import pytest
 
-from processors.outcomes import Answers, event_id_of, outcome_of
+from processors.outcomes import Answers, outcome_of
 from processors.recipes import RECIPE, RECIPES
 from processors.resolve import Policy, resolve
+from processors.spelling import event_id_of
 from schemas.codec import FRAME, Codec
 from schemas.errors import Malformed, UnknownSchema
 from schemas.events import (

@@ -45,7 +45,17 @@ def test_what_a_join_tells_is_read_back(partitions: int, data: st.DataObject) ->
 
 
 @pytest.mark.parametrize(
-    "told", [b"", b"1|2", b"1|2|3|4", b"1|x|3", b"1|-2|3", b"1 |2|3", b"\xff||"]
+    "told",
+    [
+        b"",
+        b"1|2",
+        b"1|2|3|4",
+        b"1|x|3",
+        b"1|-2|3",
+        b"1 |2|3",
+        b"\xff||",
+        b"1|9223372036854775808|3",
+    ],
 )
 def test_what_no_join_tells_is_refused(told: bytes) -> None:
     with pytest.raises(Malformed):

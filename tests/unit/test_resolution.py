@@ -26,7 +26,9 @@ COURSE_DELETED = context_after(
 )
 
 
-def waits(missing: tuple[str, ...], context: AssignmentContext | None) -> Unresolved:
+def waits(
+    missing: tuple[str, ...], context: AssignmentContext | None
+) -> Unresolved[AssignmentContext]:
     """The fate of a request that names an assignment; only such a one may wait."""
     return Unresolved("assignment:a1", missing, context, may_wait=True)
 
@@ -138,7 +140,7 @@ def test_a_request_has_the_fate_of_its_row(
     request_: CJAssessmentRequested,
     context: AssignmentContext | None,
     policy: Policy,
-    fate: Prepared | Unresolved,
+    fate: Prepared[AssignmentContext] | Unresolved[AssignmentContext],
 ) -> None:
     assert resolve(request_, context, policy) == fate
 

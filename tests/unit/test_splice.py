@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.outcomes import Answer, Answers
+from processors.outcomes import Answers
 from processors.recipes import RECIPE, RECIPES
 from processors.resolve import Policy
 from processors.splice import FRAME_BYTES, TWO_BYTE_LENGTH, WALKED, Asked, walk
+from processors.splicing import Answer
 from schemas.codec import Codec
 from schemas.errors import BadRecord
 from schemas.events import (
@@ -194,7 +195,7 @@ def test_every_change_of_one_byte_is_judged_alike_by_both_paths(version: int) ->
     assert wrong == []
 
 
-def _encoded_or_none(both: Answers, payload: bytes) -> Answer | None:
+def _encoded_or_none(both: Answers, payload: bytes) -> Answer[AssignmentContext] | None:
     try:
         return both.encoded(payload, REQUEST_AT)
     except BadRecord:

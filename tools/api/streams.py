@@ -1,7 +1,6 @@
 """Long answers as JSON lines: worked out in threads, sent as they come, the last line the summary."""
 
 import asyncio
-import time
 from collections.abc import Iterable, Iterator
 
 import orjson
@@ -9,7 +8,6 @@ from starlette.responses import StreamingResponse
 
 from processors.settings import Settings
 from tables.moments import Moment
-from tables.range_fold import Counts
 from tools.audit import replay, verify
 from tools.audit.findings import Finding
 
@@ -34,15 +32,12 @@ def replayed(
 ) -> Iterator[bytes]:
     """Contexts, and the summary. Raises Unreachable, Discrepancy, UnknownSchema."""
     of = replay.range_of(settings, since, until)
-    began, counts = time.monotonic(), Counts()
     for said in replay.replayed(settings, of, scope_keys):
         match said:
             case replay.Lines(lines) if lines:
                 yield lines
-            case Counts():
-                counts += said
-    summary = replay.Summary(counts, time.monotonic() - began, of)
-    yield _line("summary", replay.summary_document(summary))
+            case replay.Summary():
+                yield _line("summary", replay.summary_document(said))
 
 
 def verified(

@@ -4,16 +4,17 @@ What this does not certify may still be right: it is judged in full then, and th
 where a wrong one can only fail to certify.
 """
 
-from processors.outcomes import Answer, Answers
 from processors.positions import POSITIONS_HEADER, read_positions
 from processors.resolve import Policy, Prepared
+from processors.splicing import Answer, Splicer
 from schemas.codec import FRAME, Codec
 from schemas.errors import Malformed
-from schemas.events import AssignmentContext, Coordinates
+from schemas.events import Coordinates
 from schemas.topics import Topics
 from tables.replica import Positions
-from tools.audit.contexts import ContextsAsOf
 from tools.audit.ledger import Ledger
+from tools.audit.raw_contexts import RawContext, RawContexts, told_of
+from tools.audit.standing import Standing
 
 DIGITS = 20  # and more are no offset
 BEHIND = 2  # bytes that a later schema may put behind an earlier request's
@@ -28,23 +29,25 @@ class Certifier:
         codec: Codec,
         topics: Topics,
         policy: Policy,
-        contexts: ContextsAsOf,
+        standing: Standing,
+        contexts: RawContexts,
         upload_ends: Positions,
         ledger: Ledger,
         partition: int,
     ) -> None:
         self._topics = topics
+        self._standing = standing
         self._contexts = contexts
         self._upload_ends = upload_ends
         self._ledger = ledger
         self._partition = partition
-        self._answers = Answers(codec, policy, self._context_of)
+        self._spliced = Splicer(codec, policy, self._context_of, told_of).spliced
         self._begins = f"{topics.requests.name}/{partition}@".encode()
         self._told: bytes | None = None
         self._scope_key = ""
         self._behind = 0
 
-    def _context_of(self, scope_key: str) -> AssignmentContext | None:
+    def _context_of(self, scope_key: str) -> RawContext | None:
         self._scope_key = scope_key
         return self._contexts.context(scope_key)
 
@@ -66,7 +69,7 @@ class Certifier:
         if request is None:
             return None
         at = Coordinates(self._topics.requests.name, self._partition, offset)
-        answer = self._answers.spliced(request, at)
+        answer = self._spliced(request, at)
         if answer is None or answer.value != value or topic != self._topic_of(answer):
             return None
         # what was appended after the outcome, was appended after its request
@@ -89,7 +92,7 @@ class Certifier:
             self._told = None
             try:
                 positions = read_positions(told or b"", self._topics)
-                self._contexts.stand_at(positions)
+                self._standing.stand_at(positions)
             except Malformed:
                 return False
             if any(position > self._upload_ends[one] for one, position in positions.items()):
@@ -111,6 +114,6 @@ class Certifier:
         is_of_here = text.startswith(self._begins) and digits.isdigit() and len(digits) < DIGITS
         return int(digits) if is_of_here else None
 
-    def _topic_of(self, answer: Answer) -> str:
+    def _topic_of(self, answer: Answer[RawContext]) -> str:
         is_prepared = isinstance(answer.resolution, Prepared)
         return (self._topics.batches if is_prepared else self._topics.unresolved).name

@@ -3,6 +3,7 @@
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from schemas.events import Component, Coordinates, UploadEvent
@@ -11,13 +12,10 @@ from tables.replica import Positions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MS = 253_402_300_799_999  # RFC 3339 has four digits for the year
-OF_A_DELETION = tuple(
-    field.name
-    for field in fields(Component)
-    if field.name not in ("source", "appended_at_ms", "is_deletion")
-)
-OF_AN_UPLOAD = tuple(name for name in OF_A_DELETION if name != "erased")
 TIMES = {"occurred_at_ms": "occurred_at", "created_at_ms": "created_at"}
+NOT_AS_THEY_ARE = {"source", "appended_at_ms", "is_deletion", "erased", *TIMES}
+AS_THEY_ARE = tuple(field.name for field in fields(Component) if field.name not in NOT_AS_THEY_ARE)
+values_of = attrgetter(*AS_THEY_ARE)
 
 
 def instant(ms: int) -> str:
@@ -58,14 +56,18 @@ def event_document(event: UploadEvent) -> dict[str, Any]:
 
 def component_document(component: Component) -> dict[str, Any]:
     """A role as it stands: an upload's fields or a deletion's, with where and when it was appended."""
-    names = OF_A_DELETION if component.is_deletion else OF_AN_UPLOAD
-    told = {name: value for name in names if (value := getattr(component, name)) is not None}
-    return {
-        "deleted": component.is_deletion,
-        **_timed(told),
-        "appended_at": instant(component.appended_at_ms),
-        "source": source_document(component.source),
-    }
+    told: dict[str, Any] = {"deleted": component.is_deletion}
+    for name, value in zip(AS_THEY_ARE, values_of(component), strict=True):
+        if value is not None:
+            told[name] = value
+    if component.is_deletion:
+        told["erased"] = component.erased
+    told["occurred_at"] = instant(component.occurred_at_ms)
+    if component.created_at_ms is not None:
+        told["created_at"] = instant(component.created_at_ms)
+    told["appended_at"] = instant(component.appended_at_ms)
+    told["source"] = source_document(component.source)
+    return told
 
 
 def gap_document(gap: Gap) -> dict[str, Any]:

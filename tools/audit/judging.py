@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from processors.log import LogRecord
-from processors.outcomes import Answers, event_id_of
+from processors.outcomes import Answers
 from processors.positions import POSITIONS_HEADER, read_positions
 from processors.recipes import RECIPES
 from processors.resolve import Policy, scope_key_for
+from processors.spelling import event_id_of
 from schemas.codec import FRAME, Codec
 from schemas.dead_letters import OUTCOME_REFUSED, Refusal, dead_letter_headers, read_refusal
 from schemas.errors import BadRecord, Malformed, UnknownSchema
@@ -25,12 +26,14 @@ from schemas.events import (
     Coordinates,
     Outcome,
     UploadUsed,
+    role_of,
 )
 from schemas.topics import MAX_REQUEST_BYTES, Topics
 from tables.context import component_of
 from tables.replica import Positions
-from tools.audit.contexts import ContextsAsOf
+from tools.audit.contexts import ContextsAsOf, Texts
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark
+from tools.audit.standing import Standing
 
 CLOCKS_AGREE_MS = 5000  # brokers' clocks are taken to agree by so much
 
@@ -43,13 +46,15 @@ class Judge:
         codec: Codec,
         topics: Topics,
         policy: Policy,
-        contexts: ContextsAsOf,
+        standing: Standing,
+        texts: Texts,
         upload_ends: Positions,
     ) -> None:
         self._codec = codec
         self._topics = topics
         self._policy = policy
-        self._contexts = contexts
+        self._standing = standing
+        self._contexts = ContextsAsOf(standing, texts)
         self._upload_ends = upload_ends
 
     def request_of(self, outcome: LogRecord) -> Coordinates | Finding:
@@ -87,7 +92,7 @@ class Judge:
             if name != POSITIONS_HEADER:
                 raise Malformed(f"its header is not {POSITIONS_HEADER}")
             positions = read_positions(told or b"", self._topics)
-            self._contexts.stand_at(positions)
+            self._standing.stand_at(positions)
         except ValueError:
             yield Finding("positions", outcome.at, f"it has not the one header {POSITIONS_HEADER}")
             return
@@ -139,20 +144,20 @@ class Judge:
             used: UploadUsed | None = getattr(event.provenance, role)
             if used is None:
                 continue
-            history = self._contexts.history(scope_key, role)
-            index = history.find(used.source)
-            upload = None if index is None else history.event(index)
-            if component_of(context, role) is None and history.begins_after(used.source):
+            is_gone = self._contexts.is_before_all(scope_key, used.source)
+            if component_of(context, role) is None and is_gone:
                 yield NotVerifiable(
                     "upload_gone",
                     outcome.at,
                     f"the log no longer has its {role}, {used.source}",
                 )
                 continue
-            if upload is None:
+            upload = self._contexts.upload(scope_key, used.source)
+            if upload is None or role_of(upload.event) != role:
                 yield Finding("upload", outcome.at, f"no {role} of {scope_key} is at {used.source}")
                 continue
-            told = (upload.version, upload.event_id, getattr(upload, "sha256", None))
+            event_told = upload.event
+            told = (event_told.version, event_told.event_id, getattr(event_told, "sha256", None))
             if told != (used.version, used.event_id, used.sha256):
                 yield Finding(
                     "upload",

@@ -16,19 +16,21 @@ from processors.settings import Settings
 from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord
 from schemas.events import Coordinates, ParkedRequest, coordinates_from
+from tables.glance import Glance
 from tables.replica import Partition
 from tools.audit.certifying import Certifier
-from tools.audit.contexts import ContextsAsOf, Texts, Uploads
+from tools.audit.contexts import Texts
 from tools.audit.extent import Extent
 from tools.audit.findings import Finding, NotVerifiable, Remark, Tally
 from tools.audit.judging import Judge
 from tools.audit.ledger import Ledger
 from tools.audit.partition_log import Records
+from tools.audit.raw_contexts import RawContexts
+from tools.audit.standing import Standing, Uploads
 from tools.times import span_of
 
 SUSPECTS = 1000
 SUSPECT_BYTES = 32 * 1024 * 1024
-JUDGED_SCOPES = 1000
 LATE_MS = 60_000  # past its deadline, before a parked request is a finding
 
 
@@ -81,10 +83,12 @@ class PartitionAudit:
         self._ledger = Ledger(extent.requests[self._at], extent.requests_end[self._at])
         cut = upload_topics(settings)
         ends, policy = extent.uploads_end, settings.policy
-        fast = ContextsAsOf(uploads, codec, cut, texts)
-        full = ContextsAsOf(uploads, codec, cut, texts, JUDGED_SCOPES)
-        self._certifier = Certifier(codec, topics, policy, fast, ends, self._ledger, number)
-        self._judge = Judge(codec, topics, policy, full, ends)
+        standing = Standing(uploads, codec, cut)
+        contexts = RawContexts(standing, Glance(codec, cut), texts, cut.partitions)
+        self._certifier = Certifier(
+            codec, topics, policy, standing, contexts, ends, self._ledger, number
+        )
+        self._judge = Judge(codec, topics, policy, Standing(uploads, codec, cut), texts, ends)
         self._suspects = Suspects()
         self._waiting: dict[Coordinates, Waits] = {}
 

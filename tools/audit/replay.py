@@ -1,5 +1,6 @@
 """`cjstream audit replay`: the upload topics of a range folded again, by the one fold, from the log alone."""
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,16 @@ class Lines:
 Said = Read | Lines | Counts
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a replay came to."""
+
+    counts: Counts
+    read_s: float  # until the last record was read and folded
+    seconds: float
+    of: Range
+
+
 def replayed(
     settings: Settings,
     of: Range,
@@ -90,16 +101,25 @@ def replayed(
     *,
     shown: int | None = None,
     processes: int | None = None,
-) -> Iterator[Said]:
-    """Fold a range: contexts as JSON lines, at most `shown` of them from each process, and counts to be added up.
+) -> Iterator[Read | Lines | Summary]:
+    """Fold a range: contexts as JSON lines, at most `shown` of them from each process; the summary is last.
 
     Raises Unreachable, UnknownSchema.
     """
+    counts = Counts()
+    read_at = began = time.monotonic()
     count = processes or processes_for(of.records)
     groups = shares(range(settings.partitions), count)
     keys = frozenset(one.encode() for one in scope_keys)
     given = [(settings, of.part(numbers), keys, shown) for numbers in groups]
-    yield from in_processes(_replayed_part, given)
+    for said in in_processes(_replayed_part, given):
+        if isinstance(said, Counts):
+            counts += said
+            continue
+        if isinstance(said, Read):
+            read_at = time.monotonic()
+        yield said
+    yield Summary(counts, read_at - began, time.monotonic() - began, of)
 
 
 def _replayed_part(
@@ -142,15 +162,6 @@ def folds(
         slices += one.rest
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a replay came to."""
-
-    counts: Counts
-    seconds: float
-    of: Range
-
-
 def document_of(folded: Folded) -> dict[str, Any]:
     """One scope as JSON; a role in `broken` had versions that the log no longer has."""
     context = folded.context
@@ -171,7 +182,7 @@ def summary_document(summary: Summary) -> dict[str, Any]:
         "scopes": counts.scopes,
         "damaged": counts.damaged,
         "broken": counts.broken,
-        "seconds": round(summary.seconds, 3),
+        "seconds": {"read": round(summary.read_s, 3), "all": round(summary.seconds, 3)},
         "from": positions_document(summary.of.starts),
         "to": positions_document(summary.of.ends),
         "gaps": gaps_told(summary.of),

@@ -1,7 +1,6 @@
 """`cjstream audit replay`: parsed, asked for and printed."""
 
 import sys
-import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,10 +71,9 @@ def replay(
 
 
 def _replay(settings: Settings, of: "Range", scope_keys: Sequence[str], *, as_json: bool) -> None:
-    from tables.range_fold import Counts
     from tools.audit import replay as command
 
-    began, counts, rows = time.monotonic(), Counts(), list[Any]()
+    rows = list[Any]()
     with counted("records", of.records) as progress:
         shown = None if as_json else SHOWN
         for said in command.replayed(settings, of, scope_keys, shown=shown):
@@ -86,15 +84,16 @@ def _replay(settings: Settings, of: "Range", scope_keys: Sequence[str], *, as_js
                     sys.stdout.buffer.write(lines)
                 case command.Lines(lines):
                     rows += command.rows_of(lines)
-                case Counts():
-                    counts += said
-    summary = command.summary_document(command.Summary(counts, time.monotonic() - began, of))
+                case command.Summary():
+                    summary = command.summary_document(said)
     if as_json:
         print_json({"summary": summary})
         return
     rows = sorted(rows, key=lambda one: str(one["scope_key"]))[:SHOWN]
     columns = ("scope", "instructions", "student prompt", "judge rubric", "")
-    print_table(f"Contexts: {min(len(rows), SHOWN)} of {counts.scopes}", columns, map(_row, rows))
+    print_table(
+        f"Contexts: {min(len(rows), SHOWN)} of {summary['scopes']}", columns, map(_row, rows)
+    )
     _print_summary(summary)
 
 
@@ -114,9 +113,10 @@ def _component(told: dict[str, Any] | None) -> str:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    rate = round(summary["records"] / max(summary["seconds"], 0.001))
+    seconds = summary["seconds"]["read"]
+    rate = round(summary["records"] / max(seconds, 0.001))
     typer.echo(
-        f"{summary['records']} records of {summary['scopes']} scopes in {summary['seconds']} s ({rate} a second); "
+        f"{summary['records']} records of {summary['scopes']} scopes in {seconds} s ({rate} a second); "
         f"{summary['damaged']} damaged; {summary['broken']} scopes with a broken history"
     )
     for gap in summary["gaps"]:

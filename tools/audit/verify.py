@@ -142,7 +142,9 @@ def _indexed(settings: Settings, extent: Extent, folder: Path) -> int:
     uploads = upload_partitions(settings)
     rows = RocksSortedRows(folder, cache_mb=CACHE_MB)
     with closing(UploadIndex(rows, upload_topics(settings))) as index:
-        return bring_up_to_date(index, settings, uploads, extent.uploads_end)
+        count = bring_up_to_date(index, settings, uploads, extent.uploads_end)
+        rows.settle()
+        return count
 
 
 def _shares(

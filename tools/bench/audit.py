@@ -25,7 +25,7 @@ from processors.settings import Settings
 from schemas.errors import CJStreamError
 from schemas.events import AssignmentContext, Coordinates, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
-from tables.context import fold
+from tables.context import component_of, fold
 from tables.replica import Partition
 from tools.bench.events import instructions_of, prompt_of, request_for, rubric_of
 from tools.bench.installation import Machine, installation, this_machine
@@ -86,13 +86,19 @@ def run(tell: Tell, *, uploads: int, assignments: int, batches: int) -> Audit:
         assignments,
         batches,
         replace(verify, said=_figures(document)),
-        replace(replay, said=replay.said["summary"]),
+        replace(replay, said=_replayed(replay.said["summary"])),
         replace(as_of, said={}),
     )
 
 
 def _figures(document: dict[str, Any]) -> dict[str, Any]:
     return {name: document[name] for name in ("uploads", "seconds", "outcomes_per_s", "counts")}
+
+
+def _replayed(summary: dict[str, Any]) -> dict[str, Any]:
+    rate = round(summary["records"] / summary["seconds"]["read"])
+    told = {name: summary[name] for name in ("records", "scopes", "damaged", "broken", "seconds")}
+    return {**told, "records_per_s": rate}
 
 
 def measured(settings: Settings, *audit: str) -> Run:
@@ -171,11 +177,14 @@ class Writer:
             yield from chunk
 
     def _upload_record(self, number: int) -> Record:
-        version, place = divmod(number, self._assignments)
-        event: UploadEvent = MAKERS[version % len(MAKERS)](
-            name_of(place), version // len(MAKERS) + 1
-        )
-        key = scope_key_of(event).encode()
+        turn, place = divmod(number, self._assignments)
+        version, kind = divmod(turn, len(MAKERS))
+        event: UploadEvent = MAKERS[kind](name_of(place), version + 1)
+        scope_key = scope_key_of(event)
+        before = component_of(self._rows.get(scope_key), role_of(event))
+        if before is not None:
+            event = replace(event, previous_event_id=before.event_id)
+        key = scope_key.encode()
         topic = self._topic_of[role_of(event)].name
         one = Partition(topic, partition_for(key, self._settings.partitions))
         fold(self._rows, event, Coordinates(*one, self._positions[one]), 0)
