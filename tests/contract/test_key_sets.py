@@ -167,7 +167,6 @@ async def test_keys_that_are_cached_serve_on_while_new_ones_cannot_be_fetched() 
         {**RSAAlgorithm.to_jwk(RSA_KEY, as_dict=True), "kid": "one"},
         "one",
     ],
-    ids=lambda entry: str(entry)[:40],
 )
 @pytest.mark.anyio
 async def test_a_key_that_does_not_fit_is_left_out(entry: Any) -> None:

@@ -141,7 +141,9 @@ BAD_CLAIMS = [
 ]
 
 
-@pytest.mark.parametrize(("reason", "changed"), BAD_CLAIMS, ids=repr)
+@pytest.mark.parametrize(
+    ("reason", "changed"), BAD_CLAIMS, ids=["-".join((why, *what)) for why, what in BAD_CLAIMS]
+)
 def test_a_claim_that_is_missing_or_wrong_has_its_reason(
     reason: str, changed: dict[str, Any]
 ) -> None:
