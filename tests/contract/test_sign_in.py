@@ -101,7 +101,7 @@ def test_clocks_may_differ_by_the_leeway() -> None:
 
 NOW = int(time.time())
 LARGE = 10**12
-BAD_CLAIMS = [
+BAD_CLAIMS: list[tuple[str, dict[str, Any]]] = [
     ("token_expired", {"exp": NOW - 31}),
     ("token_expired", {"exp": -1}),
     ("token_not_yet_valid", {"nbf": NOW + 86_400}),
