@@ -12,11 +12,11 @@ from confluent_kafka import Consumer, Message
 from confluent_kafka import TopicPartition as At
 
 from processors.broker_clock import BrokerClock
+from processors.canonical import walk
 from processors.log import is_record, log_start
 from processors.outbox import Headers, Record, headers_of
 from processors.parked import ParkedRequests, Waiting
 from processors.resolve import Policy, Unresolved
-from processors.splice import walk
 from processors.waiting import MACHINE, Clock
 from schemas.codec import Codec
 from schemas.errors import BadRecord, Discrepancy

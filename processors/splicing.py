@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
+from processors.canonical import FRAME_BYTES, Asked, walk
 from processors.recipes import RECIPE, RECIPES, Recipe
 from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
 from processors.spelling import NOTHING, Told, head_of, middle_of, optional
-from processors.splice import FRAME_BYTES, Asked, walk
 from schemas.codec import Codec
 from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved, Coordinates
 from tables.context import Roles

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
+from processors.canonical import walk
 from processors.clients import plain_producer
 from processors.delivery import deliver
 from processors.log import Log, LogRecord, coordinates_of, high_ends, partitions_of
 from processors.outbox import Record
 from processors.registry import codec_for
 from processors.settings import Settings, settings_from_environment
-from processors.splice import walk
 from schemas.codec import Codec
 from schemas.errors import CJStreamError
 from schemas.events import CJAssessmentRequested, Coordinates, coordinates_from

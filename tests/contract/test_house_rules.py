@@ -80,7 +80,10 @@ PURE = [
     ROOT / "tables" / "uploads.py",
     ROOT / "processors" / "redrive_plan.py",
     ROOT / "processors" / "resolve.py",
-    ROOT / "processors" / "splice.py",
+    ROOT / "processors" / "canonical.py",
+    ROOT / "processors" / "recipes.py",
+    ROOT / "processors" / "spelling.py",
+    ROOT / "processors" / "splicing.py",
     ROOT / "processors" / "standstill.py",
     ROOT / "processors" / "outcomes.py",
 ]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from processors.canonical import FRAME_BYTES, TWO_BYTE_LENGTH, WALKED, Asked, walk
 from processors.outcomes import Answers
 from processors.recipes import RECIPE, RECIPES
 from processors.resolve import Policy
-from processors.splice import FRAME_BYTES, TWO_BYTE_LENGTH, WALKED, Asked, walk
 from processors.splicing import Answer
 from schemas.codec import Codec
 from schemas.errors import BadRecord

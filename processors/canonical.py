@@ -1,4 +1,4 @@
-"""The fast path: a request in its canonical encoding is checked in place and its bytes are kept.
+"""A request in its canonical encoding, checked in place: what it asks for is told without decoding it. Pure.
 
 What the walk certifies, the slow path accepts too and would encode to the same bytes; whatever it does not
 certify goes the slow path, which decides. A property test holds both to that.

@@ -1,0 +1,131 @@
+"""Contexts as of upload positions: in full as the plain fold has them, in Avro as the full ones are spelled."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.spelling import told_of
+from schemas.errors import Malformed
+from tables.context import fold
+from tables.glance import Glance
+from tables.replica import Partition, Positions
+from tables.sorted_rows import MemorySortedRows
+from tables.upload_index import UploadIndex
+from tables.uploads import UploadRecord, read_upload
+from tests.audited import CODEC, UPLOADS, Installation
+from tests.builders import READY, damaged, uploads_of, uploads_of_courses
+from tools.audit.contexts import ContextsAsOf, Texts
+from tools.audit.raw_contexts import RawContexts
+from tools.audit.raw_contexts import told_of as told_of_raw
+from tools.audit.standing import Standing
+
+SCOPE_KEYS = ("assignment:a1", "assignment:a2", "course:ENG5", "assignment:unknown")
+EVENTS = uploads_of(st.sampled_from(["a1", "a2"])) | uploads_of_courses(st.just("ENG5"))
+
+
+@st.composite
+def installations(draw: st.DrawFn) -> Installation:
+    """Uploads of every kind and any value, some of them damaged."""
+    own = Installation()
+    for event in draw(st.lists(EVENTS, max_size=14)):
+        value = CODEC.encode(event)
+        if draw(st.integers(0, 4)) == 0:
+            value = value[:5] + draw(damaged(value[5:]))  # another schema id would stop the fold
+        own.upload(event, value)
+    return own
+
+
+@st.composite
+def somewhere(draw: st.DrawFn, ends: Positions) -> Positions:
+    """Positions up to these ends."""
+    return {one: draw(st.integers(0, end)) for one, end in ends.items()}
+
+
+class Contexts:
+    """The three ways to a context, over one installation's records."""
+
+    def __init__(self, own: Installation) -> None:
+        self.records = own.uploads
+        self.index = UploadIndex(MemorySortedRows(), UPLOADS)
+        self.index.add(own.uploads, own.positions())
+        self.texts, self.raw_texts = Texts(), Texts()
+        self.standing = Standing(self.index, CODEC, UPLOADS)
+        self.full = ContextsAsOf(self.standing, self.texts)
+        glance = Glance(CODEC, UPLOADS)
+        self.raw = RawContexts(self.standing, glance, self.raw_texts, UPLOADS.partitions)
+
+    def folded(self, below: Positions) -> dict[str, object]:
+        """The plain fold of the records below these positions."""
+        rows: dict[str, object] = {}
+        for one in self.records:
+            if one.at.offset < below[Partition(one.at.topic, one.at.partition)]:
+                self._fold(rows, one)
+        return rows
+
+    def _fold(self, rows: dict[str, object], record: UploadRecord) -> None:
+        try:
+            event = read_upload(record, CODEC, UPLOADS)
+        except Malformed:
+            return
+        fold(rows, event, record.at, record.appended_at_ms)  # type: ignore[arg-type]
+
+
+@given(installations(), st.data())
+def test_a_context_is_what_the_fold_of_the_records_below_gives(
+    own: Installation, data: st.DataObject
+) -> None:
+    ways = Contexts(own)
+    for _ in range(3):
+        below = data.draw(somewhere(own.positions()))
+        ways.standing.stand_at(below)
+        rows = ways.folded(below)
+        for scope_key in SCOPE_KEYS:
+            assert ways.full.context(scope_key) == rows.get(scope_key)
+
+
+@given(installations(), st.data())
+def test_what_outcomes_tell_of_a_context_is_the_same_from_its_bytes(
+    own: Installation, data: st.DataObject
+) -> None:
+    ways = Contexts(own)
+    for _ in range(4):  # forth and back: a context that is kept must not be taken for another
+        ways.standing.stand_at(data.draw(somewhere(own.positions())))
+        for scope_key in SCOPE_KEYS:
+            full, raw = ways.full.context(scope_key), ways.raw.context(scope_key)
+            assert (raw and told_of_raw(raw)) == (full and told_of(full))
+    assert ways.raw_texts.keys() == ways.texts.keys()
+
+
+@given(installations(), st.data())
+def test_a_scope_is_settled_where_no_earlier_record_of_it_stands_at_the_positions_or_later(
+    own: Installation, data: st.DataObject
+) -> None:
+    ways = Contexts(own)
+    for _ in range(3):
+        below = data.draw(somewhere(own.positions()))
+        by_ms = own.now_ms - data.draw(st.integers(-1, 14)) * 1000
+        ways.standing.stand_at(below)
+        for scope_key in SCOPE_KEYS:
+            left = [
+                one
+                for one in own.uploads
+                if one.key == scope_key.encode()
+                and one.at.offset >= below[Partition(one.at.topic, one.at.partition)]
+            ]
+            assert ways.raw.is_settled(scope_key, by_ms) == all(
+                one.appended_at_ms >= by_ms for one in left
+            )
+
+
+def test_a_context_is_the_same_object_until_a_record_of_its_scope_comes_between() -> None:
+    own = Installation()
+    for event in READY:
+        own.upload(event)
+    ways = Contexts(own)
+    ends = own.positions()
+    ways.standing.stand_at(ends)
+    first = ways.raw.context("assignment:a1")
+    assert first is not None
+    ways.standing.stand_at({one: end + 5 for one, end in ends.items()})
+    assert ways.raw.context("assignment:a1") is first
+    ways.standing.stand_at(dict.fromkeys(ends, 0))
+    assert ways.raw.context("assignment:a1") is None
