@@ -123,8 +123,8 @@ def test_sent_requests_stand_under_their_batch_ids(settings: Settings, write: Wr
 def outcomes(settings: Settings) -> list[Record]:
     """Seven prepared batches, an unresolved request and a dead letter, appended in this order."""
     topics = settings.topics
-    guest = Prepared[AssignmentContext]("guest", None)
-    gone = Unresolved[AssignmentContext]("assignment:a1", ("instructions",), None)
+    guest: Prepared[AssignmentContext] = Prepared("guest", None)
+    gone: Unresolved[AssignmentContext] = Unresolved("assignment:a1", ("instructions",), None)
     records = []
     for number in range(8):
         request = requested(batch_id=f"b{number}")
