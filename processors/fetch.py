@@ -175,6 +175,8 @@ class Fetcher:
         ) as fault:  # no broker, or the assignment is just changing
             log.info("positions not settled yet", extra={"reason": str(fault)})
             return False
+        told = [f"{at.partition}@{offset}" for at, offset in sorted(committed.items())]
+        log.info("fetching from the committed offsets", extra={"at": told})
         self._positions = dict(committed)
         self._unproven = {at.partition for at in committed}
         self._ownership.settle(epoch, committed)

@@ -14,6 +14,8 @@ from confluent_kafka.admin import (
 
 from processors.clients import admin_client
 from processors.cluster import apply_topics
+from processors.groups import committed_offsets
+from processors.log import partitions_of
 from processors.settings import Settings
 from tests.builders import requested
 from tests.faults.asking import Progress, all_have_one_outcome, answer
@@ -83,6 +85,8 @@ def test_committed_offsets_that_are_gone(settings: Settings, start_worker: Start
         return answer(lambda: [future.result()]) is not None
 
     until(deleted)  # the member lingers for its session
+    requests = partitions_of([settings.topics.requests.name], settings)
+    assert committed_offsets(settings, settings.prep_group, requests) == {}
     worker.start()
     assert f"the last at {settings.topics.batches.name}/" in refusal(worker)
 
