@@ -156,8 +156,8 @@ class Judge:
             if upload is None or role_of(upload.event) != role:
                 yield Finding("upload", outcome.at, f"no {role} of {scope_key} is at {used.source}")
                 continue
-            event_told = upload.event
-            told = (event_told.version, event_told.event_id, getattr(event_told, "sha256", None))
+            of = upload.event
+            told = (of.version, of.event_id, getattr(of, "sha256", None))
             if told != (used.version, used.event_id, used.sha256):
                 yield Finding(
                     "upload",
