@@ -19,6 +19,7 @@ from faust.types import StreamT
 
 from processors.app import Worker, build_worker
 from processors.cluster import checked_topics, high_watermarks, reach, upload_partitions
+from processors.log import once_reachable
 from processors.registry import codec_for
 from processors.settings import Settings
 from processors.waiting import wait_until
@@ -126,7 +127,9 @@ async def _started(worker: Worker, end: WorkerEnd) -> None:
     """Wait for the broker and its topics, then for the replica to reach the uploads' end."""
     settings = worker.settings
     await _wait_for_broker(worker, end)
-    topic_ids = await asyncio.to_thread(checked_topics, worker.admin, settings)
+    topic_ids = await asyncio.to_thread(_topic_ids, worker, end)
+    if end.is_due:
+        return
     uploads = upload_partitions(settings)
     ids = {topic.name: topic_ids[topic.name] for topic in settings.topics.uploads}
     positions = worker.replica.open(ids)
@@ -144,6 +147,15 @@ async def _started(worker: Worker, end: WorkerEnd) -> None:
         if not await asyncio.to_thread(partial(worker.replica.wait_past, ends, 1.0)):
             break
     log.info("replica caught up", extra={"took_ms": round((time.monotonic() - begun) * 1000)})
+
+
+def _topic_ids(worker: Worker, end: WorkerEnd) -> dict[str, str]:
+    """The topics' ids once brokers agree on them: of several, one may just have died. None are told at the end."""
+    return once_reachable(
+        lambda: {} if end.is_due else checked_topics(worker.admin, worker.settings),
+        BROKER_S,
+        "the topics to be described",
+    )
 
 
 def _watermarks(worker: Worker, uploads: list[Partition]) -> Positions:
