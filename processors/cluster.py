@@ -173,11 +173,11 @@ def create_topics(
 
 
 def _all_there(admin: AdminClient, settings: Settings) -> list[TopicState]:
-    """Every topic's state, or nothing while one is not shown yet or a partition has no leader."""
-    states = topic_states(admin, settings)
-    if not all(state.topic_id for state in states):
-        return []
+    """Every topic's state, or nothing while a broker does not know one yet or a partition has no leader."""
     try:
+        states = topic_states(admin, settings)
+        if not all(state.topic_id for state in states):
+            return []
         high_watermarks(
             admin,
             [Partition(at.topic.name, n) for at in states for n in range(at.partitions)],
