@@ -11,6 +11,7 @@ from processors.clients import admin_client
 from processors.cluster import TopicState, reach, topic_states
 from processors.groups import GroupState, group_state
 from processors.health import Unread, dead_since, held_by_transactions, unread_requests
+from processors.log import once_reachable
 from processors.settings import Settings
 from processors.status import Status, statuses
 from schemas.errors import CJStreamError
@@ -47,8 +48,14 @@ def examine(settings: Settings) -> list[Check]:
 
 def _groups(settings: Settings) -> list[Check]:
     topics = settings.topics
-    prep = group_state(settings, settings.prep_group, [topics.requests.name])
-    fold = group_state(settings, settings.fold_group, [topic.name for topic in topics.uploads])
+
+    def state_of(group: str, names: list[str]) -> GroupState:
+        # the first question for a group makes the topic that its coordinator needs
+        what = f"the coordinator of group {group}"
+        return once_reachable(lambda: group_state(settings, group, names), what=what)
+
+    prep = state_of(settings.prep_group, [topics.requests.name])
+    fold = state_of(settings.fold_group, [topic.name for topic in topics.uploads])
     unread = unread_requests(settings, admin_client(settings))
     return [
         _group("batch preparation", prep, sum(one.offsets for one in unread.values())),
