@@ -100,8 +100,8 @@ class UploadIndex:
             placed = len(key) - PLACED.size
             partition, offset = PLACED.unpack_from(key, placed)
             record_key = key[SIZE.size : placed - TOPIC.size]
-            at, appended_at_ms = Coordinates(topic, partition, offset), TIMED.unpack_from(value)[0]
-            payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
+            appended_at_ms, payload = _told(value)
+            at = Coordinates(topic, partition, offset)
             yield UploadRecord(at, record_key, payload, appended_at_ms)
 
 
@@ -109,13 +109,18 @@ def _stood(within: bytes, row: Row | None) -> Stood | None:
     if row is None or not row[0].startswith(within):
         return None
     key, value = row
-    payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
-    return Stood(OFFSET.unpack_from(key, len(within))[0], TIMED.unpack_from(value)[0], payload)
+    return Stood(OFFSET.unpack_from(key, len(within))[0], *_told(value))
 
 
 def _value_of(record: UploadRecord) -> bytes:
     stamp = TIMED.pack(record.appended_at_ms)
     return stamp if record.value is None else stamp + b"\1" + record.value
+
+
+def _told(value: bytes) -> tuple[int, bytes | None]:
+    """A record's append time and value, as `_value_of` has written them."""
+    payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
+    return TIMED.unpack_from(value)[0], payload
 
 
 def _after(scope: bytes) -> bytes:

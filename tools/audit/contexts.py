@@ -23,6 +23,12 @@ class Text(NamedTuple):
 Texts = dict[Text, Coordinates]  # with the upload that was first seen to name it
 
 
+def tell(texts: Texts, component: Component) -> None:
+    """Note the text that a component names, if it has one."""
+    if component.storage_id is not None and component.sha256 is not None:
+        texts.setdefault(Text(component.storage_id, component.sha256), component.source)
+
+
 class ContextsAsOf:
     """What was known of any scope where the standing is. Raises UnknownSchema, whatever is asked.
 
@@ -40,16 +46,11 @@ class ContextsAsOf:
         for role, (topic, (before, _)) in zip(ROLES, sides, strict=True):
             read = partial(self._standing.upload, topic, key)
             if upload := self._standing.newest(topic, key, before, read):
-                components[role] = self._told(component_from(*upload))
+                components[role] = component_from(*upload)
+                tell(self._texts, components[role])
         if not components:
             return None
         return AssignmentContext(scope_key=scope_key, fold_version=FOLD_VERSION, **components)
-
-    def _told(self, component: Component) -> Component:
-        if component.storage_id is not None and component.sha256 is not None:
-            text = Text(component.storage_id, component.sha256)
-            self._texts.setdefault(text, component.source)
-        return component
 
     def first_after(self, scope_key: str) -> Iterator[Upload]:
         """Of each role the first upload that the positions do not cover, where there is one."""

@@ -12,7 +12,7 @@ from schemas.events import Coordinates
 from tables.context import component_from
 from tables.glance import Glance, Raw, Scope, scope_of, text_in
 from tables.upload_index import Stood
-from tools.audit.contexts import Text, Texts
+from tools.audit.contexts import Text, Texts, tell
 from tools.audit.standing import Standing
 
 SCOPES = 50_000  # kept, about two kilobytes each
@@ -124,8 +124,7 @@ class RawContexts:
         one = component_from(*upload)
         if one.is_deletion:
             return RawPart(is_deletion=True, told=NOTHING)
-        if one.storage_id is not None and one.sha256 is not None:
-            self._texts.setdefault(Text(one.storage_id, one.sha256), one.source)
+        tell(self._texts, one)
         return RawPart(is_deletion=False, told=spelled(one))
 
 
