@@ -23,9 +23,6 @@ class SortedRows(Protocol):
     def ascending(self, first: bytes, end: bytes) -> Iterator[Row]:
         """The rows with keys in [first, end), by key."""
 
-    def beside(self, key: bytes) -> tuple[Row | None, Row | None]:
-        """The last row below a key, and the first that is not."""
-
     def close(self) -> None:
         """Let go of the folder."""
 
@@ -46,15 +43,6 @@ class MemorySortedRows:
         between = self._keys[bisect_left(self._keys, first) : bisect_left(self._keys, end)]
         return ((key, self._rows[key]) for key in between)
 
-    def beside(self, key: bytes) -> tuple[Row | None, Row | None]:
-        place = bisect_left(self._keys, key)
-        return self._row(place - 1), self._row(place)
-
-    def _row(self, place: int) -> Row | None:
-        if not 0 <= place < len(self._keys):
-            return None
-        return self._keys[place], self._rows[self._keys[place]]
-
     def close(self) -> None:
         pass
 
@@ -62,14 +50,11 @@ class MemorySortedRows:
 class RocksSortedRows:
     """Sorted rows in a folder of their own, which may be thrown away: nothing survives a kill."""
 
-    def __init__(self, folder: Path, *, cache_mb: int, read_only: bool = False) -> None:
-        """read_only: of what was closed, beside others that read it."""
+    def __init__(self, folder: Path, *, cache_mb: int) -> None:
         self._folder = folder
         self._without_wal = without_wal()
         with self._disk():
-            self._db = opened(folder, cache_mb, read_only=read_only)
-        # where nothing is written, one iterator sees all there is, and need not be made each time
-        self._at = self._db.iter() if read_only else None
+            self._db = opened(folder, cache_mb)
 
     def write(self, rows: Mapping[bytes, bytes]) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -85,24 +70,7 @@ class RocksSortedRows:
             yield key, at.value()
             at.next()
 
-    def settle(self) -> None:
-        """Sort all rows into one run: looking one up takes a quarter of the time then."""
-        with self._disk():
-            self._db.compact_range(None, None)
-
-    def beside(self, key: bytes) -> tuple[Row | None, Row | None]:
-        at = self._db.iter() if self._at is None else self._at
-        at.seek(key)
-        if at.valid():
-            behind = (at.key(), at.value())
-            at.prev()
-        else:
-            behind = None
-            at.seek_to_last()
-        return (at.key(), at.value()) if at.valid() else None, behind
-
     def close(self) -> None:
-        self._at = None
         self._db.close()
 
     @contextmanager

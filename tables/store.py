@@ -158,11 +158,10 @@ class RocksStore:
             raise StoreFailed(f"the replica in {self._folder}", fault) from fault
 
 
-def opened(folder: Path, cache_mb: int, *, read_only: bool = False) -> Rdict:
+def opened(folder: Path, cache_mb: int) -> Rdict:
     """A folder of rocksdict, in raw mode; raises its plain Exceptions."""
     folder.mkdir(parents=True, exist_ok=True)
-    access = AccessType.read_only() if read_only else AccessType.read_write()
-    return Rdict(str(folder), _options(cache_mb), access_type=access)
+    return Rdict(str(folder), _options(cache_mb))
 
 
 def without_wal() -> WriteOptions:

@@ -1,4 +1,4 @@
-"""An index of upload records by record key, topic and offset: what stood where, without reading the log again.
+"""An index of upload records by record key, topic and offset: a scope's records, without reading the log again.
 
 It holds every record whole, damaged ones and those of a wrong partition, too, and the positions it has been filled
 to: both are written together. It judges nothing.
@@ -13,12 +13,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from schemas.events import Coordinates
-from schemas.partitioner import partition_for
 from tables.replica import Partition, Positions
-from tables.sorted_rows import RocksSortedRows, Row, SortedRows
+from tables.sorted_rows import RocksSortedRows, SortedRows
 from tables.uploads import UploadRecord, UploadTopics
 
 NO_KEY, POSITION = (
@@ -28,17 +26,9 @@ NO_KEY, POSITION = (
 SIZE = struct.Struct(">I")
 TOPIC = struct.Struct(">B")
 PLACED = struct.Struct(">Iq")
-PARTITION, OFFSET = struct.Struct(">I"), struct.Struct(">q")  # of PLACED
+PARTITION = struct.Struct(">I")
 TIMED = struct.Struct(">q")
 CACHE_MB = 32
-
-
-class Stood(NamedTuple):
-    """What stands at one offset of a key in the partition where it belongs."""
-
-    offset: int
-    appended_at_ms: int
-    value: bytes | None
 
 
 class UploadIndex:
@@ -48,7 +38,6 @@ class UploadIndex:
         self._rows = rows
         self._names = tuple(topics.by_name)
         self._numbers = {name: number for number, name in enumerate(self._names)}
-        self._partitions = topics.partitions
 
     def add(self, records: Iterable[UploadRecord], positions: Positions) -> None:
         """Take records, in any order and however often, and stand at these positions then; all or nothing."""
@@ -65,15 +54,6 @@ class UploadIndex:
         """Every record of a key in log order, one partition after the other, wherever a producer put it."""
         scope = self._scope(topic, scope_key.encode())
         return self._read(topic, self._rows.ascending(scope, _after(scope)))
-
-    def beside(
-        self, topic: str, scope_key: bytes, offset: int
-    ) -> tuple[Stood | None, Stood | None]:
-        """Of a key, in the partition where it belongs, the newest record below an offset and the first that is not."""
-        partition = partition_for(scope_key, self._partitions)
-        within = self._scope(topic, scope_key) + PARTITION.pack(partition)
-        below, above = self._rows.beside(within + OFFSET.pack(offset))
-        return _stood(within, below), _stood(within, above)
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -103,13 +83,6 @@ class UploadIndex:
             appended_at_ms, payload = _told(value)
             at = Coordinates(topic, partition, offset)
             yield UploadRecord(at, record_key, payload, appended_at_ms)
-
-
-def _stood(within: bytes, row: Row | None) -> Stood | None:
-    if row is None or not row[0].startswith(within):
-        return None
-    key, value = row
-    return Stood(OFFSET.unpack_from(key, len(within))[0], *_told(value))
 
 
 def _value_of(record: UploadRecord) -> bytes:

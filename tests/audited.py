@@ -24,13 +24,13 @@ from schemas.events import (
 from schemas.partitioner import partition_for
 from tables.context import fold
 from tables.replica import Partition, Positions
-from tables.sorted_rows import MemorySortedRows
-from tables.upload_index import UploadIndex
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 from tests.builders import TOPIC_OF
 from tools.audit.extent import Extent
 from tools.audit.findings import Finding, Remark, Tally
 from tools.audit.partition import PartitionAudit
+from tools.audit.timelines import Timelines
+from tools.audit.verdicts import Verdicts
 
 CODEC = Codec()
 SETTINGS = Settings(partitions=2)
@@ -213,10 +213,12 @@ class Installation:
 
     def audit(self, settings: Settings = SETTINGS) -> tuple[list[Remark], Tally]:
         """All that verify has to say, and its counts."""
-        index = UploadIndex(MemorySortedRows(), UPLOADS)
-        index.add(self.uploads, self.positions())
-        audit = PartitionAudit(settings, self.extent(), 0, InMemory(self), index, {}, self.now_ms)
-        remarks = [one for one in audit.run() if not isinstance(one, int)]
+        timelines = Timelines(UPLOADS)
+        timelines.take_records(self.uploads)
+        audit = PartitionAudit(settings, self.extent(), 0, InMemory(self), self.now_ms)
+        remarks = list(Verdicts(settings, self.positions(), {}).of(timelines, audit.run()))
+        for one in remarks:
+            audit.tally.add(one)
         return remarks, audit.tally
 
     def findings(self) -> list[Finding]:

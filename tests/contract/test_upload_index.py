@@ -1,7 +1,6 @@
 """The index of upload records keeps what it is given, in memory and on disk alike."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.replica import Partition
 from tables.sorted_rows import MemorySortedRows, RocksSortedRows, SortedRows
-from tables.upload_index import Stood, UploadIndex, temporary_index
+from tables.upload_index import UploadIndex, temporary_index
 from tables.uploads import UploadRecord, UploadTopics
 
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
@@ -45,37 +44,11 @@ def record(
     return UploadRecord(Coordinates(topic, partition, offset), key, value, 1_000 + offset)
 
 
-def stood(offset: int) -> Stood:
-    return Stood(offset, 1_000 + offset, b"value")
-
-
 def test_rows_are_read_by_ranges(rows: SortedRows) -> None:
     rows.write({b"b": b"2", b"a": b"1", b"c\xff": b"4", b"c": b"3"})
     rows.write({b"a": b"one"})
     assert list(rows.ascending(b"", b"c\xff")) == [(b"a", b"one"), (b"b", b"2"), (b"c", b"3")]
     assert list(rows.ascending(b"aa", b"b")) == []
-
-
-def test_the_rows_beside_a_key_are_found(rows: SortedRows) -> None:
-    assert rows.beside(b"a") == (None, None)
-    rows.write({b"b": b"1", b"d": b"2"})
-    assert rows.beside(b"a") == (None, (b"b", b"1"))
-    assert rows.beside(b"b") == (None, (b"b", b"1"))
-    assert rows.beside(b"c") == ((b"b", b"1"), (b"d", b"2"))
-    assert rows.beside(b"d") == ((b"b", b"1"), (b"d", b"2"))
-    assert rows.beside(b"e") == ((b"d", b"2"), None)
-
-
-def test_rows_that_nobody_writes_any_more_are_read_by_several(tmp_path: Path) -> None:
-    with closing(RocksSortedRows(tmp_path, cache_mb=8)) as written:
-        written.write({b"a": b"1", b"c": b"3"})
-    readers = [RocksSortedRows(tmp_path, cache_mb=8, read_only=True) for _ in range(2)]
-    for rows in readers:
-        assert rows.beside(b"b") == ((b"a", b"1"), (b"c", b"3"))
-        assert list(rows.ascending(b"a", b"c")) == [(b"a", b"1")]
-        assert rows.beside(b"a") == (None, (b"a", b"1"))
-    for rows in readers:
-        rows.close()
 
 
 def test_an_empty_index_knows_nothing(index: UploadIndex) -> None:
@@ -89,25 +62,10 @@ def test_records_come_back_whole_and_in_log_order(index: UploadIndex) -> None:
     assert list(index.of(PROMPTS, A1)) == sorted(given, key=lambda one: one.at)
 
 
-def test_a_record_in_a_wrong_partition_is_of_its_key_and_beside_no_offset(
-    index: UploadIndex,
-) -> None:
+def test_a_record_in_a_wrong_partition_is_of_its_key(index: UploadIndex) -> None:
     astray = record(9, partition=(HERE + 1) % 4)
     index.add([record(1), astray], {})
     assert {one.at for one in index.of(PROMPTS, A1)} == {record(1).at, astray.at}
-    assert index.beside(PROMPTS, A1.encode(), 5) == (stood(1), None)
-
-
-def test_the_records_beside_an_offset_are_those_of_its_key_where_it_belongs(
-    index: UploadIndex,
-) -> None:
-    elsewhere = record(4, partition=(HERE + 1) % 4)
-    index.add([record(3), record(256), elsewhere, record(5, b"assignment:a2")], {})
-    assert index.beside(PROMPTS, A1.encode(), 3) == (None, stood(3))
-    assert index.beside(PROMPTS, A1.encode(), 4) == (stood(3), stood(256))
-    assert index.beside(PROMPTS, A1.encode(), 256) == (stood(3), stood(256))
-    assert index.beside(PROMPTS, A1.encode(), 257) == (stood(256), None)
-    assert index.beside(RUBRICS, A1.encode(), 4) == (None, None)
 
 
 def test_keys_and_topics_are_apart(index: UploadIndex) -> None:

@@ -25,6 +25,9 @@ from tests.faults.asking import Progress, members_of
 from tests.faults.load import DAMAGED, append, record_of, request_record, send
 from tests.faults.running import StartWorker
 from tests.waiting import until
+from tools.audit import buckets
+from tools.audit.findings import Finding, Note, NotVerifiable, Remark, Tally
+from tools.audit.verify import Report, verified
 
 TEXTS = ("Judge it.", "Judge it well.", "Write.", "Weigh.")
 DAMAGED_UPLOAD = b"\1nonsense"
@@ -133,6 +136,34 @@ def test_forged_doubled_and_missing_outcomes_are_named(audited: Settings) -> Non
     code, document, _ = told(audited, "audit", "verify", "--batch", "guest", "--batch", "late")
     assert code == 3
     assert [(one["kind"], one["at"]) for one in document["findings"]] == [("doubled", doubled)]
+
+
+def test_two_processes_and_many_buckets_find_what_one_finds(
+    audited: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, late = batch_of(audited, b"plain"), batch_of(audited, b"late")
+    for outcome in (plain, late):
+        value = bytearray(outcome.value or b"")
+        value[-1] ^= 1
+        forge(audited, outcome, bytes(value))
+
+    def found(processes: int) -> tuple[set[Remark], Tally, int, int | None]:
+        *told, report = verified(audited, 2**41, processes=processes)
+        assert isinstance(report, Report)
+        remarks = {one for one in told if isinstance(one, Finding | NotVerifiable | Note)}
+        return remarks, report.tally, report.uploads, report.texts
+
+    alone = found(1)
+    assert len(alone[0]) > 2
+    monkeypatch.setattr(buckets, "IN_A_BUCKET", 1)
+    apart = found(2)
+    assert (apart[0], *apart[2:]) == (alone[0], *alone[2:])
+    assert apart[1].outcomes == alone[1].outcomes
+    assert apart[1].requests == alone[1].requests
+    counts = [
+        {kind: one.count for kind, one in both[1].findings.items()} for both in (alone, apart)
+    ]
+    assert counts[0] == counts[1]
 
 
 def pass_over(settings: Settings, partition: int, offset: int) -> None:

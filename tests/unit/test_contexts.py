@@ -8,15 +8,14 @@ from schemas.errors import Malformed
 from tables.context import fold
 from tables.glance import Glance
 from tables.replica import Partition, Positions
-from tables.sorted_rows import MemorySortedRows
-from tables.upload_index import UploadIndex
 from tables.uploads import UploadRecord, read_upload
 from tests.audited import CODEC, UPLOADS, Installation
-from tests.builders import READY, damaged, uploads_of, uploads_of_courses
+from tests.builders import damaged, uploads_of, uploads_of_courses
 from tools.audit.contexts import ContextsAsOf, Texts
-from tools.audit.raw_contexts import RawContexts
+from tools.audit.raw_contexts import NEVER, RawContext, RawContexts
 from tools.audit.raw_contexts import told_of as told_of_raw
-from tools.audit.standing import Standing
+from tools.audit.standing import Standing, below_of
+from tools.audit.timelines import Timelines
 
 SCOPE_KEYS = ("assignment:a1", "assignment:a2", "course:ENG5", "assignment:unknown")
 EVENTS = uploads_of(st.sampled_from(["a1", "a2"])) | uploads_of_courses(st.just("ENG5"))
@@ -45,13 +44,18 @@ class Contexts:
 
     def __init__(self, own: Installation) -> None:
         self.records = own.uploads
-        self.index = UploadIndex(MemorySortedRows(), UPLOADS)
-        self.index.add(own.uploads, own.positions())
+        timelines = Timelines(UPLOADS)
+        timelines.take_records(own.uploads)
         self.texts, self.raw_texts = Texts(), Texts()
-        self.standing = Standing(self.index, CODEC, UPLOADS)
+        self.standing = Standing(timelines, CODEC, UPLOADS)
         self.full = ContextsAsOf(self.standing, self.texts)
-        glance = Glance(CODEC, UPLOADS)
-        self.raw = RawContexts(self.standing, glance, self.raw_texts, UPLOADS.partitions)
+        self.raw = RawContexts(
+            timelines, self.standing, Glance(CODEC, UPLOADS), UPLOADS, self.raw_texts
+        )
+
+    def raw_at(self, scope_key: str, below: Positions) -> tuple[RawContext | None, int]:
+        """From the uploads' own bytes."""
+        return self.raw.stood(scope_key.encode(), below_of(below, UPLOADS))
 
     def folded(self, below: Positions) -> dict[str, object]:
         """The plain fold of the records below these positions."""
@@ -87,45 +91,27 @@ def test_what_outcomes_tell_of_a_context_is_the_same_from_its_bytes(
     own: Installation, data: st.DataObject
 ) -> None:
     ways = Contexts(own)
-    for _ in range(4):  # forth and back: a context that is kept must not be taken for another
-        ways.standing.stand_at(data.draw(somewhere(own.positions())))
+    for _ in range(4):
+        below = data.draw(somewhere(own.positions()))
+        ways.standing.stand_at(below)
         for scope_key in SCOPE_KEYS:
-            full, raw = ways.full.context(scope_key), ways.raw.context(scope_key)
+            full, (raw, _) = ways.full.context(scope_key), ways.raw_at(scope_key, below)
             assert (raw and told_of_raw(raw)) == (full and told_of(full))
     assert ways.raw_texts.keys() == ways.texts.keys()
 
 
 @given(installations(), st.data())
-def test_a_scope_is_settled_where_no_earlier_record_of_it_stands_at_the_positions_or_later(
+def test_the_first_record_at_the_positions_or_later_is_told_by_its_time(
     own: Installation, data: st.DataObject
 ) -> None:
     ways = Contexts(own)
     for _ in range(3):
         below = data.draw(somewhere(own.positions()))
-        by_ms = own.now_ms - data.draw(st.integers(-1, 14)) * 1000
-        ways.standing.stand_at(below)
         for scope_key in SCOPE_KEYS:
             left = [
-                one
+                one.appended_at_ms
                 for one in own.uploads
                 if one.key == scope_key.encode()
                 and one.at.offset >= below[Partition(one.at.topic, one.at.partition)]
             ]
-            assert ways.raw.is_settled(scope_key, by_ms) == all(
-                one.appended_at_ms >= by_ms for one in left
-            )
-
-
-def test_a_context_is_the_same_object_until_a_record_of_its_scope_comes_between() -> None:
-    own = Installation()
-    for event in READY:
-        own.upload(event)
-    ways = Contexts(own)
-    ends = own.positions()
-    ways.standing.stand_at(ends)
-    first = ways.raw.context("assignment:a1")
-    assert first is not None
-    ways.standing.stand_at({one: end + 5 for one, end in ends.items()})
-    assert ways.raw.context("assignment:a1") is first
-    ways.standing.stand_at(dict.fromkeys(ends, 0))
-    assert ways.raw.context("assignment:a1") is None
+            assert ways.raw_at(scope_key, below)[1] == min(left, default=NEVER)

@@ -29,14 +29,14 @@ from schemas.partitioner import partition_for
 from tables.content import ContentStore
 from tables.history import History, Version, history_of
 from tables.replica import Partition
-from tables.sorted_rows import MemorySortedRows
-from tables.upload_index import UploadIndex
 from tools.audit.contexts import Texts
 from tools.audit.extent import Extent
 from tools.audit.findings import Remark, Tally
 from tools.audit.partition import PartitionAudit
 from tools.audit.partition_log import PartitionLog
 from tools.audit.texts import Text, text_of
+from tools.audit.timelines import Timelines
+from tools.audit.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,12 @@ def _story(
     scope_keys = (
         {f"assignment:{event.assignment_id}", f"course:{event.course_code}"} if event else ()
     )
-    index, histories = _uploads(settings, scope_keys, codec)
-    audit = PartitionAudit(settings, own, at.partition, log, index, texts, now_ms)
-    remarks = tuple(one for one in audit.run() if not isinstance(one, int))
+    timelines, histories = _uploads(settings, scope_keys, codec)
+    audit = PartitionAudit(settings, own, at.partition, log, now_ms)
+    verdicts = Verdicts(settings, own.uploads_end, texts)
+    remarks = tuple(verdicts.of(timelines, audit.run()))
+    for one in remarks:
+        audit.tally.add(one)
     outcomes = tuple(
         _ended(log_record_of(one), codec, histories, settings) for one in log.of_this_request
     )
@@ -205,10 +208,10 @@ def _is_letter_of(record: LogRecord, at: Coordinates) -> bool:
 
 def _uploads(
     settings: Settings, scope_keys: Iterable[str], codec: Codec
-) -> tuple[UploadIndex, dict[str, History]]:
+) -> tuple[Timelines, dict[str, History]]:
     """The records of these scopes alone, and their histories."""
     topics = upload_topics(settings)
-    index, histories = UploadIndex(MemorySortedRows(), topics), dict[str, History]()
+    timelines, histories = Timelines(topics), dict[str, History]()
     for scope_key in scope_keys:
         belongs = partition_for(scope_key.encode(), settings.partitions)
         wanted = [one for one in upload_partitions(settings) if one.partition == belongs]
@@ -216,9 +219,9 @@ def _uploads(
         with Log(settings, wanted) as log:
             starts = {one: low for one, (low, _) in log.retained().items()}
             records = list(records_of_key(log, scope_key.encode(), starts, ends))
-        index.add(records, {})
+        timelines.take_records(records)
         histories[scope_key] = history_of(scope_key, records, starts, codec, topics)
-    return index, histories
+    return timelines, histories
 
 
 def _ended(

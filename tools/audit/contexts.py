@@ -42,7 +42,7 @@ class ContextsAsOf:
     def context(self, scope_key: str) -> AssignmentContext | None:
         """The scope's context."""
         key, components = scope_key.encode(), dict[str, Component]()
-        sides = self._standing.sides(key, self._standing.partition(key))
+        sides = self._standing.sides(key)
         for role, (topic, (before, _)) in zip(ROLES, sides, strict=True):
             read = partial(self._standing.upload, topic, key)
             if upload := self._standing.newest(topic, key, before, read):
@@ -55,7 +55,7 @@ class ContextsAsOf:
     def first_after(self, scope_key: str) -> Iterator[Upload]:
         """Of each role the first upload that the positions do not cover, where there is one."""
         key = scope_key.encode()
-        for topic, (_, behind) in self._standing.sides(key, self._standing.partition(key)):
+        for topic, (_, behind) in self._standing.sides(key):
             read = partial(self._standing.upload, topic, key)
             if upload := self._standing.first(topic, key, behind, read):
                 yield upload
@@ -71,7 +71,7 @@ class ContextsAsOf:
         """Whether only later records of the scope are left: compaction takes the older ones first."""
         key = scope_key.encode()
         before, behind = self._standing.beside(key, at)
-        is_its_partition = at.partition == self._standing.partition(key)
+        is_its_partition = at.partition == self._standing.belongs(key)
         return (
             is_its_partition and before is None and behind is not None and behind.offset > at.offset
         )

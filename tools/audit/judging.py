@@ -38,6 +38,27 @@ from tools.audit.standing import Standing
 CLOCKS_AGREE_MS = 5000  # brokers' clocks are taken to agree by so much
 
 
+def request_of(outcome: LogRecord, codec: Codec, topics: Topics) -> Coordinates | Finding:
+    """The request that an outcome says it is of."""
+    try:
+        if outcome.at.topic == topics.requests_dlq.name:
+            return read_refusal(outcome.headers).at
+        event = event_of(outcome, codec, topics)
+    except BadRecord as fault:
+        return Finding("unreadable", outcome.at, f"it is no outcome: {fault}")
+    at = event.provenance.request
+    if event.event_id != event_id_of(at):
+        return Finding("event_id", outcome.at, f"its event id is not that of its request {at}")
+    return at
+
+
+def event_of(outcome: LogRecord, codec: Codec, topics: Topics) -> Outcome:
+    """The event of an outcome that is no dead letter. Raises BadRecord."""
+    if outcome.at.topic == topics.batches.name:
+        return codec.decode_as(CJBatchPrepared, outcome.value)
+    return codec.decode_as(CJBatchUnresolved, outcome.value)
+
+
 class Judge:
     """Judges outcomes, one after the other; upload_ends is how far the upload records that it was lent reach."""
 
@@ -57,24 +78,6 @@ class Judge:
         self._contexts = ContextsAsOf(standing, texts)
         self._upload_ends = upload_ends
 
-    def request_of(self, outcome: LogRecord) -> Coordinates | Finding:
-        """The request that an outcome says it is of."""
-        try:
-            if outcome.at.topic == self._topics.requests_dlq.name:
-                return read_refusal(outcome.headers).at
-            event = self._event_of(outcome)
-        except BadRecord as fault:
-            return Finding("unreadable", outcome.at, f"it is no outcome: {fault}")
-        at = event.provenance.request
-        if event.event_id != event_id_of(at):
-            return Finding("event_id", outcome.at, f"its event id is not that of its request {at}")
-        return at
-
-    def _event_of(self, outcome: LogRecord) -> Outcome:
-        if outcome.at.topic == self._topics.batches.name:
-            return self._codec.decode_as(CJBatchPrepared, outcome.value)
-        return self._codec.decode_as(CJBatchUnresolved, outcome.value)
-
     def judge(self, outcome: LogRecord, request: LogRecord) -> Iterator[Remark]:
         """What is to be said of an outcome, given the request that stands where `request_of` says."""
         if outcome.at.partition != request.at.partition:
@@ -86,7 +89,7 @@ class Judge:
         if outcome.at.topic == self._topics.requests_dlq.name:
             yield from self._judge_letter(outcome, request)
             return
-        event = self._event_of(outcome)
+        event = event_of(outcome, self._codec, self._topics)
         try:
             ((name, told),) = outcome.headers
             if name != POSITIONS_HEADER:

@@ -1,7 +1,7 @@
-"""The requests of one partition as verify keeps them: of each a digest, a length and what came of it. Pure.
+"""The requests of one partition as verify keeps them: of each a digest, a length, its time and what came of it. Pure.
 
 Bodies are not held: an outcome embeds its request's bytes, and the digest says whether they are the same. Memory:
-22 bytes an offset of the range.
+30 bytes an offset of the range.
 """
 
 from array import array
@@ -32,6 +32,7 @@ class Ledger:
         self.end = begin + count
         self._digests = bytearray(DIGEST_BYTES * count)
         self._lengths = array("I", bytes(4 * count))
+        self._times_ms = array("q", bytes(8 * count))
         self._frame_numbers = bytearray(count)
         self._states = bytearray(count)
         self._frames: list[bytes] = [b""]
@@ -40,10 +41,13 @@ class Ledger:
     def __contains__(self, offset: int) -> bool:
         return self.begin <= offset < self.end
 
-    def take(self, offset: int, key: bytes | None, value: bytes | None) -> None:
+    def take(
+        self, offset: int, key: bytes | None, value: bytes | None, appended_at_ms: int
+    ) -> None:
         """A request stands there."""
         index = offset - self.begin
         self._states[index] = REQUEST
+        self._times_ms[index] = appended_at_ms
         if value is None or len(value) < FRAME.size:
             return  # such a one has a dead letter, which is judged in full
         frame = value[: FRAME.size]
@@ -73,6 +77,10 @@ class Ledger:
         place = index * DIGEST_BYTES
         is_same = digest_of(key, request) == self._digests[place : place + DIGEST_BYTES]
         return request if is_same else None
+
+    def appended_at_ms(self, offset: int) -> int:
+        """When the request that stands there was appended."""
+        return self._times_ms[offset - self.begin]
 
     def is_request(self, offset: int) -> bool:
         """Whether a committed request stands there."""

@@ -1,14 +1,13 @@
-"""The outcomes of one request partition held against its requests: reads, certifies, judges what is left, counts.
+"""The outcomes of one request partition held against its requests: none missing, none twice, each with its request.
 
-Memory: the ledger's 22 bytes for each offset of the range, the requests that wait, SUSPECTS outcomes to be judged in
-full, and the contexts' bound.
+Whether they are right takes the uploads, too: see `verdicts`. Memory: the ledger's 30 bytes for each offset of the
+range, the requests that wait, and SUSPECTS outcomes whose requests are still to be read.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from processors.cluster import upload_topics
 from processors.log import LogRecord, log_record_of
 from processors.parking import CLOCK_KEY
 from processors.registry import codec_for
@@ -16,17 +15,13 @@ from processors.settings import Settings
 from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord
 from schemas.events import Coordinates, ParkedRequest, coordinates_from
-from tables.glance import Glance
 from tables.replica import Partition
-from tools.audit.certifying import Certifier
-from tools.audit.contexts import Texts
+from tools.audit.claims import Case, Claim, Claims
 from tools.audit.extent import Extent
 from tools.audit.findings import Finding, NotVerifiable, Remark, Tally
-from tools.audit.judging import Judge
+from tools.audit.judging import request_of
 from tools.audit.ledger import Ledger
 from tools.audit.partition_log import Records
-from tools.audit.raw_contexts import RawContexts
-from tools.audit.standing import Standing, Uploads
 from tools.times import span_of
 
 SUSPECTS = 1000
@@ -43,13 +38,13 @@ class Waits(NamedTuple):
 
 @dataclass(slots=True)
 class Suspects:
-    """Outcomes that were not certified, until they are judged."""
+    """Outcomes that are no claims, until their requests are read."""
 
     records: list[tuple[LogRecord, Coordinates]] = field(default_factory=list)
     held_bytes: int = 0
 
     def add(self, outcome: LogRecord, request_at: Coordinates) -> bool:
-        """Take one; whether it is time to judge them."""
+        """Take one; whether it is time to read their requests."""
         self.records.append((outcome, request_at))
         self.held_bytes += len(outcome.value or b"")
         return len(self.records) >= SUSPECTS or self.held_bytes >= SUSPECT_BYTES
@@ -61,7 +56,7 @@ class Suspects:
 
 
 class PartitionAudit:
-    """One partition: `run` gives what is to be said as it is found; counts are in tally then."""
+    """One partition: `run` gives what is to be said or judged as it is found; its counts are in tally then."""
 
     def __init__(
         self,
@@ -69,8 +64,6 @@ class PartitionAudit:
         extent: Extent,
         number: int,
         log: Records,
-        uploads: Uploads,
-        texts: Texts,
         now_ms: int,
     ) -> None:
         self.tally = Tally()
@@ -81,33 +74,21 @@ class PartitionAudit:
         self._at = Partition(topics.requests.name, number)
         self._codec = codec = codec_for(settings)
         self._ledger = Ledger(extent.requests[self._at], extent.requests_end[self._at])
-        cut = upload_topics(settings)
-        ends, policy = extent.uploads_end, settings.policy
-        standing = Standing(uploads, codec, cut)
-        contexts = RawContexts(standing, Glance(codec, cut), texts, cut.partitions)
-        self._certifier = Certifier(
-            codec, topics, policy, standing, contexts, ends, self._ledger, number
-        )
-        self._judge = Judge(codec, topics, policy, Standing(uploads, codec, cut), texts, ends)
+        self._claims = Claims(codec, topics, self._ledger, number)
         self._suspects = Suspects()
         self._waiting: dict[Coordinates, Waits] = {}
 
-    def run(self) -> Iterator[Remark | int]:
-        """Remarks, and in between how many more outcomes were read."""
-        for one in self._run():
-            if not isinstance(one, int):
-                self.tally.add(one)
-            yield one
-
-    def _run(self) -> Iterator[Remark | int]:
+    def run(self) -> Iterator[Remark | Claim | Case | int]:
+        """Remarks, what is left to be judged, and in between how many more outcomes were read."""
         for messages in self._log.requests():
             self.tally.requests["requests"] += len(messages)
             for message in messages:
-                self._ledger.take(message.offset() or 0, message.key(), message.value())
+                at_ms = message.timestamp()[1]
+                self._ledger.take(message.offset() or 0, message.key(), message.value(), at_ms)
         yield from self._read_parked(self._log.parked())
         waited = dict(self._waiting)
         yield from self._read_outcomes()
-        yield from self._judge_suspects()
+        yield from self._cases()
         yield from self._judge_open(waited)
         yield from self._read_parked(self._log.parked_since())
         yield from self._judge_released(waited)
@@ -131,33 +112,34 @@ class PartitionAudit:
                     yield Finding("parked", record.at, f"it is not the request at {at}")
                 self._waiting[at] = Waits(record.at, entry.deadline_at_ms)
 
-    def _read_outcomes(self) -> Iterator[Remark | int]:
-        letters, certified = self._topics.requests_dlq.name, self._certifier.certified
+    def _read_outcomes(self) -> Iterator[Remark | Claim | Case | int]:
+        claim_of, answer, counts = self._claims.claim, self._ledger.answer, self.tally.outcomes
         for messages in self._log.outcomes():
             for message in messages:
-                topic, offset = str(message.topic()), None
-                if topic != letters:
-                    offset = certified(
-                        topic,
-                        message.key(),
-                        message.value(),
-                        message.headers(),  # type: ignore[arg-type]
-                        message.timestamp()[1],
-                    )
-                if offset is not None and self._ledger.answer(offset):
-                    self.tally.outcomes[topic] += 1
+                topic = str(message.topic())
+                claim = claim_of(
+                    topic,
+                    message.offset() or 0,
+                    message.key(),
+                    message.value(),
+                    message.headers(),  # type: ignore[arg-type]
+                    message.timestamp()[1],
+                )
+                if claim is not None and answer(claim.request_offset):
+                    counts[topic] += 1
+                    yield claim
                 else:
                     yield from self._suspect(log_record_of(message))
             yield len(messages)
 
-    def _suspect(self, outcome: LogRecord) -> Iterator[Remark]:
-        """Find whose outcome it is, and let it be judged with others."""
+    def _suspect(self, outcome: LogRecord) -> Iterator[Remark | Case]:
+        """Find whose outcome it is, and have its request read with others."""
         if outcome.at.topic == self._topics.requests_dlq.name and is_marker(outcome.headers):
             return
-        at = self._judge.request_of(outcome)
+        at = request_of(outcome, self._codec, self._topics)
         if isinstance(at, Finding):
             yield at
-            guess = self._certifier.offset_in(outcome.value or b"")
+            guess = self._claims.offset_in(outcome.value or b"")
             if guess is not None and guess in self._ledger:
                 self._ledger.answer(guess)  # so that its request is not missing as well
             return
@@ -176,15 +158,16 @@ class PartitionAudit:
             return  # of a request that is not looked at
         self.tally.outcomes[outcome.at.topic] += 1
         if self._suspects.add(outcome, at):
-            yield from self._judge_suspects()
+            yield from self._cases()
 
-    def _judge_suspects(self) -> Iterator[Remark]:
+    def _cases(self) -> Iterator[Remark | Case]:
+        """The suspects with their requests."""
         suspects = self._suspects.taken()
         wanted = {at for _, at in suspects}
         found = {record.at: record for record in self._log.picked(wanted)}
         for outcome, at in suspects:
             if at in found:
-                yield from self._judge.judge(outcome, found[at])
+                yield Case(outcome, found[at])
             else:
                 yield Finding("no_request", outcome.at, f"no committed request stands at {at}")
 

@@ -4,18 +4,17 @@ Nothing is decoded on the way from an upload to what an outcome tells of it, for
 A property test holds this equal to what the full contexts tell.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 from processors.spelling import NOTHING, NULL, PRESENT, Spelled, Told, spelled, used_at
 from schemas.events import Coordinates
 from tables.context import component_from
 from tables.glance import Glance, Raw, Scope, scope_of, text_in
-from tables.upload_index import Stood
+from tables.uploads import UploadTopics
 from tools.audit.contexts import Text, Texts, tell
-from tools.audit.standing import Standing
+from tools.audit.standing import Below, Standing
+from tools.audit.timelines import Stood, Timeline, Timelines, place_of, stood_at
 
-SCOPES = 50_000  # kept, about two kilobytes each
 NEVER = 2**63
 
 
@@ -34,83 +33,89 @@ class RawContext(NamedTuple):
     judge_rubric: RawPart | None
 
 
+DELETED = RawPart(is_deletion=True, told=NOTHING)
+
+
 def told_of(context: RawContext) -> Told:
     """What outcomes tell of it."""
     return Told(*(NOTHING if part is None else part.told for part in context))
 
 
-class Stretch(NamedTuple):
-    """A context, and between which records of its scope it stands: per role after the one, not after the other."""
+class _Read(NamedTuple):
+    """A scope's timeline, and what has been read of it."""
 
-    context: RawContext | None
-    partition: int
-    after: tuple[int, ...]
-    until: tuple[int, ...]
-    followed_ms: int  # when the first of the records that end it was appended
-
-    def covers(self, below: tuple[int, ...]) -> bool:
-        """Whether it is the context at these positions."""
-        (a, b, c), (d, e, f), (x, y, z) = self.after, self.until, below
-        return a < x <= d and b < y <= e and c < z <= f
+    scope_key: bytes
+    scope: Scope | None
+    timeline: Timeline
+    parts: dict[tuple[int, int], RawPart | None]  # by topic and place; None for a damaged record
 
 
 class RawContexts:
-    """What was known of any scope where the standing is. Holds at most so many scopes' contexts.
+    """What was known of a scope at any positions. Each record is read once, and only if it decides.
 
     texts are told the text of every upload that was current in a context, and that upload.
     """
 
     def __init__(
-        self, standing: Standing, glance: Glance, texts: Texts, partitions: int, most: int = SCOPES
+        self,
+        timelines: Timelines,
+        standing: Standing,
+        glance: Glance,
+        topics: UploadTopics,
+        texts: Texts,
     ) -> None:
+        self._timelines = timelines
         self._standing = standing
         self._glance = glance
+        self._topics = tuple(topics.by_name)
+        self._partitions = topics.partitions
         self._texts = texts
-        self._partitions = partitions
-        self._most = most
-        self._known: dict[str, Stretch] = {}
+        self._known: dict[bytes, _Read | None] = {}
 
-    def context(self, scope_key: str) -> RawContext | None:
-        """The scope's context; the same object until a record of it comes between, or it is no longer kept."""
-        return self._stretch(scope_key).context
+    def stood(self, scope_key: bytes, below: Below) -> tuple[RawContext | None, int]:
+        """The scope's context at these positions, and when the first record beyond them was appended, or NEVER."""
+        try:
+            known = self._known[scope_key]
+        except KeyError:
+            known = self._known[scope_key] = self._opened(scope_key)
+        if known is None:
+            return None, NEVER
+        (partition, lines), followed_ms = known.timeline, NEVER
+        newest = list[RawPart | None]()
+        for number, position in enumerate(below[partition]):
+            line = lines[number]
+            place = place_of(line, position)
+            if place < len(line):
+                followed_ms = min(followed_ms, line[place][4])
+            newest.append(self._newest(known, number, place) if place else None)
+        return RawContext(*newest) if any(newest) else None, followed_ms
 
-    def is_settled(self, scope_key: str, by_ms: int) -> bool:
-        """Whether no record of the scope that was appended before that time stands at the positions or later."""
-        return self._stretch(scope_key).followed_ms >= by_ms
+    def _opened(self, scope_key: bytes) -> _Read | None:
+        timeline = self._timelines.of(scope_key)
+        if timeline is None:
+            return None
+        return _Read(scope_key, scope_of(scope_key, self._partitions), timeline, {})
 
-    def _stretch(self, scope_key: str) -> Stretch:
-        known = self._known.get(scope_key)
-        if known is None or not known.covers(self._standing.below(known.partition)):
-            if len(self._known) >= self._most:
-                self._known.clear()
-            known = self._known[scope_key] = self._read(scope_key.encode())
-        return known
+    def _newest(self, known: _Read, number: int, place: int) -> RawPart | None:
+        """The newest of the topic's records before that place that is no damaged one."""
+        for before in range(place - 1, -1, -1):
+            at = (number, before)
+            if at in known.parts:
+                part = known.parts[at]
+            else:
+                stood = stood_at(known.timeline.lines[number], before)
+                part = known.parts[at] = self._part(known, number, stood)
+            if part is not None:
+                return part
+        return None
 
-    def _read(self, key: bytes) -> Stretch:
-        partition, scope = self._standing.partition(key), scope_of(key, self._partitions)
-        parts, after, until = list[RawPart | None](), list[int](), list[int]()
-        followed_ms = NEVER
-        for topic, (before, behind) in self._standing.sides(key, partition):
-            after.append(-1 if before is None else before.offset)
-            until.append(NEVER if behind is None else behind.offset)
-            if behind is not None:
-                followed_ms = min(followed_ms, behind.appended_at_ms)
-            part = None if before is None else self._part(topic, key, scope, partition, before)
-            if part is None and before is not None:  # a damaged one
-                read = partial(self._part, topic, key, scope, partition)
-                part = self._standing.newest(topic, key, before, read)
-            parts.append(part)
-        context = RawContext(*parts) if any(parts) else None
-        return Stretch(context, partition, tuple(after), tuple(until), followed_ms)
-
-    def _part(
-        self, topic: str, key: bytes, scope: Scope | None, partition: int, stood: Stood
-    ) -> RawPart | None:
-        raw = self._glance.raw(topic, scope, stood.value) if scope else None
+    def _part(self, known: _Read, number: int, stood: Stood) -> RawPart | None:
+        topic, partition = self._topics[number], known.timeline.partition
+        raw = self._glance.raw(topic, known.scope, stood.value) if known.scope else None
         if raw is None:
-            return self._part_in_full(topic, key, stood)
+            return self._part_in_full(topic, known.scope_key, stood)
         if raw.is_deletion:
-            return RawPart(is_deletion=True, told=NOTHING)
+            return DELETED
         storage_id, sha256 = text_in(raw.storage_id), text_in(raw.sha256)
         text = Text(storage_id, storage_id if sha256 == storage_id else sha256)
         if text not in self._texts:
@@ -123,7 +128,7 @@ class RawContexts:
             return None
         one = component_from(*upload)
         if one.is_deletion:
-            return RawPart(is_deletion=True, told=NOTHING)
+            return DELETED
         tell(self._texts, one)
         return RawPart(is_deletion=False, told=spelled(one))
 

@@ -1,25 +1,19 @@
 """The upload topics as they stood at the positions of a join. Pure but for what it is lent."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import Coordinates, UploadEvent
 from schemas.partitioner import partition_for
 from tables.replica import Partition, Positions
-from tables.upload_index import Stood
 from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tools.audit.timelines import Stood, Timelines
 
 T = TypeVar("T")
 Sides = tuple[Stood | None, Stood | None]
-
-
-class Uploads(Protocol):
-    """Upload records by key, each in the partition where the key belongs; the index is one."""
-
-    def beside(self, topic: str, scope_key: bytes, offset: int) -> Sides:
-        """The newest record of a key below an offset, and the first one that is not."""
+Below = tuple[tuple[int, ...], ...]
 
 
 class Upload(NamedTuple):
@@ -30,40 +24,38 @@ class Upload(NamedTuple):
     appended_at_ms: int
 
 
+def below_of(positions: Positions, topics: UploadTopics) -> Below:
+    """By partition, the position in each upload topic. Raises Malformed where one lacks."""
+    numbers = range(topics.partitions)
+    if len(positions) != len(topics.by_name) * topics.partitions:
+        raise Malformed(f"positions of {len(positions)} upload partitions")
+    try:
+        return tuple(
+            tuple(positions[Partition(name, one)] for name in topics.by_name) for one in numbers
+        )
+    except KeyError as fault:
+        raise Malformed("positions of other upload partitions") from fault
+
+
 class Standing:
     """What stood where, as of the positions told last."""
 
-    def __init__(self, uploads: Uploads, codec: Codec, topics: UploadTopics) -> None:
+    def __init__(self, uploads: Timelines, codec: Codec, topics: UploadTopics) -> None:
         self._uploads = uploads
         self._codec = codec
         self._topics = topics
-        self._below: list[tuple[int, ...]] = [(0, 0, 0)] * topics.partitions
+        self._below: Below = ((0, 0, 0),) * topics.partitions
 
     def stand_at(self, positions: Positions) -> None:
         """Be at these positions from now on. Raises Malformed where a partition lacks."""
-        numbers = range(self._topics.partitions)
-        wanted = {Partition(name, one) for name in self._topics.by_name for one in numbers}
-        if positions.keys() != wanted:
-            raise Malformed(f"positions of {len(positions)} upload partitions, not {len(wanted)}")
-        self._below = [
-            tuple(positions[Partition(name, one)] for name in self._topics.by_name)
-            for one in numbers
-        ]
+        self._below = below_of(positions, self._topics)
 
-    def partition(self, scope_key: bytes) -> int:
-        """Where a scope's uploads belong."""
-        return partition_for(scope_key, self._topics.partitions)
-
-    def below(self, partition: int) -> tuple[int, ...]:
-        """The position of each upload topic in a partition."""
-        return self._below[partition]
-
-    def sides(self, scope_key: bytes, partition: int) -> list[tuple[str, Sides]]:
+    def sides(self, scope_key: bytes) -> list[tuple[str, Sides]]:
         """Of each upload topic the newest record of a scope below the position, and the first one that is not."""
-        beside = self._uploads.beside
+        below = self._below[partition_for(scope_key, self._topics.partitions)]
         return [
-            (topic, beside(topic, scope_key, position))
-            for topic, position in zip(self._topics.by_name, self._below[partition], strict=True)
+            (topic, self._uploads.beside(topic, scope_key, position))
+            for topic, position in zip(self._topics.by_name, below, strict=True)
         ]
 
     def beside(self, scope_key: bytes, at: Coordinates) -> Sides:
@@ -71,6 +63,10 @@ class Standing:
         if at.topic not in self._topics.by_name:
             return None, None
         return self._uploads.beside(at.topic, scope_key, at.offset)
+
+    def belongs(self, scope_key: bytes) -> int:
+        """The partition of a scope's uploads."""
+        return partition_for(scope_key, self._topics.partitions)
 
     def newest(
         self, topic: str, scope_key: bytes, stood: Stood | None, read: Callable[[Stood], T | None]
@@ -90,7 +86,7 @@ class Standing:
 
     def upload(self, topic: str, scope_key: bytes, stood: Stood) -> Upload | None:
         """The upload that stands there; None where the record is a damaged one. Raises UnknownSchema."""
-        at = Coordinates(topic, self.partition(scope_key), stood.offset)
+        at = Coordinates(topic, self.belongs(scope_key), stood.offset)
         record = UploadRecord(at, scope_key, stood.value, stood.appended_at_ms)
         try:
             return Upload(read_upload(record, self._codec, self._topics), at, stood.appended_at_ms)

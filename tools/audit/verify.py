@@ -1,33 +1,38 @@
 """`cjstream audit verify`: every outcome of the requests in a range is made again and held against what stands there.
 
-Joins no group, commits nothing. The upload topics are read into an index on disk first; then one process a core
-takes partitions of the requests, each with the outcomes of its like partitions; the texts come last.
+Joins no group, commits nothing. A Grace hash join, in a process for each core: uploads and outcomes are read and dealt
+into buckets on disk by their scope, then judged bucket by bucket; the texts come last.
 """
 
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from processors.cluster import upload_partitions, upload_topics
+from processors.cluster import upload_topics
+from processors.log import Log
+from processors.registry import codec_for
+from processors.resolve import scope_key_for
 from processors.settings import Settings
-from processors.upload_reading import bring_up_to_date
 from schemas.errors import Discrepancy
 from tables.moments import Moment
-from tables.sorted_rows import RocksSortedRows
-from tables.upload_index import CACHE_MB, UploadIndex
 from tools.audit.batch import batch
+from tools.audit.buckets import Buckets, bucket, buckets_for
+from tools.audit.claims import Case, Claim, scope_key_of
 from tools.audit.contexts import Texts
 from tools.audit.documents import instant
 from tools.audit.extent import Extent, extent_of
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark, Tally
-from tools.audit.parallel import in_processes, processes_for, shares
+from tools.audit.parallel import in_processes, processes_for
 from tools.audit.partition import PartitionAudit
 from tools.audit.partition_log import PartitionLog
 from tools.audit.text_check import judged_texts
+from tools.audit.timelines import Timelines
+from tools.audit.verdicts import Verdicts
+
+LONGEST = 64 * 1024  # no upload has so many bytes, and of what is none its beginning will do
 
 
 @dataclass(slots=True)
@@ -39,7 +44,7 @@ class Report:
     tally: Tally = field(default_factory=Tally)
     uploads: int = 0
     texts: int | None = None  # None: not looked at
-    index_s: float = 0
+    uploads_s: float = 0
     outcomes_s: float = 0
     texts_s: float = 0
 
@@ -51,21 +56,35 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """So many more outcomes were read, of that many at most."""
+    """So many more of something, of that many at most."""
 
-    read: int
+    what: str
+    more: int
     total: int
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """What one process is to do."""
+class Work:
+    """What there is to do, and where; each process has a number, and takes each so many-th partition and bucket."""
 
     settings: Settings
     extent: Extent
-    numbers: tuple[int, ...]
-    index: Path
+    folder: Path
+    buckets: int
+    processes: int
     now_ms: int
+
+    def each(self) -> list[tuple["Work", int]]:
+        """What each process is told."""
+        return [(self, process) for process in range(self.processes)]
+
+    def uploads(self, process: int) -> Path:
+        """The folder of the uploads that a process deals."""
+        return self.folder / f"uploads-{process}"
+
+    def outcomes(self, process: int) -> Path:
+        """The same of outcomes."""
+        return self.folder / f"outcomes-{process}"
 
 
 def verified(
@@ -77,28 +96,17 @@ def verified(
     texts: bool = True,
     processes: int | None = None,
 ) -> Iterator[Remark | Progress | Report]:
-    """Remarks as they are found, and the report last. Raises Unreachable, Discrepancy, UnknownSchema."""
+    """Remarks as they are found, and the report last. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
     extent = extent_of(settings, since, until)
-    report = Report(extent, settings.prep_group)
+    report, found = Report(extent, settings.prep_group), Texts()
+    outcomes, uploads = _total(extent), sum(extent.uploads_end.values())
     with tempfile.TemporaryDirectory(prefix="cjstream-verify-") as folder:
+        count = min(processes or processes_for(uploads + 2 * outcomes), settings.partitions)
+        work = Work(settings, extent, Path(folder), buckets_for(uploads + outcomes), count, now_ms)
         begun = time.monotonic()
-        report.uploads = _indexed(settings, extent, Path(folder))
-        report.index_s = time.monotonic() - begun
-        found: Texts = {}
-        begun = time.monotonic()
-        total = _total(extent)
-        for told in in_processes(
-            _share, _shares(settings, extent, Path(folder), now_ms, processes)
-        ):
-            match told:
-                case int():
-                    yield Progress(told, total)
-                case (Tally() as tally, named):
-                    report.tally.join(tally)
-                    found |= named
-                case Finding() | NotVerifiable() | Note():
-                    yield told
-        report.outcomes_s = time.monotonic() - begun
+        yield from _deal(work, report)
+        yield from _judge(work, report, found)
+        report.outcomes_s = time.monotonic() - begun - report.uploads_s
     yield from _with_texts(settings, report, found, look=texts)
 
 
@@ -137,41 +145,95 @@ def _total(extent: Extent) -> int:
     return sum(end - extent.outcomes[one] for one, end in extent.outcomes_end.items())
 
 
-def _indexed(settings: Settings, extent: Extent, folder: Path) -> int:
-    """Every upload record into an index in that folder, closed again; gives how many."""
-    uploads = upload_partitions(settings)
-    rows = RocksSortedRows(folder, cache_mb=CACHE_MB)
-    with closing(UploadIndex(rows, upload_topics(settings))) as index:
-        count = bring_up_to_date(index, settings, uploads, extent.uploads_end)
-        rows.settle()
-        return count
+def _deal(work: Work, report: Report) -> Iterator[Remark | Progress]:
+    begun = time.monotonic()
+    totals = sum(work.extent.uploads_end.values()), _total(work.extent)
+    for told in in_processes(_dealt, work.each()):
+        match told:
+            case Uploads(more):
+                report.uploads += more
+                report.uploads_s = time.monotonic() - begun
+                yield Progress("uploads read", more, totals[0])
+            case int():
+                yield Progress("outcomes read", told, totals[1])
+            case Tally():
+                report.tally.join(told)
+            case Finding() | NotVerifiable() | Note():
+                report.tally.add(told)
+                yield told
 
 
-def _shares(
-    settings: Settings, extent: Extent, index: Path, now_ms: int, processes: int | None
-) -> list[tuple[Share]]:
-    requests = sum(end - extent.requests[one] for one, end in extent.requests_end.items())
-    count = processes or processes_for(requests + _total(extent))
-    return [
-        (Share(settings, extent, tuple(numbers), index, now_ms),)
-        for numbers in shares(range(settings.partitions), count)
-    ]
+def _judge(work: Work, report: Report, found: Texts) -> Iterator[Remark | Progress]:
+    total = _total(work.extent)
+    for told in in_processes(_judged, work.each()):
+        match told:
+            case int():
+                yield Progress("outcomes judged", told, total)
+            case Finding() | NotVerifiable() | Note():
+                report.tally.add(told)
+                yield told
+            case texts:
+                found |= texts
 
 
-Told = Remark | int | tuple[Tally, Texts]
+class Uploads(NamedTuple):
+    """So many more upload records were read."""
+
+    more: int
 
 
-def _share(share: Share) -> Iterator[Told]:
-    rows = RocksSortedRows(share.index, cache_mb=CACHE_MB, read_only=True)
-    with closing(UploadIndex(rows, upload_topics(share.settings))) as index:
-        for number in share.numbers:
-            texts: Texts = {}
-            log = PartitionLog(share.settings, share.extent, number)
-            audit = PartitionAudit(
-                share.settings, share.extent, number, log, index, texts, share.now_ms
-            )
-            yield from audit.run()
-            yield audit.tally, texts
+def _dealt(work: Work, process: int) -> Iterator[Uploads | Remark | Tally | int]:
+    """The uploads and outcomes of every so many-th partition, into buckets."""
+    numbers = range(process, work.settings.partitions, work.processes)
+    uploads = Buckets(work.uploads(process), work.buckets)
+    yield from _uploads_dealt(work, numbers, uploads)
+    outcomes, codec = Buckets(work.outcomes(process), work.buckets), codec_for(work.settings)
+    for number in numbers:
+        log = PartitionLog(work.settings, work.extent, number)
+        audit = PartitionAudit(work.settings, work.extent, number, log, work.now_ms)
+        for told in audit.run():
+            match told:
+                case Claim():
+                    scope_key = scope_key_for(told.asked).encode()
+                    outcomes.put(scope_key, told, len(told.value))
+                case Case(outcome, request):
+                    size = len(outcome.value or b"") + len(request.value or b"")
+                    outcomes.put(scope_key_of(told, codec), told, size)
+                case _:
+                    yield told
+        yield audit.tally
+    outcomes.flush()
+
+
+def _uploads_dealt(work: Work, numbers: Iterable[int], uploads: Buckets) -> Iterator[Uploads]:
+    topics = {topic.name: number for number, topic in enumerate(work.settings.topics.uploads)}
+    ends = {one: end for one, end in work.extent.uploads_end.items() if one.partition in numbers}
+    with Log(work.settings, ends) as log:
+        log.begin({one: low for one, (low, _) in log.retained().items()})
+        for messages in log.messages_to(ends):
+            for one in messages:
+                key, value = one.key() or b"", one.value()
+                at = (topics[str(one.topic())], one.partition(), one.offset())
+                row = (key, *at, one.timestamp()[1], value and value[:LONGEST])
+                uploads.put(key, row, len(value or b""))
+            yield Uploads(len(messages))
+    uploads.flush()
+
+
+def _judged(work: Work, process: int) -> Iterator[Remark | Texts | int]:
+    """The outcomes of every so many-th bucket, once its uploads are at hand."""
+    cut, texts = upload_topics(work.settings), Texts()
+    verdicts = Verdicts(work.settings, work.extent.uploads_end, texts)
+    every = range(work.processes)
+    for number in range(process, work.buckets, work.processes):
+        timelines = Timelines(cut)
+        for rows in bucket(map(work.uploads, every), number):
+            timelines.take(rows)
+        for said in bucket(map(work.outcomes, every), number):
+            yield from verdicts.of(timelines, said)
+            yield len(said)
+        yield dict(texts)
+        texts.clear()
 
 
 def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:
@@ -200,7 +262,7 @@ def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:
         "notes": _groups(tally.notes),
         "texts": report.texts,
         "seconds": {
-            "index": round(report.index_s, 3),
+            "uploads": round(report.uploads_s, 3),
             "outcomes": round(report.outcomes_s, 3),
             "texts": round(report.texts_s, 3),
         },

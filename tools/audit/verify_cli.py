@@ -58,8 +58,9 @@ def verify(
     its deadline, and each distinct text is in the content store.
 
     What the log no longer has is told as not verifiable, by coordinates and
-    count; nothing is guessed. Memory: 22 bytes a request of the range, and the
-    uploads of 10,000 scopes, in each of as many processes as there are cores.
+    count; nothing is guessed. Memory: 30 bytes a request of the range, in each of
+    as many processes as there are cores; uploads and outcomes are sorted in a
+    temporary folder (TMPDIR), which needs as much room as they have.
 
     With --seal: what the log says now against what was sealed, record by record;
     names the first one altered, removed, added or cut off.
@@ -121,7 +122,7 @@ def _show(report: "Report", kept: "list[Finding]", *, as_json: bool) -> None:
     print_table("Verified", ("", "what", "count", "where"), rows)
     typer.echo(
         f"{report.outcomes} outcomes in {report.outcomes_s:.1f} s, {document['outcomes_per_s']} a second; "
-        f"{report.index_s:.1f} s for the uploads, {report.texts_s:.1f} s for the texts"
+        f"{report.uploads_s:.1f} s for the uploads, {report.texts_s:.1f} s for the texts"
     )
     if document["waits_until"]:
         typer.echo(f"what waits has its deadlines from {' to '.join(document['waits_until'])}")

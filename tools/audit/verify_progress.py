@@ -1,9 +1,10 @@
-"""A bar of the outcomes read, on stderr where that is a terminal, while everything else passes through."""
+"""Bars of what is read and judged, on stderr where that is a terminal, while everything else passes through."""
 
 from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import Progress as Bar
+from rich.progress import TaskID
 
 from tools.audit.findings import Remark
 from tools.audit.verify import Progress, Report
@@ -15,9 +16,11 @@ def with_progress(
     """The same without the counts, which the bar shows."""
     console = Console(stderr=True)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("uploads are read", total=None)
+        tasks = dict[str, TaskID]()
         for one in told:
             if isinstance(one, Progress):
-                bar.update(task, description="outcomes", total=one.total, advance=one.read)
+                if one.what not in tasks:
+                    tasks[one.what] = bar.add_task(one.what, total=one.total)
+                bar.advance(tasks[one.what], one.more)
             else:
                 yield one

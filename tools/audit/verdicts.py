@@ -1,0 +1,60 @@
+"""Whether outcomes are right, given the uploads of their scopes: the fast way first, in full where that does not do."""
+
+from collections.abc import Iterable, Iterator
+
+from processors.cluster import upload_topics
+from processors.registry import codec_for
+from processors.settings import Settings
+from tables.glance import Glance
+from tables.replica import Positions
+from tools.audit.certifying import Certifier, Places
+from tools.audit.claims import Case, Claim
+from tools.audit.contexts import Texts
+from tools.audit.findings import Finding, Note, NotVerifiable, Remark
+from tools.audit.judging import Judge, request_of
+from tools.audit.raw_contexts import RawContexts
+from tools.audit.standing import Standing
+from tools.audit.timelines import Timelines
+
+
+class Verdicts:
+    """Says what is wrong with outcomes; upload_ends is how far the upload records reach that it is given.
+
+    texts are told the text of every upload that was current in a context, and that upload.
+    """
+
+    def __init__(self, settings: Settings, upload_ends: Positions, texts: Texts) -> None:
+        self._topics, self._policy = settings.topics, settings.policy
+        self._codec, self._cut = codec_for(settings), upload_topics(settings)
+        self._glance = Glance(self._codec, self._cut)
+        self._places = Places(self._topics, self._cut, upload_ends)
+        self._upload_ends = upload_ends
+        self._texts = texts
+
+    def of(
+        self, timelines: Timelines, said: Iterable[Remark | Claim | Case | int]
+    ) -> Iterator[Remark]:
+        """What is to be said of outcomes whose scopes have these timelines; remarks pass. Raises UnknownSchema."""
+        standing = Standing(timelines, self._codec, self._cut)
+        raw = RawContexts(timelines, standing, self._glance, self._cut, self._texts)
+        certifier = Certifier(self._topics, self._policy, self._places, raw)
+        judge = Judge(
+            self._codec, self._topics, self._policy, standing, self._texts, self._upload_ends
+        )
+        for one in said:
+            match one:
+                case Claim():
+                    if not certifier.is_right(one):
+                        yield from self._judged(judge, one)
+                case Case(outcome, request):
+                    yield from judge.judge(outcome, request)
+                case Finding() | NotVerifiable() | Note():
+                    yield one
+
+    def _judged(self, judge: Judge, claim: Claim) -> Iterator[Remark]:
+        outcome = claim.outcome()
+        at = request_of(outcome, self._codec, self._topics)
+        if isinstance(at, Finding):
+            yield at
+        else:
+            yield from judge.judge(outcome, claim.request())
