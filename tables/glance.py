@@ -77,7 +77,7 @@ class _Layout:
     is_deletion: bool
     readers: tuple[tuple[str, Callable[[bytes], Any]], ...]  # of what is taken over
     everyday: re.Pattern[bytes]
-    careful: re.Pattern[bytes]
+    careful: Callable[[], re.Pattern[bytes]]
     named: tuple[int, ...]
     taken: tuple[int, ...]
     raw: tuple[int, ...]
@@ -86,7 +86,7 @@ class _Layout:
 
     def found_with_care(self, value: bytes) -> re.Match[bytes] | None:
         """The match of a value with texts beyond ASCII."""
-        found = self.careful.fullmatch(value)
+        found = self.careful().fullmatch(value)
         texts = found.group(*self.texts) if found else ()
         try:
             b" ".join(_bare(one) for one in texts if one).decode()  # a space completes no character
@@ -179,14 +179,15 @@ def _layout_of(event_class: Any, fields: tuple[tuple[str, Any], ...]) -> _Layout
 @cache  # a schema has several frames, and every fold looks at all of them
 def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
     everyday = re.compile(_expression(fields, ASCII), re.DOTALL)
-    careful = re.compile(_expression(fields, ANY), re.DOTALL)
     groups, taken_over = everyday.groupindex, taken_over_from(event_class)
     taken = tuple((name, READERS[kind]) for name, kind in fields if name in taken_over)
     return _Layout(
         is_deletion(event_class),
         taken,
         everyday,
-        careful,
+        cache(
+            lambda: re.compile(_expression(fields, ANY), re.DOTALL)
+        ),  # takes its time: once wanted
         tuple(groups.get(name, groups[NO_FIELD]) for name in NAMED),
         tuple(groups[name] for name, _ in taken),
         tuple(groups.get(name, groups[NO_FIELD]) for name in Raw._fields[1:]),

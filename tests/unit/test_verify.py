@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.log import log_record_of
+from processors.recipes import RECIPE
 from processors.resolve import Policy
 from schemas.codec import FRAME
-from schemas.events import CJBatchPrepared, Coordinates
+from schemas.events import CJBatchPrepared, CJBatchUnresolved, Coordinates
 from tests.audited import CODEC, TOPICS, Installation
 from tests.builders import (
     handwritten,
@@ -73,10 +74,14 @@ def a_request(draw: st.DrawFn, scope: str, number: int) -> bytes | None:
         )
     )
     asked = requested(batch_id=f"b-{number}", **changes)
-    form = draw(st.sampled_from(("canonical", "canonical", "strange", "damaged", "none")))
+    form = draw(
+        st.sampled_from(("canonical", "canonical", "earlier", "strange", "damaged", "none"))
+    )
     match form:
         case "canonical":
             return CODEC.encode(asked)
+        case "earlier":
+            return CODEC.encode(asked, version=1)
         case "strange":
             return handwritten(asked, padding=2)
         case "damaged":
@@ -201,6 +206,33 @@ def test_positions_beyond_the_end_of_the_uploads_are_found() -> None:
     beyond = {one: position + 1 for one, position in own.positions().items()}
     own.join(own.request(CODEC.encode(requested())), positions=beyond)
     assert {one.kind for one in own.findings()} == {"positions"}
+
+
+def test_a_batch_in_the_topic_and_frame_of_unresolved_ones_is_found() -> None:
+    own = ready()
+    stands = log_record_of(own.outcomes.pop())
+    frame = CODEC.frame_of(CJBatchUnresolved, RECIPE)
+    value = frame + (stands.value or b"")[FRAME.size :]
+    own.outcome(TOPICS.unresolved.name, stands.key, value, list(stands.headers))
+    assert [one.kind for one in own.findings()] == ["unreadable"]
+
+
+def test_an_outcome_with_another_header_is_found() -> None:
+    own = ready()
+    ((_, told),) = log_record_of(own.outcomes[0]).headers
+    own.replace_outcome(0, headers=[("another", told)])
+    assert [one.kind for one in own.findings()] == ["positions"]
+
+
+def test_the_byte_behind_a_request_of_an_earlier_version_is_looked_at() -> None:
+    own = Installation()
+    own.upload(instructions_uploaded())
+    own.upload(prompt_uploaded())
+    own.ask(CODEC.encode(requested(), version=1))
+    assert own.findings() == []
+    stands = log_record_of(own.outcomes[0]).value or b""
+    own.replace_outcome(0, value=stands[:-1] + b"\2")
+    assert [one.at.offset for one in own.findings()] == [0]
 
 
 def test_a_dead_letter_of_a_valid_request_is_found() -> None:
