@@ -21,7 +21,7 @@ from processors.settings import Settings
 from processors.splicing import Answer
 from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
 from schemas.errors import Aborted, BadRecord, Fenced, Malformed, Unreachable
-from schemas.events import AssignmentContext, Coordinates
+from schemas.events import Coordinates
 from tables.replica import ContextReplica, Positions
 
 log = logging.getLogger("cjstream.prep")
@@ -216,7 +216,7 @@ class Preparer:
         batch.answer(at, outcome)
         batch.beside(self._parking.tombstone(at))
 
-    def _answered(self, request: bytes | None, at: Coordinates) -> Answer[AssignmentContext]:
+    def _answered(self, request: bytes | None, at: Coordinates) -> Answer:
         if at == self._committer.refused_at:
             raise Malformed(OUTCOME_REFUSED)
         return self._answers.answer(request, at)
@@ -225,7 +225,7 @@ class Preparer:
         self,
         at: Coordinates,
         key: bytes | None,
-        answer: Answer[AssignmentContext],
+        answer: Answer,
         header: tuple[str, bytes],
     ) -> Record:
         prepared = isinstance(answer.resolution, Prepared)

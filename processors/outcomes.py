@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from processors.recipes import RECIPE, RECIPES
 from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
-from processors.spelling import event_id_of, told_of
-from processors.splicing import Answer, Splicer
+from processors.spelling import event_id_of
+from processors.splicing import Answer, Resolution, Splicer
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import (
@@ -25,8 +25,6 @@ from schemas.events import (
 )
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.context import live
-
-Resolution = Prepared[AssignmentContext] | Unresolved[AssignmentContext]
 
 
 def outcome_of(
@@ -113,15 +111,15 @@ class Answers:
         self._policy = policy
         self._context_of = context_of
         self._recipe = RECIPES[recipe]
-        self.spliced = Splicer(codec, policy, context_of, told_of, recipe).spliced
+        self.spliced = Splicer(codec, policy, context_of, recipe).spliced
 
-    def answer(self, payload: bytes | None, at: Coordinates) -> Answer[AssignmentContext]:
+    def answer(self, payload: bytes | None, at: Coordinates) -> Answer:
         """The request's outcome. Raises BadRecord where the bytes are no valid request."""
         if payload is not None and len(payload) > MAX_REQUEST_BYTES:
             raise Malformed(f"too large: {len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
         return self.spliced(payload, at) or self.encoded(payload, at)
 
-    def encoded(self, payload: bytes | None, at: Coordinates) -> Answer[AssignmentContext]:
+    def encoded(self, payload: bytes | None, at: Coordinates) -> Answer:
         """The slow path, which takes every valid request: decode, resolve, encode."""
         request = self._codec.decode_as(CJAssessmentRequested, payload)
         context = self._context_of(scope_key_for(request))

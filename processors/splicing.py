@@ -1,59 +1,62 @@
 """The fast path of batch preparation: a request's own bytes behind those of its context. Pure."""
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from processors.canonical import FRAME_BYTES, Asked, walk
 from processors.recipes import RECIPE, RECIPES, Recipe
 from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
-from processors.spelling import NOTHING, Told, head_of, middle_of, optional
+from processors.spelling import NOTHING, Told, head_of, middle_of, optional, told_of
 from schemas.codec import Codec
-from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved, Coordinates
-from tables.context import Roles
+from schemas.events import (
+    AssignmentContext,
+    CJAssessmentRequested,
+    CJBatchPrepared,
+    CJBatchUnresolved,
+    Coordinates,
+)
 
 CACHED = 20_000
-C = TypeVar("C", bound=Roles)
+Resolution = Prepared[AssignmentContext] | Unresolved[AssignmentContext]
 
 
-class Answer(NamedTuple, Generic[C]):
+class Answer(NamedTuple):
     """An outcome as it goes out: what it rests on, and its framed bytes."""
 
-    resolution: Prepared[C] | Unresolved[C]
+    resolution: Resolution
     value: bytes
 
 
-class _Spliced(NamedTuple, Generic[C]):
+class _Spliced(NamedTuple):
     """The bytes of one context, kept for as long as the context is the same object."""
 
-    context: C | None
-    resolution: Prepared[C] | Unresolved[C]
+    context: AssignmentContext | None
+    resolution: Resolution
     frame: bytes
     middle: bytes
 
 
-class Splicer(Generic[C]):
-    """Outcomes of canonical requests against a table of contexts, in whatever form it has them.
+class Splicer:
+    """Outcomes of canonical requests against a table of contexts.
 
-    `context_of` gives the context of a scope key: the same object for as long as it is unchanged; `told_of` spells
-    it. Another recipe than that of the day makes an earlier release's outcomes again.
+    `context_of` gives the context of a scope key: the same object for as long as it is unchanged. Another recipe than
+    that of the day makes an earlier release's outcomes again.
     """
 
     def __init__(
         self,
         codec: Codec,
         policy: Policy,
-        context_of: Callable[[str], C | None],
-        told_of: Callable[[C], Told],
+        context_of: Callable[[str], AssignmentContext | None],
         recipe: int = RECIPE,
     ) -> None:
         self._codec = codec
         self._policy = policy
         self._context_of = context_of
-        self._told_of = told_of
         self._recipe: Recipe = RECIPES[recipe]
-        self._spliced: dict[tuple[str, bool], _Spliced[C]] = {}
+        self._spliced: dict[tuple[str, bool], _Spliced] = {}
 
-    def spliced(self, payload: bytes | None, at: Coordinates) -> Answer[C] | None:
+    def spliced(self, payload: bytes | None, at: Coordinates) -> Answer | None:
         """A request's outcome, or None where its bytes are not certainly canonical ones of this recipe."""
         if payload is None:
             return None
@@ -74,13 +77,13 @@ class Splicer(Generic[C]):
         parts += (payload[FRAME_BYTES:], behind)
         return Answer(known.resolution, b"".join(parts))
 
-    def _splice(self, scope_key: str, context: C | None, asked: Asked) -> _Spliced[C]:
+    def _splice(self, scope_key: str, context: AssignmentContext | None, asked: Asked) -> _Spliced:
         resolution = resolve(asked, context, self._policy)
         is_prepared = isinstance(resolution, Prepared)
         outcome = CJBatchPrepared if is_prepared else CJBatchUnresolved
         told = Told(NOTHING, NOTHING, NOTHING)
         if resolution.context is not None:
-            told = self._told_of(resolution.context)
+            told = told_of(resolution.context)
         brings_prompt = asked.student_prompt_ref is not None
         spliced = _Spliced(
             context,

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import StoreFailed
-from tools.audit import buckets
-from tools.audit.buckets import Buckets, bucket, buckets_for
+from tools.audit.buckets import BYTES, ROWS, Buckets, bucket, buckets_for
 
 KEYS = [b"assignment:%d" % number for number in range(40)]
 
@@ -41,17 +40,14 @@ def test_every_row_is_in_the_one_bucket_of_its_scope_and_in_order(
         assert own == [row for row in (*rows[::2], *rows[1::2]) if row[0] == key]
 
 
-def test_rows_are_written_when_they_are_many_or_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(buckets, "ROWS", 3)
+def test_rows_are_written_when_they_are_many_or_large(tmp_path: Path) -> None:
     own = Buckets(tmp_path / "own", 1)
-    for number in range(3):
-        assert rows_of([tmp_path / "own"], 0) == []
+    for number in range(ROWS):
+        assert not (tmp_path / "own" / "0").exists()
         own.put(b"k", (b"k", number), size=1)
-    assert len(rows_of([tmp_path / "own"], 0)) == 3
-    own.put(b"k", (b"k", 3), size=buckets.BYTES)
-    assert len(rows_of([tmp_path / "own"], 0)) == 4
+    assert len(rows_of([tmp_path / "own"], 0)) == ROWS
+    own.put(b"k", (b"k", ROWS), size=BYTES)
+    assert len(rows_of([tmp_path / "own"], 0)) == ROWS + 1
 
 
 def test_so_many_rows_take_so_many_buckets() -> None:

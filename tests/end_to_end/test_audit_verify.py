@@ -25,7 +25,6 @@ from tests.faults.asking import Progress, members_of
 from tests.faults.load import DAMAGED, append, record_of, request_record, send
 from tests.faults.running import StartWorker
 from tests.waiting import until
-from tools.audit import buckets
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark, Tally
 from tools.audit.verify import Report, verified
 
@@ -138,25 +137,22 @@ def test_forged_doubled_and_missing_outcomes_are_named(audited: Settings) -> Non
     assert [(one["kind"], one["at"]) for one in document["findings"]] == [("doubled", doubled)]
 
 
-def test_two_processes_and_many_buckets_find_what_one_finds(
-    audited: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_and_many_buckets_find_what_one_finds(audited: Settings) -> None:
     plain, late = batch_of(audited, b"plain"), batch_of(audited, b"late")
     for outcome in (plain, late):
         value = bytearray(outcome.value or b"")
         value[-1] ^= 1
         forge(audited, outcome, bytes(value))
 
-    def found(processes: int) -> tuple[set[Remark], Tally, int, int | None]:
-        *told, report = verified(audited, 2**41, processes=processes)
+    def found(processes: int, buckets: int) -> tuple[set[Remark], Tally, int, int | None]:
+        *told, report = verified(audited, 2**41, processes=processes, buckets=buckets)
         assert isinstance(report, Report)
         remarks = {one for one in told if isinstance(one, Finding | NotVerifiable | Note)}
         return remarks, report.tally, report.uploads, report.texts
 
-    alone = found(1)
+    alone = found(1, 1)
     assert len(alone[0]) > 2
-    monkeypatch.setattr(buckets, "IN_A_BUCKET", 1)
-    apart = found(2)
+    apart = found(2, 7)
     assert (apart[0], *apart[2:]) == (alone[0], *alone[2:])
     assert apart[1].outcomes == alone[1].outcomes
     assert apart[1].requests == alone[1].requests

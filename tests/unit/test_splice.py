@@ -195,7 +195,7 @@ def test_every_change_of_one_byte_is_judged_alike_by_both_paths(version: int) ->
     assert wrong == []
 
 
-def _encoded_or_none(both: Answers, payload: bytes) -> Answer[AssignmentContext] | None:
+def _encoded_or_none(both: Answers, payload: bytes) -> Answer | None:
     try:
         return both.encoded(payload, REQUEST_AT)
     except BadRecord:

@@ -9,30 +9,20 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from processors.cluster import upload_topics
-from processors.log import Log
-from processors.registry import codec_for
-from processors.resolve import scope_key_for
 from processors.settings import Settings
 from schemas.errors import Discrepancy
 from tables.moments import Moment
 from tools.audit.batch import batch
-from tools.audit.buckets import Buckets, bucket, buckets_for
-from tools.audit.claims import Case, Claim, scope_key_of
+from tools.audit.buckets import buckets_for
 from tools.audit.contexts import Texts
 from tools.audit.documents import instant
 from tools.audit.extent import Extent, extent_of
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark, Tally
 from tools.audit.parallel import in_processes, processes_for
-from tools.audit.partition import PartitionAudit
-from tools.audit.partition_log import PartitionLog
 from tools.audit.text_check import judged_texts
-from tools.audit.timelines import Timelines
-from tools.audit.verdicts import Verdicts
-
-LONGEST = 64 * 1024  # no upload has so many bytes, and of what is none its beginning will do
+from tools.audit.verify_work import Uploads, Work, dealt, judged
 
 
 @dataclass(slots=True)
@@ -63,30 +53,6 @@ class Progress:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What there is to do, and where; each process has a number, and takes each so many-th partition and bucket."""
-
-    settings: Settings
-    extent: Extent
-    folder: Path
-    buckets: int
-    processes: int
-    now_ms: int
-
-    def each(self) -> list[tuple["Work", int]]:
-        """What each process is told."""
-        return [(self, process) for process in range(self.processes)]
-
-    def uploads(self, process: int) -> Path:
-        """The folder of the uploads that a process deals."""
-        return self.folder / f"uploads-{process}"
-
-    def outcomes(self, process: int) -> Path:
-        """The same of outcomes."""
-        return self.folder / f"outcomes-{process}"
-
-
 def verified(
     settings: Settings,
     now_ms: int,
@@ -95,6 +61,7 @@ def verified(
     until: Moment | None = None,
     texts: bool = True,
     processes: int | None = None,
+    buckets: int | None = None,
 ) -> Iterator[Remark | Progress | Report]:
     """Remarks as they are found, and the report last. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
     extent = extent_of(settings, since, until)
@@ -102,7 +69,14 @@ def verified(
     outcomes, uploads = _total(extent), sum(extent.uploads_end.values())
     with tempfile.TemporaryDirectory(prefix="cjstream-verify-") as folder:
         count = min(processes or processes_for(uploads + 2 * outcomes), settings.partitions)
-        work = Work(settings, extent, Path(folder), buckets_for(uploads + outcomes), count, now_ms)
+        work = Work(
+            settings,
+            extent,
+            Path(folder),
+            buckets or buckets_for(uploads + outcomes),
+            count,
+            now_ms,
+        )
         begun = time.monotonic()
         yield from _deal(work, report)
         yield from _judge(work, report, found)
@@ -148,7 +122,7 @@ def _total(extent: Extent) -> int:
 def _deal(work: Work, report: Report) -> Iterator[Remark | Progress]:
     begun = time.monotonic()
     totals = sum(work.extent.uploads_end.values()), _total(work.extent)
-    for told in in_processes(_dealt, work.each()):
+    for told in in_processes(dealt, work.each()):
         match told:
             case Uploads(more):
                 report.uploads += more
@@ -165,7 +139,7 @@ def _deal(work: Work, report: Report) -> Iterator[Remark | Progress]:
 
 def _judge(work: Work, report: Report, found: Texts) -> Iterator[Remark | Progress]:
     total = _total(work.extent)
-    for told in in_processes(_judged, work.each()):
+    for told in in_processes(judged, work.each()):
         match told:
             case int():
                 yield Progress("outcomes judged", told, total)
@@ -174,66 +148,6 @@ def _judge(work: Work, report: Report, found: Texts) -> Iterator[Remark | Progre
                 yield told
             case texts:
                 found |= texts
-
-
-class Uploads(NamedTuple):
-    """So many more upload records were read."""
-
-    more: int
-
-
-def _dealt(work: Work, process: int) -> Iterator[Uploads | Remark | Tally | int]:
-    """The uploads and outcomes of every so many-th partition, into buckets."""
-    numbers = range(process, work.settings.partitions, work.processes)
-    uploads = Buckets(work.uploads(process), work.buckets)
-    yield from _uploads_dealt(work, numbers, uploads)
-    outcomes, codec = Buckets(work.outcomes(process), work.buckets), codec_for(work.settings)
-    for number in numbers:
-        log = PartitionLog(work.settings, work.extent, number)
-        audit = PartitionAudit(work.settings, work.extent, number, log, work.now_ms)
-        for told in audit.run():
-            match told:
-                case Claim():
-                    scope_key = scope_key_for(told.asked).encode()
-                    outcomes.put(scope_key, told, len(told.value))
-                case Case(outcome, request):
-                    size = len(outcome.value or b"") + len(request.value or b"")
-                    outcomes.put(scope_key_of(told, codec), told, size)
-                case _:
-                    yield told
-        yield audit.tally
-    outcomes.flush()
-
-
-def _uploads_dealt(work: Work, numbers: Iterable[int], uploads: Buckets) -> Iterator[Uploads]:
-    topics = {topic.name: number for number, topic in enumerate(work.settings.topics.uploads)}
-    ends = {one: end for one, end in work.extent.uploads_end.items() if one.partition in numbers}
-    with Log(work.settings, ends) as log:
-        log.begin({one: low for one, (low, _) in log.retained().items()})
-        for messages in log.messages_to(ends):
-            for one in messages:
-                key, value = one.key() or b"", one.value()
-                at = (topics[str(one.topic())], one.partition(), one.offset())
-                row = (key, *at, one.timestamp()[1], value and value[:LONGEST])
-                uploads.put(key, row, len(value or b""))
-            yield Uploads(len(messages))
-    uploads.flush()
-
-
-def _judged(work: Work, process: int) -> Iterator[Remark | Texts | int]:
-    """The outcomes of every so many-th bucket, once its uploads are at hand."""
-    cut, texts = upload_topics(work.settings), Texts()
-    verdicts = Verdicts(work.settings, work.extent.uploads_end, texts)
-    every = range(work.processes)
-    for number in range(process, work.buckets, work.processes):
-        timelines = Timelines(cut)
-        for rows in bucket(map(work.uploads, every), number):
-            timelines.take(rows)
-        for said in bucket(map(work.outcomes, every), number):
-            yield from verdicts.of(timelines, said)
-            yield len(said)
-        yield dict(texts)
-        texts.clear()
 
 
 def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:
