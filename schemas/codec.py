@@ -177,3 +177,11 @@ def canonical(schema: bytes | str) -> str:
         )
     except Exception as fault:  # fastavro raises plain Exceptions on what is no schema
         raise Malformed(f"not an Avro schema: {type(fault).__name__}") from fault
+
+
+def canonical_or_none(schema: object) -> str | None:
+    """The same; None where it is no schema."""
+    try:
+        return canonical(schema) if isinstance(schema, str) else None
+    except Malformed:
+        return None

@@ -49,7 +49,7 @@ LIBRARIES = {  # where each may be imported: a folder, or a file
     },
     "cryptography": {"tools/api/signing_keys.py", "tools/audit/keys.py"},
     "httpx": {
-        "processors/registry.py",
+        "processors/registry_api.py",
         "tools/admin/client.py",
         "tools/api/jwks.py",
         "tools/bench/api.py",
