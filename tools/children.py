@@ -11,7 +11,12 @@ ROOT = Path(__file__).parent.parent
 
 def command(*arguments: str) -> list[str]:
     """The command line of a cjstream command, in this Python."""
-    return [sys.executable, "-P", "-m", "tools.cli", *arguments]
+    return module("tools.cli", *arguments)
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command line of a module, in this Python."""
+    return [sys.executable, "-P", "-m", name, *arguments]
 
 
 def environment(**settings: object) -> dict[str, str]:

@@ -5,7 +5,6 @@ given its next version, and after each round a share of the batches, joined at t
 """
 
 import random
-import resource
 import subprocess
 import time
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from tables.context import component_of, fold
 from tables.replica import Partition
 from tools.bench.events import instructions_of, prompt_of, request_for, rubric_of
 from tools.bench.installation import Machine, installation, this_machine
-from tools.children import command, environment
+from tools.children import command, environment, module
 from tools.processes import Tell, told
 from tools.progress import bar
 
@@ -103,9 +102,9 @@ def _replayed(summary: dict[str, Any]) -> dict[str, Any]:
 
 def measured(settings: Settings, *audit: str) -> Run:
     """An audit command as a process: its last line of JSON is what it says."""
-    begun, cpu_before = time.monotonic(), _cpu_s()
+    begun, usage = time.monotonic(), settings.data_dir / "usage.json"
     child = subprocess.Popen(
-        command("audit", *audit, "--json"),
+        module("tools.bench.usage", str(usage), *command("audit", *audit, "--json")),
         env=environment(**told(settings)),
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -118,14 +117,8 @@ def measured(settings: Settings, *audit: str) -> Run:
     seconds = time.monotonic() - begun
     if code:
         raise CJStreamError(f"audit {audit[0]} ended with {code}")
-    peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    cpu_s = round(_cpu_s() - cpu_before, 2)
-    return Run(round(seconds, 2), cpu_s, peak_kb // 1024, orjson.loads(last))
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    used = orjson.loads(usage.read_bytes())
+    return Run(round(seconds, 2), used["cpu_s"], used["peak_mb"], orjson.loads(last))
 
 
 def name_of(number: int) -> str:

@@ -125,9 +125,9 @@ def audit(
     """How fast verify, replay and as-of read a log, and what memory they take.
 
     Each is the command as a process, from its start to its end; of verify,
-    seconds tells the uploads' index and the outcomes apart. Batches name
-    assignments at random. peak_mb is the largest process so far, in this
-    order, without the broker. Writing the log takes most of the time.
+    seconds tells the reading of the uploads and the outcomes apart. Batches
+    name assignments at random. peak_mb is the command's largest process.
+    Writing the log takes most of the time.
     """
     from tools.bench import audit as command
 
