@@ -49,9 +49,7 @@ class Contexts:
         self.texts, self.raw_texts = Texts(), Texts()
         self.standing = Standing(timelines, CODEC, UPLOADS)
         self.full = ContextsAsOf(self.standing, self.texts)
-        self.raw = RawContexts(
-            timelines, self.standing, Glance(CODEC, UPLOADS), UPLOADS, self.raw_texts
-        )
+        self.raw = RawContexts(timelines, Glance(CODEC, UPLOADS), CODEC, UPLOADS, self.raw_texts)
 
     def raw_at(self, scope_key: str, below: Positions) -> tuple[RawContext | None, int]:
         """From the uploads' own bytes."""

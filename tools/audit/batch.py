@@ -141,7 +141,8 @@ def _story(
     timelines, histories = _uploads(settings, scope_keys, codec)
     audit = PartitionAudit(settings, own, at.partition, log, now_ms)
     verdicts = Verdicts(settings, own.uploads_end, texts)
-    remarks = tuple(verdicts.of(timelines, audit.run()))
+    said = verdicts.of(timelines, audit.run())
+    remarks = tuple(one for one in said if not isinstance(one, int))
     for one in remarks:
         audit.tally.add(one)
     outcomes = tuple(

@@ -7,12 +7,13 @@ A property test holds this equal to what the full contexts tell.
 from typing import NamedTuple
 
 from processors.spelling import NOTHING, NULL, PRESENT, Spelled, Told, spelled, used_at
+from schemas.codec import Codec
 from schemas.events import Coordinates
 from tables.context import component_from
 from tables.glance import Glance, Raw, Scope, scope_of, text_in
 from tables.uploads import UploadTopics
 from tools.audit.contexts import Text, Texts, tell
-from tools.audit.standing import Below, Standing
+from tools.audit.standing import Below, upload_of
 from tools.audit.timelines import Stood, Timeline, Timelines, place_of, stood_at
 
 NEVER = 2**63
@@ -59,16 +60,16 @@ class RawContexts:
     def __init__(
         self,
         timelines: Timelines,
-        standing: Standing,
         glance: Glance,
+        codec: Codec,
         topics: UploadTopics,
         texts: Texts,
     ) -> None:
         self._timelines = timelines
-        self._standing = standing
         self._glance = glance
-        self._topics = tuple(topics.by_name)
-        self._partitions = topics.partitions
+        self._codec = codec
+        self._topics = topics
+        self._names = tuple(topics.by_name)
         self._texts = texts
         self._known: dict[bytes, _Read | None] = {}
 
@@ -94,7 +95,7 @@ class RawContexts:
         timeline = self._timelines.of(scope_key)
         if timeline is None:
             return None
-        return _Read(scope_key, scope_of(scope_key, self._partitions), timeline, {})
+        return _Read(scope_key, scope_of(scope_key, self._topics.partitions), timeline, {})
 
     def _newest(self, known: _Read, number: int, place: int) -> RawPart | None:
         """The newest of the topic's records before that place that is no damaged one."""
@@ -110,20 +111,22 @@ class RawContexts:
         return None
 
     def _part(self, known: _Read, number: int, stood: Stood) -> RawPart | None:
-        topic, partition = self._topics[number], known.timeline.partition
+        topic = self._names[number]
         raw = self._glance.raw(topic, known.scope, stood.value) if known.scope else None
+        at = Coordinates(topic, known.timeline.partition, stood.offset)
         if raw is None:
-            return self._part_in_full(topic, known.scope_key, stood)
+            return self._part_in_full(known.scope_key, at, stood)
         if raw.is_deletion:
             return DELETED
-        storage_id, sha256 = text_in(raw.storage_id), text_in(raw.sha256)
-        text = Text(storage_id, storage_id if sha256 == storage_id else sha256)
-        if text not in self._texts:
-            self._texts[text] = Coordinates(topic, partition, stood.offset)
-        return RawPart(is_deletion=False, told=_told(raw, topic, partition, stood.offset))
+        storage_id = text_in(raw.storage_id)
+        is_its_sum = raw.sha256 == raw.storage_id  # so it is in our own content store
+        self._texts.setdefault(
+            Text(storage_id, storage_id if is_its_sum else text_in(raw.sha256)), at
+        )
+        return RawPart(is_deletion=False, told=_told(raw, at))
 
-    def _part_in_full(self, topic: str, key: bytes, stood: Stood) -> RawPart | None:
-        upload = self._standing.upload(topic, key, stood)
+    def _part_in_full(self, scope_key: bytes, at: Coordinates, stood: Stood) -> RawPart | None:
+        upload = upload_of(scope_key, at, stood, self._codec, self._topics)
         if upload is None:
             return None
         one = component_from(*upload)
@@ -133,9 +136,9 @@ class RawContexts:
         return RawPart(is_deletion=False, told=spelled(one))
 
 
-def _told(raw: Raw, topic: str, partition: int, offset: int) -> Spelled:
+def _told(raw: Raw, at: Coordinates) -> Spelled:
     return Spelled(
-        used_at(topic, partition, offset, raw.version, raw.event_id, raw.sha256),
+        used_at(at.topic, at.partition, at.offset, raw.version, raw.event_id, raw.sha256),
         PRESENT + raw.storage_id,
         PRESENT + raw.grade_scale if raw.grade_scale else NULL,
         PRESENT + raw.context_origin if raw.context_origin else NULL,

@@ -24,6 +24,17 @@ class Upload(NamedTuple):
     appended_at_ms: int
 
 
+def upload_of(
+    scope_key: bytes, at: Coordinates, stood: Stood, codec: Codec, topics: UploadTopics
+) -> Upload | None:
+    """The upload that stands there; None where the record is a damaged one. Raises UnknownSchema."""
+    record = UploadRecord(at, scope_key, stood.value, stood.appended_at_ms)
+    try:
+        return Upload(read_upload(record, codec, topics), at, stood.appended_at_ms)
+    except Malformed:
+        return None
+
+
 def below_of(positions: Positions, topics: UploadTopics) -> Below:
     """By partition, the position in each upload topic. Raises Malformed where one lacks."""
     numbers = range(topics.partitions)
@@ -87,8 +98,4 @@ class Standing:
     def upload(self, topic: str, scope_key: bytes, stood: Stood) -> Upload | None:
         """The upload that stands there; None where the record is a damaged one. Raises UnknownSchema."""
         at = Coordinates(topic, self.belongs(scope_key), stood.offset)
-        record = UploadRecord(at, scope_key, stood.value, stood.appended_at_ms)
-        try:
-            return Upload(read_upload(record, self._codec, self._topics), at, stood.appended_at_ms)
-        except Malformed:
-            return None
+        return upload_of(scope_key, at, stood, self._codec, self._topics)

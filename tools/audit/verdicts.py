@@ -10,7 +10,7 @@ from tables.replica import Positions
 from tools.audit.certifying import Certifier, Places
 from tools.audit.claims import Case, Claim
 from tools.audit.contexts import Texts
-from tools.audit.findings import Finding, Note, NotVerifiable, Remark
+from tools.audit.findings import Finding, Remark
 from tools.audit.judging import Judge, request_of
 from tools.audit.raw_contexts import RawContexts
 from tools.audit.standing import Standing
@@ -33,10 +33,10 @@ class Verdicts:
 
     def of(
         self, timelines: Timelines, said: Iterable[Remark | Claim | Case | int]
-    ) -> Iterator[Remark]:
-        """What is to be said of outcomes whose scopes have these timelines; remarks pass. Raises UnknownSchema."""
+    ) -> Iterator[Remark | int]:
+        """What is to be said of outcomes whose scopes have these timelines; all else passes. Raises UnknownSchema."""
         standing = Standing(timelines, self._codec, self._cut)
-        raw = RawContexts(timelines, standing, self._glance, self._cut, self._texts)
+        raw = RawContexts(timelines, self._glance, self._codec, self._cut, self._texts)
         certifier = Certifier(self._topics, self._policy, self._places, raw)
         judge = Judge(
             self._codec, self._topics, self._policy, standing, self._texts, self._upload_ends
@@ -48,7 +48,7 @@ class Verdicts:
                         yield from self._judged(judge, one)
                 case Case(outcome, request):
                     yield from judge.judge(outcome, request)
-                case Finding() | NotVerifiable() | Note():
+                case _:
                     yield one
 
     def _judged(self, judge: Judge, claim: Claim) -> Iterator[Remark]:

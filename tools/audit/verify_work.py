@@ -95,13 +95,17 @@ def judged(work: Work, process: int) -> Iterator[Remark | Texts | int]:
     """The outcomes of every so many-th bucket, once its uploads are at hand."""
     cut, texts = upload_topics(work.settings), Texts()
     verdicts = Verdicts(work.settings, work.extent.uploads_end, texts)
-    every = range(work.processes)
     for number in range(process, work.buckets, work.processes):
         timelines = Timelines(cut)
-        for rows in bucket(map(work.uploads, every), number):
+        for rows in bucket(map(work.uploads, range(work.processes)), number):
             timelines.take(rows)
-        for said in bucket(map(work.outcomes, every), number):
-            yield from verdicts.of(timelines, said)
-            yield len(said)
+        yield from verdicts.of(timelines, _outcomes_of(work, number))
         yield dict(texts)
         texts.clear()
+
+
+def _outcomes_of(work: Work, number: int) -> Iterator[Claim | Case | int]:
+    """A bucket's outcomes, and in between how many they were."""
+    for rows in bucket(map(work.outcomes, range(work.processes)), number):
+        yield from rows
+        yield len(rows)
