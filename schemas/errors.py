@@ -14,7 +14,7 @@ CJStreamError
     ContentMissing       a text is not in the content store: find what names it
     ContentCorrupt       a text in the content store is damaged: put the true bytes again, which heals it
   Misconfigured        refuse to start, and name the setting; a command exits with 2
-  StoreFailed          the disk under a worker or API process does not take or give its rows: make room, start again
+  StoreFailed          the disk under a process does not take or give its rows: make room, start again
   Refusal              a change that may not be made: tell who asked for it, append nothing
     NotLive              what it needs was never there or is deleted
     Immutable            a field that is fixed while the instructions live

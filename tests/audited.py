@@ -117,7 +117,7 @@ class Installation:
         self.now_ms += SECOND_MS
         record = log_record_of(asked)
         positions = positions or self.positions()
-        answers = Answers(CODEC, self.policy, self._contexts(positions).get)
+        answers = Answers(CODEC, self.policy, self.contexts(positions).get)
         try:
             answer = answers.answer(record.value, record.at)
         except BadRecord as fault:
@@ -129,8 +129,12 @@ class Installation:
             return
         prepared = isinstance(answer.resolution, Prepared)
         topic = TOPICS.batches if prepared else TOPICS.unresolved
-        header = (POSITIONS_HEADER, told_positions(positions, TOPICS, SETTINGS.partitions))
-        self.outcome(topic.name, record.key, answer.value, [header])
+        self.outcome(topic.name, record.key, answer.value, self.header(positions))
+
+    def header(self, positions: Positions | None = None) -> Headers:
+        """An outcome's headers, of a join at these positions or at the ends."""
+        told = told_positions(positions or self.positions(), TOPICS, SETTINGS.partitions)
+        return [(POSITIONS_HEADER, told)]
 
     def ask(self, value: bytes | None, key: bytes | None = b"k", *, park: bool = False) -> None:
         """Request and join."""
@@ -168,8 +172,9 @@ class Installation:
         stands = Coordinates(TOPICS.parked.name, 0, len(self.entries))
         self.entries.append(LogRecord(stands, str(at).encode(), value, (), self.now_ms))
 
-    def _contexts(self, positions: Positions) -> dict[str, AssignmentContext]:
-        """The plain fold of every upload below the positions."""
+    def contexts(self, positions: Positions | None = None) -> dict[str, AssignmentContext]:
+        """The plain fold of every upload below the positions, or of all."""
+        positions = positions or self.positions()
         rows = dict[str, AssignmentContext]()
         for one in self.uploads:
             if one.at.offset >= positions[Partition(one.at.topic, one.at.partition)]:
@@ -215,8 +220,8 @@ class Installation:
         """All that verify has to say, and its counts."""
         timelines = Timelines(UPLOADS)
         timelines.take_records(self.uploads)
-        audit = PartitionAudit(settings, self.extent(), 0, InMemory(self), self.now_ms)
-        said = Verdicts(settings, self.positions(), {}).of(timelines, audit.run())
+        audit = PartitionAudit(settings, CODEC, self.extent(), 0, InMemory(self), self.now_ms)
+        said = Verdicts(settings, CODEC, self.positions(), {}).of(timelines, audit.run())
         remarks = [one for one in said if not isinstance(one, int)]
         for one in remarks:
             audit.tally.add(one)

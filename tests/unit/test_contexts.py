@@ -1,17 +1,20 @@
 """Contexts as of upload positions: in full as the plain fold has them, in Avro as the full ones are spelled."""
 
+from itertools import permutations
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.spelling import told_of
 from schemas.errors import Malformed
+from schemas.events import Coordinates
 from tables.context import fold
 from tables.glance import Glance
 from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, read_upload
 from tests.audited import CODEC, UPLOADS, Installation
 from tests.builders import damaged, uploads_of, uploads_of_courses
-from tools.audit.contexts import ContextsAsOf, Texts
+from tools.audit.contexts import ContextsAsOf, Text, Texts, note
 from tools.audit.raw_contexts import NEVER, RawContext, RawContexts
 from tools.audit.raw_contexts import told_of as told_of_raw
 from tools.audit.standing import Standing, below_of
@@ -113,3 +116,15 @@ def test_the_first_record_at_the_positions_or_later_is_told_by_its_time(
                 and one.at.offset >= below[Partition(one.at.topic, one.at.partition)]
             ]
             assert ways.raw_at(scope_key, below)[1] == min(left, default=NEVER)
+
+
+def test_the_first_upload_of_a_text_is_kept_whatever_the_order() -> None:
+    text, ats = (
+        Text("t", "s"),
+        [Coordinates("a", 1, 5), Coordinates("a", 0, 9), Coordinates("b", 0, 0)],
+    )
+    for order in permutations(ats):
+        texts = Texts()
+        for one in order:
+            note(texts, text, one)
+        assert texts == {text: Coordinates("a", 0, 9)}

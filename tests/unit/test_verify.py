@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from processors.log import log_record_of
 from processors.recipes import RECIPE
 from processors.resolve import Policy
+from processors.splicing import Splicer
 from schemas.codec import FRAME
-from schemas.events import CJBatchPrepared, CJBatchUnresolved, Coordinates
+from schemas.events import CJBatchPrepared, CJBatchUnresolved, Coordinates, Essay
+from schemas.topics import MAX_REQUEST_BYTES
 from tests.audited import CODEC, TOPICS, Installation
 from tests.builders import (
     handwritten,
@@ -233,6 +235,48 @@ def test_the_byte_behind_a_request_of_an_earlier_version_is_looked_at() -> None:
     stands = log_record_of(own.outcomes[0]).value or b""
     own.replace_outcome(0, value=stands[:-1] + b"\2")
     assert [one.at.offset for one in own.findings()] == [0]
+
+
+def test_a_batch_of_a_request_that_is_too_large_is_found() -> None:
+    essays = tuple(
+        Essay(essay_id=f"{number}".ljust(120, "x"), text_storage_id="t" * 120)
+        for number in range(2800)
+    )
+    own = Installation()
+    own.upload(instructions_uploaded())
+    own.upload(prompt_uploaded())
+    large = CODEC.encode(requested(essays=essays))
+    assert MAX_REQUEST_BYTES < len(large) < 2**20
+    own.ask(large)
+    assert own.findings() == []
+    own.outcomes.clear()
+    answer = Splicer(CODEC, Policy(), own.contexts().get).spliced(
+        large, Coordinates(TOPICS.requests.name, 0, 0)
+    )
+    assert answer is not None
+    own.outcome(TOPICS.batches.name, b"k", answer.value, own.header())
+    assert [one.kind for one in own.findings()] == ["request"]
+    own.upload(
+        instructions_uploaded("New", version=2, event_id="i-2")
+    )  # so that it is judged in full
+    own.replace_outcome(0, appended_at_ms=own.now_ms + 1)
+    assert [one.kind for one in own.findings()] == ["request"]
+
+
+def test_an_outcome_of_another_request_is_not_judged_by_the_scope_of_that() -> None:
+    own = Installation()
+    for scope in SCOPES:
+        own.upload(instructions_uploaded(assignment_id=scope, event_id=f"i-{scope}"))
+        own.upload(prompt_uploaded(assignment_id=scope, event_id=f"p-{scope}"))
+    early = own.positions()
+    own.upload(instructions_uploaded("New", assignment_id="a2", version=2, event_id="i-2"))
+    own.now_ms += 10_000
+    own.join(own.request(CODEC.encode(requested(assignment_id="a1"))), positions=early)
+    assert own.findings() == []
+    batch = CODEC.decode_as(CJBatchPrepared, own.outcomes[0].value())
+    other = replace(batch, request=replace(batch.request, assignment_id="a2"))
+    own.replace_outcome(0, value=CODEC.encode(other))
+    assert [one.kind for one in own.findings()] == ["request"]
 
 
 def test_a_dead_letter_of_a_valid_request_is_found() -> None:

@@ -43,7 +43,7 @@ def replayed(
 def verified(
     settings: Settings, now_ms: int, since: Moment | None, until: Moment | None, *, texts: bool
 ) -> Iterator[bytes]:
-    """Findings as they are found, and the report. Raises Unreachable, Discrepancy, UnknownSchema."""
+    """Findings as they are found, and the report. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
     found = verify.verified(settings, now_ms, since=since, until=until, texts=texts)
     kept = list[Finding]()
     for told in found:

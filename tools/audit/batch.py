@@ -139,8 +139,8 @@ def _story(
         {f"assignment:{event.assignment_id}", f"course:{event.course_code}"} if event else ()
     )
     timelines, histories = _uploads(settings, scope_keys, codec)
-    audit = PartitionAudit(settings, own, at.partition, log, now_ms)
-    verdicts = Verdicts(settings, own.uploads_end, texts)
+    audit = PartitionAudit(settings, codec, own, at.partition, log, now_ms)
+    verdicts = Verdicts(settings, codec, own.uploads_end, texts)
     said = verdicts.of(timelines, audit.run())
     remarks = tuple(one for one in said if not isinstance(one, int))
     for one in remarks:

@@ -4,6 +4,7 @@ Every process that deals has a folder of its own; a bucket is what all of them h
 """
 
 import pickle
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,14 +15,24 @@ from schemas.errors import StoreFailed
 
 ROWS, BYTES = 20_000, 16 * 1024 * 1024  # that are held before they are written
 IN_A_BUCKET = 40_000
-MOST_BUCKETS = 1000
 
 Row = tuple[Any, ...]
 
 
+@contextmanager
+def bucket_folder() -> Iterator[Path]:
+    """A folder for buckets among the temporary files (TMPDIR), gone with the block. Raises StoreFailed."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="cjstream-verify-")
+    except OSError as fault:
+        raise StoreFailed("the folder of temporary files (TMPDIR)", fault) from fault
+    with made as folder:
+        yield Path(folder)
+
+
 def buckets_for(rows: int) -> int:
     """Into how many buckets to deal so many rows."""
-    return min(MOST_BUCKETS, rows // IN_A_BUCKET + 1)
+    return rows // IN_A_BUCKET + 1
 
 
 class Buckets:
@@ -33,6 +44,10 @@ class Buckets:
         self._rows = self._bytes = 0
         with _disk(folder):
             folder.mkdir(parents=True)
+            for number in range(count):
+                (
+                    folder / str(number)
+                ).touch()  # so that one that is gone is not taken for an empty one
 
     def put(self, scope_key: bytes, row: Row, size: int) -> None:
         """A row of a scope, and about how many bytes it has. Raises StoreFailed."""
@@ -55,10 +70,7 @@ class Buckets:
 def bucket(folders: Iterable[Path], number: int) -> Iterator[list[Any]]:
     """The rows of one bucket, some at a time, of each folder in the order they were dealt in. Raises StoreFailed."""
     for folder in folders:
-        path = folder / str(number)
-        if not path.exists():
-            continue
-        with _disk(folder), path.open("rb") as file:
+        with _disk(folder), (folder / str(number)).open("rb") as file:
             while file.peek(1):
                 yield pickle.load(file)
 
@@ -67,5 +79,5 @@ def bucket(folders: Iterable[Path], number: int) -> Iterator[list[Any]]:
 def _disk(folder: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as fault:
+    except (OSError, EOFError, pickle.UnpicklingError) as fault:
         raise StoreFailed(f"the audit's buckets in {folder}", fault) from fault

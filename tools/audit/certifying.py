@@ -17,7 +17,7 @@ from tools.audit.claims import Claim
 from tools.audit.raw_contexts import RawContext, RawContexts, told_of
 from tools.audit.standing import Below, below_of
 
-POSITIONS = 10_000  # kept: joins differ in them, batches of one join do not
+POSITIONS = 40_000  # partitions' positions that are kept: joins differ in them, the batches of one join do not
 OF_NONE = Told(NOTHING, NOTHING, NOTHING)
 
 
@@ -28,7 +28,7 @@ class Places:
         self._topics = topics
         self._cut = cut
         self._upload_ends = upload_ends
-        self.below = lru_cache(maxsize=POSITIONS)(self._below)
+        self.below = lru_cache(maxsize=max(100, POSITIONS // cut.partitions))(self._below)
 
     def _below(self, told: bytes) -> Below | None:
         try:

@@ -15,11 +15,10 @@ from processors.spelling import head_of
 from schemas.codec import FRAME, Codec
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved, Coordinates
-from schemas.topics import Topics
+from schemas.topics import MAX_REQUEST_BYTES, Topics
 from tools.audit.ledger import Ledger
 
 DIGITS = 20  # and more are no offset
-BEHIND = 2  # bytes that a later schema may put behind an earlier request's
 Headers = list[tuple[str, bytes | None]]
 
 
@@ -96,7 +95,8 @@ class Claims:
             topics.batches.name: codec.frame_of(CJBatchPrepared, RECIPES[RECIPE].outcome),
             topics.unresolved.name: codec.frame_of(CJBatchUnresolved, RECIPES[RECIPE].outcome),
         }
-        self._behind = 0
+        self._lengths = {len(behind) for behind in RECIPES[RECIPE].spliced.values()}
+        self._behind = 0  # bytes behind the request, of the last outcome
 
     def claim(
         self,
@@ -118,7 +118,7 @@ class Claims:
         if request_offset is None or request_offset not in self._ledger:
             return None
         request = self._embedded(request_offset, key, value)
-        if request is None:
+        if request is None or len(request) > MAX_REQUEST_BYTES:
             return None
         version = self._codec.version_of(CJAssessmentRequested, request)
         behind = RECIPES[RECIPE].spliced.get(version)
@@ -153,7 +153,7 @@ class Claims:
 
     def _embedded(self, offset: int, key: bytes | None, value: bytes) -> bytes | None:
         found = self._ledger.embedded(offset, key, value, self._behind)
-        for behind in range(BEHIND) if found is None else ():
+        for behind in self._lengths if found is None else ():
             if found := self._ledger.embedded(offset, key, value, behind):
                 self._behind = behind
                 break

@@ -20,13 +20,20 @@ class Text(NamedTuple):
     sha256: str
 
 
-Texts = dict[Text, Coordinates]  # with the upload that was first seen to name it
+Texts = dict[Text, Coordinates]  # with the first of the uploads that name it, by coordinates
+
+
+def note(texts: Texts, text: Text, at: Coordinates) -> None:
+    """A text that an upload names; it does not matter in which order they are noted."""
+    known = texts.get(text)
+    if known is None or at < known:
+        texts[text] = at
 
 
 def tell(texts: Texts, component: Component) -> None:
     """Note the text that a component names, if it has one."""
     if component.storage_id is not None and component.sha256 is not None:
-        texts.setdefault(Text(component.storage_id, component.sha256), component.source)
+        note(texts, Text(component.storage_id, component.sha256), component.source)
 
 
 class ContextsAsOf:

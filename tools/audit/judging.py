@@ -103,10 +103,15 @@ class Judge:
             yield Finding("positions", outcome.at, str(fault))
             return
         yield from self._judge_positions(outcome, positions)
-        remarks = list(self._judge_event(outcome, event, request))
+        refusal = refused(self._codec, request.value)
+        if refusal is not None:
+            yield Finding("request", outcome.at, f"its request {request.at} is none: {refusal}")
+            return
+        asked = self._codec.decode_as(CJAssessmentRequested, request.value)
+        remarks = list(self._judge_event(outcome, event, asked, request))
         yield from remarks
         if not any(isinstance(one, NotVerifiable) for one in remarks):
-            yield from self._judge_cause(outcome, event, request)
+            yield from self._judge_cause(outcome, scope_key_for(asked), request)
 
     def _judge_positions(self, outcome: LogRecord, positions: Positions) -> Iterator[Remark]:
         for one, position in positions.items():
@@ -115,18 +120,13 @@ class Judge:
                 yield Finding("positions", outcome.at, f"it was joined at {position}, and {beyond}")
 
     def _judge_event(
-        self, outcome: LogRecord, event: Outcome, request: LogRecord
+        self, outcome: LogRecord, event: Outcome, asked: CJAssessmentRequested, request: LogRecord
     ) -> Iterator[Remark]:
         """Its request as it says, its uploads, then all of its bytes."""
         if event.recipe not in RECIPES:
             yield Finding(
                 "recipe", outcome.at, f"recipe {event.recipe} is not known to this release"
             )
-            return
-        try:
-            asked = self._codec.decode_as(CJAssessmentRequested, request.value)
-        except BadRecord as fault:
-            yield Finding("request", outcome.at, f"its request {request.at} is none: {fault}")
             return
         if event.request != asked:
             which = differing(asdict(asked), asdict(event.request))
@@ -216,13 +216,13 @@ class Judge:
         return f"{differing(asdict(expected), asdict(found))}, from byte {byte} on"
 
     def _judge_cause(
-        self, outcome: LogRecord, event: Outcome, request: LogRecord
+        self, outcome: LogRecord, scope_key: str, request: LogRecord
     ) -> Iterator[Remark]:
         """No upload of its scope that was appended before the request lies beyond the positions.
 
         Append times are compared where they cannot be mistaken: clocks may differ by CLOCKS_AGREE_MS.
         """
-        for upload in self._contexts.first_after(scope_key_for(event.request)):
+        for upload in self._contexts.first_after(scope_key):
             if upload.appended_at_ms < request.appended_at_ms - CLOCKS_AGREE_MS:
                 yield Finding(
                     "stale",

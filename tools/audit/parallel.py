@@ -1,4 +1,4 @@
-"""Work over groups of partitions, in a process for each group where there is enough of it.
+"""Work in several processes, where there is enough of it.
 
 What a process yields comes to the caller as it comes, in no order among the processes. A foreseen fault of one of
 them is raised here; the others are ended then, as they are when the caller has had enough.
@@ -67,7 +67,7 @@ def _heard(readers: dict[Connection, Any]) -> Iterator[Any]:
                 continue
             try:
                 is_last, said = reader.recv()
-            except EOFError as fault:
+            except (EOFError, OSError) as fault:
                 readers[reader].join()
                 code = readers[reader].exitcode
                 raise CJStreamError(f"a process of the audit died with exit code {code}") from fault

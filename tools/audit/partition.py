@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from processors.log import LogRecord, log_record_of
 from processors.parking import CLOCK_KEY
-from processors.registry import codec_for
 from processors.settings import Settings
+from schemas.codec import Codec
 from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord
 from schemas.events import Coordinates, ParkedRequest, coordinates_from
@@ -38,7 +38,7 @@ class Waits(NamedTuple):
 
 @dataclass(slots=True)
 class Suspects:
-    """Outcomes that are no claims, until their requests are read."""
+    """Outcomes that have to be judged in full, until their requests are read."""
 
     records: list[tuple[LogRecord, Coordinates]] = field(default_factory=list)
     held_bytes: int = 0
@@ -61,6 +61,7 @@ class PartitionAudit:
     def __init__(
         self,
         settings: Settings,
+        codec: Codec,
         extent: Extent,
         number: int,
         log: Records,
@@ -72,7 +73,7 @@ class PartitionAudit:
         self._extent = extent
         self._now_ms = now_ms
         self._at = Partition(topics.requests.name, number)
-        self._codec = codec = codec_for(settings)
+        self._codec = codec
         self._ledger = Ledger(extent.requests[self._at], extent.requests_end[self._at])
         self._claims = Claims(codec, topics, self._ledger, number)
         self._suspects = Suspects()
@@ -138,6 +139,7 @@ class PartitionAudit:
             return
         at = request_of(outcome, self._codec, self._topics)
         if isinstance(at, Finding):
+            self.tally.outcomes[outcome.at.topic] += 1
             yield at
             guess = self._claims.offset_in(outcome.value or b"")
             if guess is not None and guess in self._ledger:

@@ -12,7 +12,7 @@ from schemas.events import Coordinates
 from tables.context import component_from
 from tables.glance import Glance, Raw, Scope, scope_of, text_in
 from tables.uploads import UploadTopics
-from tools.audit.contexts import Text, Texts, tell
+from tools.audit.contexts import Text, Texts, note, tell
 from tools.audit.standing import Below, upload_of
 from tools.audit.timelines import Stood, Timeline, Timelines, place_of, stood_at
 
@@ -120,9 +120,8 @@ class RawContexts:
             return DELETED
         storage_id = text_in(raw.storage_id)
         is_its_sum = raw.sha256 == raw.storage_id  # so it is in our own content store
-        self._texts.setdefault(
-            Text(storage_id, storage_id if is_its_sum else text_in(raw.sha256)), at
-        )
+        text = Text(storage_id, storage_id if is_its_sum else text_in(raw.sha256))
+        note(self._texts, text, at)
         return RawPart(is_deletion=False, told=_told(raw, at))
 
     def _part_in_full(self, scope_key: bytes, at: Coordinates, stood: Stood) -> RawPart | None:

@@ -55,7 +55,7 @@ class Standing:
         self._uploads = uploads
         self._codec = codec
         self._topics = topics
-        self._below: Below = ((0, 0, 0),) * topics.partitions
+        self._below: Below = ((0,) * len(topics.by_name),) * topics.partitions
 
     def stand_at(self, positions: Positions) -> None:
         """Be at these positions from now on. Raises Malformed where a partition lacks."""

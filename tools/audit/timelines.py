@@ -64,9 +64,11 @@ class Timelines:
 
     def take_records(self, records: Iterable[UploadRecord]) -> None:
         """Records as they stand in the log."""
-        for one in records:
-            at = (self._numbers[one.at.topic], one.at.partition, one.at.offset)
-            self.take([(one.key or b"", *at, one.appended_at_ms, one.value)])
+        self.take(map(self._row_of, records))
+
+    def _row_of(self, one: UploadRecord) -> Row:
+        at = (self._numbers[one.at.topic], one.at.partition, one.at.offset)
+        return (one.key or b"", *at, one.appended_at_ms, one.value)
 
     def of(self, scope_key: bytes) -> Timeline | None:
         """A scope's timeline; None where it has no records."""

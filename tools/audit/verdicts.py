@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from processors.cluster import upload_topics
-from processors.registry import codec_for
 from processors.settings import Settings
+from schemas.codec import Codec
 from tables.glance import Glance
 from tables.replica import Positions
 from tools.audit.certifying import Certifier, Places
@@ -23,9 +23,11 @@ class Verdicts:
     texts are told the text of every upload that was current in a context, and that upload.
     """
 
-    def __init__(self, settings: Settings, upload_ends: Positions, texts: Texts) -> None:
+    def __init__(
+        self, settings: Settings, codec: Codec, upload_ends: Positions, texts: Texts
+    ) -> None:
         self._topics, self._policy = settings.topics, settings.policy
-        self._codec, self._cut = codec_for(settings), upload_topics(settings)
+        self._codec, self._cut = codec, upload_topics(settings)
         self._glance = Glance(self._codec, self._cut)
         self._places = Places(self._topics, self._cut, upload_ends)
         self._upload_ends = upload_ends

@@ -4,19 +4,17 @@ Joins no group, commits nothing. A Grace hash join, in a process for each core: 
 into buckets on disk by their scope, then judged bucket by bucket; the texts come last.
 """
 
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from processors.settings import Settings
 from schemas.errors import Discrepancy
 from tables.moments import Moment
 from tools.audit.batch import batch
-from tools.audit.buckets import buckets_for
-from tools.audit.contexts import Texts
+from tools.audit.buckets import bucket_folder, buckets_for
+from tools.audit.contexts import Texts, note
 from tools.audit.documents import instant
 from tools.audit.extent import Extent, extent_of
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark, Tally
@@ -67,12 +65,12 @@ def verified(
     extent = extent_of(settings, since, until)
     report, found = Report(extent, settings.prep_group), Texts()
     outcomes, uploads = _total(extent), sum(extent.uploads_end.values())
-    with tempfile.TemporaryDirectory(prefix="cjstream-verify-") as folder:
+    with bucket_folder() as folder:
         count = min(processes or processes_for(uploads + 2 * outcomes), settings.partitions)
         work = Work(
             settings,
             extent,
-            Path(folder),
+            folder,
             buckets or buckets_for(uploads + outcomes),
             count,
             now_ms,
@@ -147,7 +145,8 @@ def _judge(work: Work, report: Report, found: Texts) -> Iterator[Remark | Progre
                 report.tally.add(told)
                 yield told
             case texts:
-                found |= texts
+                for text, at in texts.items():
+                    note(found, text, at)
 
 
 def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:

@@ -58,9 +58,10 @@ def verify(
     its deadline, and each distinct text is in the content store.
 
     What the log no longer has is told as not verifiable, by coordinates and
-    count; nothing is guessed. Memory: 30 bytes a request of the range, in each of
-    as many processes as there are cores; uploads and outcomes are sorted in a
-    temporary folder (TMPDIR), which needs as much room as they have.
+    count; nothing is guessed. Uploads and outcomes are sorted by scope in
+    temporary files (TMPDIR), which take as much room as the records. Memory, in
+    each of as many processes as there are cores: 30 bytes a request of a
+    partition, and the uploads of some thousand scopes.
 
     With --seal: what the log says now against what was sealed, record by record;
     names the first one altered, removed, added or cut off.

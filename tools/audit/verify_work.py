@@ -61,7 +61,7 @@ def dealt(work: Work, process: int) -> Iterator[Uploads | Remark | Tally | int]:
     outcomes, codec = Buckets(work.outcomes(process), work.buckets), codec_for(work.settings)
     for number in numbers:
         log = PartitionLog(work.settings, work.extent, number)
-        audit = PartitionAudit(work.settings, work.extent, number, log, work.now_ms)
+        audit = PartitionAudit(work.settings, codec, work.extent, number, log, work.now_ms)
         for told in audit.run():
             match told:
                 case Claim():
@@ -83,7 +83,9 @@ def _uploads_dealt(work: Work, numbers: Iterable[int], uploads: Buckets) -> Iter
         log.begin({one: low for one, (low, _) in log.retained().items()})
         for messages in log.messages_to(ends):
             for one in messages:
-                key, value = one.key() or b"", one.value()
+                key, value = one.key(), one.value()
+                if key is None:
+                    continue  # of no scope
                 at = (topics[str(one.topic())], one.partition(), one.offset())
                 row = (key, *at, one.timestamp()[1], value and value[:LONGEST])
                 uploads.put(key, row, len(value or b""))
@@ -94,7 +96,7 @@ def _uploads_dealt(work: Work, numbers: Iterable[int], uploads: Buckets) -> Iter
 def judged(work: Work, process: int) -> Iterator[Remark | Texts | int]:
     """The outcomes of every so many-th bucket, once its uploads are at hand."""
     cut, texts = upload_topics(work.settings), Texts()
-    verdicts = Verdicts(work.settings, work.extent.uploads_end, texts)
+    verdicts = Verdicts(work.settings, codec_for(work.settings), work.extent.uploads_end, texts)
     for number in range(process, work.buckets, work.processes):
         timelines = Timelines(cut)
         for rows in bucket(map(work.uploads, range(work.processes)), number):
