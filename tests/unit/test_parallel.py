@@ -1,12 +1,17 @@
 """Work in several processes: everything comes, and a fault of one of them is raised as what it was."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import CJStreamError, StoreFailed, Unreachable
+from tests.waiting import until
 from tools.audit.parallel import in_processes
+
+LARGE = 10_000_000
 
 
 def counted(begin: int, end: int) -> Iterator[int]:
@@ -39,3 +44,23 @@ def test_a_fault_of_a_process_is_raised_here(
 ) -> None:
     with pytest.raises(fault, match=sentence):
         list(in_processes(failing, [(kind,), (kind,)]))
+
+
+def large(_: int) -> Iterator[object]:
+    yield os.getpid()
+    yield bytes(LARGE)
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_message_is_told() -> None:
+    told = in_processes(large, [(0,), (1,)])
+    pid = next(told)
+    assert isinstance(pid, int)
+    until(lambda: state_of(pid) == "S")  # for somebody to read on: a pipe takes less than that
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(CJStreamError, match="a process of the audit died with exit code -9"):
+        list(told)
+
+
+def state_of(pid: int) -> str:
+    """`R` for a process that runs, `S` for one that waits."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]
