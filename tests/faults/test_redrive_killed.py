@@ -1,17 +1,18 @@
 """A re-drive that is killed again and again, and gone on with: each dead letter goes back once, in order."""
 
 import random
-import signal
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from processors.clients import admin_client
 from processors.cluster import high_watermarks
 from processors.dead_letters import read_dead_letters
-from processors.log import Log, LogRecord, high_ends, partitions_of
+from processors.log import Log, LogRecord, high_ends, once_reachable, partitions_of
 from processors.outbox import Record
 from processors.settings import Settings
 from schemas.dead_letters import dead_letter_headers
@@ -20,7 +21,6 @@ from schemas.events import Coordinates
 from tests.commands import ROOT, environment_of
 from tests.faults.load import append
 from tests.faults.seeds import SEEDS
-from tests.waiting import until
 
 LETTERS = 2_500
 KILLS = 5
@@ -50,15 +50,21 @@ def back(settings: Settings) -> list[LogRecord]:
         return sorted(log.read_to(ends, 30), key=lambda record: record.at)
 
 
-def redrive(settings: Settings) -> "subprocess.Popen[bytes]":
+@contextmanager
+def redrive(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
+    """A re-drive, killed with the block."""
     command = [sys.executable, "-m", "tools.cli", "dlq", "redrive", "--yes", "--json"]
-    return subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=ROOT,
         env=environment_of(settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-    )
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -69,24 +75,19 @@ def test_a_killed_redrive_is_gone_on_with_and_doubles_nothing(
     append(settings, dead_letters(settings, chance))
     admin = admin_client(settings)
     partitions = partitions_of([settings.topics.requests.name], settings)
-    produced = 0  # records and markers, of open transactions, too
+
+    def produced() -> int:  # records and markers, of open transactions, too
+        return sum(once_reachable(lambda: high_watermarks(admin, partitions)).values())
+
     killed = 0
     for _ in range(KILLS):
-        wanted = produced + chance.randrange(1, LETTERS // KILLS)
-        running = redrive(settings)
-
-        def is_due(wanted: int = wanted, running: "subprocess.Popen[bytes]" = running) -> bool:
-            ended = running.poll() is not None
-            return ended or sum(high_watermarks(admin, partitions).values()) >= wanted
-
-        until(is_due, 60)
-        if running.poll() is None:
-            running.send_signal(signal.SIGKILL)
-            killed += 1
-        running.communicate()
-        produced = sum(high_watermarks(admin, partitions).values())
-    last = redrive(settings)
-    _, grumbled = last.communicate()
+        wanted = produced() + chance.randrange(1, LETTERS // KILLS)
+        with redrive(settings) as running:
+            while running.poll() is None and produced() < wanted:
+                pass  # asking takes its time
+            killed += running.poll() is None
+    with redrive(settings) as last:
+        _, grumbled = last.communicate()
     assert last.returncode == 0, grumbled.decode()
     assert killed, "nothing was killed: the seed tests nothing"
     print(f"seed {seed}: {killed} kills")  # noqa: T201
