@@ -44,10 +44,8 @@ class Buckets:
         self._rows = self._bytes = 0
         with _disk(folder):
             folder.mkdir(parents=True)
-            for number in range(count):
-                (
-                    folder / str(number)
-                ).touch()  # so that one that is gone is not taken for an empty one
+            for number in range(count):  # so that one that is gone is not taken for an empty one
+                (folder / str(number)).touch()
 
     def put(self, scope_key: bytes, row: Row, size: int) -> None:
         """A row of a scope, and about how many bytes it has. Raises StoreFailed."""

@@ -56,10 +56,9 @@ class Certifier:
             return False
         asked = claim.asked
         context, followed_ms = self._stood(scope_key_for(asked).encode(), below)
+        # what follows may have been appended before the request, and the join not have seen it
         if followed_ms < claim.appended_at_ms:
-            return (
-                False  # it may have been appended before the request, and the join not have seen it
-            )
+            return False
         resolution = resolve(asked, context, self._policy)
         is_prepared = isinstance(resolution, Prepared)
         if is_prepared != (claim.topic == self._batches):
