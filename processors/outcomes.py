@@ -93,6 +93,12 @@ def _metadata(resolution: Prepared[AssignmentContext], explicit: str | None) -> 
     )
 
 
+def check_size(payload: bytes | None) -> None:
+    """Raises Malformed where a request is larger than an outcome may embed."""
+    if payload is not None and len(payload) > MAX_REQUEST_BYTES:
+        raise Malformed(f"too large: {len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
+
+
 class Answers:
     """Outcomes of requests against a table of contexts; the fast path where it holds.
 
@@ -115,8 +121,7 @@ class Answers:
 
     def answer(self, payload: bytes | None, at: Coordinates) -> Answer:
         """The request's outcome. Raises BadRecord where the bytes are no valid request."""
-        if payload is not None and len(payload) > MAX_REQUEST_BYTES:
-            raise Malformed(f"too large: {len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
+        check_size(payload)
         return self.spliced(payload, at) or self.encoded(payload, at)
 
     def encoded(self, payload: bytes | None, at: Coordinates) -> Answer:

@@ -95,8 +95,6 @@ class Claims:
             topics.batches.name: codec.frame_of(CJBatchPrepared, RECIPES[RECIPE].outcome),
             topics.unresolved.name: codec.frame_of(CJBatchUnresolved, RECIPES[RECIPE].outcome),
         }
-        self._lengths = {len(behind) for behind in RECIPES[RECIPE].spliced.values()}
-        self._behind = 0  # bytes behind the request, of the last outcome
 
     def claim(
         self,
@@ -117,13 +115,15 @@ class Claims:
         request_offset = self.offset_in(value)
         if request_offset is None or request_offset not in self._ledger:
             return None
-        request = self._embedded(request_offset, key, value)
+        version = self._codec.version_of(CJAssessmentRequested, self._ledger.frame(request_offset))
+        behind = RECIPES[RECIPE].spliced.get(version)
+        if behind is None:
+            return None
+        request = self._ledger.embedded(request_offset, key, value, len(behind))
         if request is None or len(request) > MAX_REQUEST_BYTES:
             return None
-        version = self._codec.version_of(CJAssessmentRequested, request)
-        behind = RECIPES[RECIPE].spliced.get(version)
         asked = walk(request, version)
-        if behind is None or asked is None or len(behind) != self._behind:
+        if asked is None:
             return None
         at = Coordinates(self._topic, self._partition, request_offset)
         head = frame + head_of(at, RECIPE)
@@ -150,14 +150,6 @@ class Claims:
             request_at,
             request_end,
         )
-
-    def _embedded(self, offset: int, key: bytes | None, value: bytes) -> bytes | None:
-        found = self._ledger.embedded(offset, key, value, self._behind)
-        for behind in self._lengths if found is None else ():
-            if found := self._ledger.embedded(offset, key, value, behind):
-                self._behind = behind
-                break
-        return found
 
     def offset_in(self, value: bytes) -> int | None:
         """The offset in the event id, which is the first field: the request's coordinates as text."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from processors.log import LogRecord
-from processors.outcomes import Answers
+from processors.outcomes import Answers, check_size
 from processors.positions import POSITIONS_HEADER, read_positions
 from processors.recipes import RECIPES
 from processors.resolve import Policy, scope_key_for
@@ -28,7 +28,7 @@ from schemas.events import (
     UploadUsed,
     role_of,
 )
-from schemas.topics import MAX_REQUEST_BYTES, Topics
+from schemas.topics import Topics
 from tables.context import component_of
 from tables.replica import Positions
 from tools.audit.contexts import ContextsAsOf, Texts
@@ -103,11 +103,10 @@ class Judge:
             yield Finding("positions", outcome.at, str(fault))
             return
         yield from self._judge_positions(outcome, positions)
-        refusal = refused(self._codec, request.value)
-        if refusal is not None:
-            yield Finding("request", outcome.at, f"its request {request.at} is none: {refusal}")
+        asked = asked_of(self._codec, request.value)
+        if isinstance(asked, BadRecord):
+            yield Finding("request", outcome.at, f"its request {request.at} is none: {asked}")
             return
-        asked = self._codec.decode_as(CJAssessmentRequested, request.value)
         remarks = list(self._judge_event(outcome, event, asked, request))
         yield from remarks
         if not any(isinstance(one, NotVerifiable) for one in remarks):
@@ -236,8 +235,8 @@ class Judge:
         if outcome.value != request.value:
             yield Finding("bytes", outcome.at, f"its bytes are not those of {request.at}")
             return
-        fault = refused(self._codec, request.value)
-        if fault is None:
+        fault = asked_of(self._codec, request.value)
+        if not isinstance(fault, BadRecord):
             yield _not_refused(outcome, refusal)
             return
         expected = dead_letter_headers(request.at, request.appended_at_ms, fault, request.headers)
@@ -252,15 +251,13 @@ class Judge:
             yield Finding("headers", outcome.at, f"its headers are not those of {request.at}")
 
 
-def refused(codec: Codec, payload: bytes | None) -> BadRecord | None:
-    """Why bytes are no request; None where they are one."""
-    if payload is not None and len(payload) > MAX_REQUEST_BYTES:
-        return Malformed(f"too large: {len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
+def asked_of(codec: Codec, payload: bytes | None) -> CJAssessmentRequested | BadRecord:
+    """The request, or why the bytes are none."""
     try:
-        codec.decode_as(CJAssessmentRequested, payload)
+        check_size(payload)
+        return codec.decode_as(CJAssessmentRequested, payload)
     except BadRecord as fault:
         return fault
-    return None
 
 
 def _not_refused(outcome: LogRecord, refusal: Refusal) -> Remark:

@@ -66,6 +66,10 @@ class Ledger:
         self._numbers[frame] = len(self._frames) - 1
         return self._numbers[frame]
 
+    def frame(self, offset: int) -> bytes:
+        """The frame of the request that stands there; empty where it has none that is kept."""
+        return self._frames[self._frame_numbers[offset - self.begin]]
+
     def embedded(self, offset: int, key: bytes | None, outcome: bytes, behind: int) -> bytes | None:
         """The request, if the outcome has its bytes at its end, but for so many behind them."""
         index = offset - self.begin

@@ -63,7 +63,7 @@ class Standing:
 
     def sides(self, scope_key: bytes) -> list[tuple[str, Sides]]:
         """Of each upload topic the newest record of a scope below the position, and the first one that is not."""
-        below = self._below[partition_for(scope_key, self._topics.partitions)]
+        below = self._below[self.belongs(scope_key)]
         return [
             (topic, self._uploads.beside(topic, scope_key, position))
             for topic, position in zip(self._topics.by_name, below, strict=True)
