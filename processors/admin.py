@@ -22,12 +22,13 @@ from processors.resolve import Policy
 from processors.settings import Settings
 from processors.waiting import wait_until
 from processors.writer import Appended, PartitionWriter, Request
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable
-from schemas.events import ROLES, AssignmentContext, Coordinates
+from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for
 from tables.changes import Change, Decision, Writing, decide
 from tables.context import component_of
-from tables.replica import ContextReplica, Partition, Positions
+from tables.replica import ContextReplica
 
 T = TypeVar("T")
 log = logging.getLogger("cjstream.admin")

@@ -37,8 +37,9 @@ from processors.replica_feed import ReplicaFeed
 from processors.settings import Settings
 from processors.writer import PartitionWriter
 from schemas.codec import Codec
+from schemas.coordinates import Partition, Positions
 from tables.arrivals import Arrivals
-from tables.replica import ContextReplica, Partition, Positions
+from tables.replica import ContextReplica
 from tables.store import RocksStore
 
 log = logging.getLogger("cjstream.worker")

@@ -18,9 +18,9 @@ from processors.log import Log, coordinates_of
 from processors.settings import Settings
 from processors.steps import SLICE_S, carried, flushed
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Aborted, BadRecord, Fenced, Unreachable, WriterContended
-from schemas.events import Coordinates, UploadEvent, role_of, scope_key_of
-from tables.replica import Positions
+from schemas.events import UploadEvent, role_of, scope_key_of
 
 log = logging.getLogger("cjstream.writer")
 silent = logging.getLogger("cjstream.librdkafka.writer")

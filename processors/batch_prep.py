@@ -19,10 +19,10 @@ from processors.positions import POSITIONS_HEADER, told_positions
 from processors.resolve import Prepared, Unresolved
 from processors.settings import Settings
 from processors.splicing import Answer
+from schemas.coordinates import Coordinates, Positions
 from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
 from schemas.errors import Aborted, BadRecord, Fenced, Malformed, Unreachable
-from schemas.events import Coordinates
-from tables.replica import ContextReplica, Positions
+from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.prep")
 PATIENCE_S = 3.0  # for the replica to pass the watermarks, before the batch is fetched anew

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from processors.log import Log, coordinates_of, partitions_of
 from processors.registry import codec_for
 from processors.settings import Settings
+from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord, Discrepancy
-from schemas.events import ROLES, CJBatchPrepared, Coordinates
+from schemas.events import ROLES, CJBatchPrepared
 
 
 @dataclass(frozen=True, slots=True)

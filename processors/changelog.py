@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from processors.log import Log
 from processors.settings import Settings
-from tables.replica import Partition
+from schemas.coordinates import Partition
 
 
 def newest_rows(

@@ -19,10 +19,10 @@ from confluent_kafka.admin import (
 
 from processors.settings import Settings
 from processors.waiting import wait_until
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Unreachable
 from schemas.horizon import horizon_warnings
 from schemas.topics import Topic
-from tables.replica import Partition, Positions
 from tables.uploads import UploadTopics
 
 T = TypeVar("T")

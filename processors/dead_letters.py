@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 
 from processors.log import Log, LogRecord, high_ends, partitions_of
 from processors.settings import Settings
+from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import Refusal, is_marker, read_marker, read_refusal
 from schemas.errors import Malformed
-from schemas.events import Coordinates
 from schemas.topics import Topic
-from tables.replica import Partition
 
 
 @dataclass(frozen=True, slots=True)

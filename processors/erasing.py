@@ -18,12 +18,12 @@ from processors.cluster import upload_topics
 from processors.log import Log, high_ends
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Aborted, Fenced, Malformed, OutcomeUnknown, WriterContended
-from schemas.events import ROLES, AssignmentContext, Coordinates, UploadEvent, role_of
+from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from tables.changes import Writing, decide, erasure_of
 from tables.context import apply
-from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, read_upload
 
 PATIENCE_S = 30.0

@@ -26,9 +26,9 @@ from processors.outbox import Batch
 from processors.ownership import Ownership
 from processors.settings import Settings
 from processors.waiting import MACHINE, Clock, wait_until
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Fenced, Unreachable
 from schemas.topics import Topics
-from tables.replica import Partition, Positions
 
 log = logging.getLogger("cjstream.fetch")
 ANSWER_S = 10.0

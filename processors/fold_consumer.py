@@ -24,7 +24,7 @@ from faust.types import TP, Message
 from faust.types.transports import TransportT
 
 from processors.books import Books
-from tables.replica import Partition
+from schemas.coordinates import Partition
 
 log = logging.getLogger("cjstream.faust")
 

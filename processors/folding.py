@@ -16,8 +16,9 @@ from faust.types import EventT, FutureMessage, Message, StreamT
 from processors.fold_consumer import DoneConsumer
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord, Malformed, StoreFailed
-from schemas.events import AssignmentContext, Coordinates
+from schemas.events import AssignmentContext
 from tables.context import fold
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 

@@ -11,8 +11,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from processors.clients import admin_client, group_reader
 from processors.cluster import ANSWER_S, answered, valid_offset
 from processors.settings import Settings
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
-from tables.replica import Partition, Positions
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from processors.dead_letters import DeadLetters
 from processors.groups import committed_offsets
 from processors.log import Log, partitions_of
 from processors.settings import Settings
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
 from schemas.topics import Topic
-from tables.replica import Partition, Positions
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,8 @@ from processors.clients import admin_client, reader
 from processors.cluster import high_watermarks
 from processors.settings import Settings
 from processors.waiting import wait_until
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy, Unreachable
-from schemas.events import Coordinates
-from tables.replica import Partition, Positions
 
 T = TypeVar("T")
 Fetch = list[Message]  # librdkafka's own, for who reads millions of them

@@ -1,9 +1,9 @@
 """Where a moment stands in the log: the position of every partition, before it and after it."""
 
 from processors.log import Log
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
 from tables.moments import AtRecords, AtTime, Moment
-from tables.replica import Partition, Positions
 
 
 def positions_from(log: Log, moment: Moment) -> Positions:

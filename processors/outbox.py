@@ -15,9 +15,8 @@ from confluent_kafka import TopicPartition as At
 
 from processors.steps import SLICE_S, carried
 from processors.waiting import MACHINE, Clock
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Aborted, Fenced
-from schemas.events import Coordinates
-from tables.replica import Partition
 
 log = logging.getLogger("cjstream.outbox")
 Headers = Sequence[tuple[str, bytes | None]]

@@ -11,13 +11,13 @@ from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_
 from processors.spelling import event_id_of
 from processors.splicing import Answer, Resolution, Splicer
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import Malformed
 from schemas.events import (
     AssignmentContext,
     CJAssessmentRequested,
     CJBatchPrepared,
     CJBatchUnresolved,
-    Coordinates,
     Outcome,
     ProcessingMetadata,
     Provenance,

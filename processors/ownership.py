@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
+from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
-from tables.replica import Partition
 
 
 class Ownership:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates
 
 SPARE = 1000  # reminders of released requests that are not worth clearing away
 

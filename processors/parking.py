@@ -19,16 +19,10 @@ from processors.parked import ParkedRequests, Waiting
 from processors.resolve import Policy, Unresolved
 from processors.waiting import MACHINE, Clock
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, Positions, coordinates_from
 from schemas.errors import BadRecord, Discrepancy
-from schemas.events import (
-    AssignmentContext,
-    CJAssessmentRequested,
-    Coordinates,
-    ParkedRequest,
-    coordinates_from,
-)
+from schemas.events import AssignmentContext, CJAssessmentRequested, ParkedRequest
 from tables.arrivals import Arrivals
-from tables.replica import Partition, Positions
 
 log = logging.getLogger("cjstream.parking")
 RECORDS = 5000

@@ -6,8 +6,7 @@ from confluent_kafka import Message
 
 from processors.log import Log, LogRecord, coordinates_of, log_record_of
 from processors.settings import Settings
-from schemas.events import Coordinates
-from tables.replica import Partition
+from schemas.coordinates import Coordinates, Partition
 
 GAP = 2000  # offsets that are read over rather than sought over
 

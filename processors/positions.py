@@ -3,9 +3,9 @@
 import re
 import zlib
 
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Malformed
 from schemas.topics import Topics
-from tables.replica import Partition, Positions
 
 POSITIONS_HEADER = "cjstream-upload-positions"
 MOST = 2**63 - 1  # an offset is an int64

@@ -26,11 +26,10 @@ from processors.redrive_plan import (
 from processors.registry import codec_for
 from processors.settings import Settings
 from processors.transaction import Transaction
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import SUPERSEDED, Origin, marker_headers, origin_of, redriven_headers
 from schemas.errors import Aborted, Fenced
-from schemas.events import Coordinates
 from schemas.topics import Topic
-from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord
 
 CHUNK_LETTERS = 200

@@ -6,12 +6,11 @@ from typing import Literal
 
 from processors.dead_letters import DeadLetter
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import Origin, redriven_headers
 from schemas.errors import BadRecord, Malformed, UnknownSchema
-from schemas.events import Coordinates
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
-from tables.replica import Partition
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 
 RECORD_OVERHEAD_BYTES = 256  # of a record batch of one record

@@ -10,8 +10,9 @@ from confluent_kafka import TopicPartition as At
 from processors.clients import reader
 from processors.log import coordinates_of
 from processors.settings import Settings
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
-from tables.replica import ContextReplica, Partition, Positions
+from tables.replica import ContextReplica
 from tables.uploads import UploadRecord
 
 log = logging.getLogger("cjstream.replica")

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from processors.resolve import Prepared, Unresolved
-from schemas.events import AssignmentContext, Component, Coordinates
+from schemas.coordinates import Coordinates
+from schemas.events import AssignmentContext, Component
 from tables.context import live
 
 NULL, PRESENT = b"\0", b"\x02"  # the branches of an optional value

@@ -8,12 +8,12 @@ from processors.recipes import RECIPE, RECIPES, Recipe
 from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
 from processors.spelling import NOTHING, Told, head_of, middle_of, optional, told_of
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.events import (
     AssignmentContext,
     CJAssessmentRequested,
     CJBatchPrepared,
     CJBatchUnresolved,
-    Coordinates,
 )
 
 CACHED = 20_000

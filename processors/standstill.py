@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tables.replica import Partition
+from schemas.coordinates import Partition
 
 
 class Seen(NamedTuple):

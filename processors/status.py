@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from processors.settings import Settings
-from tables.replica import Partition
+from schemas.coordinates import Partition
 
 log = logging.getLogger("cjstream.worker")
 NAME = "status.json"

@@ -14,8 +14,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from processors.log import coordinates_of
 from processors.outbox import Record
 from processors.steps import SLICE_S, carried, flushed
+from schemas.coordinates import Coordinates
 from schemas.errors import Aborted, Fenced, Unreachable
-from schemas.events import Coordinates
 
 TAKEOVER_S = 30.0
 

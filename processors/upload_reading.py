@@ -7,8 +7,8 @@ from processors.cluster import topic_states
 from processors.log import Log
 from processors.replica_feed import record_of
 from processors.settings import Settings
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
-from tables.replica import Partition, Positions
 from tables.upload_index import UploadIndex
 from tables.uploads import UploadRecord
 

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from processors.outbox import Outbox
 from processors.standstill import Seen, Standstill
+from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Unreachable
-from tables.replica import Partition, Positions
 
 log = logging.getLogger("cjstream.watchdog")
 TICK_S = 0.5

@@ -9,7 +9,7 @@ from processors.fetch import committed_record
 from processors.settings import Settings
 from processors.standstill import Seen
 from processors.waiting import MACHINE
-from tables.replica import Partition, Positions
+from schemas.coordinates import Partition, Positions
 
 
 @dataclass(frozen=True, slots=True)

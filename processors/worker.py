@@ -26,8 +26,8 @@ from processors.waiting import wait_until
 from processors.watchdog import STALLED_LOOKS
 from processors.watching import watch
 from schemas.codec import Codec
+from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Unreachable
-from tables.replica import Partition, Positions
 
 T = TypeVar("T")
 log = logging.getLogger("cjstream.worker")

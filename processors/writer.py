@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from processors.append import Appender, Placed
+from schemas.coordinates import Partition, Positions
 from schemas.errors import (
     Aborted,
     CJStreamError,
@@ -25,7 +26,7 @@ from schemas.errors import (
 from schemas.events import AssignmentContext
 from tables.changes import Change, Decision, Writing, decide
 from tables.context import apply
-from tables.replica import ContextReplica, Partition, Positions
+from tables.replica import ContextReplica
 
 PAUSE_S = 0.02  # before the partition is taken back, at most, and twice that each time in a row
 LONGEST_PAUSE_S = 0.5

@@ -8,8 +8,8 @@ that the dead letter at some coordinates was re-driven or is superseded.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from schemas.coordinates import COORDINATES, Coordinates, coordinates_from
 from schemas.errors import BadRecord, Malformed
-from schemas.events import COORDINATES, Coordinates, coordinates_from
 
 PREFIX = "kafka_dlt-"
 NAMES = (

@@ -3,35 +3,11 @@
 Times are milliseconds since the epoch. Texts never stand in an event: it names them by storage id.
 """
 
-import re
 from dataclasses import dataclass
 
-from schemas.errors import Malformed
+from schemas.coordinates import Coordinates
 
 ROLES = ("instructions", "student_prompt", "judge_rubric")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Coordinates:
-    """Where one record stands in the log."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}@{self.offset}"
-
-
-COORDINATES = re.compile(r"(?P<topic>[^/@]+)/(?P<partition>\d{1,10})@(?P<offset>\d{1,19})")
-
-
-def coordinates_from(text: str) -> Coordinates:
-    """Coordinates as their text tells them: `topic/partition@offset`. Raises Malformed."""
-    found = COORDINATES.fullmatch(text)
-    if found is None or not text.isascii():
-        raise Malformed("coordinates look like topic/partition@offset")
-    return Coordinates(found["topic"], int(found["partition"]), int(found["offset"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from schemas.coordinates import Partition, Positions
 from schemas.events import ROLES, AssignmentContext, Component
 from tables.context import component_of
-from tables.replica import Partition, Positions
 
 Kind = Literal["missing", "behind", "ahead", "other"]
 

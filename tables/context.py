@@ -3,15 +3,8 @@
 from functools import cache
 from typing import Any, Protocol
 
-from schemas.events import (
-    ROLES,
-    AssignmentContext,
-    Component,
-    Coordinates,
-    UploadEvent,
-    role_of,
-    scope_key_of,
-)
+from schemas.coordinates import Coordinates
+from schemas.events import ROLES, AssignmentContext, Component, UploadEvent, role_of, scope_key_of
 
 FOLD_VERSION = 1  # rows of another version are rebuilt
 TAKEN_OVER = tuple({*Component.__slots__} - {"source", "appended_at_ms", "is_deletion"})

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
-from schemas.events import ROLES, AssignmentContext, Coordinates, UploadEvent
+from schemas.events import ROLES, AssignmentContext, UploadEvent
 from schemas.partitioner import partition_for
 from tables.chain import BEFORE, Link, joined, step
 from tables.context import fold
-from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 
 UNTOLD = ("event_id", "previous_event_id", "version", "correlation_id", "occurred_at_ms", "actor")

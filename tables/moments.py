@@ -5,7 +5,7 @@ What stands at a moment includes it: records appended up to and at that time, up
 
 from dataclasses import dataclass
 
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates
 
 
 @dataclass(frozen=True, slots=True)

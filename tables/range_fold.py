@@ -15,18 +15,13 @@ from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Malformed
-from schemas.events import (
-    ROLES,
-    AssignmentContext,
-    Component,
-    Coordinates,
-)
+from schemas.events import ROLES, AssignmentContext, Component
 from tables.chain import BEFORE, RECENT, Chain, Link, step
 from tables.context import FOLD_VERSION, component_from
 from tables.glance import Glance, Scope, scope_of
 from tables.history import link_of
-from tables.replica import Partition
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 
 MOST = 150_000  # scopes, about four kilobytes each

@@ -7,9 +7,9 @@ tear them apart and a restart goes on from where the rows stand.
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from schemas.codec import Codec
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Malformed
 from schemas.events import AssignmentContext
 from tables.context import FOLD_VERSION, fold
@@ -17,16 +17,6 @@ from tables.store import Store
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 
 CACHED_CONTEXTS = 20_000
-
-
-class Partition(NamedTuple):
-    """One partition of one topic."""
-
-    topic: str
-    partition: int
-
-
-Positions = Mapping[Partition, int]  # the next offset to read
 
 
 class ContextReplica:

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from schemas.events import Coordinates
-from tables.replica import Partition, Positions
+from schemas.coordinates import Coordinates, Partition, Positions
 from tables.sorted_rows import RocksSortedRows, SortedRows
 from tables.uploads import UploadRecord, UploadTopics
 

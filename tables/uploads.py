@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import Malformed, UnknownSchema
-from schemas.events import Coordinates, UploadEvent, scope_key_of
+from schemas.events import UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
 

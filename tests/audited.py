@@ -11,19 +11,12 @@ from processors.positions import POSITIONS_HEADER, told_positions
 from processors.resolve import Policy, Prepared, Unresolved
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import BadRecord, Malformed
-from schemas.events import (
-    AssignmentContext,
-    Coordinates,
-    ParkedRequest,
-    UploadEvent,
-    role_of,
-    scope_key_of,
-)
+from schemas.events import AssignmentContext, ParkedRequest, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from tables.context import fold
-from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 from tests.builders import TOPIC_OF
 from tools.audit.extent import Extent

@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from schemas.coordinates import Coordinates
 from schemas.events import (
     AssignmentContext,
     CJAssessmentRequested,
-    Coordinates,
     Essay,
     InstructionsDeleted,
     InstructionsUploaded,

@@ -20,10 +20,10 @@ from processors.outbox import Record
 from processors.registry import codec_for
 from processors.settings import Settings, settings_from_environment
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, coordinates_from
 from schemas.errors import CJStreamError
-from schemas.events import CJAssessmentRequested, Coordinates, coordinates_from
+from schemas.events import CJAssessmentRequested
 from tables.content import ContentStore
-from tables.replica import Partition
 from tools import topics
 from tools.broker import Broker, free_port
 from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in

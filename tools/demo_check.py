@@ -15,8 +15,9 @@ from avro.io import BinaryDecoder, DatumReader
 from processors.log import LogRecord
 from schemas import events
 from schemas.codec import FRAME, Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import CJStreamError
-from schemas.events import ROLES, Coordinates
+from schemas.events import ROLES
 from schemas.released import released
 from tables.content import ContentStore
 

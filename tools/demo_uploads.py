@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from processors.settings import Settings
+from schemas.coordinates import Coordinates
 from schemas.errors import CJStreamError
-from schemas.events import ROLES, Coordinates
+from schemas.events import ROLES
 from tools.children import command, environment
 from tools.processes import told
 from tools.progress import bar

@@ -17,8 +17,8 @@ from processors.dead_letters import DeadLetter, DeadLetters, read_dead_letters, 
 from processors.redrive import Redrive
 from processors.redrive_plan import Decision
 from processors.settings import Settings
+from schemas.coordinates import coordinates_from
 from schemas.errors import BadRecord, CJStreamError, Discrepancy, Misconfigured
-from schemas.events import coordinates_from
 from schemas.topics import Topic
 from tools.progress import bar
 from tools.times import moment_ms, time_of

@@ -14,9 +14,9 @@ from processors.health import Unread, dead_since, held_by_transactions, unread_r
 from processors.log import once_reachable
 from processors.settings import Settings
 from processors.status import Status, statuses
+from schemas.coordinates import Partition
 from schemas.errors import CJStreamError
 from tables.content import ContentStore
-from tables.replica import Partition
 from tools.java import find_java
 from tools.parked import Parked, parked
 from tools.times import span_of, time_of

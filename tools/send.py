@@ -21,21 +21,15 @@ from processors.outbox import Record
 from processors.registry import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
-from schemas.events import (
-    ROLES,
-    AssignmentContext,
-    CJAssessmentRequested,
-    Coordinates,
-    UploadEvent,
-)
+from schemas.events import ROLES, AssignmentContext, CJAssessmentRequested, UploadEvent
 from schemas.limits import check_limits
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.changes import DELETED, UPLOADED
 from tables.content import PLAIN_TEXT, ContentStore
 from tables.context import component_of, fold, live
-from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, read_upload
 from tools.inputs import GivenRequest, GivenUpload, read_requests, read_uploads
 from tools.progress import bar

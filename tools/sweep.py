@@ -15,9 +15,9 @@ from processors.clients import admin_client
 from processors.cluster import topic_states
 from processors.log import Log, LogRecord, high_ends
 from processors.settings import Settings
+from schemas.coordinates import Partition
 from schemas.errors import ContentCorrupt, Discrepancy, Unreachable
 from tables.content import Aged, ContentStore
-from tables.replica import Partition
 from tools.progress import bar
 
 LEAST_GRACE = timedelta(hours=1)  # far more than a write takes from its text to its event

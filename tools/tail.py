@@ -11,10 +11,10 @@ from processors.log import Log, LogRecord, partitions_of
 from processors.registry import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Partition
 from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import ROLES, CJBatchPrepared, CJBatchUnresolved, Outcome
-from tables.replica import Partition
 
 NEWEST = 10
 

@@ -7,7 +7,8 @@ from uuid import uuid4
 from processors.admin import NOBODY, Page, Reading, Written
 from processors.resolve import Policy
 from schemas.codec import Codec
-from schemas.events import ROLES, AssignmentContext, Coordinates, UploadEvent, role_of
+from schemas.coordinates import Coordinates
+from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.changes import Change, Writing, decide

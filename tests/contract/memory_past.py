@@ -8,13 +8,12 @@ import orjson
 from processors.cluster import upload_partitions, upload_topics
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy
-from schemas.events import Coordinates
 from tables.content import ContentStore
 from tables.history import History, history_of
 from tables.moments import AtTime, Moment
 from tables.range_fold import Folded
-from tables.replica import Partition, Positions
 from tests.contract.memory_log import MemoryLog
 from tools.audit.as_of import Stood, stood
 from tools.audit.history import Uses

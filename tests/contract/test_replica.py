@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from schemas.codec import FRAME, Codec
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Discrepancy, Malformed, UnknownSchema
-from schemas.events import AssignmentContext, Coordinates, UploadEvent, role_of, scope_key_of
+from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.released import released
 from schemas.topics import Topics
 from tables.context import FOLD_VERSION
-from tables.replica import CACHED_CONTEXTS, ContextReplica, Partition
+from tables.replica import CACHED_CONTEXTS, ContextReplica
 from tables.store import MemoryStore, RocksStore, Store
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 from tests.builders import (

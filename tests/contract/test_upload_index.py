@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
-from tables.replica import Partition
 from tables.sorted_rows import MemorySortedRows, RocksSortedRows, SortedRows
 from tables.upload_index import UploadIndex, temporary_index
 from tables.uploads import UploadRecord, UploadTopics

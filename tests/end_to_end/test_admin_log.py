@@ -26,6 +26,7 @@ from processors.replica_feed import ReplicaFeed
 from processors.settings import Settings
 from processors.writer import PartitionWriter, Request
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import (
     Fenced,
     NotLive,
@@ -34,11 +35,11 @@ from schemas.errors import (
     Unreachable,
     VersionConflict,
 )
-from schemas.events import ROLES, Coordinates, InstructionsUploaded, UploadEvent
+from schemas.events import ROLES, InstructionsUploaded, UploadEvent
 from schemas.partitioner import partition_for
 from tables.changes import DELETE, Change, NewInstructions, TextRef, Writing
 from tables.context import component_of
-from tables.replica import ContextReplica, Partition, Positions
+from tables.replica import ContextReplica
 from tables.tags import Condition, tag_of
 from tests.builders import instructions_uploaded, sha256_of
 from tests.waiting import until

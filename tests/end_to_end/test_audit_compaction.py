@@ -10,9 +10,9 @@ from processors.clients import admin_client
 from processors.cluster import answered
 from processors.log import Log
 from processors.settings import Settings
-from schemas.events import Coordinates, UploadEvent
+from schemas.coordinates import Coordinates, Partition
+from schemas.events import UploadEvent
 from schemas.partitioner import partition_for
-from tables.replica import Partition
 from tests.builders import instructions_uploaded, prompt_uploaded
 from tests.commands import printed, told
 from tests.faults.load import send

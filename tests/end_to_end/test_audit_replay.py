@@ -15,11 +15,11 @@ from processors.outbox import Record
 from processors.replica_feed import record_of as read
 from processors.settings import Settings
 from processors.upload_reading import upload_topic_ids
-from schemas.events import ROLES, AssignmentContext, Coordinates
+from schemas.coordinates import Coordinates, Partition
+from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for
 from tables.context import FOLD_VERSION, component_of, only
 from tables.range_fold import Counts
-from tables.replica import Partition
 from tests.builders import instructions_uploaded, prompt_uploaded
 from tests.commands import printed, told
 from tests.faults.load import CODEC, append, assignment, record_of, send

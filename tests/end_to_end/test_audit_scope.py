@@ -8,7 +8,7 @@ import pytest
 
 from processors.outbox import Record
 from processors.settings import Settings
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for
 from tables.content import ContentStore
 from tests.builders import (

@@ -12,9 +12,10 @@ from processors.log import Log, LogRecord, high_ends, partitions_of
 from processors.outbox import Record
 from processors.redrive import CHUNK_LETTERS, Redrive
 from processors.settings import Settings
+from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers, is_marker
 from schemas.errors import CJStreamError, Fenced, Malformed, Misconfigured
-from schemas.events import Coordinates, UploadEvent, scope_key_of
+from schemas.events import UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
 from tests.builders import prompt_uploaded, requested, sha256_of

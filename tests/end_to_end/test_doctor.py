@@ -5,9 +5,10 @@ from confluent_kafka import Producer
 from processors.clients import plain_producer
 from processors.outbox import Record
 from processors.settings import Settings
+from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers, marker_headers
 from schemas.errors import Malformed
-from schemas.events import Coordinates, ParkedRequest
+from schemas.events import ParkedRequest
 from tests.builders import prompt_uploaded, requested
 from tests.commands import told
 from tests.faults.asking import Progress

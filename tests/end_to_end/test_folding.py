@@ -24,8 +24,9 @@ from processors.reassertion import Reassertion
 from processors.replica_feed import record_of
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import Malformed, UnknownSchema
-from schemas.events import AssignmentContext, Coordinates, InstructionsUploaded
+from schemas.events import AssignmentContext, InstructionsUploaded
 from schemas.partitioner import partition_for
 from tables.context import fold
 from tables.replica import ContextReplica

@@ -5,10 +5,9 @@ import pytest
 from processors.log import Log, LogRecord
 from processors.moments import positions_after, positions_from
 from processors.settings import Settings
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Discrepancy
-from schemas.events import Coordinates
 from tables.moments import AtRecords, AtTime
-from tables.replica import Partition
 from tests.faults.asking import pause
 from tests.faults.load import assignment, send
 

@@ -4,8 +4,9 @@ import pytest
 
 from processors.outbox import Record
 from processors.settings import Settings
+from schemas.coordinates import Coordinates
 from schemas.errors import Discrepancy
-from schemas.events import Coordinates, ParkedRequest
+from schemas.events import ParkedRequest
 from tests.builders import requested
 from tests.commands import told
 from tests.faults.load import CODEC, append

@@ -17,8 +17,8 @@ import pytest
 from processors.registry import codec_for
 from processors.settings import Settings
 from schemas.codec import FRAME, Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import Unreachable
-from schemas.events import Coordinates
 from schemas.released import released
 from tests.builders import requested
 from tests.commands import told

@@ -15,9 +15,8 @@ from processors.delivery import deliver
 from processors.log import Log
 from processors.outbox import Record
 from processors.settings import Settings
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for
-from tables.replica import Partition
 from tests.commands import told
 from tests.faults.asking import pause
 from tests.faults.load import a_request, assignment, record_of, send, send_in_transaction

@@ -16,14 +16,10 @@ from processors.outcomes import outcome_of
 from processors.resolve import Prepared, Unresolved
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
-from schemas.events import (
-    AssignmentContext,
-    Coordinates,
-    InstructionsUploaded,
-    StudentPromptUploaded,
-)
+from schemas.events import AssignmentContext, InstructionsUploaded, StudentPromptUploaded
 from tables.content import ContentStore
 from tests.builders import requested
 from tools.send import SentUpload, send_requests, send_uploads

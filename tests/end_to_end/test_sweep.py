@@ -22,8 +22,8 @@ from processors.log import LogRecord
 from processors.outbox import Record
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import ContentFailed, ContentMissing, Unreachable
-from schemas.events import Coordinates
 from tables.content import Aged, ContentStore, Stored
 from tests.buckets import bucket_server
 from tests.builders import instructions_uploaded

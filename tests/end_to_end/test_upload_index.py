@@ -5,7 +5,7 @@ from processors.log import Log
 from processors.outbox import Record
 from processors.settings import Settings
 from processors.upload_reading import bring_up_to_date
-from tables.replica import Positions
+from schemas.coordinates import Positions
 from tables.upload_index import temporary_index
 from tests.builders import prompt_uploaded
 from tests.faults.load import CODEC, append, assignment, record_of, send, send_in_transaction

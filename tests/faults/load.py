@@ -13,7 +13,8 @@ from processors.delivery import deliver
 from processors.outbox import Record
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.events import CJAssessmentRequested, Coordinates, UploadEvent, role_of, scope_key_of
+from schemas.coordinates import Coordinates
+from schemas.events import CJAssessmentRequested, UploadEvent, role_of, scope_key_of
 from tests.builders import instructions_uploaded, prompt_uploaded, requested, rubric_uploaded
 from tests.waiting import until
 

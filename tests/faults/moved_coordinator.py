@@ -12,8 +12,8 @@ import confluent_kafka
 
 from processors.groups import committed_offsets
 from processors.settings import Settings
+from schemas.coordinates import Partition
 from schemas.errors import Unreachable
-from tables.replica import Partition
 
 OFFSET_FETCH, NOT_COORDINATOR = 9, 16
 TIMES = 20

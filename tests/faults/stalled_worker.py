@@ -21,8 +21,8 @@ from processors.settings import settings_from_environment
 from processors.watchdog import STALLED_LOOKS
 from processors.worker import WorkerEnd, run_built
 from schemas.codec import Codec
+from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError
-from tables.replica import Partition, Positions
 from tools.logs import log_to_stderr
 from tools.progress import say
 

@@ -15,9 +15,9 @@ from processors.clients import admin_client
 from processors.cluster import apply_topics, high_watermarks, upload_partitions
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable, WriterContended
 from tables.changes import Change, NewInstructions, TextRef, Writing
-from tables.replica import Partition, Positions
 from tests.builders import sha256_of
 from tests.faults.asking import pause
 from tests.faults.running import ROOT

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.events import (
     AssignmentContext,
     CJBatchPrepared,
     CJBatchUnresolved,
-    Coordinates,
     ParkedRequest,
     ProcessingMetadata,
     Provenance,

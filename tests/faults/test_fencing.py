@@ -11,8 +11,8 @@ from processors.fetch import Fetched, Fetcher
 from processors.outbox import Batch, Outbox, Record
 from processors.ownership import Ownership
 from processors.settings import Settings
+from schemas.coordinates import Partition
 from schemas.errors import Aborted
-from tables.replica import Partition
 from tests.builders import requested
 from tests.faults.load import send
 from tests.faults.reading import read_all

@@ -15,9 +15,9 @@ from processors.dead_letters import read_dead_letters
 from processors.log import Log, LogRecord, high_ends, once_reachable, partitions_of
 from processors.outbox import Record
 from processors.settings import Settings
+from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
-from schemas.events import Coordinates
 from tests.commands import ROOT, environment_of
 from tests.faults.load import append
 from tests.faults.seeds import SEEDS

@@ -6,7 +6,7 @@ from typing import Any
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as At
 
-from tables.replica import Partition, Positions
+from schemas.coordinates import Partition, Positions
 from tests.simulation.group import Membership
 from tests.simulation.log import Headers, Transaction, refused
 from tests.simulation.world import World

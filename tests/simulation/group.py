@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaError
 
 from processors.fetch import MAGIC
-from tables.replica import Partition
+from schemas.coordinates import Partition
 from tests.simulation.log import refused
 
 GENERATION = struct.Struct("<i")

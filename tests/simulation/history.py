@@ -9,9 +9,9 @@ from confluent_kafka import KafkaError
 
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Partition
 from schemas.events import UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
-from tables.replica import Partition
 from tables.store import MemoryStore
 from tests import builders
 from tests.simulation.clients import Process

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from tables.replica import Partition
+from schemas.coordinates import Partition
 
 Headers = list[tuple[str, str | bytes | None]]
 OFFSETS = Partition(

@@ -8,16 +8,10 @@ from confluent_kafka import Message
 from processors.outcomes import Answers
 from processors.positions import POSITIONS_HEADER, read_positions
 from processors.resolve import Unresolved
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import BadRecord, Fenced, Unreachable
-from schemas.events import (
-    AssignmentContext,
-    CJBatchPrepared,
-    CJBatchUnresolved,
-    Coordinates,
-    ParkedRequest,
-)
+from schemas.events import AssignmentContext, CJBatchPrepared, CJBatchUnresolved, ParkedRequest
 from tables.context import fold
-from tables.replica import Partition, Positions
 from tests.simulation.history import CODEC, PARTITIONS, SETTINGS, TOPICS, History, Request
 from tests.simulation.log import Stored
 

@@ -19,8 +19,9 @@ from processors.replica_feed import record_of
 from processors.settings import Settings
 from processors.waiting import Clock
 from schemas.codec import Codec
+from schemas.coordinates import Partition, Positions
 from tables.arrivals import Arrivals
-from tables.replica import ContextReplica, Partition, Positions
+from tables.replica import ContextReplica
 from tables.store import MemoryStore
 from tables.uploads import UploadTopics
 from tests.simulation.clients import (

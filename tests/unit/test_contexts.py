@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.spelling import told_of
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
-from schemas.events import Coordinates
 from tables.context import fold
 from tables.glance import Glance
-from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, read_upload
 from tests.audited import CODEC, UPLOADS, Installation
 from tests.builders import damaged, uploads_of, uploads_of_courses

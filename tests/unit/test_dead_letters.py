@@ -1,8 +1,8 @@
 """What a dead letter tells in its headers."""
 
+from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed, UnknownSchema
-from schemas.events import Coordinates
 
 AT = Coordinates("cj.requests.v1", 2, 77)
 

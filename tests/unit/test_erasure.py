@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 from processors.log import LogRecord
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import Misconfigured
-from schemas.events import (
-    CJAssessmentRequested,
-    Coordinates,
-    Deletion,
-    UploadEvent,
-    role_of,
-    scope_key_of,
-)
+from schemas.events import CJAssessmentRequested, Deletion, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from tables.erasure import Gap, erased_texts, gaps_in
 from tests.builders import (

@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.events import (
-    AssignmentContext,
-    Component,
-    Coordinates,
-    UploadEvent,
-    role_of,
-    scope_key_of,
-)
+from schemas.coordinates import Coordinates
+from schemas.events import AssignmentContext, Component, UploadEvent, role_of, scope_key_of
 from tables.context import (
     FOLD_VERSION,
     apply,

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord
-from schemas.events import Component, Coordinates, UploadEvent, role_of, scope_key_of
+from schemas.events import Component, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.chain import Link

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
-from schemas.events import AssignmentContext, Coordinates, UploadEvent, role_of
+from schemas.coordinates import Coordinates, Partition, Positions
+from schemas.events import AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.chain import BEFORE, REPEATED, SKIPPED, Chain, Link, joined, step
 from tables.context import fold
 from tables.history import Damaged, Gap, History, history_of, standing_at
-from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, UploadTopics
 from tests.builders import (
     TOPIC_OF,

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from schemas.coordinates import Coordinates
 from schemas.errors import Misconfigured
-from schemas.events import Coordinates
 from tables.moments import AtRecords, AtTime, Moment
 from tools.audit.moments import moment_from
 

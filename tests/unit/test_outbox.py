@@ -11,9 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from processors.batch_prep import FENCED_MOST, Committer
 from processors.outbox import Batch, Outbox, Record, TooLargeError
 from processors.ownership import Ownership
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Aborted, Discrepancy, Fenced
-from schemas.events import Coordinates
-from tables.replica import Partition
 
 P0 = Partition("cj.requests.v1", 0)
 RECORDS = tuple(

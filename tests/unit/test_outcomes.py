@@ -13,13 +13,13 @@ from processors.recipes import RECIPE, RECIPES
 from processors.resolve import Policy, resolve
 from processors.spelling import event_id_of
 from schemas.codec import FRAME, Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import Malformed, UnknownSchema
 from schemas.events import (
     AssignmentContext,
     CJAssessmentRequested,
     CJBatchPrepared,
     CJBatchUnresolved,
-    Coordinates,
     ProcessingMetadata,
     Provenance,
     UploadUsed,

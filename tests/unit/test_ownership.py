@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from processors.ownership import Ownership
+from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
-from tables.replica import Partition
 
 P0, P1 = Partition("cj.requests.v1", 0), Partition("cj.requests.v1", 1)
 PATIENCE_S = 10

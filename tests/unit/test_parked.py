@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.parked import ParkedRequests, Waiting
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates
 
 
 def waiting(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates
 from tools.bench.outcomes import Answer
 from tools.bench.percentiles import Spread, percentile, spread_of
 from tools.bench.recovery import recovery_of

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.positions import read_positions, told_positions
+from schemas.coordinates import Partition
 from schemas.errors import Malformed
 from schemas.topics import Topics
-from tables.replica import Partition
 
 
 def test_a_join_tells_the_upload_positions_by_topic_and_partition() -> None:

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Malformed
-from schemas.events import AssignmentContext, Coordinates, UploadEvent, role_of, scope_key_of
+from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.context import fold
 from tables.history import history_of
 from tables.range_fold import ALL, Counts, RangeFold
-from tables.replica import Partition
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 from tests.builders import (
     TOPIC_OF,

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.coordinates import Coordinates, coordinates_from
 from schemas.dead_letters import (
     Origin,
     Refusal,
@@ -16,7 +17,6 @@ from schemas.dead_letters import (
     redriven_headers,
 )
 from schemas.errors import Malformed
-from schemas.events import Coordinates, coordinates_from
 
 AT = Coordinates("cj.requests.v1", 2, 77)
 DEAD_AT = Coordinates("cj.requests.dlq.v1", 2, 5)

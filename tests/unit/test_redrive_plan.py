@@ -15,6 +15,7 @@ from processors.redrive_plan import (
     judge_upload,
 )
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import (
     Headers,
     Origin,
@@ -24,10 +25,8 @@ from schemas.dead_letters import (
     redriven_headers,
 )
 from schemas.errors import Malformed
-from schemas.events import Coordinates
 from schemas.partitioner import partition_for
 from schemas.topics import MIB, Topics
-from tables.replica import Partition
 from tables.uploads import UploadRecord, UploadTopics
 from tests.builders import instructions_uploaded, prompt_uploaded, requested
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.log import LogRecord
+from schemas.coordinates import Coordinates
 from schemas.errors import CJStreamError, Discrepancy, Malformed, Misconfigured
-from schemas.events import Coordinates
 from tools.audit.keys import (
     SigningKey,
     fingerprint,

@@ -1,6 +1,6 @@
 """A scope's timeline: its records in log order, where they belong, and what stood on either side of an offset."""
 
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for
 from tables.uploads import UploadRecord
 from tests.audited import UPLOADS

@@ -12,7 +12,8 @@ from processors.recipes import RECIPE
 from processors.resolve import Policy
 from processors.splicing import Splicer
 from schemas.codec import FRAME
-from schemas.events import CJBatchPrepared, CJBatchUnresolved, Coordinates, Essay
+from schemas.coordinates import Coordinates
+from schemas.events import CJBatchPrepared, CJBatchUnresolved, Essay
 from schemas.topics import MAX_REQUEST_BYTES
 from tests.audited import CODEC, TOPICS, Installation
 from tests.builders import (

@@ -11,8 +11,8 @@ from processors.standstill import Seen, Standstill
 from processors.status import Status, StatusFile, statuses
 from processors.watchdog import HELD_LOOKS, Stalled, Watchdog
 from processors.watched import BatchPreparation, Reading
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
-from tables.replica import Partition, Positions
 
 UPLOADS = Partition("uploads", 0)
 REQUESTS = Partition("requests", 1)

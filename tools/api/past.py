@@ -14,12 +14,12 @@ from processors.log import Log
 from processors.settings import Settings
 from processors.upload_reading import bring_up_to_date, upload_topic_ids
 from schemas.codec import Codec
+from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
 from tables.content import ContentStore
 from tables.history import History, history_of
 from tables.moments import Moment
-from tables.replica import Partition
 from tables.upload_index import UploadIndex, temporary_index
 from tools.api import streams
 from tools.audit.as_of import Stood, positions_at, stood

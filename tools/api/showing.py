@@ -3,7 +3,8 @@
 from typing import Any
 
 from processors.resolve import Policy
-from schemas.events import ROLES, AssignmentContext, Component, Coordinates
+from schemas.coordinates import Coordinates
+from schemas.events import ROLES, AssignmentContext, Component
 from schemas.scales import SCALES, GradeScale
 from tables.context import is_live, live
 from tables.tags import assignment_tag_of

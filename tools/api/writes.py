@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from processors.admin import Written
+from schemas.coordinates import Coordinates
 from schemas.errors import ConditionRequired, NotLive, VersionConflict
-from schemas.events import Coordinates, Deletion, UploadEvent, role_of
+from schemas.events import Deletion, UploadEvent, role_of
 from tables.changes import ASSIGNMENT, DELETE, Change, TextRef, Writing
 from tables.tags import ANY
 from tools.api.door import Call

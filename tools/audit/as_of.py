@@ -9,13 +9,13 @@ from processors.cluster import upload_partitions
 from processors.log import Log
 from processors.moments import positions_after
 from processors.settings import Settings
+from schemas.coordinates import Positions
 from schemas.errors import Discrepancy
 from schemas.events import ROLES, Component
 from tables.content import ContentStore
 from tables.context import component_of
 from tables.history import History, Standing, standing_at
 from tables.moments import Moment
-from tables.replica import Positions
 from tools.audit.documents import (
     component_document,
     gap_document,

@@ -14,6 +14,7 @@ from processors.registry import codec_for
 from processors.settings import Settings
 from processors.upload_reading import records_of_key
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import read_refusal
 from schemas.errors import BadRecord, Malformed
 from schemas.events import (
@@ -21,14 +22,12 @@ from schemas.events import (
     CJAssessmentRequested,
     CJBatchPrepared,
     CJBatchUnresolved,
-    Coordinates,
     Outcome,
     UploadUsed,
 )
 from schemas.partitioner import partition_for
 from tables.content import ContentStore
 from tables.history import History, Version, history_of
-from tables.replica import Partition
 from tools.audit.contexts import Texts
 from tools.audit.extent import Extent
 from tools.audit.findings import Remark, Tally

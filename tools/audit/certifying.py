@@ -9,9 +9,9 @@ from functools import lru_cache
 from processors.positions import read_positions
 from processors.resolve import Policy, Prepared, resolve, scope_key_for
 from processors.spelling import NOTHING, Told, middle_of, optional
+from schemas.coordinates import Positions
 from schemas.errors import Malformed
 from schemas.topics import Topics
-from tables.replica import Positions
 from tables.uploads import UploadTopics
 from tools.audit.claims import Claim
 from tools.audit.raw_contexts import RawContext, RawContexts, told_of

@@ -13,8 +13,9 @@ from processors.recipes import RECIPE, RECIPES
 from processors.resolve import scope_key_for
 from processors.spelling import head_of
 from schemas.codec import FRAME, Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord
-from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved, Coordinates
+from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved
 from schemas.topics import MAX_REQUEST_BYTES, Topics
 from tools.audit.ledger import Ledger
 

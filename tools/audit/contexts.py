@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-from schemas.events import ROLES, AssignmentContext, Component, Coordinates
+from schemas.coordinates import Coordinates
+from schemas.events import ROLES, AssignmentContext, Component
 from tables.context import FOLD_VERSION, component_from
 from tools.audit.standing import Standing, Upload
 

@@ -6,9 +6,9 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-from schemas.events import Component, Coordinates, UploadEvent
+from schemas.coordinates import Coordinates, Positions
+from schemas.events import Component, UploadEvent
 from tables.history import Gap
-from tables.replica import Positions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MS = 253_402_300_799_999  # RFC 3339 has four digits for the year

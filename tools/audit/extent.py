@@ -15,8 +15,8 @@ from processors.groups import committed_offsets
 from processors.log import Log, high_ends, once_reachable, partitions_of
 from processors.moments import positions_after, positions_from
 from processors.settings import Settings
+from schemas.coordinates import Partition, Positions
 from tables.moments import Moment
-from tables.replica import Partition, Positions
 
 CLOCKS_MS = 60_000  # outcomes are looked for from so long before the first request on
 

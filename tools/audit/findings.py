@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates
 
 
 @dataclass(frozen=True, slots=True)

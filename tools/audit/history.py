@@ -11,11 +11,10 @@ from processors.log import Log
 from processors.registry import codec_for
 from processors.settings import Settings
 from processors.upload_reading import records_of_key, upload_topic_ids
+from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Discrepancy
-from schemas.events import Coordinates
 from schemas.partitioner import partition_for
 from tables.history import Damaged, Gap, History, Version, history_of
-from tables.replica import Positions
 from tools.audit.documents import event_document, gap_document, instant, source_document
 from tools.audit.replicas import made_anew
 

@@ -16,6 +16,7 @@ from processors.recipes import RECIPES
 from processors.resolve import Policy, scope_key_for
 from processors.spelling import event_id_of
 from schemas.codec import FRAME, Codec
+from schemas.coordinates import Coordinates, Positions
 from schemas.dead_letters import OUTCOME_REFUSED, Refusal, dead_letter_headers, read_refusal
 from schemas.errors import BadRecord, Malformed, UnknownSchema
 from schemas.events import (
@@ -23,14 +24,12 @@ from schemas.events import (
     CJAssessmentRequested,
     CJBatchPrepared,
     CJBatchUnresolved,
-    Coordinates,
     Outcome,
     UploadUsed,
     role_of,
 )
 from schemas.topics import Topics
 from tables.context import component_of
-from tables.replica import Positions
 from tools.audit.contexts import ContextsAsOf, Texts
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark
 from tools.audit.standing import Standing

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from schemas.coordinates import coordinates_from
 from schemas.errors import Malformed, Misconfigured
-from schemas.events import coordinates_from
 from tables.moments import AtRecords, AtTime, Moment
 from tools.times import moment_ms
 

@@ -9,10 +9,10 @@ from processors.log import Log, LogRecord, high_ends
 from processors.resolve import scope_key_for
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Partition
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested
 from tables.erasure import NamedTexts
-from tables.replica import Partition
 from tables.uploads import UploadRecord, read_upload
 from tools.audit.seal import present
 from tools.progress import bar

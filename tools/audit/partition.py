@@ -12,10 +12,10 @@ from processors.log import LogRecord, log_record_of
 from processors.parking import CLOCK_KEY
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, coordinates_from
 from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord
-from schemas.events import Coordinates, ParkedRequest, coordinates_from
-from tables.replica import Partition
+from schemas.events import ParkedRequest
 from tools.audit.claims import Case, Claim, Claims
 from tools.audit.extent import Extent
 from tools.audit.findings import Finding, NotVerifiable, Remark, Tally

@@ -6,8 +6,7 @@ from typing import Protocol
 from processors.log import Fetch, Log, LogRecord, high_ends
 from processors.picking import picked
 from processors.settings import Settings
-from schemas.events import Coordinates
-from tables.replica import Partition, Positions
+from schemas.coordinates import Coordinates, Partition, Positions
 from tools.audit.extent import Extent, of_partition
 
 

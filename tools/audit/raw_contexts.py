@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from processors.spelling import NOTHING, NULL, PRESENT, Spelled, Told, spelled, used_at
 from schemas.codec import Codec
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates
 from tables.context import component_from
 from tables.glance import Glance, Raw, Scope, scope_of, text_in
 from tables.uploads import UploadTopics

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processors.settings import Settings
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Misconfigured
 from tables.context import FOLD_VERSION
-from tables.replica import Partition, Positions
 from tables.store import RocksStore
 
 CACHE_MB = 8

@@ -14,10 +14,10 @@ from processors.cluster import TopicState, cluster_id, topic_states
 from processors.log import Log, LogRecord
 from processors.moments import positions_after, positions_from
 from processors.settings import Settings
+from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Discrepancy, Misconfigured
 from schemas.topics import Topic, Topics
 from tables.moments import Moment
-from tables.replica import Partition, Positions
 from tools.audit.keys import fingerprint, public_bytes, signing_key
 from tools.audit.seal_blocks import BLOCK, Block, blocks_of
 from tools.audit.seal_file import Header, Range, RangeRoot, opened_seal, write_seal

@@ -9,9 +9,8 @@ from processors.clients import admin_client
 from processors.cluster import cluster_id, topic_states
 from processors.log import Log, LogRecord
 from processors.settings import Settings
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.topics import Topic
-from tables.replica import Partition
 from tools.audit.keys import fingerprint
 from tools.audit.seal import PATIENCE_S, shown
 from tools.audit.seal_blocks import Block

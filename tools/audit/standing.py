@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
-from schemas.events import Coordinates, UploadEvent
+from schemas.events import UploadEvent
 from schemas.partitioner import partition_for
-from tables.replica import Partition, Positions
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 from tools.audit.timelines import Stood, Timelines
 

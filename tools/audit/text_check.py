@@ -10,11 +10,11 @@ from processors.log import Log, LogRecord
 from processors.registry import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Positions
 from schemas.errors import ContentCorrupt, ContentMissing, Malformed
-from schemas.events import Coordinates, UploadEvent
+from schemas.events import UploadEvent
 from schemas.limits import SHA256
 from tables.content import ContentStore
-from tables.replica import Positions
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 from tools.audit.contexts import Text, Texts
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark

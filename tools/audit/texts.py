@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+from schemas.coordinates import Coordinates
 from schemas.errors import ContentCorrupt, ContentMissing
-from schemas.events import Coordinates
 from schemas.limits import SHA256
 from tables.content import ContentStore
 from tables.history import History

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from processors.cluster import upload_topics
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Positions
 from tables.glance import Glance
-from tables.replica import Positions
 from tools.audit.certifying import Certifier, Places
 from tools.audit.claims import Case, Claim
 from tools.audit.contexts import Texts

@@ -21,11 +21,11 @@ from processors.positions import POSITIONS_HEADER, told_positions
 from processors.registry import codec_for
 from processors.resolve import Policy, Prepared
 from processors.settings import Settings
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import CJStreamError
-from schemas.events import AssignmentContext, Coordinates, UploadEvent, role_of, scope_key_of
+from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from tables.context import component_of, fold
-from tables.replica import Partition
 from tools.bench.events import instructions_of, prompt_of, request_for, rubric_of
 from tools.bench.installation import Machine, installation, this_machine
 from tools.children import command, environment, module

@@ -10,8 +10,9 @@ from processors.registry import codec_for
 from processors.settings import Settings
 from processors.waiting import wait_until
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord, Discrepancy
-from schemas.events import CJBatchPrepared, Coordinates
+from schemas.events import CJBatchPrepared
 from tools.bench.events import now_ms
 from tools.bench.installation import WAIT_S
 from tools.bench.traffic import READY, Sender, in_the_background

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from processors.settings import Settings, settings_from_environment
-from schemas.events import Coordinates
+from schemas.coordinates import Coordinates
 from tools.bench.events import now_ms
 from tools.bench.installation import (
     Machine,

@@ -14,7 +14,8 @@ from processors.outbox import Record
 from processors.registry import codec_for
 from processors.settings import Settings
 from processors.waiting import wait_until
-from schemas.events import CJAssessmentRequested, Coordinates, UploadEvent, scope_key_of
+from schemas.coordinates import Coordinates
+from schemas.events import CJAssessmentRequested, UploadEvent, scope_key_of
 from tools.bench.events import instructions_of, prompt_of, request_for
 from tools.bench.installation import WAIT_S
 
