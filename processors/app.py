@@ -9,11 +9,17 @@ from uuid import uuid4
 import faust
 from confluent_kafka.admin import AdminClient
 
-from processors.admin import AdminLog
-from processors.append import Appender
-from processors.batch_prep import Committer, Preparer
-from processors.broker_clock import BrokerClock
-from processors.clients import (
+from processors.batch_prep.preparer import Committer, Preparer
+from processors.exactly_once.assignment_epoch import Ownership
+from processors.exactly_once.batch_producer import Outbox
+from processors.exactly_once.group_consumer import Fetcher
+from processors.fold.bounded_channel import Lane
+from processors.fold.changelog_repair import Reassertion
+from processors.fold.faust_app import build_app
+from processors.fold.fold_agents import Fatal, add_folding
+from processors.fold.replica_feed import ReplicaFeed
+from processors.kafka.broker_clock import BrokerClock
+from processors.kafka.clients import (
     admin_client,
     group_member,
     plain_producer,
@@ -21,21 +27,15 @@ from processors.clients import (
     transactional_id,
     transactional_producer,
 )
-from processors.cluster import high_watermarks, upload_partitions, upload_topics
-from processors.delivery import UploadDeadLetters
-from processors.faust_app import build_app
-from processors.fetch import Fetcher
-from processors.folding import Fatal, add_folding
-from processors.lane import Lane
-from processors.listing import Listing
-from processors.outbox import Outbox
-from processors.outcomes import Answers
-from processors.ownership import Ownership
-from processors.parking import Parking
-from processors.reassertion import Reassertion
-from processors.replica_feed import ReplicaFeed
+from processors.kafka.plain_producer import UploadDeadLetters
+from processors.kafka.topic_admin import high_watermarks, upload_partitions, upload_topics
+from processors.outcomes.outcome_builder import Answers
+from processors.parking.parked_topic import Parking
 from processors.settings import Settings
-from processors.writer import PartitionWriter
+from processors.upload_log.fenced_producer import Appender
+from processors.upload_log.partition_writer import PartitionWriter
+from processors.upload_log.scope_index import Listing
+from processors.upload_log.upload_log import AdminLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from tables.arrivals import Arrivals

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from processors.resolve import Policy
+from processors.outcomes.resolve import Policy
 from schemas.errors import Misconfigured
 from schemas.events import ROLES
 from schemas.topics import Topics

@@ -5,14 +5,14 @@ from functools import partial
 from typing import cast
 
 from processors.app import Worker
-from processors.clients import admin_client
-from processors.cluster import high_watermarks, last_stable_offsets, upload_partitions
-from processors.faust_app import App
-from processors.groups import committed_offsets
-from processors.log import partitions_of
-from processors.status import StatusFile
-from processors.watchdog import End, Watchdog, in_background, watch_transactions
-from processors.watched import BatchPreparation, Reading, fold_positions
+from processors.fold.faust_app import App
+from processors.kafka.clients import admin_client
+from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.topic_admin import high_watermarks, last_stable_offsets, upload_partitions
+from processors.log.reader import partitions_of
+from processors.monitoring.progress_probes import BatchPreparation, Reading, fold_positions
+from processors.monitoring.watchdog import End, Watchdog, in_background, watch_transactions
+from processors.monitoring.worker_status import StatusFile
 
 
 def watch(worker: Worker, end: End, stalled_looks: int) -> None:

@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 from faust.types import StreamT
 
 from processors.app import Worker, build_worker
-from processors.cluster import checked_topics, high_watermarks, reach, upload_partitions
-from processors.log import once_reachable
-from processors.registry import codec_for
+from processors.kafka.bounded_wait import wait_until
+from processors.kafka.topic_admin import checked_topics, high_watermarks, reach, upload_partitions
+from processors.log.reader import once_reachable
+from processors.monitoring.watchdog import STALLED_LOOKS
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from processors.waiting import wait_until
-from processors.watchdog import STALLED_LOOKS
 from processors.watching import watch
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions

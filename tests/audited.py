@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from confluent_kafka import Message
 
-from processors.log import Fetch, LogRecord, log_record_of
-from processors.outcomes import Answers
-from processors.positions import POSITIONS_HEADER, told_positions
-from processors.resolve import Policy, Prepared, Unresolved
+from processors.log.reader import Fetch, LogRecord, log_record_of
+from processors.outcomes.outcome_builder import Answers
+from processors.outcomes.positions_header import POSITIONS_HEADER, told_positions
+from processors.outcomes.resolve import Policy, Prepared, Unresolved
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from processors.clients import admin_client
-from processors.cluster import apply_topics
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
 from tests.faults.running import WORKER, Process, StartWorker
 from tools.broker import Broker

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from processors.kafka.bounded_wait import metadata_answers, wait_until
 from processors.settings import Settings
-from processors.waiting import metadata_answers, wait_until
 from schemas.errors import Misconfigured, Unreachable
 from tools.jars import KAFKA_VERSION, ensure_jars, listed_jars, locked
 from tools.java import find_java

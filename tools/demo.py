@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from processors.canonical import walk
-from processors.clients import plain_producer
-from processors.delivery import deliver
-from processors.log import Log, LogRecord, coordinates_of, high_ends, partitions_of
-from processors.outbox import Record
-from processors.registry import codec_for
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import deliver
+from processors.log.reader import Log, LogRecord, coordinates_of, high_ends, partitions_of
+from processors.outcomes.request_scan import walk
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, settings_from_environment
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, coordinates_from

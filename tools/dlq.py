@@ -11,11 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from processors.clients import admin_client
-from processors.cluster import checked_topics
-from processors.dead_letters import DeadLetter, DeadLetters, read_dead_letters, read_values
-from processors.redrive import Redrive
-from processors.redrive_plan import Decision
+from processors.dead_letters.open_letters import (
+    DeadLetter,
+    DeadLetters,
+    read_dead_letters,
+    read_values,
+)
+from processors.dead_letters.redrive import Redrive
+from processors.dead_letters.redrive_plan import Decision
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import checked_topics
 from processors.settings import Settings
 from schemas.coordinates import coordinates_from
 from schemas.errors import BadRecord, CJStreamError, Discrepancy, Misconfigured

@@ -7,13 +7,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from processors.clients import admin_client
-from processors.cluster import TopicState, reach, topic_states
-from processors.groups import GroupState, group_state
-from processors.health import Unread, dead_since, held_by_transactions, unread_requests
-from processors.log import once_reachable
+from processors.kafka.clients import admin_client
+from processors.kafka.consumer_groups import GroupState, group_state
+from processors.kafka.topic_admin import TopicState, reach, topic_states
+from processors.log.reader import once_reachable
+from processors.monitoring.installation_health import (
+    Unread,
+    dead_since,
+    held_by_transactions,
+    unread_requests,
+)
+from processors.monitoring.worker_status import Status, statuses
 from processors.settings import Settings
-from processors.status import Status, statuses
 from schemas.coordinates import Partition
 from schemas.errors import CJStreamError
 from tables.content import ContentStore

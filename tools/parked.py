@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from processors.clients import admin_client
-from processors.cluster import checked_topics
-from processors.log import Log, high_ends, partitions_of
-from processors.registry import codec_for
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import checked_topics
+from processors.log.reader import Log, high_ends, partitions_of
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import ParkedRequest

@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import httpx
 
+from processors.kafka.bounded_wait import wait_until
 from processors.settings import Settings
-from processors.waiting import wait_until
 from schemas.errors import CJStreamError
 from tools.children import command, environment
 

@@ -13,12 +13,12 @@ from uuid import uuid4
 
 from confluent_kafka import Message, Producer
 
-from processors.clients import admin_client, plain_producer
-from processors.cluster import checked_topics, upload_topics
-from processors.delivery import deliver
-from processors.log import Log, coordinates_of, high_ends
-from processors.outbox import Record
-from processors.registry import codec_for
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.clients import admin_client, plain_producer
+from processors.kafka.plain_producer import deliver
+from processors.kafka.topic_admin import checked_topics, upload_topics
+from processors.log.reader import Log, coordinates_of, high_ends
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions

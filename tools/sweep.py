@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from processors.clients import admin_client
-from processors.cluster import topic_states
-from processors.log import Log, LogRecord, high_ends
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import topic_states
+from processors.log.reader import Log, LogRecord, high_ends
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import ContentCorrupt, Discrepancy, Unreachable

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from processors.clients import admin_client
-from processors.cluster import checked_topics
-from processors.log import Log, LogRecord, partitions_of
-from processors.registry import codec_for
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import checked_topics
+from processors.log.reader import Log, LogRecord, partitions_of
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Partition

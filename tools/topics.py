@@ -1,9 +1,9 @@
 """`cjstream topics`: the catalogue against the cluster."""
 
-from processors.clients import admin_client
-from processors.cluster import TopicState, apply_topics, reach, topic_states
+from processors.kafka.bounded_wait import metadata_answers, wait_until
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import TopicState, apply_topics, reach, topic_states
 from processors.settings import Settings
-from processors.waiting import metadata_answers, wait_until
 from tools.progress import say, waiting_for
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from itertools import count
 from uuid import uuid4
 
-from processors.admin import NOBODY, Page, Reading, Written
-from processors.resolve import Policy
+from processors.outcomes.resolve import Policy
+from processors.upload_log.upload_log import NOBODY, Page, Reading, Written
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from processors.cluster import upload_partitions, upload_topics
+from processors.kafka.topic_admin import upload_partitions, upload_topics
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions

@@ -7,8 +7,8 @@ it is what stands in somebody's log.
 from dataclasses import replace
 from pathlib import Path
 
-from processors.outcomes import outcome_of
-from processors.resolve import Policy, resolve
+from processors.outcomes.outcome_builder import outcome_of
+from processors.outcomes.resolve import Policy, resolve
 from schemas.codec import Codec
 from schemas.events import CJAssessmentRequested, Event, Outcome, ParkedRequest
 from schemas.released import released

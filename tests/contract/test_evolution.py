@@ -5,10 +5,10 @@ from typing import Any
 import orjson
 import pytest
 
-from processors.canonical import WALKED
-from processors.outcomes import Answers
-from processors.recipes import RECIPE, RECIPES
-from processors.resolve import Policy
+from processors.outcomes.outcome_builder import Answers
+from processors.outcomes.recipes import RECIPE, RECIPES
+from processors.outcomes.request_scan import WALKED
+from processors.outcomes.resolve import Policy
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, CJBatchPrepared

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from processors.registry import WAIT_S, codec_for
+from processors.registry.id_lookup import CALLS_A_MINUTE, KEPT_S, UnknownIds
+from processors.registry.registry_codec import WAIT_S, codec_for
 from processors.settings import Settings
-from processors.unknown_ids import CALLS_A_MINUTE, KEPT_S, UnknownIds
 from schemas.codec import FRAME, Codec
 from schemas.errors import Misconfigured, UnknownSchema, Unreachable
 from schemas.events import CJAssessmentRequested

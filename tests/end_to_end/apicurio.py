@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from processors.waiting import wait_until
+from processors.kafka.bounded_wait import wait_until
 from schemas.errors import Unreachable
 from tools.broker import free_port
 from tools.jars import ensure_jars, listed_jars

@@ -11,20 +11,20 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 
-from processors.admin import AdminLog, Written
 from processors.app import build_admin, open_replica
-from processors.append import Appender, Placed
-from processors.clients import (
+from processors.fold.replica_feed import ReplicaFeed
+from processors.kafka.clients import (
     admin_client,
     admin_transactional_id,
     plain_producer,
     transactional_producer,
 )
-from processors.cluster import high_watermarks, upload_partitions
-from processors.log import Log, LogRecord, high_ends, partitions_of
-from processors.replica_feed import ReplicaFeed
+from processors.kafka.topic_admin import high_watermarks, upload_partitions
+from processors.log.reader import Log, LogRecord, high_ends, partitions_of
 from processors.settings import Settings
-from processors.writer import PartitionWriter, Request
+from processors.upload_log.fenced_producer import Appender, Placed
+from processors.upload_log.partition_writer import PartitionWriter, Request
+from processors.upload_log.upload_log import AdminLog, Written
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import (

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from processors.clients import admin_client
-from processors.cluster import answered
-from processors.log import Log
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import answered
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.events import UploadEvent

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from processors.app import open_replica
-from processors.changelog import newest_rows
-from processors.cluster import upload_topics
-from processors.log import Log
-from processors.outbox import Record
-from processors.replica_feed import record_of as read
+from processors.exactly_once.batch_producer import Record
+from processors.fold.replica_feed import record_of as read
+from processors.kafka.topic_admin import upload_topics
+from processors.log.compacted_rows import newest_rows
+from processors.log.reader import Log
+from processors.log.upload_topics import upload_topic_ids
 from processors.settings import Settings
-from processors.upload_reading import upload_topic_ids
 from schemas.coordinates import Coordinates, Partition
 from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for

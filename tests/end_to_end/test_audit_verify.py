@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from processors.clients import plain_producer
-from processors.delivery import deliver
-from processors.log import Log, LogRecord, partitions_of
-from processors.outbox import Record
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import deliver
+from processors.log.reader import Log, LogRecord, partitions_of
 from processors.settings import Settings
 from schemas.events import UploadEvent
 from tables.content import ContentStore

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from processors.kafka.bounded_wait import metadata_answers
 from processors.settings import Settings
-from processors.waiting import metadata_answers
 from schemas.errors import Misconfigured
 from tools.broker import Broker, free_port, start, status, stop
 from tools.jars import ensure_jars, listed_jars

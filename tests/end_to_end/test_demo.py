@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from processors.log import LogRecord
-from processors.outcomes import outcome_of
-from processors.resolve import Prepared
+from processors.log.reader import LogRecord
+from processors.outcomes.outcome_builder import outcome_of
+from processors.outcomes.resolve import Prepared
 from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from processors.dead_letters import DeadLetter, read_dead_letters
-from processors.log import Log, LogRecord, high_ends, partitions_of
-from processors.outbox import Record
-from processors.redrive import CHUNK_LETTERS, Redrive
+from processors.dead_letters.open_letters import DeadLetter, read_dead_letters
+from processors.dead_letters.redrive import CHUNK_LETTERS, Redrive
+from processors.exactly_once.batch_producer import Record
+from processors.log.reader import Log, LogRecord, high_ends, partitions_of
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers, is_marker

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from processors.log import Log, partitions_of
+from processors.log.reader import Log, partitions_of
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import ContentMissing, Unreachable

@@ -12,16 +12,16 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from faust.types import StreamT
 
-from processors.clients import plain_producer, reader
-from processors.cluster import upload_topics
-from processors.delivery import deliver
-from processors.faust_app import build_app
-from processors.fold_consumer import DoneConsumer
-from processors.folding import add_folding
-from processors.lane import Lane
-from processors.outbox import Record
-from processors.reassertion import Reassertion
-from processors.replica_feed import record_of
+from processors.exactly_once.batch_producer import Record
+from processors.fold.bounded_channel import Lane
+from processors.fold.changelog_repair import Reassertion
+from processors.fold.faust_app import build_app
+from processors.fold.fold_agents import add_folding
+from processors.fold.replica_feed import record_of
+from processors.fold.tracked_consumer import DoneConsumer
+from processors.kafka.clients import plain_producer, reader
+from processors.kafka.plain_producer import deliver
+from processors.kafka.topic_admin import upload_topics
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates

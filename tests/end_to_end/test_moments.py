@@ -2,8 +2,8 @@
 
 import pytest
 
-from processors.log import Log, LogRecord
-from processors.moments import positions_after, positions_from
+from processors.log.offsets_at import positions_after, positions_from
+from processors.log.reader import Log, LogRecord
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Discrepancy

@@ -14,7 +14,7 @@ import httpx
 import orjson
 import pytest
 
-from processors.registry import codec_for
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates

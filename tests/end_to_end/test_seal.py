@@ -9,11 +9,11 @@ import pytest
 from aiokafka.record.util import calc_crc32c
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from processors.clients import admin_client, plain_producer
-from processors.cluster import apply_topics, high_watermarks
-from processors.delivery import deliver
-from processors.log import Log
-from processors.outbox import Record
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.clients import admin_client, plain_producer
+from processors.kafka.plain_producer import deliver
+from processors.kafka.topic_admin import apply_topics, high_watermarks
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from processors.clients import plain_producer
-from processors.delivery import deliver
-from processors.log import Log, LogRecord, partitions_of
-from processors.outbox import Record
-from processors.outcomes import outcome_of
-from processors.resolve import Prepared, Unresolved
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import deliver
+from processors.log.reader import Log, LogRecord, partitions_of
+from processors.outcomes.outcome_builder import outcome_of
+from processors.outcomes.resolve import Prepared, Unresolved
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates

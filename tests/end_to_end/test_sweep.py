@@ -15,11 +15,11 @@ from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.clients import admin_client, plain_producer, transactional_producer
-from processors.cluster import apply_topics
-from processors.delivery import deliver
-from processors.log import LogRecord
-from processors.outbox import Record
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.clients import admin_client, plain_producer, transactional_producer
+from processors.kafka.plain_producer import deliver
+from processors.kafka.topic_admin import apply_topics
+from processors.log.reader import LogRecord
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates

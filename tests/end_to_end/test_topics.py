@@ -2,8 +2,8 @@
 
 import pytest
 
-from processors.clients import admin_client
-from processors.cluster import create_topics, topic_states
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import create_topics, topic_states
 from processors.settings import Settings
 from schemas.errors import Unreachable
 

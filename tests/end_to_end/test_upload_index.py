@@ -1,10 +1,10 @@
 """The index of upload records, filled from the real log and brought up to date with it."""
 
-from processors.cluster import upload_partitions, upload_topics
-from processors.log import Log
-from processors.outbox import Record
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.topic_admin import upload_partitions, upload_topics
+from processors.log.reader import Log
+from processors.log.upload_topics import bring_up_to_date
 from processors.settings import Settings
-from processors.upload_reading import bring_up_to_date
 from schemas.coordinates import Positions
 from tables.upload_index import temporary_index
 from tests.builders import prompt_uploaded

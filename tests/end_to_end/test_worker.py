@@ -9,8 +9,8 @@ import pytest
 from avro.io import BinaryDecoder, DatumReader
 from avro.schema import make_avsc_object
 
-from processors.clients import plain_producer
-from processors.delivery import deliver
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import deliver
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext

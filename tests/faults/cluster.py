@@ -15,8 +15,8 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from processors.clients import admin_client
-from processors.cluster import TopicState, apply_topics
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import TopicState, apply_topics
 from processors.settings import Settings
 from schemas.errors import Unreachable
 from tests.faults.proxy import Proxy

@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 
 import processors.worker
 from processors.app import Worker, build_worker
-from processors.folding import Fatal
+from processors.fold.fold_agents import Fatal
 from processors.settings import Settings, settings_from_environment
 from schemas.codec import Codec
 from tools.worker import run

@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 
-from processors.clients import plain_producer
-from processors.delivery import UploadDeadLetters
-from processors.faust_app import build_app
-from processors.folding import add_folding
+from processors.fold.faust_app import build_app
+from processors.fold.fold_agents import add_folding
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import UploadDeadLetters
 from processors.settings import settings_from_environment
 from schemas.codec import Codec
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import confluent_kafka
 
-from processors.groups import committed_offsets
+from processors.kafka.consumer_groups import committed_offsets
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import Unreachable

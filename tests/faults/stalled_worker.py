@@ -9,16 +9,16 @@ from dataclasses import replace
 from typing import Any, cast
 
 from processors.app import Worker, build_worker
-from processors.batch_prep import Committer, Preparer
-from processors.faust_app import build_app
-from processors.fetch import Fetcher
-from processors.folding import add_folding
-from processors.lane import Lane
-from processors.outbox import Batch
-from processors.reassertion import Reassertion
-from processors.replica_feed import ReplicaFeed
+from processors.batch_prep.preparer import Committer, Preparer
+from processors.exactly_once.batch_producer import Batch
+from processors.exactly_once.group_consumer import Fetcher
+from processors.fold.bounded_channel import Lane
+from processors.fold.changelog_repair import Reassertion
+from processors.fold.faust_app import build_app
+from processors.fold.fold_agents import add_folding
+from processors.fold.replica_feed import ReplicaFeed
+from processors.monitoring.watchdog import STALLED_LOOKS
 from processors.settings import settings_from_environment
-from processors.watchdog import STALLED_LOOKS
 from processors.worker import WorkerEnd, run_built
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions

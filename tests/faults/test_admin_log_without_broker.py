@@ -9,11 +9,11 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from processors.admin import AdminLog
 from processors.app import build_admin
-from processors.clients import admin_client
-from processors.cluster import apply_topics, high_watermarks, upload_partitions
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import apply_topics, high_watermarks, upload_partitions
 from processors.settings import Settings
+from processors.upload_log.upload_log import AdminLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable, WriterContended

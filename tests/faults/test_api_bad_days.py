@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import httpx
 
-from processors.clients import admin_client
-from processors.cluster import apply_topics
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
 from tests.buckets import bucket_server
 from tests.end_to_end.serving import Serving, serving

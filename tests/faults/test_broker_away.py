@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from processors.clients import admin_client
-from processors.cluster import apply_topics
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome, pause
 from tests.faults.load import Flow

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
-from processors.clients import plain_producer
-from processors.delivery import deliver
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import deliver
 from processors.settings import Settings
 from schemas.events import UploadEvent
 from tests.builders import requested

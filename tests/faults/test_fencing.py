@@ -6,10 +6,10 @@ from contextlib import closing, contextmanager
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from processors.clients import group_member, transactional_producer
-from processors.fetch import Fetched, Fetcher
-from processors.outbox import Batch, Outbox, Record
-from processors.ownership import Ownership
+from processors.exactly_once.assignment_epoch import Ownership
+from processors.exactly_once.batch_producer import Batch, Outbox, Record
+from processors.exactly_once.group_consumer import Fetched, Fetcher
+from processors.kafka.clients import group_member, transactional_producer
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import Aborted

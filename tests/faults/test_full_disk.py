@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from processors.clients import plain_producer
-from processors.delivery import deliver
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import deliver
 from processors.settings import Settings
 from tests.builders import instructions_uploaded
 from tests.faults.load import record_of

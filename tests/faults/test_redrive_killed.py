@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from processors.clients import admin_client
-from processors.cluster import high_watermarks
-from processors.dead_letters import read_dead_letters
-from processors.log import Log, LogRecord, high_ends, once_reachable, partitions_of
-from processors.outbox import Record
+from processors.dead_letters.open_letters import read_dead_letters
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import high_watermarks
+from processors.log.reader import Log, LogRecord, high_ends, once_reachable, partitions_of
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers

@@ -12,10 +12,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from processors.clients import admin_client
-from processors.cluster import apply_topics
-from processors.groups import committed_offsets
-from processors.log import partitions_of
+from processors.kafka.clients import admin_client
+from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.topic_admin import apply_topics
+from processors.log.reader import partitions_of
 from processors.settings import Settings
 from tests.builders import requested
 from tests.faults.asking import Progress, all_have_one_outcome, answer

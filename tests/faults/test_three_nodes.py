@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from processors.clients import admin_client
-from processors.cluster import apply_topics, reach, refuse_contradictions, topic_states
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import apply_topics, reach, refuse_contradictions, topic_states
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome
 from tests.faults.cluster import Cluster

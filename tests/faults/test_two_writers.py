@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from processors.log import Log, high_ends, partitions_of
+from processors.log.reader import Log, high_ends, partitions_of
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext, InstructionsUploaded

@@ -2,8 +2,8 @@
 
 from confluent_kafka import Producer
 
-from processors.clients import plain_producer
-from processors.outbox import Record
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.clients import plain_producer
 from processors.settings import Settings
 from tests.builders import prompt_uploaded, requested
 from tests.faults.asking import Progress, pause

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError
 
-from processors.fetch import MAGIC
+from processors.exactly_once.group_consumer import MAGIC
 from schemas.coordinates import Partition
 from tests.simulation.log import refused
 

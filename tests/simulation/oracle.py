@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from confluent_kafka import Message
 
-from processors.outcomes import Answers
-from processors.positions import POSITIONS_HEADER, read_positions
-from processors.resolve import Unresolved
+from processors.outcomes.outcome_builder import Answers
+from processors.outcomes.positions_header import POSITIONS_HEADER, read_positions
+from processors.outcomes.resolve import Unresolved
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import BadRecord, Fenced, Unreachable
 from schemas.events import AssignmentContext, CJBatchPrepared, CJBatchUnresolved, ParkedRequest

@@ -6,7 +6,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from processors.books import Books
+from processors.fold.offset_tracker import Books
 
 AT = ("assessment.instructions.v1", 0)
 

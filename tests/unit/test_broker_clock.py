@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.broker_clock import BrokerClock
+from processors.kafka.broker_clock import BrokerClock
 
 
 class Stopwatch:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.outcomes import Answers, outcome_of
-from processors.resolve import Policy, resolve
+from processors.outcomes.outcome_builder import Answers, outcome_of
+from processors.outcomes.resolve import Policy, resolve
 from schemas.codec import FRAME, MAX_RECORD_BYTES, Codec, canonical
 from schemas.errors import BadRecord, Malformed, UnknownSchema
 from schemas.events import (

@@ -5,7 +5,7 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.spelling import told_of
+from processors.outcomes.encoding import told_of
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from tables.context import fold

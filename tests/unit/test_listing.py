@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.listing import Listing
+from processors.upload_log.scope_index import Listing
 from schemas.codec import Codec
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from processors.batch_prep import FENCED_MOST, Committer
-from processors.outbox import Batch, Outbox, Record, TooLargeError
-from processors.ownership import Ownership
+from processors.batch_prep.preparer import FENCED_MOST, Committer
+from processors.exactly_once.assignment_epoch import Ownership
+from processors.exactly_once.batch_producer import Batch, Outbox, Record, TooLargeError
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Aborted, Discrepancy, Fenced
 

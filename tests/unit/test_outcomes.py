@@ -8,10 +8,10 @@ import avro.schema
 import orjson
 import pytest
 
-from processors.outcomes import Answers, outcome_of
-from processors.recipes import RECIPE, RECIPES
-from processors.resolve import Policy, resolve
-from processors.spelling import event_id_of
+from processors.outcomes.encoding import event_id_of
+from processors.outcomes.outcome_builder import Answers, outcome_of
+from processors.outcomes.recipes import RECIPE, RECIPES
+from processors.outcomes.resolve import Policy, resolve
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import Malformed, UnknownSchema

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from processors.ownership import Ownership
+from processors.exactly_once.assignment_epoch import Ownership
 from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.parked import ParkedRequests, Waiting
+from processors.parking.parked_requests import ParkedRequests, Waiting
 from schemas.coordinates import Coordinates
 
 

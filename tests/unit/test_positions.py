@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.positions import read_positions, told_positions
+from processors.outcomes.positions_header import read_positions, told_positions
 from schemas.coordinates import Partition
 from schemas.errors import Malformed
 from schemas.topics import Topics

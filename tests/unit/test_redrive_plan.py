@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from processors.dead_letters import DeadLetter, DeadLetters
-from processors.log import LogRecord
-from processors.redrive_plan import (
+from processors.dead_letters.open_letters import DeadLetter, DeadLetters
+from processors.dead_letters.redrive_plan import (
     Decision,
     Judged,
     NewestUploads,
@@ -14,6 +13,7 @@ from processors.redrive_plan import (
     judge_request,
     judge_upload,
 )
+from processors.log.reader import LogRecord
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import (

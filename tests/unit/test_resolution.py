@@ -2,7 +2,7 @@
 
 import pytest
 
-from processors.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
+from processors.outcomes.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
 from schemas.events import AssignmentContext, CJAssessmentRequested
 from tests.builders import (
     READY,

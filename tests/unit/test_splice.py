@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.canonical import FRAME_BYTES, TWO_BYTE_LENGTH, WALKED, Asked, walk
-from processors.outcomes import Answers
-from processors.recipes import RECIPE, RECIPES
-from processors.resolve import Policy
-from processors.splicing import Answer
+from processors.outcomes.outcome_builder import Answers
+from processors.outcomes.recipes import RECIPE, RECIPES
+from processors.outcomes.request_scan import FRAME_BYTES, TWO_BYTE_LENGTH, WALKED, Asked, walk
+from processors.outcomes.resolve import Policy
+from processors.outcomes.splice import Answer
 from schemas.codec import Codec
 from schemas.errors import BadRecord
 from schemas.events import (

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.log import log_record_of
-from processors.recipes import RECIPE
-from processors.resolve import Policy
-from processors.splicing import Splicer
+from processors.log.reader import log_record_of
+from processors.outcomes.recipes import RECIPE
+from processors.outcomes.resolve import Policy
+from processors.outcomes.splice import Splicer
 from schemas.codec import FRAME
 from schemas.coordinates import Coordinates
 from schemas.events import CJBatchPrepared, CJBatchUnresolved, Essay

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from processors.monitoring.progress_probes import BatchPreparation, Reading
+from processors.monitoring.stall_detector import Seen, Standstill
+from processors.monitoring.watchdog import HELD_LOOKS, Stalled, Watchdog
+from processors.monitoring.worker_status import Status, StatusFile, statuses
 from processors.settings import Settings
-from processors.standstill import Seen, Standstill
-from processors.status import Status, StatusFile, statuses
-from processors.watchdog import HELD_LOOKS, Stalled, Watchdog
-from processors.watched import BatchPreparation, Reading
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
 

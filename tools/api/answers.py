@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from processors.admin import Written
+from processors.upload_log.upload_log import Written
 from tools.api.documents import Document
 from tools.api.refusals import etag
 

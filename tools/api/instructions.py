@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from processors.admin import Written
+from processors.upload_log.upload_log import Written
 from schemas.events import AssignmentContext
 from tables.changes import DELETE, Change, Delete, NewInstructions, TextRef
 from tables.context import live

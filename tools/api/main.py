@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from processors.admin import AdminLog
 from processors.app import build_admin
 from processors.settings import Settings
+from processors.upload_log.upload_log import AdminLog
 from processors.worker import WorkerEnd, codec_unless_ended
 from schemas.errors import CJStreamError, Misconfigured
 from tools.api.app import build_api, metrics_app

@@ -7,9 +7,9 @@ from typing import Annotated, Protocol
 from fastapi import Depends
 from starlette.requests import Request
 
-from processors.admin import Page, Reading, Written
-from processors.resolve import Policy
+from processors.outcomes.resolve import Policy
 from processors.settings import Settings
+from processors.upload_log.upload_log import Page, Reading, Written
 from tables.changes import Change, Writing
 from tools.api.heard import Heard
 from tools.api.metrics import Metrics

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
-from processors.admin import Written
+from processors.upload_log.upload_log import Written
 from schemas.coordinates import Coordinates
 from schemas.errors import ConditionRequired, NotLive, VersionConflict
 from schemas.events import Deletion, UploadEvent, role_of

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from processors.cluster import upload_partitions
-from processors.log import Log
-from processors.moments import positions_after
+from processors.kafka.topic_admin import upload_partitions
+from processors.log.offsets_at import positions_after
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Positions
 from schemas.errors import Discrepancy

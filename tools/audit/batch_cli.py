@@ -29,7 +29,7 @@ def batch(
     topic is read. Waiting is told as far as compaction has left it. Exit 3
     where there is no such request or the verdict has findings.
     """
-    from processors.registry import codec_for
+    from processors.registry.registry_codec import codec_for
     from tools.audit import batch as command
     from tools.audit.batch_document import document_of
     from tools.audit.extent import extent_of

@@ -6,9 +6,9 @@ where a wrong one can only fail to certify.
 
 from functools import lru_cache
 
-from processors.positions import read_positions
-from processors.resolve import Policy, Prepared, resolve, scope_key_for
-from processors.spelling import NOTHING, Told, middle_of, optional
+from processors.outcomes.encoding import NOTHING, Told, middle_of, optional
+from processors.outcomes.positions_header import read_positions
+from processors.outcomes.resolve import Policy, Prepared, resolve, scope_key_for
 from schemas.coordinates import Positions
 from schemas.errors import Malformed
 from schemas.topics import Topics

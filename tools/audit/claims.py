@@ -6,12 +6,12 @@ the middle is checked here, against the requests alone; that is left to whoever 
 
 from typing import NamedTuple
 
-from processors.canonical import Asked, walk
-from processors.log import LogRecord
-from processors.positions import POSITIONS_HEADER
-from processors.recipes import RECIPE, RECIPES
-from processors.resolve import scope_key_for
-from processors.spelling import head_of
+from processors.log.reader import LogRecord
+from processors.outcomes.encoding import head_of
+from processors.outcomes.positions_header import POSITIONS_HEADER
+from processors.outcomes.recipes import RECIPE, RECIPES
+from processors.outcomes.request_scan import Asked, walk
+from processors.outcomes.resolve import scope_key_for
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from processors.changelog import newest_rows
-from processors.registry import codec_for
+from processors.kafka.bounded_wait import wait_until
+from processors.log.compacted_rows import newest_rows
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from processors.waiting import wait_until
 from schemas.codec import Codec
 from schemas.errors import BadRecord, Discrepancy, Unreachable
 from schemas.events import AssignmentContext, Component

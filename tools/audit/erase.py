@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from processors.clients import admin_client
-from processors.cluster import checked_topics
-from processors.erasing import ScopeLog, Stood, append_erasure, events_of
-from processors.registry import codec_for
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import checked_topics
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
+from processors.upload_log.scope_erasure import ScopeLog, Stood, append_erasure, events_of
 from schemas.errors import CJStreamError, Misconfigured, Unreachable
 from schemas.events import ROLES, role_of
 from schemas.limits import NAME, SHA256

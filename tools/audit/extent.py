@@ -9,11 +9,11 @@ watermarks of the requests, past every one that has an outcome
 
 from dataclasses import dataclass
 
-from processors.clients import admin_client
-from processors.cluster import checked_topics
-from processors.groups import committed_offsets
-from processors.log import Log, high_ends, once_reachable, partitions_of
-from processors.moments import positions_after, positions_from
+from processors.kafka.clients import admin_client
+from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.topic_admin import checked_topics
+from processors.log.offsets_at import positions_after, positions_from
+from processors.log.reader import Log, high_ends, once_reachable, partitions_of
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from tables.moments import Moment

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from processors.batches_read import Used, uses_of
-from processors.cluster import upload_partitions, upload_topics
-from processors.log import Log
-from processors.registry import codec_for
+from processors.kafka.topic_admin import upload_partitions, upload_topics
+from processors.log.reader import Log
+from processors.log.upload_topics import records_of_key, upload_topic_ids
+from processors.log.upload_uses import Used, uses_of
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from processors.upload_reading import records_of_key, upload_topic_ids
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-from processors.clients import admin_client
-from processors.cluster import topic_states, upload_topics
-from processors.log import Log, LogRecord, high_ends
-from processors.resolve import scope_key_for
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import topic_states, upload_topics
+from processors.log.reader import Log, LogRecord, high_ends
+from processors.outcomes.resolve import scope_key_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Partition

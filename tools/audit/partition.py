@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from processors.log import LogRecord, log_record_of
-from processors.parking import CLOCK_KEY
+from processors.log.reader import LogRecord, log_record_of
+from processors.parking.parked_topic import CLOCK_KEY
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, coordinates_from

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from processors.log import Fetch, Log, LogRecord, high_ends
-from processors.picking import picked
+from processors.log.reader import Fetch, Log, LogRecord, high_ends
+from processors.log.record_lookup import picked
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition, Positions
 from tools.audit.extent import Extent, of_partition

@@ -6,7 +6,7 @@ A property test holds this equal to what the full contexts tell.
 
 from typing import NamedTuple
 
-from processors.spelling import NOTHING, NULL, PRESENT, Spelled, Told, spelled, used_at
+from processors.outcomes.encoding import NOTHING, NULL, PRESENT, Spelled, Told, spelled, used_at
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from tables.context import component_from

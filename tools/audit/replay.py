@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from processors.cluster import upload_partitions, upload_topics
-from processors.log import Log
-from processors.moments import positions_after, positions_from
-from processors.registry import codec_for
+from processors.kafka.topic_admin import upload_partitions, upload_topics
+from processors.log.offsets_at import positions_after, positions_from
+from processors.log.reader import Log
+from processors.log.upload_topics import upload_topic_ids
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from processors.upload_reading import upload_topic_ids
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.events import ROLES

@@ -124,7 +124,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 
 def _compare(settings: Settings, of: "Range", folders: Collection[Path], *, as_json: bool) -> None:
-    from processors.upload_reading import upload_topic_ids
+    from processors.log.upload_topics import upload_topic_ids
     from tools.audit import comparing as command
     from tools.audit.replay import Read
     from tools.audit.replicas import replica_at, replicas_here

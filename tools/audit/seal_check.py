@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processors.clients import admin_client
-from processors.cluster import cluster_id, topic_states
-from processors.log import Log, LogRecord
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import cluster_id, topic_states
+from processors.log.reader import Log, LogRecord
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.topics import Topic

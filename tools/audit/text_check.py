@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
-from processors.cluster import upload_topics
-from processors.log import Log, LogRecord
-from processors.registry import codec_for
+from processors.kafka.topic_admin import upload_topics
+from processors.log.reader import Log, LogRecord
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Positions

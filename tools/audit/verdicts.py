@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from processors.cluster import upload_topics
+from processors.kafka.topic_admin import upload_topics
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Positions

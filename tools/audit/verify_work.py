@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from processors.cluster import upload_topics
-from processors.log import Log
-from processors.registry import codec_for
-from processors.resolve import scope_key_for
+from processors.kafka.topic_admin import upload_topics
+from processors.log.reader import Log
+from processors.outcomes.resolve import scope_key_for
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from tools.audit.buckets import Buckets, bucket
 from tools.audit.claims import Case, Claim, scope_key_of

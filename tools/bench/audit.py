@@ -13,13 +13,13 @@ from typing import Any
 
 import orjson
 
-from processors.clients import plain_producer
-from processors.delivery import deliver
-from processors.outbox import Record
-from processors.outcomes import Answers
-from processors.positions import POSITIONS_HEADER, told_positions
-from processors.registry import codec_for
-from processors.resolve import Policy, Prepared
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import deliver
+from processors.outcomes.outcome_builder import Answers
+from processors.outcomes.positions_header import POSITIONS_HEADER, told_positions
+from processors.outcomes.resolve import Policy, Prepared
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import CJStreamError

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from processors.clients import admin_client
-from processors.cluster import answered
-from processors.log import high_ends, partitions_of
+from processors.kafka.bounded_wait import wait_until
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import answered
+from processors.log.reader import high_ends, partitions_of
 from processors.settings import Settings, settings_from_environment
-from processors.waiting import wait_until
 from tools import topics
 from tools.broker import Broker
 from tools.jars import KAFKA_VERSION

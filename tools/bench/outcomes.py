@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from processors.log import Log, LogRecord, partitions_of
-from processors.registry import codec_for
+from processors.kafka.bounded_wait import wait_until
+from processors.log.reader import Log, LogRecord, partitions_of
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from processors.waiting import wait_until
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord, Discrepancy

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from processors.clients import plain_producer
-from processors.delivery import deliver
-from processors.log import coordinates_of
-from processors.outbox import Record
-from processors.registry import codec_for
+from processors.exactly_once.batch_producer import Record
+from processors.kafka.bounded_wait import wait_until
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import deliver
+from processors.log.reader import coordinates_of
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from processors.waiting import wait_until
 from schemas.coordinates import Coordinates
 from schemas.events import CJAssessmentRequested, UploadEvent, scope_key_of
 from tools.bench.events import instructions_of, prompt_of, request_for

@@ -1,0 +1,1 @@
+"""Consumes requests, prepares batches and commits each in one transaction."""

@@ -1,0 +1,281 @@
+"""Batch preparation: requests in, outcomes out, one transaction a batch.
+
+Two halves, each on a thread of its own: `next_batch` fetches, waits for the replica and resolves; `commit`
+carries one such batch through its transaction. A Faust agent on a channel stands between them.
+"""
+
+import logging
+from collections.abc import Callable
+
+from confluent_kafka import Message
+
+from processors.exactly_once.assignment_epoch import Ownership
+from processors.exactly_once.batch_producer import (
+    Batch,
+    Headers,
+    Outbox,
+    Record,
+    TooLargeError,
+    headers_of,
+)
+from processors.exactly_once.group_consumer import Fetched, Fetcher
+from processors.kafka.broker_clock import BrokerClock
+from processors.outcomes.outcome_builder import Answers
+from processors.outcomes.positions_header import POSITIONS_HEADER, told_positions
+from processors.outcomes.resolve import Prepared, Unresolved
+from processors.outcomes.splice import Answer
+from processors.parking.parked_topic import Parking, Released
+from processors.settings import Settings
+from schemas.coordinates import Coordinates, Positions
+from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
+from schemas.errors import Aborted, BadRecord, Fenced, Malformed, Unreachable
+from tables.replica import ContextReplica
+
+log = logging.getLogger("cjstream.prep")
+PATIENCE_S = 3.0  # for the replica to pass the watermarks, before the batch is fetched anew
+FENCED_MOST = 5  # times in a row, before another instance is taken to own this worker's slot
+
+
+class Committer:
+    """Carries batches through transactions; whatever goes wrong ends in one of three ways."""
+
+    def __init__(self, ownership: Ownership, outbox: Outbox) -> None:
+        self._ownership = ownership
+        self._outbox = outbox
+        self._fenced = 0
+        self.refused_at: Coordinates | None = None  # a lone request whose outcome was too large
+        self.too_large = 0  # requests in the last batch that the broker refused for its size
+
+    def commit(self, batch: Batch) -> None:
+        """Commit, drop a batch that may not be committed any more, or rewind by ending the epoch.
+
+        Raises Fenced where every new producer is fenced again, Discrepancy where a batch was lost.
+        """
+        with self._ownership.transaction(batch.epoch, batch.start, batch.end) as mine:
+            if not mine:
+                return
+            try:
+                self._outbox.commit(batch)
+            except Aborted as fault:
+                self._ownership.end_epoch()
+                self._remember(batch, fault)
+                _told("batch aborted", batch, fault)
+            except Fenced as fault:
+                self._ownership.end_epoch()
+                self._fenced += 1
+                _told("batch fenced", batch, fault)
+                if self._fenced > FENCED_MOST:
+                    raise
+                self._outbox.renew()
+            else:
+                self._fenced = 0
+                self.too_large = 0
+
+    def _remember(self, batch: Batch, fault: Aborted) -> None:
+        if isinstance(fault, TooLargeError):
+            self.too_large = batch.requests
+            self.refused_at = batch.alone or self.refused_at
+
+
+def _told(phrase: str, batch: Batch, fault: Exception) -> None:
+    first = ", ".join(f"{at.topic}/{at.partition}@{start}" for at, start in batch.start.items())
+    log.warning(phrase, extra={"requests": batch.requests, "first": first, "reason": str(fault)})
+
+
+class Preparer:
+    """Makes batches of what is fetched and what is due: every request gets one outcome, or is parked.
+
+    All answers of one batch rest on one state of the replica.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        fetcher: Fetcher,
+        parking: Parking,
+        clock: BrokerClock,
+        replica: ContextReplica,
+        answers: Answers,
+        watermarks: Callable[[], Positions],
+        ownership: Ownership,
+        committer: Committer,
+    ) -> None:
+        self._fetcher = fetcher
+        self._parking = parking
+        self._clock = clock
+        self._replica = replica
+        self._answers = answers
+        self._topics = settings.topics
+        self._partitions = settings.partitions
+        self._policy = settings.policy
+        self._watermarks = watermarks
+        self._ownership = ownership
+        self._committer = committer
+        self._most = settings.batch_max
+        self._release_most = settings.release_max
+
+    def next_batch(self, wait_s: float) -> Batch | None:
+        """The next prepared batch, or None where there is nothing to do just now.
+
+        1. fetch, and take what is due  2. take the high watermarks of the upload topics  3. let the replica
+        pass them  4. resolve each request against one state of the replica
+        """
+        refused = (
+            self._committer.too_large
+        )  # halved until the one request that does not fit is alone
+        self._fetcher.limit = max(1, refused // 2) if refused else self._most
+        fetched = self._fetcher.fetch(min(wait_s, self._parking.wait_s))  # 1
+        if fetched is None:
+            return None
+        self._clock.seen(fetched.appended_at_ms)
+        left = self._fetcher.limit - len(fetched.messages) if refused else self._release_most
+        self._parking.advance()
+        released = self._parking.due(left)
+        clock = self._parking.clock_record()
+        if not (fetched.messages or released or clock) or not self._caught_up():  # 2, 3
+            return None
+        with self._replica.still() as positions:  # 4
+            told = told_positions(positions, self._topics, self._partitions)
+            batch = _Growing((POSITIONS_HEADER, told))
+            for message in fetched.messages:
+                self._answer(message, batch)
+            for one in released:
+                self._release(one, batch)
+        if clock is not None:
+            batch.beside(clock)
+        return self._sealed(batch, fetched)
+
+    def _sealed(self, batch: "_Growing", fetched: Fetched) -> Batch | None:
+        """Under real positions of every partition it touches: without offsets, the group fences nothing."""
+        if not batch.records:
+            return None
+        held = {
+            at: position
+            for at, position in fetched.held.items()
+            if at.partition in batch.parked_in and at not in fetched.end
+        }
+        return Batch(
+            batch.records,
+            batch.requests,
+            {**held, **fetched.start},
+            {**held, **fetched.end},
+            fetched.group,
+            fetched.epoch,
+            batch.tombstones,
+            self._parking.offsets(batch.parked_in),
+            batch.alone if batch.requests == 1 else None,
+        )
+
+    def _caught_up(self) -> bool:
+        """Whether the replica passed what was acknowledged before the fetch; otherwise the batch is dropped."""
+        try:
+            behind = self._replica.wait_past(self._watermarks(), PATIENCE_S)
+        except Unreachable as fault:
+            log.warning("batch waits for the upload topics", extra={"reason": str(fault)})
+        else:
+            if not behind:
+                return True
+            named = ", ".join(f"{at.topic}/{at.partition}" for at in behind)
+            log.warning("batch waits for uploads (an open transaction?)", extra={"behind": named})
+        self._ownership.end_epoch()
+        return False
+
+    def _answer(self, message: Message, batch: "_Growing") -> None:
+        """A fetched request's one record: its outcome, or its entry in the parked topic."""
+        at = Coordinates(
+            self._topics.requests.name, int(message.partition() or 0), int(message.offset() or 0)
+        )
+        try:
+            answer = self._answered(message.value(), at)
+        except BadRecord as fault:
+            letter = self._dead_letter(
+                at,
+                message.timestamp()[1],
+                message.key(),
+                message.value(),
+                headers_of(message),
+                fault,
+            )
+            batch.answer(at, letter)
+            return
+        if isinstance(answer.resolution, Unresolved) and answer.resolution.may_wait:
+            appended_at_ms = message.timestamp()[1]
+            if self._clock.now_ms < self._policy.deadline_ms(appended_at_ms):
+                batch.park(at, self._parking.entry(message, at, answer.resolution))
+                return
+        batch.answer(at, self._outcome(at, message.key(), answer, batch.header))
+
+    def _release(self, one: Released, batch: "_Growing") -> None:
+        """A parked request's outcome and tombstone; nothing where it is not complete after all."""
+        at, parked = one.waiting.request_at, one.parked
+        try:
+            answer = self._answered(parked.request, at)
+        except BadRecord as fault:
+            outcome = self._dead_letter(
+                at, parked.appended_at_ms, parked.request_key, parked.request, one.headers, fault
+            )
+        else:
+            waits = isinstance(answer.resolution, Unresolved)
+            if waits and self._clock.now_ms < one.waiting.deadline_at_ms:
+                self._parking.wait_on([one.waiting])
+                return
+            outcome = self._outcome(at, parked.request_key, answer, batch.header)
+        batch.answer(at, outcome)
+        batch.beside(self._parking.tombstone(at))
+
+    def _answered(self, request: bytes | None, at: Coordinates) -> Answer:
+        if at == self._committer.refused_at:
+            raise Malformed(OUTCOME_REFUSED)
+        return self._answers.answer(request, at)
+
+    def _outcome(
+        self,
+        at: Coordinates,
+        key: bytes | None,
+        answer: Answer,
+        header: tuple[str, bytes],
+    ) -> Record:
+        prepared = isinstance(answer.resolution, Prepared)
+        topic = self._topics.batches if prepared else self._topics.unresolved
+        return Record(topic.name, at.partition, key, answer.value, (header,))
+
+    def _dead_letter(
+        self,
+        at: Coordinates,
+        appended_at_ms: int,
+        key: bytes | None,
+        value: bytes | None,
+        kept: Headers,
+        fault: BadRecord,
+    ) -> Record:
+        told = dead_letter_headers(at, appended_at_ms, fault, kept)
+        return Record(self._topics.requests_dlq.name, at.partition, key, value, told)
+
+
+class _Growing:
+    """A batch while its requests are answered one by one."""
+
+    def __init__(self, header: tuple[str, bytes]) -> None:
+        self.header = header
+        self.records: list[Record] = []
+        self.requests = 0
+        self.tombstones = 0
+        self.parked_in: set[int] = set()  # partitions of the parked topic that it writes to
+        self.alone: Coordinates | None = None
+
+    def answer(self, at: Coordinates, record: Record) -> None:
+        """A request's one record."""
+        self.requests += 1
+        self.alone = at
+        self.records.append(record)
+
+    def park(self, at: Coordinates, entry: Record) -> None:
+        """A request's one record is its entry in the parked topic."""
+        self.answer(at, entry)
+        self.parked_in.add(entry.partition)
+
+    def beside(self, record: Record) -> None:
+        """A record of the parked topic that answers no request."""
+        self.tombstones += 1
+        self.records.append(record)
+        self.parked_in.add(record.partition)

@@ -1,0 +1,1 @@
+"""Damaged records, and the way back into their topics."""

@@ -1,0 +1,111 @@
+"""The Faust app: its settings, and the clients that it is to use.
+
+Building an app connects to nothing and starts no thread.
+"""
+
+import logging
+from typing import cast
+
+import aiokafka
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import AppT
+from faust.types.transports import ConsumerT, ProducerT, TransportT
+from yarl import URL
+
+from processors.fold.tracked_consumer import DoneConsumer
+from processors.settings import Settings
+from schemas.partitioner import partition_for
+from schemas.topics import MAX_OUTCOME_BYTES
+
+SEND_S = 600  # how long a row is sent again before the worker gives up
+LOUD = {
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+    "processors": logging.WARNING,  # Faust names a subclass's logger after its module
+    "aiokafka": logging.CRITICAL,
+}
+FETCHED_RECORDS = 2000
+BUFFERED_RECORDS = 4096
+
+
+class PatientProducer(driver.Producer):
+    """Faust's producer, not giving up a changelog row while a broker restarts."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
+        producer = super()._new_producer(transactional_id)
+        # its own setting would make every single request wait as long
+        producer._message_accumulator._batch_ttl = SEND_S  # noqa: SLF001
+        return producer
+
+
+class Transport(driver.Transport):
+    """Faust's aiokafka transport with the consumer and the producer above."""
+
+    Consumer = cast(type[ConsumerT], DoneConsumer)
+    Producer = cast(type[ProducerT], PatientProducer)
+
+
+class App(faust.App):
+    """A Faust app on the transport above."""
+
+    @property
+    def done_consumer(self) -> DoneConsumer | None:
+        """The consumer, once there is one; asking for `consumer` would make it."""
+        return cast(DoneConsumer | None, self._consumer)
+
+    def _new_transport(self) -> TransportT:
+        return Transport(self.conf.broker_consumer, cast(AppT, self))
+
+    def _new_producer_transport(self) -> TransportT:
+        return Transport(self.conf.broker_producer, cast(AppT, self))
+
+    def _create_directories(self) -> None:
+        self.conf.datadir.mkdir(parents=True, exist_ok=True)
+        super()._create_directories()
+
+
+def build_app(settings: Settings) -> App:
+    """The Faust app of one worker: its id is the fold's consumer group."""
+    for library, level in LOUD.items():  # aiokafka: fifty lines a second while the broker is away
+        logging.getLogger(library).setLevel(level)
+    app = App(
+        settings.fold_group,
+        broker=[URL(f"kafka://{host.strip()}") for host in settings.bootstrap_servers.split(",")],
+        broker_client_id=f"{settings.topic_prefix}cjstream-{settings.slot or 'worker'}",
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=1,
+        broker_rebalance_timeout=settings.session_timeout_s,
+        broker_request_timeout=settings.session_timeout_s + 5,  # must exceed the session's
+        broker_max_poll_records=FETCHED_RECORDS,
+        broker_commit_interval=1,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{settings.fold_group}-{settings.slot}"
+        if settings.slot
+        else None,
+        producer_acks=-1,
+        producer_linger=0.01,
+        producer_max_request_size=MAX_OUTCOME_BYTES,
+        producer_request_timeout=30,
+        producer_partitioner=_murmur2,
+        processing_guarantee="at_least_once",
+        store="rocksdb://",
+        datadir=settings.worker_dir / "faust",
+        key_serializer="raw",
+        value_serializer="raw",
+        stream_buffer_maxsize=BUFFERED_RECORDS,
+        stream_wait_empty=False,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+    )
+    app.finalize()
+    return app
+
+
+def _murmur2(key: bytes | None, partitions: list[int], available: list[int]) -> int:
+    if key is None:
+        raise ValueError("a record without a key belongs in no partition")
+    return sorted(partitions)[partition_for(key, len(partitions))]

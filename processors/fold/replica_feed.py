@@ -1,0 +1,96 @@
+"""Feeds the context replica: one thread, every upload partition, committed records only."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
+from confluent_kafka import TopicPartition as At
+
+from processors.kafka.clients import reader
+from processors.log.reader import coordinates_of
+from processors.settings import Settings
+from schemas.coordinates import Partition, Positions
+from schemas.errors import Discrepancy
+from tables.replica import ContextReplica
+from tables.uploads import UploadRecord
+
+log = logging.getLogger("cjstream.replica")
+RECORDS = 5000
+POLL_S = 0.02  # markers bring no message: position() has to be asked again
+
+
+class ReplicaFeed:
+    """Folds the upload topics into a replica until it is stopped, or `fatal` is told why not."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        replica: ContextReplica,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._settings = settings
+        self._replica = replica
+        self._fatal = fatal
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="replica-feed", daemon=True)
+
+    def start(self, partitions: list[Partition], positions: Positions) -> None:
+        """Go on from positions; partitions without one are read from their start."""
+        self._starts = [
+            At(topic, partition, positions.get(Partition(topic, partition), OFFSET_BEGINNING))
+            for topic, partition in partitions
+        ]
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the batch in hand; returns when the thread has ended."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        consumer = reader(self._settings, **{"auto.offset.reset": "error"})
+        try:
+            consumer.assign(self._starts)
+            while not self._stopping.is_set():
+                self._advance(consumer)
+        except Exception as fault:  # noqa: BLE001 (whatever it is, the replica stands still)
+            self._fatal(fault)
+        finally:
+            consumer.close()
+
+    def _advance(self, consumer: Consumer) -> None:
+        first = consumer.poll(POLL_S)
+        messages = [] if first is None else [first, *consumer.consume(RECORDS, 0)]
+        records = [record_of(message) for message in messages if _is_record(message)]
+        asked = consumer.position([At(at.topic, at.partition) for at in self._starts])
+        positions = {Partition(at.topic, at.partition): at.offset for at in asked if at.offset >= 0}
+        if not records:
+            self._replica.moved(positions)
+            return
+        for record, fault in self._replica.fold(records, positions):
+            log.warning(
+                "upload is not an event: left out of the replica",
+                extra={"at": str(record.at), "reason": str(fault)},
+            )
+
+
+def _is_record(message: Message) -> bool:
+    error = message.error()
+    if error is None:
+        return True
+    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        raise Discrepancy(
+            f"{message.topic()}/{message.partition()} no longer has the offset that the replica stands "
+            "at: delete the replica's folder, and it is rebuilt"
+        )
+    if error.fatal():
+        raise Discrepancy(f"the replica cannot be fed: {error.name()}")
+    return False  # a broker that is away comes back; the client retries by itself
+
+
+def record_of(message: Message) -> UploadRecord:
+    """A message of an upload topic as the fold reads it."""
+    at = coordinates_of(message)
+    return UploadRecord(at, message.key(), message.value(), message.timestamp()[1])

@@ -1,0 +1,4 @@
+"""Kafka as cjstream uses it: clients, records, offsets, the transactional producer.
+
+Nothing here knows a request or an upload.
+"""

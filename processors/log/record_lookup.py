@@ -1,0 +1,67 @@
+"""Single records of the log: by their coordinates, in as few goes as their distances allow, or by bytes in them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from confluent_kafka import Message
+
+from processors.log.reader import Log, LogRecord, coordinates_of, log_record_of
+from processors.settings import Settings
+from schemas.coordinates import Coordinates, Partition
+
+GAP = 2000  # offsets that are read over rather than sought over
+
+
+def picked(settings: Settings, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
+    """The records that stand at these coordinates, in order; none where none does. Raises Unreachable, Discrepancy."""
+    left = set(wanted)
+    if not left:
+        return
+    with Log(settings, {Partition(at.topic, at.partition) for at in left}) as log:
+        retained = log.retained()
+        for one, first, last in runs_of(left):
+            low, end = retained[one]
+            start, stop = max(first, low), min(last + 1, end)
+            if start >= stop:
+                continue
+            log.begin({one: start})
+            for messages in log.messages_to({one: stop}):
+                yield from (
+                    log_record_of(message)
+                    for message in messages
+                    if coordinates_of(message) in left
+                )
+
+
+def runs_of(wanted: Iterable[Coordinates]) -> list[tuple[Partition, int, int]]:
+    """Partition, first and last offset of what is best read in one go."""
+    runs = list[tuple[Partition, int, int]]()
+    for at in sorted(wanted):
+        one = Partition(at.topic, at.partition)
+        if runs and runs[-1][0] == one and at.offset - runs[-1][2] <= GAP:
+            runs[-1] = (one, runs[-1][1], at.offset)
+        else:
+            runs.append((one, at.offset, at.offset))
+    return runs
+
+
+def messages_with(
+    settings: Settings,
+    spans: Mapping[Partition, tuple[int, int]],
+    part: bytes,
+    *,
+    whole: str = "",
+) -> Iterator[Message]:
+    """The messages in these spans whose key or value has the part, and every one of the topic `whole`.
+
+    Raises Unreachable, Discrepancy.
+    """
+    with Log(settings, spans) as log:
+        log.begin({one: begin for one, (begin, _) in spans.items()})
+        for messages in log.messages_to({one: end for one, (_, end) in spans.items()}):
+            yield from (
+                one
+                for one in messages
+                if part in (one.value() or b"")
+                or part in (one.key() or b"")
+                or one.topic() == whole
+            )

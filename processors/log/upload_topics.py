@@ -1,0 +1,63 @@
+"""The upload topics read for the audit: whole records, up to ends, and an index brought up to date with them."""
+
+from collections.abc import Iterable
+
+from processors.fold.replica_feed import record_of
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import topic_states
+from processors.log.reader import Log
+from processors.settings import Settings
+from schemas.coordinates import Partition, Positions
+from schemas.errors import Discrepancy
+from tables.upload_index import UploadIndex
+from tables.uploads import UploadRecord
+
+
+def upload_topic_ids(settings: Settings) -> dict[str, str]:
+    """The ids of the upload topics by name, whatever their settings are.
+
+    Raises Discrepancy where one is missing or cut otherwise: no state can be told of it then; Unreachable.
+    """
+    names = [topic.name for topic in settings.topics.uploads]
+    states = {
+        state.topic.name: state
+        for state in topic_states(admin_client(settings), settings)
+        if state.topic.name in names
+    }
+    for name, state in states.items():
+        if state.topic_id is None:
+            raise Discrepancy(f"{name} is not there: nothing of its history is left")
+        if state.partitions != settings.partitions:
+            raise Discrepancy(
+                f"{name} has {state.partitions} partitions, the installation {settings.partitions}"
+            )
+    return {name: str(states[name].topic_id) for name in names}
+
+
+def records_of_key(log: Log, key: bytes, starts: Positions, ends: Positions) -> list[UploadRecord]:
+    """Every record of a key in [starts, ends), one partition after the other in log order. Raises Unreachable."""
+    log.begin({one: starts[one] for one in ends})
+    return [
+        record_of(message)
+        for messages in log.messages_to(ends)
+        for message in messages
+        if message.key() == key
+    ]
+
+
+def bring_up_to_date(
+    index: UploadIndex, settings: Settings, partitions: Iterable[Partition], ends: Positions
+) -> int:
+    """Read on from the index's positions, or the log's start, up to these ends; gives how many records came.
+
+    Raises Unreachable; Discrepancy where the log no longer has the index's position.
+    """
+    known, wanted, count = index.positions(), list(partitions), 0
+    with Log(settings, wanted) as log:
+        log.begin({one: known.get(one, low) for one, (low, _) in log.retained().items()})
+        for messages in log.messages_to(ends):
+            stands = {one: min(at, ends[one]) for one, at in log.positions().items()}
+            index.add(map(record_of, messages), stands)
+            count += len(messages)
+    index.add((), {one: max(ends[one], known.get(one, 0)) for one in wanted})
+    return count

@@ -1,0 +1,58 @@
+"""The topic of prepared batches, searched for the uploads that batches of one scope rest on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from processors.log.reader import Log, coordinates_of, partitions_of
+from processors.registry.registry_codec import codec_for
+from processors.settings import Settings
+from schemas.coordinates import Coordinates
+from schemas.errors import BadRecord, Discrepancy
+from schemas.events import ROLES, CJBatchPrepared
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """An upload that a batch names."""
+
+    source: Coordinates
+    version: int
+    event_id: str
+
+
+def uses_of(settings: Settings, scope_key: str) -> Iterator[tuple[str, Used]]:
+    """Each role and upload that a retained batch of this scope was made with; reads the whole topic.
+
+    Raises Unreachable; Discrepancy for a record that is no batch.
+    """
+    kind, _, an_id = scope_key.partition(":")
+    needle, codec = an_id.encode(), codec_for(settings)
+    partitions = partitions_of([settings.topics.batches.name], settings)
+    with Log(settings, partitions) as log:
+        retained = log.retained()
+        log.begin({one: low for one, (low, _) in retained.items()})
+        for messages in log.messages_to({one: end for one, (_, end) in retained.items()}):
+            for message in messages:
+                value = message.value()
+                if value is None or needle not in value:  # most are of other scopes
+                    continue
+                try:
+                    batch = codec.decode_as(CJBatchPrepared, value)
+                except BadRecord as fault:
+                    raise Discrepancy(f"{coordinates_of(message)} is no batch: {fault}") from fault
+                if _scope_of(batch) == (kind, an_id):
+                    yield from _used(batch)
+
+
+def _scope_of(batch: CJBatchPrepared) -> tuple[str, str | None]:
+    source = batch.processing_metadata.context_source
+    return (
+        source,
+        batch.request.assignment_id if source == "assignment" else batch.request.course_code,
+    )
+
+
+def _used(batch: CJBatchPrepared) -> Iterator[tuple[str, Used]]:
+    for role in ROLES:
+        if used := getattr(batch.provenance, role):
+            yield role, Used(used.source, used.version, used.event_id)

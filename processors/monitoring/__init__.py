@@ -1,0 +1,1 @@
+"""Is the worker making progress? The watchdog, and the checks behind `doctor`."""

@@ -1,0 +1,133 @@
+"""A request's outcome in bytes, in two spellings: by decoding and encoding, and by splicing. Pure.
+
+No clock and no random id: the same request against the same context gives the same bytes, whichever spelling
+wrote them.
+"""
+
+from collections.abc import Callable
+
+from processors.outcomes.encoding import event_id_of
+from processors.outcomes.recipes import RECIPE, RECIPES
+from processors.outcomes.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
+from processors.outcomes.splice import Answer, Resolution, Splicer
+from schemas.codec import Codec
+from schemas.coordinates import Coordinates
+from schemas.errors import Malformed
+from schemas.events import (
+    AssignmentContext,
+    CJAssessmentRequested,
+    CJBatchPrepared,
+    CJBatchUnresolved,
+    Outcome,
+    ProcessingMetadata,
+    Provenance,
+    UploadUsed,
+)
+from schemas.topics import MAX_REQUEST_BYTES
+from tables.context import live
+
+
+def outcome_of(
+    request: CJAssessmentRequested,
+    at: Coordinates,
+    resolution: Resolution,
+    recipe: int = RECIPE,
+) -> Outcome:
+    """The outcome event of a resolved request; the plain spelling."""
+    explicit = request.student_prompt_ref
+    provenance = _provenance(at, resolution.context, brings_prompt=explicit is not None)
+    if isinstance(resolution, Unresolved):
+        return CJBatchUnresolved(
+            event_id=event_id_of(at),
+            recipe=recipe,
+            provenance=provenance,
+            scope_key=resolution.scope_key,
+            missing=resolution.missing,
+            request=request,
+        )
+    return CJBatchPrepared(
+        event_id=event_id_of(at),
+        recipe=recipe,
+        provenance=provenance,
+        processing_metadata=_metadata(resolution, explicit),
+        request=request,
+    )
+
+
+def _provenance(
+    at: Coordinates, context: AssignmentContext | None, *, brings_prompt: bool
+) -> Provenance:
+    return Provenance(
+        request=at,
+        instructions=_used(context, "instructions"),
+        student_prompt=None if brings_prompt else _used(context, "student_prompt"),
+        judge_rubric=_used(context, "judge_rubric"),
+    )
+
+
+def _used(context: AssignmentContext | None, role: str) -> UploadUsed | None:
+    component = live(context, role)
+    if component is None or component.sha256 is None:
+        return None
+    return UploadUsed(
+        source=component.source,
+        version=component.version,
+        event_id=component.event_id,
+        sha256=component.sha256,
+    )
+
+
+def _metadata(resolution: Prepared[AssignmentContext], explicit: str | None) -> ProcessingMetadata:
+    instructions = live(resolution.context, "instructions")
+    prompt = live(resolution.context, "student_prompt")
+    rubric = live(resolution.context, "judge_rubric")
+    found = prompt.storage_id if prompt else None
+    return ProcessingMetadata(
+        context_source=resolution.source,
+        instructions_storage_id=instructions.storage_id if instructions else None,
+        judge_rubric_storage_id=rubric.storage_id if rubric else None,
+        grade_scale=instructions.grade_scale if instructions else None,
+        context_origin=instructions.context_origin if instructions else None,
+        prompt_source="request" if explicit else "assignment" if found else "none",
+        student_prompt_storage_id=explicit or found,
+    )
+
+
+def check_size(payload: bytes | None) -> None:
+    """Raises Malformed where a request is larger than an outcome may embed."""
+    if payload is not None and len(payload) > MAX_REQUEST_BYTES:
+        raise Malformed(f"too large: {len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
+
+
+class Answers:
+    """Outcomes of requests against a table of contexts; the fast path where it holds.
+
+    `context_of` gives the context of a scope key: the same object for as long as it is unchanged. Another recipe
+    than that of the day makes an earlier release's outcomes again.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        policy: Policy,
+        context_of: Callable[[str], AssignmentContext | None],
+        recipe: int = RECIPE,
+    ) -> None:
+        self._codec = codec
+        self._policy = policy
+        self._context_of = context_of
+        self._recipe = RECIPES[recipe]
+        self.spliced = Splicer(codec, policy, context_of, recipe).spliced
+
+    def answer(self, payload: bytes | None, at: Coordinates) -> Answer:
+        """The request's outcome. Raises BadRecord where the bytes are no valid request."""
+        check_size(payload)
+        return self.spliced(payload, at) or self.encoded(payload, at)
+
+    def encoded(self, payload: bytes | None, at: Coordinates) -> Answer:
+        """The slow path, which takes every valid request: decode, resolve, encode."""
+        request = self._codec.decode_as(CJAssessmentRequested, payload)
+        context = self._context_of(scope_key_for(request))
+        resolution = resolve(request, context, self._policy)
+        outcome = outcome_of(request, at, resolution, self._recipe.number)
+        return Answer(resolution, self._codec.encode(outcome, self._recipe.outcome))

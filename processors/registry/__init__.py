@@ -1,0 +1,1 @@
+"""The Confluent schema registry: its ids for our schemas."""

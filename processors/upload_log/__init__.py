@@ -1,0 +1,1 @@
+"""Uploads appended under optimistic concurrency, by one fenced producer per partition."""
