@@ -14,11 +14,11 @@ import fastavro.schema
 import orjson
 
 from schemas import events
+from schemas.avro_validation import end_of
 from schemas.errors import Malformed, UnknownSchema
 from schemas.events import Event
-from schemas.limits import check_limits
-from schemas.released import Released, released
-from schemas.structure import end_of
+from schemas.field_limits import check_limits
+from schemas.released_schemas import Released, released
 
 MAGIC = 0
 FRAME = struct.Struct(">BI")

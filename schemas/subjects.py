@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from schemas.codec import canonical
-from schemas.released import released
+from schemas.released_schemas import released
 from schemas.topics import Topics
 
 

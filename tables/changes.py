@@ -20,7 +20,7 @@ from schemas.events import (
     Upload,
     UploadEvent,
 )
-from schemas.limits import MAX_LONG, check_limits
+from schemas.field_limits import MAX_LONG, check_limits
 from tables.context import component_of, is_live, live
 from tables.tags import (
     ANY,

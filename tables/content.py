@@ -29,7 +29,7 @@ from schemas.errors import (
     Malformed,
     Misconfigured,
 )
-from schemas.limits import SHA256
+from schemas.field_limits import SHA256
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig

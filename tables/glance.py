@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from schemas.codec import Codec
 from schemas.events import Component
-from schemas.limits import RULES, SHA256, Id, Number, Pattern, Text
+from schemas.field_limits import RULES, SHA256, Id, Number, Pattern, Text
 from schemas.partitioner import partition_for
 from tables.chain import Link
 from tables.context import is_deletion, taken_over_from

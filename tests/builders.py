@@ -20,7 +20,7 @@ from schemas.events import (
     UploadEvent,
     role_of,
 )
-from schemas.limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES
+from schemas.field_limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES
 from schemas.topics import Topics
 from tables.context import fold
 

@@ -18,7 +18,7 @@ from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import CJStreamError
 from schemas.events import ROLES
-from schemas.released import released
+from schemas.released_schemas import released
 from tables.content import ContentStore
 
 DLT = "kafka_dlt-original-"

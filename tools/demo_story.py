@@ -13,7 +13,7 @@ from uuid import UUID
 
 from schemas.codec import FRAME, Codec
 from schemas.events import CJAssessmentRequested, Essay, StudentPromptDeleted
-from schemas.limits import MAX_ESSAYS
+from schemas.field_limits import MAX_ESSAYS
 from schemas.topics import MAX_REQUEST_BYTES
 from tools.inputs import Document, request_of
 

@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, Essay
-from schemas.limits import RULES
+from schemas.field_limits import RULES
 from schemas.scales import get_scale
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from schemas.events import ROLES, AssignmentContext, CJAssessmentRequested, UploadEvent
-from schemas.limits import check_limits
+from schemas.field_limits import check_limits
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.changes import DELETED, UPLOADED

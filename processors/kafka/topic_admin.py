@@ -21,7 +21,7 @@ from processors.kafka.bounded_wait import wait_until
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Unreachable
-from schemas.horizon import horizon_warnings
+from schemas.retention_check import horizon_warnings
 from schemas.topics import Topic
 from tables.uploads import UploadTopics
 

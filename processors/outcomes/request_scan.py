@@ -7,7 +7,7 @@ certify goes the slow path, which decides. A property test holds both to that.
 from functools import lru_cache
 from typing import NamedTuple
 
-from schemas.limits import MAX_ESSAYS, RULES, Id, Text
+from schemas.field_limits import MAX_ESSAYS, RULES, Id, Text
 
 FRAME_BYTES = 5
 WALKED = (1, 2)  # the versions of CJAssessmentRequested that can be checked in place

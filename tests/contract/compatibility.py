@@ -13,7 +13,7 @@ import avro.schema
 
 from schemas.codec import FRAME
 from schemas.events import Event
-from schemas.released import Released, released
+from schemas.released_schemas import Released, released
 
 KIND = avro.compatibility.SchemaIncompatibilityType
 

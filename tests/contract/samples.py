@@ -11,7 +11,7 @@ from processors.outcomes.outcome_builder import outcome_of
 from processors.outcomes.resolve import Policy, resolve
 from schemas.codec import Codec
 from schemas.events import CJAssessmentRequested, Event, Outcome, ParkedRequest
-from schemas.released import released
+from schemas.released_schemas import released
 from tests.builders import (
     REQUEST_AT,
     context_after,

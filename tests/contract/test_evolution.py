@@ -12,7 +12,7 @@ from processors.outcomes.resolve import Policy
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, CJBatchPrepared
-from schemas.released import Released, released
+from schemas.released_schemas import Released, released
 from tests.builders import READY, REQUEST_AT, context_after, requested
 from tests.contract.compatibility import full_transitive_faults, written_in
 

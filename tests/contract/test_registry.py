@@ -14,7 +14,7 @@ from processors.settings import Settings
 from schemas.codec import FRAME, Codec
 from schemas.errors import Misconfigured, UnknownSchema, Unreachable
 from schemas.events import CJAssessmentRequested
-from schemas.released import released
+from schemas.released_schemas import released
 from schemas.subjects import versions
 from tests.builders import prompt_uploaded, requested
 from tests.commands import told

@@ -9,7 +9,7 @@ import httpx
 import orjson
 import pytest
 
-from schemas.released import Released, released
+from schemas.released_schemas import Released, released
 from schemas.topics import Topics
 from tests.contract.calling import Api, made_api
 

@@ -11,7 +11,7 @@ from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Discrepancy, Malformed, UnknownSchema
 from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
-from schemas.released import released
+from schemas.released_schemas import released
 from schemas.topics import Topics
 from tables.context import FOLD_VERSION
 from tables.replica import CACHED_CONTEXTS, ContextReplica

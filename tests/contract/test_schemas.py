@@ -12,7 +12,7 @@ import pytest
 
 from schemas import events
 from schemas.codec import FRAME, Codec
-from schemas.released import released
+from schemas.released_schemas import released
 from tests.contract.compatibility import read_as
 from tests.contract.samples import SAMPLES, sample_bytes
 

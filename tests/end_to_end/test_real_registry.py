@@ -19,7 +19,7 @@ from processors.settings import Settings
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import Unreachable
-from schemas.released import released
+from schemas.released_schemas import released
 from tests.builders import requested
 from tests.commands import told
 from tests.end_to_end.apicurio import CONFLUENT, OWN, apicurio

@@ -5,7 +5,7 @@ from typing import Any
 from processors.exactly_once.batch_producer import Record
 from processors.settings import Settings
 from schemas.events import CJAssessmentRequested, UploadEvent
-from schemas.released import released
+from schemas.released_schemas import released
 from tests.builders import instructions_uploaded, prompt_uploaded, requested
 from tests.contract.compatibility import read_as, written_in
 from tests.contract.samples import SAMPLES, sample_bytes

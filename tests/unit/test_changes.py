@@ -24,7 +24,7 @@ from schemas.events import (
     UploadEvent,
     role_of,
 )
-from schemas.limits import MAX_LONG
+from schemas.field_limits import MAX_LONG
 from tables.changes import (
     ASSIGNMENT,
     DELETE,

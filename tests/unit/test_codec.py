@@ -16,7 +16,7 @@ from schemas.events import (
     ParkedRequest,
     StudentPromptUploaded,
 )
-from schemas.released import released
+from schemas.released_schemas import released
 from tests.builders import (
     COORDINATES,
     READY,

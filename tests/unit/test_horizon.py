@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.horizon import horizon_warnings
+from schemas.retention_check import horizon_warnings
 from schemas.topics import DAY_MS, Topic, Topics
 
 TOPICS = Topics()

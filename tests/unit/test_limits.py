@@ -8,7 +8,7 @@ import pytest
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, Essay, UploadEvent
-from schemas.limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES, RULES, check_limits
+from schemas.field_limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES, RULES, check_limits
 from tests.builders import UPLOADS, essays, instructions_uploaded, requested
 
 CODEC = Codec()

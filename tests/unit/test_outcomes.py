@@ -24,7 +24,7 @@ from schemas.events import (
     Provenance,
     UploadUsed,
 )
-from schemas.released import released
+from schemas.released_schemas import released
 from schemas.topics import MAX_REQUEST_BYTES
 from tests.builders import (
     READY,

@@ -21,7 +21,7 @@ from schemas.events import (
     CJBatchPrepared,
     CJBatchUnresolved,
 )
-from schemas.limits import MAX_ESSAYS, RULES, Id, Text
+from schemas.field_limits import MAX_ESSAYS, RULES, Id, Text
 from tables.context import fold
 from tests.builders import (
     COORDINATES,

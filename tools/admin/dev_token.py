@@ -8,7 +8,7 @@ import jwt
 
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
-from schemas.limits import NAME
+from schemas.field_limits import NAME
 from tools.admin.failures import Usage
 from tools.api.signing_keys import hmac_secret, jwt_settings
 

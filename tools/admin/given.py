@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas.errors import CJStreamError, Malformed, Misconfigured
-from schemas.limits import RULES, SHA256
+from schemas.field_limits import RULES, SHA256
 from schemas.scales import get_scale
 from tables.tags import parse_assignment_tag, parse_tag
 from tools.admin.failures import Usage

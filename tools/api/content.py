@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.params import Depends
 
 from schemas.errors import ContentMissing
-from schemas.limits import SHA256
+from schemas.field_limits import SHA256
 from tables.content import PLAIN_TEXT, Stored
 from tools.api.contents import Contents
 from tools.api.faults import fault_at, invalid

@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import StreamingResponse
 
-from schemas.limits import SHA256
+from schemas.field_limits import SHA256
 from tools.api.documents import Document
 from tools.api.problems import KINDS, MEDIA_TYPE, URN
 

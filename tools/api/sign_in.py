@@ -14,7 +14,7 @@ import jwt
 from jwt.exceptions import InvalidSubjectError
 
 from schemas.errors import CJStreamError, Unreachable
-from schemas.limits import NAME
+from schemas.field_limits import NAME
 
 ADMINS = ("admin",)  # whatever is not named below
 AUDITORS = ("admin", "auditor")  # GET assignment

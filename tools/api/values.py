@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.errors import Misconfigured
-from schemas.limits import RULES, SHA256, Id, Pattern, Text
+from schemas.field_limits import RULES, SHA256, Id, Pattern, Text
 from schemas.scales import SCALES
 from tables.moments import Moment
 from tools.api.faults import MESSAGES

@@ -17,7 +17,7 @@ from processors.settings import Settings
 from processors.upload_log.scope_erasure import ScopeLog, Stood, append_erasure, events_of
 from schemas.errors import CJStreamError, Misconfigured, Unreachable
 from schemas.events import ROLES, role_of
-from schemas.limits import NAME, SHA256
+from schemas.field_limits import NAME, SHA256
 from tables.changes import Writing
 from tables.content import ContentStore
 from tables.context import component_of

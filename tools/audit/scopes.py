@@ -1,7 +1,7 @@
 """Scopes as an auditor writes them: an assignment's id, `assignment:<id>` or `course:<id>`."""
 
 from schemas.errors import Misconfigured
-from schemas.limits import RULES, Id
+from schemas.field_limits import RULES, Id
 
 KINDS = {"assignment": "assignment_id", "course": "course_id"}
 

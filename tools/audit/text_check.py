@@ -13,7 +13,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import ContentCorrupt, ContentMissing, Malformed
 from schemas.events import UploadEvent
-from schemas.limits import SHA256
+from schemas.field_limits import SHA256
 from tables.content import ContentStore
 from tables.uploads import UploadRecord, UploadTopics, read_upload
 from tools.audit.contexts import Text, Texts

@@ -6,7 +6,7 @@ from typing import Literal
 
 from schemas.coordinates import Coordinates
 from schemas.errors import ContentCorrupt, ContentMissing
-from schemas.limits import SHA256
+from schemas.field_limits import SHA256
 from tables.content import ContentStore
 from tables.history import History
 
