@@ -38,7 +38,7 @@ from processors.upload_log.scope_index import Listing
 from processors.upload_log.upload_log import AdminLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
-from tables.arrivals import Arrivals
+from tables.changed_scopes import Arrivals
 from tables.replica import ContextReplica
 from tables.store import RocksStore
 

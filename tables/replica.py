@@ -14,7 +14,7 @@ from schemas.errors import Discrepancy, Malformed
 from schemas.events import AssignmentContext
 from tables.context import FOLD_VERSION, fold
 from tables.store import Store
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 CACHED_CONTEXTS = 20_000
 

@@ -17,7 +17,7 @@ from schemas.errors import BadRecord, Malformed
 from schemas.events import AssignmentContext, ParkedRequest, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from tables.context import fold
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.builders import TOPIC_OF
 from tools.audit.extent import Extent
 from tools.audit.findings import Finding, Remark, Tally

@@ -255,7 +255,7 @@ def content_sweep(
     as_json: Json = False,
 ) -> None:
     """Texts that nothing in the log names: to the trash, and a grace period later for good. One at a time."""
-    from tables.content import ContentStore
+    from tables.content_store import ContentStore
     from tools import sweep as command
 
     try:

@@ -23,7 +23,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, coordinates_from
 from schemas.errors import CJStreamError
 from schemas.events import CJAssessmentRequested
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 from tools import topics
 from tools.broker import Broker, free_port
 from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in

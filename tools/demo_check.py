@@ -19,7 +19,7 @@ from schemas.coordinates import Coordinates
 from schemas.errors import CJStreamError
 from schemas.events import ROLES
 from schemas.released_schemas import released
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 
 DLT = "kafka_dlt-original-"
 

@@ -21,7 +21,7 @@ from processors.monitoring.worker_status import Status, statuses
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import CJStreamError
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 from tools.java import find_java
 from tools.parked import Parked, parked
 from tools.times import span_of, time_of

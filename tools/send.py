@@ -27,10 +27,10 @@ from schemas.events import ROLES, AssignmentContext, CJAssessmentRequested, Uplo
 from schemas.field_limits import check_limits
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_REQUEST_BYTES
-from tables.changes import DELETED, UPLOADED
-from tables.content import PLAIN_TEXT, ContentStore
+from tables.commands import DELETED, UPLOADED
+from tables.content_store import PLAIN_TEXT, ContentStore
 from tables.context import component_of, fold, live
-from tables.uploads import UploadRecord, read_upload
+from tables.upload_record import UploadRecord, read_upload
 from tools.inputs import GivenRequest, GivenUpload, read_requests, read_uploads
 from tools.progress import bar
 

@@ -17,7 +17,7 @@ from processors.log.reader import Log, LogRecord, high_ends
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import ContentCorrupt, Discrepancy, Unreachable
-from tables.content import Aged, ContentStore
+from tables.content_store import Aged, ContentStore
 from tools.progress import bar
 
 LEAST_GRACE = timedelta(hours=1)  # far more than a write takes from its text to its event

@@ -30,7 +30,7 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import SUPERSEDED, Origin, marker_headers, origin_of, redriven_headers
 from schemas.errors import Aborted, Fenced
 from schemas.topics import Topic
-from tables.uploads import UploadRecord
+from tables.upload_record import UploadRecord
 
 CHUNK_LETTERS = 200
 CHUNK_BYTES = 8 * 1024 * 1024

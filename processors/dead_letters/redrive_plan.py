@@ -11,7 +11,7 @@ from schemas.dead_letters import Origin, redriven_headers
 from schemas.errors import BadRecord, Malformed, UnknownSchema
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 RECORD_OVERHEAD_BYTES = 256  # of a record batch of one record
 Fate = Literal["redrive", "superseded", "refused", "held"]

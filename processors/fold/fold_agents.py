@@ -20,7 +20,7 @@ from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord, Malformed, StoreFailed
 from schemas.events import AssignmentContext
 from tables.context import fold
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 Headers = Sequence[tuple[str, bytes | None]]
 DeadLetter = Callable[[UploadRecord, Malformed, Headers], Awaitable[None]]

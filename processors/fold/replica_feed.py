@@ -13,7 +13,7 @@ from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
 from tables.replica import ContextReplica
-from tables.uploads import UploadRecord
+from tables.upload_record import UploadRecord
 
 log = logging.getLogger("cjstream.replica")
 RECORDS = 5000

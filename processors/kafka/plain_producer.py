@@ -10,7 +10,7 @@ from processors.exactly_once.batch_producer import Record
 from processors.settings import Settings
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed, Unreachable
-from tables.uploads import UploadRecord
+from tables.upload_record import UploadRecord
 
 DELIVERY_S = 30.0
 

@@ -23,7 +23,7 @@ from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Unreachable
 from schemas.retention_check import horizon_warnings
 from schemas.topics import Topic
-from tables.uploads import UploadTopics
+from tables.upload_record import UploadTopics
 
 T = TypeVar("T")
 log = logging.getLogger("cjstream.cluster")

@@ -3,7 +3,7 @@
 from processors.log.reader import Log
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
-from tables.moments import AtRecords, AtTime, Moment
+from tables.history.point_in_time import AtRecords, AtTime, Moment
 
 
 def positions_from(log: Log, moment: Moment) -> Positions:

@@ -9,8 +9,8 @@ from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
-from tables.upload_index import UploadIndex
-from tables.uploads import UploadRecord
+from tables.history.upload_index import UploadIndex
+from tables.upload_record import UploadRecord
 
 
 def upload_topic_ids(settings: Settings) -> dict[str, str]:

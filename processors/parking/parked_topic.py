@@ -22,7 +22,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions, coordinates_from
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import AssignmentContext, CJAssessmentRequested, ParkedRequest
-from tables.arrivals import Arrivals
+from tables.changed_scopes import Arrivals
 
 log = logging.getLogger("cjstream.parking")
 RECORDS = 5000

@@ -24,7 +24,7 @@ from schemas.errors import (
     WriterContended,
 )
 from schemas.events import AssignmentContext
-from tables.changes import Change, Decision, Writing, decide
+from tables.commands import Change, Decision, Writing, decide
 from tables.context import apply
 from tables.replica import ContextReplica
 

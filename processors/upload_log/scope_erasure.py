@@ -22,9 +22,9 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Aborted, Fenced, Malformed, OutcomeUnknown, WriterContended
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
-from tables.changes import Writing, decide, erasure_of
+from tables.commands import Writing, decide, erasure_of
 from tables.context import apply
-from tables.uploads import UploadRecord, read_upload
+from tables.upload_record import UploadRecord, read_upload
 
 PATIENCE_S = 30.0
 LONGEST_PAUSE_S = 0.2

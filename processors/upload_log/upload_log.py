@@ -26,7 +26,7 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable
 from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for
-from tables.changes import Change, Decision, Writing, decide
+from tables.commands import Change, Decision, Writing, decide
 from tables.context import component_of
 from tables.replica import ContextReplica
 

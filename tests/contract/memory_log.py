@@ -11,9 +11,9 @@ from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
-from tables.changes import Change, Writing, decide
+from tables.commands import Change, Writing, decide
 from tables.context import component_of, fold, live
-from tables.uploads import UploadRecord
+from tables.upload_record import UploadRecord
 
 TOPICS = dict(zip(ROLES, (topic.name for topic in Topics().uploads), strict=True))
 PARTITIONS = 4

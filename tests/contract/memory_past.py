@@ -10,10 +10,10 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy
-from tables.content import ContentStore
-from tables.history import History, history_of
-from tables.moments import AtTime, Moment
-from tables.range_fold import Folded
+from tables.content_store import ContentStore
+from tables.history.bulk_fold import Folded
+from tables.history.point_in_time import AtTime, Moment
+from tables.history.scope_history import History, history_of
 from tests.contract.memory_log import MemoryLog
 from tools.audit.as_of import Stood, stood
 from tools.audit.history import Uses

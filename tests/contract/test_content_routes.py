@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from schemas.errors import ContentTimeout
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 from tests.buckets import Bucket, bucket_server
 from tests.contract.calling import Api, made_api
 from tests.contract.memory_log import MemoryLog

@@ -24,7 +24,7 @@ from schemas.errors import (
     Malformed,
     Misconfigured,
 )
-from tables.content import NEVER_STORED, PLAIN_TEXT, Aged, ContentStore, Stored
+from tables.content_store import NEVER_STORED, PLAIN_TEXT, Aged, ContentStore, Stored
 from tests.buckets import Bucket, bucket_server
 
 ROOT = Path(__file__).parents[2]
@@ -320,7 +320,7 @@ def test_a_read_only_folder_is_a_fault_of_the_store(tmp_path: Path) -> None:
 NO_ROOM = """
 import resource, sys
 from schemas.errors import ContentFailed
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 store = ContentStore.at(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
@@ -341,7 +341,7 @@ def test_a_disk_that_takes_no_more_is_a_fault_and_keeps_no_half_of_a_text(tmp_pa
 FROM_A_URL = """
 import sys
 from schemas.errors import ContentFailed
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 store = ContentStore.at("s3://bucket/some/prefix")
 try:
     print(store.put(b"text").storage_id)

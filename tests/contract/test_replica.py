@@ -16,7 +16,7 @@ from schemas.topics import Topics
 from tables.context import FOLD_VERSION
 from tables.replica import CACHED_CONTEXTS, ContextReplica
 from tables.store import MemoryStore, RocksStore, Store
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.builders import (
     READY,
     TOPIC_OF,

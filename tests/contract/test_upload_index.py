@@ -8,9 +8,9 @@ import pytest
 from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
-from tables.sorted_rows import MemorySortedRows, RocksSortedRows, SortedRows
-from tables.upload_index import UploadIndex, temporary_index
-from tables.uploads import UploadRecord, UploadTopics
+from tables.history.sorted_store import MemorySortedRows, RocksSortedRows, SortedRows
+from tables.history.upload_index import UploadIndex, temporary_index
+from tables.upload_record import UploadRecord, UploadTopics
 
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
 INSTRUCTIONS, PROMPTS, RUBRICS = TOPICS.by_name

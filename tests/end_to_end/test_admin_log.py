@@ -37,10 +37,10 @@ from schemas.errors import (
 )
 from schemas.events import ROLES, InstructionsUploaded, UploadEvent
 from schemas.partitioner import partition_for
-from tables.changes import DELETE, Change, NewInstructions, TextRef, Writing
+from tables.commands import DELETE, Change, NewInstructions, TextRef, Writing
 from tables.context import component_of
+from tables.etags import Condition, tag_of
 from tables.replica import ContextReplica
-from tables.tags import Condition, tag_of
 from tests.builders import instructions_uploaded, sha256_of
 from tests.waiting import until
 

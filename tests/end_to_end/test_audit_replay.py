@@ -19,7 +19,7 @@ from schemas.coordinates import Coordinates, Partition
 from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for
 from tables.context import FOLD_VERSION, component_of, only
-from tables.range_fold import Counts
+from tables.history.bulk_fold import Counts
 from tests.builders import instructions_uploaded, prompt_uploaded
 from tests.commands import printed, told
 from tests.faults.load import CODEC, append, assignment, record_of, send

@@ -10,7 +10,7 @@ from processors.exactly_once.batch_producer import Record
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 from tests.builders import (
     instructions_uploaded,
     prompt_deleted,

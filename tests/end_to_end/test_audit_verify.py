@@ -12,7 +12,7 @@ from processors.kafka.plain_producer import deliver
 from processors.log.reader import Log, LogRecord, partitions_of
 from processors.settings import Settings
 from schemas.events import UploadEvent
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 from tests.builders import (
     instructions_deleted,
     instructions_uploaded,

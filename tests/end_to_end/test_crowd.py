@@ -13,7 +13,7 @@ from processors.parking.parked_topic import Parking
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext, ParkedRequest
-from tables.arrivals import Arrivals
+from tables.changed_scopes import Arrivals
 from tests.builders import REQUEST_AT, requested
 from tests.faults.load import append
 

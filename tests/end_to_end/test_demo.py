@@ -17,7 +17,7 @@ from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
 from schemas.events import CJBatchPrepared, Outcome, UploadEvent, UploadUsed
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 from tests.builders import (
     READY,
     REQUEST_AT,

@@ -16,8 +16,8 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import ContentMissing, Unreachable
 from schemas.events import Deletion, UploadEvent
-from tables.content import ContentStore
-from tables.erasure import erased_texts
+from tables.content_store import ContentStore
+from tables.history.text_references import erased_texts
 from tests.buckets import bucket_server
 from tests.builders import (
     instructions_deleted,
@@ -190,7 +190,7 @@ import os, signal, sys
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 from processors.settings import settings_from_environment
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 from tools.audit.erase import Asked, erase
 
 class Killed(ContentStore):

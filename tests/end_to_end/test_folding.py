@@ -31,7 +31,7 @@ from schemas.partitioner import partition_for
 from tables.context import fold
 from tables.replica import ContextReplica
 from tables.store import MemoryStore
-from tables.uploads import UploadRecord, read_upload
+from tables.upload_record import UploadRecord, read_upload
 from tests.builders import instructions_uploaded
 from tests.waiting import until
 

@@ -7,7 +7,7 @@ from processors.log.reader import Log, LogRecord
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Discrepancy
-from tables.moments import AtRecords, AtTime
+from tables.history.point_in_time import AtRecords, AtTime
 from tests.faults.asking import pause
 from tests.faults.load import assignment, send
 

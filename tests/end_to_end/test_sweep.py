@@ -24,7 +24,7 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import ContentFailed, ContentMissing, Unreachable
-from tables.content import Aged, ContentStore, Stored
+from tables.content_store import Aged, ContentStore, Stored
 from tests.buckets import bucket_server
 from tests.builders import instructions_uploaded
 from tools.broker import Broker

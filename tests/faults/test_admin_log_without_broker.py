@@ -17,7 +17,7 @@ from processors.upload_log.upload_log import AdminLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable, WriterContended
-from tables.changes import Change, NewInstructions, TextRef, Writing
+from tables.commands import Change, NewInstructions, TextRef, Writing
 from tests.builders import sha256_of
 from tests.faults.asking import pause
 from tests.faults.running import ROOT

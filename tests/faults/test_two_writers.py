@@ -18,7 +18,7 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext, InstructionsUploaded
 from tables.context import fold, live
-from tables.tags import tag_of
+from tables.etags import tag_of
 from tests.builders import sha256_of
 from tests.end_to_end.serving import Serving, serving
 from tests.faults.seeds import SEEDS

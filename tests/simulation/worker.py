@@ -20,10 +20,10 @@ from processors.parking.parked_topic import Parking
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
-from tables.arrivals import Arrivals
+from tables.changed_scopes import Arrivals
 from tables.replica import ContextReplica
 from tables.store import MemoryStore
-from tables.uploads import UploadTopics
+from tables.upload_record import UploadTopics
 from tests.simulation.clients import (
     GroupMember,
     Process,

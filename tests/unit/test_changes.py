@@ -25,7 +25,7 @@ from schemas.events import (
     role_of,
 )
 from schemas.field_limits import MAX_LONG
-from tables.changes import (
+from tables.commands import (
     ASSIGNMENT,
     DELETE,
     Change,
@@ -37,7 +37,7 @@ from tables.changes import (
     erasure_of,
 )
 from tables.context import apply, component_of, is_live, live
-from tables.tags import Condition, assignment_tag_of, tag_of
+from tables.etags import Condition, assignment_tag_of, tag_of
 from tests.builders import (
     READY,
     at,

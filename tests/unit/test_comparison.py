@@ -6,8 +6,8 @@ import pytest
 
 from schemas.coordinates import Partition, Positions
 from schemas.events import AssignmentContext
-from tables.comparison import differences
 from tables.context import merge, only
+from tables.history.row_diff import differences
 from tests.builders import TOPIC_OF, at, instructions_uploaded, prompt_deleted, prompt_uploaded
 
 PROMPTS = Partition(TOPIC_OF["student_prompt"], 0)

@@ -9,8 +9,8 @@ from processors.outcomes.encoding import told_of
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from tables.context import fold
-from tables.glance import Glance
-from tables.uploads import UploadRecord, read_upload
+from tables.history.upload_scan import Glance
+from tables.upload_record import UploadRecord, read_upload
 from tests.audited import CODEC, UPLOADS, Installation
 from tests.builders import damaged, uploads_of, uploads_of_courses
 from tools.audit.contexts import ContextsAsOf, Text, Texts, note

@@ -14,7 +14,7 @@ from schemas.coordinates import Coordinates
 from schemas.errors import Misconfigured
 from schemas.events import CJAssessmentRequested, Deletion, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
-from tables.erasure import Gap, erased_texts, gaps_in
+from tables.history.text_references import Gap, erased_texts, gaps_in
 from tests.builders import (
     TOPIC_OF,
     instructions_deleted,

@@ -12,11 +12,11 @@ from schemas.errors import BadRecord
 from schemas.events import Component, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
-from tables.chain import Link
 from tables.context import component_from
-from tables.glance import Glance, Scope, scope_of
-from tables.history import link_of
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.history.scope_history import link_of
+from tables.history.upload_scan import Glance, Scope, scope_of
+from tables.history.version_chain import Link
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.builders import (
     TOPIC_OF,
     UPLOADS,

@@ -12,10 +12,10 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.events import AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
-from tables.chain import BEFORE, REPEATED, SKIPPED, Chain, Link, joined, step
 from tables.context import fold
-from tables.history import Damaged, Gap, History, history_of, standing_at
-from tables.uploads import UploadRecord, UploadTopics
+from tables.history.scope_history import Damaged, Gap, History, history_of, standing_at
+from tables.history.version_chain import BEFORE, REPEATED, SKIPPED, Chain, Link, joined, step
+from tables.upload_record import UploadRecord, UploadTopics
 from tests.builders import (
     TOPIC_OF,
     instructions_deleted,

@@ -13,7 +13,7 @@ from schemas.topics import Topics
 from tables.context import live
 from tables.replica import ContextReplica
 from tables.store import MemoryStore
-from tables.uploads import UploadRecord, UploadTopics
+from tables.upload_record import UploadRecord, UploadTopics
 from tests.builders import (
     at,
     context_after,

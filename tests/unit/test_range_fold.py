@@ -13,9 +13,9 @@ from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.context import fold
-from tables.history import history_of
-from tables.range_fold import ALL, Counts, RangeFold
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.history.bulk_fold import ALL, Counts, RangeFold
+from tables.history.scope_history import history_of
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.builders import (
     TOPIC_OF,
     damaged,

@@ -27,7 +27,7 @@ from schemas.dead_letters import (
 from schemas.errors import Malformed
 from schemas.partitioner import partition_for
 from schemas.topics import MIB, Topics
-from tables.uploads import UploadRecord, UploadTopics
+from tables.upload_record import UploadRecord, UploadTopics
 from tests.builders import instructions_uploaded, prompt_uploaded, requested
 
 CODEC = Codec()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import Malformed
-from tables.tags import (
+from tables.etags import (
     AssignmentTag,
     Condition,
     Tag,

@@ -2,7 +2,7 @@
 
 from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for
-from tables.uploads import UploadRecord
+from tables.upload_record import UploadRecord
 from tests.audited import UPLOADS
 from tools.audit.timelines import Stood, Timelines
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from schemas.errors import CJStreamError, Malformed, Misconfigured
 from schemas.field_limits import RULES, SHA256
 from schemas.scales import get_scale
-from tables.tags import parse_assignment_tag, parse_tag
+from tables.etags import parse_assignment_tag, parse_tag
 from tools.admin.failures import Usage
 from tools.audit.moments import moment_from
 from tools.inputs import MAX_TEXT_BYTES, MIN_TEXT, STDIN, name_of, trimmed

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Path, Query, Response
 
 from schemas.events import ROLES, AssignmentContext
 from schemas.scales import list_scales
-from tables.changes import ASSIGNMENT, Change, NewInstructions, TextRef
+from tables.commands import ASSIGNMENT, Change, NewInstructions, TextRef
 from tables.context import is_live, live
-from tables.tags import assignment_tag_of
+from tables.etags import assignment_tag_of
 from tools.api import documents
 from tools.api.answers import answered, wrote
 from tools.api.assignments_past import Shown, as_it_stood

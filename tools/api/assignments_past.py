@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Response
 from schemas.errors import ContentCorrupt, ContentMissing
 from schemas.events import AssignmentContext
 from tables.context import live
-from tables.moments import Moment
+from tables.history.point_in_time import Moment
 from tools.api.answers import answered
 from tools.api.audit import stood_at
 from tools.api.audit_documents import HistoryPage

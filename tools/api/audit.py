@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from schemas.errors import Discrepancy
-from tables.moments import Moment
+from tables.history.point_in_time import Moment
 from tools.api import audit_documents as documents
 from tools.api.answers import answered
 from tools.api.bodies import AsOfQuery, BatchQuery, HistoryQuery, ReplayQuery, VerifyQuery

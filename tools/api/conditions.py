@@ -5,7 +5,7 @@ import re
 from starlette.requests import Request
 
 from schemas.errors import Malformed
-from tables.tags import ANY, Condition, parse_assignment_tag, parse_tag
+from tables.etags import ANY, Condition, parse_assignment_tag, parse_tag
 from tools.api.problems import Problem
 
 ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')

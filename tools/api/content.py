@@ -12,7 +12,7 @@ from fastapi.params import Depends
 
 from schemas.errors import ContentMissing
 from schemas.field_limits import SHA256
-from tables.content import PLAIN_TEXT, Stored
+from tables.content_store import PLAIN_TEXT, Stored
 from tools.api.contents import Contents
 from tools.api.faults import fault_at, invalid
 from tools.api.problems import Problem

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from processors.settings import Settings
 from schemas.errors import ContentTimeout, Unreachable
-from tables.content import PLAIN_TEXT, ContentStore, Stored
+from tables.content_store import PLAIN_TEXT, ContentStore, Stored
 
 THREADS = 8  # a store that hangs takes these and no others: Kafka's calls have their own
 T = TypeVar("T")

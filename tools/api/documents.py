@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tables.changes import Outcome
+from tables.commands import Outcome
 
 Role = Literal["instructions", "student_prompt", "judge_rubric"]
 

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tables.tags import Condition
+from tables.etags import Condition
 from tools.api.conditions import condition_of
 from tools.api.correlation import correlation_of
 from tools.api.faults import Fault, fault_at, faults_of, invalid

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Path, Query, Response
 
 from processors.upload_log.upload_log import Written
 from schemas.events import AssignmentContext
-from tables.changes import DELETE, Change, Delete, NewInstructions, TextRef
+from tables.commands import DELETE, Change, Delete, NewInstructions, TextRef
 from tables.context import live
-from tables.tags import tag_of
+from tables.etags import tag_of
 from tools.api import documents
 from tools.api.answers import answered, wrote
 from tools.api.bodies import (

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from processors.outcomes.resolve import Policy
 from processors.settings import Settings
 from processors.upload_log.upload_log import Page, Reading, Written
-from tables.changes import Change, Writing
+from tables.commands import Change, Writing
 from tools.api.heard import Heard
 from tools.api.metrics import Metrics
 from tools.api.past import Past

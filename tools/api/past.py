@@ -17,10 +17,10 @@ from schemas.codec import Codec
 from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
-from tables.content import ContentStore
-from tables.history import History, history_of
-from tables.moments import Moment
-from tables.upload_index import UploadIndex, temporary_index
+from tables.content_store import ContentStore
+from tables.history.point_in_time import Moment
+from tables.history.scope_history import History, history_of
+from tables.history.upload_index import UploadIndex, temporary_index
 from tools.api import streams
 from tools.audit.as_of import Stood, positions_at, stood
 from tools.audit.batch import batch

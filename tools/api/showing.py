@@ -7,7 +7,7 @@ from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, Component
 from schemas.scales import SCALES, GradeScale
 from tables.context import is_live, live
-from tables.tags import assignment_tag_of
+from tables.etags import assignment_tag_of
 from tools.api.documents import Deletion, InstructionsUpload, Readiness, Scale, Source, Upload
 from tools.audit.documents import ids_of, instant
 

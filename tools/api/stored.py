@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from schemas.errors import ContentCorrupt, ContentMissing, Malformed
 from schemas.events import Component
-from tables.changes import TextRef
-from tables.content import PLAIN_TEXT
+from tables.commands import TextRef
+from tables.content_store import PLAIN_TEXT
 from tools.api.contents import Contents
 from tools.api.faults import Fault, fault_at, invalid
 from tools.inputs import MAX_TEXT_BYTES, MIN_TEXT, trimmed

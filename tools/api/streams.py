@@ -7,7 +7,7 @@ import orjson
 from starlette.responses import StreamingResponse
 
 from processors.settings import Settings
-from tables.moments import Moment
+from tables.history.point_in_time import Moment
 from tools.audit import replay, verify
 from tools.audit.findings import Finding
 

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from schemas.events import AssignmentContext
-from tables.changes import DELETE, Change
+from tables.commands import DELETE, Change
 from tables.context import component_of, live
-from tables.tags import tag_of
+from tables.etags import tag_of
 from tools.api import documents
 from tools.api.answers import answered, wrote
 from tools.api.bodies import Common, NewPrompt, NewRubric

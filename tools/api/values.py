@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from schemas.errors import Misconfigured
 from schemas.field_limits import RULES, SHA256, Id, Pattern, Text
 from schemas.scales import SCALES
-from tables.moments import Moment
+from tables.history.point_in_time import Moment
 from tools.api.faults import MESSAGES
 from tools.audit.moments import FORMS, moment_from
 from tools.inputs import MAX_TEXT_BYTES, MIN_TEXT, trimmed

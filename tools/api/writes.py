@@ -9,8 +9,8 @@ from processors.upload_log.upload_log import Written
 from schemas.coordinates import Coordinates
 from schemas.errors import ConditionRequired, NotLive, VersionConflict
 from schemas.events import Deletion, UploadEvent, role_of
-from tables.changes import ASSIGNMENT, DELETE, Change, TextRef, Writing
-from tables.tags import ANY
+from tables.commands import ASSIGNMENT, DELETE, Change, TextRef, Writing
+from tables.etags import ANY
 from tools.api.door import Call
 from tools.api.parts import Parts
 from tools.api.refusals import refused

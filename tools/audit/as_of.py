@@ -12,10 +12,10 @@ from processors.settings import Settings
 from schemas.coordinates import Positions
 from schemas.errors import Discrepancy
 from schemas.events import ROLES, Component
-from tables.content import ContentStore
+from tables.content_store import ContentStore
 from tables.context import component_of
-from tables.history import History, Standing, standing_at
-from tables.moments import Moment
+from tables.history.point_in_time import Moment
+from tables.history.scope_history import History, Standing, standing_at
 from tools.audit.documents import (
     component_document,
     gap_document,

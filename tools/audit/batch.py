@@ -26,8 +26,8 @@ from schemas.events import (
     UploadUsed,
 )
 from schemas.partitioner import partition_for
-from tables.content import ContentStore
-from tables.history import History, Version, history_of
+from tables.content_store import ContentStore
+from tables.history.scope_history import History, Version, history_of
 from tools.audit.contexts import Texts
 from tools.audit.extent import Extent
 from tools.audit.findings import Remark, Tally

@@ -12,7 +12,7 @@ from processors.outcomes.resolve import Policy, Prepared, resolve, scope_key_for
 from schemas.coordinates import Positions
 from schemas.errors import Malformed
 from schemas.topics import Topics
-from tables.uploads import UploadTopics
+from tables.upload_record import UploadTopics
 from tools.audit.claims import Claim
 from tools.audit.raw_contexts import RawContext, RawContexts, told_of
 from tools.audit.standing import Below, below_of

@@ -19,9 +19,9 @@ from schemas.codec import Codec
 from schemas.errors import BadRecord, Discrepancy, Unreachable
 from schemas.events import AssignmentContext, Component
 from schemas.partitioner import partition_for
-from tables.comparison import Difference, differences
 from tables.context import FOLD_VERSION
-from tables.range_fold import RangeFold
+from tables.history.bulk_fold import RangeFold
+from tables.history.row_diff import Difference, differences
 from tools.audit.documents import source_document
 from tools.audit.parallel import in_processes, processes_for, shares
 from tools.audit.replay import Range, Read, folds

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.coordinates import Coordinates, Positions
 from schemas.events import Component, UploadEvent
-from tables.history import Gap
+from tables.history.scope_history import Gap
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MS = 253_402_300_799_999  # RFC 3339 has four digits for the year

@@ -18,10 +18,10 @@ from processors.upload_log.scope_erasure import ScopeLog, Stood, append_erasure,
 from schemas.errors import CJStreamError, Misconfigured, Unreachable
 from schemas.events import ROLES, role_of
 from schemas.field_limits import NAME, SHA256
-from tables.changes import Writing
-from tables.content import ContentStore
+from tables.commands import Writing
+from tables.content_store import ContentStore
 from tables.context import component_of
-from tables.erasure import Gap, NamedTexts, gaps_in
+from tables.history.text_references import Gap, NamedTexts, gaps_in
 from tools.audit.names import named_elsewhere
 from tools.times import DURATION, UNITS
 

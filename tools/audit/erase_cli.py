@@ -37,7 +37,7 @@ def erase(
 
     Killed, it is gone on with by calling it again; exit 3 where texts were left for another run.
     """
-    from tables.content import ContentStore
+    from tables.content_store import ContentStore
     from tools.audit import erase as command
 
     asked = command.asked_for(scope, actor, reason_code, command.grace_of(grace))

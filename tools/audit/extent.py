@@ -16,7 +16,7 @@ from processors.log.offsets_at import positions_after, positions_from
 from processors.log.reader import Log, high_ends, once_reachable, partitions_of
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
-from tables.moments import Moment
+from tables.history.point_in_time import Moment
 
 CLOCKS_MS = 60_000  # outcomes are looked for from so long before the first request on
 

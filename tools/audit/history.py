@@ -14,7 +14,7 @@ from processors.settings import Settings
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
-from tables.history import Damaged, Gap, History, Version, history_of
+from tables.history.scope_history import Damaged, Gap, History, Version, history_of
 from tools.audit.documents import event_document, gap_document, instant, source_document
 from tools.audit.replicas import made_anew
 

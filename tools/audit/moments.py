@@ -4,7 +4,7 @@ from datetime import datetime
 
 from schemas.coordinates import coordinates_from
 from schemas.errors import Malformed, Misconfigured
-from tables.moments import AtRecords, AtTime, Moment
+from tables.history.point_in_time import AtRecords, AtTime, Moment
 from tools.times import moment_ms
 
 FORMS = (

@@ -12,8 +12,8 @@ from schemas.codec import Codec
 from schemas.coordinates import Partition
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested
-from tables.erasure import NamedTexts
-from tables.uploads import UploadRecord, read_upload
+from tables.history.text_references import NamedTexts
+from tables.upload_record import UploadRecord, read_upload
 from tools.audit.seal import present
 from tools.progress import bar
 from tools.sweep import ids_in

@@ -10,8 +10,8 @@ from processors.outcomes.encoding import NOTHING, NULL, PRESENT, Spelled, Told, 
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from tables.context import component_from
-from tables.glance import Glance, Raw, Scope, scope_of, text_in
-from tables.uploads import UploadTopics
+from tables.history.upload_scan import Glance, Raw, Scope, scope_of, text_in
+from tables.upload_record import UploadTopics
 from tools.audit.contexts import Text, Texts, note, tell
 from tools.audit.standing import Below, upload_of
 from tools.audit.timelines import Stood, Timeline, Timelines, place_of, stood_at

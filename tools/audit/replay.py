@@ -17,8 +17,8 @@ from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.events import ROLES
 from tables.context import component_of
-from tables.moments import Moment
-from tables.range_fold import ALL, Counts, Folded, RangeFold
+from tables.history.bulk_fold import ALL, Counts, Folded, RangeFold
+from tables.history.point_in_time import Moment
 from tools.audit.documents import component_document, ids_of, positions_document
 from tools.audit.parallel import in_processes, processes_for, shares
 from tools.audit.replicas import made_anew

@@ -49,7 +49,7 @@ def as_of(
     as_json: Json = False,
 ) -> None:
     """The context of a scope as it stood; exit 3 where that cannot be told, or a text is missing or damaged."""
-    from tables.content import ContentStore
+    from tables.content_store import ContentStore
     from tools.audit import as_of as command
     from tools.audit.moments import moment_from
     from tools.audit.scopes import scope_key_from

@@ -17,7 +17,7 @@ from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Discrepancy, Misconfigured
 from schemas.topics import Topic, Topics
-from tables.moments import Moment
+from tables.history.point_in_time import Moment
 from tools.audit.keys import fingerprint, public_bytes, signing_key
 from tools.audit.seal_blocks import BLOCK, Block, blocks_of
 from tools.audit.seal_file import Header, Range, RangeRoot, opened_seal, write_seal

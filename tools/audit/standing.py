@@ -8,7 +8,7 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from schemas.events import UploadEvent
 from schemas.partitioner import partition_for
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tools.audit.timelines import Stood, Timelines
 
 T = TypeVar("T")

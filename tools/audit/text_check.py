@@ -14,8 +14,8 @@ from schemas.coordinates import Coordinates, Positions
 from schemas.errors import ContentCorrupt, ContentMissing, Malformed
 from schemas.events import UploadEvent
 from schemas.field_limits import SHA256
-from tables.content import ContentStore
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.content_store import ContentStore
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tools.audit.contexts import Text, Texts
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark
 

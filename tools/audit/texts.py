@@ -7,8 +7,8 @@ from typing import Literal
 from schemas.coordinates import Coordinates
 from schemas.errors import ContentCorrupt, ContentMissing
 from schemas.field_limits import SHA256
-from tables.content import ContentStore
-from tables.history import History
+from tables.content_store import ContentStore
+from tables.history.scope_history import History
 
 State = Literal["present", "erased", "missing", "damaged", "elsewhere"]
 AMISS = ("missing", "damaged")

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from schemas.partitioner import partition_for
-from tables.uploads import UploadRecord, UploadTopics
+from tables.upload_record import UploadRecord, UploadTopics
 
 Row = tuple[
     bytes, int, int, int, int, bytes | None

@@ -6,7 +6,7 @@ from processors.kafka.topic_admin import upload_topics
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Positions
-from tables.glance import Glance
+from tables.history.upload_scan import Glance
 from tools.audit.certifying import Certifier, Places
 from tools.audit.claims import Case, Claim
 from tools.audit.contexts import Texts

@@ -11,7 +11,7 @@ from typing import Any
 
 from processors.settings import Settings
 from schemas.errors import Discrepancy
-from tables.moments import Moment
+from tables.history.point_in_time import Moment
 from tools.audit.batch import batch
 from tools.audit.buckets import bucket_folder, buckets_for
 from tools.audit.contexts import Texts, note

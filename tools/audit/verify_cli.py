@@ -8,7 +8,7 @@ import typer
 
 from processors.settings import settings_from_environment
 from schemas.errors import Misconfigured
-from tables.moments import Moment
+from tables.history.point_in_time import Moment
 from tools.audit.moments import FORMS, moment_from
 from tools.audit.seal_cli import check
 from tools.options import Json

@@ -12,9 +12,9 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from schemas.events import ROLES, AssignmentContext, UploadEvent
 from schemas.partitioner import partition_for
-from tables.chain import BEFORE, Link, joined, step
 from tables.context import fold
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.history.version_chain import BEFORE, Link, joined, step
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 UNTOLD = ("event_id", "previous_event_id", "version", "correlation_id", "occurred_at_ms", "actor")
 

@@ -22,7 +22,7 @@ from schemas.events import (
 )
 from schemas.field_limits import MAX_LONG, check_limits
 from tables.context import component_of, is_live, live
-from tables.tags import (
+from tables.etags import (
     ANY,
     AssignmentTag,
     Condition,

@@ -18,11 +18,11 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Malformed
 from schemas.events import ROLES, AssignmentContext, Component
-from tables.chain import BEFORE, RECENT, Chain, Link, step
 from tables.context import FOLD_VERSION, component_from
-from tables.glance import Glance, Scope, scope_of
-from tables.history import link_of
-from tables.uploads import UploadRecord, UploadTopics, read_upload
+from tables.history.scope_history import link_of
+from tables.history.upload_scan import Glance, Scope, scope_of
+from tables.history.version_chain import BEFORE, RECENT, Chain, Link, step
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 MOST = 150_000  # scopes, about four kilobytes each
 

@@ -15,8 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from schemas.coordinates import Coordinates, Partition, Positions
-from tables.sorted_rows import RocksSortedRows, SortedRows
-from tables.uploads import UploadRecord, UploadTopics
+from tables.history.sorted_store import RocksSortedRows, SortedRows
+from tables.upload_record import UploadRecord, UploadTopics
 
 NO_KEY, POSITION = (
     2**32 - 1,

@@ -18,9 +18,9 @@ from schemas.codec import Codec
 from schemas.events import Component
 from schemas.field_limits import RULES, SHA256, Id, Number, Pattern, Text
 from schemas.partitioner import partition_for
-from tables.chain import Link
 from tables.context import is_deletion, taken_over_from
-from tables.uploads import UploadRecord, UploadTopics
+from tables.history.version_chain import Link
+from tables.upload_record import UploadRecord, UploadTopics
 
 FRAME_BYTES = 5
 ONE_BYTE = 127  # the last number whose varint is one byte, and the last character of ASCII
