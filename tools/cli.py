@@ -15,9 +15,9 @@ from tools.admin.cli import admin_app
 from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
 from tools.options import Json
+from tools.parked_and_dlq_cli import dlq_app, parked_app
 from tools.printing import print_json, print_table
 from tools.progress import say
-from tools.side_doors import dlq_app, parked_app
 
 app = typer.Typer(
     name="cjstream",

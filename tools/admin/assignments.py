@@ -74,7 +74,7 @@ def history(
     """Every version of every role, newest first; exit 3 where some are known to be missing."""
     from tools.admin import given
     from tools.admin.api import Api
-    from tools.admin.showing import show_rows
+    from tools.admin.output import show_rows
     from tools.printing import print_json
     from tools.progress import say
 
@@ -99,7 +99,7 @@ def history(
 
 
 def _show(document: dict[str, Any]) -> None:
-    from tools.admin.showing import show_pairs, show_rows, show_text
+    from tools.admin.output import show_pairs, show_rows, show_text
 
     readiness = document["readiness"]
     pairs = {
@@ -121,7 +121,7 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _row_of(role: str, component: dict[str, Any]) -> tuple[str, ...]:
-    from tools.admin.showing import cell
+    from tools.admin.output import cell
 
     return (
         role.replace("_", " "),

@@ -102,7 +102,7 @@ def whoami(
 ) -> None:
     """Whom commands speak for, as the token says; exit 1 without one."""
     from tools.admin.api import Api
-    from tools.admin.showing import show_pairs
+    from tools.admin.output import show_pairs
     from tools.printing import print_json
 
     api = Api.at(base_url, timeout)

@@ -59,7 +59,7 @@ def create(
     from tools.admin import given
     from tools.admin.api import Api
     from tools.admin.failures import Usage
-    from tools.admin.showing import show_answer
+    from tools.admin.output import show_answer
     from tools.progress import say
 
     scope = given.scope_of(assignment_id, course_id)
@@ -105,7 +105,7 @@ def list_all(
     """Live instructions, the newest first."""
     from tools.admin import given
     from tools.admin.api import Api
-    from tools.admin.showing import show_rows
+    from tools.admin.output import show_rows
     from tools.printing import print_json
 
     query: dict[str, Any] = {"page": page, "page_size": page_size}
@@ -122,7 +122,7 @@ def list_all(
 
 def row_of(item: dict[str, Any]) -> tuple[str, ...]:
     """One of the list as a row."""
-    from tools.admin.showing import cell
+    from tools.admin.output import cell
 
     readiness = item.get("readiness") or {}
     return (
@@ -148,7 +148,7 @@ def get(
     """The live instructions of an assignment or a course."""
     from tools.admin import given
     from tools.admin.api import Api
-    from tools.admin.showing import show_answer, show_text
+    from tools.admin.output import show_answer, show_text
 
     scope = given.scope_of(assignment_id, course_id)
     what = f"get the instructions of {given.told(scope)}"
@@ -179,7 +179,7 @@ def update(
     from tools.admin import given
     from tools.admin.api import Api
     from tools.admin.failures import Usage
-    from tools.admin.showing import show_answer
+    from tools.admin.output import show_answer
 
     scope = given.scope_of(assignment_id, course_id)
     condition = given.condition_of(if_version)
@@ -218,7 +218,7 @@ def delete(
     """Delete the instructions and, of an assignment, its prompt and rubric; texts stay for audit."""
     from tools.admin import given
     from tools.admin.api import Api
-    from tools.admin.showing import confirm, show_answer
+    from tools.admin.output import confirm, show_answer
 
     scope = given.scope_of(assignment_id, course_id)
     of_assignment = assignment_id is not None and (if_version or "").startswith("i")

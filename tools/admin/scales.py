@@ -18,7 +18,7 @@ def scales() -> None:
 @scales_app.command("list")
 def list_all(base_url: BaseUrl = BASE_URL, timeout: Timeout = 30, as_json: Json = False) -> None:
     """Every grade scale that this release knows; nothing is called."""
-    from tools.admin.showing import cell, show_rows
+    from tools.admin.output import cell, show_rows
     from tools.printing import print_json
 
     if as_json:

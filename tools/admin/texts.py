@@ -103,7 +103,7 @@ def _upload(
     from tools.admin import given
     from tools.admin.api import Api
     from tools.admin.failures import Usage
-    from tools.admin.showing import show_answer
+    from tools.admin.output import show_answer
 
     scope = given.scope_of(assignment_id, None)
     condition = given.condition_of(if_version)
@@ -157,7 +157,7 @@ def _get(
     from tools.admin import given
     from tools.admin.api import Api
     from tools.admin.files import write_exactly
-    from tools.admin.showing import show_answer, show_text
+    from tools.admin.output import show_answer, show_text
 
     scope = given.scope_of(assignment_id, None)
     what = f"get the {kind.in_words} of {given.told(scope)}"
@@ -182,7 +182,7 @@ def _delete(
 ) -> None:
     from tools.admin import given
     from tools.admin.api import Api
-    from tools.admin.showing import confirm, show_answer
+    from tools.admin.output import confirm, show_answer
 
     scope = given.scope_of(assignment_id, None)
     condition = given.condition_of(if_version)

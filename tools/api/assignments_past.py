@@ -19,8 +19,8 @@ from tools.api.problems import Problem
 from tools.api.refusals import not_found
 from tools.api.values import AssignmentId
 from tools.audit.as_of import Stood
-from tools.audit.documents import gap_document
 from tools.audit.history import document_of as history_document
+from tools.audit_json import gap_document
 
 routes = APIRouter(prefix="/admin/v1", tags=["assignments"], route_class=ForAuditors)
 Shown = tuple[AssignmentContext | None, dict[str, str] | None]

@@ -9,7 +9,7 @@ from schemas.scales import SCALES, GradeScale
 from tables.context import is_live, live
 from tables.etags import assignment_tag_of
 from tools.api.documents import Deletion, InstructionsUpload, Readiness, Scale, Source, Upload
-from tools.audit.documents import ids_of, instant
+from tools.audit_json import ids_of, instant
 
 STORED = ("storage_id", "sha256", "media_type", "size_bytes")
 

@@ -16,15 +16,15 @@ from tables.content_store import ContentStore
 from tables.context import component_of
 from tables.history.point_in_time import Moment
 from tables.history.scope_history import History, Standing, standing_at
-from tools.audit.documents import (
+from tools.audit.history import gap_told, history
+from tools.audit.texts import AMISS, Text, text_of
+from tools.audit_json import (
     component_document,
     gap_document,
     ids_of,
     instant,
     positions_document,
 )
-from tools.audit.history import gap_told, history
-from tools.audit.texts import AMISS, Text, text_of
 
 
 @dataclass(frozen=True, slots=True)

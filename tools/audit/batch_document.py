@@ -9,7 +9,7 @@ from schemas.codec import Codec
 from schemas.errors import BadRecord
 from schemas.events import CJBatchPrepared, ParkedRequest
 from tools.audit.batch import Asked, Ended, Used
-from tools.audit.documents import event_document, instant, source_document
+from tools.audit_json import event_document, instant, source_document
 
 
 def document_of(

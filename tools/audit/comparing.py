@@ -22,10 +22,10 @@ from schemas.partitioner import partition_for
 from tables.context import FOLD_VERSION
 from tables.history.bulk_fold import RangeFold
 from tables.history.row_diff import Difference, differences
-from tools.audit.documents import source_document
 from tools.audit.parallel import in_processes, processes_for, shares
 from tools.audit.replay import Range, Read, folds
 from tools.audit.replicas import Replica, opened
+from tools.audit_json import source_document
 
 PATIENCE_S = 5.0  # for a changelog that is still behind
 Rows = dict[bytes, bytes]

@@ -15,8 +15,8 @@ from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
 from tables.history.scope_history import Damaged, Gap, History, Version, history_of
-from tools.audit.documents import event_document, gap_document, instant, source_document
 from tools.audit.replicas import made_anew
+from tools.audit_json import event_document, gap_document, instant, source_document
 
 
 def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> History:

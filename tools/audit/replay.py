@@ -19,9 +19,9 @@ from schemas.events import ROLES
 from tables.context import component_of
 from tables.history.bulk_fold import ALL, Counts, Folded, RangeFold
 from tables.history.point_in_time import Moment
-from tools.audit.documents import component_document, ids_of, positions_document
 from tools.audit.parallel import in_processes, processes_for, shares
 from tools.audit.replicas import made_anew
+from tools.audit_json import component_document, ids_of, positions_document
 
 LINES = 200  # in one message of a process
 

@@ -15,12 +15,12 @@ from tables.history.point_in_time import Moment
 from tools.audit.batch import batch
 from tools.audit.buckets import bucket_folder, buckets_for
 from tools.audit.contexts import Texts, note
-from tools.audit.documents import instant
 from tools.audit.extent import Extent, extent_of
 from tools.audit.findings import Finding, Note, NotVerifiable, Remark, Tally
 from tools.audit.parallel import in_processes, processes_for
 from tools.audit.text_check import judged_texts
 from tools.audit.verify_work import Uploads, Work, dealt, judged
+from tools.audit_json import instant
 
 
 @dataclass(slots=True)
