@@ -13,8 +13,8 @@ from tests.contract.memory_log import MemoryLog
 from tests.contract.memory_past import MemoryPast
 from tests.tokens import SECRET, hs256
 from tools.api.app import build_api
-from tools.api.contents import Contents
-from tools.api.signing_keys import build_verifier, jwt_settings
+from tools.api.auth.key_settings import build_verifier, jwt_settings
+from tools.api.services.async_content_store import Contents
 
 JSON = {"content-type": "application/json"}
 CORRELATION = "11111111-2222-4333-8444-555555555555"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract.calling import A1, ADMIN, CORRELATION, INSTRUCTIONS, TEXT, Api, made_api, new
 from tests.tokens import hs256
-from tools.api.observed import logged
+from tools.api.middleware import logged
 from tools.logs import JsonLines
 
 BIG = b"{" + b" " * 2_000_000

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from processors.settings import Settings
 from tests.contract.calling import made_api
 from tests.serving import serving
-from tools.api.signing_keys import JwtSettings
+from tools.api.auth.key_settings import JwtSettings
 from tools.broker import ONE_NODE
 from tools.jars import KAFKA_VERSION
 

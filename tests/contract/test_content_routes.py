@@ -19,8 +19,8 @@ from tests.contract.memory_past import MemoryPast
 from tests.serving import serving
 from tests.tokens import SECRET, hs256
 from tools.api.app import build_api
-from tools.api.contents import Contents
-from tools.api.signing_keys import build_verifier, jwt_settings
+from tools.api.auth.key_settings import build_verifier, jwt_settings
+from tools.api.services.async_content_store import Contents
 
 TEXT = b"Judge how clearly the argument is put.\r\n\0\xff"
 SIZE = len(TEXT)

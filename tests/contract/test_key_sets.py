@@ -21,10 +21,10 @@ from tests.tokens import (
     public_pem,
     segment,
 )
-from tools.api.jwks import FAILED_PAUSE_S, KEPT_S, UNKNOWN_PAUSE_S, KeySet
-from tools.api.sign_in import KeysUnavailable, Unauthenticated, Verifier
-from tools.api.signing_keys import build_verifier, fit_key
-from tools.api.signing_keys import jwt_settings as settings
+from tools.api.auth.authentication import KeysUnavailable, Unauthenticated, Verifier
+from tools.api.auth.jwks import FAILED_PAUSE_S, KEPT_S, UNKNOWN_PAUSE_S, KeySet
+from tools.api.auth.key_settings import build_verifier, fit_key
+from tools.api.auth.key_settings import jwt_settings as settings
 
 
 def jwk(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, **more: Any) -> dict[str, Any]:

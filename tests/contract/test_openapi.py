@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.contract.calling import ADMIN, INSTRUCTIONS, made_api
-from tools.api.metrics import OPERATIONS
+from tools.api.services.metrics import OPERATIONS
 
 
 @pytest.fixture(scope="module")

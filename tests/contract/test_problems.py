@@ -30,8 +30,8 @@ from tests.contract.calling import (
     new,
 )
 from tests.tokens import hs256
-from tools.api.problems import KINDS
-from tools.api.sign_in import KeysUnavailable
+from tools.api.auth.authentication import KeysUnavailable
+from tools.api.errors.problems import KINDS
 
 SECRET = "xyzzy"  # in every request; in no answer
 

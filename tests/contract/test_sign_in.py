@@ -31,7 +31,7 @@ from tests.tokens import (
     public_pem,
     segment,
 )
-from tools.api.sign_in import (
+from tools.api.auth.authentication import (
     ADMINS,
     AUDITORS,
     CONTENT_WRITERS,
@@ -42,8 +42,8 @@ from tools.api.sign_in import (
     Unauthenticated,
     Verifier,
 )
-from tools.api.signing_keys import DEV_SECRET, build_verifier
-from tools.api.signing_keys import jwt_settings as settings
+from tools.api.auth.key_settings import DEV_SECRET, build_verifier
+from tools.api.auth.key_settings import jwt_settings as settings
 
 ROOT = Path(__file__).parents[2]
 HS256 = build_verifier("production", settings(secret_key=SECRET))

@@ -10,7 +10,7 @@ from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from schemas.field_limits import NAME
 from tools.admin.failures import Usage
-from tools.api.signing_keys import hmac_secret, jwt_settings
+from tools.api.auth.key_settings import hmac_secret, jwt_settings
 
 SUBJECT = "dev-admin"
 ROLES = ("admin",)

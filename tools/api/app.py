@@ -17,20 +17,26 @@ from tools.api import (
     registry,
     texts,
 )
-from tools.api.contents import Contents
-from tools.api.correlation import HEADER
-from tools.api.door import admit
-from tools.api.handlers import add_handlers
-from tools.api.heard import Heard
-from tools.api.metrics import Metrics
-from tools.api.observed import Observed
-from tools.api.openapi import OF_CONTENT, describe, refusals
-from tools.api.parts import Log, Parts, parts_of
-from tools.api.past import Past
-from tools.api.rate import Rate
-from tools.api.refusals import note, problem_of
-from tools.api.sign_in import CONTENT_WRITERS, READERS, KeysUnavailable, Unauthenticated, Verifier
-from tools.api.stored import StoredTexts
+from tools.api.admission import admit
+from tools.api.auth.authentication import (
+    CONTENT_WRITERS,
+    READERS,
+    KeysUnavailable,
+    Unauthenticated,
+    Verifier,
+)
+from tools.api.auth.rate_limit import Rate
+from tools.api.dependencies import Log, Parts, parts_of
+from tools.api.errors.correlation import HEADER
+from tools.api.middleware import Observed
+from tools.api.responses.error_mapping import note, problem_of
+from tools.api.responses.exception_handlers import add_handlers
+from tools.api.responses.openapi import OF_CONTENT, describe, refusals
+from tools.api.services.async_content_store import Contents
+from tools.api.services.audit_service import Past
+from tools.api.services.dependency_probe import Heard
+from tools.api.services.metrics import Metrics
+from tools.api.services.text_service import StoredTexts
 
 ADMIN = (
     instructions.routes,

@@ -1,0 +1,57 @@
+"""What the routes work with: made once, handed to the application, found through any of its requests."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from processors.outcomes.resolve import Policy
+from processors.settings import Settings
+from processors.upload_log.upload_log import Page, Reading, Written
+from tables.commands import Change, Writing
+from tools.api.auth.authentication import Verifier
+from tools.api.auth.rate_limit import Rate
+from tools.api.services.audit_service import Past
+from tools.api.services.dependency_probe import Heard
+from tools.api.services.metrics import Metrics
+from tools.api.services.text_service import StoredTexts
+
+
+class Log(Protocol):
+    """What the routes ask of an AdminLog."""
+
+    policy: Policy
+
+    @property
+    def fenced(self) -> int: ...
+    def ready(self) -> Mapping[str, bool]: ...
+    async def read(self, scope_key: str) -> Reading: ...
+    async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page: ...
+    async def check(self, change: Change) -> None: ...
+    async def write(self, change: Change, writing: Writing) -> Written: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The log, its past, the texts and whoever guards them. now_ms is the clock of events."""
+
+    settings: Settings
+    log: Log
+    past: Past
+    texts: StoredTexts
+    content: Heard
+    verifier: Verifier
+    rate: Rate
+    metrics: Metrics
+    now_ms: Callable[[], int]
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application that answers the request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Lent = Annotated[Parts, Depends(parts_of)]

@@ -1,0 +1,1 @@
+"""From values and exceptions to HTTP responses."""
