@@ -19,11 +19,11 @@ from schemas.partitioner import partition_for
 from tables.context import fold
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.builders import TOPIC_OF
-from tools.audit.extent import Extent
-from tools.audit.findings import Finding, Remark, Tally
-from tools.audit.partition import PartitionAudit
-from tools.audit.timelines import Timelines
-from tools.audit.verdicts import Verdicts
+from tools.audit.check.completeness import PartitionAudit
+from tools.audit.check.correctness import Verdicts
+from tools.audit.check.findings import Finding, Remark, Tally
+from tools.audit.check.scan_range import Extent
+from tools.audit.check.upload_timelines import Timelines
 
 CODEC = Codec()
 SETTINGS = Settings(partitions=2)

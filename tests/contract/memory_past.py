@@ -15,9 +15,9 @@ from tables.history.bulk_fold import Folded
 from tables.history.point_in_time import AtTime, Moment
 from tables.history.scope_history import History, history_of
 from tests.contract.memory_log import MemoryLog
-from tools.audit.as_of import Stood, stood
-from tools.audit.history import Uses
-from tools.audit.replay import document_of
+from tools.audit.replay.replay import document_of
+from tools.audit.scope.as_of import Stood, stood
+from tools.audit.scope.history import Uses
 
 
 class MemoryPast:

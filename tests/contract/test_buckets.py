@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import StoreFailed
-from tools.audit.buckets import BYTES, ROWS, Buckets, bucket, bucket_folder, buckets_for
+from tools.audit.verify.join_spill import BYTES, ROWS, Buckets, bucket, bucket_folder, buckets_for
 
 WORDS = r"the audit's buckets in .*own cannot be read or written"
 KEYS = [b"assignment:%d" % number for number in range(40)]

@@ -47,7 +47,7 @@ LIBRARIES = {  # where each may be imported: a folder, or a file
         "tools/api/auth/authentication.py",
         "tools/api/auth/key_settings.py",
     },
-    "cryptography": {"tools/api/auth/key_settings.py", "tools/audit/keys.py"},
+    "cryptography": {"tools/api/auth/key_settings.py", "tools/audit/seal/signing_key.py"},
     "httpx": {
         "processors/registry/client.py",
         "tools/admin/client.py",

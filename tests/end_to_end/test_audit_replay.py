@@ -25,7 +25,7 @@ from tests.commands import printed, told
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
 from tests.waiting import until
-from tools.audit.replay import Lines, Summary, range_of, replayed, rows_of
+from tools.audit.replay.replay import Lines, Summary, range_of, replayed, rows_of
 
 
 @pytest.fixture

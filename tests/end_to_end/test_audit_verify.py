@@ -25,8 +25,8 @@ from tests.faults.asking import Progress, members_of
 from tests.faults.load import DAMAGED, append, record_of, request_record, send
 from tests.faults.running import StartWorker
 from tests.waiting import until
-from tools.audit.findings import Finding, Note, NotVerifiable, Remark, Tally
-from tools.audit.verify import Report, verified
+from tools.audit.check.findings import Finding, Note, NotVerifiable, Remark, Tally
+from tools.audit.verify.verify import Report, verified
 
 TEXTS = ("Judge it.", "Judge it well.", "Write.", "Weigh.")
 DAMAGED_UPLOAD = b"\1nonsense"

@@ -31,7 +31,7 @@ from tests.commands import ROOT, environment_of, told
 from tests.end_to_end.serving import serving
 from tests.faults.load import send
 from tests.waiting import until
-from tools.audit.erase import Asked, Erased, erase
+from tools.audit.erase.erase import Asked, Erased, erase
 from tools.broker import free_port
 
 OWN = ("Judge the argument.", "Judge the style.", "Write a letter.", "Weigh structure twice.")
@@ -191,7 +191,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 from processors.settings import settings_from_environment
 from tables.content_store import ContentStore
-from tools.audit.erase import Asked, erase
+from tools.audit.erase.erase import Asked, erase
 
 class Killed(ContentStore):
     left = int(sys.argv[1])

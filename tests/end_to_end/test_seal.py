@@ -21,7 +21,7 @@ from tests.commands import told
 from tests.faults.asking import pause
 from tests.faults.load import a_request, assignment, record_of, send, send_in_transaction
 from tests.waiting import until
-from tools.audit.seal_check import check_seals
+from tools.audit.seal.seal_verify import check_seals
 from tools.broker import Broker
 
 DAY_MS = 86_400_000

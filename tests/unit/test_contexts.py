@@ -13,11 +13,11 @@ from tables.history.upload_scan import Glance
 from tables.upload_record import UploadRecord, read_upload
 from tests.audited import CODEC, UPLOADS, Installation
 from tests.builders import damaged, uploads_of, uploads_of_courses
-from tools.audit.contexts import ContextsAsOf, Text, Texts, note
-from tools.audit.raw_contexts import NEVER, RawContext, RawContexts
-from tools.audit.raw_contexts import told_of as told_of_raw
-from tools.audit.standing import Standing, below_of
-from tools.audit.timelines import Timelines
+from tools.audit.check.contexts_as_of import ContextsAsOf, Text, Texts, note
+from tools.audit.check.encoded_contexts_as_of import NEVER, RawContext, RawContexts
+from tools.audit.check.encoded_contexts_as_of import told_of as told_of_raw
+from tools.audit.check.upload_timelines import Timelines
+from tools.audit.check.uploads_as_of import Standing, below_of
 
 SCOPE_KEYS = ("assignment:a1", "assignment:a2", "course:ENG5", "assignment:unknown")
 EVENTS = uploads_of(st.sampled_from(["a1", "a2"])) | uploads_of_courses(st.just("ENG5"))

@@ -26,8 +26,8 @@ from tests.builders import (
     rubric_uploaded,
     sha256_of,
 )
-from tools.audit.erase import asked_for, grace_of
-from tools.audit.names import Naming
+from tools.audit.erase.erase import asked_for, grace_of
+from tools.audit.erase.text_referrers import Naming
 
 CODEC = Codec()
 SETTINGS = Settings()

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.errors import CJStreamError, StoreFailed, Unreachable
 from tests.waiting import until
-from tools.audit.parallel import in_processes
+from tools.audit.process_pool import in_processes
 
 LARGE = 10_000_000
 

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from processors.log.reader import LogRecord
 from schemas.coordinates import Coordinates
 from schemas.errors import CJStreamError, Discrepancy, Malformed, Misconfigured
-from tools.audit.keys import (
+from tools.audit.seal.merkle import leaf_of, root_of
+from tools.audit.seal.partition_diff import Bounds, Comparison, Finding, compare
+from tools.audit.seal.seal_blocks import Block, block_from, blocks_of, document_of
+from tools.audit.seal.seal_file import Header, Range, RangeRoot, opened_seal, write_seal
+from tools.audit.seal.signing_key import (
     SigningKey,
     fingerprint,
     make_keys,
@@ -20,10 +24,6 @@ from tools.audit.keys import (
     public_key,
     signing_key,
 )
-from tools.audit.merkle import leaf_of, root_of
-from tools.audit.seal_blocks import Block, block_from, blocks_of, document_of
-from tools.audit.seal_compare import Bounds, Comparison, Finding, compare
-from tools.audit.seal_file import Header, Range, RangeRoot, opened_seal, write_seal
 
 SIZE = 4  # of a block here
 DAY_MS = 86_400_000

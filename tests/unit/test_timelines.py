@@ -4,7 +4,7 @@ from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for
 from tables.upload_record import UploadRecord
 from tests.audited import UPLOADS
-from tools.audit.timelines import Stood, Timelines
+from tools.audit.check.upload_timelines import Stood, Timelines
 
 INSTRUCTIONS, PROMPTS, RUBRICS = UPLOADS.by_name
 A1 = b"assignment:a1"

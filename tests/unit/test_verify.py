@@ -25,7 +25,7 @@ from tests.builders import (
     requested,
     rubric_uploaded,
 )
-from tools.audit.findings import Finding, Note, NotVerifiable
+from tools.audit.check.findings import Finding, Note, NotVerifiable
 
 SCOPES = ("a1", "a2")
 EVENTS = (

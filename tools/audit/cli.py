@@ -3,8 +3,8 @@
 import typer
 
 from tools.audit import batch_cli, replay_cli, scope_cli, verify_cli
-from tools.audit.erase_cli import erase_app
-from tools.audit.seal_cli import seal_app
+from tools.audit.erase.erase_cli import erase_app
+from tools.audit.seal.seal_cli import seal_app
 
 audit_app = typer.Typer(
     help="What was known, when, and proof: from topic offsets, joining no group and committing nothing.",

@@ -18,8 +18,8 @@ from tools.api.responses.error_mapping import not_found
 from tools.api.responses.openapi import READ, shows
 from tools.api.responses.replies import answered
 from tools.api.routes.audit import stood_at
-from tools.audit.as_of import Stood
-from tools.audit.history import document_of as history_document
+from tools.audit.scope.as_of import Stood
+from tools.audit.scope.history import document_of as history_document
 from tools.audit_json import gap_document
 
 routes = APIRouter(prefix="/admin/v1", tags=["assignments"], route_class=ForAuditors)

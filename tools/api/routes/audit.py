@@ -24,8 +24,8 @@ from tools.api.requests.request_models import (
 from tools.api.responses.openapi import FOUND, PAST, STREAMED, shows, streams
 from tools.api.responses.replies import answered
 from tools.api.services.json_lines import streamed
-from tools.audit.as_of import Stood, change_document, changes, document_of
-from tools.audit.history import document_of as history_document
+from tools.audit.scope.as_of import Stood, change_document, changes, document_of
+from tools.audit.scope.history import document_of as history_document
 
 AUDIT = "/audit/v1"
 routes = APIRouter(prefix=AUDIT, tags=["audit"], route_class=ForAuditors)

@@ -22,12 +22,12 @@ from tables.history.point_in_time import Moment
 from tables.history.scope_history import History, history_of
 from tables.history.upload_index import UploadIndex, temporary_index
 from tools.api import streams
-from tools.audit.as_of import Stood, positions_at, stood
-from tools.audit.batch import batch
-from tools.audit.batch_document import document_of as batch_document
-from tools.audit.extent import extent_of
-from tools.audit.history import Uses, uses
-from tools.audit.replicas import made_anew
+from tools.audit.batch.batch_json import document_of as batch_document
+from tools.audit.batch.batch_story import batch
+from tools.audit.check.scan_range import extent_of
+from tools.audit.local_replicas import made_anew
+from tools.audit.scope.as_of import Stood, positions_at, stood
+from tools.audit.scope.history import Uses, uses
 
 THREADS = 2  # the join and the admin routes need the processor, too
 T = TypeVar("T")

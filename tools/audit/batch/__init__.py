@@ -1,0 +1,1 @@
+"""`audit batch`: the whole story of one batch."""

@@ -1,0 +1,1 @@
+"""`audit erase`: the texts of a scope deleted for good."""

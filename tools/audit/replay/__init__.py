@@ -1,0 +1,1 @@
+"""`audit replay`: the table rebuilt from the log, and compared."""

@@ -1,0 +1,1 @@
+"""`audit seal`: signed hashes of a range, and their verification."""

@@ -1,0 +1,1 @@
+"""`audit verify`: every outcome of a range checked, in parallel."""

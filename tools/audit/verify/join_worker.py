@@ -1,0 +1,113 @@
+"""What the processes of verify do: each deals its partitions into buckets, then each judges its buckets."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from processors.kafka.topic_admin import upload_topics
+from processors.log.reader import Log
+from processors.outcomes.resolve import scope_key_for
+from processors.registry.registry_codec import codec_for
+from processors.settings import Settings
+from tools.audit.check.completeness import PartitionAudit
+from tools.audit.check.contexts_as_of import Texts
+from tools.audit.check.correctness import Verdicts
+from tools.audit.check.findings import Remark, Tally
+from tools.audit.check.outcome_claim import Case, Claim, scope_key_of
+from tools.audit.check.partition_reader import PartitionLog
+from tools.audit.check.scan_range import Extent
+from tools.audit.check.upload_timelines import Timelines
+from tools.audit.verify.join_spill import Buckets, bucket
+
+LONGEST = 64 * 1024  # no upload has so many bytes, and of what is none its beginning will do
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is to do, and where; each process has a number, and takes each so many-th partition and bucket."""
+
+    settings: Settings
+    extent: Extent
+    folder: Path
+    buckets: int
+    processes: int
+    now_ms: int
+
+    def each(self) -> list[tuple["Work", int]]:
+        """What each process is told."""
+        return [(self, process) for process in range(self.processes)]
+
+    def uploads(self, process: int) -> Path:
+        """The folder of the uploads that a process deals."""
+        return self.folder / f"uploads-{process}"
+
+    def outcomes(self, process: int) -> Path:
+        """The same of outcomes."""
+        return self.folder / f"outcomes-{process}"
+
+
+class Uploads(NamedTuple):
+    """So many more upload records were read."""
+
+    more: int
+
+
+def dealt(work: Work, process: int) -> Iterator[Uploads | Remark | Tally | int]:
+    """The uploads and outcomes of every so many-th partition, into buckets."""
+    numbers = range(process, work.settings.partitions, work.processes)
+    uploads = Buckets(work.uploads(process), work.buckets)
+    yield from _uploads_dealt(work, numbers, uploads)
+    outcomes, codec = Buckets(work.outcomes(process), work.buckets), codec_for(work.settings)
+    for number in numbers:
+        log = PartitionLog(work.settings, work.extent, number)
+        audit = PartitionAudit(work.settings, codec, work.extent, number, log, work.now_ms)
+        for told in audit.run():
+            match told:
+                case Claim():
+                    scope_key = scope_key_for(told.asked).encode()
+                    outcomes.put(scope_key, told, len(told.value))
+                case Case(outcome, request):
+                    size = len(outcome.value or b"") + len(request.value or b"")
+                    outcomes.put(scope_key_of(told, codec), told, size)
+                case _:
+                    yield told
+        yield audit.tally
+    outcomes.flush()
+
+
+def _uploads_dealt(work: Work, numbers: Iterable[int], uploads: Buckets) -> Iterator[Uploads]:
+    topics = {topic.name: number for number, topic in enumerate(work.settings.topics.uploads)}
+    ends = {one: end for one, end in work.extent.uploads_end.items() if one.partition in numbers}
+    with Log(work.settings, ends) as log:
+        log.begin({one: low for one, (low, _) in log.retained().items()})
+        for messages in log.messages_to(ends):
+            for one in messages:
+                key, value = one.key(), one.value()
+                if key is None:
+                    continue  # of no scope
+                at = (topics[str(one.topic())], one.partition(), one.offset())
+                row = (key, *at, one.timestamp()[1], value and value[:LONGEST])
+                uploads.put(key, row, len(value or b""))
+            yield Uploads(len(messages))
+    uploads.flush()
+
+
+def judged(work: Work, process: int) -> Iterator[Remark | Texts | int]:
+    """The outcomes of every so many-th bucket, once its uploads are at hand."""
+    cut, texts = upload_topics(work.settings), Texts()
+    verdicts = Verdicts(work.settings, codec_for(work.settings), work.extent.uploads_end, texts)
+    for number in range(process, work.buckets, work.processes):
+        timelines = Timelines(cut)
+        for rows in bucket(map(work.uploads, range(work.processes)), number):
+            timelines.take(rows)
+        yield from verdicts.of(timelines, _outcomes_of(work, number))
+        yield dict(texts)
+        texts.clear()
+
+
+def _outcomes_of(work: Work, number: int) -> Iterator[Claim | Case | int]:
+    """A bucket's outcomes, and in between how many they were."""
+    for rows in bucket(map(work.outcomes, range(work.processes)), number):
+        yield from rows
+        yield len(rows)
