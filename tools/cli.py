@@ -66,7 +66,7 @@ def worker() -> None:
 @app.command()
 def api() -> None:
     """Serve the admin API in the foreground. SIGTERM or Ctrl-C ends it."""
-    from tools.api import main as command
+    from tools.api import server as command
 
     command.run(settings_from_environment())
 

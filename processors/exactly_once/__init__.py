@@ -1,4 +1,4 @@
-"""
+"""What an exactly-once consumer needs: a group member, its assignment epoch, one transaction per batch.
 
-hat an exactly-once consumer needs: the group member, its assignment epoch, one Kafka transaction per batch. Knows no event.
+Nothing here knows an event.
 """

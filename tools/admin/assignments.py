@@ -35,15 +35,15 @@ def show(
     as_json: Json = False,
 ) -> None:
     """The whole context of an assignment, now or at a moment, with the coordinates of what it rests on."""
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.printing import print_json
     from tools.progress import say
 
-    scope = given.scope_of(assignment_id, None)
-    given.refuse_no_moment(as_of)
+    scope = arguments.scope_of(assignment_id, None)
+    arguments.refuse_no_moment(as_of)
     answer = Api.at(base_url, timeout).call(
-        f"show {given.told(scope)}",
+        f"show {arguments.told(scope)}",
         "GET",
         "assignments",
         scope["assignment_id"],
@@ -72,15 +72,15 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Every version of every role, newest first; exit 3 where some are known to be missing."""
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.admin.output import show_rows
     from tools.printing import print_json
     from tools.progress import say
 
-    scope = given.scope_of(assignment_id, None)
+    scope = arguments.scope_of(assignment_id, None)
     answer = Api.at(base_url, timeout).call(
-        f"history of {given.told(scope)}",
+        f"history of {arguments.told(scope)}",
         "GET",
         "assignments",
         scope["assignment_id"],

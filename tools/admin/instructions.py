@@ -56,34 +56,34 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Create or replace instructions; with a prompt or a rubric all of it at once, or nothing."""
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.admin.failures import Usage
     from tools.admin.output import show_answer
     from tools.progress import say
 
-    scope = given.scope_of(assignment_id, course_id)
+    scope = arguments.scope_of(assignment_id, course_id)
     extras = (prompt_file, prompt_text, rubric_file, rubric_text)
     has_more = any(source is not None for source in extras)
     if has_more and course_id is not None:
         raise Usage("a course has instructions only, no prompt and no rubric")
-    body = {**scope, "grade_scale": given.scale(grade_scale)}
+    body = {**scope, "grade_scale": arguments.scale(grade_scale)}
     if context_origin is not None:
-        body["context_origin"] = given.checked("context_origin", context_origin)
-    condition = given.condition_of(if_version, create_only=create_only, of_assignment=has_more)
+        body["context_origin"] = arguments.checked("context_origin", context_origin)
+    condition = arguments.condition_of(if_version, create_only=create_only, of_assignment=has_more)
     if instructions_file is None and instructions_text is None:
         if not sys.stdin.isatty():
             raise Usage("one of --instructions-file and --instructions-text")
         say("Instructions, to the end of input (Ctrl-D):")
         instructions_file = "-"
-    texts = given.texts_of(
+    texts = arguments.texts_of(
         instructions=(instructions_file, instructions_text),
         prompt=(prompt_file, prompt_text),
         rubric=(rubric_file, rubric_text),
     )
     body |= {f"{name}_text": text for name, text in texts.items()}
     answer = Api.at(base_url, timeout).call(
-        f"create the instructions of {given.told(scope)}",
+        f"create the instructions of {arguments.told(scope)}",
         "POST",
         "assignments" if has_more else ROUTE,
         body=body,
@@ -103,14 +103,14 @@ def list_all(
     as_json: Json = False,
 ) -> None:
     """Live instructions, the newest first."""
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.admin.output import show_rows
     from tools.printing import print_json
 
     query: dict[str, Any] = {"page": page, "page_size": page_size}
     if grade_scale is not None:
-        query["grade_scale"] = given.scale(grade_scale)
+        query["grade_scale"] = arguments.scale(grade_scale)
     answer = Api.at(base_url, timeout).call("list the instructions", "GET", ROUTE, query=query)
     if as_json:
         print_json(answer.document)
@@ -146,13 +146,13 @@ def get(
     as_json: Json = False,
 ) -> None:
     """The live instructions of an assignment or a course."""
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.admin.output import show_answer, show_text
 
-    scope = given.scope_of(assignment_id, course_id)
-    what = f"get the instructions of {given.told(scope)}"
-    answer = Api.at(base_url, timeout).call(what, "GET", ROUTE, *given.path_of(scope))
+    scope = arguments.scope_of(assignment_id, course_id)
+    what = f"get the instructions of {arguments.told(scope)}"
+    answer = Api.at(base_url, timeout).call(what, "GET", ROUTE, *arguments.path_of(scope))
     show_answer(answer, "Instructions", OF_A_READ, as_json=as_json)
     if not as_json:
         show_text("Instructions", answer.document["instructions_text"])
@@ -176,29 +176,29 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Change some of what is live; what is not named stays."""
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.admin.failures import Usage
     from tools.admin.output import show_answer
 
-    scope = given.scope_of(assignment_id, course_id)
-    condition = given.condition_of(if_version)
+    scope = arguments.scope_of(assignment_id, course_id)
+    condition = arguments.condition_of(if_version)
     ids = {
         "student_prompt_storage_id": student_prompt_storage_id,
         "judge_rubric_storage_id": judge_rubric_storage_id,
     }
-    body = {name: given.storage_id(name, it) for name, it in ids.items() if it is not None}
+    body = {name: arguments.storage_id(name, it) for name, it in ids.items() if it is not None}
     if body and course_id is not None:
         raise Usage("a course has instructions only, no prompt and no rubric")
-    texts = given.texts_of(instructions=(instructions_file, instructions_text))
+    texts = arguments.texts_of(instructions=(instructions_file, instructions_text))
     body |= {f"{name}_text": text for name, text in texts.items()}
     if not body:
         raise Usage("nothing to change: give instructions or a storage id")
     answer = Api.at(base_url, timeout).call(
-        f"update the instructions of {given.told(scope)}",
+        f"update the instructions of {arguments.told(scope)}",
         "PATCH",
         ROUTE,
-        *given.path_of(scope),
+        *arguments.path_of(scope),
         body=body,
         condition=condition,
     )
@@ -216,17 +216,17 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete the instructions and, of an assignment, its prompt and rubric; texts stay for audit."""
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.admin.output import confirm, show_answer
 
-    scope = given.scope_of(assignment_id, course_id)
+    scope = arguments.scope_of(assignment_id, course_id)
     of_assignment = assignment_id is not None and (if_version or "").startswith("i")
-    condition = given.condition_of(if_version, of_assignment=of_assignment)
+    condition = arguments.condition_of(if_version, of_assignment=of_assignment)
     api = Api.at(base_url, timeout)
     with_it = ", with its student prompt and its judge rubric" if assignment_id is not None else ""
-    confirm(f"This deletes the instructions of {given.told(scope)}{with_it}.", yes=yes)
-    what = f"delete the instructions of {given.told(scope)}"
-    answer = api.call(what, "DELETE", ROUTE, *given.path_of(scope), condition=condition)
+    confirm(f"This deletes the instructions of {arguments.told(scope)}{with_it}.", yes=yes)
+    what = f"delete the instructions of {arguments.told(scope)}"
+    answer = api.call(what, "DELETE", ROUTE, *arguments.path_of(scope), condition=condition)
     fields = ("status", *scope, "deleted", "position")
     show_answer(answer, "Instructions", fields, as_json=as_json)

@@ -100,18 +100,18 @@ def _upload(
     timeout: float,
     as_json: bool,
 ) -> None:
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.admin.failures import Usage
     from tools.admin.output import show_answer
 
-    scope = given.scope_of(assignment_id, None)
-    condition = given.condition_of(if_version)
+    scope = arguments.scope_of(assignment_id, None)
+    condition = arguments.condition_of(if_version)
     if source == (None, None):
         raise Usage(f"one of --{kind.name}-file and --{kind.name}-text")
-    texts = given.texts_of(**{kind.name: source})
+    texts = arguments.texts_of(**{kind.name: source})
     answer = Api.at(base_url, timeout).call(
-        f"upload the {kind.in_words} of {given.told(scope)}",
+        f"upload the {kind.in_words} of {arguments.told(scope)}",
         "POST",
         kind.route,
         body={**scope, f"{kind.name}_text": texts[kind.name]},
@@ -154,14 +154,14 @@ def _get(
     timeout: float,
     as_json: bool,
 ) -> None:
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.admin.files import write_exactly
     from tools.admin.output import show_answer, show_text
 
-    scope = given.scope_of(assignment_id, None)
-    what = f"get the {kind.in_words} of {given.told(scope)}"
-    answer = Api.at(base_url, timeout).call(what, "GET", kind.route, *given.path_of(scope))
+    scope = arguments.scope_of(assignment_id, None)
+    what = f"get the {kind.in_words} of {arguments.told(scope)}"
+    answer = Api.at(base_url, timeout).call(what, "GET", kind.route, *arguments.path_of(scope))
     text: str = answer.document[f"{kind.name}_text"]
     if output_file is not None:
         write_exactly(output_file, text)
@@ -180,18 +180,19 @@ def _delete(
     timeout: float,
     as_json: bool,
 ) -> None:
-    from tools.admin import given
+    from tools.admin import arguments
     from tools.admin.api import Api
     from tools.admin.output import confirm, show_answer
 
-    scope = given.scope_of(assignment_id, None)
-    condition = given.condition_of(if_version)
+    scope = arguments.scope_of(assignment_id, None)
+    condition = arguments.condition_of(if_version)
     api = Api.at(base_url, timeout)
     confirm(
-        f"This deletes the {kind.in_words} of {given.told(scope)}; its instructions stay.", yes=yes
+        f"This deletes the {kind.in_words} of {arguments.told(scope)}; its instructions stay.",
+        yes=yes,
     )
-    what = f"delete the {kind.in_words} of {given.told(scope)}"
-    answer = api.call(what, "DELETE", kind.route, *given.path_of(scope), condition=condition)
+    what = f"delete the {kind.in_words} of {arguments.told(scope)}"
+    answer = api.call(what, "DELETE", kind.route, *arguments.path_of(scope), condition=condition)
     fields = ("status", "assignment_id", "deleted", "position")
     show_answer(answer, kind.in_words.capitalize(), fields, as_json=as_json)
 

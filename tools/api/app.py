@@ -7,16 +7,6 @@ from fastapi import Depends, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 
 from processors.settings import Settings
-from tools.api import (
-    assignments,
-    assignments_past,
-    audit,
-    content,
-    health,
-    instructions,
-    registry,
-    texts,
-)
 from tools.api.admission import admit
 from tools.api.auth.authentication import (
     CONTENT_WRITERS,
@@ -32,6 +22,16 @@ from tools.api.middleware import Observed
 from tools.api.responses.error_mapping import note, problem_of
 from tools.api.responses.exception_handlers import add_handlers
 from tools.api.responses.openapi import OF_CONTENT, describe, refusals
+from tools.api.routes import (
+    assignment_history,
+    assignments,
+    audit,
+    content,
+    health,
+    instructions,
+    prompts_and_rubrics,
+    registry,
+)
 from tools.api.services.async_content_store import Contents
 from tools.api.services.audit_service import Past
 from tools.api.services.dependency_probe import Heard
@@ -40,10 +40,10 @@ from tools.api.services.text_service import StoredTexts
 
 ADMIN = (
     instructions.routes,
-    texts.routes,
+    prompts_and_rubrics.routes,
     assignments.for_admins,
     assignments.for_auditors,
-    assignments_past.routes,
+    assignment_history.routes,
     assignments.for_readers,
 )
 

@@ -2,9 +2,12 @@
 
 import typer
 
-from tools.audit import batch_cli, replay_cli, scope_cli, verify_cli
+from tools.audit.batch import batch_cli
 from tools.audit.erase.erase_cli import erase_app
+from tools.audit.replay import replay_cli
+from tools.audit.scope import scope_cli
 from tools.audit.seal.seal_cli import seal_app
+from tools.audit.verify import verify_cli
 
 audit_app = typer.Typer(
     help="What was known, when, and proof: from topic offsets, joining no group and committing nothing.",

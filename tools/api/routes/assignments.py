@@ -9,7 +9,6 @@ from schemas.scales import list_scales
 from tables.commands import ASSIGNMENT, Change, NewInstructions, TextRef
 from tables.context import is_live, live
 from tables.etags import assignment_tag_of
-from tools.api import documents
 from tools.api.admission import Admitted, Called, ForAuditors, ForReaders
 from tools.api.dependencies import Lent, Parts
 from tools.api.errors.validation_errors import fault_at, invalid
@@ -20,6 +19,7 @@ from tools.api.requests.request_models import (
     ContentCheck,
     NewAssignment,
 )
+from tools.api.responses import response_models
 from tools.api.responses.error_mapping import not_found
 from tools.api.responses.openapi import CONSTANT, READINESS, STOOD, WRITTEN, shows
 from tools.api.responses.presenters import assignment_of, readiness_of, scale_of
@@ -36,7 +36,7 @@ OfAssignment = Annotated[AssignmentId, Path()]
 NoQuery = Annotated[Common, Query()]
 
 
-@for_admins.post("/assignments", **shows(documents.AssignmentWritten, WRITTEN))
+@for_admins.post("/assignments", **shows(response_models.AssignmentWritten, WRITTEN))
 async def upsert_assignment(body: NewAssignment, _: NoQuery, parts: Lent, call: Called) -> Response:
     """Create or replace instructions and, where they are given, prompt and rubric: all or nothing."""
     given = {"student_prompt": body.prompt_text, "judge_rubric": body.rubric_text}
@@ -60,11 +60,11 @@ async def upsert_assignment(body: NewAssignment, _: NoQuery, parts: Lent, call: 
     assert written.context is not None
     texts_now = await _live_texts(parts, written.context)
     shown = assignment_of(written.context, texts_now, parts.log.policy)
-    document = documents.AssignmentWritten(**shown, **outcome_of(written, several=True))
+    document = response_models.AssignmentWritten(**shown, **outcome_of(written, several=True))
     return wrote(document, written, tag=assignment_tag_of(written.context))
 
 
-@for_auditors.get("/assignments/{assignment_id}", **shows(documents.Assignment, STOOD))
+@for_auditors.get("/assignments/{assignment_id}", **shows(response_models.Assignment, STOOD))
 async def get_assignment(
     assignment_id: OfAssignment, query: Annotated[AssignmentQuery, Query()], parts: Lent
 ) -> Response:
@@ -77,10 +77,12 @@ async def get_assignment(
     if context is None or not any(is_live(context, role) for role in ROLES):
         raise not_found("assignment", scope_key, deleted=context is not None)
     shown = assignment_of(context, texts, parts.log.policy)
-    return answered(documents.Assignment(**shown), tag=assignment_tag_of(context))
+    return answered(response_models.Assignment(**shown), tag=assignment_tag_of(context))
 
 
-@for_readers.get("/assignments/{assignment_id}/readiness", **shows(documents.Readiness, READINESS))
+@for_readers.get(
+    "/assignments/{assignment_id}/readiness", **shows(response_models.Readiness, READINESS)
+)
 async def get_readiness(
     assignment_id: OfAssignment, query: Annotated[ContentCheck, Query()], parts: Lent
 ) -> Response:
@@ -91,10 +93,10 @@ async def get_readiness(
     return answered(readiness_of(context, scope_key, parts.log.policy, *lacking))
 
 
-@for_readers.get("/grade-scales", **shows(documents.Scales, CONSTANT))
+@for_readers.get("/grade-scales", **shows(response_models.Scales, CONSTANT))
 async def list_grade_scales(_: NoQuery) -> Response:
     """Every grade scale."""
-    return answered(documents.Scales(items=[scale_of(scale) for scale in list_scales()]))
+    return answered(response_models.Scales(items=[scale_of(scale) for scale in list_scales()]))
 
 
 async def _now(parts: Parts, scope_key: str, *, with_texts: bool) -> Shown:

@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from schemas.errors import Discrepancy
 from tables.history.point_in_time import Moment
-from tools.api import audit_documents as documents
 from tools.api.admission import ForAuditors
 from tools.api.dependencies import Lent, Parts
 from tools.api.errors.problems import Problem
@@ -21,6 +20,7 @@ from tools.api.requests.request_models import (
     ReplayQuery,
     VerifyQuery,
 )
+from tools.api.responses import audit_models as documents
 from tools.api.responses.openapi import FOUND, PAST, STREAMED, shows, streams
 from tools.api.responses.replies import answered
 from tools.api.services.json_lines import streamed

@@ -10,7 +10,6 @@ from schemas.events import AssignmentContext
 from tables.commands import DELETE, Change, Delete, NewInstructions, TextRef
 from tables.context import live
 from tables.etags import tag_of
-from tools.api import documents
 from tools.api.admission import Admitted, Call, Called
 from tools.api.dependencies import Lent, Parts
 from tools.api.requests.field_types import AssignmentId, CourseId
@@ -23,6 +22,7 @@ from tools.api.requests.request_models import (
     PutCourseInstructions,
     PutInstructions,
 )
+from tools.api.responses import response_models
 from tools.api.responses.error_mapping import not_found
 from tools.api.responses.openapi import DELETED, LISTED, READ, WRITTEN, WRITTEN_OR_CREATED, shows
 from tools.api.responses.presenters import instruction_of
@@ -37,7 +37,7 @@ OfCourse = Annotated[CourseId, Path()]
 NoQuery = Annotated[Common, Query()]
 
 
-@routes.post("", **shows(documents.InstructionWritten, WRITTEN))
+@routes.post("", **shows(response_models.InstructionWritten, WRITTEN))
 async def upsert_instructions(
     body: Instructions, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
@@ -46,7 +46,7 @@ async def upsert_instructions(
 
 
 @routes.put(
-    "/assignment/{assignment_id}", **shows(documents.InstructionWritten, WRITTEN_OR_CREATED)
+    "/assignment/{assignment_id}", **shows(response_models.InstructionWritten, WRITTEN_OR_CREATED)
 )
 async def put_instructions_of_assignment(
     assignment_id: OfAssignment, body: PutInstructions, _: NoQuery, parts: Lent, call: Called
@@ -55,7 +55,7 @@ async def put_instructions_of_assignment(
     return await _replace(parts, call, assignment_id, None, body, created=201)
 
 
-@routes.put("/course/{course_id}", **shows(documents.InstructionWritten, WRITTEN_OR_CREATED))
+@routes.put("/course/{course_id}", **shows(response_models.InstructionWritten, WRITTEN_OR_CREATED))
 async def put_instructions_of_course(
     course_id: OfCourse, body: PutCourseInstructions, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
@@ -63,7 +63,7 @@ async def put_instructions_of_course(
     return await _replace(parts, call, None, course_id, body, created=201)
 
 
-@routes.patch("/assignment/{assignment_id}", **shows(documents.InstructionWritten, WRITTEN))
+@routes.patch("/assignment/{assignment_id}", **shows(response_models.InstructionWritten, WRITTEN))
 async def change_instructions_of_assignment(
     assignment_id: OfAssignment, body: PatchInstructions, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
@@ -71,7 +71,7 @@ async def change_instructions_of_assignment(
     return await _patch(parts, call, assignment_id, None, body)
 
 
-@routes.patch("/course/{course_id}", **shows(documents.InstructionWritten, WRITTEN))
+@routes.patch("/course/{course_id}", **shows(response_models.InstructionWritten, WRITTEN))
 async def change_instructions_of_course(
     course_id: OfCourse, body: PatchCourseInstructions, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
@@ -79,7 +79,7 @@ async def change_instructions_of_course(
     return await _patch(parts, call, None, course_id, body)
 
 
-@routes.get("", **shows(documents.InstructionList, LISTED))
+@routes.get("", **shows(response_models.InstructionList, LISTED))
 async def list_instructions(query: Annotated[Paging, Query()], parts: Lent) -> Response:
     """One page of the live instructions, newest first."""
     found = await parts.log.page(
@@ -87,17 +87,17 @@ async def list_instructions(query: Annotated[Paging, Query()], parts: Lent) -> R
     )
     texts = await parts.texts.texts_of(live(one, "instructions") for one in found.items)
     items = [
-        documents.Instruction(**instruction_of(one, text or "", parts.log.policy))
+        response_models.Instruction(**instruction_of(one, text or "", parts.log.policy))
         for one, text in zip(found.items, texts, strict=True)
     ]
     return answered(
-        documents.InstructionList(
+        response_models.InstructionList(
             items=items, total=found.total, page=query.page, page_size=query.page_size
         )
     )
 
 
-@routes.get("/assignment/{assignment_id}", **shows(documents.Instruction, READ))
+@routes.get("/assignment/{assignment_id}", **shows(response_models.Instruction, READ))
 async def get_instructions_of_assignment(
     assignment_id: OfAssignment, _: NoQuery, parts: Lent
 ) -> Response:
@@ -105,13 +105,13 @@ async def get_instructions_of_assignment(
     return await _get(parts, f"assignment:{assignment_id}")
 
 
-@routes.get("/course/{course_id}", **shows(documents.Instruction, READ))
+@routes.get("/course/{course_id}", **shows(response_models.Instruction, READ))
 async def get_instructions_of_course(course_id: OfCourse, _: NoQuery, parts: Lent) -> Response:
     """The live instructions of a course."""
     return await _get(parts, f"course:{course_id}")
 
 
-@routes.delete("/assignment/{assignment_id}", **shows(documents.Deleted, DELETED))
+@routes.delete("/assignment/{assignment_id}", **shows(response_models.Deleted, DELETED))
 async def delete_instructions_of_assignment(
     assignment_id: OfAssignment, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
@@ -119,7 +119,7 @@ async def delete_instructions_of_assignment(
     return await _delete(parts, call, {"assignment_id": assignment_id})
 
 
-@routes.delete("/course/{course_id}", **shows(documents.Deleted, DELETED))
+@routes.delete("/course/{course_id}", **shows(response_models.Deleted, DELETED))
 async def delete_instructions_of_course(
     course_id: OfCourse, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
@@ -189,7 +189,7 @@ async def _get(parts: Parts, scope_key: str) -> Response:
         raise not_found("instructions", scope_key, deleted=deleted)
     text = await parts.texts.text_of(instructions)
     shown = instruction_of(context, text or "", parts.log.policy)
-    return answered(documents.Instruction(**shown), tag=tag_of(instructions))
+    return answered(response_models.Instruction(**shown), tag=tag_of(instructions))
 
 
 async def _delete(parts: Parts, call: Call, scope: dict[str, str]) -> Response:
@@ -208,7 +208,7 @@ def deleted(written: Written, scope: Mapping[str, str]) -> Response:
     """What a deletion answers; scope is the one id that it was asked by."""
     roles = [role for role, one in written.decision.outcomes.items() if one == "deleted"]
     said = outcome_of(written, several=True)
-    document = documents.Deleted(status="deleted", **scope, deleted=roles, **said)
+    document = response_models.Deleted(status="deleted", **scope, deleted=roles, **said)
     return wrote(document, written)
 
 
@@ -218,7 +218,7 @@ async def _written(parts: Parts, written: Written, text: str, created: int) -> R
     assert context is not None
     text = text or await parts.texts.text_of(instructions) or ""
     shown = instruction_of(context, text, parts.log.policy)
-    document = documents.InstructionWritten(**shown, **outcome_of(written, several=True))
+    document = response_models.InstructionWritten(**shown, **outcome_of(written, several=True))
     return wrote(document, written, tag=tag_of(instructions), created=created)
 
 

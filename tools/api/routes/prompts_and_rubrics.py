@@ -8,11 +8,11 @@ from schemas.events import AssignmentContext
 from tables.commands import DELETE, Change
 from tables.context import component_of, live
 from tables.etags import tag_of
-from tools.api import documents
 from tools.api.admission import Admitted, Call, Called
 from tools.api.dependencies import Lent, Parts
 from tools.api.requests.field_types import AssignmentId
 from tools.api.requests.request_models import Common, NewPrompt, NewRubric
+from tools.api.responses import response_models
 from tools.api.responses.error_mapping import not_found
 from tools.api.responses.openapi import DELETED, READ, WRITTEN, shows
 from tools.api.responses.presenters import text_of_assignment
@@ -27,19 +27,21 @@ NoQuery = Annotated[Common, Query()]
 PROMPT, RUBRIC = "student_prompt", "judge_rubric"
 
 
-@routes.post("/student-prompts", **shows(documents.PromptWritten, WRITTEN))
+@routes.post("/student-prompts", **shows(response_models.PromptWritten, WRITTEN))
 async def upload_prompt(body: NewPrompt, _: NoQuery, parts: Lent, call: Called) -> Response:
     """Create or replace the student prompt of an assignment that has instructions."""
     return await _upload(parts, call, PROMPT, body.assignment_id, body.prompt_text)
 
 
-@routes.get("/student-prompts/assignment/{assignment_id}", **shows(documents.Prompt, READ))
+@routes.get("/student-prompts/assignment/{assignment_id}", **shows(response_models.Prompt, READ))
 async def get_prompt(assignment_id: OfAssignment, _: NoQuery, parts: Lent) -> Response:
     """The live student prompt of an assignment."""
     return await _get(parts, PROMPT, assignment_id)
 
 
-@routes.delete("/student-prompts/assignment/{assignment_id}", **shows(documents.Deleted, DELETED))
+@routes.delete(
+    "/student-prompts/assignment/{assignment_id}", **shows(response_models.Deleted, DELETED)
+)
 async def delete_prompt(
     assignment_id: OfAssignment, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
@@ -47,19 +49,21 @@ async def delete_prompt(
     return await _delete(parts, call, PROMPT, assignment_id)
 
 
-@routes.post("/judge-rubrics", **shows(documents.RubricWritten, WRITTEN))
+@routes.post("/judge-rubrics", **shows(response_models.RubricWritten, WRITTEN))
 async def upload_rubric(body: NewRubric, _: NoQuery, parts: Lent, call: Called) -> Response:
     """Create or replace the judge rubric of an assignment that has instructions."""
     return await _upload(parts, call, RUBRIC, body.assignment_id, body.rubric_text)
 
 
-@routes.get("/judge-rubrics/assignment/{assignment_id}", **shows(documents.Rubric, READ))
+@routes.get("/judge-rubrics/assignment/{assignment_id}", **shows(response_models.Rubric, READ))
 async def get_rubric(assignment_id: OfAssignment, _: NoQuery, parts: Lent) -> Response:
     """The live judge rubric of an assignment."""
     return await _get(parts, RUBRIC, assignment_id)
 
 
-@routes.delete("/judge-rubrics/assignment/{assignment_id}", **shows(documents.Deleted, DELETED))
+@routes.delete(
+    "/judge-rubrics/assignment/{assignment_id}", **shows(response_models.Deleted, DELETED)
+)
 async def delete_rubric(
     assignment_id: OfAssignment, _: NoQuery, parts: Lent, call: Called
 ) -> Response:
@@ -67,13 +71,13 @@ async def delete_rubric(
     return await _delete(parts, call, RUBRIC, assignment_id)
 
 
-READABLE: dict[str, type[documents.OfAssignment]] = {
-    PROMPT: documents.Prompt,
-    RUBRIC: documents.Rubric,
+READABLE: dict[str, type[response_models.OfAssignment]] = {
+    PROMPT: response_models.Prompt,
+    RUBRIC: response_models.Rubric,
 }
-WRITABLE: dict[str, type[documents.OfAssignment]] = {
-    PROMPT: documents.PromptWritten,
-    RUBRIC: documents.RubricWritten,
+WRITABLE: dict[str, type[response_models.OfAssignment]] = {
+    PROMPT: response_models.PromptWritten,
+    RUBRIC: response_models.RubricWritten,
 }
 
 

@@ -21,7 +21,7 @@ from tables.content_store import ContentStore
 from tables.history.point_in_time import Moment
 from tables.history.scope_history import History, history_of
 from tables.history.upload_index import UploadIndex, temporary_index
-from tools.api import streams
+from tools.api.services import json_lines
 from tools.audit.batch.batch_json import document_of as batch_document
 from tools.audit.batch.batch_story import batch
 from tools.audit.check.scan_range import extent_of
@@ -76,13 +76,13 @@ class LogPast:
         self, since: Moment | None, until: Moment | None, scope_keys: list[str]
     ) -> Iterator[bytes]:
         """As JSON lines: contexts, and the summary. Blocks; raises Unreachable, Discrepancy."""
-        return streams.replayed(self._settings, since, until, scope_keys)
+        return json_lines.replayed(self._settings, since, until, scope_keys)
 
     def verified(
         self, since: Moment | None, until: Moment | None, *, texts: bool
     ) -> Iterator[bytes]:
         """As JSON lines: findings, and the report. Blocks; raises Unreachable, Discrepancy."""
-        return streams.verified(self._settings, _now_ms(), since, until, texts=texts)
+        return json_lines.verified(self._settings, _now_ms(), since, until, texts=texts)
 
     def close(self) -> None:
         """Let the threads go, and the index."""

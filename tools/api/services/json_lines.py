@@ -8,8 +8,9 @@ from starlette.responses import StreamingResponse
 
 from processors.settings import Settings
 from tables.history.point_in_time import Moment
-from tools.audit import replay, verify
 from tools.audit.check.findings import Finding
+from tools.audit.replay import replay
+from tools.audit.verify import verify
 
 LINES = "application/x-ndjson"
 MOST = 1000  # findings that are told one by one; all are counted

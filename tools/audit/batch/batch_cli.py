@@ -30,7 +30,7 @@ def batch(
     where there is no such request or the verdict has findings.
     """
     from processors.registry.registry_codec import codec_for
-    from tools.audit import batch as command
+    from tools.audit.batch import batch_story as command
     from tools.audit.batch.batch_json import document_of
     from tools.audit.check.scan_range import extent_of
 

@@ -38,7 +38,7 @@ def erase(
     Killed, it is gone on with by calling it again; exit 3 where texts were left for another run.
     """
     from tables.content_store import ContentStore
-    from tools.audit import erase as command
+    from tools.audit.erase import erase as command
 
     asked = command.asked_for(scope, actor, reason_code, command.grace_of(grace))
     settings = settings_from_environment()

@@ -52,8 +52,8 @@ def replay(
 ) -> None:
     """Fold the upload topics again, in a range or whole; exit 3 where --compare finds a difference."""
     from schemas.errors import Misconfigured
-    from tools.audit import replay as command
     from tools.audit.moments import moment_from
+    from tools.audit.replay import replay as command
     from tools.audit.scope_argument import scope_key_from
 
     now = datetime.now(UTC)
@@ -71,7 +71,7 @@ def replay(
 
 
 def _replay(settings: Settings, of: "Range", scope_keys: Sequence[str], *, as_json: bool) -> None:
-    from tools.audit import replay as command
+    from tools.audit.replay import replay as command
 
     rows = list[Any]()
     with counted("records", of.records) as progress:
@@ -125,8 +125,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 def _compare(settings: Settings, of: "Range", folders: Collection[Path], *, as_json: bool) -> None:
     from processors.log.upload_topics import upload_topic_ids
-    from tools.audit import comparing as command
     from tools.audit.local_replicas import replica_at, replicas_here
+    from tools.audit.replay import table_compare as command
     from tools.audit.replay.replay import Read
 
     replicas = [replica_at(one) for one in folders] if folders else replicas_here(settings)

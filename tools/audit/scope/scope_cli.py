@@ -50,8 +50,8 @@ def as_of(
 ) -> None:
     """The context of a scope as it stood; exit 3 where that cannot be told, or a text is missing or damaged."""
     from tables.content_store import ContentStore
-    from tools.audit import as_of as command
     from tools.audit.moments import moment_from
+    from tools.audit.scope import as_of as command
     from tools.audit.scope_argument import scope_key_from
 
     if (at is None) == (offsets is None) or (offsets is not None and "@" not in offsets):
@@ -80,7 +80,7 @@ def as_of(
 
 def history(scope: Scope, uses: UsesToo = False, as_json: Json = False) -> None:
     """Every version of every role of a scope, damaged uploads too; exit 3 where something is known to be missing."""
-    from tools.audit import history as command
+    from tools.audit.scope import history as command
     from tools.audit.scope_argument import scope_key_from
 
     settings = settings_from_environment()

@@ -23,10 +23,10 @@ def seal_key(
     as_json: Json = False,
 ) -> None:
     """Make a pair of Ed25519 keys: the private one signs seals, the public one proves whose they are."""
-    from tools.audit import keys
+    from tools.audit.seal import signing_key
 
-    public_file, public = keys.make_keys(out)
-    told = {"private": str(out), "public": str(public_file), "key": keys.fingerprint(public)}
+    public_file, public = signing_key.make_keys(out)
+    told = {"private": str(out), "public": str(public_file), "key": signing_key.fingerprint(public)}
     print_json(told) if as_json else print_table("Keys", ("", ""), list(told.items()))
 
 
@@ -48,7 +48,7 @@ def seal(
     as_json: Json = False,
 ) -> None:
     """Sign a digest of uploads, requests, outcomes and dead letters, so that `verify --seal` proves them later."""
-    from tools.audit import seal as command
+    from tools.audit.seal import seal_create as command
 
     now = datetime.now(UTC)
     asked = command.Asked(
@@ -73,14 +73,14 @@ def seal(
 
 def check(files: Sequence[Path], public_key: Path | None, *, as_json: bool) -> None:
     """What `verify --seal` does: prove that the log still says what was sealed, or name what does not; exit 3 then."""
-    from tools.audit import keys
-    from tools.audit import seal_check as command
+    from tools.audit.seal import seal_verify as command
+    from tools.audit.seal import signing_key
 
-    trusted = None if public_key is None else keys.public_key(public_key)
+    trusted = None if public_key is None else signing_key.public_key(public_key)
     settings, now_ms = settings_from_environment(), int(time.time() * 1000)
     checks = list(command.check_seals(settings, files, trusted, now_ms=now_ms))
     if trusted is None:
-        signers = {keys.fingerprint(check.header.key) for check in checks}
+        signers = {signing_key.fingerprint(check.header.key) for check in checks}
         say(f"signed by {', '.join(signers)}; --public-key proves whose that is")
     if as_json:
         print_json(

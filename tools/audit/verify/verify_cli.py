@@ -66,8 +66,8 @@ def verify(
     With --seal: what the log says now against what was sealed, record by record;
     names the first one altered, removed, added or cut off.
     """
-    from tools.audit import verify as command
     from tools.audit.check.findings import Finding
+    from tools.audit.verify import verify as command
     from tools.audit.verify.verify_progress import with_progress
 
     if seal or public_key:
