@@ -10,8 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from processors.settings import Settings
-from tests.contract.calling import made_api
-from tests.serving import serving
+from tests.contract.api.calling import made_api
+from tests.support.http_server import serving
 from tools.api.auth.key_settings import JwtSettings
 from tools.broker import ONE_NODE
 from tools.jars import KAFKA_VERSION

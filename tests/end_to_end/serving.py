@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from processors.settings import Settings
-from tests.tokens import SECRET, hs256
+from tests.support.tokens import SECRET, hs256
 
 ROOT = Path(__file__).parents[2]
 

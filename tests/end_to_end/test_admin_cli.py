@@ -13,8 +13,8 @@ import pytest
 
 from processors.settings import Settings
 from tests.end_to_end.serving import Serving, serving
-from tests.tokens import SECRET
-from tests.waiting import until
+from tests.support.tokens import SECRET
+from tests.support.until import until
 from tools.broker import free_port
 
 ROOT = Path(__file__).parents[2]

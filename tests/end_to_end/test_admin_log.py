@@ -41,8 +41,8 @@ from tables.commands import DELETE, Change, NewInstructions, TextRef, Writing
 from tables.context import component_of
 from tables.etags import Condition, tag_of
 from tables.replica import ContextReplica
-from tests.builders import instructions_uploaded, sha256_of
-from tests.waiting import until
+from tests.support.builders import instructions_uploaded, sha256_of
+from tests.support.until import until
 
 CODEC = Codec()
 SCALE = "swedish_8_anchor"

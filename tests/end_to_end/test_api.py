@@ -10,7 +10,7 @@ import pytest
 
 from processors.settings import Settings
 from tests.end_to_end.serving import Serving, serving
-from tests.waiting import until
+from tests.support.until import until
 from tools.broker import free_port
 
 INSTRUCTIONS = "/admin/v1/assessment-instructions"

@@ -13,10 +13,10 @@ from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.events import UploadEvent
 from schemas.partitioner import partition_for
-from tests.builders import instructions_uploaded, prompt_uploaded
-from tests.commands import printed, told
 from tests.faults.load import send
-from tests.waiting import until
+from tests.support.builders import instructions_uploaded, prompt_uploaded
+from tests.support.run_command import printed, told
+from tests.support.until import until
 
 SHORT = {
     "segment.ms": "1000",

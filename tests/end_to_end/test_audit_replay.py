@@ -20,11 +20,11 @@ from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for
 from tables.context import FOLD_VERSION, component_of, only
 from tables.history.bulk_fold import Counts
-from tests.builders import instructions_uploaded, prompt_uploaded
-from tests.commands import printed, told
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.builders import instructions_uploaded, prompt_uploaded
+from tests.support.run_command import printed, told
+from tests.support.until import until
 from tools.audit.replay.replay import Lines, Summary, range_of, replayed, rows_of
 
 

@@ -11,17 +11,17 @@ from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for
 from tables.content_store import ContentStore
-from tests.builders import (
+from tests.faults.load import CODEC, append, send
+from tests.faults.running import StartWorker
+from tests.support.builders import (
     instructions_uploaded,
     prompt_deleted,
     prompt_uploaded,
     requested,
     sha256_of,
 )
-from tests.commands import printed, told
-from tests.faults.load import CODEC, append, send
-from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.run_command import printed, told
+from tests.support.until import until
 from tools.tail import tail_batches
 
 OLD = "Should homework be banned?\nGive reasons."

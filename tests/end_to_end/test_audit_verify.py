@@ -13,18 +13,18 @@ from processors.log.reader import Log, LogRecord, partitions_of
 from processors.settings import Settings
 from schemas.events import UploadEvent
 from tables.content_store import ContentStore
-from tests.builders import (
+from tests.faults.asking import Progress, members_of
+from tests.faults.load import DAMAGED, append, record_of, request_record, send
+from tests.faults.running import StartWorker
+from tests.support.builders import (
     instructions_deleted,
     instructions_uploaded,
     prompt_uploaded,
     requested,
     rubric_uploaded,
 )
-from tests.commands import told
-from tests.faults.asking import Progress, members_of
-from tests.faults.load import DAMAGED, append, record_of, request_record, send
-from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.run_command import told
+from tests.support.until import until
 from tools.audit.check.findings import Finding, Note, NotVerifiable, Remark, Tally
 from tools.audit.verify.verify import Report, verified
 

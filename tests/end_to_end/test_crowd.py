@@ -14,8 +14,8 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext, ParkedRequest
 from tables.changed_scopes import Arrivals
-from tests.builders import REQUEST_AT, requested
 from tests.faults.load import append
+from tests.support.builders import REQUEST_AT, requested
 
 CODEC = Codec()
 CROWD = 200

@@ -18,7 +18,7 @@ from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
 from schemas.events import CJBatchPrepared, Outcome, UploadEvent, UploadUsed
 from tables.content_store import ContentStore
-from tests.builders import (
+from tests.support.builders import (
     READY,
     REQUEST_AT,
     at,

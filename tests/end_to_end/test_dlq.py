@@ -18,11 +18,11 @@ from schemas.errors import CJStreamError, Fenced, Malformed, Misconfigured
 from schemas.events import UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
-from tests.builders import prompt_uploaded, requested, sha256_of
-from tests.commands import told
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.builders import prompt_uploaded, requested, sha256_of
+from tests.support.run_command import told
+from tests.support.until import until
 from tools import dlq
 from tools.tail import tail_batches
 

@@ -9,12 +9,12 @@ from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers, marker_headers
 from schemas.errors import Malformed
 from schemas.events import ParkedRequest
-from tests.builders import prompt_uploaded, requested
-from tests.commands import told
 from tests.faults.asking import Progress
 from tests.faults.load import CODEC, append, assignment, record_of, send, send_in_transaction
 from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.builders import prompt_uploaded, requested
+from tests.support.run_command import told
+from tests.support.until import until
 from tools.doctor import Check, examine
 
 

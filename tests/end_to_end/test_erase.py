@@ -18,8 +18,9 @@ from schemas.errors import ContentMissing, Unreachable
 from schemas.events import Deletion, UploadEvent
 from tables.content_store import ContentStore
 from tables.history.text_references import erased_texts
-from tests.buckets import bucket_server
-from tests.builders import (
+from tests.end_to_end.serving import serving
+from tests.faults.load import send
+from tests.support.builders import (
     instructions_deleted,
     instructions_uploaded,
     prompt_uploaded,
@@ -27,10 +28,9 @@ from tests.builders import (
     rubric_uploaded,
     sha256_of,
 )
-from tests.commands import ROOT, environment_of, told
-from tests.end_to_end.serving import serving
-from tests.faults.load import send
-from tests.waiting import until
+from tests.support.run_command import ROOT, environment_of, told
+from tests.support.s3_stub import bucket_server
+from tests.support.until import until
 from tools.audit.erase.erase import Asked, Erased, erase
 from tools.broker import free_port
 

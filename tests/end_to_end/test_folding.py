@@ -32,8 +32,8 @@ from tables.context import fold
 from tables.replica import ContextReplica
 from tables.store import MemoryStore
 from tables.upload_record import UploadRecord, read_upload
-from tests.builders import instructions_uploaded
-from tests.waiting import until
+from tests.support.builders import instructions_uploaded
+from tests.support.until import until
 
 T = TypeVar("T")
 CODEC = Codec()

@@ -7,9 +7,9 @@ from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.errors import Discrepancy
 from schemas.events import ParkedRequest
-from tests.builders import requested
-from tests.commands import told
 from tests.faults.load import CODEC, append
+from tests.support.builders import requested
+from tests.support.run_command import told
 from tools.parked import parked
 
 

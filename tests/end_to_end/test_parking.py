@@ -7,12 +7,12 @@ import pytest
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import CJBatchPrepared, CJBatchUnresolved, ParkedRequest
-from tests.builders import instructions_uploaded, prompt_uploaded, requested
 from tests.faults.asking import all_have_one_outcome
 from tests.faults.load import append, record_of, send
 from tests.faults.reading import Read, read_all
 from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.builders import instructions_uploaded, prompt_uploaded, requested
+from tests.support.until import until
 
 CODEC = Codec()
 PATIENT = {"patience_s": 600}

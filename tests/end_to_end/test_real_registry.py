@@ -20,13 +20,13 @@ from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import Unreachable
 from schemas.released_schemas import released
-from tests.builders import requested
-from tests.commands import told
 from tests.end_to_end.apicurio import CONFLUENT, OWN, apicurio
 from tests.faults.asking import Progress
 from tests.faults.load import DAMAGED, append, request_record, send
 from tests.faults.reading import Read, read_all
 from tests.faults.running import StartWorker
+from tests.support.builders import requested
+from tests.support.run_command import told
 from tools.broker import Broker
 
 UPLOADS = [

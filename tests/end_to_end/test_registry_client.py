@@ -20,9 +20,9 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Event
 from schemas.topics import Topic
-from tests.contract.samples import SAMPLES
+from tests.contract.schemas.samples import SAMPLES
 from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.until import until
 from tools.broker import free_port
 
 BY_CLASS = {type(event): event for event in SAMPLES.values()}

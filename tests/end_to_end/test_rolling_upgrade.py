@@ -6,14 +6,14 @@ from processors.exactly_once.batch_producer import Record
 from processors.settings import Settings
 from schemas.events import CJAssessmentRequested, UploadEvent
 from schemas.released_schemas import released
-from tests.builders import instructions_uploaded, prompt_uploaded, requested
-from tests.contract.compatibility import read_as, written_in
-from tests.contract.samples import SAMPLES, sample_bytes
+from tests.contract.schemas.compatibility import read_as, written_in
+from tests.contract.schemas.samples import SAMPLES, sample_bytes
 from tests.faults.asking import Progress, all_have_one_outcome
 from tests.faults.load import append, record_of
 from tests.faults.reading import read_all
 from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.builders import instructions_uploaded, prompt_uploaded, requested
+from tests.support.until import until
 from tools.tail import tail_batches
 
 BY_VERSION = {f"{one.name}.v{one.version}": one for one in released()}

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from processors.settings import Settings
-from tests.contract.calling import TASK
+from tests.contract.api.calling import TASK
 from tests.end_to_end.serving import serving
-from tests.tokens import hs256
-from tests.waiting import until
+from tests.support.tokens import hs256
+from tests.support.until import until
 from tools.broker import free_port
 
 SEED = "20300115"

@@ -17,10 +17,10 @@ from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for
-from tests.commands import told
 from tests.faults.asking import pause
 from tests.faults.load import a_request, assignment, record_of, send, send_in_transaction
-from tests.waiting import until
+from tests.support.run_command import told
+from tests.support.until import until
 from tools.audit.seal.seal_verify import check_seals
 from tools.broker import Broker
 

@@ -21,7 +21,7 @@ from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
 from schemas.events import AssignmentContext, InstructionsUploaded, StudentPromptUploaded
 from tables.content_store import ContentStore
-from tests.builders import requested
+from tests.support.builders import requested
 from tools.send import SentUpload, send_requests, send_uploads
 from tools.tail import document_of, line_of, tail_batches
 

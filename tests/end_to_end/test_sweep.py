@@ -25,8 +25,8 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import ContentFailed, ContentMissing, Unreachable
 from tables.content_store import Aged, ContentStore, Stored
-from tests.buckets import bucket_server
-from tests.builders import instructions_uploaded
+from tests.support.builders import instructions_uploaded
+from tests.support.s3_stub import bucket_server
 from tools.broker import Broker
 from tools.sweep import Swept, grace_of, ids_in, names_in, sweep
 

@@ -7,8 +7,8 @@ from processors.log.upload_topics import bring_up_to_date
 from processors.settings import Settings
 from schemas.coordinates import Positions
 from tables.history.upload_index import temporary_index
-from tests.builders import prompt_uploaded
 from tests.faults.load import CODEC, append, assignment, record_of, send, send_in_transaction
+from tests.support.builders import prompt_uploaded
 
 
 def ends(settings: Settings) -> Positions:

@@ -14,7 +14,11 @@ from processors.kafka.plain_producer import deliver
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext
-from tests.builders import (
+from tests.faults.asking import Progress, all_have_one_outcome
+from tests.faults.load import DAMAGED, append, record_of, request_record, send
+from tests.faults.reading import Read, read_all
+from tests.faults.running import StartWorker
+from tests.support.builders import (
     instructions_deleted,
     instructions_uploaded,
     prompt_uploaded,
@@ -22,11 +26,7 @@ from tests.builders import (
     rubric_uploaded,
     sha256_of,
 )
-from tests.faults.asking import Progress, all_have_one_outcome
-from tests.faults.load import DAMAGED, append, record_of, request_record, send
-from tests.faults.reading import Read, read_all
-from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.until import until
 from tools.broker import Broker
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"

@@ -15,7 +15,7 @@ from tests.faults.checker import Findings, Terms
 from tests.faults.checking import Installation, check
 from tests.faults.reading import Coordinates, committed_by, ends_of
 from tests.faults.running import Process
-from tests.waiting import until
+from tests.support.until import until
 
 Answer = TypeVar("Answer")
 Config = dict[str, Any]

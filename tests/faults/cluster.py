@@ -20,7 +20,7 @@ from processors.kafka.topic_admin import TopicState, apply_topics
 from processors.settings import Settings
 from schemas.errors import Unreachable
 from tests.faults.proxy import Proxy
-from tests.waiting import until
+from tests.support.until import until
 from tools.broker import Broker, free_port, new_cluster_id
 
 NODES = (1, 2, 3)

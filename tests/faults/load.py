@@ -15,8 +15,13 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.events import CJAssessmentRequested, UploadEvent, role_of, scope_key_of
-from tests.builders import instructions_uploaded, prompt_uploaded, requested, rubric_uploaded
-from tests.waiting import until
+from tests.support.builders import (
+    instructions_uploaded,
+    prompt_uploaded,
+    requested,
+    rubric_uploaded,
+)
+from tests.support.until import until
 
 CODEC = Codec()
 ANY = -1  # the producer's partitioner chooses

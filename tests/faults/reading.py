@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaErr
 from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from tests.waiting import until
+from tests.support.until import until
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 FRAME_BYTES = 5

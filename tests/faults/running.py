@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from processors.settings import Settings, variable_of
-from tests.waiting import until
+from tests.support.until import until
 
 ROOT = Path(__file__).parents[2]
 RUNS = '"worker runs"'

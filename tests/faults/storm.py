@@ -32,7 +32,7 @@ from tests.faults.proxy import (
     Fate,
 )
 from tests.faults.traffic import Traffic
-from tests.waiting import until
+from tests.support.until import until
 
 RATE = 80
 TICK_S = 0.1

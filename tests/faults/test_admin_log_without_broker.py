@@ -18,11 +18,11 @@ from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable, WriterContended
 from tables.commands import Change, NewInstructions, TextRef, Writing
-from tests.builders import sha256_of
 from tests.faults.asking import pause
 from tests.faults.running import ROOT
 from tests.faults.test_two_writers import history
-from tests.waiting import until
+from tests.support.builders import sha256_of
+from tests.support.until import until
 from tools.broker import Broker
 
 WRITING = Writing(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)

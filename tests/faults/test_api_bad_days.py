@@ -11,9 +11,9 @@ import httpx
 from processors.kafka.clients import admin_client
 from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
-from tests.buckets import bucket_server
 from tests.end_to_end.serving import Serving, serving
-from tests.waiting import until
+from tests.support.s3_stub import bucket_server
+from tests.support.until import until
 from tools.broker import Broker, free_port
 
 A1 = "/admin/v1/assessment-instructions/assignment/a1"

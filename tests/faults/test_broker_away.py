@@ -11,7 +11,7 @@ from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome, pause
 from tests.faults.load import Flow
 from tests.faults.running import ROOT, Process, StartWorker
-from tests.waiting import until
+from tests.support.until import until
 from tools.broker import Broker
 
 pytestmark = pytest.mark.long

@@ -9,13 +9,13 @@ from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import deliver
 from processors.settings import Settings
 from schemas.events import UploadEvent
-from tests.builders import requested
 from tests.faults.asking import Progress, all_have_one_outcome
 from tests.faults.checker import outcome_of
 from tests.faults.load import assignment, record_of, send
 from tests.faults.reading import Coordinates, read_all
 from tests.faults.running import StartWorker
-from tests.waiting import until
+from tests.support.builders import requested
+from tests.support.until import until
 
 UPLOADS = 300
 

@@ -17,11 +17,11 @@ from schemas.events import (
     UploadUsed,
 )
 from tables.context import fold
-from tests.builders import instructions_deleted, instructions_uploaded, requested
 from tests.faults import reading
 from tests.faults.checker import Findings, Terms, changes_of, dead_letter_of, judge, outcome_of
 from tests.faults.checking import is_upload, judge_parked, judge_table, judge_uploads, live_parked
 from tests.faults.reading import Read
+from tests.support.builders import instructions_deleted, instructions_uploaded, requested
 
 CODEC = Codec()
 KEY = b"assignment:a1"

@@ -13,10 +13,10 @@ from processors.kafka.clients import group_member, transactional_producer
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import Aborted
-from tests.builders import requested
 from tests.faults.load import send
 from tests.faults.reading import read_all
-from tests.waiting import until
+from tests.support.builders import requested
+from tests.support.until import until
 
 
 class Member:

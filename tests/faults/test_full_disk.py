@@ -7,10 +7,10 @@ from pathlib import Path
 from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import deliver
 from processors.settings import Settings
-from tests.builders import instructions_uploaded
 from tests.faults.load import record_of
 from tests.faults.running import ROOT, StartWorker
 from tests.faults.small_files import COMMAND
+from tests.support.builders import instructions_uploaded
 
 WORDS = "cannot be read or written"
 WRITE = """

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from processors.settings import Settings
-from tests.builders import requested
 from tests.faults.asking import Progress, settled
 from tests.faults.faulty_worker import COMMAND, Plan
 from tests.faults.load import append, assignment, record_of, send
 from tests.faults.running import Process
-from tests.waiting import until
+from tests.support.builders import requested
+from tests.support.until import until
 
 POINTS = ("produced", "committing", "committed", "offsets")
 SCOPES = 4

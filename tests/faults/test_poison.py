@@ -9,10 +9,10 @@ from confluent_kafka.admin import (
 )
 
 from processors.settings import Settings
-from tests.builders import essays, requested
 from tests.faults.asking import Progress, all_have_one_outcome
 from tests.faults.load import CODEC, DAMAGED, append, assignment, record_of, request_record, send
 from tests.faults.running import StartWorker
+from tests.support.builders import essays, requested
 
 
 def test_damaged_requests_are_dead_lettered_whole(

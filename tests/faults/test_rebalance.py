@@ -9,7 +9,7 @@ from tests.faults.asking import Progress, all_have_one_outcome, members_of, paus
 from tests.faults.load import Flow, a_request, append, assignment, record_of, send
 from tests.faults.running import StartWorker
 from tests.faults.seeds import SEEDS
-from tests.waiting import until
+from tests.support.until import until
 
 FOLD_ONLY = ("-m", "tests.faults.fold_only")
 JOINS = 4

@@ -18,9 +18,9 @@ from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
-from tests.commands import ROOT, environment_of
 from tests.faults.load import append
 from tests.faults.seeds import SEEDS
+from tests.support.run_command import ROOT, environment_of
 
 LETTERS = 2_500
 KILLS = 5

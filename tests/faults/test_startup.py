@@ -17,12 +17,12 @@ from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.topic_admin import apply_topics
 from processors.log.reader import partitions_of
 from processors.settings import Settings
-from tests.builders import requested
 from tests.faults.asking import Progress, all_have_one_outcome, answer
 from tests.faults.load import assignment, send
 from tests.faults.reading import read_all
 from tests.faults.running import Process, StartWorker
-from tests.waiting import until
+from tests.support.builders import requested
+from tests.support.until import until
 
 
 def refusal(worker: Process) -> str:

@@ -13,7 +13,7 @@ from tests.faults.cluster import Cluster
 from tests.faults.load import Flow, a_request, append, assignment, record_of, send
 from tests.faults.proxy import END_TXN, TXN_OFFSET_COMMIT, Fate
 from tests.faults.running import Process
-from tests.waiting import until
+from tests.support.until import until
 
 pytestmark = pytest.mark.timeout(900)  # making the three nodes counts
 PATIENCE_S = 180  # where others use the machine, too

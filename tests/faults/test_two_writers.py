@@ -19,11 +19,11 @@ from schemas.codec import Codec
 from schemas.events import AssignmentContext, InstructionsUploaded
 from tables.context import fold, live
 from tables.etags import tag_of
-from tests.builders import sha256_of
 from tests.end_to_end.serving import Serving, serving
 from tests.faults.seeds import SEEDS
-from tests.tokens import hs256
-from tests.waiting import until
+from tests.support.builders import sha256_of
+from tests.support.tokens import hs256
+from tests.support.until import until
 from tools.broker import free_port
 
 INSTRUCTIONS = "/admin/v1/assessment-instructions/assignment"

@@ -5,12 +5,12 @@ from confluent_kafka import Producer
 from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
 from processors.settings import Settings
-from tests.builders import prompt_uploaded, requested
 from tests.faults.asking import Progress, pause
 from tests.faults.load import append, assignment, record_of, send, send_in_transaction
 from tests.faults.running import Process, StartWorker
 from tests.faults.stalled_worker import COMMAND, LOOKS
-from tests.waiting import until
+from tests.support.builders import prompt_uploaded, requested
+from tests.support.until import until
 
 
 def ended(worker: Process, seconds: float = 60) -> str:

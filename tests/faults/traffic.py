@@ -18,15 +18,15 @@ from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
 from processors.settings import Settings
 from schemas.events import CJAssessmentRequested, UploadEvent
-from tests.builders import (
+from tests.faults.load import DAMAGED, record_of, request_record
+from tests.faults.reading import Coordinates
+from tests.support.builders import (
     instructions_deleted,
     instructions_uploaded,
     prompt_uploaded,
     requested,
     rubric_uploaded,
 )
-from tests.faults.load import DAMAGED, record_of, request_record
-from tests.faults.reading import Coordinates
 
 ASSIGNMENTS = 12
 COURSES = ("C1", "C2")

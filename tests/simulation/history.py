@@ -13,13 +13,13 @@ from schemas.coordinates import Partition
 from schemas.events import UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from tables.store import MemoryStore
-from tests import builders
 from tests.simulation.clients import Process
 from tests.simulation.group import Group
 from tests.simulation.log import Cluster, Headers, Stored, Transaction, refused
 from tests.simulation.steps import Step
 from tests.simulation.worker import Worker
 from tests.simulation.world import World
+from tests.support import builders
 
 PARTITIONS = 2
 PATIENCE_S = 100

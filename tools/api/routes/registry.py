@@ -21,7 +21,7 @@ from tools.api.requests.body_reader import read_body
 
 PREFIX = "/registry"
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
-COMPATIBILITY = "FULL_TRANSITIVE"  # tests/contract/test_schemas.py holds it
+COMPATIBILITY = "FULL_TRANSITIVE"  # tests/contract/schemas/test_schemas.py holds it
 MAX_BODY = 256 * 1024  # many times the longest schema
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 Document = dict[str, Any]

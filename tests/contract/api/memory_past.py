@@ -1,0 +1,83 @@
+"""The past of a log in memory: the same pure history, over records of which a test may compact some away."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from processors.kafka.topic_admin import upload_partitions, upload_topics
+from processors.settings import Settings
+from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, Positions
+from schemas.errors import Discrepancy
+from tables.content_store import ContentStore
+from tables.history.bulk_fold import Folded
+from tables.history.point_in_time import AtTime, Moment
+from tables.history.scope_history import History, history_of
+from tests.contract.api.memory_log import MemoryLog
+from tools.audit.replay.replay import document_of
+from tools.audit.scope.as_of import Stood, stood
+from tools.audit.scope.history import Uses
+
+
+class MemoryPast:
+    """What LogPast does, without Kafka; nobody has used anything here."""
+
+    def __init__(self, log: MemoryLog, settings: Settings) -> None:
+        self._log = log
+        self._settings = settings
+        self.compacted: set[Coordinates] = set()
+        self.faults: list[Exception] = []
+
+    async def stood(self, scope_key: str, moments: Sequence[Moment], *, texts: bool) -> list[Stood]:
+        store = ContentStore.at(self._settings.content) if texts else None
+        positions = [self._positions_after(one) for one in moments]
+        return [stood(self._history(scope_key), one, store) for one in positions]
+
+    async def history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
+        return self._history(scope_key), Uses({}, ()) if with_uses else None
+
+    async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> dict[str, Any] | None:
+        return None  # no requests here
+
+    def replayed(
+        self, since: Moment | None, until: Moment | None, scope_keys: list[str]
+    ) -> Iterator[bytes]:
+        if until is not None:
+            self._positions_after(until)
+        for scope_key, context in self._log.rows.items():
+            if scope_key in (scope_keys or [scope_key]):
+                told = document_of(Folded(context, ()))
+                yield orjson.dumps({"context": told}, option=orjson.OPT_APPEND_NEWLINE)
+        yield b'{"summary":{}}\n'
+
+    def verified(
+        self, since: Moment | None, until: Moment | None, *, texts: bool
+    ) -> Iterator[bytes]:
+        if self.faults:
+            raise self.faults.pop()
+        yield b'{"summary":{}}\n'
+
+    def close(self) -> None:
+        pass
+
+    def _history(self, scope_key: str) -> History:
+        kept = (
+            one
+            for one in self._log.records
+            if one.key == scope_key.encode() and one.at not in self.compacted
+        )
+        starts = dict.fromkeys(upload_partitions(self._settings), 0)
+        return history_of(scope_key, kept, starts, Codec(), upload_topics(self._settings))
+
+    def _positions_after(self, moment: Moment) -> Positions:
+        named = () if isinstance(moment, AtTime) else moment.records
+        times = [one.appended_at_ms for one in self._log.records if one.at in named]
+        if named and not times:
+            raise Discrepancy("no such record")
+        until = moment.ms if isinstance(moment, AtTime) else max(times)
+        positions = dict.fromkeys(upload_partitions(self._settings), 0)
+        for one in self._log.records:
+            if one.appended_at_ms <= until:
+                positions[Partition(one.at.topic, one.at.partition)] = one.at.offset + 1
+        return {**positions, **{Partition(at.topic, at.partition): at.offset + 1 for at in named}}

@@ -1,0 +1,137 @@
+"""Schemas and classes agree, released ones never change, and every version ever written stays readable."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas import events
+from schemas.codec import FRAME, Codec
+from schemas.released_schemas import released
+from tests.contract.schemas.compatibility import read_as
+from tests.contract.schemas.samples import SAMPLES, sample_bytes
+
+SCHEMAS = Path(__file__).parents[3] / "schemas"
+IDS = json.loads((SCHEMAS / "schema_ids.json").read_text())
+BY_VERSION = {f"{one.name}.v{one.version}": one for one in released()}
+LATEST = {one.name: one for one in released()}  # ascending versions
+HOT = {name for name in LATEST if name.startswith("CJ")}
+PINNED = {  # sha256 of each released schema without its docs
+    "AssignmentContext.v1": "9394278d396d6258eed18a77294c53c5b1d9f7fa4b71034f57fd053a34e507d4",
+    "CJAssessmentRequested.v1": "a15fe1f6f94dd0b3c32088bedc1ef3c7b2aa96643d05b6cfa693ca771d5a7f9d",
+    "CJAssessmentRequested.v2": "d4dd736f0ef2d93032635a15e75f36005c31fa040caf203ff6647cef40cbb022",
+    "CJBatchPrepared.v1": "bd8f249ecbc2ff0d3ee70836022600d756b22d6f340d39c9abc12a860bee46bf",
+    "CJBatchPrepared.v2": "aff0332df5bbfcdf0b55c52538d6121189db449f8302bea212537de9df0052c8",
+    "CJBatchUnresolved.v1": "0bc1d4b6eb4bd1ec758f087341ee0d06818370c7d9d4b3bb1f30e959005448b7",
+    "CJBatchUnresolved.v2": "14d58b669cadb0ddee83e3a2c99e5ca457137c27ca9d079657d3980dae532eaa",
+    "InstructionsDeleted.v1": "2065792712fd9832a753386a22c9c67a5a5b10ec5488f82fd9e6d76640010b1e",
+    "InstructionsUploaded.v1": "af618fb4664584f482641f21e2ed5c9eea2cd1596a0952cb480b53567c9eb99d",
+    "JudgeRubricDeleted.v1": "5dba19dcb09ba4ed60bc972f4ef15d17b6bfbf25925f764d0da69afbe9ba3614",
+    "JudgeRubricUploaded.v1": "4758b584cc631fef2dff7a0c01beedfa2d8a8af4feb08b6dae87171a21bf0eff",
+    "ParkedRequest.v1": "32508a58920b602a5ed0d9c667f4e5f71b04b4469ce9b46a8cfe07a5c7b51339",
+    "StudentPromptDeleted.v1": "b3cfbaf3cf9fe447a9e858cff88d43a3d0f12613826b2f96a15f87dd883b1343",
+    "StudentPromptUploaded.v1": "939ae3f9e47e58683c38377761080e178a3e79a2e1b367297626ccbbd2c1947e",
+    "StudentPromptUploaded.v2": "9873d11f91464bd34de20e9a6223c971363199e17a4a7b2db95b1d86a525e448",
+}
+
+Schema = Mapping[str, Any]
+
+
+def without_docs(schema: Any) -> Any:
+    """What a schema says, without its explanations."""
+    if isinstance(schema, dict):
+        return {key: without_docs(value) for key, value in schema.items() if key != "doc"}
+    return [without_docs(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def records_in(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every record that a schema defines: itself and those inside."""
+    if isinstance(schema, list):
+        for one in schema:
+            yield from records_in(one)
+    elif isinstance(schema, dict):
+        if schema.get("type") == "record":
+            yield schema
+        for key in ("type", "items", "fields"):
+            yield from records_in(schema.get(key))
+
+
+def fingerprint_of(schema: Schema) -> str:
+    """Over names, types, order and defaults."""
+    said = orjson.dumps(without_docs(dict(schema)), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(said).hexdigest()
+
+
+def test_every_schema_file_has_an_id_and_every_id_a_file() -> None:
+    assert {path.name for path in SCHEMAS.glob("*.avsc")} == set(IDS)
+
+
+def test_ids_are_unique_and_the_next_ones_follow() -> None:
+    assert sorted(IDS.values()) == list(range(1_000_000_001, 1_000_000_001 + len(IDS)))
+
+
+@pytest.mark.parametrize("version", BY_VERSION)
+def test_a_file_holds_the_record_that_it_is_named_for(version: str) -> None:
+    schema = BY_VERSION[version].schema
+    assert (schema["name"], schema["namespace"]) == (BY_VERSION[version].name, "cjstream")
+
+
+@pytest.mark.parametrize("version", BY_VERSION)
+def test_a_released_schema_is_never_edited(version: str) -> None:
+    assert fingerprint_of(BY_VERSION[version].schema) == PINNED[version]
+
+
+@pytest.mark.parametrize("name", LATEST)
+def test_a_class_has_the_fields_of_its_latest_schema_in_order(name: str) -> None:
+    for record in records_in(LATEST[name].schema):
+        event_class = getattr(events, record["name"])
+        assert [field.name for field in fields(event_class)] == [
+            field["name"] for field in record["fields"]
+        ]
+
+
+@pytest.mark.parametrize("name", LATEST)
+def test_a_field_that_may_be_left_out_of_a_class_has_a_default_in_its_schema(name: str) -> None:
+    for record in records_in(LATEST[name].schema):
+        event_class = getattr(events, record["name"])
+        in_class = {field.name for field in fields(event_class) if field.default in (None, False)}
+        assert in_class == {field["name"] for field in record["fields"] if "default" in field}
+
+
+def test_a_record_that_stands_in_several_schemas_is_the_same_in_all() -> None:
+    said: dict[str, Any] = {}
+    for one in LATEST.values():
+        for record in records_in(one.schema):
+            plain = without_docs({**record, "namespace": "cjstream"})
+            assert said.setdefault(record["name"], plain) == plain
+    assert len(said) == len(LATEST) + 6
+
+
+def test_hot_events_have_no_logical_types() -> None:
+    assert {name for name in HOT if "logicalType" in json.dumps(dict(LATEST[name].schema))} == set()
+
+
+@pytest.mark.parametrize("version", BY_VERSION)
+def test_what_a_release_wrote_is_still_read(version: str) -> None:
+    payload = sample_bytes(version)
+    assert FRAME.unpack_from(payload) == (0, BY_VERSION[version].schema_id)
+    assert Codec().decode(payload) == SAMPLES[version]
+
+
+@pytest.mark.parametrize("name", LATEST)
+def test_what_is_written_now_is_what_the_latest_release_wrote(name: str) -> None:
+    version = f"{name}.v{LATEST[name].version}"
+    assert Codec().encode(SAMPLES[version]) == sample_bytes(version)
+
+
+@pytest.mark.parametrize("version", BY_VERSION)
+def test_another_avro_reader_reads_what_a_release_wrote_with_every_version(version: str) -> None:
+    writer = BY_VERSION[version]
+    for reader in released():
+        if reader.name == writer.name:
+            assert read_as(reader, sample_bytes(version))

@@ -1,0 +1,365 @@
+"""The replica: rows and positions together, over restarts, on both stores."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.codec import FRAME, Codec
+from schemas.coordinates import Coordinates, Partition
+from schemas.errors import Discrepancy, Malformed, UnknownSchema
+from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
+from schemas.partitioner import partition_for
+from schemas.released_schemas import released
+from schemas.topics import Topics
+from tables.context import FOLD_VERSION
+from tables.replica import CACHED_CONTEXTS, ContextReplica
+from tables.store import MemoryStore, RocksStore, Store
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
+from tests.support.builders import (
+    READY,
+    TOPIC_OF,
+    UPLOADS,
+    instructions_uploaded,
+    prompt_deleted,
+    prompt_uploaded,
+    requested,
+    rubric_uploaded,
+)
+
+CODEC = Codec()
+TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, partitions=4)
+IDS = {topic.name: f"id-of-{topic.name}" for topic in Topics().uploads}
+PROMPTS = Topics().student_prompts.name
+P0, P1 = Partition(PROMPTS, 0), Partition(PROMPTS, 1)
+
+
+@pytest.fixture(params=["memory", "rocks"])
+def reopened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """The same store each time, as a process finds it that starts again."""
+    memory = MemoryStore()
+    held: list[Store] = []
+
+    def again() -> Store:
+        if request.param == "memory":
+            return memory
+        for store in held:
+            store.close()
+        held[:] = [RocksStore(tmp_path / "replica", cache_mb=8)]
+        return held[0]
+
+    yield again
+    for store in held:
+        store.close()
+
+
+def replica_on(store: Store) -> ContextReplica:
+    replica = ContextReplica(store, CODEC, TOPICS)
+    replica.open(IDS)
+    return replica
+
+
+def test_rows_bear_the_fixed_ids_whatever_a_registry_gives(
+    reopened: Callable[[], Store],
+) -> None:
+    theirs = Codec(ids={(one.name, one.version): n for n, one in enumerate(released(), 1)})
+    replica = ContextReplica(reopened(), theirs, TOPICS)
+    replica.open(IDS)
+    record = record_of(prompt_uploaded(), 0)
+    replica.fold([record], after(record))
+    assert replica_on(reopened()).context("assignment:a1") == replica.context("assignment:a1")
+
+
+def in_memory() -> ContextReplica:
+    return replica_on(MemoryStore())
+
+
+def record_of(event: UploadEvent, offset: int) -> UploadRecord:
+    """The upload as its producer writes it."""
+    key = scope_key_of(event).encode()
+    where = Coordinates(TOPIC_OF[role_of(event)], partition_for(key, 4), offset)
+    return UploadRecord(where, key, CODEC.encode(event), 1_700_000_000_000 + offset)
+
+
+def after(record: UploadRecord) -> dict[Partition, int]:
+    return {Partition(record.at.topic, record.at.partition): record.at.offset + 1}
+
+
+def take(replica: ContextReplica, event: UploadEvent, offset: int) -> None:
+    record = record_of(event, offset)
+    assert replica.fold([record], after(record)) == []
+
+
+def version_of(replica: ContextReplica, assignment_id: str = "a1") -> int | None:
+    context = replica.context(f"assignment:{assignment_id}")
+    return context.student_prompt.version if context and context.student_prompt else None
+
+
+def test_what_is_folded_is_known_with_its_position(reopened: Callable[[], Store]) -> None:
+    replica = replica_on(reopened())
+    take(replica, prompt_uploaded(version=7), 40)
+    record = record_of(prompt_uploaded(), 40)
+    context = replica.context("assignment:a1")
+    assert context is not None
+    assert context.student_prompt is not None
+    assert (context.student_prompt.source, context.student_prompt.version) == (record.at, 7)
+    assert replica.positions() == after(record)
+
+
+def test_a_restart_goes_on_from_the_positions_of_its_rows(reopened: Callable[[], Store]) -> None:
+    take(replica_on(reopened()), prompt_uploaded(version=7), 40)
+    replica = ContextReplica(reopened(), CODEC, TOPICS)
+    assert replica.open(IDS) == after(record_of(prompt_uploaded(), 40))
+    assert version_of(replica) == 7
+    take(replica, prompt_uploaded(version=8), 41)
+    assert version_of(replica) == 8
+
+
+def test_rows_of_many_folds_are_those_of_one(reopened: Callable[[], Store]) -> None:
+    replica, at_once = replica_on(reopened()), in_memory()
+    records = [record_of(event, offset) for offset, event in enumerate(UPLOADS)]
+    for record in records:
+        replica.fold([record], after(record))
+    at_once.fold(records, {})
+    for scope_key in ("assignment:a1", "course:ENG5"):
+        assert replica.context(scope_key) == at_once.context(scope_key) is not None
+
+
+def test_a_stale_or_repeated_upload_changes_nothing() -> None:
+    replica = in_memory()
+    take(replica, prompt_uploaded(version=2), 5)
+    take(replica, prompt_uploaded(version=1), 4)
+    take(replica, prompt_uploaded(version=2), 5)
+    assert version_of(replica) == 2
+
+
+def test_the_same_object_comes_for_as_long_as_the_context_is_unchanged() -> None:
+    replica = in_memory()
+    take(replica, prompt_uploaded(), 1)
+    first = replica.context("assignment:a1")
+    take(replica, prompt_uploaded(assignment_id="a2"), 2)
+    assert replica.context("assignment:a1") is first
+    take(replica, prompt_uploaded(version=2), 3)
+    assert replica.context("assignment:a1") is not first
+
+
+def test_an_unknown_scope_that_becomes_known_is_known() -> None:
+    replica = in_memory()
+    assert replica.context("assignment:a1") is None
+    take(replica, prompt_uploaded(), 1)
+    assert version_of(replica) == 1
+
+
+def test_rows_of_another_fold_version_are_rebuilt(reopened: Callable[[], Store]) -> None:
+    store = reopened()
+    take(replica_on(store), prompt_uploaded(), 40)
+    store.write({}, {"fold_version": str(FOLD_VERSION + 1).encode()})
+    replica = ContextReplica(reopened(), CODEC, TOPICS)
+    assert replica.open(IDS) == {}
+    assert replica.context("assignment:a1") is None
+
+
+def test_a_topic_that_was_made_anew_is_a_discrepancy(reopened: Callable[[], Store]) -> None:
+    take(replica_on(reopened()), prompt_uploaded(), 40)
+    store = reopened()
+    with pytest.raises(Discrepancy, match=f"{PROMPTS} was made anew .its id was id-of-.*, is new"):
+        ContextReplica(store, CODEC, TOPICS).open(IDS | {PROMPTS: "new"})
+    assert ContextReplica(store, CODEC, TOPICS).open(IDS) != {}  # nothing was lost by asking
+
+
+def test_an_upload_of_a_later_release_stops_the_fold_and_nothing_is_written(
+    reopened: Callable[[], Store],
+) -> None:
+    replica = replica_on(reopened())
+    take(replica, prompt_uploaded(version=1), 1)
+    before = replica.positions()
+    good = record_of(prompt_uploaded(version=2), 2)
+    unknown = UploadRecord(good.at, good.key, FRAME.pack(0, 1_000_000_999) + b"\0", 1)
+    with pytest.raises(UnknownSchema):
+        replica.fold([good, unknown], {P0: 99})
+    assert (replica.positions(), version_of(replica)) == (before, 1)
+    again = ContextReplica(reopened(), CODEC, TOPICS)
+    assert (again.open(IDS), version_of(again)) == (before, 1)
+
+
+def broken_records() -> dict[str, UploadRecord]:
+    good = record_of(prompt_uploaded(), 3)
+    at, key, value = good.at, good.key, good.value
+    elsewhere = Coordinates(at.topic, (at.partition + 1) % 4, at.offset)
+    rubric_topic = Coordinates(Topics().judge_rubrics.name, at.partition, at.offset)
+    return {
+        "junk": UploadRecord(at, key, b"junk", 1),
+        "a tombstone": UploadRecord(at, key, None, 1),
+        "a limit broken": UploadRecord(at, key, CODEC.encode(prompt_uploaded(version=0)), 1),
+        "no key": UploadRecord(at, None, value, 1),
+        "another key": UploadRecord(at, b"assignment:a2", value, 1),
+        "a bare id as key": UploadRecord(at, b"a1", value, 1),
+        "another partition": UploadRecord(elsewhere, key, value, 1),
+        "another topic": UploadRecord(rubric_topic, key, value, 1),
+        "no upload": UploadRecord(at, key, CODEC.encode(requested()), 1),
+    }
+
+
+@pytest.mark.parametrize("record", broken_records().values(), ids=broken_records().keys())
+def test_a_record_that_is_no_upload_of_its_place_is_refused(record: UploadRecord) -> None:
+    with pytest.raises(Malformed):
+        read_upload(record, CODEC, TOPICS)
+
+
+def test_refused_records_are_given_back_and_the_others_are_folded() -> None:
+    replica = in_memory()
+    broken = broken_records()
+    first, last = record_of(prompt_uploaded(version=1), 1), record_of(prompt_uploaded(version=9), 9)
+    refused = replica.fold([first, *broken.values(), last], after(last))
+    assert [record for record, _ in refused] == list(broken.values())
+    assert (version_of(replica), replica.positions()) == (9, after(last))
+
+
+def test_the_cache_is_bounded_and_stays_right() -> None:
+    replica = in_memory()
+    for event in READY:
+        take(replica, event, 1)
+    before = replica.context("assignment:a1")
+    for n in range(CACHED_CONTEXTS + 1):
+        assert replica.context(f"assignment:unknown-{n}") is None
+    after_all = replica.context("assignment:a1")
+    assert after_all == before
+    assert after_all is not before  # it had to go, and was read again
+    take(replica, prompt_deleted(), 2)
+    context = replica.context("assignment:a1")
+    assert context is not None
+    assert context.student_prompt is not None
+    assert context.student_prompt.is_deletion
+
+
+def test_more_changed_rows_than_the_cache_holds_are_all_known() -> None:
+    replica = in_memory()
+    count = CACHED_CONTEXTS + 10
+    records = [record_of(rubric_uploaded(assignment_id=f"a{n}"), n) for n in range(count)]
+    replica.fold(records, {})
+    known = [replica.context(f"assignment:a{n}") for n in (0, 1, count // 2, count - 1)]
+    assert [context.scope_key for context in known if context] == [
+        f"assignment:a{n}" for n in (0, 1, count // 2, count - 1)
+    ]
+
+
+def test_markers_move_positions_without_rows() -> None:
+    replica = in_memory()
+    replica.moved({P0: 5})
+    replica.moved({P1: 2})
+    assert replica.positions() == {P0: 5, P1: 2}
+
+
+def test_waiting_tells_what_was_not_reached() -> None:
+    replica = in_memory()
+    replica.moved({P0: 5})
+    assert replica.wait_past({P0: 5, P1: 0}, 0) == {}
+    assert replica.wait_past({P0: 6, P1: 1}, 0.01) == {P0: 6, P1: 1}
+
+
+def test_waiting_ends_when_the_feed_gets_there() -> None:
+    replica = in_memory()
+    left: list[object] = []
+    waiting = threading.Thread(target=lambda: left.append(replica.wait_past({P0: 5, P1: 3}, 10)))
+    waiting.start()
+    replica.moved({P0: 5})
+    replica.moved({P1: 4})
+    waiting.join(10)
+    assert left == [{}]
+
+
+def test_nothing_is_folded_while_the_replica_is_held_still() -> None:
+    replica = in_memory()
+    take(replica, prompt_uploaded(version=1), 1)
+    started, folded = threading.Event(), threading.Event()
+
+    def fold() -> None:
+        started.set()
+        take(replica, prompt_uploaded(version=2), 2)
+        folded.set()
+
+    folding = threading.Thread(target=fold, daemon=True)
+    with replica.still() as positions:
+        folding.start()
+        assert started.wait(10)
+        assert not folded.wait(0.1)
+        assert positions == replica.positions() == after(record_of(prompt_uploaded(), 1))
+        assert version_of(replica) == 1
+    folding.join(10)
+    assert (version_of(replica), replica.positions()) == (2, after(record_of(prompt_uploaded(), 2)))
+
+
+def test_positions_that_were_given_do_not_change_afterwards() -> None:
+    replica = in_memory()
+    with replica.still() as positions:
+        replica.moved({P0: 9})
+    assert positions == {}
+
+
+def test_a_reader_beside_the_fold_never_sees_an_older_row_than_before() -> None:
+    replica = in_memory()
+    done = threading.Event()
+    seen: list[int] = []
+
+    def read() -> None:
+        while not done.is_set():
+            for n in range(50):  # other scopes push the one out of the cache's way
+                replica.context(f"assignment:other-{n}")
+            seen.append(version_of(replica) or 0)
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    for version in range(1, 300):
+        take(replica, prompt_uploaded(version=version), version)
+    done.set()
+    reading.join(10)
+    assert seen == sorted(seen)
+    assert version_of(replica) == 299
+
+
+class PausedStore(MemoryStore):
+    """A store whose first reader holds an old row in hand until the fold is through, or half a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pause = threading.Event()
+        self.read, self.folded = threading.Event(), threading.Event()
+
+    def row(self, key: str) -> bytes | None:
+        row = super().row(key)
+        if self.pause.is_set():
+            self.pause.clear()
+            self.read.set()
+            self.folded.wait(0.5)
+        return row
+
+
+def test_a_row_read_before_a_fold_is_not_kept_after_it() -> None:
+    store = PausedStore()
+    take(replica_on(store), prompt_uploaded(version=1), 1)
+    replica = replica_on(store)  # with nothing in its cache
+    store.pause.set()
+    reading = threading.Thread(target=version_of, args=(replica,), daemon=True)
+    reading.start()
+    assert store.read.wait(10)
+    take(replica, prompt_uploaded(version=2), 2)
+    store.folded.set()
+    reading.join(10)
+    assert version_of(replica) == 2
+
+
+def test_a_damaged_row_is_a_malformed_record_and_not_a_context() -> None:
+    store = MemoryStore()
+    replica = replica_on(store)
+    store.write({"assignment:a1": b"junk"}, {})
+    with pytest.raises(Malformed):
+        replica.context("assignment:a1")
+
+
+def test_a_row_keeps_the_scope_of_a_course() -> None:
+    replica = in_memory()
+    take(replica, instructions_uploaded(assignment_id=None, course_id="SV2"), 1)
+    context = replica.context("course:SV2")
+    assert isinstance(context, AssignmentContext)
+    assert context.scope_key == "course:SV2"

@@ -1,0 +1,179 @@
+"""A glance at an upload tells what the slow path tells, and certifies nothing that the slow path refuses."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import Codec
+from schemas.coordinates import Coordinates
+from schemas.errors import BadRecord
+from schemas.events import Component, UploadEvent, role_of, scope_key_of
+from schemas.partitioner import partition_for
+from schemas.topics import Topics
+from tables.context import component_from
+from tables.history.scope_history import link_of
+from tables.history.upload_scan import Glance, Scope, scope_of
+from tables.history.version_chain import Link
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
+from tests.support.builders import (
+    TOPIC_OF,
+    UPLOADS,
+    damaged,
+    instructions_uploaded,
+    prompt_deleted,
+    prompt_uploaded,
+    sha256_of,
+    uploads,
+)
+
+CODEC = Codec()
+TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
+GLANCE = Glance(CODEC, TOPICS)
+
+
+def glanced(event: UploadEvent, value: bytes) -> Link | None:
+    """A glance at a value that stands where the event would."""
+    scope = scope_of(scope_key_of(event).encode(), 4)
+    assert scope is not None
+    return GLANCE.link(TOPIC_OF[role_of(event)], scope, value)
+
+
+def read_at_a_glance(event: UploadEvent, value: bytes) -> Component | None:
+    """What a row takes over of a value that stands where the event would."""
+    scope = scope_of(scope_key_of(event).encode(), 4)
+    assert scope is not None
+    return GLANCE.component(scope, record_of(event, value))
+
+
+def record_of(event: UploadEvent, value: bytes) -> UploadRecord:
+    key = scope_key_of(event).encode()
+    at = Coordinates(TOPIC_OF[role_of(event)], partition_for(key, 4), 7)
+    return UploadRecord(at, key, value, 1)
+
+
+def taken_over(event: UploadEvent | None) -> Component | None:
+    return component_from(event, record_of(event, b"").at, 1) if event else None
+
+
+def plainly(event: UploadEvent, value: bytes) -> Link | None:
+    """The slow path's word on a value that stands where the event would."""
+    found = read_plainly(event, value)
+    return link_of(found) if found else None
+
+
+def read_plainly(event: UploadEvent, value: bytes) -> UploadEvent | None:
+    try:
+        return read_upload(record_of(event, value), CODEC, TOPICS)
+    except BadRecord:
+        return None
+
+
+@pytest.mark.parametrize("event", UPLOADS, ids=lambda event: type(event).__name__)
+def test_everyday_uploads_are_certified(event: UploadEvent) -> None:
+    assert glanced(event, CODEC.encode(event)) == link_of(event)
+    assert read_at_a_glance(event, CODEC.encode(event)) == taken_over(event)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"actor": "Åsa Öström, lärare"},
+        {"actor": "å" * 40},
+        {"correlation_id": "c" * 127},
+        {"assignment_id": "uppsats-år9"},
+        {"occurred_at_ms": 0},
+        {"language": "sv"},
+        {"version": 2**40, "previous_event_id": "före"},
+    ],
+)
+def test_uploads_of_a_wider_alphabet_and_of_long_texts_are_certified(
+    change: dict[str, Any],
+) -> None:
+    event = prompt_uploaded(**change)
+    assert glanced(event, CODEC.encode(event)) == link_of(event)
+    assert read_at_a_glance(event, CODEC.encode(event)) == taken_over(event)
+
+
+def test_an_upload_of_an_older_schema_is_read_as_the_newest_class() -> None:
+    event = prompt_uploaded()
+    assert read_at_a_glance(event, CODEC.encode(event, version=1)) == taken_over(event)
+
+
+@given(uploads())
+def test_what_is_certified_is_what_the_slow_path_says(event: UploadEvent) -> None:
+    value = CODEC.encode(event)
+    assert glanced(event, value) in (plainly(event, value), None)
+    assert read_at_a_glance(event, value) in (taken_over(read_plainly(event, value)), None)
+
+
+@given(st.sampled_from(UPLOADS) | uploads(), st.data())
+@settings(max_examples=300)
+def test_damaged_bytes_are_certified_only_where_the_slow_path_takes_them(
+    event: UploadEvent, data: st.DataObject
+) -> None:
+    value = data.draw(damaged(CODEC.encode(event)))
+    told, read = glanced(event, value), read_at_a_glance(event, value)
+    assert told is None or told == plainly(event, value)
+    assert read is None or read == taken_over(read_plainly(event, value))
+
+
+@given(uploads(), uploads())
+def test_an_upload_of_another_scope_or_role_is_not_certified(
+    event: UploadEvent, other: UploadEvent
+) -> None:
+    value = CODEC.encode(other)
+    assert glanced(event, value) in (plainly(event, value), None)
+
+
+def test_a_scope_is_told_from_its_key_where_it_is_one() -> None:
+    assert scope_of(b"assignment:a1", 4) == Scope(b"a1", b"", partition_for(b"assignment:a1", 4))
+    assert scope_of(b"course:ENG5", 4) == Scope(b"", b"ENG5", partition_for(b"course:ENG5", 4))
+    for key in (b"", b"a1", b"pupil:a1", b"assignment:", b"assignment:a/b", b"course:\xff"):
+        assert scope_of(key, 4) is None
+
+
+def test_numbers_of_several_bytes_are_read() -> None:
+    event = prompt_uploaded(version=2**40, previous_event_id="before")
+    assert glanced(event, CODEC.encode(event)) == Link(2**40, "p-1", "before")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"teacher@", b"teacher\0"),
+        (b"teacher@", b"teacher\xff"),
+        (sha256_of("Should homework be banned?").encode(), b"G" * 64),
+        (b"\x04a1", b"\x04a2"),  # another assignment
+        (b"\x04a1\x02\x00", b"\x04a1\x00\x00"),  # version 0
+        (b"\x04a1\x02\x00", b"\x04a1\x82\x00\x00"),  # version 1 in a byte too many
+        (b"\x04a1\x02\x00", b"\x04a1\x02\x01"),  # a union branch that does not exist
+        (b"p-1", b"p-1\0"),
+    ],
+)
+def test_a_fault_in_any_field_is_left_to_the_slow_path(old: bytes, new: bytes) -> None:
+    value = CODEC.encode(prompt_uploaded())
+    assert old in value
+    assert glanced(prompt_uploaded(), value.replace(old, new)) is None
+
+
+@pytest.mark.parametrize("text", [b"swedish_8_anchor", b"research_experiment"])
+def test_a_scale_or_an_origin_that_is_no_name_is_left_to_the_slow_path(text: bytes) -> None:
+    value = CODEC.encode(instructions_uploaded())
+    assert glanced(instructions_uploaded(), value) is not None
+    assert glanced(instructions_uploaded(), value.replace(text, text.upper())) is None
+
+
+def test_what_is_left_over_or_no_boolean_is_left_to_the_slow_path() -> None:
+    prompt, deletion = CODEC.encode(prompt_uploaded()), CODEC.encode(prompt_deleted())
+    assert glanced(prompt_uploaded(), prompt + b"\0") is None
+    assert glanced(prompt_uploaded(), prompt[:-1]) is None
+    assert glanced(prompt_deleted(), deletion[:-1] + b"\2") is None
+
+
+def test_an_unknown_union_branch_is_left_to_the_slow_path() -> None:
+    event = prompt_uploaded(version=2, previous_event_id="before")
+    value = CODEC.encode(event)
+    assert glanced(event, value) is not None
+    assert glanced(event, value.replace(b"\x02\x0cbefore", b"\x04\x0cbefore")) is None

@@ -1,0 +1,271 @@
+"""The one door between bytes and events: what is written is read, and nothing but BadRecord comes out of damage."""
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processors.outcomes.outcome_builder import Answers, outcome_of
+from processors.outcomes.resolve import Policy, resolve
+from schemas.codec import FRAME, MAX_RECORD_BYTES, Codec, canonical
+from schemas.errors import BadRecord, Malformed, UnknownSchema
+from schemas.events import (
+    AssignmentContext,
+    CJAssessmentRequested,
+    Event,
+    ParkedRequest,
+    StudentPromptUploaded,
+)
+from schemas.released_schemas import released
+from tests.contract.schemas.samples import SAMPLES
+from tests.support.builders import (
+    COORDINATES,
+    READY,
+    REQUEST_AT,
+    UPLOADS,
+    context_after,
+    contexts_of_assignment,
+    contexts_of_course,
+    damaged,
+    handwritten,
+    instructions_deleted,
+    prompt_uploaded,
+    requested,
+    requests,
+    uploads,
+)
+
+CODEC = Codec()
+LATEST = {one.name: one.version for one in released()}  # ascending versions
+FULL = context_after(*READY)
+PREPARED = outcome_of(requested(), REQUEST_AT, resolve(requested(), FULL, Policy()))
+UNRESOLVED = outcome_of(requested(), REQUEST_AT, resolve(requested(), None, Policy()))
+PARKED = ParkedRequest(
+    request_at=REQUEST_AT,
+    scope_key="assignment:a1",
+    missing=("student_prompt",),
+    appended_at_ms=1,
+    deadline_at_ms=2,
+    request_key=b"batch-1",
+    request=CODEC.encode(requested()),
+)
+ONE_OF_EACH: tuple[Event, ...] = (*UPLOADS, FULL, requested(), PREPARED, UNRESOLVED, PARKED)
+CONTEXTS = contexts_of_assignment("a1") | contexts_of_course("ENG5")
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    """Any event that cjstream may write."""
+    kind = draw(st.sampled_from(("upload", "request", "context", "outcome", "parked")))
+    if kind == "upload":
+        return draw(uploads())
+    if kind == "context":
+        return draw(CONTEXTS.filter(lambda context: context is not None))  # type: ignore[return-value]
+    request = draw(requests(st.none() | st.just("a1"), st.just("ENG5")))
+    if kind == "request":
+        return request
+    if kind == "parked":
+        return ParkedRequest(
+            request_at=draw(COORDINATES),
+            scope_key="assignment:a1",
+            missing=tuple(draw(st.lists(st.sampled_from(["instructions", "judge_rubric"])))),
+            appended_at_ms=draw(st.integers(0, 2**45)),
+            deadline_at_ms=draw(st.integers(0, 2**45)),
+            request_key=draw(st.none() | st.binary(max_size=20)),
+            request=draw(st.binary(max_size=50)),
+        )
+    policy = draw(st.sampled_from([Policy(), Policy(required=(), guests_allowed=False)]))
+    return outcome_of(request, draw(COORDINATES), resolve(request, draw(CONTEXTS), policy))
+
+
+def refusal_of(payload: bytes) -> str:
+    """Why the bytes are refused; nothing where they are not."""
+    try:
+        CODEC.decode(payload)
+    except BadRecord as fault:
+        return str(fault)
+    return ""
+
+
+def decoded_or_refused(payload: bytes) -> Event | None:
+    """What the door gives; anything but an event or a BadRecord fails the test."""
+    try:
+        return CODEC.decode(payload)
+    except BadRecord:
+        return None
+
+
+@given(events())
+def test_what_is_written_is_read(event: Event) -> None:
+    assert CODEC.decode(CODEC.encode(event)) == event
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: type(event).__name__)
+def test_one_of_each_event_is_read_as_its_own_class(event: Event) -> None:
+    assert CODEC.decode_as(type(event), CODEC.encode(event)) == event
+
+
+@given(st.data(), st.sampled_from(ONE_OF_EACH))
+@settings(max_examples=600)
+def test_nothing_but_a_bad_record_comes_out_of_damage(data: st.DataObject, event: Event) -> None:
+    decoded_or_refused(data.draw(damaged(CODEC.encode(event))))
+
+
+@given(st.sampled_from(ONE_OF_EACH), st.binary(max_size=60))
+def test_nothing_but_a_bad_record_comes_out_of_random_bodies(event: Event, body: bytes) -> None:
+    decoded_or_refused(CODEC.frame_of(type(event)) + body)
+
+
+@given(st.binary(max_size=60))
+def test_random_bytes_are_refused(payload: bytes) -> None:
+    assert decoded_or_refused(payload) is None
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: type(event).__name__)
+def test_every_truncation_is_refused(event: Event) -> None:
+    whole = CODEC.encode(event)
+    assert [n for n in range(len(whole)) if decoded_or_refused(whole[:n]) is not None] == []
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("junk", [b"\x00", b"\x02", b"junk"])
+def test_bytes_left_over_are_refused(event: Event, junk: bytes) -> None:
+    with pytest.raises(Malformed, match=f"{len(junk)} bytes left over"):
+        CODEC.decode(CODEC.encode(event) + junk)
+
+
+@pytest.mark.parametrize("padding", [1, 2, 4])
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+@pytest.mark.parametrize("told_sizes", [False, True])
+def test_an_encoding_that_is_legal_but_not_canonical_is_read(
+    padding: int, blocks: int, told_sizes: bool
+) -> None:
+    payload = handwritten(requested(), padding=padding, blocks=blocks, told_sizes=told_sizes)
+    assert CODEC.decode(payload) == requested()
+
+
+def test_a_tombstone_is_not_an_event() -> None:
+    with pytest.raises(Malformed, match="tombstone"):
+        CODEC.decode(None)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x00", b"\x00\x3b\x9a\xca", b"\x01;\x9a\xca\x08"])
+def test_bytes_without_framing_are_refused(payload: bytes) -> None:
+    with pytest.raises(Malformed, match=f"{len(payload)} bytes without Confluent framing"):
+        CODEC.decode(payload)
+
+
+@pytest.mark.parametrize("schema_id", [0, 1, 1_000_000_000, 2_000_000_000, 2**32 - 1])
+def test_an_unknown_schema_is_told_apart_from_damage(schema_id: int) -> None:
+    with pytest.raises(UnknownSchema, match=str(schema_id)):
+        CODEC.decode(FRAME.pack(0, schema_id) + b"\x00")
+
+
+def test_another_event_than_the_one_asked_for_is_refused() -> None:
+    with pytest.raises(Malformed, match="a StudentPromptUploaded where CJAssessmentRequested"):
+        CODEC.decode_as(CJAssessmentRequested, CODEC.encode(prompt_uploaded()))
+
+
+def test_a_record_of_more_than_two_mebibytes_is_not_looked_into() -> None:
+    with pytest.raises(Malformed, match=f"{MAX_RECORD_BYTES + 1} bytes, allowed"):
+        CODEC.decode(bytes(MAX_RECORD_BYTES + 1))
+
+
+def test_a_row_that_cjstream_wrote_itself_is_not_held_to_the_limits_of_strangers() -> None:
+    row = AssignmentContext(scope_key="course:" + "x" * 300, fold_version=1)
+    assert CODEC.decode(CODEC.encode(row)) == row
+
+
+def test_a_surrogate_is_refused_when_it_is_read() -> None:
+    payload = CODEC.encode(requested(batch_id="xyz")).replace(b"xyz", b"\xed\xa0\x80")
+    with pytest.raises(Malformed, match="UnicodeDecodeError"):
+        CODEC.decode(payload)
+
+
+NO_LONGS = {
+    "more than 64 bits": b"\x8a" + b"\x80" * 8 + b"\x02",
+    "eleven bytes": b"\x8a" + b"\x80" * 9 + b"\x02",
+    "eleven bytes, padded": b"\x8a" + b"\x80" * 9 + b"\x00",
+    "nineteen bytes": b"\x8a" + b"\x80" * 17 + b"\x01",
+}
+
+
+@pytest.mark.parametrize("version", NO_LONGS.values(), ids=NO_LONGS.keys())
+def test_what_is_no_64_bit_number_is_refused_and_never_wraps(version: bytes) -> None:
+    whole = CODEC.encode(prompt_uploaded(version=5))
+    payload = whole.replace(b"a1\x0a", b"a1" + version)
+    assert payload != whole
+    assert decoded_or_refused(payload) is None
+
+
+def test_what_is_no_boolean_is_refused() -> None:
+    whole = CODEC.encode(instructions_deleted())
+    assert decoded_or_refused(whole[:-1] + b"\x07") is None
+
+
+SECRET = "Pupils' own words: ÅÄÖ"
+
+
+@given(st.data())
+def test_no_refusal_repeats_what_the_payload_says(data: st.DataObject) -> None:
+    event = data.draw(
+        st.sampled_from(
+            [
+                requested(source_service=SECRET, llm_config_overrides=SECRET),
+                prompt_uploaded(actor=SECRET, media_type=SECRET),
+            ]
+        )
+    )
+    broken = data.draw(damaged(CODEC.encode(event)))  # type: ignore[arg-type]
+    assert "words" not in refusal_of(broken)
+
+
+def test_the_frame_of_a_class_is_what_its_encoding_starts_with() -> None:
+    frame = CODEC.frame_of(StudentPromptUploaded, 1)
+    assert frame == b"\x00" + (1_000_000_003).to_bytes(4, "big")
+    assert CODEC.encode(prompt_uploaded(), 1).startswith(frame)
+    assert CODEC.encode(prompt_uploaded()).startswith(CODEC.frame_of(StudentPromptUploaded))
+
+
+THEIRS = {(one.name, one.version): number for number, one in enumerate(released(), 1)}
+
+
+def test_what_is_encoded_bears_a_registrys_ids_and_the_fixed_ones_stay_readable() -> None:
+    codec = Codec(ids=THEIRS)
+    for event in SAMPLES.values():
+        payload = codec.encode(event)
+        name = type(event).__name__
+        assert FRAME.unpack_from(payload)[1] == THEIRS[name, LATEST[name]]
+        assert codec.decode(payload) == codec.decode(CODEC.encode(event)) == event
+        with pytest.raises(UnknownSchema):
+            CODEC.decode(payload)
+
+
+def test_both_ids_of_a_request_go_the_fast_path_into_a_registrys_outcome() -> None:
+    codec = Codec(ids=THEIRS)
+    answers = Answers(codec, Policy(), {"assignment:a1": FULL}.get)
+    ours, theirs = CODEC.encode(requested()), codec.encode(requested())
+    assert answers.spliced(ours, REQUEST_AT) == answers.spliced(theirs, REQUEST_AT)
+    spliced = answers.spliced(theirs, REQUEST_AT)
+    assert spliced == answers.encoded(ours, REQUEST_AT)
+    assert spliced is not None
+    outcome = THEIRS["CJBatchPrepared", LATEST["CJBatchPrepared"]]
+    assert FRAME.unpack_from(spliced.value)[1] == outcome
+
+
+def test_an_id_that_is_not_known_is_asked_for_once_and_good_where_its_schema_reads_alike() -> None:
+    asked = list[int]()
+    (request,) = (one for one in released() if one.schema_id == 1_000_000_008)
+    form = canonical(orjson.dumps({**request.schema, "doc": "in other words"}))
+
+    def form_of(schema_id: int) -> str | None:
+        asked.append(schema_id)
+        return form if schema_id == 77 else "a schema of somebody else"
+
+    codec = Codec(form_of=form_of)
+    payload = FRAME.pack(0, 77) + CODEC.encode(requested(), 1)[FRAME.size :]
+    assert codec.decode(payload) == codec.decode(payload) == requested()
+    assert codec.version_of(CJAssessmentRequested, payload) == 1
+    with pytest.raises(UnknownSchema):
+        codec.decode(FRAME.pack(0, 78) + payload[FRAME.size :])
+    assert asked == [77, 78]
