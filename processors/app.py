@@ -9,11 +9,13 @@ from uuid import uuid4
 import faust
 from confluent_kafka.admin import AdminClient
 
-from processors.batch_prep.preparer import Committer, Preparer
+from processors.batch_prep.preparer import Preparer
+from processors.dead_letters.upload_dead_letters import UploadDeadLetters
 from processors.exactly_once.assignment_epoch import Ownership
 from processors.exactly_once.batch_producer import Outbox
+from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import Fetcher
-from processors.fold.bounded_channel import Lane
+from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import Reassertion
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import Fatal, add_folding
@@ -27,11 +29,10 @@ from processors.kafka.clients import (
     transactional_id,
     transactional_producer,
 )
-from processors.kafka.plain_producer import UploadDeadLetters
-from processors.kafka.topic_admin import high_watermarks, upload_partitions, upload_topics
+from processors.kafka.offsets import high_watermarks
 from processors.outcomes.outcome_builder import Answers
 from processors.parking.parked_topic import Parking
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions, upload_topics
 from processors.upload_log.fenced_producer import Appender
 from processors.upload_log.partition_writer import PartitionWriter
 from processors.upload_log.scope_index import Listing
@@ -62,7 +63,7 @@ class Worker:
     preparer: Preparer
     app: faust.App
     reassertion: Reassertion
-    lane: Lane
+    lane: BoundedChannel
 
 
 def build_worker(settings: Settings, fatal: Fatal, codec: Codec) -> Worker:
@@ -114,7 +115,7 @@ def build_worker(settings: Settings, fatal: Fatal, codec: Codec) -> Worker:
     dead_letters = UploadDeadLetters(settings, plain_producer(settings))
     table = add_folding(app, settings, codec, dead_letters.put, fatal)
     reassertion = Reassertion(app, settings, codec, replica, table, fatal)
-    lane = Lane(app, maxsize=LANE_BATCHES)
+    lane = BoundedChannel(app, maxsize=LANE_BATCHES)
     feed = ReplicaFeed(settings, replica, fatal)
     return Worker(
         settings,

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from processors.outcomes.resolve import Policy
+from processors.policy import Policy
+from schemas.coordinates import Partition
 from schemas.errors import Misconfigured
 from schemas.events import ROLES
 from schemas.topics import Topics
+from tables.upload_record import UploadTopics
 
 SHARED = "SCHEMA_REGISTRY_URL"  # the name that other programs read it by, too
 REGISTRY = re.compile(
@@ -145,3 +147,18 @@ def settings_from_environment(**given: object) -> Settings:
         first = fault.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"][:1])
         raise Misconfigured(f"{variable_of(name)}: {first['msg']}") from fault
+
+
+def upload_topics(settings: Settings) -> UploadTopics:
+    """The upload topics as the fold wants to know them."""
+    by_name = {topic.name: topic for topic in settings.topics.uploads}
+    return UploadTopics(by_name, settings.partitions)
+
+
+def upload_partitions(settings: Settings) -> list[Partition]:
+    """Every partition of the three upload topics."""
+    return [
+        Partition(topic.name, partition)
+        for topic in settings.topics.uploads
+        for partition in range(settings.partitions)
+    ]

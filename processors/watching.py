@@ -8,11 +8,12 @@ from processors.app import Worker
 from processors.fold.faust_app import App
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets
-from processors.kafka.topic_admin import high_watermarks, last_stable_offsets, upload_partitions
-from processors.log.reader import partitions_of
+from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.partitions import partitions_of
 from processors.monitoring.progress_probes import BatchPreparation, Reading, fold_positions
 from processors.monitoring.watchdog import End, Watchdog, in_background, watch_transactions
 from processors.monitoring.worker_status import StatusFile
+from processors.settings import upload_partitions
 
 
 def watch(worker: Worker, end: End, stalled_looks: int) -> None:

@@ -9,61 +9,29 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
-
-from faust.types import StreamT
+from typing import Any
 
 from processors.app import Worker, build_worker
-from processors.kafka.bounded_wait import wait_until
-from processors.kafka.topic_admin import checked_topics, high_watermarks, reach, upload_partitions
-from processors.log.reader import once_reachable
+from processors.batch_prep.prepare_agent import _batch_preparation
+from processors.kafka.bounded_wait import once_reachable, wait_until
+from processors.kafka.offsets import high_watermarks
+from processors.kafka.topic_admin import checked_topics, reach
 from processors.monitoring.watchdog import STALLED_LOOKS
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions
+from processors.shutdown import WorkerEnd
 from processors.watching import watch
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Unreachable
 
-T = TypeVar("T")
 log = logging.getLogger("cjstream.worker")
-FETCH_WAIT_S = 0.2
 BROKER_S = 60.0
 FAUST_STOP_S = 3.0
 STOP_S = 8.5
-
-
-class WorkerEnd:
-    """Why a worker is to end: the first fault, or the wish to stop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._event = asyncio.Event()
-        self.fault: BaseException | None = None
-
-    def fatal(self, fault: BaseException) -> None:
-        """End with a fault; from any thread."""
-        if self.fault is None:
-            self.fault = fault
-        self.stop()
-
-    def stop(self) -> None:
-        """End cleanly; from any thread."""
-        with suppress(RuntimeError):  # the loop is closed: it has ended already
-            self._loop.call_soon_threadsafe(self._event.set)
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the worker is to end."""
-        return self._event.is_set()
-
-    async def wait(self) -> None:
-        """Wait until it is."""
-        await self._event.wait()
 
 
 async def run_worker(settings: Settings, end: WorkerEnd) -> None:
@@ -178,47 +146,6 @@ async def _wait_for_broker(worker: Worker, end: WorkerEnd) -> None:
 
 
 @asynccontextmanager
-async def _batch_preparation(worker: Worker, end: WorkerEnd) -> AsyncIterator[None]:
-    """Fetch into the lane on one thread, commit from it on another, while the block lasts."""
-    # a thread per librdkafka handle, so that callbacks, metadata and commits keep one order
-    with ThreadPoolExecutor(1, "fetch") as fetching, ThreadPoolExecutor(1, "commit") as committing:
-
-        async def commit_batches(stream: StreamT[Any]) -> None:
-            async for batch in stream:
-                try:
-                    await _in(committing, partial(worker.committer.commit, batch))
-                except Exception as fault:  # noqa: BLE001 (Faust would acknowledge it and go on)
-                    end.fatal(fault)
-                    await asyncio.Event().wait()  # the next batch is never reached
-
-        worker.app.agent(worker.lane, name="prepare-batches")(commit_batches)
-        feeding = asyncio.create_task(_feed(worker, end, fetching, committing))
-        try:
-            yield
-        finally:
-            feeding.cancel()
-            worker.outbox.stop()
-            await _in(committing, worker.ownership.end_epoch)
-            await _in(fetching, worker.fetcher.close)
-            await _in(fetching, worker.parking.close)
-
-
-async def _feed(
-    worker: Worker, end: WorkerEnd, fetching: ThreadPoolExecutor, committing: ThreadPoolExecutor
-) -> None:
-    try:
-        # ends what a killed predecessor left open: committed offsets are not stable before that
-        await _in(committing, worker.outbox.renew)
-        await _in(fetching, worker.fetcher.join)
-        while not end.is_due:
-            batch = await _in(fetching, lambda: worker.preparer.next_batch(FETCH_WAIT_S))
-            if batch is not None:
-                await worker.lane.put(batch)
-    except Exception as fault:  # noqa: BLE001 (whatever it is, nothing is fetched any more)
-        end.fatal(fault)
-
-
-@asynccontextmanager
 async def _faust(worker: Worker, end: WorkerEnd) -> AsyncIterator[None]:
     """The Faust app, started beside: whatever it waits for, nothing waits for it."""
     starting = asyncio.create_task(worker.app.start())
@@ -253,7 +180,3 @@ def _close(worker: Worker) -> None:
     worker.feed.stop()
     worker.outbox.close()
     worker.replica.close()
-
-
-async def _in(executor: ThreadPoolExecutor, step: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(executor, step)

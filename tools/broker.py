@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from processors.kafka.bounded_wait import metadata_answers, wait_until
+from processors.kafka.bounded_wait import wait_until
+from processors.kafka.topic_admin import metadata_answers
 from processors.settings import Settings
 from schemas.errors import Misconfigured, Unreachable
 from tools.jars import KAFKA_VERSION, ensure_jars, listed_jars, locked

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
+from processors.kafka.offsets import high_ends
+from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
-from processors.log.reader import Log, LogRecord, coordinates_of, high_ends, partitions_of
+from processors.kafka.records import LogRecord, Record, coordinates_of
+from processors.log.reader import Log
 from processors.outcomes.request_scan import walk
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, settings_from_environment

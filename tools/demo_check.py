@@ -12,7 +12,7 @@ import avro.schema
 from avro.errors import AvroException
 from avro.io import BinaryDecoder, DatumReader
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from schemas import events
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates

@@ -15,7 +15,8 @@ from schemas.codec import FRAME, Codec
 from schemas.events import CJAssessmentRequested, Essay, StudentPromptDeleted
 from schemas.field_limits import MAX_ESSAYS
 from schemas.topics import MAX_REQUEST_BYTES
-from tools.inputs import Document, request_of
+from tools.inputs import request_of
+from tools.json_files import Document
 
 REQUESTS = 2000
 PARTS = 3  # before the updates, around them, after the deletion

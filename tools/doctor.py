@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from processors.kafka.bounded_wait import once_reachable
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import GroupState, group_state
 from processors.kafka.topic_admin import TopicState, reach, topic_states
-from processors.log.reader import once_reachable
 from processors.monitoring.installation_health import (
     Unread,
     dead_since,

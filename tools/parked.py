@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 
 from processors.kafka.clients import admin_client
+from processors.kafka.offsets import high_ends
+from processors.kafka.partitions import partitions_of
 from processors.kafka.topic_admin import checked_topics
-from processors.log.reader import Log, high_ends, partitions_of
+from processors.log.reader import Log
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.errors import BadRecord, Discrepancy

@@ -13,13 +13,14 @@ from uuid import uuid4
 
 from confluent_kafka import Message, Producer
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import admin_client, plain_producer
+from processors.kafka.offsets import high_ends
 from processors.kafka.plain_producer import deliver
-from processors.kafka.topic_admin import checked_topics, upload_topics
-from processors.log.reader import Log, coordinates_of, high_ends
+from processors.kafka.records import Record, coordinates_of
+from processors.kafka.topic_admin import checked_topics
+from processors.log.reader import Log
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed

@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from processors.kafka.clients import admin_client
+from processors.kafka.offsets import high_ends
+from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import topic_states
-from processors.log.reader import Log, LogRecord, high_ends
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import ContentCorrupt, Discrepancy, Unreachable

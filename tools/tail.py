@@ -6,8 +6,10 @@ from itertools import islice
 from typing import Any
 
 from processors.kafka.clients import admin_client
+from processors.kafka.partitions import partitions_of
+from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import checked_topics
-from processors.log.reader import Log, LogRecord, partitions_of
+from processors.log.reader import Log
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec

@@ -3,7 +3,13 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-from schemas.errors import Misconfigured
+from schemas.coordinates import coordinates_from
+from schemas.errors import Malformed, Misconfigured
+from tables.history.point_in_time import AtRecords, AtTime, Moment
+
+FORMS = (
+    "2026-03-01T12:00:00Z, a time ago as 90s, 30m, 2h, 7d, or records as topic/partition@offset,…"
+)
 
 DURATION = re.compile(r"(\d{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -41,3 +47,16 @@ def span_of(seconds: float) -> str:
 def time_of(ms: int) -> str:
     """A moment for people: RFC 3339, UTC, seconds."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment_from(text: str, now: datetime, option: str) -> Moment:
+    """A time or coordinates, with commas between them. Raises Misconfigured: not parseable, or in the future."""
+    if "@" in text:
+        try:
+            return AtRecords(tuple(coordinates_from(one.strip()) for one in text.split(",")))
+        except Malformed as fault:
+            raise Misconfigured(f"{option}: {fault}") from fault
+    ms = moment_ms(text, now, option)
+    if ms > round(now.timestamp() * 1000):  # as moment_ms rounds: `0s` is now
+        raise Misconfigured(f"{option}: {text} is in the future")
+    return AtTime(ms)

@@ -1,8 +1,14 @@
 """`cjstream topics`: the catalogue against the cluster."""
 
-from processors.kafka.bounded_wait import metadata_answers, wait_until
+from processors.kafka.bounded_wait import wait_until
 from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import TopicState, apply_topics, reach, topic_states
+from processors.kafka.topic_admin import (
+    TopicState,
+    apply_topics,
+    metadata_answers,
+    reach,
+    topic_states,
+)
 from processors.settings import Settings
 from tools.progress import say, waiting_for
 

@@ -8,7 +8,8 @@ import sys
 from typing import NoReturn
 
 from processors.settings import Settings
-from processors.worker import WorkerEnd, run_worker
+from processors.shutdown import WorkerEnd
+from processors.worker import run_worker
 from schemas.errors import CJStreamError
 from tools.logs import log_to_stderr
 from tools.progress import say

@@ -4,22 +4,17 @@ Two halves, each on a thread of its own: `next_batch` fetches, waits for the rep
 carries one such batch through its transaction. A Faust agent on a channel stands between them.
 """
 
-import logging
 from collections.abc import Callable
 
 from confluent_kafka import Message
 
+from processors.batch_prep.batch import _Growing
 from processors.exactly_once.assignment_epoch import Ownership
-from processors.exactly_once.batch_producer import (
-    Batch,
-    Headers,
-    Outbox,
-    Record,
-    TooLargeError,
-    headers_of,
-)
+from processors.exactly_once.batch import Batch
+from processors.exactly_once.committer import Committer, log
 from processors.exactly_once.group_consumer import Fetched, Fetcher
 from processors.kafka.broker_clock import BrokerClock
+from processors.kafka.records import Headers, Record, headers_of
 from processors.outcomes.outcome_builder import Answers
 from processors.outcomes.positions_header import POSITIONS_HEADER, told_positions
 from processors.outcomes.resolve import Prepared, Unresolved
@@ -28,58 +23,10 @@ from processors.parking.parked_topic import Parking, Released
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Positions
 from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
-from schemas.errors import Aborted, BadRecord, Fenced, Malformed, Unreachable
+from schemas.errors import BadRecord, Malformed, Unreachable
 from tables.replica import ContextReplica
 
-log = logging.getLogger("cjstream.prep")
 PATIENCE_S = 3.0  # for the replica to pass the watermarks, before the batch is fetched anew
-FENCED_MOST = 5  # times in a row, before another instance is taken to own this worker's slot
-
-
-class Committer:
-    """Carries batches through transactions; whatever goes wrong ends in one of three ways."""
-
-    def __init__(self, ownership: Ownership, outbox: Outbox) -> None:
-        self._ownership = ownership
-        self._outbox = outbox
-        self._fenced = 0
-        self.refused_at: Coordinates | None = None  # a lone request whose outcome was too large
-        self.too_large = 0  # requests in the last batch that the broker refused for its size
-
-    def commit(self, batch: Batch) -> None:
-        """Commit, drop a batch that may not be committed any more, or rewind by ending the epoch.
-
-        Raises Fenced where every new producer is fenced again, Discrepancy where a batch was lost.
-        """
-        with self._ownership.transaction(batch.epoch, batch.start, batch.end) as mine:
-            if not mine:
-                return
-            try:
-                self._outbox.commit(batch)
-            except Aborted as fault:
-                self._ownership.end_epoch()
-                self._remember(batch, fault)
-                _told("batch aborted", batch, fault)
-            except Fenced as fault:
-                self._ownership.end_epoch()
-                self._fenced += 1
-                _told("batch fenced", batch, fault)
-                if self._fenced > FENCED_MOST:
-                    raise
-                self._outbox.renew()
-            else:
-                self._fenced = 0
-                self.too_large = 0
-
-    def _remember(self, batch: Batch, fault: Aborted) -> None:
-        if isinstance(fault, TooLargeError):
-            self.too_large = batch.requests
-            self.refused_at = batch.alone or self.refused_at
-
-
-def _told(phrase: str, batch: Batch, fault: Exception) -> None:
-    first = ", ".join(f"{at.topic}/{at.partition}@{start}" for at, start in batch.start.items())
-    log.warning(phrase, extra={"requests": batch.requests, "first": first, "reason": str(fault)})
 
 
 class Preparer:
@@ -250,32 +197,3 @@ class Preparer:
     ) -> Record:
         told = dead_letter_headers(at, appended_at_ms, fault, kept)
         return Record(self._topics.requests_dlq.name, at.partition, key, value, told)
-
-
-class _Growing:
-    """A batch while its requests are answered one by one."""
-
-    def __init__(self, header: tuple[str, bytes]) -> None:
-        self.header = header
-        self.records: list[Record] = []
-        self.requests = 0
-        self.tombstones = 0
-        self.parked_in: set[int] = set()  # partitions of the parked topic that it writes to
-        self.alone: Coordinates | None = None
-
-    def answer(self, at: Coordinates, record: Record) -> None:
-        """A request's one record."""
-        self.requests += 1
-        self.alone = at
-        self.records.append(record)
-
-    def park(self, at: Coordinates, entry: Record) -> None:
-        """A request's one record is its entry in the parked topic."""
-        self.answer(at, entry)
-        self.parked_in.add(entry.partition)
-
-    def beside(self, record: Record) -> None:
-        """A record of the parked topic that answers no request."""
-        self.tombstones += 1
-        self.records.append(record)
-        self.parked_in.add(record.partition)

@@ -4,7 +4,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from processors.log.reader import Log, LogRecord, high_ends, partitions_of
+from processors.kafka.offsets import high_ends
+from processors.kafka.partitions import partitions_of
+from processors.kafka.records import LogRecord
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import Refusal, is_marker, read_marker, read_refusal

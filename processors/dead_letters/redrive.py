@@ -19,13 +19,14 @@ from processors.dead_letters.redrive_plan import (
     judge_upload,
     slot_of,
 )
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import transactional_producer
-from processors.kafka.topic_admin import upload_topics
+from processors.kafka.offsets import high_ends
+from processors.kafka.partitions import partitions_of
+from processors.kafka.records import Record
 from processors.kafka.transactional_producer import Transaction
-from processors.log.reader import Log, high_ends, partitions_of
+from processors.log.reader import Log
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import SUPERSEDED, Origin, marker_headers, origin_of, redriven_headers
 from schemas.errors import Aborted, Fenced

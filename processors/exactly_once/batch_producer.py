@@ -6,59 +6,20 @@ and rewind, anything else means a new producer that starts from what the broker 
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as At
 
+from processors.exactly_once.batch import Batch
 from processors.kafka.bounded_wait import MACHINE, Clock
-from processors.steps import SLICE_S, carried
-from schemas.coordinates import Coordinates, Partition
+from processors.kafka.records import Record
+from processors.kafka.transactional_producer import SLICE_S, carried
 from schemas.errors import Aborted, Fenced
 
 log = logging.getLogger("cjstream.outbox")
-Headers = Sequence[tuple[str, bytes | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record to produce, into just this partition."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
-
-
-def headers_of(message: Message) -> Headers:
-    """A message's own headers, as they are produced again."""
-    kept = message.headers() or []
-    pairs = kept.items() if isinstance(kept, dict) else kept
-    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Requests, fetched or released, with their outcomes: what one transaction commits.
-
-    start and end are the positions `[start, end)` in the request partitions, every one that is touched, moved or
-    not; group is the metadata of the fetch: read at commit, it would be that of a later generation and fence nobody.
-    """
-
-    records: Sequence[Record]
-    requests: int  # each has one record: its outcome, or its entry in the parked topic
-    start: Mapping[Partition, int]
-    end: Mapping[Partition, int]
-    group: bytes
-    epoch: int
-    tombstones: int = (
-        0  # records beside: a released request's, and a question for the broker's time
-    )
-    parked: Mapping[Partition, int] = field(default_factory=dict)  # oldest live entries to commit
-    alone: Coordinates | None = None  # the request, where there is just one
 
 
 class TooLargeError(Aborted):

@@ -21,17 +21,17 @@ from confluent_kafka import (
 from confluent_kafka import TopicPartition as At
 
 from processors.exactly_once.assignment_epoch import Ownership
-from processors.exactly_once.batch_producer import Batch
-from processors.kafka.bounded_wait import MACHINE, Clock, wait_until
+from processors.exactly_once.batch import Batch
+from processors.kafka.bounded_wait import ANSWER_S, MACHINE, Clock, wait_until
 from processors.kafka.clients import reader
-from processors.log.reader import log_start
+from processors.kafka.offsets import log_start
+from processors.log.record_lookup import committed_record
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Fenced, Unreachable
 from schemas.topics import Topics
 
 log = logging.getLogger("cjstream.fetch")
-ANSWER_S = 10.0
 STABLE_MOST_S = 60.0
 STABLE_S = 2.0  # asked again after serving the group: another's open transaction may take longer
 GENERATION = struct.Struct("<i")
@@ -289,32 +289,6 @@ def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Cloc
         low, high = consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
         if newest := committed_record(consumer, at, low, high, clock):
             return newest
-    return None
-
-
-def committed_record(
-    consumer: Consumer, at: Partition, low: int, high: int, clock: Clock
-) -> str | None:
-    """The last record in `[low, high)` that no abort took back, by reading ever longer tails.
-
-    A hole that markers left has none. Raises Unreachable.
-    """
-    tail = 100
-    while low < high:
-        start = max(low, high - tail)
-        consumer.assign([At(*at, start)])
-        newest = None
-        until = clock.monotonic() + ANSWER_S
-        while consumer.position([At(*at)])[0].offset < high:
-            message = consumer.poll(0.1)
-            if message is None or message.error() is not None:
-                if clock.monotonic() > until:
-                    raise Unreachable(f"{at.topic}/{at.partition} is not answered for")
-            elif (message.offset() or 0) < high:  # a hole that ends there is read over in one go
-                newest = f"{at.topic}/{at.partition}@{message.offset()}"
-        if newest or start == low:
-            return newest
-        tail *= 10
     return None
 
 

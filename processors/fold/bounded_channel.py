@@ -10,7 +10,7 @@ import faust
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 
-class Lane(faust.Channel[Any]):
+class BoundedChannel(faust.Channel[Any]):
     """A bounded queue of items for one agent; `put` waits while it is full.
 
     Every clone that a stream iterates shares the root's one queue. The flow control is the lane's

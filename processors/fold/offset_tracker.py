@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 At = TypeVar("At", bound=tuple[str, int])  # topic and partition
 
 
-class Books(Generic[At]):
+class OffsetTracker(Generic[At]):
     """The places of partitions and the records taken from there; from any thread."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Books(Generic[At]):
         with self._lock:
             return {at: self._places[at] for at in partitions if at in self._places}
 
-    def take(self, at: At, start: int, offsets: Sequence[int], end: int) -> bool:
+    def fetched(self, at: At, start: int, offsets: Sequence[int], end: int) -> bool:
         """Enter what a fetch took of a partition and where it left it; False where it is not to be handed on."""
         with self._lock:
             if self._places.get(at) != start:

@@ -8,12 +8,11 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as At
 
 from processors.kafka.clients import reader
-from processors.log.reader import coordinates_of
+from processors.log.upload_topics import record_of
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
 from tables.replica import ContextReplica
-from tables.upload_record import UploadRecord
 
 log = logging.getLogger("cjstream.replica")
 RECORDS = 5000
@@ -88,9 +87,3 @@ def _is_record(message: Message) -> bool:
     if error.fatal():
         raise Discrepancy(f"the replica cannot be fed: {error.name()}")
     return False  # a broker that is away comes back; the client retries by itself
-
-
-def record_of(message: Message) -> UploadRecord:
-    """A message of an upload topic as the fold reads it."""
-    at = coordinates_of(message)
-    return UploadRecord(at, message.key(), message.value(), message.timestamp()[1])

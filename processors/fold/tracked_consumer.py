@@ -23,7 +23,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, Message
 from faust.types.transports import TransportT
 
-from processors.fold.offset_tracker import Books
+from processors.fold.offset_tracker import OffsetTracker
 from schemas.coordinates import Partition
 
 log = logging.getLogger("cjstream.faust")
@@ -32,7 +32,7 @@ log = logging.getLogger("cjstream.faust")
 class PlacedReader(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, whose fetches keep to the places in the books."""
 
-    def __init__(self, consumer: "DoneConsumer", books: Books[TP], **kwargs: Any) -> None:
+    def __init__(self, consumer: "DoneConsumer", books: OffsetTracker[TP], **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
         self._books = books
         # a rebalance abandons a fetch, which goes on: the next one waits for its end
@@ -84,7 +84,7 @@ class PlacedReader(driver.AIOKafkaConsumerThread):
         for tp, start in starts.items():
             end = _position(consumer, tp)
             offsets = [record.offset for record in records.get(tp, ())]
-            if end is None or not self._books.take(tp, start, offsets, end):
+            if end is None or not self._books.fetched(tp, start, offsets, end):
                 records.pop(tp, None)
         return records
 
@@ -132,7 +132,7 @@ class DoneConsumer(driver.Consumer):
     def __init__(
         self, transport: TransportT, callback: Callable[[Message], Any], *args: Any, **kwargs: Any
     ) -> None:
-        self._books = Books[TP]()
+        self._books = OffsetTracker[TP]()
         self._deliver = callback
         super().__init__(transport, self._handed_on, *args, **kwargs)
 

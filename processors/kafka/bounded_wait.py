@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException
 
 from schemas.errors import Unreachable
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
+ANSWER_S = 10.0  # of one request to a broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,13 @@ MACHINE = Clock()
 
 
 def wait_until(
-    condition: Callable[[], Answer],
+    condition: Callable[[], T],
     *,
     seconds: float,
     what: str,
     every_s: float = 0.05,
     clock: Clock = MACHINE,
-) -> Answer:
+) -> T:
     """The first true answer of the condition; Unreachable, naming what, when the time is up."""
     deadline = clock.monotonic() + seconds
     while not (answer := condition()):
@@ -41,10 +43,25 @@ def wait_until(
     return answer
 
 
-def metadata_answers(bootstrap_servers: str, *, timeout_s: float = 1.0) -> bool:
-    """Whether a broker there answers a metadata request; an open port alone is not ready."""
-    client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+def answered(future: "Future[T]") -> T:
+    """What an admin request came to; KafkaException where it was refused or got no answer."""
     try:
-        return bool(client.list_topics(timeout=timeout_s).brokers)
-    except KafkaException:
-        return False
+        return future.result(timeout=ANSWER_S + 5)
+    except TimeoutError as fault:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from fault
+
+
+def once_reachable(
+    asked: Callable[[], T], seconds: float = ANSWER_S, what: str = "a leader of every partition"
+) -> T:
+    """Ask again for a while: a partition just made or moved has no leader for a moment, a group no coordinator."""
+
+    answers = list[T]()
+
+    def tried() -> bool:
+        with suppress(Unreachable):
+            answers.append(asked())
+        return bool(answers)
+
+    wait_until(tried, seconds=seconds, what=what, every_s=0.1)
+    return answers[0]

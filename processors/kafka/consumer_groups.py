@@ -8,8 +8,9 @@ from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from processors.kafka.bounded_wait import ANSWER_S, answered
 from processors.kafka.clients import admin_client, group_reader
-from processors.kafka.topic_admin import ANSWER_S, answered, valid_offset
+from processors.kafka.offsets import valid_offset
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable

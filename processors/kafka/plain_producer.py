@@ -1,16 +1,12 @@
 """Producing outside a transaction, with the broker's word that every record arrived."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from processors.exactly_once.batch_producer import Record
-from processors.settings import Settings
-from schemas.dead_letters import dead_letter_headers
-from schemas.errors import Malformed, Unreachable
-from tables.upload_record import UploadRecord
+from processors.kafka.records import Record
+from schemas.errors import Unreachable
 
 DELIVERY_S = 30.0
 
@@ -63,22 +59,3 @@ def _queued(producer: Producer, record: Record, heard: Heard) -> None:
             producer.poll(0.1)
         except KafkaException as fault:
             raise Unreachable(f"{record.topic}: {fault.args[0].str()}") from fault
-
-
-class UploadDeadLetters:
-    """Puts refused uploads aside, whole, with their coordinates and the reason."""
-
-    def __init__(self, settings: Settings, producer: Producer) -> None:
-        self._topic = settings.topics.uploads_dlq.name
-        self._producer = producer
-
-    async def put(
-        self,
-        record: UploadRecord,
-        fault: Malformed,
-        headers: Iterable[tuple[str, bytes | None]] = (),
-    ) -> None:
-        """Put one record aside; returns when the broker has it."""
-        told = dead_letter_headers(record.at, record.appended_at_ms, fault, headers)
-        letter = Record(self._topic, record.at.partition, record.key, record.value, told)
-        await asyncio.to_thread(deliver, self._producer, [letter])

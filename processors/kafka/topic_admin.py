@@ -3,31 +3,26 @@
 import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (
     AdminClient,
     ConfigResource,
     NewTopic,
-    OffsetSpec,
     ResourceType,
 )
 
-from processors.kafka.bounded_wait import wait_until
+from processors.kafka.bounded_wait import ANSWER_S, answered, wait_until
+from processors.kafka.offsets import high_watermarks
 from processors.settings import Settings
-from schemas.coordinates import Partition, Positions
+from schemas.coordinates import Partition
 from schemas.errors import Discrepancy, Unreachable
 from schemas.retention_check import horizon_warnings
 from schemas.topics import Topic
-from tables.upload_record import UploadTopics
 
-T = TypeVar("T")
 log = logging.getLogger("cjstream.cluster")
-ANSWER_S = 10.0
 NEW_S = 30.0  # until new topics are shown and have leaders
 
 
@@ -227,68 +222,10 @@ def checked_topics(admin: AdminClient, settings: Settings) -> dict[str, str]:
     return {state.topic.name: str(state.topic_id) for state in states}
 
 
-def upload_topics(settings: Settings) -> UploadTopics:
-    """The upload topics as the fold wants to know them."""
-    by_name = {topic.name: topic for topic in settings.topics.uploads}
-    return UploadTopics(by_name, settings.partitions)
-
-
-def upload_partitions(settings: Settings) -> list[Partition]:
-    """Every partition of the three upload topics."""
-    return [
-        Partition(topic.name, partition)
-        for topic in settings.topics.uploads
-        for partition in range(settings.partitions)
-    ]
-
-
-def high_watermarks(
-    admin: AdminClient, partitions: Iterable[Partition], seconds: float = 2.0
-) -> Positions:
-    """The high watermarks, open transactions included: read-committed ends miss acknowledged uploads.
-
-    Raises Unreachable where a partition has no leader or no broker answers.
-    """
-    return _ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED, seconds)
-
-
-def last_stable_offsets(
-    admin: AdminClient, partitions: Iterable[Partition], seconds: float = 2.0
-) -> Positions:
-    """Where a reader of committed records ends: below the high watermark while a transaction is open there.
-
-    Raises Unreachable as `high_watermarks`.
-    """
-    return _ends(admin, partitions, IsolationLevel.READ_COMMITTED, seconds)
-
-
-def _ends(
-    admin: AdminClient, partitions: Iterable[Partition], level: IsolationLevel, seconds: float
-) -> Positions:
-    asked = {At(topic, partition): OffsetSpec.latest() for topic, partition in partitions}
-    futures = admin.list_offsets(asked, isolation_level=level, request_timeout=seconds)
+def metadata_answers(bootstrap_servers: str, *, timeout_s: float = 1.0) -> bool:
+    """Whether a broker there answers a metadata request; an open port alone is not ready."""
+    client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     try:
-        return {
-            Partition(at.topic, at.partition): valid_offset(answered(future).offset)
-            for at, future in futures.items()
-        }
-    except KafkaException as fault:
-        # the client keeps the old leader, or its epoch, until it is told anew
-        with suppress(KafkaException):
-            admin.list_topics(timeout=seconds)
-        raise Unreachable(f"no end offsets: {fault.args[0].name()}") from fault
-
-
-def valid_offset(offset: int) -> int:
-    """The offset. Raises KafkaException: a leader that dies, or hangs, while it is asked leaves an invalid one."""
-    if offset < 0:
-        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
-    return offset
-
-
-def answered(future: "Future[T]") -> T:
-    """What an admin request came to; KafkaException where it was refused or got no answer."""
-    try:
-        return future.result(timeout=ANSWER_S + 5)
-    except TimeoutError as fault:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from fault
+        return bool(client.list_topics(timeout=timeout_s).brokers)
+    except KafkaException:
+        return False

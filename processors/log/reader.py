@@ -1,38 +1,23 @@
 """A topic as records: committed ones, read from a position to an end, outside any group."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import KafkaException, Message
 from confluent_kafka import TopicPartition as At
 
-from processors.kafka.bounded_wait import wait_until
-from processors.kafka.clients import admin_client, reader
-from processors.kafka.topic_admin import high_watermarks
+from processors.kafka.bounded_wait import ANSWER_S, once_reachable
+from processors.kafka.clients import reader
+from processors.kafka.records import LogRecord, is_record, log_record_of
 from processors.settings import Settings
-from schemas.coordinates import Coordinates, Partition, Positions
-from schemas.errors import Discrepancy, Unreachable
+from schemas.coordinates import Partition, Positions
+from schemas.errors import Unreachable
 
-T = TypeVar("T")
 Fetch = list[Message]  # librdkafka's own, for who reads millions of them
 RECORDS = 5000
 POLL_S = 0.05  # markers bring no message: position() has to be asked again
-ANSWER_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One committed record as it stands in the log."""
-
-    at: Coordinates
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
-    appended_at_ms: int
 
 
 class Log:
@@ -145,67 +130,5 @@ class Log:
                 )
 
 
-def is_record(message: Message) -> bool:
-    """Whether it is one, and no passing error. Raises Discrepancy where the position is not in the log."""
-    error = message.error()
-    if error is None:
-        return True
-    lost = error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
-    if lost or error.fatal():
-        raise Discrepancy(f"{message.topic()}/{message.partition()}: {error.str()}")
-    return False  # a broker that is away comes back; the client retries by itself
-
-
-def log_record_of(message: Message) -> LogRecord:
-    """A message as it stands in the log."""
-    return LogRecord(
-        coordinates_of(message),
-        message.key(),
-        message.value(),
-        tuple(cast(list[tuple[str, bytes | None]], message.headers() or [])),
-        message.timestamp()[1],
-    )
-
-
-def coordinates_of(message: Message) -> Coordinates:
-    """Where a message stands."""
-    return Coordinates(
-        str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
-    )
-
-
-def log_start(consumer: Consumer, at: Partition) -> int:
-    """The first offset that a partition still has. Raises KafkaException."""
-    low, _ = consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
-    return low
-
-
 def _named(partitions: Iterable[Partition]) -> str:
     return ", ".join(f"{one.topic}/{one.partition}" for one in partitions)
-
-
-def high_ends(settings: Settings, partitions: Iterable[Partition]) -> Positions:
-    """The high watermarks. Raises Unreachable."""
-    admin, wanted = admin_client(settings), list(partitions)
-    return once_reachable(lambda: high_watermarks(admin, wanted))
-
-
-def once_reachable(
-    asked: Callable[[], T], seconds: float = ANSWER_S, what: str = "a leader of every partition"
-) -> T:
-    """Ask again for a while: a partition just made or moved has no leader for a moment, a group no coordinator."""
-
-    answers = list[T]()
-
-    def tried() -> bool:
-        with suppress(Unreachable):
-            answers.append(asked())
-        return bool(answers)
-
-    wait_until(tried, seconds=seconds, what=what, every_s=0.1)
-    return answers[0]
-
-
-def partitions_of(topic_names: Iterable[str], settings: Settings) -> list[Partition]:
-    """Every partition of these topics."""
-    return [Partition(name, one) for name in topic_names for one in range(settings.partitions)]

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from confluent_kafka import Message
+from confluent_kafka import Consumer, Message
+from confluent_kafka import TopicPartition as At
 
-from processors.log.reader import Log, LogRecord, coordinates_of, log_record_of
+from processors.kafka.bounded_wait import ANSWER_S, Clock
+from processors.kafka.records import LogRecord, coordinates_of, log_record_of
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
+from schemas.errors import Unreachable
 
 GAP = 2000  # offsets that are read over rather than sought over
 
@@ -65,3 +69,29 @@ def messages_with(
                 or part in (one.key() or b"")
                 or one.topic() == whole
             )
+
+
+def committed_record(
+    consumer: Consumer, at: Partition, low: int, high: int, clock: Clock
+) -> str | None:
+    """The last record in `[low, high)` that no abort took back, by reading ever longer tails.
+
+    A hole that markers left has none. Raises Unreachable.
+    """
+    tail = 100
+    while low < high:
+        start = max(low, high - tail)
+        consumer.assign([At(*at, start)])
+        newest = None
+        until = clock.monotonic() + ANSWER_S
+        while consumer.position([At(*at)])[0].offset < high:
+            message = consumer.poll(0.1)
+            if message is None or message.error() is not None:
+                if clock.monotonic() > until:
+                    raise Unreachable(f"{at.topic}/{at.partition} is not answered for")
+            elif (message.offset() or 0) < high:  # a hole that ends there is read over in one go
+                newest = f"{at.topic}/{at.partition}@{message.offset()}"
+        if newest or start == low:
+            return newest
+        tail *= 10
+    return None

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
-from processors.fold.replica_feed import record_of
+from confluent_kafka import Message
+
 from processors.kafka.clients import admin_client
+from processors.kafka.records import coordinates_of
 from processors.kafka.topic_admin import topic_states
 from processors.log.reader import Log
 from processors.settings import Settings
@@ -61,3 +63,9 @@ def bring_up_to_date(
             count += len(messages)
     index.add((), {one: max(ends[one], known.get(one, 0)) for one in wanted})
     return count
+
+
+def record_of(message: Message) -> UploadRecord:
+    """A message of an upload topic as the fold reads it."""
+    at = coordinates_of(message)
+    return UploadRecord(at, message.key(), message.value(), message.timestamp()[1])

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from processors.log.reader import Log, coordinates_of, partitions_of
+from processors.kafka.partitions import partitions_of
+from processors.kafka.records import coordinates_of
+from processors.log.reader import Log
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates

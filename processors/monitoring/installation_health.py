@@ -8,9 +8,11 @@ from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from processors.dead_letters.open_letters import DeadLetters
+from processors.kafka.bounded_wait import ANSWER_S, answered
 from processors.kafka.consumer_groups import committed_offsets
-from processors.kafka.topic_admin import ANSWER_S, answered, high_watermarks, last_stable_offsets
-from processors.log.reader import Log, partitions_of
+from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.partitions import partitions_of
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from processors.exactly_once.group_consumer import committed_record
 from processors.fold.faust_app import App
 from processors.kafka.bounded_wait import MACHINE
 from processors.kafka.clients import reader
+from processors.log.record_lookup import committed_record
 from processors.monitoring.stall_detector import Seen
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from processors.outcomes.encoding import event_id_of
 from processors.outcomes.recipes import RECIPE, RECIPES
-from processors.outcomes.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
+from processors.outcomes.resolve import Prepared, Unresolved, resolve, scope_key_for
 from processors.outcomes.splice import Answer, Resolution, Splicer
+from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import Malformed

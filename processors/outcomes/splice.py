@@ -6,7 +6,8 @@ from typing import NamedTuple
 from processors.outcomes.encoding import NOTHING, Told, head_of, middle_of, optional, told_of
 from processors.outcomes.recipes import RECIPE, RECIPES, Recipe
 from processors.outcomes.request_scan import FRAME_BYTES, Asked, walk
-from processors.outcomes.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
+from processors.outcomes.resolve import Prepared, Unresolved, resolve, scope_key_for
+from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.events import (

@@ -11,13 +11,14 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, Message
 from confluent_kafka import TopicPartition as At
 
-from processors.exactly_once.batch_producer import Headers, Record, headers_of
 from processors.kafka.bounded_wait import MACHINE, Clock
 from processors.kafka.broker_clock import BrokerClock
-from processors.log.reader import is_record, log_start
+from processors.kafka.offsets import log_start
+from processors.kafka.records import Headers, Record, headers_of, is_record
 from processors.outcomes.request_scan import walk
-from processors.outcomes.resolve import Policy, Unresolved
+from processors.outcomes.resolve import Unresolved
 from processors.parking.parked_requests import ParkedRequests, Waiting
+from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions, coordinates_from
 from schemas.errors import BadRecord, Discrepancy

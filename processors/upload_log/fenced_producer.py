@@ -14,9 +14,10 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from processors.kafka.clients import admin_transactional_id, transactional_producer
-from processors.log.reader import Log, coordinates_of
+from processors.kafka.records import coordinates_of
+from processors.kafka.transactional_producer import SLICE_S, carried, flushed
+from processors.log.reader import Log
 from processors.settings import Settings
-from processors.steps import SLICE_S, carried, flushed
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Aborted, BadRecord, Fenced, Unreachable, WriterContended

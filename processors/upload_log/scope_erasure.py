@@ -13,9 +13,9 @@ from threading import Event
 from types import TracebackType
 from typing import Self
 
-from processors.kafka.topic_admin import upload_topics
-from processors.log.reader import Log, high_ends
-from processors.settings import Settings
+from processors.kafka.offsets import high_ends
+from processors.log.reader import Log
+from processors.settings import Settings, upload_topics
 from processors.upload_log.fenced_producer import Appender
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions

@@ -17,9 +17,10 @@ from confluent_kafka.admin import AdminClient
 
 from processors.fold.replica_feed import ReplicaFeed
 from processors.kafka.bounded_wait import wait_until
-from processors.kafka.topic_admin import checked_topics, high_watermarks, reach, upload_partitions
-from processors.outcomes.resolve import Policy
-from processors.settings import Settings
+from processors.kafka.offsets import high_watermarks
+from processors.kafka.topic_admin import checked_topics, reach
+from processors.policy import Policy
+from processors.settings import Settings, upload_partitions
 from processors.upload_log.partition_writer import Appended, PartitionWriter, Request
 from processors.upload_log.scope_index import Listing
 from schemas.coordinates import Coordinates, Partition, Positions

@@ -4,9 +4,9 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Producer
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import deliver
+from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.partitioner import partition_for
 from tools.broker import Broker

@@ -19,9 +19,11 @@ from processors.kafka.clients import (
     plain_producer,
     transactional_producer,
 )
-from processors.kafka.topic_admin import high_watermarks, upload_partitions
-from processors.log.reader import Log, LogRecord, high_ends, partitions_of
-from processors.settings import Settings
+from processors.kafka.offsets import high_ends, high_watermarks
+from processors.kafka.partitions import partitions_of
+from processors.kafka.records import LogRecord
+from processors.log.reader import Log
+from processors.settings import Settings, upload_partitions
 from processors.upload_log.fenced_producer import Appender, Placed
 from processors.upload_log.partition_writer import PartitionWriter, Request
 from processors.upload_log.upload_log import AdminLog, Written

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from processors.kafka.bounded_wait import answered
 from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import answered
 from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from processors.app import open_replica
-from processors.exactly_once.batch_producer import Record
-from processors.fold.replica_feed import record_of as read
-from processors.kafka.topic_admin import upload_topics
+from processors.kafka.records import Record
 from processors.log.compacted_rows import newest_rows
 from processors.log.reader import Log
+from processors.log.upload_topics import record_of as read
 from processors.log.upload_topics import upload_topic_ids
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
 from schemas.coordinates import Coordinates, Partition
 from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from processors.exactly_once.batch_producer import Record
+from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for

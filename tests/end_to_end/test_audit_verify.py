@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
+from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
-from processors.log.reader import Log, LogRecord, partitions_of
+from processors.kafka.records import LogRecord, Record
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.events import UploadEvent
 from tables.content_store import ContentStore

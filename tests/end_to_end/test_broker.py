@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from processors.kafka.bounded_wait import metadata_answers
+from processors.kafka.topic_admin import metadata_answers
 from processors.settings import Settings
 from schemas.errors import Misconfigured
 from tools.broker import Broker, free_port, start, status, stop

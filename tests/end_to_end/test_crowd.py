@@ -4,12 +4,12 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.clients import admin_client, reader
-from processors.kafka.topic_admin import high_watermarks
-from processors.outcomes.resolve import Policy
+from processors.kafka.offsets import high_watermarks
+from processors.kafka.records import Record
 from processors.parking.parked_topic import Parking
+from processors.policy import Policy
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext, ParkedRequest

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from processors.outcomes.outcome_builder import outcome_of
 from processors.outcomes.resolve import Prepared
 from schemas.codec import Codec

@@ -9,8 +9,10 @@ import pytest
 
 from processors.dead_letters.open_letters import DeadLetter, read_dead_letters
 from processors.dead_letters.redrive import CHUNK_LETTERS, Redrive
-from processors.exactly_once.batch_producer import Record
-from processors.log.reader import Log, LogRecord, high_ends, partitions_of
+from processors.kafka.offsets import high_ends
+from processors.kafka.partitions import partitions_of
+from processors.kafka.records import LogRecord, Record
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers, is_marker

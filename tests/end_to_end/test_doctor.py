@@ -2,8 +2,8 @@
 
 from confluent_kafka import Producer
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
+from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers, marker_headers

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from processors.log.reader import Log, partitions_of
+from processors.kafka.partitions import partitions_of
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import ContentMissing, Unreachable

@@ -12,17 +12,16 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from faust.types import StreamT
 
-from processors.exactly_once.batch_producer import Record
-from processors.fold.bounded_channel import Lane
+from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import Reassertion
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
-from processors.fold.replica_feed import record_of
 from processors.fold.tracked_consumer import DoneConsumer
 from processors.kafka.clients import plain_producer, reader
 from processors.kafka.plain_producer import deliver
-from processors.kafka.topic_admin import upload_topics
-from processors.settings import Settings
+from processors.kafka.records import Record
+from processors.log.upload_topics import record_of
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import Malformed, UnknownSchema
@@ -366,7 +365,7 @@ def test_a_lane_keeps_every_item_in_order_through_two_rebalances(
         async for item in stream:
             taken.append(item)
 
-    async def give(lane: Lane) -> None:
+    async def give(lane: BoundedChannel) -> None:
         for item in range(1_000_000):
             await lane.put(item)
             given.append(item)
@@ -374,7 +373,7 @@ def test_a_lane_keeps_every_item_in_order_through_two_rebalances(
     async def build() -> tuple[faust.App, "asyncio.Task[None]"]:
         app = build_app(settings)
         add_folding(app, settings, CODEC, Side().dead_letter, Side().faults.append)
-        lane = Lane(app, maxsize=2)
+        lane = BoundedChannel(app, maxsize=2)
         app.agent(lane, name="take")(take)
         return app, asyncio.create_task(give(lane))
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from processors.kafka.records import LogRecord
 from processors.log.offsets_at import positions_after, positions_from
-from processors.log.reader import Log, LogRecord
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Discrepancy

@@ -2,7 +2,7 @@
 
 import pytest
 
-from processors.exactly_once.batch_producer import Record
+from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.errors import Discrepancy

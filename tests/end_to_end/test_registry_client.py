@@ -12,10 +12,11 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerialize
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
+from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
-from processors.log.reader import Log, LogRecord, partitions_of
+from processors.kafka.records import LogRecord, Record
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Event

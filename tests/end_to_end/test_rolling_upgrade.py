@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from processors.exactly_once.batch_producer import Record
+from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.events import CJAssessmentRequested, UploadEvent
 from schemas.released_schemas import released

@@ -9,10 +9,11 @@ import pytest
 from aiokafka.record.util import calc_crc32c
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import admin_client, plain_producer
+from processors.kafka.offsets import high_watermarks
 from processors.kafka.plain_producer import deliver
-from processors.kafka.topic_admin import apply_topics, high_watermarks
+from processors.kafka.records import Record
+from processors.kafka.topic_admin import apply_topics
 from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
+from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
-from processors.log.reader import Log, LogRecord, partitions_of
+from processors.kafka.records import LogRecord, Record
+from processors.log.reader import Log
 from processors.outcomes.outcome_builder import outcome_of
 from processors.outcomes.resolve import Prepared, Unresolved
 from processors.settings import Settings

@@ -15,11 +15,10 @@ from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import admin_client, plain_producer, transactional_producer
 from processors.kafka.plain_producer import deliver
+from processors.kafka.records import LogRecord, Record
 from processors.kafka.topic_admin import apply_topics
-from processors.log.reader import LogRecord
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates

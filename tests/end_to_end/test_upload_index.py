@@ -1,10 +1,9 @@
 """The index of upload records, filled from the real log and brought up to date with it."""
 
-from processors.exactly_once.batch_producer import Record
-from processors.kafka.topic_admin import upload_partitions, upload_topics
+from processors.kafka.records import Record
 from processors.log.reader import Log
 from processors.log.upload_topics import bring_up_to_date
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.coordinates import Positions
 from tables.history.upload_index import temporary_index
 from tests.faults.load import CODEC, append, assignment, record_of, send, send_in_transaction

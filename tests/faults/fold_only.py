@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 
+from processors.dead_letters.upload_dead_letters import UploadDeadLetters
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
 from processors.kafka.clients import plain_producer
-from processors.kafka.plain_producer import UploadDeadLetters
 from processors.settings import settings_from_environment
 from schemas.codec import Codec
 

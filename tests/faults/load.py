@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from confluent_kafka import Producer
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import deliver
+from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates

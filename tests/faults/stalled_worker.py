@@ -9,17 +9,19 @@ from dataclasses import replace
 from typing import Any, cast
 
 from processors.app import Worker, build_worker
-from processors.batch_prep.preparer import Committer, Preparer
-from processors.exactly_once.batch_producer import Batch
+from processors.batch_prep.preparer import Preparer
+from processors.exactly_once.batch import Batch
+from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import Fetcher
-from processors.fold.bounded_channel import Lane
+from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import Reassertion
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
 from processors.fold.replica_feed import ReplicaFeed
 from processors.monitoring.watchdog import STALLED_LOOKS
 from processors.settings import settings_from_environment
-from processors.worker import WorkerEnd, run_built
+from processors.shutdown import WorkerEnd
+from processors.worker import run_built
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError
@@ -81,7 +83,9 @@ def with_a_fault(worker: Worker, part: str) -> Worker:
             reassertion = Reassertion(
                 app, worker.settings, codec, worker.replica, table, lambda _fault: None
             )
-            return replace(worker, app=app, lane=Lane(app, maxsize=1), reassertion=reassertion)
+            return replace(
+                worker, app=app, lane=BoundedChannel(app, maxsize=1), reassertion=reassertion
+            )
     return worker
 
 

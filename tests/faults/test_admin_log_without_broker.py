@@ -11,8 +11,9 @@ from confluent_kafka.admin import AdminClient
 
 from processors.app import build_admin
 from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import apply_topics, high_watermarks, upload_partitions
-from processors.settings import Settings
+from processors.kafka.offsets import high_watermarks
+from processors.kafka.topic_admin import apply_topics
+from processors.settings import Settings, upload_partitions
 from processors.upload_log.upload_log import AdminLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions

@@ -7,9 +7,11 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from processors.exactly_once.assignment_epoch import Ownership
-from processors.exactly_once.batch_producer import Batch, Outbox, Record
+from processors.exactly_once.batch import Batch
+from processors.exactly_once.batch_producer import Outbox
 from processors.exactly_once.group_consumer import Fetched, Fetcher
 from processors.kafka.clients import group_member, transactional_producer
+from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import Aborted

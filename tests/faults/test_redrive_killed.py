@@ -10,10 +10,12 @@ from contextlib import contextmanager
 import pytest
 
 from processors.dead_letters.open_letters import read_dead_letters
-from processors.exactly_once.batch_producer import Record
+from processors.kafka.bounded_wait import once_reachable
 from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import high_watermarks
-from processors.log.reader import Log, LogRecord, high_ends, once_reachable, partitions_of
+from processors.kafka.offsets import high_ends, high_watermarks
+from processors.kafka.partitions import partitions_of
+from processors.kafka.records import LogRecord, Record
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers

@@ -14,8 +14,8 @@ from confluent_kafka.admin import (
 
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.partitions import partitions_of
 from processors.kafka.topic_admin import apply_topics
-from processors.log.reader import partitions_of
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome, answer
 from tests.faults.load import assignment, send

@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from processors.log.reader import Log, high_ends, partitions_of
+from processors.kafka.offsets import high_ends
+from processors.kafka.partitions import partitions_of
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext, InstructionsUploaded

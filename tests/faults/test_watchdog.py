@@ -2,8 +2,8 @@
 
 from confluent_kafka import Producer
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
+from processors.kafka.records import Record
 from processors.settings import Settings
 from tests.faults.asking import Progress, pause
 from tests.faults.load import append, assignment, record_of, send, send_in_transaction

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaError, Message
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
+from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.events import CJAssessmentRequested, UploadEvent
 from tests.faults.load import DAMAGED, record_of, request_record

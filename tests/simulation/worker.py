@@ -7,17 +7,18 @@ from typing import cast
 
 from confluent_kafka import Consumer, Producer
 
-from processors.batch_prep.preparer import Committer, Preparer
+from processors.batch_prep.preparer import Preparer
 from processors.exactly_once.assignment_epoch import Ownership
-from processors.exactly_once.batch_producer import Batch, Outbox
+from processors.exactly_once.batch import Batch
+from processors.exactly_once.batch_producer import Outbox
+from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import Fetcher
-from processors.fold.replica_feed import record_of
 from processors.kafka.bounded_wait import Clock
 from processors.kafka.broker_clock import BrokerClock
-from processors.kafka.topic_admin import upload_partitions, upload_topics
+from processors.log.upload_topics import record_of
 from processors.outcomes.outcome_builder import Answers
 from processors.parking.parked_topic import Parking
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from tables.changed_scopes import Arrivals

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 
 from confluent_kafka import Message
 
-from processors.log.reader import Fetch, LogRecord, log_record_of
+from processors.kafka.records import LogRecord, log_record_of
+from processors.log.reader import Fetch
 from processors.outcomes.outcome_builder import Answers
 from processors.outcomes.positions_header import POSITIONS_HEADER, told_positions
-from processors.outcomes.resolve import Policy, Prepared, Unresolved
+from processors.outcomes.resolve import Prepared, Unresolved
+from processors.policy import Policy
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from processors.outcomes.resolve import Policy
+from processors.policy import Policy
 from processors.settings import settings_from_environment
 from schemas.errors import Misconfigured
 

@@ -11,8 +11,9 @@ from schemas.field_limits import RULES, SHA256
 from schemas.scales import get_scale
 from tables.etags import parse_assignment_tag, parse_tag
 from tools.admin.failures import Usage
-from tools.audit.moments import moment_from
-from tools.inputs import MAX_TEXT_BYTES, MIN_TEXT, STDIN, name_of, trimmed
+from tools.json_files import STDIN, name_of
+from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
+from tools.times import moment_from
 
 TEXTS = {"instructions": "instructions", "prompt": "student_prompt", "rubric": "judge_rubric"}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends
 from starlette.requests import Request
 
-from processors.outcomes.resolve import Policy
+from processors.policy import Policy
 from processors.settings import Settings
 from processors.upload_log.upload_log import Page, Reading, Written
 from tables.commands import Change, Writing

@@ -17,8 +17,9 @@ from fastapi import FastAPI
 
 from processors.app import build_admin
 from processors.settings import Settings
+from processors.shutdown import WorkerEnd
 from processors.upload_log.upload_log import AdminLog
-from processors.worker import WorkerEnd, codec_unless_ended
+from processors.worker import codec_unless_ended
 from schemas.errors import CJStreamError, Misconfigured
 from tools.api.app import build_api, metrics_app
 from tools.api.auth.key_settings import build_verifier, jwt_settings

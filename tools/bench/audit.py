@@ -13,12 +13,13 @@ from typing import Any
 
 import orjson
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import deliver
+from processors.kafka.records import Record
 from processors.outcomes.outcome_builder import Answers
 from processors.outcomes.positions_header import POSITIONS_HEADER, told_positions
-from processors.outcomes.resolve import Policy, Prepared
+from processors.outcomes.resolve import Prepared
+from processors.policy import Policy
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from processors.kafka.bounded_wait import wait_until
+from processors.kafka.bounded_wait import answered, wait_until
 from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import answered
-from processors.log.reader import high_ends, partitions_of
+from processors.kafka.offsets import high_ends
+from processors.kafka.partitions import partitions_of
 from processors.settings import Settings, settings_from_environment
 from tools import topics
 from tools.broker import Broker

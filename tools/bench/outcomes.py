@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from processors.kafka.bounded_wait import wait_until
-from processors.log.reader import Log, LogRecord, partitions_of
+from processors.kafka.partitions import partitions_of
+from processors.kafka.records import LogRecord
+from processors.log.reader import Log
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec

@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from processors.exactly_once.batch_producer import Record
 from processors.kafka.bounded_wait import wait_until
 from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import deliver
-from processors.log.reader import coordinates_of
+from processors.kafka.records import Record, coordinates_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates

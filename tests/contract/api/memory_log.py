@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import count
 from uuid import uuid4
 
-from processors.outcomes.resolve import Policy
+from processors.policy import Policy
 from processors.upload_log.upload_log import NOBODY, Page, Reading, Written
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates

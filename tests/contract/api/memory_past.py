@@ -5,8 +5,7 @@ from typing import Any
 
 import orjson
 
-from processors.kafka.topic_admin import upload_partitions, upload_topics
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy

@@ -343,7 +343,7 @@ def test_a_public_key_is_read_from_its_file(tmp_path: Path) -> None:
 
 def test_the_settings_come_from_variables_named_jwt() -> None:
     code = (
-        "from tools.api.signing_keys import build_verifier, jwt_settings\n"
+        "from tools.api.auth.key_settings import build_verifier, jwt_settings\n"
         "from schemas.errors import Misconfigured\n"
         "try: settings = jwt_settings(); verifier = build_verifier('production', settings)\n"
         "except Misconfigured as fault: print(fault)\n"

@@ -1,14 +1,15 @@
 """One event of each released schema, and its bytes as the release wrote them: `released/<Name>.v<number>.hex`.
 
-`python -m tests.contract.schemas.samples` writes the files that are not there yet. One that is there is never written again:
-it is what stands in somebody's log.
+`python -m tests.contract.schemas.samples` writes the files that are missing. An existing file is never
+written again: logs hold those bytes.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
 from processors.outcomes.outcome_builder import outcome_of
-from processors.outcomes.resolve import Policy, resolve
+from processors.outcomes.resolve import resolve
+from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.events import CJAssessmentRequested, Event, Outcome, ParkedRequest
 from schemas.released_schemas import released

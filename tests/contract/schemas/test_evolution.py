@@ -8,7 +8,7 @@ import pytest
 from processors.outcomes.outcome_builder import Answers
 from processors.outcomes.recipes import RECIPE, RECIPES
 from processors.outcomes.request_scan import WALKED
-from processors.outcomes.resolve import Policy
+from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, CJBatchPrepared

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates

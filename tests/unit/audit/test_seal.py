@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from schemas.coordinates import Coordinates
 from schemas.errors import CJStreamError, Discrepancy, Malformed, Misconfigured
 from tools.audit.seal.merkle import leaf_of, root_of

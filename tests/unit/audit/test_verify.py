@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.log.reader import log_record_of
+from processors.kafka.records import log_record_of
 from processors.outcomes.recipes import RECIPE
-from processors.outcomes.resolve import Policy
 from processors.outcomes.splice import Splicer
+from processors.policy import Policy
 from schemas.codec import FRAME
 from schemas.coordinates import Coordinates
 from schemas.events import CJBatchPrepared, CJBatchUnresolved, Essay

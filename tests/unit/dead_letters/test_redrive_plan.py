@@ -13,7 +13,7 @@ from processors.dead_letters.redrive_plan import (
     judge_request,
     judge_upload,
 )
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import (

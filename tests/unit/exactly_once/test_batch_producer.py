@@ -8,9 +8,11 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from processors.batch_prep.preparer import FENCED_MOST, Committer
 from processors.exactly_once.assignment_epoch import Ownership
-from processors.exactly_once.batch_producer import Batch, Outbox, Record, TooLargeError
+from processors.exactly_once.batch import Batch
+from processors.exactly_once.batch_producer import Outbox, TooLargeError
+from processors.exactly_once.committer import FENCED_MOST, Committer
+from processors.kafka.records import Record
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Aborted, Discrepancy, Fenced
 

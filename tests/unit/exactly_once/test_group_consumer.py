@@ -9,7 +9,7 @@ from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as At
 
 from processors.exactly_once.assignment_epoch import Ownership
-from processors.exactly_once.batch_producer import Batch
+from processors.exactly_once.batch import Batch
 from processors.exactly_once.group_consumer import Fetcher, is_member
 from processors.settings import Settings
 from schemas.errors import Discrepancy

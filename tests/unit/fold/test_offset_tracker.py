@@ -6,7 +6,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from processors.fold.offset_tracker import Books
+from processors.fold.offset_tracker import OffsetTracker
 
 AT = ("assessment.instructions.v1", 0)
 
@@ -18,13 +18,13 @@ class Handed:
     offset: int
 
 
-def begun(committed: int) -> Books[tuple[str, int]]:
-    books = Books[tuple[str, int]]()
+def begun(committed: int) -> OffsetTracker[tuple[str, int]]:
+    books = OffsetTracker[tuple[str, int]]()
     books.begin(AT, committed)
     return books
 
 
-def handed(books: Books[tuple[str, int]], *offsets: int) -> list[Handed]:
+def handed(books: OffsetTracker[tuple[str, int]], *offsets: int) -> list[Handed]:
     records = [Handed(offset) for offset in offsets]
     for record in records:
         books.hand_on(AT, record.offset, record)
@@ -33,7 +33,7 @@ def handed(books: Books[tuple[str, int]], *offsets: int) -> list[Handed]:
 
 def test_what_was_taken_holds_the_offset_back_until_it_is_done() -> None:
     books = begun(5)
-    assert books.take(AT, 5, [5, 6], 8)
+    assert books.fetched(AT, 5, [5, 6], 8)
     five, six = handed(books, 5, 6)
     books.done(AT, 6, six)
     assert books.safe(AT) == 5
@@ -43,13 +43,13 @@ def test_what_was_taken_holds_the_offset_back_until_it_is_done() -> None:
 
 def test_a_fetch_that_starts_elsewhere_is_not_handed_on_and_moves_nothing() -> None:
     books = begun(5)
-    assert not books.take(AT, 7, [7], 8)
+    assert not books.fetched(AT, 7, [7], 8)
     assert (books.places([AT]), books.safe(AT)) == ({AT: 5}, 5)
 
 
 def test_a_fetch_that_was_not_handed_on_whole_has_lost_its_place() -> None:
     books = begun(5)
-    books.take(AT, 5, [5, 6], 7)
+    books.fetched(AT, 5, [5, 6], 7)
     handed(books, 5)
     assert books.lost([AT]) == [AT]
     assert books.places([AT]) == {}
@@ -58,17 +58,17 @@ def test_a_fetch_that_was_not_handed_on_whole_has_lost_its_place() -> None:
 def test_nothing_of_a_partition_without_a_place_is_handed_on_or_committed() -> None:
     books = begun(5)
     books.forget()
-    assert not books.take(AT, 5, [5], 6)
+    assert not books.fetched(AT, 5, [5], 6)
     assert books.safe(AT) is None
 
 
 def test_a_record_that_was_read_anew_is_not_done_by_its_first_reading() -> None:
     books = begun(5)
-    books.take(AT, 5, [5], 6)
+    books.fetched(AT, 5, [5], 6)
     (first,) = handed(books, 5)
     books.forget()
     books.begin(AT, 5)
-    books.take(AT, 5, [5], 6)
+    books.fetched(AT, 5, [5], 6)
     handed(books, 5)
     books.done(AT, 5, first)
     assert books.safe(AT) == 5
@@ -91,7 +91,7 @@ class Reading(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.log = Log()
-        self.books = Books[tuple[str, int]]()
+        self.books = OffsetTracker[tuple[str, int]]()
         self.position: int | None = None  # the client's
         self.start: int | None = None  # of the fetch that is under way
         self.asked: int | None = None  # a committed offset that is under way
@@ -135,7 +135,7 @@ class Reading(RuleBasedStateMachine):
             return
         taken = [one for one in self.log.records if one >= self.position][:most]
         self.position = taken[-1] + 1 if len(taken) == most else self.log.end
-        if self.books.take(AT, self.start, taken, self.position):
+        if self.books.fetched(AT, self.start, taken, self.position):
             self.waiting = taken
         self.start = None
 

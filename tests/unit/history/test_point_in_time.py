@@ -7,7 +7,7 @@ import pytest
 from schemas.coordinates import Coordinates
 from schemas.errors import Misconfigured
 from tables.history.point_in_time import AtRecords, AtTime, Moment
-from tools.audit.moments import moment_from
+from tools.times import moment_from
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW_MS = round(NOW.timestamp() * 1000)

@@ -11,7 +11,8 @@ import pytest
 from processors.outcomes.encoding import event_id_of
 from processors.outcomes.outcome_builder import Answers, outcome_of
 from processors.outcomes.recipes import RECIPE, RECIPES
-from processors.outcomes.resolve import Policy, resolve
+from processors.outcomes.resolve import resolve
+from processors.policy import Policy
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import Malformed, UnknownSchema

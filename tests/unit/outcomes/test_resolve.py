@@ -2,7 +2,8 @@
 
 import pytest
 
-from processors.outcomes.resolve import Policy, Prepared, Unresolved, resolve, scope_key_for
+from processors.outcomes.resolve import Prepared, Unresolved, resolve, scope_key_for
+from processors.policy import Policy
 from schemas.events import AssignmentContext, CJAssessmentRequested
 from tests.support.builders import (
     READY,

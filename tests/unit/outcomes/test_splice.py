@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from processors.outcomes.outcome_builder import Answers
 from processors.outcomes.recipes import RECIPE, RECIPES
 from processors.outcomes.request_scan import FRAME_BYTES, TWO_BYTE_LENGTH, WALKED, Asked, walk
-from processors.outcomes.resolve import Policy
 from processors.outcomes.splice import Answer
+from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.errors import BadRecord
 from schemas.events import (

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.outcomes.outcome_builder import Answers, outcome_of
-from processors.outcomes.resolve import Policy, resolve
+from processors.outcomes.resolve import resolve
+from processors.policy import Policy
 from schemas.codec import FRAME, MAX_RECORD_BYTES, Codec, canonical
 from schemas.errors import BadRecord, Malformed, UnknownSchema
 from schemas.events import (

@@ -17,8 +17,8 @@ from schemas.field_limits import RULES, SHA256, Id, Pattern, Text
 from schemas.scales import SCALES
 from tables.history.point_in_time import Moment
 from tools.api.errors.validation_errors import MESSAGES
-from tools.audit.moments import FORMS, moment_from
-from tools.inputs import MAX_TEXT_BYTES, MIN_TEXT, trimmed
+from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
+from tools.times import FORMS, moment_from
 
 ID_CORE = r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff.]"
 WHOLE = re.compile(r"-?[0-9]{1,18}")

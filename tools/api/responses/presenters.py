@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from processors.outcomes.resolve import Policy
+from processors.policy import Policy
 from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, Component
 from schemas.scales import SCALES, GradeScale

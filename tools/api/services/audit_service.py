@@ -9,10 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol, TypeVar
 
-from processors.kafka.topic_admin import upload_partitions, upload_topics
 from processors.log.reader import Log
 from processors.log.upload_topics import bring_up_to_date, upload_topic_ids
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Partition
 from schemas.errors import Discrepancy

@@ -10,7 +10,7 @@ from tables.commands import TextRef
 from tables.content_store import PLAIN_TEXT
 from tools.api.errors.validation_errors import Fault, fault_at, invalid
 from tools.api.services.async_content_store import Contents
-from tools.inputs import MAX_TEXT_BYTES, MIN_TEXT, trimmed
+from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
 
 
 def ref_of(text: str) -> TextRef:

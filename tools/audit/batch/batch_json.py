@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from schemas.codec import Codec
 from schemas.errors import BadRecord
 from schemas.events import CJBatchPrepared, ParkedRequest

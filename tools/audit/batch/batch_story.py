@@ -7,12 +7,13 @@ there or that is wanted: a key may be any bytes.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from processors.kafka.topic_admin import upload_partitions, upload_topics
-from processors.log.reader import Fetch, Log, LogRecord, high_ends, log_record_of
+from processors.kafka.offsets import high_ends
+from processors.kafka.records import LogRecord, log_record_of
+from processors.log.reader import Fetch, Log
 from processors.log.record_lookup import messages_with
 from processors.log.upload_topics import records_of_key
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import read_refusal

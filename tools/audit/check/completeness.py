@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from processors.log.reader import LogRecord, log_record_of
+from processors.kafka.records import LogRecord, log_record_of
 from processors.parking.parked_topic import CLOCK_KEY
 from processors.settings import Settings
 from schemas.codec import Codec

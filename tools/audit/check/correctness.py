@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from processors.kafka.topic_admin import upload_topics
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Positions
 from tables.history.upload_scan import Glance

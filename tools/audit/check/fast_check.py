@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from processors.outcomes.encoding import NOTHING, Told, middle_of, optional
 from processors.outcomes.positions_header import read_positions
-from processors.outcomes.resolve import Policy, Prepared, resolve, scope_key_for
+from processors.outcomes.resolve import Prepared, resolve, scope_key_for
+from processors.policy import Policy
 from schemas.coordinates import Positions
 from schemas.errors import Malformed
 from schemas.topics import Topics

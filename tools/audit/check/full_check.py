@@ -9,12 +9,13 @@ were required that it says are missing.
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from processors.outcomes.encoding import event_id_of
 from processors.outcomes.outcome_builder import Answers, check_size
 from processors.outcomes.positions_header import POSITIONS_HEADER, read_positions
 from processors.outcomes.recipes import RECIPES
-from processors.outcomes.resolve import Policy, scope_key_for
+from processors.outcomes.resolve import scope_key_for
+from processors.policy import Policy
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates, Positions
 from schemas.dead_letters import OUTCOME_REFUSED, Refusal, dead_letter_headers, read_refusal

@@ -6,7 +6,7 @@ the middle is checked here, against the requests alone; that is left to whoever 
 
 from typing import NamedTuple
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from processors.outcomes.encoding import head_of
 from processors.outcomes.positions_header import POSITIONS_HEADER
 from processors.outcomes.recipes import RECIPE, RECIPES

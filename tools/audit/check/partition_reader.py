@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from processors.log.reader import Fetch, Log, LogRecord, high_ends
+from processors.kafka.offsets import high_ends
+from processors.kafka.records import LogRecord
+from processors.log.reader import Fetch, Log
 from processors.log.record_lookup import picked
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition, Positions

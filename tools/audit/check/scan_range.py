@@ -9,11 +9,14 @@ watermarks of the requests, past every one that has an outcome
 
 from dataclasses import dataclass
 
+from processors.kafka.bounded_wait import once_reachable
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.offsets import high_ends
+from processors.kafka.partitions import partitions_of
 from processors.kafka.topic_admin import checked_topics
 from processors.log.offsets_at import positions_after, positions_from
-from processors.log.reader import Log, high_ends, once_reachable, partitions_of
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from tables.history.point_in_time import Moment

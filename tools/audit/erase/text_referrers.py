@@ -4,10 +4,12 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import topic_states, upload_topics
-from processors.log.reader import Log, LogRecord, high_ends
+from processors.kafka.offsets import high_ends
+from processors.kafka.records import LogRecord
+from processors.kafka.topic_admin import topic_states
+from processors.log.reader import Log
 from processors.outcomes.resolve import scope_key_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Partition
 from schemas.errors import BadRecord

@@ -7,12 +7,11 @@ from typing import Any
 
 import orjson
 
-from processors.kafka.topic_admin import upload_partitions, upload_topics
 from processors.log.offsets_at import positions_after, positions_from
 from processors.log.reader import Log
 from processors.log.upload_topics import upload_topic_ids
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.events import ROLES

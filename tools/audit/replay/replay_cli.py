@@ -52,9 +52,9 @@ def replay(
 ) -> None:
     """Fold the upload topics again, in a range or whole; exit 3 where --compare finds a difference."""
     from schemas.errors import Misconfigured
-    from tools.audit.moments import moment_from
     from tools.audit.replay import replay as command
     from tools.audit.scope_argument import scope_key_from
+    from tools.times import moment_from
 
     now = datetime.now(UTC)
     first = None if since is None else moment_from(since, now, "--from")

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from processors.kafka.topic_admin import upload_partitions
 from processors.log.offsets_at import positions_after
 from processors.log.reader import Log
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions
 from schemas.coordinates import Positions
 from schemas.errors import Discrepancy
 from schemas.events import ROLES, Component

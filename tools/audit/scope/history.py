@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from processors.kafka.topic_admin import upload_partitions, upload_topics
 from processors.log.reader import Log
 from processors.log.upload_topics import records_of_key, upload_topic_ids
 from processors.log.upload_uses import Used, uses_of
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for

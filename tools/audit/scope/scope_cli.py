@@ -50,9 +50,9 @@ def as_of(
 ) -> None:
     """The context of a scope as it stood; exit 3 where that cannot be told, or a text is missing or damaged."""
     from tables.content_store import ContentStore
-    from tools.audit.moments import moment_from
     from tools.audit.scope import as_of as command
     from tools.audit.scope_argument import scope_key_from
+    from tools.times import moment_from
 
     if (at is None) == (offsets is None) or (offsets is not None and "@" not in offsets):
         raise Misconfigured("give --at TIME or --offsets topic/partition@offset,…")

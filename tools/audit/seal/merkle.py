@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from struct import Struct
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 
 # offset, append time, and how long the rest is: key and value (-1: none), how many headers
 HEAD = Struct(">cqqiii")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from tools.audit.seal.merkle import leaf_of, root_of
 from tools.audit.seal.seal_blocks import Block, SealedRecord, short, short_key
 

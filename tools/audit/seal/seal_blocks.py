@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 from zlib import compress, decompressobj
 
-from processors.log.reader import LogRecord
+from processors.kafka.records import LogRecord
 from schemas.errors import Malformed
 from tools.audit.seal.merkle import leaf_of, root_of
 

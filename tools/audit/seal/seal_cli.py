@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from processors.settings import settings_from_environment
-from tools.audit.moments import FORMS, moment_from
 from tools.options import Json
 from tools.printing import print_json, print_table
 from tools.progress import say
+from tools.times import FORMS, moment_from
 
 seal_app = typer.Typer()
 

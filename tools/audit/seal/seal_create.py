@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from processors.kafka.clients import admin_client
+from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import TopicState, cluster_id, topic_states
 from processors.log.offsets_at import positions_after, positions_from
-from processors.log.reader import Log, LogRecord
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Discrepancy, Misconfigured

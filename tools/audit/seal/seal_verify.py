@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from processors.kafka.clients import admin_client
+from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import cluster_id, topic_states
-from processors.log.reader import Log, LogRecord
+from processors.log.reader import Log
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.topics import Topic

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from processors.kafka.topic_admin import upload_topics
 from processors.log.reader import Log
 from processors.outcomes.resolve import scope_key_for
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
 from tools.audit.check.completeness import PartitionAudit
 from tools.audit.check.contexts_as_of import Texts
 from tools.audit.check.correctness import Verdicts

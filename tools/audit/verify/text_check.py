@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
-from processors.kafka.topic_admin import upload_topics
-from processors.log.reader import Log, LogRecord
+from processors.kafka.records import LogRecord
+from processors.log.reader import Log
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import ContentCorrupt, ContentMissing, Malformed

@@ -9,10 +9,10 @@ import typer
 from processors.settings import settings_from_environment
 from schemas.errors import Misconfigured
 from tables.history.point_in_time import Moment
-from tools.audit.moments import FORMS, moment_from
 from tools.audit.seal.seal_cli import check
 from tools.options import Json
 from tools.printing import harmless, print_json, print_table
+from tools.times import FORMS, moment_from
 
 if TYPE_CHECKING:
     from tools.audit.check.findings import Finding
