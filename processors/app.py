@@ -1,24 +1,28 @@
 """The composition root: wires a worker, or the API's log, from settings. Nothing connects before it runs."""
 
-import logging
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import faust
 from confluent_kafka.admin import AdminClient
 
+from processors.batch_prep.prepare_agent import BatchPreparation
 from processors.batch_prep.preparer import Preparer
+from processors.batch_prep.request_consumer import consumed_requests
 from processors.dead_letters.upload_dead_letters import UploadDeadLetters
-from processors.exactly_once.assignment_epoch import Ownership
-from processors.exactly_once.batch_producer import Outbox
+from processors.exactly_once.assignment_epoch import AssignmentEpoch
+from processors.exactly_once.batch_producer import BatchProducer
 from processors.exactly_once.committer import Committer
-from processors.exactly_once.group_consumer import Fetcher
+from processors.exactly_once.group_consumer import GroupConsumer
 from processors.fold.bounded_channel import BoundedChannel
-from processors.fold.changelog_repair import Reassertion
-from processors.fold.faust_app import build_app
-from processors.fold.fold_agents import Fatal, add_folding
+from processors.fold.changelog_repair import ChangelogRepair
+from processors.fold.faust_app import CJStreamApp, build_app
+from processors.fold.fold_agents import Fail, add_folding
 from processors.fold.replica_feed import ReplicaFeed
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.clients import (
@@ -29,22 +33,31 @@ from processors.kafka.clients import (
     transactional_id,
     transactional_producer,
 )
-from processors.kafka.offsets import high_watermarks
-from processors.outcomes.outcome_builder import Answers
-from processors.parking.parked_topic import Parking
+from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.partitions import partitions_of
+from processors.monitoring.progress_probes import BatchPrepProbe, ReaderProbe, fold_positions
+from processors.monitoring.watchdog import (
+    ShutdownRequest,
+    Watchdog,
+    in_background,
+    watch_transactions,
+)
+from processors.monitoring.worker_status import StatusFile
+from processors.outcomes.outcome_builder import OutcomeBuilder
+from processors.parking.parked_topic import ParkedTopic
 from processors.settings import Settings, upload_partitions, upload_topics
-from processors.upload_log.fenced_producer import Appender
+from processors.upload_log.fenced_producer import FencedProducer
 from processors.upload_log.partition_writer import PartitionWriter
-from processors.upload_log.scope_index import Listing
-from processors.upload_log.upload_log import AdminLog
+from processors.upload_log.scope_index import ScopeIndex
+from processors.upload_log.upload_log import UploadLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
-from tables.changed_scopes import Arrivals
+from tables.changed_scopes import ChangedScopes
 from tables.replica import ContextReplica
 from tables.store import RocksStore
 
-log = logging.getLogger("cjstream.worker")
-LANE_BATCHES = 1  # one waits while one commits and one is prepared
+WAITING_BATCHES = 1  # one waits while one commits and one is prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,89 +68,89 @@ class Worker:
     admin: AdminClient
     replica: ContextReplica
     feed: ReplicaFeed
-    ownership: Ownership
-    outbox: Outbox
-    committer: Committer
-    parking: Parking
-    fetcher: Fetcher
-    preparer: Preparer
+    batch_prep: BatchPreparation
     app: faust.App
-    reassertion: Reassertion
-    lane: BoundedChannel
+    channel: BoundedChannel
+    changelog_repair: ChangelogRepair
 
 
-def build_worker(settings: Settings, fatal: Fatal, codec: Codec) -> Worker:
-    """Wire one worker; `fatal` is told, from any thread, why it cannot go on.
+def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
+    """Wire one worker; a fault that must end it is passed to `fail`, from any thread.
 
-    The replica's folder is opened; brokers are asked nothing before the worker runs.
+    The replica's folder is opened; no broker is contacted before the worker runs.
     """
-    topics = settings.topics
     admin = admin_client(settings)
-    arrivals = Arrivals()
-    replica = open_replica(settings, codec, settings.worker_dir, arrivals.add)
-    ownership = Ownership()
-    own_id = transactional_id(settings)  # one for all of this worker's producers: the next fences
-    outbox = Outbox(
+    changed_scopes = ChangedScopes()
+    replica = open_replica(settings, codec, settings.worker_dir, changed_scopes.add)
+    app = build_app(settings)
+    dead_letters = UploadDeadLetters(settings, plain_producer(settings))
+    table = add_folding(app, settings, codec, dead_letters.put, fail)
+    return Worker(
+        settings=settings,
+        admin=admin,
+        replica=replica,
+        feed=ReplicaFeed(settings, replica, fail),
+        batch_prep=_build_batch_preparation(settings, codec, admin, replica, changed_scopes),
+        app=app,
+        channel=BoundedChannel(app, maxsize=WAITING_BATCHES),
+        changelog_repair=ChangelogRepair(app, settings, codec, replica, table, fail),
+    )
+
+
+def _build_batch_preparation(
+    settings: Settings,
+    codec: Codec,
+    admin: AdminClient,
+    replica: ContextReplica,
+    changed_scopes: ChangedScopes,
+) -> BatchPreparation:
+    epoch = AssignmentEpoch()
+    own_id = transactional_id(settings)  # of all its producers: each new one fences the last
+    producer = BatchProducer(
         lambda: transactional_producer(settings, own_id), timeout_s=settings.transaction_timeout_s
     )
-    committer = Committer(ownership, outbox)
+    committer = Committer(epoch, producer)
     clock = BrokerClock()
-    parking = Parking(
-        topics.parked.name,
+    parked = ParkedTopic(
+        settings.topics.parked.name,
         codec,
         settings.policy,
         replica.context,
-        arrivals,
+        changed_scopes,
         clock,
         lambda partitions: high_watermarks(admin, partitions),
         lambda: reader(settings),
     )
-    fetcher = Fetcher(
-        settings,
+    consumer = GroupConsumer(
+        consumed_requests(
+            settings,
+            parked.take_over,
+            lambda: reader(settings, **{"auto.offset.reset": "earliest"}),
+        ),
         group_member(settings, settings.prep_group),
-        ownership,
+        epoch,
         committer.commit,
-        parking.take_over,
+        settings.batch_max,
     )
     uploads = upload_partitions(settings)
     preparer = Preparer(
         settings,
-        fetcher,
-        parking,
+        consumer,
+        parked,
         clock,
         replica,
-        Answers(codec, settings.policy, replica.context),
+        OutcomeBuilder(codec, settings.policy, replica.context),
         lambda: high_watermarks(admin, uploads),
-        ownership,
+        epoch,
         committer,
     )
-    app = build_app(settings)
-    dead_letters = UploadDeadLetters(settings, plain_producer(settings))
-    table = add_folding(app, settings, codec, dead_letters.put, fatal)
-    reassertion = Reassertion(app, settings, codec, replica, table, fatal)
-    lane = BoundedChannel(app, maxsize=LANE_BATCHES)
-    feed = ReplicaFeed(settings, replica, fatal)
-    return Worker(
-        settings,
-        admin,
-        replica,
-        feed,
-        ownership,
-        outbox,
-        committer,
-        parking,
-        fetcher,
-        preparer,
-        app,
-        reassertion,
-        lane,
-    )
+    return BatchPreparation(epoch, consumer, parked, preparer, producer, committer)
 
 
-def build_admin(settings: Settings, fatal: Fatal, codec: Codec) -> AdminLog:
-    """Wire the API's log; `fatal` is told, from any thread, why it cannot go on.
+def build_upload_log(settings: Settings, fail: Fail, codec: Codec) -> UploadLog:
+    """Wire the API's log; a fault that must end the process is passed to `fail`, from any thread.
 
-    The replica's folder is opened; brokers are asked nothing before it is started.
+    The replica's folder is opened; no broker is contacted before it is started.
     """
     replica = open_replica(settings, codec, settings.api_dir)
 
@@ -145,17 +158,17 @@ def build_admin(settings: Settings, fatal: Fatal, codec: Codec) -> AdminLog:
         number: int, watermarks: Callable[[Iterable[Partition]], Positions]
     ) -> PartitionWriter:
         partitions = tuple(Partition(topic.name, number) for topic in settings.topics.uploads)
-        appender = Appender(settings, codec, number)
+        appender = FencedProducer(settings, codec, number)
         return PartitionWriter(appender, replica, partitions, watermarks, lambda: str(uuid4()))
 
-    return AdminLog(
+    return UploadLog(
         settings,
         admin_client(settings),
         replica,
-        ReplicaFeed(settings, replica, fatal),
-        Listing(replica.context),
+        ReplicaFeed(settings, replica, fail),
+        ScopeIndex(replica.context),
         new_writer,
-        fatal,
+        fail,
     )
 
 
@@ -171,3 +184,38 @@ def open_replica(
     """
     store = RocksStore(process_dir / "replica", cache_mb=settings.replica_cache_mb)
     return ContextReplica(store, codec, upload_topics(settings), changed)
+
+
+def watch(worker: Worker, shutdown: ShutdownRequest, stalled_checks: int) -> None:
+    """Start the watchdog of the worker's transactions and of the progress of its parts."""
+    settings = worker.settings
+    status = StatusFile(settings.worker_dir)
+    worker.batch_prep.consumer.rebalanced = lambda owned: status.rebalanced(
+        owned, round(time.time() * 1000)
+    )
+    admin = admin_client(
+        settings
+    )  # its own: a question of batch preparation is not to wait for these
+    uploads = upload_partitions(settings)
+    everything = [*uploads, *partitions_of([settings.topics.requests.name], settings)]
+    names = [topic.name for topic in settings.topics.uploads]
+    watchdog = Watchdog(
+        [
+            ReaderProbe("the context replica", worker.replica.positions),
+            ReaderProbe("the fold", partial(fold_positions, cast(CJStreamApp, worker.app), names)),
+            BatchPrepProbe(
+                settings,
+                lambda: status.owned,
+                partial(committed_offsets, settings, settings.prep_group),
+            ),
+        ],
+        partial(high_watermarks, admin, everything),
+        partial(last_stable_offsets, admin, everything),
+        uploads,
+        worker.replica.positions,
+        stalled_checks,
+    )
+    in_background(
+        "watch-transactions", partial(watch_transactions, worker.batch_prep.producer, shutdown)
+    )
+    in_background("watch-parts", partial(watchdog.run, shutdown))

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 
-class WorkerEnd:
+class Shutdown:
     """Why a worker is to end: the first fault, or the wish to stop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -12,7 +12,7 @@ class WorkerEnd:
         self._event = asyncio.Event()
         self.fault: BaseException | None = None
 
-    def fatal(self, fault: BaseException) -> None:
+    def fail(self, fault: BaseException) -> None:
         """End with a fault; from any thread."""
         if self.fault is None:
             self.fault = fault
@@ -24,7 +24,7 @@ class WorkerEnd:
             self._loop.call_soon_threadsafe(self._event.set)
 
     @property
-    def is_due(self) -> bool:
+    def requested(self) -> bool:
         """Whether the worker is to end."""
         return self._event.is_set()
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Collection
 
 
-class Arrivals:
+class ChangedScopes:
     """Scope keys, put in by the thread that folds and taken out by the one that waits for them."""
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class Arrivals:
         with self._lock:
             self._scope_keys.update(dict.fromkeys(scope_keys))
 
-    def take(self) -> list[str]:
+    def drain(self) -> list[str]:
         """Those that changed since the last call, in the order of their first change."""
         with self._lock:
             taken, self._scope_keys = self._scope_keys, {}

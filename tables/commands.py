@@ -89,7 +89,7 @@ class NewInstructions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class WriteCommand:
     """What is asked for at one scope; roles that are None are not touched.
 
     needs_live and condition_on name a role, or `assignment` for all of them. Deleting an assignment's
@@ -119,14 +119,14 @@ class Change:
         return f"course:{self.course_id}"
 
 
-def erasure_of(scope_key: str) -> Change:
+def erasure_of(scope_key: str) -> WriteCommand:
     """The change that erases every role which the scope ever had and which is not erased."""
     kind, _, name = scope_key.partition(":")
     if kind == "course":
-        return Change(
+        return WriteCommand(
             assignment_id=None, course_id=name, instructions=ERASE, condition_on="instructions"
         )
-    return Change(
+    return WriteCommand(
         assignment_id=name,
         course_id=None,
         instructions=ERASE,
@@ -137,7 +137,7 @@ def erasure_of(scope_key: str) -> Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Writing:
+class WriteMetadata:
     """Who asks and when: the same for all events of one request."""
 
     actor: str
@@ -156,8 +156,8 @@ class Decision:
 
 def decide(
     context: AssignmentContext | None,
-    change: Change,
-    writing: Writing,
+    change: WriteCommand,
+    writing: WriteMetadata,
     new_id: Callable[[], str],
 ) -> Decision:
     """What a change comes to in the context that it meets.
@@ -186,7 +186,7 @@ def _live_among(context: AssignmentContext | None, role: str) -> bool:
     return is_live(context, role)
 
 
-def _refuse_what_needs_more(context: AssignmentContext | None, change: Change) -> None:
+def _refuse_what_needs_more(context: AssignmentContext | None, change: WriteCommand) -> None:
     role = change.needs_live
     if role is None or _live_among(context, role):
         return
@@ -194,7 +194,7 @@ def _refuse_what_needs_more(context: AssignmentContext | None, change: Change) -
     raise NotLive(role, was_deleted=any(known))
 
 
-def _refuse_what_is_fixed(context: AssignmentContext | None, change: Change) -> None:
+def _refuse_what_is_fixed(context: AssignmentContext | None, change: WriteCommand) -> None:
     known = live(context, "instructions")
     if known is None or not isinstance(change.instructions, NewInstructions):
         return
@@ -204,7 +204,7 @@ def _refuse_what_is_fixed(context: AssignmentContext | None, change: Change) -> 
             raise Immutable(field, current)
 
 
-def _refuse_what_was_not_seen(context: AssignmentContext | None, change: Change) -> None:
+def _refuse_what_was_not_seen(context: AssignmentContext | None, change: WriteCommand) -> None:
     condition, role = change.condition, change.condition_on
     tag, version = _current(context, role)
     if condition.required and not condition.is_given:
@@ -223,7 +223,7 @@ def _current(context: AssignmentContext | None, role: str) -> tuple[Tag | Assign
     return tag, tag.version
 
 
-def _holds(context: AssignmentContext | None, change: Change) -> bool:
+def _holds(context: AssignmentContext | None, change: WriteCommand) -> bool:
     condition = change.condition
     something_lives = _live_among(context, change.condition_on)
     if condition.if_none_match_any and something_lives:
@@ -233,7 +233,7 @@ def _holds(context: AssignmentContext | None, change: Change) -> bool:
     return something_lives and any(_is_now(text, context, change) for text in condition.if_match)
 
 
-def _is_now(text: str, context: AssignmentContext | None, change: Change) -> bool:
+def _is_now(text: str, context: AssignmentContext | None, change: WriteCommand) -> bool:
     if text == ANY:
         return True
     takes_the_rest_along = change.instructions is DELETE and change.assignment_id is not None
@@ -246,7 +246,7 @@ def _is_now(text: str, context: AssignmentContext | None, change: Change) -> boo
 Wanted = NewInstructions | TextRef | Delete | Erase
 
 
-def _wanted(context: AssignmentContext | None, change: Change) -> dict[str, Wanted]:
+def _wanted(context: AssignmentContext | None, change: WriteCommand) -> dict[str, Wanted]:
     """What each role that the change touches is to be, in the order of roles."""
     wanted: dict[str, Wanted | None] = {role: getattr(change, role) for role in ROLES}
     if change.instructions is DELETE:  # made anew, they must not revive an old prompt unseen
@@ -256,10 +256,10 @@ def _wanted(context: AssignmentContext | None, change: Change) -> dict[str, Want
 
 def _event(
     context: AssignmentContext | None,
-    change: Change,
+    change: WriteCommand,
     role: str,
     wanted: Wanted,
-    writing: Writing,
+    writing: WriteMetadata,
     new_id: Callable[[], str],
 ) -> UploadEvent | None:
     """The event that makes a role as wanted; None where it is so already."""
@@ -281,10 +281,10 @@ def _event(
 
 
 def _said(
-    change: Change,
+    change: WriteCommand,
     role: str,
     known: Component | None,
-    writing: Writing,
+    writing: WriteMetadata,
     new_id: Callable[[], str],
 ) -> dict[str, Any]:
     """What uploads and deletions alike say."""
@@ -337,7 +337,7 @@ def _outcome(event: UploadEvent | None, *, was_live: bool) -> Outcome:
 
 def _outcome_of_all(
     context: AssignmentContext | None,
-    change: Change,
+    change: WriteCommand,
     events: list[UploadEvent],
     outcomes: Mapping[str, Outcome],
 ) -> Outcome:

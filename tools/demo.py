@@ -13,12 +13,12 @@ from pathlib import Path
 from time import monotonic
 
 from processors.kafka.clients import plain_producer
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record, coordinates_of
-from processors.log.reader import Log
-from processors.outcomes.request_scan import walk
+from processors.log.reader import LogReader
+from processors.outcomes.request_scan import scan_request
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, settings_from_environment
 from schemas.codec import Codec
@@ -92,7 +92,9 @@ def run(tell: Tell, **overrides: object) -> DemoReport:
         settings = given.model_copy(update=own)
         tell(f"Kafka answers on {broker.bootstrap}: making the topics")
         topics.applied(settings, wait_s=0)
-        high_ends(settings, partitions_of((one.name for one in settings.topics.all), settings))
+        high_watermarks_when_reachable(
+            settings, partitions_of((one.name for one in settings.topics.all), settings)
+        )
         codec = codec_for(settings)
         played = _played(settings, codec, tell)
         tell("the worker has ended: reading the log back to its end")
@@ -119,7 +121,7 @@ class Played:
 def _played(settings: Settings, codec: Codec, tell: Tell) -> Played:
     """The story, from the first upload to the worker's end."""
     with (
-        Log(settings, _read_partitions(settings)) as log,
+        LogReader(settings, _read_partitions(settings)) as log,
         api_running(settings, tell) as api,
         running("worker", settings, tell) as worker,
     ):
@@ -158,7 +160,7 @@ class Stage:
         self,
         settings: Settings,
         codec: Codec,
-        log: Log,
+        log: LogReader,
         api: str,
         worker: "subprocess.Popen[bytes]",
         tell: Tell,
@@ -171,7 +173,7 @@ class Stage:
         self._tell = tell
         self._reader = AvroReader(codec)
         self._producer = plain_producer(settings)
-        log.begin(dict.fromkeys(_read_partitions(settings), 0))
+        log.seek(dict.fromkeys(_read_partitions(settings), 0))
 
     def upload(self, name: str) -> None:
         """Upload what one file says, by the admin commands."""
@@ -257,15 +259,15 @@ def _checked(settings: Settings, codec: Codec, played: Played) -> Findings:
 
 def _whole(settings: Settings, partitions: Sequence[Partition]) -> list[LogRecord]:
     """Every committed record of these partitions, up to their high watermarks."""
-    ends = high_ends(settings, partitions)
-    with Log(settings, partitions) as log:
-        log.begin(dict.fromkeys(partitions, 0))
-        return list(log.read_to(ends, seconds=30))
+    ends = high_watermarks_when_reachable(settings, partitions)
+    with LogReader(settings, partitions) as log:
+        log.seek(dict.fromkeys(partitions, 0))
+        return list(log.records_until(ends, seconds=30))
 
 
 def _report(played: Played, codec: Codec, findings: Findings, seconds: float) -> DemoReport:
     def is_canonical(request: bytes) -> bool:
-        return walk(request, codec.version_of(CJAssessmentRequested, request)) is not None
+        return scan_request(request, codec.version_of(CJAssessmentRequested, request)) is not None
 
     by_decoding = sum(
         found.event is not None and not is_canonical(played.sent[found.request_at].value or b"")

@@ -13,12 +13,12 @@ from typing import Any
 
 from processors.dead_letters.open_letters import (
     DeadLetter,
-    DeadLetters,
+    OpenLetters,
     read_dead_letters,
     read_values,
 )
 from processors.dead_letters.redrive import Redrive
-from processors.dead_letters.redrive_plan import Decision
+from processors.dead_letters.redrive_plan import RedriveDecision
 from processors.kafka.clients import admin_client
 from processors.kafka.topic_admin import checked_topics
 from processors.settings import Settings
@@ -89,7 +89,7 @@ def listed(settings: Settings, topic: str | None, filters: Filters, *, closed: b
     return Listed(letters, tuple(map(str, found.strangers)))
 
 
-def _found(settings: Settings, topics: Iterable[Topic]) -> DeadLetters:
+def _found(settings: Settings, topics: Iterable[Topic]) -> OpenLetters:
     checked_topics(admin_client(settings), settings)
     return read_dead_letters(settings, topics)
 
@@ -129,7 +129,7 @@ def _write(path: Path, value: bytes | None) -> None:
 class Redriven:
     """What a re-drive decided on every dead letter that was meant, and where those went that were carried."""
 
-    decisions: tuple[Decision, ...]
+    decisions: tuple[RedriveDecision, ...]
     went: Mapping[str, str]
     is_dry_run: bool
 
@@ -140,7 +140,7 @@ def redriven(
     """Re-drive the open dead letters that are meant; unless yes, only say what would be done."""
     topics = topics_named(settings, topic)
     checked_topics(admin_client(settings), settings)
-    decisions = list[Decision]()
+    decisions = list[RedriveDecision]()
     went = dict[str, str]()
     for one in topics:
         with closing(Redrive(settings, one, most_attempts=most_attempts)) as redrive:
@@ -200,7 +200,7 @@ def row_of(letter: DeadLetter, went: str | None) -> tuple[object, ...]:
     )
 
 
-def decision_of(decision: Decision, went: Mapping[str, str]) -> dict[str, Any]:
+def decision_of(decision: RedriveDecision, went: Mapping[str, str]) -> dict[str, Any]:
     """One decision for machines."""
     letter = decision.letter
     return {

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from processors.kafka.bounded_wait import once_reachable
+from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import GroupState, group_state
-from processors.kafka.topic_admin import TopicState, reach, topic_states
+from processors.kafka.topic_admin import TopicState, count_brokers, topic_states
 from processors.monitoring.installation_health import (
     Unread,
-    dead_since,
-    held_by_transactions,
+    dead_letters_since,
+    open_transactions,
     unread_requests,
 )
-from processors.monitoring.worker_status import Status, statuses
+from processors.monitoring.worker_status import WorkerStatus, statuses
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import CJStreamError
@@ -42,7 +42,7 @@ class Check:
 def examine(settings: Settings) -> list[Check]:
     """Look at everything. Raises Unreachable where no broker answers: nothing else can be told then."""
     admin = admin_client(settings)
-    brokers = reach(admin, settings, 3.0)
+    brokers = count_brokers(admin, settings, 3.0)
     answering = Check("broker", True, f"{brokers} at {settings.bootstrap_servers}")
     machine = [*_machine(settings), answering]
     states = topic_states(admin, settings)
@@ -57,7 +57,7 @@ def _groups(settings: Settings) -> list[Check]:
     def state_of(group: str, names: list[str]) -> GroupState:
         # the first question for a group makes the topic that its coordinator needs
         what = f"the coordinator of group {group}"
-        return once_reachable(lambda: group_state(settings, group, names), what=what)
+        return retry_while_unreachable(lambda: group_state(settings, group, names), what=what)
 
     prep = state_of(settings.prep_group, [topics.requests.name])
     fold = state_of(settings.fold_group, [topic.name for topic in topics.uploads])
@@ -74,9 +74,9 @@ def _flow(settings: Settings) -> list[Check]:
     now_ms, topics, admin = _now_ms(), settings.topics, admin_client(settings)
     return [
         _parked(parked(settings, now_ms)),
-        _held(held_by_transactions(settings, admin), now_ms),
+        _held(open_transactions(settings, admin), now_ms),
         *(
-            _dead(topic.name, dead_since(settings, admin, [topic], now_ms - DAY_MS))
+            _dead(topic.name, dead_letters_since(settings, admin, [topic], now_ms - DAY_MS))
             for topic in (topics.requests_dlq, topics.uploads_dlq)
         ),
         *(
@@ -126,7 +126,7 @@ def _dead(topic: str, count: int) -> Check:
     return Check(f"dead letters in {topic}", True, told)
 
 
-def _rebalanced(status: Status, now_ms: int) -> str:
+def _rebalanced(status: WorkerStatus, now_ms: int) -> str:
     ago = span_of((now_ms - status.rebalanced_at_ms) / 1000)
     partitions = ", ".join(map(str, status.partitions)) or "none"
     return f"{ago} ago, {status.rebalances} since its start; request partitions: {partitions}"

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 
 from processors.kafka.clients import admin_client
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
 from processors.kafka.topic_admin import checked_topics
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.errors import BadRecord, Discrepancy
@@ -32,10 +32,10 @@ def parked(settings: Settings, now_ms: int) -> list[Parked]:
     codec = codec_for(settings)
     live: dict[bytes | None, ParkedRequest] = {}
     partitions = partitions_of([settings.topics.parked.name], settings)
-    ends = high_ends(settings, partitions)
-    with Log(settings, partitions) as log:
-        log.begin({one: low for one, (low, _) in log.retained().items()})
-        for record in log.read_to(ends):
+    ends = high_watermarks_when_reachable(settings, partitions)
+    with LogReader(settings, partitions) as log:
+        log.seek({one: low for one, (low, _) in log.offset_ranges().items()})
+        for record in log.records_until(ends):
             if record.value is None:  # released, or a reading of the clock
                 live.pop(record.key, None)
                 continue

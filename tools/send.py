@@ -14,11 +14,11 @@ from uuid import uuid4
 from confluent_kafka import Message, Producer
 
 from processors.kafka.clients import admin_client, plain_producer
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record, coordinates_of
 from processors.kafka.topic_admin import checked_topics
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
@@ -110,13 +110,13 @@ def _place(settings: Settings, upload: GivenUpload) -> Partition:
 def _known(settings: Settings, given: Sequence[GivenUpload]) -> tuple[Rows, Positions]:
     """What the log says of these scopes, and up to where it was read."""
     places = {_place(settings, upload) for upload in given}
-    ends = high_ends(settings, places)
+    ends = high_watermarks_when_reachable(settings, places)
     rows: Rows = {}
     codec, topics = codec_for(settings), upload_topics(settings)
     scopes = {upload.scope_key.encode() for upload in given}
-    with Log(settings, places) as log:
-        log.begin({place: low for place, (low, _) in log.retained().items()})
-        for record in log.read_to(ends, seconds=30):
+    with LogReader(settings, places) as log:
+        log.seek({place: low for place, (low, _) in log.offset_ranges().items()})
+        for record in log.records_until(ends, seconds=30):
             if record.key not in scopes:
                 continue
             stood = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from processors.kafka.clients import admin_client
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import topic_states
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import ContentCorrupt, Discrepancy, Unreachable
@@ -73,7 +73,7 @@ def sweep(
     """
     listed, in_trash, before = tuple(store.listed()), tuple(store.trashed()), now - grace  # 1
     old = tuple(text for text in listed if text.stored_at <= before)
-    with Log(settings, _every_partition(settings)) as log:
+    with LogReader(settings, _every_partition(settings)) as log:
         records, named = names_in(
             _whole(settings, log, patience_s), {*map(_id, old), *map(_id, in_trash)}
         )  # 2
@@ -147,14 +147,14 @@ def _every_partition(settings: Settings) -> list[Partition]:
     return [Partition(state.topic.name, one) for state in states for one in range(state.partitions)]
 
 
-def _whole(settings: Settings, log: Log, patience_s: float) -> Iterator[LogRecord]:
+def _whole(settings: Settings, log: LogReader, patience_s: float) -> Iterator[LogRecord]:
     """Every retained record up to the high watermarks; an open transaction holds the reading up."""
-    starts = {one: low for one, (low, _) in log.retained().items()}
-    ends = high_ends(settings, starts)
-    log.begin(starts)
+    starts = {one: low for one, (low, _) in log.offset_ranges().items()}
+    ends = high_watermarks_when_reachable(settings, starts)
+    log.seek(starts)
     total = sum(ends[one] - start for one, start in starts.items())
     try:
-        yield from bar(log.read_to(ends, seconds=patience_s), "records", total)
+        yield from bar(log.records_until(ends, seconds=patience_s), "records", total)
     except Discrepancy as fault:  # such as a segment that was deleted under the reader
         raise Unreachable(f"not all of the log could be read: {fault}; sweep again") from fault
 

@@ -9,7 +9,7 @@ from processors.kafka.clients import admin_client
 from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import checked_topics
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -46,8 +46,8 @@ def tail_batches(
     topics = settings.topics.outcomes if every_outcome else (settings.topics.batches,)
     partitions = partitions_of((topic.name for topic in topics), settings)
     codec = codec_for(settings)
-    with Log(settings, partitions) as log:
-        retained = log.retained()
+    with LogReader(settings, partitions) as log:
+        retained = log.offset_ranges()
         if from_beginning:
             records = _from_start(log, retained, follow=follow)
             yield from islice((_tailed(record, codec) for record in records), limit)
@@ -55,17 +55,17 @@ def tail_batches(
         for record in _newest(log, retained, NEWEST if limit is None else limit):
             yield _tailed(record, codec)
         if follow:
-            log.begin({one: end for one, (_, end) in retained.items()})
+            log.seek({one: end for one, (_, end) in retained.items()})
             yield from (_tailed(record, codec) for record in _without_end(log))
 
 
 def _from_start(
-    log: Log, retained: Mapping[Partition, tuple[int, int]], *, follow: bool
+    log: LogReader, retained: Mapping[Partition, tuple[int, int]], *, follow: bool
 ) -> Iterator[LogRecord]:
-    log.begin({one: low for one, (low, _) in retained.items()})
+    log.seek({one: low for one, (low, _) in retained.items()})
     if follow:
         return _without_end(log)
-    return _outcomes(log.read_to({one: end for one, (_, end) in retained.items()}))
+    return _outcomes(log.records_until({one: end for one, (_, end) in retained.items()}))
 
 
 def _outcomes(records: Iterable[LogRecord]) -> Iterator[LogRecord]:
@@ -73,19 +73,21 @@ def _outcomes(records: Iterable[LogRecord]) -> Iterator[LogRecord]:
     return (record for record in records if not is_marker(record.headers))
 
 
-def _without_end(log: Log) -> Iterator[LogRecord]:
+def _without_end(log: LogReader) -> Iterator[LogRecord]:
     while True:
         yield from _outcomes(log.read())
 
 
-def _newest(log: Log, retained: Mapping[Partition, tuple[int, int]], count: int) -> list[LogRecord]:
+def _newest(
+    log: LogReader, retained: Mapping[Partition, tuple[int, int]], count: int
+) -> list[LogRecord]:
     """The newest records by append time; looks back further while markers and aborts leave too few."""
     ends = {one: end for one, (_, end) in retained.items()}
     back = 2 * count
     while True:
         starts = {one: max(low, end - back) for one, (low, end) in retained.items()}
-        log.begin(starts)
-        found = sorted(_outcomes(log.read_to(ends)), key=lambda record: record.appended_at_ms)
+        log.seek(starts)
+        found = sorted(_outcomes(log.records_until(ends)), key=lambda record: record.appended_at_ms)
         if len(found) >= count or all(starts[one] == low for one, (low, _) in retained.items()):
             return found[-count:] if count else []
         back *= 4

@@ -5,8 +5,8 @@ from processors.kafka.clients import admin_client
 from processors.kafka.topic_admin import (
     TopicState,
     apply_topics,
+    count_brokers,
     metadata_answers,
-    reach,
     topic_states,
 )
 from processors.settings import Settings
@@ -31,7 +31,7 @@ def applied(settings: Settings, *, wait_s: float) -> list[TopicState]:
                 every_s=1.0,
             )
     admin = admin_client(settings)
-    reach(admin, settings)
+    count_brokers(admin, settings)
     _warn(topic_states(admin, settings))  # before a contradiction is refused
     return apply_topics(admin, settings)
 

@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from processors.settings import Settings
-from processors.shutdown import WorkerEnd
+from processors.shutdown import Shutdown
 from processors.worker import run_worker
 from schemas.errors import CJStreamError
 from tools.logs import log_to_stderr
@@ -38,7 +38,7 @@ def run(settings: Settings) -> NoReturn:
 
 async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
-    end = WorkerEnd(loop)
+    shutdown = Shutdown(loop)
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, end.stop)
-    await run_worker(settings, end)
+        loop.add_signal_handler(name, shutdown.stop)
+    await run_worker(settings, shutdown)

@@ -8,18 +8,18 @@ from collections.abc import Callable
 
 from confluent_kafka import Message
 
-from processors.batch_prep.batch import _Growing
-from processors.exactly_once.assignment_epoch import Ownership
+from processors.batch_prep.batch import BatchBuilder
+from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer, log
-from processors.exactly_once.group_consumer import Fetched, Fetcher
+from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.records import Headers, Record, headers_of
-from processors.outcomes.outcome_builder import Answers
-from processors.outcomes.positions_header import POSITIONS_HEADER, told_positions
+from processors.outcomes.outcome_builder import OutcomeBuilder
+from processors.outcomes.positions_header import POSITIONS_HEADER, encode_positions
 from processors.outcomes.resolve import Prepared, Unresolved
-from processors.outcomes.splice import Answer
-from processors.parking.parked_topic import Parking, Released
+from processors.outcomes.splice import BuiltOutcome
+from processors.parking.parked_topic import DueRequest, ParkedTopic
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Positions
 from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
@@ -38,28 +38,28 @@ class Preparer:
     def __init__(
         self,
         settings: Settings,
-        fetcher: Fetcher,
-        parking: Parking,
+        fetcher: GroupConsumer,
+        parking: ParkedTopic,
         clock: BrokerClock,
         replica: ContextReplica,
-        answers: Answers,
+        answers: OutcomeBuilder,
         watermarks: Callable[[], Positions],
-        ownership: Ownership,
+        ownership: AssignmentEpoch,
         committer: Committer,
     ) -> None:
-        self._fetcher = fetcher
+        self._consumer = fetcher
         self._parking = parking
         self._clock = clock
         self._replica = replica
-        self._answers = answers
+        self._outcomes = answers
         self._topics = settings.topics
         self._partitions = settings.partitions
         self._policy = settings.policy
         self._watermarks = watermarks
-        self._ownership = ownership
+        self._epochs = ownership
         self._committer = committer
-        self._most = settings.batch_max
-        self._release_most = settings.release_max
+        self._batch_max = settings.batch_max
+        self._release_max = settings.release_max
 
     def next_batch(self, wait_s: float) -> Batch | None:
         """The next prepared batch, or None where there is nothing to do just now.
@@ -70,35 +70,35 @@ class Preparer:
         refused = (
             self._committer.too_large
         )  # halved until the one request that does not fit is alone
-        self._fetcher.limit = max(1, refused // 2) if refused else self._most
-        fetched = self._fetcher.fetch(min(wait_s, self._parking.wait_s))  # 1
+        self._consumer.limit = max(1, refused // 2) if refused else self._batch_max
+        fetched = self._consumer.poll(min(wait_s, self._parking.wait_s))  # 1
         if fetched is None:
             return None
-        self._clock.seen(fetched.appended_at_ms)
-        left = self._fetcher.limit - len(fetched.messages) if refused else self._release_most
+        self._clock.observe(fetched.appended_at_ms)
+        left = self._consumer.limit - len(fetched.messages) if refused else self._release_max
         self._parking.advance()
         released = self._parking.due(left)
         clock = self._parking.clock_record()
         if not (fetched.messages or released or clock) or not self._caught_up():  # 2, 3
             return None
         with self._replica.still() as positions:  # 4
-            told = told_positions(positions, self._topics, self._partitions)
-            batch = _Growing((POSITIONS_HEADER, told))
+            told = encode_positions(positions, self._topics, self._partitions)
+            batch = BatchBuilder((POSITIONS_HEADER, told))
             for message in fetched.messages:
-                self._answer(message, batch)
+                self._prepare_fetched(message, batch)
             for one in released:
-                self._release(one, batch)
+                self._prepare_released(one, batch)
         if clock is not None:
-            batch.beside(clock)
-        return self._sealed(batch, fetched)
+            batch.add_internal(clock)
+        return self._finish(batch, fetched)
 
-    def _sealed(self, batch: "_Growing", fetched: Fetched) -> Batch | None:
+    def _finish(self, batch: "BatchBuilder", fetched: FetchedRecords) -> Batch | None:
         """Under real positions of every partition it touches: without offsets, the group fences nothing."""
         if not batch.records:
             return None
         held = {
             at: position
-            for at, position in fetched.held.items()
+            for at, position in fetched.owned_positions.items()
             if at.partition in batch.parked_in and at not in fetched.end
         }
         return Batch(
@@ -108,9 +108,9 @@ class Preparer:
             {**held, **fetched.end},
             fetched.group,
             fetched.epoch,
-            batch.tombstones,
+            batch.internal,
             self._parking.offsets(batch.parked_in),
-            batch.alone if batch.requests == 1 else None,
+            batch.only_request if batch.requests == 1 else None,
         )
 
     def _caught_up(self) -> bool:
@@ -124,16 +124,16 @@ class Preparer:
                 return True
             named = ", ".join(f"{at.topic}/{at.partition}" for at in behind)
             log.warning("batch waits for uploads (an open transaction?)", extra={"behind": named})
-        self._ownership.end_epoch()
+        self._epochs.end()
         return False
 
-    def _answer(self, message: Message, batch: "_Growing") -> None:
+    def _prepare_fetched(self, message: Message, batch: "BatchBuilder") -> None:
         """A fetched request's one record: its outcome, or its entry in the parked topic."""
         at = Coordinates(
             self._topics.requests.name, int(message.partition() or 0), int(message.offset() or 0)
         )
         try:
-            answer = self._answered(message.value(), at)
+            answer = self._build_outcome(message.value(), at)
         except BadRecord as fault:
             letter = self._dead_letter(
                 at,
@@ -143,20 +143,20 @@ class Preparer:
                 headers_of(message),
                 fault,
             )
-            batch.answer(at, letter)
+            batch.add_outcome(at, letter)
             return
         if isinstance(answer.resolution, Unresolved) and answer.resolution.may_wait:
             appended_at_ms = message.timestamp()[1]
             if self._clock.now_ms < self._policy.deadline_ms(appended_at_ms):
                 batch.park(at, self._parking.entry(message, at, answer.resolution))
                 return
-        batch.answer(at, self._outcome(at, message.key(), answer, batch.header))
+        batch.add_outcome(at, self._outcome_record(at, message.key(), answer, batch.header))
 
-    def _release(self, one: Released, batch: "_Growing") -> None:
+    def _prepare_released(self, one: DueRequest, batch: "BatchBuilder") -> None:
         """A parked request's outcome and tombstone; nothing where it is not complete after all."""
         at, parked = one.waiting.request_at, one.parked
         try:
-            answer = self._answered(parked.request, at)
+            answer = self._build_outcome(parked.request, at)
         except BadRecord as fault:
             outcome = self._dead_letter(
                 at, parked.appended_at_ms, parked.request_key, parked.request, one.headers, fault
@@ -164,22 +164,22 @@ class Preparer:
         else:
             waits = isinstance(answer.resolution, Unresolved)
             if waits and self._clock.now_ms < one.waiting.deadline_at_ms:
-                self._parking.wait_on([one.waiting])
+                self._parking.keep_waiting([one.waiting])
                 return
-            outcome = self._outcome(at, parked.request_key, answer, batch.header)
-        batch.answer(at, outcome)
-        batch.beside(self._parking.tombstone(at))
+            outcome = self._outcome_record(at, parked.request_key, answer, batch.header)
+        batch.add_outcome(at, outcome)
+        batch.add_internal(self._parking.tombstone(at))
 
-    def _answered(self, request: bytes | None, at: Coordinates) -> Answer:
+    def _build_outcome(self, request: bytes | None, at: Coordinates) -> BuiltOutcome:
         if at == self._committer.refused_at:
             raise Malformed(OUTCOME_REFUSED)
-        return self._answers.answer(request, at)
+        return self._outcomes.build(request, at)
 
-    def _outcome(
+    def _outcome_record(
         self,
         at: Coordinates,
         key: bytes | None,
-        answer: Answer,
+        answer: BuiltOutcome,
         header: tuple[str, bytes],
     ) -> Record:
         prepared = isinstance(answer.resolution, Prepared)

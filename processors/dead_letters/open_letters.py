@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import Refusal, is_marker, read_marker, read_refusal
@@ -36,7 +36,7 @@ class DeadLetter:
 
 
 @dataclass
-class DeadLetters:
+class OpenLetters:
     """What dead-letter topics hold: dead letters oldest first, where the closed ones went, and strangers."""
 
     letters: list[DeadLetter] = field(default_factory=list)
@@ -89,14 +89,14 @@ def _letter(record: LogRecord) -> DeadLetter:
     )
 
 
-def read_dead_letters(settings: Settings, topics: Iterable[Topic]) -> DeadLetters:
+def read_dead_letters(settings: Settings, topics: Iterable[Topic]) -> OpenLetters:
     """Read dead-letter topics to their high watermarks: what was committed just now is seen. Raises Unreachable."""
-    found = DeadLetters()
+    found = OpenLetters()
     partitions = partitions_of((topic.name for topic in topics), settings)
-    ends = high_ends(settings, partitions)
-    with Log(settings, partitions) as log:
-        log.begin({one: low for one, (low, _) in log.retained().items()})
-        for record in log.read_to(ends):
+    ends = high_watermarks_when_reachable(settings, partitions)
+    with LogReader(settings, partitions) as log:
+        log.seek({one: low for one, (low, _) in log.offset_ranges().items()})
+        for record in log.records_until(ends):
             found.learn(record)
     return found
 
@@ -111,7 +111,9 @@ def read_values(
         by_partition.setdefault(Partition(at.topic, at.partition), []).append(at.offset)
     if not wanted:
         return {}
-    with Log(settings, by_partition) as log:
-        log.begin({one: min(offsets) for one, offsets in by_partition.items()})
+    with LogReader(settings, by_partition) as log:
+        log.seek({one: min(offsets) for one, offsets in by_partition.items()})
         ends = {one: max(offsets) + 1 for one, offsets in by_partition.items()}
-        return {record.at: record.value for record in log.read_to(ends) if record.at in wanted}
+        return {
+            record.at: record.value for record in log.records_until(ends) if record.at in wanted
+        }

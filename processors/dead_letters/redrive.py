@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from processors.dead_letters.open_letters import DeadLetter, read_dead_letters, read_values
 from processors.dead_letters.redrive_plan import (
-    Decision,
     Judged,
     NewestUploads,
+    RedriveDecision,
     Slot,
     chunks,
     decide,
@@ -20,11 +20,11 @@ from processors.dead_letters.redrive_plan import (
     slot_of,
 )
 from processors.kafka.clients import transactional_producer
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
 from processors.kafka.records import Record
-from processors.kafka.transactional_producer import Transaction
-from processors.log.reader import Log
+from processors.kafka.transactional_producer import TransactionalProducer
+from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
 from schemas.coordinates import Coordinates, Partition, Positions
@@ -46,7 +46,7 @@ class Redrive:
         self._settings = settings
         self._topic = topic
         self._most_attempts = most_attempts
-        self._transaction = Transaction(
+        self._transaction = TransactionalProducer(
             transactional_producer(settings, f"{settings.topic_prefix}cjstream-redrive"),
             settings.transaction_timeout_s,
         )
@@ -56,7 +56,7 @@ class Redrive:
         self._ends: Positions = {}  # of the upload topics, when they were last read
         self._own: set[Coordinates] = set()  # where this re-drive produced, committed or taken back
 
-    def plan(self, wanted: Wanted) -> list[Decision]:
+    def plan(self, wanted: Wanted) -> list[RedriveDecision]:
         """What would become of the dead letters wanted that are open now; nothing is fenced by it."""
         letters = self._open(wanted)
         return self._decided(letters, self._judged(letters))
@@ -69,7 +69,7 @@ class Redrive:
         self._transaction.take_over()
         return self._open(wanted)
 
-    def carry(self, letters: Sequence[DeadLetter]) -> Iterator[tuple[Decision, str]]:
+    def carry(self, letters: Sequence[DeadLetter]) -> Iterator[tuple[RedriveDecision, str]]:
         """Decide on these and commit chunk by chunk; gives each decision and where the bytes went, once committed.
 
         Where uploads came in between, the rest is decided anew. Raises Fenced where another re-drive took over,
@@ -113,7 +113,7 @@ class Redrive:
 
     def _decided(
         self, letters: Sequence[DeadLetter], judged: dict[Coordinates, Judged]
-    ) -> list[Decision]:
+    ) -> list[RedriveDecision]:
         newest = self._newest(letters) if self._of_uploads and letters else {}
         return decide(letters, judged, newest, most_attempts=self._most_attempts)
 
@@ -121,15 +121,15 @@ class Redrive:
         """The newest upload of each letter's slot, up to the high watermarks."""
         newest = NewestUploads(map(slot_of, letters), self._uploads, self._codec)
         partitions = partitions_of(self._uploads.by_name, self._settings)
-        self._ends = high_ends(self._settings, partitions)
-        with Log(self._settings, partitions) as log:
-            log.begin({one: low for one, (low, _) in log.retained().items()})
-            for record in log.read_to(self._ends):
+        self._ends = high_watermarks_when_reachable(self._settings, partitions)
+        with LogReader(self._settings, partitions) as log:
+            log.seek({one: low for one, (low, _) in log.offset_ranges().items()})
+            for record in log.records_until(self._ends):
                 upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
                 newest.learn(upload, origin_of(record.headers, record.at, record.appended_at_ms))
         return newest.origins
 
-    def _committed(self, chunk: Sequence[Decision]) -> list[str] | None:
+    def _committed(self, chunk: Sequence[RedriveDecision]) -> list[str] | None:
         """Commit one chunk; gives where each went, or None where it was taken back for an upload in between.
 
         1. begin  2. produce the re-driven records  3. look whether an upload came since the decision
@@ -159,7 +159,9 @@ class Redrive:
             raise Aborted(told) from fault
         return went
 
-    def _came_between(self, stand: Sequence[Coordinates], redriven: Sequence[Decision]) -> bool:
+    def _came_between(
+        self, stand: Sequence[Coordinates], redriven: Sequence[RedriveDecision]
+    ) -> bool:
         """Whether an upload of a re-driven slot stands between what was read and the record re-driven now.
 
         Open transactions count, too. What comes after our record is newer than it, and wins by that.
@@ -167,22 +169,22 @@ class Redrive:
         slots = {slot_of(one.letter) for one in redriven}
         self._own.update(stand)
         last = {Partition(at.topic, at.partition): at.offset for at in sorted(stand)}
-        with Log(self._settings, last, uncommitted=True) as log:
-            log.begin({one: self._ends[one] for one in last})
+        with LogReader(self._settings, last, uncommitted=True) as log:
+            log.seek({one: self._ends[one] for one in last})
             return any(
                 record.at not in self._own and (record.at.topic, record.key) in slots
-                for record in log.read_to(last)
+                for record in log.records_until(last)
             )
 
 
-def _redriven(decision: Decision, value: bytes | None) -> Record:
+def _redriven(decision: RedriveDecision, value: bytes | None) -> Record:
     letter, to = decision.letter, decision.to
     assert to is not None
     headers = redriven_headers(letter.at, letter.refusal)
     return Record(to.topic, to.partition, letter.key, value, headers)
 
 
-def _marker(decision: Decision, went: str) -> Record:
+def _marker(decision: RedriveDecision, went: str) -> Record:
     at = decision.letter.at
     return Record(at.topic, at.partition, decision.letter.key, None, marker_headers(at, went))
 

@@ -20,7 +20,7 @@ Judged = Partition | str  # where the bytes may go, or why they may not
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RedriveDecision:
     """What is to become of one dead letter; to is its partition, reason why it does not go there."""
 
     letter: DeadLetter
@@ -45,7 +45,7 @@ def decide(
     newest: Mapping[Slot, Origin],
     *,
     most_attempts: int,
-) -> list[Decision]:
+) -> list[RedriveDecision]:
     """Decide on dead letters, in the order in which their records stood.
 
     judged has a verdict on each, by its coordinates; newest the newest upload of each slot, nothing for
@@ -67,19 +67,21 @@ def _decided(
     newest: Mapping[Slot, Origin],
     refused: Mapping[Slot, Coordinates],
     most_attempts: int,
-) -> Decision:
+) -> RedriveDecision:
     slot = slot_of(letter)
     if slot in refused:
-        return Decision(letter, "held", reason=f"comes after {refused[slot]} of the same key")
+        return RedriveDecision(
+            letter, "held", reason=f"comes after {refused[slot]} of the same key"
+        )
     if isinstance(judged, str):
-        return Decision(letter, "refused", reason=judged)
+        return RedriveDecision(letter, "refused", reason=judged)
     there = newest.get(slot)
     if there is not None and letter.refusal.origin.is_before(there):
-        return Decision(letter, "superseded", reason=f"by {there.at}, which is newer")
+        return RedriveDecision(letter, "superseded", reason=f"by {there.at}, which is newer")
     if letter.refusal.attempt >= most_attempts:
         reason = f"was re-driven {letter.refusal.attempt} times, allowed are {most_attempts}"
-        return Decision(letter, "refused", reason=reason)
-    return Decision(letter, "redrive", judged)
+        return RedriveDecision(letter, "refused", reason=reason)
+    return RedriveDecision(letter, "redrive", judged)
 
 
 def judge_request(letter: DeadLetter, requests: Topic, partitions: int) -> Judged:
@@ -151,9 +153,11 @@ class NewestUploads:
         return True
 
 
-def chunks(decisions: Iterable[Decision], most: int, most_bytes: int) -> Iterator[list[Decision]]:
+def chunks(
+    decisions: Iterable[RedriveDecision], most: int, most_bytes: int
+) -> Iterator[list[RedriveDecision]]:
     """Decisions in order, cut into transactions of at most so many records or bytes."""
-    chunk, size = list[Decision](), 0
+    chunk, size = list[RedriveDecision](), 0
     for decision in decisions:
         if chunk and (len(chunk) == most or size + decision.letter.value_bytes > most_bytes):
             yield chunk

@@ -12,24 +12,24 @@ from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
 
 
-class Ownership:
+class AssignmentEpoch:
     """The current epoch and, in it, where the last committed batch of each partition ended."""
 
     def __init__(self, lock: AbstractContextManager[object] | None = None) -> None:
         self._transaction = lock or threading.RLock()  # held while a transaction is open
         self._ends: dict[Partition, int] = {}
-        self.epoch = 0
+        self.number = 0
 
-    def end_epoch(self) -> None:
+    def end(self) -> None:
         """Drop every prepared batch; waits for the open transaction to end first."""
         with self._transaction:
-            self.epoch += 1
+            self.number += 1
             self._ends = {}
 
-    def settle(self, epoch: int, committed: Mapping[Partition, int]) -> None:
+    def begin(self, epoch: int, committed: Mapping[Partition, int]) -> None:
         """Fetching starts over from these committed positions."""
         with self._transaction:
-            if epoch == self.epoch:
+            if epoch == self.number:
                 self._ends = dict(committed)
 
     @contextmanager
@@ -42,7 +42,7 @@ class Ownership:
         between was lost, and committing this one would seal that.
         """
         with self._transaction:
-            if epoch != self.epoch:
+            if epoch != self.number:
                 yield False
                 return
             for at, position in start.items():
@@ -52,5 +52,5 @@ class Ownership:
                         f"{self._ends.get(at)}: a batch was lost inside the worker"
                     )
             yield True
-            if epoch == self.epoch:
+            if epoch == self.number:
                 self._ends.update(end)

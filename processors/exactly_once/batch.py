@@ -16,13 +16,13 @@ class Batch:
     """
 
     records: Sequence[Record]
-    requests: int  # each has one record: its outcome, or its entry in the parked topic
+    inputs: int  # each has one record: its outcome, or its entry in the parked topic
     start: Mapping[Partition, int]
     end: Mapping[Partition, int]
     group: bytes
     epoch: int
-    tombstones: int = (
-        0  # records beside: a released request's, and a question for the broker's time
-    )
-    parked: Mapping[Partition, int] = field(default_factory=dict)  # oldest live entries to commit
-    alone: Coordinates | None = None  # the request, where there is just one
+    internal: int = 0  # records beside: a released request's, and a question for the broker's time
+    state_offsets: Mapping[Partition, int] = field(
+        default_factory=dict
+    )  # oldest live entries to commit
+    only_input: Coordinates | None = None  # the request, where there is just one

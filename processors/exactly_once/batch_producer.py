@@ -10,13 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from processors.exactly_once.batch import Batch
-from processors.kafka.bounded_wait import MACHINE, Clock
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
 from processors.kafka.records import Record
-from processors.kafka.transactional_producer import SLICE_S, carried
+from processors.kafka.transactional_producer import SLICE_S, run_until_final
 from schemas.errors import Aborted, Fenced
 
 log = logging.getLogger("cjstream.outbox")
@@ -27,17 +26,17 @@ class TooLargeError(Aborted):
 
 
 @dataclass(slots=True)
-class Outbox:
+class BatchProducer:
     """The transactional producer of one worker. One thread at a time calls it."""
 
     new_producer: Callable[[], Producer]
     timeout_s: float
-    clock: Clock = MACHINE
+    clock: Clock = SYSTEM_CLOCK
     opened_at: float | None = None  # monotonic, while a transaction is open
     _producer: Producer | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
 
-    def renew(self) -> None:
+    def recreate(self) -> None:
         """A new producer: init_transactions fences the old one and ends what it left open.
 
         Waits for as long as no broker answers. Raises Fenced where it cannot be had at all.
@@ -69,32 +68,32 @@ class Outbox:
         if not batch.end:
             raise ValueError("a transaction without offsets is not fenced by the group")
         if self._producer is None:
-            self.renew()
+            self.recreate()
         producer = self._producer
         if producer is None:
             raise Fenced("stopped while waiting for the transaction coordinator")
         offsets = [
-            At(at.topic, at.partition, end)
-            for at, end in (*batch.end.items(), *batch.parked.items())
+            TopicPartition(at.topic, at.partition, end)
+            for at, end in (*batch.end.items(), *batch.state_offsets.items())
         ]
         until = self.clock.monotonic() + self.timeout_s
         self.opened_at = self.clock.monotonic()
         try:
-            self._carry(producer.begin_transaction, until)  # 1
-            accepted = sum(self._produced(producer, record, until) for record in batch.records)  # 2
-            if accepted != batch.requests + batch.tombstones:
-                raise Aborted(f"{accepted} records for {batch.requests} requests")
-            self._carry(
+            self._retry(producer.begin_transaction, until)  # 1
+            accepted = sum(self._produce(producer, record, until) for record in batch.records)  # 2
+            if accepted != batch.inputs + batch.internal:
+                raise Aborted(f"{accepted} records for {batch.inputs} requests")
+            self._retry(
                 lambda: producer.send_offsets_to_transaction(offsets, batch.group, SLICE_S), until
             )  # 3
-            self._carry(lambda: producer.commit_transaction(SLICE_S), until)  # 4
+            self._retry(lambda: producer.commit_transaction(SLICE_S), until)  # 4
         except Aborted:
             self._abort(producer, until)
             raise
         finally:
             self.opened_at = None
 
-    def _produced(self, producer: Producer, record: Record, until: float) -> bool:
+    def _produce(self, producer: Producer, record: Record, until: float) -> bool:
         """Hand one record to the producer; a full queue is emptied first, never skipped."""
         while True:
             try:
@@ -116,18 +115,18 @@ class Outbox:
 
     def _abort(self, producer: Producer, until: float) -> None:
         try:
-            self._carry(lambda: producer.abort_transaction(SLICE_S), until)
+            self._retry(lambda: producer.abort_transaction(SLICE_S), until)
         except Aborted as fault:
             raise Fenced(f"abort failed: {fault}") from fault
 
-    def _carry(self, step: Callable[[], None], until: float) -> None:
+    def _retry(self, step: Callable[[], None], until: float) -> None:
         """Run one step to its end; the caller rewinds on Aborted and renews on Fenced."""
 
         def goes_on() -> bool:
             return self.clock.monotonic() < until and not self._stopping.is_set()
 
         try:
-            carried(step, goes_on)
+            run_until_final(step, goes_on)
         except KafkaException as fault:
             raise _translated(fault.args[0]) from fault
 

@@ -17,19 +17,16 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
+    TopicPartition,
 )
-from confluent_kafka import TopicPartition as At
 
-from processors.exactly_once.assignment_epoch import Ownership
+from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
-from processors.kafka.bounded_wait import ANSWER_S, MACHINE, Clock, wait_until
-from processors.kafka.clients import reader
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, wait_until
 from processors.kafka.offsets import log_start
-from processors.log.record_lookup import committed_record
-from processors.settings import Settings
+from processors.log.record_lookup import last_committed_record
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Fenced, Unreachable
-from schemas.topics import Topics
 
 log = logging.getLogger("cjstream.fetch")
 STABLE_MOST_S = 60.0
@@ -39,7 +36,7 @@ MAGIC = b"CGMDv2:"  # librdkafka's serialized group metadata: magic, generation,
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedRecords:
     """Requests in log order per partition, `[start, end)`, with the group metadata they came under.
 
     There may be none: held are the positions of all owned partitions, under which parked requests may be released.
@@ -48,7 +45,7 @@ class Fetched:
     messages: Sequence[Message]
     start: Positions
     end: Positions
-    held: Positions
+    owned_positions: Positions
     appended_at_ms: int  # the newest; 0 where there is none
     group: bytes
     epoch: int
@@ -59,34 +56,42 @@ def is_member(group: bytes) -> bool:
     return group.startswith(MAGIC) and GENERATION.unpack_from(group, len(MAGIC))[0] >= 0
 
 
-class Fetcher:
-    """The group's member in this worker. One thread at a time calls it; callbacks run inside."""
+@dataclass(frozen=True, slots=True)
+class ConsumedTopic:
+    """The topic that a group consumes, and what a new owner of one of its partitions needs."""
+
+    topic: str
+    state_topic: str  # partitioned alike; its offsets are committed by the same transactions
+    group: str
+    take_over: Callable[[Mapping[int, int]], bool]  # of state partitions, from committed offsets
+    last_outcome: Callable[[int], str | None]  # coordinates of a partition's newest outcome
+    new_reader: Callable[[], Consumer]  # outside the group, `auto.offset.reset` earliest
+
+
+class GroupConsumer:
+    """This worker's member of the group. One thread at a time calls it; callbacks run inside."""
 
     def __init__(
         self,
-        settings: Settings,
+        consumed: ConsumedTopic,
         consumer: Consumer,
-        ownership: Ownership,
+        epochs: AssignmentEpoch,
         commit: Callable[[Batch], None],
-        take_over: Callable[[Mapping[int, int]], bool],
-        new_reader: Callable[..., Consumer] = reader,
-        clock: Clock = MACHINE,
+        limit: int,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._settings = settings
+        self._consumed = consumed
         self._consumer = consumer
-        self._ownership = ownership
+        self._epochs = epochs
         self._commit = commit
-        self._take_over = take_over  # of the parked partitions, from their committed offsets
-        self._new_reader = new_reader
         self._clock = clock
-        self._topic = settings.topics.requests.name
-        self._parked_topic = settings.topics.parked.name
+        self._topic = consumed.topic
         self._owned: set[Partition] = set()
         self._positions: dict[Partition, int] = {}
-        self._settled_epoch = -1
-        self._unproven: set[int] = set()  # whose first record since the seek is still to come
-        self.limit = settings.batch_max
-        self.rebalanced: Callable[[set[Partition]], None] = lambda _owned: None  # told of each
+        self._begun_epoch = -1
+        self._unchecked_after_seek: set[int] = set()  # their first record is still to come
+        self.limit = limit  # of records in one poll
+        self.rebalanced: Callable[[set[Partition]], None] = lambda _owned: None  # called after each
 
     def join(self) -> None:
         """Join the group; partitions come during fetches."""
@@ -97,40 +102,40 @@ class Fetcher:
             on_lost=self._revoked,
         )
 
-    def _assigned(self, consumer: Consumer, partitions: list[At]) -> None:
-        self._ownership.end_epoch()
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._epochs.end()
         self._owned |= {Partition(at.topic, at.partition) for at in partitions}
         # at definite offsets: a seek while the client still asks for a logical one is undone by the answer
-        consumer.incremental_assign(self._starts(partitions))
+        consumer.incremental_assign(self._starting_offsets(partitions))
         log.info("partitions assigned", extra={"partitions": _named(self._owned)})
         self.rebalanced(self._owned)
 
-    def _revoked(self, consumer: Consumer, partitions: list[At]) -> None:
-        self._ownership.end_epoch()  # waits for the open transaction
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._epochs.end()  # waits for the open transaction
         self._owned -= {Partition(at.topic, at.partition) for at in partitions}
         consumer.incremental_unassign(partitions)
         log.info("partitions revoked", extra={"partitions": _named(self._owned)})
         self.rebalanced(self._owned)
 
-    def fetch(self, wait_s: float) -> Fetched | None:
+    def poll(self, wait_s: float) -> FetchedRecords | None:
         """The next requests, at most `limit`; None where the epoch just ended or has not begun.
 
         Raises Discrepancy where committed offsets or requests are missing.
         """
-        epoch = self._ownership.epoch
+        epoch = self._epochs.number
         group = self._consumer.consumer_group_metadata()
-        if epoch != self._settled_epoch and self._owned:
-            if not is_member(group) or not self._settled(epoch, group):
+        if epoch != self._begun_epoch and self._owned:
+            if not is_member(group) or not self._started_epoch(epoch, group):
                 self._consumer.poll(wait_s)  # serve what made the epoch end
             return None
         first = self._consumer.poll(wait_s)
         found = [] if first is None else [first, *self._consumer.consume(self.limit - 1, 0)]
-        messages = [message for message in found if _is_request(message)]
-        if epoch != self._ownership.epoch or not is_member(group):
+        messages = [message for message in found if _is_record(message)]
+        if epoch != self._epochs.number or not is_member(group):
             if messages:
-                self._ownership.end_epoch()  # fetch them again, from the committed positions
+                self._epochs.end()  # fetch them again, from the committed positions
             return None
-        if epoch != self._settled_epoch:
+        if epoch != self._begun_epoch:
             return None  # no partition is owned
         try:
             return self._fetched(messages, group, epoch)
@@ -138,15 +143,15 @@ class Fetcher:
             Unreachable
         ) as fault:  # whether a request was skipped: fetch them again, and ask again
             log.warning("requests are fetched again", extra={"reason": str(fault)})
-            self._ownership.end_epoch()
+            self._epochs.end()
             return None
 
-    def _fetched(self, messages: Sequence[Message], group: bytes, epoch: int) -> Fetched:
+    def _fetched(self, messages: Sequence[Message], group: bytes, epoch: int) -> FetchedRecords:
         newest = dict[int, Message]()
         for message in messages:
             partition = message.partition() or 0
-            if partition in self._unproven:
-                self._prove(partition, message.offset() or 0)
+            if partition in self._unchecked_after_seek:
+                self._check_no_record_skipped(partition, message.offset() or 0)
             newest[partition] = message
         end = {
             Partition(self._topic, partition): (message.offset() or 0) + 1
@@ -155,9 +160,11 @@ class Fetcher:
         start = {at: self._positions[at] for at in end}
         self._positions.update(end)
         appended_at_ms = max((message.timestamp()[1] for message in newest.values()), default=0)
-        return Fetched(messages, start, end, dict(self._positions), appended_at_ms, group, epoch)
+        return FetchedRecords(
+            messages, start, end, dict(self._positions), appended_at_ms, group, epoch
+        )
 
-    def _settled(self, epoch: int, group: bytes) -> bool:
+    def _started_epoch(self, epoch: int, group: bytes) -> bool:
         """Put every owned partition to its committed offset; False where that has to be tried again."""
         try:
             committed = self._committed(self._owned)
@@ -165,10 +172,10 @@ class Fetcher:
             if missing:
                 self._commit_starts(missing, group, epoch)
                 return False
-            if not self._parked_settled():
+            if not self._state_taken_over():
                 return False
             for at, offset in committed.items():
-                self._consumer.seek(At(at.topic, at.partition, offset))
+                self._consumer.seek(TopicPartition(at.topic, at.partition, offset))
         except (
             KafkaException,
             Unreachable,
@@ -178,24 +185,24 @@ class Fetcher:
         told = [f"{at.partition}@{offset}" for at, offset in sorted(committed.items())]
         log.info("fetching from the committed offsets", extra={"at": told})
         self._positions = dict(committed)
-        self._unproven = {at.partition for at in committed}
-        self._ownership.settle(epoch, committed)
-        self._settled_epoch = epoch
+        self._unchecked_after_seek = {at.partition for at in committed}
+        self._epochs.begin(epoch, committed)
+        self._begun_epoch = epoch
         return True
 
-    def _parked_settled(self) -> bool:
-        parked = {Partition(self._parked_topic, at.partition) for at in self._owned}
-        committed = self._committed(parked)
-        return self._take_over({at.partition: offset for at, offset in committed.items()})
+    def _state_taken_over(self) -> bool:
+        state = {Partition(self._consumed.state_topic, at.partition) for at in self._owned}
+        committed = self._committed(state)
+        return self._consumed.take_over({at.partition: offset for at, offset in committed.items()})
 
-    def _prove(self, partition: int, first: int) -> None:
+    def _check_no_record_skipped(self, partition: int, first: int) -> None:
         """Whatever lies between the committed position and the first record fetched is no record.
 
         Raises Discrepancy where it is one: the client skipped it, and committing would seal that.
         """
         at = Partition(self._topic, partition)
         position = self._positions[at]
-        self._unproven.discard(partition)
+        self._unchecked_after_seek.discard(partition)
         if first == position:
             return
         if first < position or self._skipped(at, position, first):
@@ -204,10 +211,10 @@ class Fetcher:
             )
 
     def _skipped(self, at: Partition, low: int, high: int) -> str | None:
-        with closing(self._earliest()) as consumer:
-            return committed_record(consumer, at, low, high, self._clock)
+        with closing(self._consumed.new_reader()) as consumer:
+            return last_committed_record(consumer, at, low, high, self._clock)
 
-    def _starts(self, partitions: list[At]) -> list[At]:
+    def _starting_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Committed offsets, or the log's start; waits for as long as they are not stable."""
         if not partitions:
             return []
@@ -219,7 +226,7 @@ class Fetcher:
             clock=self._clock,
         )
         return [
-            At(
+            TopicPartition(
                 at.topic,
                 at.partition,
                 log_start(self._consumer, at) if offset == OFFSET_INVALID else offset,
@@ -235,7 +242,7 @@ class Fetcher:
             return {}
 
     def _committed(self, partitions: set[Partition]) -> dict[Partition, int]:
-        asked = [At(at.topic, at.partition) for at in sorted(partitions)]
+        asked = [TopicPartition(at.topic, at.partition) for at in sorted(partitions)]
         answered = self._consumer.committed(asked, timeout=STABLE_S)  # stable ones: read_committed
         for at in answered:
             if at.error is not None:
@@ -246,29 +253,22 @@ class Fetcher:
         """A first start commits the log's start; where outcomes are there already, it refuses."""
         starts = {}
         for at in sorted(partitions):
-            if outcome := self._last_outcome(at.partition):
+            if outcome := self._consumed.last_outcome(at.partition):
                 if self._committed({at})[at] != OFFSET_INVALID:
                     return  # another worker started it since we asked: this process stood still
                 raise Discrepancy(
-                    f"group {self._settings.prep_group} has no committed offset for {at.topic}/{at.partition}, "
+                    f"group {self._consumed.group} has no committed offset for {at.topic}/{at.partition}, "
                     f"yet it has outcomes, the last at {outcome}: set the offset by hand, or outcomes double"
                 )
             starts[at] = log_start(self._consumer, at)
         self._commit(Batch((), 0, {}, starts, group, epoch))
-
-    def _last_outcome(self, partition: int) -> str | None:
-        with closing(self._earliest()) as consumer:
-            return last_outcome(consumer, self._settings.topics, partition, self._clock)
-
-    def _earliest(self) -> Consumer:
-        return self._new_reader(self._settings, **{"auto.offset.reset": "earliest"})
 
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
 
 
-def _is_request(message: Message) -> bool:
+def _is_record(message: Message) -> bool:
     error = message.error()
     if error is None:
         return True
@@ -280,16 +280,6 @@ def _is_request(message: Message) -> bool:
     if error.fatal():
         raise Fenced(f"the group's member is finished: {error.name()}: {error.str()}")
     return False
-
-
-def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Clock) -> str | None:
-    """Where the newest committed outcome or parked entry of a request partition stands, if there is any."""
-    for topic in (*topics.outcomes, topics.parked):
-        at = Partition(topic.name, partition)
-        low, high = consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
-        if newest := committed_record(consumer, at, low, high, clock):
-            return newest
-    return None
 
 
 def _named(partitions: set[Partition]) -> list[int]:

@@ -27,7 +27,7 @@ from tables.replica import ContextReplica
 log = logging.getLogger("cjstream.reassertion")
 
 
-class Reassertion:
+class ChangelogRepair:
     """Writes anew, through the Faust table, the rows that the watch finds behind.
 
     Start it once the replica has caught up: a row cannot be judged by a replica that is older.
@@ -50,10 +50,10 @@ class Reassertion:
         self._rows = TableRows(table, codec)
         self._watch = ChangelogWatch(settings, codec, replica, fatal)
         self._fatal = fatal
-        self._lane = BoundedChannel(app, maxsize=RECORDS)
+        self._channel = BoundedChannel(app, maxsize=RECORDS)
         self._stopping = asyncio.Event()
         self.count = 0  # rows written anew
-        app.agent(self._lane, name="reassert-context")(self._reassert_stream)
+        app.agent(self._channel, name="reassert-context")(self._repair_stream)
 
     async def run(self) -> None:
         """Watch and hand over until it is cancelled or told to stop."""
@@ -62,7 +62,7 @@ class Reassertion:
             while not self._stopping.is_set():
                 self._watch.own(self._owned())
                 for partition, key in await asyncio.to_thread(self._watch.behind):
-                    await self._lane.put(self._event(partition, key))
+                    await self._channel.put(self._event(partition, key))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), TICK_S)
         finally:
@@ -95,15 +95,15 @@ class Reassertion:
         )
         return self._app.create_event(key, key, {}, message)
 
-    async def _reassert_stream(self, stream: StreamT[bytes]) -> None:
+    async def _repair_stream(self, stream: StreamT[bytes]) -> None:
         async for event in stream.events():
             try:
-                self._reassert(event)
+                self._repair(event)
             except Exception as fault:  # noqa: BLE001 (unforeseen: end the process)
                 self._fatal(fault)
                 await asyncio.Event().wait()
 
-    def _reassert(self, event: EventT[bytes]) -> None:
+    def _repair(self, event: EventT[bytes]) -> None:
         partition, key = event.message.partition, event.message.key
         recovering = self._app.rebalancing or self._app.in_recovery
         if key is None or recovering or partition not in self._owned():
@@ -112,19 +112,19 @@ class Reassertion:
         known = self._replica.context(scope_key)
         if known is None:
             return
-        self._table.taken()
+        self._table.unacknowledged_rows()
         self._rows[scope_key] = _newest(self._rows.get(scope_key), known)
         self.count += 1
         log.warning(
             "changelog row was behind the replica: written anew",
             extra={"partition": partition, "scope_key": scope_key},
         )
-        for row in self._table.taken():
+        for row in self._table.unacknowledged_rows():
             row.add_done_callback(lambda future: self._acknowledged(key, future))
 
     def _acknowledged(self, key: bytes, future: asyncio.Future[RecordMetadata]) -> None:
         if not future.cancelled() and future.exception() is None:
-            self._watch.reasserted(key, future.result().offset)
+            self._watch.repaired(key, future.result().offset)
 
 
 def _newest(row: AssignmentContext | None, known: AssignmentContext) -> AssignmentContext:

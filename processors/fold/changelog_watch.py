@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka import Message as Read
-from confluent_kafka import TopicPartition as At
 
 from processors.kafka.clients import reader
 from processors.settings import Settings
@@ -22,13 +21,13 @@ from tables.replica import ContextReplica
 PATIENCE_S = 1.0  # the worker's own fold, or its replica, may be about to catch up
 RETRY_S = 5.0  # a rebalance drops what was handed over
 AHEAD_S = 30.0  # how long a row newer than the replica's is looked at again
-SUSPECTS = 10_000  # no more is read while so many rows are looked at
+MAX_STALE_ROWS = 10_000  # no more is read while so many rows are looked at
 RECORDS = 100
 PAUSE_S = 0.01  # after a full batch: at most 10,000 rows a second, the join needs the processor
 TICK_S = 0.2
 
 
-class Verdict(Enum):
+class RowState(Enum):
     """How a row of the changelog stands to the replica's."""
 
     SAME = "same"
@@ -36,26 +35,26 @@ class Verdict(Enum):
     AHEAD = "ahead"
 
 
-def compare(codec: Codec, value: bytes | None, known: AssignmentContext | None) -> Verdict:
+def compare(codec: Codec, value: bytes | None, known: AssignmentContext | None) -> RowState:
     """Judge a row of the changelog by what the replica knows of its scope."""
     if known is None:
-        return Verdict.SAME if value is None else Verdict.AHEAD
+        return RowState.SAME if value is None else RowState.AHEAD
     if value is None:
-        return Verdict.BEHIND
+        return RowState.BEHIND
     if value == codec.encode(known):
-        return Verdict.SAME
+        return RowState.SAME
     try:
         row = codec.decode_as(AssignmentContext, value)
         merged = merge(row, known)
     except (BadRecord, ValueError):
-        return Verdict.BEHIND
+        return RowState.BEHIND
     if merged != row:
-        return Verdict.BEHIND
-    return Verdict.SAME if merged == known else Verdict.AHEAD
+        return RowState.BEHIND
+    return RowState.SAME if merged == known else RowState.AHEAD
 
 
 @dataclass(slots=True)
-class Suspect:
+class StaleRow:
     """A row of the changelog that is not the replica's, since when, and when to look again."""
 
     partition: int
@@ -81,7 +80,7 @@ class ChangelogWatch:
         self._replica = replica
         self._fatal = fatal
         self._owned: frozenset[int] = frozenset()
-        self._suspects: dict[bytes, Suspect] = {}
+        self._stale: dict[bytes, StaleRow] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="changelog-watch", daemon=True)
@@ -104,30 +103,30 @@ class ChangelogWatch:
         """The partition and key of each row that has stayed behind; asked again after a while."""
         now = time.monotonic()
         with self._lock:
-            due = [(key, one) for key, one in self._suspects.items() if one.look_at <= now]
+            due = [(key, one) for key, one in self._stale.items() if one.look_at <= now]
         found = []
         for key, suspect in due:
-            match self._verdict(key, suspect.value):
-                case Verdict.BEHIND:
+            match self._row_state(key, suspect.value):
+                case RowState.BEHIND:
                     suspect.look_at = now + RETRY_S
                     found.append((suspect.partition, key))
-                case Verdict.AHEAD if now - suspect.since < AHEAD_S:
+                case RowState.AHEAD if now - suspect.since < AHEAD_S:
                     suspect.look_at = now + PATIENCE_S
                 case _:
                     self._forget(key, suspect)
         return found
 
-    def reasserted(self, key: bytes, offset: int) -> None:
+    def repaired(self, key: bytes, offset: int) -> None:
         """The row was written anew at this offset of the changelog."""
         with self._lock:
-            suspect = self._suspects.get(key)
+            suspect = self._stale.get(key)
             if suspect and suspect.offset < offset:  # else it was written later still
-                del self._suspects[key]
+                del self._stale[key]
 
-    def _forget(self, key: bytes, suspect: Suspect) -> None:
+    def _forget(self, key: bytes, suspect: StaleRow) -> None:
         with self._lock:
-            if self._suspects.get(key) is suspect:
-                del self._suspects[key]
+            if self._stale.get(key) is suspect:
+                del self._stale[key]
 
     def _run(self) -> None:
         consumer = reader(self._settings, **{"auto.offset.reset": "earliest"})
@@ -145,17 +144,19 @@ class ChangelogWatch:
         self, consumer: Consumer, reading: frozenset[int], owned: frozenset[int]
     ) -> frozenset[int]:
         if lost := reading - owned:
-            consumer.incremental_unassign([At(self._topic, one) for one in lost])
+            consumer.incremental_unassign([TopicPartition(self._topic, one) for one in lost])
             with self._lock:
-                self._suspects = {
-                    key: one for key, one in self._suspects.items() if one.partition not in lost
+                self._stale = {
+                    key: one for key, one in self._stale.items() if one.partition not in lost
                 }
         if gained := owned - reading:
-            consumer.incremental_assign([At(self._topic, one, OFFSET_BEGINNING) for one in gained])
+            consumer.incremental_assign(
+                [TopicPartition(self._topic, one, OFFSET_BEGINNING) for one in gained]
+            )
         return owned
 
     def _advance(self, consumer: Consumer) -> None:
-        if len(self._suspects) >= SUSPECTS:
+        if len(self._stale) >= MAX_STALE_ROWS:
             self._stopping.wait(TICK_S)
             return
         first = consumer.poll(TICK_S)
@@ -170,15 +171,15 @@ class ChangelogWatch:
         key, partition = message.key(), message.partition()
         if key is None or partition != partition_for(key, self._settings.partitions):
             return  # no row of the table
-        verdict = self._verdict(key, message.value())
+        verdict = self._row_state(key, message.value())
         now = time.monotonic()
         with self._lock:
-            self._suspects.pop(key, None)
-            if verdict is not Verdict.SAME:
+            self._stale.pop(key, None)
+            if verdict is not RowState.SAME:
                 offset = message.offset() or 0
-                suspect = Suspect(partition, offset, message.value(), now, now + PATIENCE_S)
-                self._suspects[key] = suspect
+                suspect = StaleRow(partition, offset, message.value(), now, now + PATIENCE_S)
+                self._stale[key] = suspect
 
-    def _verdict(self, key: bytes, value: bytes | None) -> Verdict:
+    def _row_state(self, key: bytes, value: bytes | None) -> RowState:
         known = self._replica.context(key.decode(errors="replace"))
         return compare(self._codec, value, known)

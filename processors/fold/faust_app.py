@@ -13,7 +13,7 @@ from faust.types import AppT
 from faust.types.transports import ConsumerT, ProducerT, TransportT
 from yarl import URL
 
-from processors.fold.tracked_consumer import DoneConsumer
+from processors.fold.tracked_consumer import TrackedConsumer
 from processors.settings import Settings
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_OUTCOME_BYTES
@@ -39,37 +39,37 @@ class PatientProducer(driver.Producer):
         return producer
 
 
-class Transport(driver.Transport):
+class TrackedTransport(driver.Transport):
     """Faust's aiokafka transport with the consumer and the producer above."""
 
-    Consumer = cast(type[ConsumerT], DoneConsumer)
+    Consumer = cast(type[ConsumerT], TrackedConsumer)
     Producer = cast(type[ProducerT], PatientProducer)
 
 
-class App(faust.App):
+class CJStreamApp(faust.App):
     """A Faust app on the transport above."""
 
     @property
-    def done_consumer(self) -> DoneConsumer | None:
+    def tracked_consumer(self) -> TrackedConsumer | None:
         """The consumer, once there is one; asking for `consumer` would make it."""
-        return cast(DoneConsumer | None, self._consumer)
+        return cast(TrackedConsumer | None, self._consumer)
 
     def _new_transport(self) -> TransportT:
-        return Transport(self.conf.broker_consumer, cast(AppT, self))
+        return TrackedTransport(self.conf.broker_consumer, cast(AppT, self))
 
     def _new_producer_transport(self) -> TransportT:
-        return Transport(self.conf.broker_producer, cast(AppT, self))
+        return TrackedTransport(self.conf.broker_producer, cast(AppT, self))
 
     def _create_directories(self) -> None:
         self.conf.datadir.mkdir(parents=True, exist_ok=True)
         super()._create_directories()
 
 
-def build_app(settings: Settings) -> App:
+def build_app(settings: Settings) -> CJStreamApp:
     """The Faust app of one worker: its id is the fold's consumer group."""
     for library, level in LOUD.items():  # aiokafka: fifty lines a second while the broker is away
         logging.getLogger(library).setLevel(level)
-    app = App(
+    app = CJStreamApp(
         settings.fold_group,
         broker=[URL(f"kafka://{host.strip()}") for host in settings.bootstrap_servers.split(",")],
         broker_client_id=f"{settings.topic_prefix}cjstream-{settings.slot or 'worker'}",

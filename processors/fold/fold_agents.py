@@ -13,7 +13,7 @@ from typing import Any, cast
 import faust
 from faust.types import EventT, FutureMessage, Message, StreamT
 
-from processors.fold.tracked_consumer import DoneConsumer
+from processors.fold.tracked_consumer import TrackedConsumer
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
@@ -24,7 +24,7 @@ from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 Headers = Sequence[tuple[str, bytes | None]]
 DeadLetter = Callable[[UploadRecord, Malformed, Headers], Awaitable[None]]
-Fatal = Callable[[BaseException], None]
+Fail = Callable[[BaseException], None]
 MIB = 1024 * 1024
 
 
@@ -41,7 +41,7 @@ class ContextTable(faust.Table[bytes, bytes]):
         self._sent.append(future)
         return future
 
-    def taken(self) -> list[FutureMessage]:
+    def unacknowledged_rows(self) -> list[FutureMessage]:
         """The rows sent since the last call."""
         sent, self._sent = self._sent, []
         return sent
@@ -80,7 +80,7 @@ def _disk() -> Iterator[None]:
 
 
 def add_folding(
-    app: faust.App, settings: Settings, codec: Codec, dead_letter: DeadLetter, fatal: Fatal
+    app: faust.App, settings: Settings, codec: Codec, dead_letter: DeadLetter, fatal: Fail
 ) -> ContextTable:
     """Add the table and an agent per upload topic.
 
@@ -112,7 +112,7 @@ def add_folding(
     )
     app.tables.add(table)
     topics = UploadTopics({topic.name: topic for topic in catalogue.uploads}, settings.partitions)
-    folder = UploadFolder(app, table, codec, topics, dead_letter, fatal)
+    folder = UploadFoldAgent(app, table, codec, topics, dead_letter, fatal)
     for topic in catalogue.uploads:
         source = app.topic(
             topic.name,
@@ -137,7 +137,7 @@ def _store_options() -> dict[str, Any]:
     }
 
 
-class UploadFolder:
+class UploadFoldAgent:
     """Folds one upload after the other, each to its end."""
 
     def __init__(
@@ -147,7 +147,7 @@ class UploadFolder:
         codec: Codec,
         topics: UploadTopics,
         dead_letter: DeadLetter,
-        fatal: Fatal,
+        fatal: Fail,
     ) -> None:
         self._app = app
         self._table = table
@@ -174,9 +174,9 @@ class UploadFolder:
             await self._dead_letter(record, fault, _headers(event.message))
             self._done(event.message)
             return
-        self._table.taken()
+        self._table.unacknowledged_rows()
         fold(self._rows, upload, record.at, record.appended_at_ms)
-        self._done_after(event.message, self._table.taken())
+        self._done_after(event.message, self._table.unacknowledged_rows())
 
     def _done_after(self, message: Message, sent: list[FutureMessage]) -> None:
         if not sent:
@@ -194,7 +194,7 @@ class UploadFolder:
             self._fatal(fault)
 
     def _done(self, message: Message) -> None:
-        cast(DoneConsumer, self._app.consumer).done(message)
+        cast(TrackedConsumer, self._app.consumer).mark_processed(message)
 
 
 def _headers(message: Message) -> Headers:

@@ -22,7 +22,7 @@ class OffsetTracker(Generic[At]):
         # in log order, from a fetch until it is done: None until it is handed on
         self._open: dict[At, dict[int, object]] = {}
 
-    def lost(self, partitions: Iterable[At]) -> list[At]:
+    def unplaced(self, partitions: Iterable[At]) -> list[At]:
         """Which of these have no place. Ask before each fetch, when what the last one took has been handed on.
 
         One whose records were not all handed on has lost its place with that.
@@ -32,13 +32,13 @@ class OffsetTracker(Generic[At]):
                 del self._places[at], self._open[at]
             return [at for at in partitions if at not in self._places]
 
-    def begin(self, at: At, committed: int) -> None:
+    def start_at(self, at: At, committed: int) -> None:
         """Every record below the committed offset is done: read from there."""
         with self._lock:
             self._places[at] = committed
             self._open[at] = {}
 
-    def places(self, partitions: Iterable[At]) -> dict[At, int]:
+    def fetch_positions(self, partitions: Iterable[At]) -> dict[At, int]:
         """Where a fetch has to start; a partition without a place is not to be fetched from."""
         with self._lock:
             return {at: self._places[at] for at in partitions if at in self._places}
@@ -52,21 +52,21 @@ class OffsetTracker(Generic[At]):
             self._open[at].update(dict.fromkeys(offsets))
             return True
 
-    def hand_on(self, at: At, offset: int, record: object) -> None:
+    def delivered(self, at: At, offset: int, record: object) -> None:
         """The record goes to whoever is to say that it is done."""
         with self._lock:
             records = self._open.get(at, {})
             if offset in records:
                 records[offset] = record
 
-    def done(self, at: At, offset: int, record: object) -> None:
+    def processed(self, at: At, offset: int, record: object) -> None:
         """The effects of the record are durable; one that was read anew since stays open."""
         with self._lock:
             records = self._open.get(at, {})
             if records.get(offset) is record:
                 del records[offset]
 
-    def safe(self, at: At) -> int | None:
+    def committable(self, at: At) -> int | None:
         """The offset that may be committed."""
         with self._lock:
             return min(self._open.get(at, ()), default=self._places.get(at))
@@ -76,7 +76,7 @@ class OffsetTracker(Generic[At]):
         with self._lock:
             return list(self._places)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Every partition has lost its place."""
         with self._lock:
             self._places.clear()

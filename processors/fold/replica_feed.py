@@ -4,11 +4,10 @@ import logging
 import threading
 from collections.abc import Callable
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from processors.kafka.clients import reader
-from processors.log.upload_topics import record_of
+from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
@@ -37,7 +36,9 @@ class ReplicaFeed:
     def start(self, partitions: list[Partition], positions: Positions) -> None:
         """Go on from positions; partitions without one are read from their start."""
         self._starts = [
-            At(topic, partition, positions.get(Partition(topic, partition), OFFSET_BEGINNING))
+            TopicPartition(
+                topic, partition, positions.get(Partition(topic, partition), OFFSET_BEGINNING)
+            )
             for topic, partition in partitions
         ]
         self._thread.start()
@@ -62,8 +63,8 @@ class ReplicaFeed:
     def _advance(self, consumer: Consumer) -> None:
         first = consumer.poll(POLL_S)
         messages = [] if first is None else [first, *consumer.consume(RECORDS, 0)]
-        records = [record_of(message) for message in messages if _is_record(message)]
-        asked = consumer.position([At(at.topic, at.partition) for at in self._starts])
+        records = [upload_record_of(message) for message in messages if _is_record(message)]
+        asked = consumer.position([TopicPartition(at.topic, at.partition) for at in self._starts])
         positions = {Partition(at.topic, at.partition): at.offset for at in asked if at.offset >= 0}
         if not records:
             self._replica.moved(positions)

@@ -29,18 +29,20 @@ from schemas.coordinates import Partition
 log = logging.getLogger("cjstream.faust")
 
 
-class PlacedReader(driver.AIOKafkaConsumerThread):
+class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread, whose fetches keep to the places in the books."""
 
-    def __init__(self, consumer: "DoneConsumer", books: OffsetTracker[TP], **kwargs: Any) -> None:
+    def __init__(
+        self, consumer: "TrackedConsumer", books: OffsetTracker[TP], **kwargs: Any
+    ) -> None:
         super().__init__(consumer, **kwargs)
-        self._books = books
+        self._tracker = books
         # a rebalance abandons a fetch, which goes on: the next one waits for its end
         self._fetching = asyncio.Lock()
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         # Faust offers the isolation level with its `exactly_once` alone: take it for this one call
-        consumer = cast(DoneConsumer, self.consumer)
+        consumer = cast(TrackedConsumer, self.consumer)
         consumer.in_transaction = True
         try:
             return super()._create_worker_consumer(transport)
@@ -61,11 +63,11 @@ class PlacedReader(driver.AIOKafkaConsumerThread):
         except TimeoutError:
             return {}
         try:
-            return await self._fetch_placed(consumer, active, timeout, max_records)
+            return await self._fetch_from_positions(consumer, active, timeout, max_records)
         finally:
             self._fetching.release()
 
-    async def _fetch_placed(
+    async def _fetch_from_positions(
         self,
         consumer: aiokafka.AIOKafkaConsumer,
         active: set[TP],
@@ -75,7 +77,7 @@ class PlacedReader(driver.AIOKafkaConsumerThread):
         if not self.consumer.flow_active:
             return {}
         sources = {tp for tp in active if not self._is_changelog(tp)}
-        starts = await self._placed(consumer, sources)
+        starts = await self._track(consumer, sources)
         readable = (active - sources) | starts.keys()
         if not readable:  # none would mean all
             return {}
@@ -84,21 +86,21 @@ class PlacedReader(driver.AIOKafkaConsumerThread):
         for tp, start in starts.items():
             end = _position(consumer, tp)
             offsets = [record.offset for record in records.get(tp, ())]
-            if end is None or not self._books.fetched(tp, start, offsets, end):
+            if end is None or not self._tracker.fetched(tp, start, offsets, end):
                 records.pop(tp, None)
         return records
 
-    async def _placed(self, consumer: aiokafka.AIOKafkaConsumer, sources: set[TP]) -> dict[TP, int]:
+    async def _track(self, consumer: aiokafka.AIOKafkaConsumer, sources: set[TP]) -> dict[TP, int]:
         """Bring partitions to their places: those that are there now, and where."""
         try:
-            if lost := self._books.lost(sources):
+            if lost := self._tracker.unplaced(sources):
                 for tp, committed in (await _committed(consumer, lost)).items():
-                    cast(DoneConsumer, self.consumer).begin(tp, committed)
+                    cast(TrackedConsumer, self.consumer).start_at(tp, committed)
         except KafkaError as fault:  # the next fetch asks again
             log.info("no committed offsets", extra={"fault": type(fault).__name__})
             return {}
         assigned = consumer.assignment()
-        starts = self._books.places(tp for tp in sources if tp in assigned)
+        starts = self._tracker.fetch_positions(tp for tp in sources if tp in assigned)
         for tp, start in starts.items():
             if _position(consumer, tp) != start:
                 consumer.seek(tp, start)
@@ -126,32 +128,32 @@ def _position(consumer: aiokafka.AIOKafkaConsumer, tp: TP) -> int | None:
     return cast(int, state.position) if state and state.has_valid_position else None
 
 
-class DoneConsumer(driver.Consumer):
+class TrackedConsumer(driver.Consumer):
     """Faust's consumer, committing what is done and nothing else."""
 
     def __init__(
         self, transport: TransportT, callback: Callable[[Message], Any], *args: Any, **kwargs: Any
     ) -> None:
-        self._books = OffsetTracker[TP]()
+        self._tracker = OffsetTracker[TP]()
         self._deliver = callback
-        super().__init__(transport, self._handed_on, *args, **kwargs)
+        super().__init__(transport, self._delivered, *args, **kwargs)
 
-    def _new_consumer_thread(self) -> PlacedReader:
-        return PlacedReader(self, self._books, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> TrackedConsumerThread:
+        return TrackedConsumerThread(self, self._tracker, loop=self.loop, beacon=self.beacon)
 
-    def _handed_on(self, message: Message) -> Any:
+    def _delivered(self, message: Message) -> Any:
         # No coroutine: what is cancelled before its first step has been handed on none the less.
-        self._books.hand_on(message.tp, message.offset, message)
+        self._tracker.delivered(message.tp, message.offset, message)
         return self._deliver(message)
 
-    def begin(self, tp: TP, committed: int) -> None:
+    def start_at(self, tp: TP, committed: int) -> None:
         """Read a partition from its committed offset."""
-        self._books.begin(tp, committed)
+        self._tracker.start_at(tp, committed)
         self._committed_offset[tp] = committed
 
-    def done(self, message: Message) -> None:
+    def mark_processed(self, message: Message) -> None:
         """The effects of a record are durable; a record that was handed out anew stays open."""
-        self._books.done(message.tp, message.offset, message)
+        self._tracker.processed(message.tp, message.offset, message)
 
     async def getmany(
         self,
@@ -165,14 +167,14 @@ class DoneConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Everything that is not done is read anew: by the next fetch, so that this cannot fail."""
-        self._books.forget()
+        self._tracker.reset()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belonged to the assignment that ends."""
-        self._books.forget()
+        self._tracker.reset()
         await super().on_partitions_revoked(revoked)
 
-    def done_positions(self, topics: Collection[str]) -> dict[Partition, int]:
+    def processed_positions(self, topics: Collection[str]) -> dict[Partition, int]:
         """Below which offset every record of these topics is done; from any thread.
 
         Of an assigned partition that is not fetched from, that is what was committed.
@@ -196,8 +198,8 @@ class DoneConsumer(driver.Consumer):
         return committed
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
-        known = self._books.partitions()
+        known = self._tracker.partitions()
         return (tp for tp in known if topics is None or tp in topics or tp.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
-        return self._books.safe(tp)
+        return self._tracker.committable(tp)

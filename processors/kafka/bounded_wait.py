@@ -23,7 +23,7 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
-MACHINE = Clock()
+SYSTEM_CLOCK = Clock()
 
 
 def wait_until(
@@ -32,7 +32,7 @@ def wait_until(
     seconds: float,
     what: str,
     every_s: float = 0.05,
-    clock: Clock = MACHINE,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> T:
     """The first true answer of the condition; Unreachable, naming what, when the time is up."""
     deadline = clock.monotonic() + seconds
@@ -43,7 +43,7 @@ def wait_until(
     return answer
 
 
-def answered(future: "Future[T]") -> T:
+def result_of(future: "Future[T]") -> T:
     """What an admin request came to; KafkaException where it was refused or got no answer."""
     try:
         return future.result(timeout=ANSWER_S + 5)
@@ -51,7 +51,7 @@ def answered(future: "Future[T]") -> T:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from fault
 
 
-def once_reachable(
+def retry_while_unreachable(
     asked: Callable[[], T], seconds: float = ANSWER_S, what: str = "a leader of every partition"
 ) -> T:
     """Ask again for a while: a partition just made or moved has no leader for a moment, a group no coordinator."""

@@ -14,7 +14,7 @@ class BrokerClock:
         self._monotonic = monotonic
         self._ahead_ms: float | None = None  # of our monotonic clock
 
-    def seen(self, appended_at_ms: int) -> None:
+    def observe(self, appended_at_ms: int) -> None:
         """A record was appended at that time, now or earlier."""
         ahead = appended_at_ms - self._monotonic() * 1000
         if self._ahead_ms is None or ahead > self._ahead_ms:

@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import IsolationLevel, KafkaException
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from processors.kafka.bounded_wait import ANSWER_S, answered
+from processors.kafka.bounded_wait import ANSWER_S, result_of
 from processors.kafka.clients import admin_client, group_reader
 from processors.kafka.offsets import valid_offset
 from processors.settings import Settings
@@ -31,10 +30,10 @@ def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupS
 
     Partitions without a committed offset count from the log's start. Raises Unreachable.
     """
-    asked = [At(topic, one) for topic in topics for one in range(settings.partitions)]
+    asked = [TopicPartition(topic, one) for topic in topics for one in range(settings.partitions)]
     admin = admin_client(settings)
     try:
-        described = answered(admin.describe_consumer_groups([group])[group])
+        described = result_of(admin.describe_consumer_groups([group])[group])
         ends = _offsets(admin, asked, OffsetSpec.latest())
         starts = _offsets(admin, asked, OffsetSpec.earliest())
         committed = _committed(settings, group, asked)
@@ -50,25 +49,29 @@ def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupS
 def committed_offsets(settings: Settings, group: str, partitions: Iterable[Partition]) -> Positions:
     """What a group has committed, of those partitions where it has; it need not exist. Raises Unreachable."""
     try:
-        found = _committed(settings, group, [At(*one) for one in partitions])
+        found = _committed(settings, group, [TopicPartition(*one) for one in partitions])
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
     return {Partition(*at): offset for at, offset in found.items()}
 
 
-def _offsets(admin: AdminClient, asked: list[At], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+def _offsets(
+    admin: AdminClient, asked: list[TopicPartition], spec: OffsetSpec
+) -> dict[tuple[str, int], int]:
     futures = admin.list_offsets(
         dict.fromkeys(asked, spec),
         isolation_level=IsolationLevel.READ_COMMITTED,
         request_timeout=ANSWER_S,
     )
     return {
-        (at.topic, at.partition): valid_offset(answered(future).offset)
+        (at.topic, at.partition): valid_offset(result_of(future).offset)
         for at, future in futures.items()
     }
 
 
-def _committed(settings: Settings, group: str, asked: list[At]) -> dict[tuple[str, int], int]:
+def _committed(
+    settings: Settings, group: str, asked: list[TopicPartition]
+) -> dict[tuple[str, int], int]:
     with closing(group_reader(settings, group)) as consumer:
         found = consumer.committed(asked, timeout=ANSWER_S)
     for at in found:

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from processors.kafka.bounded_wait import ANSWER_S, answered, once_reachable
+from processors.kafka.bounded_wait import ANSWER_S, result_of, retry_while_unreachable
 from processors.kafka.clients import admin_client
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
@@ -37,11 +36,13 @@ def last_stable_offsets(
 def _ends(
     admin: AdminClient, partitions: Iterable[Partition], level: IsolationLevel, seconds: float
 ) -> Positions:
-    asked = {At(topic, partition): OffsetSpec.latest() for topic, partition in partitions}
+    asked = {
+        TopicPartition(topic, partition): OffsetSpec.latest() for topic, partition in partitions
+    }
     futures = admin.list_offsets(asked, isolation_level=level, request_timeout=seconds)
     try:
         return {
-            Partition(at.topic, at.partition): valid_offset(answered(future).offset)
+            Partition(at.topic, at.partition): valid_offset(result_of(future).offset)
             for at, future in futures.items()
         }
     except KafkaException as fault:
@@ -60,11 +61,13 @@ def valid_offset(offset: int) -> int:
 
 def log_start(consumer: Consumer, at: Partition) -> int:
     """The first offset that a partition still has. Raises KafkaException."""
-    low, _ = consumer.get_watermark_offsets(At(*at), timeout=ANSWER_S, cached=False)
+    low, _ = consumer.get_watermark_offsets(TopicPartition(*at), timeout=ANSWER_S, cached=False)
     return low
 
 
-def high_ends(settings: Settings, partitions: Iterable[Partition]) -> Positions:
+def high_watermarks_when_reachable(
+    settings: Settings, partitions: Iterable[Partition]
+) -> Positions:
     """The high watermarks. Raises Unreachable."""
     admin, wanted = admin_client(settings), list(partitions)
-    return once_reachable(lambda: high_watermarks(admin, wanted))
+    return retry_while_unreachable(lambda: high_watermarks(admin, wanted))

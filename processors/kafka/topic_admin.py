@@ -14,7 +14,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from processors.kafka.bounded_wait import ANSWER_S, answered, wait_until
+from processors.kafka.bounded_wait import ANSWER_S, result_of, wait_until
 from processors.kafka.offsets import high_watermarks
 from processors.settings import Settings
 from schemas.coordinates import Partition
@@ -38,7 +38,7 @@ class TopicState:
     warnings: tuple[str, ...] = ()  # settings that would break the audit horizon
 
 
-def reach(admin: AdminClient, settings: Settings, seconds: float = ANSWER_S) -> int:
+def count_brokers(admin: AdminClient, settings: Settings, seconds: float = ANSWER_S) -> int:
     """The number of brokers. Raises Unreachable."""
     try:
         return len(admin.list_topics(timeout=seconds).brokers)
@@ -51,7 +51,7 @@ def reach(admin: AdminClient, settings: Settings, seconds: float = ANSWER_S) -> 
 
 def cluster_id(admin: AdminClient, settings: Settings) -> str:
     """The id that the cluster was formatted with. Raises Unreachable."""
-    reach(admin, settings)
+    count_brokers(admin, settings)
     try:
         return str(admin.list_topics(timeout=ANSWER_S).cluster_id)
     except KafkaException as fault:
@@ -60,7 +60,7 @@ def cluster_id(admin: AdminClient, settings: Settings) -> str:
 
 def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:
     """Every topic of the catalogue as the cluster has it. Raises Unreachable."""
-    brokers = reach(admin, settings)
+    brokers = count_brokers(admin, settings)
     try:
         return _described(admin, settings, brokers)
     except KafkaException as fault:
@@ -86,7 +86,7 @@ def _described(admin: AdminClient, settings: Settings, brokers: int) -> list[Top
 
 def _found(future: "Future[Any]") -> Any | None:
     try:
-        return answered(future)
+        return result_of(future)
     except KafkaException as fault:
         if fault.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return None
@@ -99,7 +99,7 @@ def _configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, st
         return {}
     futures = admin.describe_configs(resources, request_timeout=ANSWER_S)
     return {
-        resource.name: {name: str(entry.value) for name, entry in answered(future).items()}
+        resource.name: {name: str(entry.value) for name, entry in result_of(future).items()}
         for resource, future in futures.items()
     }
 
@@ -144,7 +144,9 @@ def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
     """
     states = topic_states(admin, settings)
     refuse_contradictions(states)
-    kept = max(_replication(reach(admin, settings)), *(state.replication for state in states))
+    kept = max(
+        _replication(count_brokers(admin, settings)), *(state.replication for state in states)
+    )
     create_topics(admin, settings, [one.topic for one in states if one.topic_id is None], kept)
     return wait_until(lambda: _all_there(admin, settings), seconds=NEW_S, what="the new topics")
 
@@ -184,7 +186,7 @@ def _all_there(admin: AdminClient, settings: Settings) -> list[TopicState]:
 
 def _created(name: str, future: "Future[Any]", replication: int) -> None:
     try:
-        answered(future)
+        result_of(future)
     except KafkaException as fault:
         match fault.args[0].code():
             case KafkaError.TOPIC_ALREADY_EXISTS:  # by another one just now

@@ -20,7 +20,7 @@ SLICE_S = 1.0  # of one call's waiting; a timed out call resumes when it is call
 TAKEOVER_S = 30.0
 
 
-class Transaction:
+class TransactionalProducer:
     """One transaction after the other of one producer. One thread at a time calls it."""
 
     def __init__(self, producer: Producer, timeout_s: float) -> None:
@@ -32,14 +32,14 @@ class Transaction:
         """Fence every other producer of this id and end what it left open. Raises Unreachable or Fenced."""
         self._until = time.monotonic() + TAKEOVER_S
         try:
-            self._carry(lambda: self._producer.init_transactions(SLICE_S))
+            self._retry(lambda: self._producer.init_transactions(SLICE_S))
         except Aborted as fault:  # never of init_transactions, says librdkafka
             raise Fenced(str(fault)) from fault
 
     def begin(self) -> None:
         """Open a transaction."""
         self._until = time.monotonic() + self._timeout_s
-        self._carry(self._producer.begin_transaction)
+        self._retry(self._producer.begin_transaction)
 
     def produce(self, records: Iterable[Record]) -> list[Coordinates]:
         """Produce records and wait for all; gives where each stands, in the order given.
@@ -50,7 +50,7 @@ class Transaction:
         count = 0
         for count, record in enumerate(records, 1):
             self._put(record, partial(_heard, heard, count))
-        self._carry(self._flush)
+        self._retry(self._flush)
         if len(heard) != count:
             raise Aborted(f"{len(heard)} of {count} records were acknowledged")
         return [heard[at] for at in range(1, count + 1)]
@@ -77,7 +77,7 @@ class Transaction:
                 return
 
     def _flush(self) -> None:
-        while flushed(self._producer):
+        while flush_once(self._producer):
             self._in_time("records were not acknowledged in time")
 
     def _in_time(self, otherwise: str) -> None:
@@ -86,21 +86,21 @@ class Transaction:
 
     def commit(self) -> None:
         """Commit. Raises Aborted (nothing was committed) or Fenced (that is unknown)."""
-        self._carry(lambda: self._producer.commit_transaction(SLICE_S))
+        self._retry(lambda: self._producer.commit_transaction(SLICE_S))
 
     def abort(self) -> None:
         """Take back what is open. Raises Fenced where another has taken over."""
         self._until = time.monotonic() + self._timeout_s
-        self._carry(lambda: self._producer.abort_transaction(SLICE_S))
+        self._retry(lambda: self._producer.abort_transaction(SLICE_S))
 
     def close(self) -> None:
         """Take back what is open, if anything is; what cannot be is left to the broker's timeout."""
         with suppress(KafkaException):
             self._producer.abort_transaction(SLICE_S)
 
-    def _carry(self, step: Callable[[], None]) -> None:
+    def _retry(self, step: Callable[[], None]) -> None:
         try:
-            carried(step, lambda: time.monotonic() < self._until)
+            run_until_final(step, lambda: time.monotonic() < self._until)
         except KafkaException as fault:
             raise _translated(fault.args[0]) from fault
 
@@ -121,7 +121,7 @@ def _translated(error: KafkaError) -> Aborted | Fenced | Unreachable:
     return Fenced(told)
 
 
-def carried(step: Callable[[], None], goes_on: Callable[[], bool]) -> None:
+def run_until_final(step: Callable[[], None], goes_on: Callable[[], bool]) -> None:
     """Run one step to its end; goes_on says whether there is time for the same call again.
 
     Raises the KafkaException that ended it: its marks say what is to follow.
@@ -136,7 +136,7 @@ def carried(step: Callable[[], None], goes_on: Callable[[], bool]) -> None:
                 raise
 
 
-def flushed(producer: Producer) -> int:
+def flush_once(producer: Producer) -> int:
     """Wait a while for delivery reports; gives how many are still to come. Raises KafkaException.
 
     A fatal error that comes while a report is given is raised by the binding as a SystemError.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition
 
@@ -16,10 +16,10 @@ def newest_rows(
     """
     name = settings.topics.context.name
     rows: dict[bytes, bytes] = {}
-    with Log(settings, [Partition(name, number) for number in numbers]) as log:
-        retained = log.retained()
-        log.begin({one: low for one, (low, _) in retained.items()})
-        for messages in log.messages_to({one: end for one, (_, end) in retained.items()}):
+    with LogReader(settings, [Partition(name, number) for number in numbers]) as log:
+        retained = log.offset_ranges()
+        log.seek({one: low for one, (low, _) in retained.items()})
+        for messages in log.messages_until({one: end for one, (_, end) in retained.items()}):
             for message in messages:
                 key, value = message.key() or b"", message.value()
                 if not takes(key):

@@ -5,22 +5,21 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import KafkaException, Message
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import KafkaException, Message, TopicPartition
 
-from processors.kafka.bounded_wait import ANSWER_S, once_reachable
+from processors.kafka.bounded_wait import ANSWER_S, retry_while_unreachable
 from processors.kafka.clients import reader
 from processors.kafka.records import LogRecord, is_record, log_record_of
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
 
-Fetch = list[Message]  # librdkafka's own, for who reads millions of them
+Messages = list[Message]  # librdkafka's own, for who reads millions of them
 RECORDS = 5000
 POLL_S = 0.05  # markers bring no message: position() has to be asked again
 
 
-class Log:
+class LogReader:
     """Partitions of the log, read committed from their starts on; or uncommitted, open transactions included."""
 
     def __init__(
@@ -38,54 +37,58 @@ class Log:
     ) -> None:
         self._consumer.close()
 
-    def retained(self) -> dict[Partition, tuple[int, int]]:
+    def offset_ranges(self) -> dict[Partition, tuple[int, int]]:
         """The first offset of each partition and its end: the last stable offset. Raises Unreachable."""
 
         def asked() -> dict[Partition, tuple[int, int]]:
             try:
                 return {
-                    one: self._consumer.get_watermark_offsets(At(*one), timeout=ANSWER_S)
+                    one: self._consumer.get_watermark_offsets(
+                        TopicPartition(*one), timeout=ANSWER_S
+                    )
                     for one in self._partitions
                 }
             except KafkaException as fault:
                 raise Unreachable(f"no end offsets: {fault.args[0].name()}") from fault
 
-        return once_reachable(asked)
+        return retry_while_unreachable(asked)
 
-    def first_since(self, moment_ms: int) -> dict[Partition, int]:
+    def offsets_since(self, moment_ms: int) -> dict[Partition, int]:
         """The first offset of each partition appended at that time or later; its end where there is none yet.
 
         Raises Unreachable.
         """
 
-        def asked() -> list[At]:
+        def asked() -> list[TopicPartition]:
             try:
-                sought = [At(*one, moment_ms) for one in self._partitions]
+                sought = [TopicPartition(*one, moment_ms) for one in self._partitions]
                 return self._consumer.offsets_for_times(sought, timeout=ANSWER_S)
             except KafkaException as fault:
                 raise Unreachable(f"no offsets of a time: {fault.args[0].name()}") from fault
 
-        retained = self.retained()
+        retained = self.offset_ranges()
         return {
             one: retained[one][1] if at.offset < 0 else at.offset
-            for one, at in ((Partition(at.topic, at.partition), at) for at in once_reachable(asked))
+            for one, at in (
+                (Partition(at.topic, at.partition), at) for at in retry_while_unreachable(asked)
+            )
         }
 
-    def begin(self, starts: Positions) -> None:
+    def seek(self, starts: Positions) -> None:
         """Read on from these positions."""
         self._starts = dict(starts)
-        self._consumer.assign([At(*one, offset) for one, offset in starts.items()])
+        self._consumer.assign([TopicPartition(*one, offset) for one, offset in starts.items()])
 
     def read(self) -> list[LogRecord]:
         """What has come; often nothing. Raises Discrepancy where a position is not in the log."""
-        return [log_record_of(message) for message in self._came() if is_record(message)]
+        return [log_record_of(message) for message in self._poll() if is_record(message)]
 
-    def _came(self) -> list[Message]:
+    def _poll(self) -> list[Message]:
         first = self._consumer.poll(POLL_S)
         return [] if first is None else [first, *self._consumer.consume(RECORDS, 0)]
 
-    def _fetched(self, ends: Positions) -> list[Message]:
-        records = [one for one in self._came() if one.error() is None or is_record(one)]
+    def _poll_until(self, ends: Positions) -> list[Message]:
+        records = [one for one in self._poll() if one.error() is None or is_record(one)]
         if all(position <= ends[at] for at, position in self.positions().items()):
             return records  # the most of them: no need to look at each
         by_topic = dict[str, dict[int, int]]()
@@ -99,7 +102,7 @@ class Log:
 
     def positions(self) -> Positions:
         """The next offset of each partition; markers, which are no records, are passed, too."""
-        asked = self._consumer.position([At(*one) for one in self._starts])
+        asked = self._consumer.position([TopicPartition(*one) for one in self._starts])
         return {
             Partition(at.topic, at.partition): max(
                 at.offset, self._starts[Partition(at.topic, at.partition)]
@@ -107,16 +110,16 @@ class Log:
             for at in asked
         }
 
-    def read_to(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[LogRecord]:
+    def records_until(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[LogRecord]:
         """Every record before the ends. Raises Unreachable where nothing moves for that long."""
-        for messages in self.messages_to(ends, seconds):
+        for messages in self.messages_until(ends, seconds):
             yield from map(log_record_of, messages)
 
-    def messages_to(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[Fetch]:
+    def messages_until(self, ends: Positions, seconds: float = ANSWER_S) -> Iterator[Messages]:
         """The same as librdkafka's messages, a fetch at a time."""
         seen, moved_at = None, monotonic()
         while True:
-            if found := self._fetched(ends):
+            if found := self._poll_until(ends):
                 yield found
             positions = self.positions()
             behind = [one for one, end in ends.items() if positions[one] < end]

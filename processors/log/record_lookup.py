@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from confluent_kafka import Consumer, Message
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from processors.kafka.bounded_wait import ANSWER_S, Clock
 from processors.kafka.records import LogRecord, coordinates_of, log_record_of
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Unreachable
@@ -15,20 +14,20 @@ from schemas.errors import Unreachable
 GAP = 2000  # offsets that are read over rather than sought over
 
 
-def picked(settings: Settings, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
+def records_at(settings: Settings, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
     """The records that stand at these coordinates, in order; none where none does. Raises Unreachable, Discrepancy."""
     left = set(wanted)
     if not left:
         return
-    with Log(settings, {Partition(at.topic, at.partition) for at in left}) as log:
-        retained = log.retained()
+    with LogReader(settings, {Partition(at.topic, at.partition) for at in left}) as log:
+        retained = log.offset_ranges()
         for one, first, last in runs_of(left):
             low, end = retained[one]
             start, stop = max(first, low), min(last + 1, end)
             if start >= stop:
                 continue
-            log.begin({one: start})
-            for messages in log.messages_to({one: stop}):
+            log.seek({one: start})
+            for messages in log.messages_until({one: stop}):
                 yield from (
                     log_record_of(message)
                     for message in messages
@@ -48,7 +47,7 @@ def runs_of(wanted: Iterable[Coordinates]) -> list[tuple[Partition, int, int]]:
     return runs
 
 
-def messages_with(
+def messages_containing(
     settings: Settings,
     spans: Mapping[Partition, tuple[int, int]],
     part: bytes,
@@ -59,9 +58,9 @@ def messages_with(
 
     Raises Unreachable, Discrepancy.
     """
-    with Log(settings, spans) as log:
-        log.begin({one: begin for one, (begin, _) in spans.items()})
-        for messages in log.messages_to({one: end for one, (_, end) in spans.items()}):
+    with LogReader(settings, spans) as log:
+        log.seek({one: begin for one, (begin, _) in spans.items()})
+        for messages in log.messages_until({one: end for one, (_, end) in spans.items()}):
             yield from (
                 one
                 for one in messages
@@ -71,7 +70,7 @@ def messages_with(
             )
 
 
-def committed_record(
+def last_committed_record(
     consumer: Consumer, at: Partition, low: int, high: int, clock: Clock
 ) -> str | None:
     """The last record in `[low, high)` that no abort took back, by reading ever longer tails.
@@ -81,10 +80,10 @@ def committed_record(
     tail = 100
     while low < high:
         start = max(low, high - tail)
-        consumer.assign([At(*at, start)])
+        consumer.assign([TopicPartition(*at, start)])
         newest = None
         until = clock.monotonic() + ANSWER_S
-        while consumer.position([At(*at)])[0].offset < high:
+        while consumer.position([TopicPartition(*at)])[0].offset < high:
             message = consumer.poll(0.1)
             if message is None or message.error() is not None:
                 if clock.monotonic() > until:

@@ -7,7 +7,7 @@ from confluent_kafka import Message
 from processors.kafka.clients import admin_client
 from processors.kafka.records import coordinates_of
 from processors.kafka.topic_admin import topic_states
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
@@ -36,18 +36,20 @@ def upload_topic_ids(settings: Settings) -> dict[str, str]:
     return {name: str(states[name].topic_id) for name in names}
 
 
-def records_of_key(log: Log, key: bytes, starts: Positions, ends: Positions) -> list[UploadRecord]:
+def records_of_key(
+    log: LogReader, key: bytes, starts: Positions, ends: Positions
+) -> list[UploadRecord]:
     """Every record of a key in [starts, ends), one partition after the other in log order. Raises Unreachable."""
-    log.begin({one: starts[one] for one in ends})
+    log.seek({one: starts[one] for one in ends})
     return [
-        record_of(message)
-        for messages in log.messages_to(ends)
+        upload_record_of(message)
+        for messages in log.messages_until(ends)
         for message in messages
         if message.key() == key
     ]
 
 
-def bring_up_to_date(
+def update_index(
     index: UploadIndex, settings: Settings, partitions: Iterable[Partition], ends: Positions
 ) -> int:
     """Read on from the index's positions, or the log's start, up to these ends; gives how many records came.
@@ -55,17 +57,17 @@ def bring_up_to_date(
     Raises Unreachable; Discrepancy where the log no longer has the index's position.
     """
     known, wanted, count = index.positions(), list(partitions), 0
-    with Log(settings, wanted) as log:
-        log.begin({one: known.get(one, low) for one, (low, _) in log.retained().items()})
-        for messages in log.messages_to(ends):
+    with LogReader(settings, wanted) as log:
+        log.seek({one: known.get(one, low) for one, (low, _) in log.offset_ranges().items()})
+        for messages in log.messages_until(ends):
             stands = {one: min(at, ends[one]) for one, at in log.positions().items()}
-            index.add(map(record_of, messages), stands)
+            index.add(map(upload_record_of, messages), stands)
             count += len(messages)
     index.add((), {one: max(ends[one], known.get(one, 0)) for one in wanted})
     return count
 
 
-def record_of(message: Message) -> UploadRecord:
+def upload_record_of(message: Message) -> UploadRecord:
     """A message of an upload topic as the fold reads it."""
     at = coordinates_of(message)
     return UploadRecord(at, message.key(), message.value(), message.timestamp()[1])

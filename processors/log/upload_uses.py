@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from processors.kafka.partitions import partitions_of
 from processors.kafka.records import coordinates_of
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
@@ -14,7 +14,7 @@ from schemas.events import ROLES, CJBatchPrepared
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class BatchUse:
     """An upload that a batch names."""
 
     source: Coordinates
@@ -22,7 +22,7 @@ class Used:
     event_id: str
 
 
-def uses_of(settings: Settings, scope_key: str) -> Iterator[tuple[str, Used]]:
+def uses_of(settings: Settings, scope_key: str) -> Iterator[tuple[str, BatchUse]]:
     """Each role and upload that a retained batch of this scope was made with; reads the whole topic.
 
     Raises Unreachable; Discrepancy for a record that is no batch.
@@ -30,10 +30,10 @@ def uses_of(settings: Settings, scope_key: str) -> Iterator[tuple[str, Used]]:
     kind, _, an_id = scope_key.partition(":")
     needle, codec = an_id.encode(), codec_for(settings)
     partitions = partitions_of([settings.topics.batches.name], settings)
-    with Log(settings, partitions) as log:
-        retained = log.retained()
-        log.begin({one: low for one, (low, _) in retained.items()})
-        for messages in log.messages_to({one: end for one, (_, end) in retained.items()}):
+    with LogReader(settings, partitions) as log:
+        retained = log.offset_ranges()
+        log.seek({one: low for one, (low, _) in retained.items()})
+        for messages in log.messages_until({one: end for one, (_, end) in retained.items()}):
             for message in messages:
                 value = message.value()
                 if value is None or needle not in value:  # most are of other scopes
@@ -54,7 +54,7 @@ def _scope_of(batch: CJBatchPrepared) -> tuple[str, str | None]:
     )
 
 
-def _used(batch: CJBatchPrepared) -> Iterator[tuple[str, Used]]:
+def _used(batch: CJBatchPrepared) -> Iterator[tuple[str, BatchUse]]:
     for role in ROLES:
         if used := getattr(batch.provenance, role):
-            yield role, Used(used.source, used.version, used.event_id)
+            yield role, BatchUse(used.source, used.version, used.event_id)

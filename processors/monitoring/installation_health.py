@@ -3,16 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from processors.dead_letters.open_letters import DeadLetters
-from processors.kafka.bounded_wait import ANSWER_S, answered
+from processors.dead_letters.open_letters import OpenLetters
+from processors.kafka.bounded_wait import ANSWER_S, result_of
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.partitions import partitions_of
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
@@ -37,7 +36,7 @@ def unread_requests(settings: Settings, admin: AdminClient) -> dict[Partition, U
     return {at: Unread(behind[at][1] - behind[at][0], since) for at, since in first.items()}
 
 
-def held_by_transactions(settings: Settings, admin: AdminClient) -> dict[Partition, int]:
+def open_transactions(settings: Settings, admin: AdminClient) -> dict[Partition, int]:
     """The partitions with an open transaction, and since when its first record stands there (ms).
 
     Raises Unreachable.
@@ -60,39 +59,41 @@ def first_appended(
     if not ranges:
         return {}
     found = dict[Partition, int]()
-    with Log(settings, ranges, uncommitted=uncommitted) as log:
-        lows = log.retained()
+    with LogReader(settings, ranges, uncommitted=uncommitted) as log:
+        lows = log.offset_ranges()
         starts = {at: max(start, lows[at][0]) for at, (start, _) in ranges.items()}
-        log.begin(starts)
-        for record in log.read_to({at: max(end, starts[at]) for at, (_, end) in ranges.items()}):
+        log.seek(starts)
+        for record in log.records_until(
+            {at: max(end, starts[at]) for at, (_, end) in ranges.items()}
+        ):
             found.setdefault(Partition(record.at.topic, record.at.partition), record.appended_at_ms)
             if len(found) == len(ranges):
                 break
     return found
 
 
-def dead_since(
+def dead_letters_since(
     settings: Settings, admin: AdminClient, topics: Iterable[Topic], since_ms: int
 ) -> int:
     """How many records were dead-lettered since then. Raises Unreachable."""
     partitions = partitions_of((topic.name for topic in topics), settings)
     ends = last_stable_offsets(admin, partitions, ANSWER_S)
     starts = _offsets_at(admin, partitions, since_ms)
-    found = DeadLetters()
-    with Log(settings, partitions) as log:
-        log.begin({at: starts.get(at, end) for at, end in ends.items()})
-        for record in log.read_to(ends):
+    found = OpenLetters()
+    with LogReader(settings, partitions) as log:
+        log.seek({at: starts.get(at, end) for at, end in ends.items()})
+        for record in log.records_until(ends):
             found.learn(record)
     return len(found.letters)
 
 
 def _offsets_at(admin: AdminClient, partitions: Iterable[Partition], at_ms: int) -> Positions:
     """The first offset that was appended then or later; none where there is none."""
-    asked = {At(*one): OffsetSpec.for_timestamp(at_ms) for one in partitions}
+    asked = {TopicPartition(*one): OffsetSpec.for_timestamp(at_ms) for one in partitions}
     futures = admin.list_offsets(asked, request_timeout=ANSWER_S)
     try:
         found = {
-            Partition(at.topic, at.partition): answered(future).offset
+            Partition(at.topic, at.partition): result_of(future).offset
             for at, future in futures.items()
         }
     except KafkaException as fault:

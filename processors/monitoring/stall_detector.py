@@ -6,20 +6,20 @@ from typing import NamedTuple
 from schemas.coordinates import Partition
 
 
-class Seen(NamedTuple):
+class Progress(NamedTuple):
     """One look at one partition: the position, and the end that it should reach."""
 
     position: int
     end: int
 
 
-class Standstill:
+class StallDetector:
     """Counts looks, not time: a process that was frozen has had no time to go on."""
 
     def __init__(self) -> None:
         self._looks: dict[Partition, tuple[int, int]] = {}  # position, and looks in a row
 
-    def look(self, seen: Mapping[Partition, Seen]) -> dict[Partition, int]:
+    def observe(self, seen: Mapping[Partition, Progress]) -> dict[Partition, int]:
         """How many looks in a row each position has stood below its end; only those that do.
 
         What is not seen now is forgotten.

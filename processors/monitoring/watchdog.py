@@ -11,28 +11,30 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from processors.exactly_once.batch_producer import Outbox
-from processors.monitoring.stall_detector import Seen, Standstill
+from processors.exactly_once.batch_producer import BatchProducer
+from processors.monitoring.stall_detector import Progress, StallDetector
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Unreachable
 
 log = logging.getLogger("cjstream.watchdog")
 TICK_S = 0.5
 STUCK_S = 5.0  # over the transaction timeout, before a transaction is taken to hang
-LOOK_S = 1.0
-HELD_LOOKS = 5
-STALLED_LOOKS = 90  # well over every wait that is meant: sessions, takeovers, another's transaction
+CHECK_S = 1.0
+HELD_CHECKS = 5
+STALLED_CHECKS = (
+    90  # well over every wait that is meant: sessions, takeovers, another's transaction
+)
 GRACE_S = 15.0  # for the worker to end in good order
 
 
-class End(Protocol):
+class ShutdownRequest(Protocol):
     """What the watchdog asks of the worker's end."""
 
     @property
-    def is_due(self) -> bool:
+    def requested(self) -> bool:
         """Whether the worker is to end."""
 
-    def fatal(self, fault: BaseException) -> None:
+    def fail(self, fault: BaseException) -> None:
         """End with a fault; from any thread."""
 
 
@@ -40,13 +42,13 @@ class Stalled(CJStreamError):
     """A part of the worker stands still though there is something to do."""
 
 
-def watch_transactions(outbox: Outbox, end: End) -> None:
+def watch_transactions(outbox: BatchProducer, end: ShutdownRequest) -> None:
     """End the process where a call into librdkafka hangs: nothing else can (librdkafka #5511).
 
     It counts its own ticks: a process that was frozen has had no time to go on.
     """
     seen, ticks = None, 0
-    while not end.is_due:
+    while not end.requested:
         opened = outbox.opened_at
         ticks = ticks + 1 if opened is not None and opened == seen else 0
         seen = opened
@@ -56,20 +58,20 @@ def watch_transactions(outbox: Outbox, end: End) -> None:
         time.sleep(TICK_S)
 
 
-class Part(Protocol):
+class Probe(Protocol):
     """A part of the worker that is to advance."""
 
     @property
     def name(self) -> str:
         """What it is called in the one line that says it stalled."""
 
-    def seen(self, stable: Positions, *, uploads_pass: bool) -> Mapping[Partition, Seen]:
+    def progress(self, stable: Positions, *, uploads_pass: bool) -> Mapping[Partition, Progress]:
         """Its positions and the ends that it should reach, given the last stable offsets.
 
         uploads_pass is whether the replica stands at the end of the uploads.
         """
 
-    def is_stalled(self, at: Partition, seen: Seen) -> bool:
+    def is_stalled(self, at: Partition, seen: Progress) -> bool:
         """Whether there is really a record that it does not read: markers are none."""
 
 
@@ -78,23 +80,23 @@ class Watchdog:
 
     def __init__(
         self,
-        parts: Collection[Part],
+        parts: Collection[Probe],
         high: Callable[[], Positions],
         stable: Callable[[], Positions],
         uploads: Collection[Partition],
         replica: Callable[[], Positions],
-        stalled_looks: int = STALLED_LOOKS,
+        stalled_looks: int = STALLED_CHECKS,
     ) -> None:
-        self._parts = [(part, Standstill()) for part in parts]
+        self._probes = [(part, StallDetector()) for part in parts]
         self._high = high
         self._stable = stable
         self._uploads = frozenset(uploads)
         self._replica = replica
         self._stalled_looks = stalled_looks
-        self._open = Standstill()
+        self._open = StallDetector()
         self._named: set[Partition] = set()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Look once. Raises Stalled, naming the part and the partitions."""
         try:
             stable = (
@@ -102,16 +104,16 @@ class Watchdog:
             )  # before the high watermarks: what comes between is no open transaction
             high = self._high()
         except Unreachable:  # nothing can advance, and nothing is told of it here
-            self._open.look({})
-            for _, standstill in self._parts:
-                standstill.look({})
+            self._open.observe({})
+            for _, standstill in self._probes:
+                standstill.observe({})
             return
         self._name_held(stable, high)
         replica = self._replica()
         uploads_pass = all(replica.get(at, 0) >= high[at] for at in self._uploads)
-        for part, standstill in self._parts:
-            seen = part.seen(stable, uploads_pass=uploads_pass)
-            looks = standstill.look(seen)
+        for part, standstill in self._probes:
+            seen = part.progress(stable, uploads_pass=uploads_pass)
+            looks = standstill.observe(seen)
             stalled = [
                 at
                 for at, count in looks.items()
@@ -121,35 +123,35 @@ class Watchdog:
                 raise Stalled(
                     f"{part.name} stands still at "
                     + ", ".join(f"{at.topic}/{at.partition}@{seen[at].position}" for at in stalled)
-                    + f" for {looks[stalled[0]] * LOOK_S:g} s, and the log goes on to "
+                    + f" for {looks[stalled[0]] * CHECK_S:g} s, and the log goes on to "
                     + ", ".join(str(seen[at].end) for at in stalled)
                 )
 
     def _name_held(self, stable: Positions, high: Positions) -> None:
         """Name each partition that an open transaction holds, once, and when it no longer does."""
-        looks = self._open.look({at: Seen(stable[at], end) for at, end in high.items()})
-        held = {at for at, count in looks.items() if count >= HELD_LOOKS}
+        looks = self._open.observe({at: Progress(stable[at], end) for at, end in high.items()})
+        held = {at for at, count in looks.items() if count >= HELD_CHECKS}
         for at in sorted(held - self._named):
-            told = {"at": f"{at.topic}/{at.partition}@{stable[at]}", "open_s": looks[at] * LOOK_S}
+            told = {"at": f"{at.topic}/{at.partition}@{stable[at]}", "open_s": looks[at] * CHECK_S}
             log.warning("partition held by an open transaction", extra=told)
         for at in sorted(self._named - looks.keys()):
             log.info("partition no longer held", extra={"at": f"{at.topic}/{at.partition}"})
         self._named = (self._named | held) & looks.keys()
 
-    def run(self, end: End) -> None:
+    def run(self, end: ShutdownRequest) -> None:
         """Look until the worker ends; where a part has stalled, end the process, in good order if it can."""
-        while not end.is_due:
+        while not end.requested:
             try:
-                self.look()
+                self.check()
             except Stalled as fault:
                 log.error("worker stalls: it ends", extra={"reason": str(fault)})
-                end.fatal(fault)
+                end.fail(fault)
                 time.sleep(GRACE_S)
                 os._exit(fault.exit_code)
             except Exception as fault:  # noqa: BLE001 (nobody would watch any more)
-                end.fatal(fault)
+                end.fail(fault)
                 return
-            time.sleep(LOOK_S)
+            time.sleep(CHECK_S)
 
 
 def in_background(name: str, watch: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ NAME = "status.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class WorkerStatus:
     """A worker's last rebalance: its process id then, when, and which request partitions it has since."""
 
     pid: int
@@ -37,7 +37,7 @@ class StatusFile:
         """Partitions were assigned or revoked: these are owned now."""
         self.owned = frozenset(owned)
         self._rebalances += 1
-        status = Status(
+        status = WorkerStatus(
             os.getpid(), now_ms, self._rebalances, tuple(sorted(at.partition for at in owned))
         )
         aside = self._path.with_suffix(".new")
@@ -49,14 +49,14 @@ class StatusFile:
             log.warning("status file not written", extra={"reason": fault.strerror})
 
 
-def statuses(settings: Settings) -> dict[str, Status]:
+def statuses(settings: Settings) -> dict[str, WorkerStatus]:
     """What the workers of this installation on this machine told last, by the names of their folders."""
     found = {}
     for path in sorted(settings.data_dir.glob(f"{settings.topic_prefix}worker-*/{NAME}")):
         try:
             told = orjson.loads(path.read_bytes())
             told["partitions"] = tuple(told["partitions"])
-            found[path.parent.name] = Status(**told)
+            found[path.parent.name] = WorkerStatus(**told)
         except (OSError, ValueError, TypeError, KeyError):
             continue  # of another release, or just gone
     return found

@@ -16,7 +16,7 @@ NULL, PRESENT = b"\0", b"\x02"  # the branches of an optional value
 END_OF_ARRAY = b"\0"
 
 
-class Spelled(NamedTuple):
+class EncodedUpload(NamedTuple):
     """What outcomes tell of a live upload: the upload used, and what the metadata say of its text."""
 
     used: bytes
@@ -25,15 +25,15 @@ class Spelled(NamedTuple):
     context_origin: bytes = NULL
 
 
-class Told(NamedTuple):
+class EncodedRoles(NamedTuple):
     """The same of each role."""
 
-    instructions: Spelled
-    student_prompt: Spelled
-    judge_rubric: Spelled
+    instructions: EncodedUpload
+    student_prompt: EncodedUpload
+    judge_rubric: EncodedUpload
 
 
-NOTHING = Spelled(NULL, NULL)
+NOTHING = EncodedUpload(NULL, NULL)
 
 
 def event_id_of(request_at: Coordinates) -> str:
@@ -41,7 +41,7 @@ def event_id_of(request_at: Coordinates) -> str:
     return str(request_at)
 
 
-def head_of(at: Coordinates, recipe: int) -> bytes:
+def encode_head(at: Coordinates, recipe: int) -> bytes:
     """Event id, recipe and request coordinates."""
     of_partition = _head_within(recipe, at.topic, at.partition)
     return b"".join((text(event_id_of(at)), of_partition, long(at.offset)))
@@ -52,8 +52,8 @@ def _head_within(recipe: int, topic: str, partition: int) -> bytes:
     return b"".join((long(recipe), text(topic), long(partition)))
 
 
-def middle_of(
-    resolution: Prepared[Any] | Unresolved[Any], told: Told, *, brings_prompt: bool
+def encode_context_part(
+    resolution: Prepared[Any] | Unresolved[Any], told: EncodedRoles, *, brings_prompt: bool
 ) -> bytes:
     """What its context says; without the prompt that a request brings, which stands last."""
     instructions, prompt, rubric = told
@@ -77,16 +77,16 @@ def middle_of(
     )
 
 
-def told_of(context: AssignmentContext) -> Told:
+def encode_roles(context: AssignmentContext) -> EncodedRoles:
     """What a context says, role by role."""
-    return Told(
-        spelled(live(context, "instructions")),
-        spelled(live(context, "student_prompt")),
-        spelled(live(context, "judge_rubric")),
+    return EncodedRoles(
+        encode_upload(live(context, "instructions")),
+        encode_upload(live(context, "student_prompt")),
+        encode_upload(live(context, "judge_rubric")),
     )
 
 
-def spelled(component: Component | None) -> Spelled:
+def encode_upload(component: Component | None) -> EncodedUpload:
     """What outcomes tell of a live component, or of none."""
     if component is None:
         return NOTHING
@@ -95,7 +95,7 @@ def spelled(component: Component | None) -> Spelled:
         of_event = long(component.version), text(component.event_id), text(component.sha256)
         at = component.source
         used = used_at(at.topic, at.partition, at.offset, *of_event)
-    return Spelled(
+    return EncodedUpload(
         used,
         optional(component.storage_id),
         optional(component.grade_scale),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from processors.outcomes.encoding import event_id_of
 from processors.outcomes.recipes import RECIPE, RECIPES
 from processors.outcomes.resolve import Prepared, Unresolved, resolve, scope_key_for
-from processors.outcomes.splice import Answer, Resolution, Splicer
+from processors.outcomes.splice import BuiltOutcome, Resolution, Splicer
 from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
@@ -100,7 +100,7 @@ def check_size(payload: bytes | None) -> None:
         raise Malformed(f"too large: {len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
 
 
-class Answers:
+class OutcomeBuilder:
     """Outcomes of requests against a table of contexts; the fast path where it holds.
 
     `context_of` gives the context of a scope key: the same object for as long as it is unchanged. Another recipe
@@ -120,15 +120,15 @@ class Answers:
         self._recipe = RECIPES[recipe]
         self.spliced = Splicer(codec, policy, context_of, recipe).spliced
 
-    def answer(self, payload: bytes | None, at: Coordinates) -> Answer:
+    def build(self, payload: bytes | None, at: Coordinates) -> BuiltOutcome:
         """The request's outcome. Raises BadRecord where the bytes are no valid request."""
         check_size(payload)
         return self.spliced(payload, at) or self.encoded(payload, at)
 
-    def encoded(self, payload: bytes | None, at: Coordinates) -> Answer:
+    def encoded(self, payload: bytes | None, at: Coordinates) -> BuiltOutcome:
         """The slow path, which takes every valid request: decode, resolve, encode."""
         request = self._codec.decode_as(CJAssessmentRequested, payload)
         context = self._context_of(scope_key_for(request))
         resolution = resolve(request, context, self._policy)
         outcome = outcome_of(request, at, resolution, self._recipe.number)
-        return Answer(resolution, self._codec.encode(outcome, self._recipe.outcome))
+        return BuiltOutcome(resolution, self._codec.encode(outcome, self._recipe.outcome))

@@ -13,7 +13,7 @@ OFFSETS = re.compile(r"(\d{1,19}( \d{1,19})*)?", re.ASCII)
 CHECKED = re.compile(r"(?P<told>.*)\|crc32:(?P<sum>[0-9a-f]{8})", re.ASCII)
 
 
-def told_positions(positions: Positions, topics: Topics, partitions: int) -> bytes:
+def encode_positions(positions: Positions, topics: Topics, partitions: int) -> bytes:
     """The upload positions of a join: per upload topic, in the catalogue's order, the next offset of each partition.
 
     For example `12 3 4 5|7 8 9 1|0 0 0 0|crc32:74558c98`; 0 where a partition has nothing yet and so no position. The

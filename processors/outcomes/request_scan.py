@@ -10,12 +10,12 @@ from typing import NamedTuple
 from schemas.field_limits import MAX_ESSAYS, RULES, Id, Text
 
 FRAME_BYTES = 5
-WALKED = (1, 2)  # the versions of CJAssessmentRequested that can be checked in place
+SCANNED_VERSIONS = (1, 2)  # the versions of CJAssessmentRequested that can be checked in place
 LONG_BYTES = 9  # of a non-negative long; a tenth byte is left to the slow path
 TWO_BYTE_LENGTH = 8191  # longer strings are left to the slow path
 
 
-class Asked(NamedTuple):
+class ScannedFields(NamedTuple):
     """What resolution needs to know of a request."""
 
     assignment_id: str | None
@@ -43,13 +43,13 @@ class _NotCertifiedError(Exception):
     """These bytes go the slow path."""
 
 
-def walk(payload: bytes, version: int | None) -> Asked | None:
+def scan_request(payload: bytes, version: int | None) -> ScannedFields | None:
     """What a framed CJAssessmentRequested of that version asks for, if its bytes are canonical and within the limits.
 
     Certified: minimal varints, lengths inside the bytes and the limits (characters are counted as bytes), known
     union branches, one block of essays, valid UTF-8, no U+0000, nothing left over.
     """
-    if version not in WALKED:
+    if version not in SCANNED_VERSIONS:
         return None
     parts: list[bytes] = []
     try:
@@ -76,7 +76,7 @@ def walk(payload: bytes, version: int | None) -> Asked | None:
     except (IndexError, UnicodeDecodeError, _NotCertifiedError):
         return None
     ids = _ids(parts[4], parts[5])
-    return ids and Asked(*ids, parts[7].decode() or None)
+    return ids and ScannedFields(*ids, parts[7].decode() or None)
 
 
 @lru_cache(maxsize=20_000)

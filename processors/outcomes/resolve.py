@@ -9,7 +9,7 @@ from tables.context import Roles, is_live
 C = TypeVar("C", bound=Roles)
 
 
-class Asks(Protocol):
+class RequestFields(Protocol):
     """What resolution reads of a request."""
 
     @property
@@ -38,14 +38,16 @@ class Unresolved(Generic[C]):
     may_wait: bool = False
 
 
-def scope_key_for(request: Asks) -> str:
+def scope_key_for(request: RequestFields) -> str:
     """The scope that a request is resolved against: its assignment, else its course."""
     if request.assignment_id is not None:
         return f"assignment:{request.assignment_id}"
     return f"course:{request.course_code}"
 
 
-def resolve(request: Asks, context: C | None, policy: Policy) -> Prepared[C] | Unresolved[C]:
+def resolve(
+    request: RequestFields, context: C | None, policy: Policy
+) -> Prepared[C] | Unresolved[C]:
     """The request's fate, given the context of its scope; the first rule that fits wins."""
     scope_key = scope_key_for(request)
     if request.assignment_id is not None:

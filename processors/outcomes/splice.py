@@ -3,9 +3,16 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from processors.outcomes.encoding import NOTHING, Told, head_of, middle_of, optional, told_of
+from processors.outcomes.encoding import (
+    NOTHING,
+    EncodedRoles,
+    encode_context_part,
+    encode_head,
+    encode_roles,
+    optional,
+)
 from processors.outcomes.recipes import RECIPE, RECIPES, Recipe
-from processors.outcomes.request_scan import FRAME_BYTES, Asked, walk
+from processors.outcomes.request_scan import FRAME_BYTES, ScannedFields, scan_request
 from processors.outcomes.resolve import Prepared, Unresolved, resolve, scope_key_for
 from processors.policy import Policy
 from schemas.codec import Codec
@@ -21,7 +28,7 @@ CACHED = 20_000
 Resolution = Prepared[AssignmentContext] | Unresolved[AssignmentContext]
 
 
-class Answer(NamedTuple):
+class BuiltOutcome(NamedTuple):
     """An outcome as it goes out: what it rests on, and its framed bytes."""
 
     resolution: Resolution
@@ -57,13 +64,13 @@ class Splicer:
         self._recipe: Recipe = RECIPES[recipe]
         self._spliced: dict[tuple[str, bool], _Spliced] = {}
 
-    def spliced(self, payload: bytes | None, at: Coordinates) -> Answer | None:
+    def spliced(self, payload: bytes | None, at: Coordinates) -> BuiltOutcome | None:
         """A request's outcome, or None where its bytes are not certainly canonical ones of this recipe."""
         if payload is None:
             return None
         version = self._codec.version_of(CJAssessmentRequested, payload)
         behind = self._recipe.spliced.get(version)
-        asked = None if behind is None else walk(payload, version)
+        asked = None if behind is None else scan_request(payload, version)
         if behind is None or asked is None:
             return None
         scope_key = scope_key_for(asked)
@@ -72,25 +79,27 @@ class Splicer:
         known = self._spliced.get((scope_key, explicit is not None))
         if known is None or known.context is not context:
             known = self._splice(scope_key, context, asked)
-        parts = [known.frame, head_of(at, self._recipe.number), known.middle]
+        parts = [known.frame, encode_head(at, self._recipe.number), known.middle]
         if explicit is not None and isinstance(known.resolution, Prepared):
             parts.append(optional(explicit))
         parts += (payload[FRAME_BYTES:], behind)
-        return Answer(known.resolution, b"".join(parts))
+        return BuiltOutcome(known.resolution, b"".join(parts))
 
-    def _splice(self, scope_key: str, context: AssignmentContext | None, asked: Asked) -> _Spliced:
+    def _splice(
+        self, scope_key: str, context: AssignmentContext | None, asked: ScannedFields
+    ) -> _Spliced:
         resolution = resolve(asked, context, self._policy)
         is_prepared = isinstance(resolution, Prepared)
         outcome = CJBatchPrepared if is_prepared else CJBatchUnresolved
-        told = Told(NOTHING, NOTHING, NOTHING)
+        told = EncodedRoles(NOTHING, NOTHING, NOTHING)
         if resolution.context is not None:
-            told = told_of(resolution.context)
+            told = encode_roles(resolution.context)
         brings_prompt = asked.student_prompt_ref is not None
         spliced = _Spliced(
             context,
             resolution,
             self._codec.frame_of(outcome, self._recipe.outcome),
-            middle_of(resolution, told, brings_prompt=brings_prompt),
+            encode_context_part(resolution, told, brings_prompt=brings_prompt),
         )
         if len(self._spliced) >= CACHED:
             self._spliced.clear()

@@ -12,7 +12,7 @@ SPARE = 1000  # reminders of released requests that are not worth clearing away
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class ParkedEntry:
     """One parked request; parked_offset is where its entry stands in the parked topic's like partition."""
 
     request_at: Coordinates
@@ -22,7 +22,7 @@ class Waiting:
     deadline_at_ms: int
 
 
-class ParkedRequests:
+class ParkedIndex:
     """The parked requests of the owned partitions, and which of them are due.
 
     One is due from the moment its context is complete or its deadline has passed; taken into a batch it is not
@@ -30,11 +30,11 @@ class ParkedRequests:
     """
 
     def __init__(self) -> None:
-        self._live: dict[int, OrderedDict[Coordinates, Waiting]] = {}  # oldest entry first
-        self._of_scope: dict[str, dict[Coordinates, Waiting]] = {}
+        self._live: dict[int, OrderedDict[Coordinates, ParkedEntry]] = {}  # oldest entry first
+        self._of_scope: dict[str, dict[Coordinates, ParkedEntry]] = {}
         self._deadlines: list[tuple[int, Coordinates]] = []
-        self._due: dict[Coordinates, Waiting] = {}
-        self._taken: dict[Coordinates, Waiting] = {}
+        self._due: dict[Coordinates, ParkedEntry] = {}
+        self._taken: dict[Coordinates, ParkedEntry] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._live.values()))
@@ -52,7 +52,7 @@ class ParkedRequests:
         """Those with a request that waits."""
         return {partition for partition, live in self._live.items() if live}
 
-    def park(self, one: Waiting, *, is_complete: bool = False) -> None:
+    def park(self, one: ParkedEntry, *, is_complete: bool = False) -> None:
         """An entry was read from the log; it is due at once where its context is complete already."""
         self.release(one.request_at)
         self._live.setdefault(one.request_at.partition, OrderedDict())[one.request_at] = one
@@ -61,7 +61,7 @@ class ParkedRequests:
             self._due[one.request_at] = one
         self._remind(one)
 
-    def _remind(self, one: Waiting) -> None:
+    def _remind(self, one: ParkedEntry) -> None:
         heapq.heappush(self._deadlines, (one.deadline_at_ms, one.request_at))
         if len(self._deadlines) > 2 * len(self) + SPARE:  # most of them released long ago
             self._deadlines = [
@@ -95,13 +95,13 @@ class ParkedRequests:
         live = self._live.get(partition)
         return next(iter(live.values())).parked_offset if live else None
 
-    def arrived(self, scope_key: str, is_complete: Callable[[Waiting], bool]) -> None:
+    def arrived(self, scope_key: str, is_complete: Callable[[ParkedEntry], bool]) -> None:
         """The context of a scope changed: those of its requests that are complete now are due."""
         for request_at, one in self._of_scope.get(scope_key, {}).items():
             if request_at not in self._taken and is_complete(one):
                 self._due[request_at] = one
 
-    def take(self, now_ms: int, most: int) -> list[Waiting]:
+    def take(self, now_ms: int, most: int) -> list[ParkedEntry]:
         """At most so many of those that are due, for one batch; the longest due first."""
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             _, request_at = heapq.heappop(self._deadlines)
@@ -112,13 +112,13 @@ class ParkedRequests:
         self._taken.update((one.request_at, one) for one in taken)
         return taken
 
-    def wait_on(self, ones: Iterable[Waiting]) -> None:
+    def keep_waiting(self, ones: Iterable[ParkedEntry]) -> None:
         """These were taken and are not complete after all."""
         for one in ones:
             if self._taken.pop(one.request_at, None):
                 self._remind(one)
 
-    def give_back(self, ones: Iterable[Waiting] | None = None) -> None:
+    def requeue(self, ones: Iterable[ParkedEntry] | None = None) -> None:
         """These were taken, all of them if none are named, and their batch was dropped: due again."""
         for one in list(self._taken.values()) if ones is None else ones:
             if self._taken.pop(one.request_at, None):

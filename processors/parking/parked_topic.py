@@ -8,22 +8,21 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, Message
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import Consumer, Message, TopicPartition
 
-from processors.kafka.bounded_wait import MACHINE, Clock
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.offsets import log_start
 from processors.kafka.records import Headers, Record, headers_of, is_record
-from processors.outcomes.request_scan import walk
+from processors.outcomes.request_scan import scan_request
 from processors.outcomes.resolve import Unresolved
-from processors.parking.parked_requests import ParkedRequests, Waiting
+from processors.parking.parked_requests import ParkedEntry, ParkedIndex
 from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions, coordinates_from
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import AssignmentContext, CJAssessmentRequested, ParkedRequest
-from tables.changed_scopes import Arrivals
+from tables.changed_scopes import ChangedScopes
 
 log = logging.getLogger("cjstream.parking")
 RECORDS = 5000
@@ -39,15 +38,15 @@ CLOCK_KEY = (
 )
 
 
-class Released(NamedTuple):
+class DueRequest(NamedTuple):
     """A parked request with its body, to be answered now."""
 
-    waiting: Waiting
+    waiting: ParkedEntry
     parked: ParkedRequest
     headers: Headers
 
 
-class Parking:
+class ParkedTopic:
     """The parked topic as the fetching thread reads it; the partitions are those of the requests."""
 
     def __init__(
@@ -56,24 +55,24 @@ class Parking:
         codec: Codec,
         policy: Policy,
         context_of: Callable[[str], AssignmentContext | None],
-        arrivals: Arrivals,
+        arrivals: ChangedScopes,
         clock: BrokerClock,
         high_watermarks: Callable[[Sequence[Partition]], Positions],
         new_reader: Callable[[], Consumer],
-        machine: Clock = MACHINE,
+        machine: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._topic = topic
         self._codec = codec
         self._policy = policy
         self._context_of = context_of
-        self._arrivals = arrivals
+        self._changed_scopes = arrivals
         self._clock = clock
         self._high_watermarks = high_watermarks
         self._new_reader = new_reader
         self._machine = machine
         self._tail: Consumer | None = None
         self._bodies: Consumer | None = None
-        self._requests = ParkedRequests()
+        self._requests = ParkedIndex()
         self._positions: dict[int, int] = {}
         self._clock_wanted = False
 
@@ -95,13 +94,15 @@ class Parking:
         Raises Discrepancy where an entry cannot be read, Unreachable where no broker answers.
         """
         tail = self._tail = self._tail or self._new_reader()
-        self._let_go(tail, self._positions.keys() - committed.keys())
+        self._forget(tail, self._positions.keys() - committed.keys())
         starts = {
             one: max(offset, log_start(tail, self.partition(one)))
             for one, offset in committed.items()
             if one not in self._positions
         }
-        tail.incremental_assign([At(self._topic, one, start) for one, start in starts.items()])
+        tail.incremental_assign(
+            [TopicPartition(self._topic, one, start) for one, start in starts.items()]
+        )
         self._positions.update(starts)
         # the high watermarks: a marker of the offsets' transaction may be still on its way here
         ends = self._high_watermarks([self.partition(one) for one in committed])
@@ -111,13 +112,13 @@ class Parking:
                 log.warning("parked requests are not read yet (an open transaction?)")
                 return False
             self._read(tail, POLL_S)
-        self._requests.give_back()
+        self._requests.requeue()
         self._clock_wanted = bool(self._requests)
         return True
 
-    def _let_go(self, tail: Consumer, partitions: Collection[int]) -> None:
+    def _forget(self, tail: Consumer, partitions: Collection[int]) -> None:
         if partitions:
-            tail.incremental_unassign([At(self._topic, one) for one in partitions])
+            tail.incremental_unassign([TopicPartition(self._topic, one) for one in partitions])
         self._requests.forget(partitions)
         for one in list(partitions):
             del self._positions[one]
@@ -127,7 +128,7 @@ class Parking:
         if self._tail is None or not self._positions:
             return
         self._read(self._tail, 0)
-        for scope_key in self._arrivals.take():
+        for scope_key in self._changed_scopes.drain():
             self._requests.arrived(scope_key, self._is_complete)
 
     def _read(self, tail: Consumer, wait_s: float) -> None:
@@ -135,11 +136,11 @@ class Parking:
         for message in () if first is None else (first, *tail.consume(RECORDS, 0)):
             if is_record(message):
                 self._learn(message)
-        asked = tail.position([At(self._topic, one) for one in self._positions])
+        asked = tail.position([TopicPartition(self._topic, one) for one in self._positions])
         self._positions.update({at.partition: at.offset for at in asked if at.offset >= 0})
 
     def _learn(self, message: Message) -> None:
-        self._clock.seen(message.timestamp()[1])
+        self._clock.observe(message.timestamp()[1])
         key, partition = message.key() or b"", message.partition() or 0
         if key == CLOCK_KEY:
             return
@@ -150,11 +151,11 @@ class Parking:
         # itself alone: those that waited before it are asked when an upload arrives, a crowd of them once
         self._requests.park(waiting, is_complete=self._is_complete(waiting))
 
-    def _waiting(self, message: Message, partition: int) -> Waiting:
+    def _waiting(self, message: Message, partition: int) -> ParkedEntry:
         try:
             parked = self._codec.decode_as(ParkedRequest, message.value())
             version = self._codec.version_of(CJAssessmentRequested, parked.request)
-            request = walk(parked.request, version) or self._codec.decode_as(
+            request = scan_request(parked.request, version) or self._codec.decode_as(
                 CJAssessmentRequested, parked.request
             )
         except BadRecord as fault:
@@ -162,7 +163,7 @@ class Parking:
                 f"{self._topic}/{partition}@{message.offset()} is not a parked request ({fault}): deploy the "
                 "release that wrote it, or find the producer that should not write there"
             ) from fault
-        return Waiting(
+        return ParkedEntry(
             request_at=parked.request_at,
             parked_offset=message.offset() or 0,
             scope_key=parked.scope_key,
@@ -170,7 +171,7 @@ class Parking:
             deadline_at_ms=parked.deadline_at_ms,
         )
 
-    def _is_complete(self, one: Waiting) -> bool:
+    def _is_complete(self, one: ParkedEntry) -> bool:
         context = self._context_of(one.scope_key)
         return not self._policy.missing_from(context, brings_prompt=one.brings_prompt)
 
@@ -195,24 +196,24 @@ class Parking:
         """The record that says: this parked request has its outcome."""
         return Record(self._topic, at.partition, str(at).encode(), None)
 
-    def due(self, most: int) -> list[Released]:
-        """At most so many of the requests that are due, with their bodies; fewer where those are large."""
+    def due(self, most: int) -> list[DueRequest]:
+        """TopicPartition most so many of the requests that are due, with their bodies; fewer where those are large."""
         ones = self._requests.take(self._clock.now_ms, most)
         if not ones:
             return []
         reader = self._bodies = self._bodies or self._new_reader()
         by_offset = {(one.request_at.partition, one.parked_offset): one for one in ones}
         released = list(self._read_bodies(reader, by_offset))
-        self._requests.give_back(by_offset.values())  # those that were not reached
+        self._requests.requeue(by_offset.values())  # those that were not reached
         return released
 
     def _read_bodies(
-        self, reader: Consumer, wanted: dict[tuple[int, int], Waiting]
-    ) -> Iterator[Released]:
+        self, reader: Consumer, wanted: dict[tuple[int, int], ParkedEntry]
+    ) -> Iterator[DueRequest]:
         """The bodies of the wanted entries, which are taken out of `wanted`."""
         held = 0
         for partition, first, last in _runs(wanted):
-            reader.assign([At(self._topic, partition, first)])
+            reader.assign([TopicPartition(self._topic, partition, first)])
             until = self._machine.monotonic() + ANSWER_S
             reached = first
             while reached <= last and held < RELEASE_BYTES and self._machine.monotonic() < until:
@@ -224,16 +225,16 @@ class Parking:
                 if one is not None:
                     held += len(message.value() or b"")
                     parked = self._codec.decode_as(ParkedRequest, message.value())
-                    yield Released(one, parked, headers_of(message))
+                    yield DueRequest(one, parked, headers_of(message))
             if gone := [at for at in wanted if first <= at[1] < reached and at[0] == partition]:
                 raise Discrepancy(
                     f"{self._topic}/{partition}@{gone[0][1]} waits for its release and is not in the log any more"
                 )
         reader.unassign()
 
-    def wait_on(self, ones: Iterable[Waiting]) -> None:
+    def keep_waiting(self, ones: Iterable[ParkedEntry]) -> None:
         """These are not complete after all: they wait on."""
-        self._requests.wait_on(ones)
+        self._requests.keep_waiting(ones)
 
     def clock_record(self) -> Record | None:
         """After a takeover with requests that wait, a record whose append time tells the broker's time."""

@@ -18,7 +18,7 @@ UNKNOWN_S = 2.0  # a call for an unknown id holds up the records behind it
 Document = dict[str, Any]
 
 
-class Registry:
+class RegistryClient:
     """A registry behind a URL; user and password in it are sent as basic auth and never told."""
 
     def __init__(self, url: str) -> None:

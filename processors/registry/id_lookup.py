@@ -15,7 +15,7 @@ KEPT = 1000
 AWAY_S = 30.0
 
 
-class UnknownIds:
+class IdLookup:
     """Asks for the schemas of ids that are not known, each once a minute at most, and few a minute in all.
 
     Damaged bytes may hold any id, and must cost no call a record. An id that could not be asked for is unknown.

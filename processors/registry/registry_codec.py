@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from processors.kafka.bounded_wait import wait_until
-from processors.registry.id_lookup import UnknownIds
+from processors.registry.id_lookup import IdLookup
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import Unreachable
@@ -28,9 +28,11 @@ def codec_for(
     """
     if not settings.schema_registry_url:
         return Codec()
-    from processors.registry.client import Registry  # takes its time to load, and most do without
+    from processors.registry.client import (
+        RegistryClient,
+    )  # takes its time to load, and most do without
 
-    registry = Registry(settings.schema_registry_url)
+    registry = RegistryClient(settings.schema_registry_url)
 
     def asked() -> Mapping[tuple[str, int], int]:
         try:
@@ -45,4 +47,4 @@ def codec_for(
         log.warning("waiting for the schema registry")
         ids = wait_until(asked, seconds=wait_s, what="the schema registry", every_s=AGAIN_S)
     log.info("schema ids are the registry's", extra={"schemas": len(ids)})
-    return Codec(ids=ids, form_of=UnknownIds(registry.schema, time.monotonic).form_of)
+    return Codec(ids=ids, form_of=IdLookup(registry.schema, time.monotonic).form_of)

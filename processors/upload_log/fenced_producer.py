@@ -15,8 +15,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from processors.kafka.clients import admin_transactional_id, transactional_producer
 from processors.kafka.records import coordinates_of
-from processors.kafka.transactional_producer import SLICE_S, carried, flushed
-from processors.log.reader import Log
+from processors.kafka.transactional_producer import SLICE_S, flush_once, run_until_final
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Positions
@@ -34,7 +34,7 @@ FENCED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class AppendedEvent:
     """An event that is in the log, where, and since when by the broker's clock."""
 
     event: UploadEvent
@@ -42,7 +42,7 @@ class Placed:
     appended_at_ms: int
 
 
-class Appender:
+class FencedProducer:
     """The producer of one partition number of the upload topics. One thread at a time calls it."""
 
     def __init__(self, settings: Settings, codec: Codec, partition: int) -> None:
@@ -74,14 +74,14 @@ class Appender:
         own_id = admin_transactional_id(self._settings, self._partition)
         producer = transactional_producer(self._settings, own_id, **{"logger": silent})
         try:
-            carried(lambda: producer.init_transactions(SLICE_S), _before(until))
+            run_until_final(lambda: producer.init_transactions(SLICE_S), _before(until))
         except KafkaException as fault:
             if self._is_fenced(fault):
                 raise WriterContended(f"taken over meanwhile: {fault.args[0].name()}") from fault
             raise Unreachable(f"no transaction coordinator: {fault.args[0].name()}") from fault
         self._producer, self.has_left_open = producer, False
 
-    def append(self, events: Sequence[UploadEvent], until: float) -> list[Placed]:
+    def append(self, events: Sequence[UploadEvent], until: float) -> list[AppendedEvent]:
         """Append the events, all or none, in one transaction.
 
         Raises WriterContended or Aborted: nothing was appended; Fenced: that is unknown. After each of them the
@@ -99,7 +99,7 @@ class Appender:
             raise Aborted(fault.args[0].name()) from fault
         # before this point no commit was asked for; from here on the broker may have done it
         try:
-            carried(lambda: producer.commit_transaction(SLICE_S), _before(until))
+            run_until_final(lambda: producer.commit_transaction(SLICE_S), _before(until))
         except KafkaException as fault:
             self._is_fenced(fault)
             raise Fenced(f"commit_transaction: {fault.args[0].name()}") from fault
@@ -108,13 +108,13 @@ class Appender:
 
     def _produced(
         self, producer: Producer, events: Sequence[UploadEvent], until: float
-    ) -> list[Placed]:
+    ) -> list[AppendedEvent]:
         """Every event as the leader acknowledged it, not yet committed."""
-        placed, refused = list[Placed](), list[KafkaError]()
+        placed, refused = list[AppendedEvent](), list[KafkaError]()
 
         def reported(event: UploadEvent, error: KafkaError | None, message: Message) -> None:
             if error is None:
-                placed.append(Placed(event, coordinates_of(message), message.timestamp()[1]))
+                placed.append(AppendedEvent(event, coordinates_of(message), message.timestamp()[1]))
             else:
                 refused.append(error)
 
@@ -131,7 +131,7 @@ class Appender:
                 ],
                 on_delivery=partial(reported, event),
             )
-        while flushed(producer) and time.monotonic() < until:
+        while flush_once(producer) and time.monotonic() < until:
             pass
         if refused:
             raise KafkaException(refused[0])
@@ -139,16 +139,18 @@ class Appender:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return placed
 
-    def find(self, event_ids: Collection[str], starts: Positions, ends: Positions) -> list[Placed]:
+    def find(
+        self, event_ids: Collection[str], starts: Positions, ends: Positions
+    ) -> list[AppendedEvent]:
         """Which of these events are in the log between starts and ends. Raises Unreachable."""
-        found = list[Placed]()
-        with Log(self._settings, starts) as log:
-            log.begin(starts)
-            for record in log.read_to(ends):
+        found = list[AppendedEvent]()
+        with LogReader(self._settings, starts) as log:
+            log.seek(starts)
+            for record in log.records_until(ends):
                 with suppress(BadRecord):  # somebody else's
                     event = self._codec.decode(record.value)
                     if isinstance(event, UploadEvent) and event.event_id in event_ids:
-                        found.append(Placed(event, record.at, record.appended_at_ms))
+                        found.append(AppendedEvent(event, record.at, record.appended_at_ms))
         return found
 
     def _is_fenced(self, fault: KafkaException) -> bool:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-from processors.upload_log.fenced_producer import Appender, Placed
+from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
 from schemas.coordinates import Partition, Positions
 from schemas.errors import (
     Aborted,
@@ -24,7 +24,7 @@ from schemas.errors import (
     WriterContended,
 )
 from schemas.events import AssignmentContext
-from tables.commands import Change, Decision, Writing, decide
+from tables.commands import Decision, WriteCommand, WriteMetadata, decide
 from tables.context import apply
 from tables.replica import ContextReplica
 
@@ -33,45 +33,45 @@ LONGEST_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Appended:
+class DecidedWrite:
     """What a request came to: the context after it, and the events that are in the log for it."""
 
     decision: Decision
     context: AssignmentContext | None
-    placed: tuple[Placed, ...]
+    placed: tuple[AppendedEvent, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Request:
+class WriteRequest:
     """A change that waits for the writer; until is monotonic."""
 
-    change: Change
-    writing: Writing
+    change: WriteCommand
+    writing: WriteMetadata
     until: float
-    answer: "Future[Appended]" = field(default_factory=Future)
+    answer: "Future[DecidedWrite]" = field(default_factory=Future)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WritePlan:
     """A request as it was decided, in the context that it was decided in."""
 
-    request: Request
+    request: WriteRequest
     context: AssignmentContext | None
     decision: Decision
 
-    def done(self, placed: Iterable[Placed] = ()) -> None:
+    def done(self, placed: Iterable[AppendedEvent] = ()) -> None:
         """Answer the request: its events are in the log."""
         context, own = self.context, tuple(placed)
         for one in own:
             context = apply(context, one.event, one.at, one.appended_at_ms)
-        self.request.answer.set_result(Appended(self.decision, context, own))
+        self.request.answer.set_result(DecidedWrite(self.decision, context, own))
 
 
 @dataclass(frozen=True, slots=True)
-class Unsettled:
+class UnsettledWrites:
     """A transaction of which it is not known whether it was committed; its events stand after starts or nowhere."""
 
-    plans: tuple[Plan, ...]
+    plans: tuple[WritePlan, ...]
     starts: Positions
 
 
@@ -80,7 +80,7 @@ class PartitionWriter:
 
     def __init__(
         self,
-        appender: Appender,
+        appender: FencedProducer,
         replica: ContextReplica,
         partitions: tuple[Partition, ...],
         watermarks: Callable[[Iterable[Partition]], Positions],
@@ -91,9 +91,9 @@ class PartitionWriter:
         self._partitions = partitions
         self._watermarks = watermarks
         self._new_id = new_id
-        self._asked = SimpleQueue[Request | None]()
-        self._waiting = list[Request]()
-        self._unsettled: Unsettled | None = None
+        self._asked = SimpleQueue[WriteRequest | None]()
+        self._waiting = list[WriteRequest]()
+        self._unsettled: UnsettledWrites | None = None
         self._fault: CJStreamError | None = None  # why the last round came to nothing
         self._in_a_row = 0
         self._stopping = threading.Event()
@@ -108,7 +108,7 @@ class PartitionWriter:
         """Start the thread; the producer is opened for the first request."""
         self._thread.start()
 
-    def ask(self, request: Request) -> None:
+    def submit(self, request: WriteRequest) -> None:
         """Let the writer decide the request; from any thread."""
         self._asked.put(request)
 
@@ -145,7 +145,7 @@ class PartitionWriter:
         while not self._asked.empty():
             self._take_in(self._asked.get())
 
-    def _take_in(self, request: Request | None) -> None:
+    def _take_in(self, request: WriteRequest | None) -> None:
         if request is not None and request.answer.set_running_or_notify_cancel():
             self._waiting.append(request)
 
@@ -156,7 +156,7 @@ class PartitionWriter:
                 self._refuse(request, self._fault or Unreachable("the writer did not get to it"))
         self._forget_the_answered()
 
-    def _refuse(self, request: Request, fault: Exception) -> None:
+    def _refuse(self, request: WriteRequest, fault: Exception) -> None:
         unsettled = self._unsettled.plans if self._unsettled else ()
         if any(plan.request is request for plan in unsettled):
             unknown = OutcomeUnknown(request.change.scope_key)
@@ -194,9 +194,9 @@ class PartitionWriter:
         except (WriterContended, Unreachable) as fault:
             self._step_back(fault)
 
-    def _one_of_each_scope(self) -> list[Request]:
+    def _one_of_each_scope(self) -> list[WriteRequest]:
         """The request of each scope that has waited longest: offsets of a transaction are known after it."""
-        first = dict[str, Request]()
+        first = dict[str, WriteRequest]()
         for request in self._waiting:
             first.setdefault(request.change.scope_key, request)
         return list(first.values())
@@ -208,7 +208,7 @@ class PartitionWriter:
         self._in_a_row += 1
         self._stopping.wait(random.uniform(0, pause_s))
 
-    def _round(self, group: list[Request], until: float) -> None:
+    def _round(self, group: list[WriteRequest], until: float) -> None:
         """Decide and append for a group of requests, one of each scope.
 
         1. have the partition  2. take its high watermarks  3. let the replica pass them  4. settle what is unknown
@@ -235,7 +235,7 @@ class PartitionWriter:
         if found:
             _answer([plan for plan in plans if not plan.request.answer.done()], found)
 
-    def _decided(self, request: Request) -> Plan | None:
+    def _decided(self, request: WriteRequest) -> WritePlan | None:
         """What is to be appended for a request; one that is refused or changes nothing is answered."""
         if request.answer.done():
             return None
@@ -245,23 +245,23 @@ class PartitionWriter:
         except (CJStreamError, ValueError) as refusal:
             request.answer.set_exception(refusal)
             return None
-        plan = Plan(request, context, decision)
+        plan = WritePlan(request, context, decision)
         if decision.events:
             return plan
         plan.done()
         return None
 
-    def _append(self, plans: list[Plan], ends: Positions, until: float) -> None:
+    def _append(self, plans: list[WritePlan], ends: Positions, until: float) -> None:
         events = [event for plan in plans for event in plan.decision.events]
         try:
             placed = self._appender.append(events, until)
         except Fenced:
-            self._unsettled = Unsettled(tuple(plans), ends)
+            self._unsettled = UnsettledWrites(tuple(plans), ends)
             raise
         _answer(plans, placed)
 
 
-def _answer(plans: list[Plan], placed: Iterable[Placed]) -> None:
+def _answer(plans: list[WritePlan], placed: Iterable[AppendedEvent]) -> None:
     by_id = {one.event.event_id: one for one in placed}
     for plan in plans:
         plan.done(by_id[event.event_id] for event in plan.decision.events)

@@ -13,16 +13,16 @@ from threading import Event
 from types import TracebackType
 from typing import Self
 
-from processors.kafka.offsets import high_ends
-from processors.log.reader import Log
+from processors.kafka.offsets import high_watermarks_when_reachable
+from processors.log.reader import LogReader
 from processors.settings import Settings, upload_topics
-from processors.upload_log.fenced_producer import Appender
+from processors.upload_log.fenced_producer import FencedProducer
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Aborted, Fenced, Malformed, OutcomeUnknown, WriterContended
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
-from tables.commands import Writing, decide, erasure_of
+from tables.commands import WriteMetadata, decide, erasure_of
 from tables.context import apply
 from tables.upload_record import UploadRecord, read_upload
 
@@ -31,7 +31,7 @@ LONGEST_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Stood:
+class ScopeEvent:
     """An upload event of the scope, and where it stands."""
 
     event: UploadEvent
@@ -44,14 +44,16 @@ class ScopeLog:
     def __init__(self, settings: Settings, codec: Codec, scope_key: str) -> None:
         self.scope_key = scope_key
         self.partition = partition_for(scope_key.encode(), settings.partitions)
-        self.events = list[Stood]()
+        self.events = list[ScopeEvent]()
         self.context: AssignmentContext | None = None
         self._settings = settings
         self._codec = codec
         self._topics = upload_topics(settings)
         partitions = [Partition(name, self.partition) for name in self._topics.by_name]
-        self._log = Log(settings, partitions)
-        self._positions: Positions = {one: low for one, (low, _) in self._log.retained().items()}
+        self._log = LogReader(settings, partitions)
+        self._positions: Positions = {
+            one: low for one, (low, _) in self._log.offset_ranges().items()
+        }
 
     def __enter__(self) -> Self:
         return self
@@ -63,9 +65,9 @@ class ScopeLog:
 
     def read(self) -> None:
         """Read on to the high watermarks. Raises Unreachable, and UnknownSchema as the fold does."""
-        ends = high_ends(self._settings, self._positions)
-        self._log.begin(self._positions)
-        for record in self._log.read_to(ends, PATIENCE_S):
+        ends = high_watermarks_when_reachable(self._settings, self._positions)
+        self._log.seek(self._positions)
+        for record in self._log.records_until(ends, PATIENCE_S):
             if record.key == self.scope_key.encode():
                 stood = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
                 self._take(stood)
@@ -76,12 +78,16 @@ class ScopeLog:
             event = read_upload(record, self._codec, self._topics)
         except Malformed:  # the fold leaves it out, too
             return
-        self.events.append(Stood(event, record.at))
+        self.events.append(ScopeEvent(event, record.at))
         self.context = apply(self.context, event, record.at, record.appended_at_ms)
 
 
 def append_erasure(
-    settings: Settings, codec: Codec, known: ScopeLog, writing: Writing, new_id: Callable[[], str]
+    settings: Settings,
+    codec: Codec,
+    known: ScopeLog,
+    writing: WriteMetadata,
+    new_id: Callable[[], str],
 ) -> None:
     """Erase every role that the scope ever had and that is not erased; known has the events afterwards.
 
@@ -90,7 +96,7 @@ def append_erasure(
     Raises Unreachable or WriterContended where nothing was appended; OutcomeUnknown.
     """
     until = time.monotonic() + settings.write_timeout_s
-    with closing(Appender(settings, codec, known.partition)) as appender:
+    with closing(FencedProducer(settings, codec, known.partition)) as appender:
         while True:
             try:
                 appender.open(until)  # 1
@@ -112,7 +118,7 @@ def _given_up(scope_key: str, fault: WriterContended | Aborted | Fenced) -> Exce
     return WriterContended(f"nothing was appended: {fault}")
 
 
-def events_of(known: ScopeLog, writing: Writing) -> Iterable[Stood]:
+def events_of(known: ScopeLog, writing: WriteMetadata) -> Iterable[ScopeEvent]:
     """What one asking has appended, in the order of roles."""
     own = [one for one in known.events if one.event.correlation_id == writing.correlation_id]
     return sorted(own, key=lambda one: ROLES.index(role_of(one.event)))

@@ -8,21 +8,21 @@ from schemas.events import AssignmentContext, Component
 from tables.context import live
 
 
-class Place(NamedTuple):
+class SortKey(NamedTuple):
     """Where a scope stands: the newest update first, then by scope key."""
 
     before_ms: int  # the update's time, negative
     scope_key: str
 
 
-class Listing:
+class ScopeIndex:
     """Keeps the order as folds change it. Used under the fold's lock alone."""
 
     def __init__(self, context: Callable[[str], AssignmentContext | None]) -> None:
         self._context = context
-        self._everywhere = list[Place]()
-        self._by_scale: dict[str, list[Place]] = {}
-        self._places: dict[str, tuple[str, Place]] = {}  # scale and place by scope key
+        self._everywhere = list[SortKey]()
+        self._by_scale: dict[str, list[SortKey]] = {}
+        self._places: dict[str, tuple[str, SortKey]] = {}  # scale and place by scope key
 
     def fill(self, contexts: Iterable[AssignmentContext]) -> None:
         """Begin anew with these contexts."""
@@ -46,7 +46,7 @@ class Listing:
                 insort(self._everywhere, place)
                 insort(self._by_scale.setdefault(scale, []), place)
 
-    def _take_out(self, scale: str, place: Place) -> None:
+    def _take_out(self, scale: str, place: SortKey) -> None:
         for order in (self._everywhere, self._by_scale[scale]):
             del order[bisect_left(order, place)]
 
@@ -57,5 +57,5 @@ class Listing:
         return [place.scope_key for place in order[begin : begin + page_size]], len(order)
 
 
-def _placed(scope_key: str, living: Component) -> tuple[str, Place]:
-    return living.grade_scale or "", Place(-living.occurred_at_ms, scope_key)
+def _placed(scope_key: str, living: Component) -> tuple[str, SortKey]:
+    return living.grade_scale or "", SortKey(-living.occurred_at_ms, scope_key)

@@ -18,16 +18,16 @@ from confluent_kafka.admin import AdminClient
 from processors.fold.replica_feed import ReplicaFeed
 from processors.kafka.bounded_wait import wait_until
 from processors.kafka.offsets import high_watermarks
-from processors.kafka.topic_admin import checked_topics, reach
+from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.policy import Policy
 from processors.settings import Settings, upload_partitions
-from processors.upload_log.partition_writer import Appended, PartitionWriter, Request
-from processors.upload_log.scope_index import Listing
+from processors.upload_log.partition_writer import DecidedWrite, PartitionWriter, WriteRequest
+from processors.upload_log.scope_index import ScopeIndex
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable
 from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for
-from tables.commands import Change, Decision, Writing, decide
+from tables.commands import Decision, WriteCommand, WriteMetadata, decide
 from tables.context import component_of
 from tables.replica import ContextReplica
 
@@ -39,11 +39,11 @@ AGAIN_S = 0.2
 ASK_AGAIN_S = 10.0
 WRITERS_S = 2.0
 HANG_S = 10.0  # over the write timeout, before a call into librdkafka is taken to hang
-NOBODY = Writing(actor="-", correlation_id="-", occurred_at_ms=0)
+NOBODY = WriteMetadata(actor="-", correlation_id="-", occurred_at_ms=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class CurrentContext:
     """The context of one scope at the log's end; None where nothing was ever uploaded."""
 
     context: AssignmentContext | None
@@ -58,7 +58,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WriteResult:
     """What a write came to.
 
     context is the scope's after it; positions are those of the events appended, or, where nothing was, of the
@@ -74,7 +74,7 @@ class Written:
     fold_wait_s: float
 
 
-class AdminLog:
+class UploadLog:
     """Reads and writes of the upload log for one API process; all but `ready` is called in its event loop."""
 
     def __init__(
@@ -83,7 +83,7 @@ class AdminLog:
         client: AdminClient,
         replica: ContextReplica,
         feed: ReplicaFeed,
-        listing: Listing,
+        listing: ScopeIndex,
         new_writer: Callable[[int, Callable[[Iterable[Partition]], Positions]], PartitionWriter],
         fatal: Callable[[BaseException], None],
     ) -> None:
@@ -142,7 +142,7 @@ class AdminLog:
     def _begin(self) -> bool:
         """Feed the replica from where it stands; False where no broker answers yet."""
         try:
-            reach(self._client, self.settings, 2.0)
+            count_brokers(self._client, self.settings, 2.0)
             topic_ids = checked_topics(self._client, self.settings)
             ends = self._watermarks(self._uploads)
         except Unreachable:
@@ -168,27 +168,27 @@ class AdminLog:
         """How often another instance has fenced a writer of this one."""
         return sum(writer.fenced for writer in self._writers.values())
 
-    async def read(self, scope_key: str) -> Reading:
+    async def read(self, scope_key: str) -> CurrentContext:
         """One scope at the log's end. Raises ReplicaBehind or Unreachable."""
-        return Reading(context=await self._in(partial(self._context, scope_key)))
+        return CurrentContext(context=await self._in(partial(self._context, scope_key)))
 
     async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page:
         """A page, from 1, of the scopes with live instructions. Raises ReplicaBehind or Unreachable."""
         return await self._in(partial(self._page, page, page_size, grade_scale))
 
-    async def check(self, change: Change) -> None:
+    async def check(self, change: WriteCommand) -> None:
         """Raise the Refusal that the change would meet now; ReplicaBehind or Unreachable."""
         context = await self._in(partial(self._context, change.scope_key))
         decide(context, change, NOBODY, lambda: "-")
 
-    async def write(self, change: Change, writing: Writing) -> Written:
+    async def write(self, change: WriteCommand, writing: WriteMetadata) -> WriteResult:
         """Make the change at the log's end.
 
         Raises a Refusal; ReplicaBehind, Unreachable or WriterContended where nothing was appended; OutcomeUnknown.
         """
         begun = time.monotonic()
-        request = Request(change, writing, begun + self.settings.write_timeout_s)
-        self._writer_of(change.scope_key).ask(request)
+        request = WriteRequest(change, writing, begun + self.settings.write_timeout_s)
+        self._writer_of(change.scope_key).submit(request)
         try:
             appended = await asyncio.wait_for(
                 asyncio.wrap_future(request.answer), self.settings.write_timeout_s + HANG_S
@@ -201,7 +201,7 @@ class AdminLog:
         if not folded:
             told = {"scope_key": change.scope_key, "waited_ms": round(waited_s * 1000)}
             log.warning("fold_late", extra=told)
-        return Written(
+        return WriteResult(
             decision=appended.decision,
             context=appended.context,
             folded=folded,
@@ -217,7 +217,7 @@ class AdminLog:
             self._writers[number].start()
         return self._writers[number]
 
-    def _has_folded(self, appended: Appended) -> bool:
+    def _has_folded(self, appended: DecidedWrite) -> bool:
         ends = {
             Partition(one.at.topic, one.at.partition): one.at.offset + 1 for one in appended.placed
         }
@@ -271,7 +271,7 @@ class AdminLog:
         return await asyncio.get_running_loop().run_in_executor(self._executor, step)
 
 
-def _positions(change: Change, appended: Appended) -> tuple[Coordinates, ...]:
+def _positions(change: WriteCommand, appended: DecidedWrite) -> tuple[Coordinates, ...]:
     if appended.placed:
         return tuple(one.at for one in appended.placed)
     asked = {*appended.decision.outcomes, change.condition_on}

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 
-from processors.app import build_admin, open_replica
+from processors.app import build_upload_log, open_replica
 from processors.fold.replica_feed import ReplicaFeed
 from processors.kafka.clients import (
     admin_client,
@@ -19,14 +19,14 @@ from processors.kafka.clients import (
     plain_producer,
     transactional_producer,
 )
-from processors.kafka.offsets import high_ends, high_watermarks
+from processors.kafka.offsets import high_watermarks, high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings, upload_partitions
-from processors.upload_log.fenced_producer import Appender, Placed
-from processors.upload_log.partition_writer import PartitionWriter, Request
-from processors.upload_log.upload_log import AdminLog, Written
+from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
+from processors.upload_log.partition_writer import PartitionWriter, WriteRequest
+from processors.upload_log.upload_log import UploadLog, WriteResult
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import (
@@ -39,7 +39,7 @@ from schemas.errors import (
 )
 from schemas.events import ROLES, InstructionsUploaded, UploadEvent
 from schemas.partitioner import partition_for
-from tables.commands import DELETE, Change, NewInstructions, TextRef, Writing
+from tables.commands import DELETE, NewInstructions, TextRef, WriteCommand, WriteMetadata
 from tables.context import component_of
 from tables.etags import Condition, tag_of
 from tables.replica import ContextReplica
@@ -48,7 +48,7 @@ from tests.support.until import until
 
 CODEC = Codec()
 SCALE = "swedish_8_anchor"
-WRITING = Writing(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
+WRITING = WriteMetadata(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
 
 
 def text(said: str) -> TextRef:
@@ -56,8 +56,8 @@ def text(said: str) -> TextRef:
     return TextRef(storage_id=sha256, sha256=sha256, media_type="text/plain", size_bytes=len(said))
 
 
-def instructions(said: str, *tags: str, assignment_id: str = "a1", **more: Any) -> Change:
-    return Change(
+def instructions(said: str, *tags: str, assignment_id: str = "a1", **more: Any) -> WriteCommand:
+    return WriteCommand(
         assignment_id=assignment_id,
         course_id=None,
         instructions=NewInstructions(text=text(said), grade_scale=SCALE),
@@ -67,8 +67,8 @@ def instructions(said: str, *tags: str, assignment_id: str = "a1", **more: Any) 
     )
 
 
-def deletion(assignment_id: str = "a1") -> Change:
-    return Change(
+def deletion(assignment_id: str = "a1") -> WriteCommand:
+    return WriteCommand(
         assignment_id=assignment_id,
         course_id=None,
         instructions=DELETE,
@@ -77,7 +77,7 @@ def deletion(assignment_id: str = "a1") -> Change:
     )
 
 
-def tag(written: Written) -> str:
+def tag(written: WriteResult) -> str:
     assert written.context is not None
     return str(tag_of(written.context.instructions))
 
@@ -87,10 +87,10 @@ def told(settings: Settings, story: Callable[..., Coroutine[Any, Any, None]], lo
 
     async def run() -> None:
         faults: list[BaseException] = []
-        started = list[AdminLog]()
+        started = list[UploadLog]()
         for number in range(logs):
             own = settings.model_copy(update={"slot": f"api{number}"})
-            started.append(build_admin(own, faults.append, CODEC))
+            started.append(build_upload_log(own, faults.append, CODEC))
             await started[-1].start()
         try:
             await asyncio.to_thread(
@@ -108,9 +108,9 @@ def told(settings: Settings, story: Callable[..., Coroutine[Any, Any, None]], lo
 def in_the_log(settings: Settings, topic: str | None = None) -> list[LogRecord]:
     """Every committed record of an upload topic."""
     partitions = partitions_of([topic or settings.topics.instructions.name], settings)
-    with Log(settings, partitions) as log:
-        log.begin(dict.fromkeys(partitions, 0))
-        return list(log.read_to(high_ends(settings, partitions)))
+    with LogReader(settings, partitions) as log:
+        log.seek(dict.fromkeys(partitions, 0))
+        return list(log.records_until(high_watermarks_when_reachable(settings, partitions)))
 
 
 def versions_in_the_log(settings: Settings) -> list[int]:
@@ -119,7 +119,7 @@ def versions_in_the_log(settings: Settings) -> list[int]:
 
 
 def test_what_is_written_is_read_at_once_with_its_place_in_the_log(settings: Settings) -> None:
-    async def story(log: AdminLog) -> None:
+    async def story(log: UploadLog) -> None:
         written = await log.write(instructions("Judge clarity."), WRITING)
         assert (written.decision.outcome, written.folded) == ("created", True)
         reading = await log.read("assignment:a1")
@@ -140,7 +140,7 @@ def test_what_is_written_is_read_at_once_with_its_place_in_the_log(settings: Set
 
 
 def test_what_changes_nothing_appends_nothing_and_tells_where_it_stands(settings: Settings) -> None:
-    async def story(log: AdminLog) -> None:
+    async def story(log: UploadLog) -> None:
         first = await log.write(instructions("Judge clarity."), WRITING)
         again = await log.write(instructions("Judge clarity."), WRITING)
         assert again.decision.outcome == "unchanged"
@@ -151,7 +151,7 @@ def test_what_changes_nothing_appends_nothing_and_tells_where_it_stands(settings
 
 
 def test_events_of_one_request_stand_in_one_partition_and_fall_together(settings: Settings) -> None:
-    async def story(log: AdminLog) -> None:
+    async def story(log: UploadLog) -> None:
         whole = replace(
             instructions("Judge clarity."),
             student_prompt=text("Is rain good?"),
@@ -175,7 +175,7 @@ def test_events_of_one_request_stand_in_one_partition_and_fall_together(settings
 
 
 def test_another_instance_sees_what_was_just_written_and_takes_over(settings: Settings) -> None:
-    async def story(one: AdminLog, other: AdminLog) -> None:
+    async def story(one: UploadLog, other: UploadLog) -> None:
         seen = "0"
         for number in range(6):
             writer, reader = (one, other) if number % 2 else (other, one)
@@ -193,13 +193,13 @@ def test_another_instance_sees_what_was_just_written_and_takes_over(settings: Se
 
 
 def test_of_many_that_saw_the_same_one_is_accepted(settings: Settings) -> None:
-    async def story(log: AdminLog) -> None:
+    async def story(log: UploadLog) -> None:
         seen = tag(await log.write(instructions("Judge clarity."), WRITING))
         changes = [instructions(f"Judge {number}", seen) for number in range(12)]
         answers = await asyncio.gather(
             *(log.write(change, WRITING) for change in changes), return_exceptions=True
         )
-        accepted = [one for one in answers if isinstance(one, Written)]
+        accepted = [one for one in answers if isinstance(one, WriteResult)]
         refused = [one for one in answers if isinstance(one, VersionConflict)]
         assert (len(accepted), len(refused)) == (1, 11)
         assert {one.current_tag for one in refused} == {tag(accepted[0])}
@@ -208,7 +208,7 @@ def test_of_many_that_saw_the_same_one_is_accepted(settings: Settings) -> None:
 
 
 def test_writes_that_wait_together_each_have_a_version_of_their_own(settings: Settings) -> None:
-    async def story(log: AdminLog) -> None:
+    async def story(log: UploadLog) -> None:
         changes = [instructions(f"Judge {number}", assignment_id="a1") for number in range(6)]
         others = [instructions("Judge clarity.", assignment_id=f"b{n}") for n in range(30)]
         await asyncio.gather(*(log.write(one, WRITING) for one in (*changes, *others)))
@@ -220,7 +220,7 @@ def test_writes_that_wait_together_each_have_a_version_of_their_own(settings: Se
 
 
 def test_a_foreign_upload_counts_and_is_listed(settings: Settings) -> None:
-    async def story(log: AdminLog) -> None:
+    async def story(log: UploadLog) -> None:
         await log.write(instructions("Judge clarity."), WRITING)
         foreign = instructions_uploaded("Judge otherwise.", version=7, occurred_at_ms=2**42)
         append(plain_producer(settings), settings, foreign)
@@ -250,7 +250,7 @@ def test_what_a_dead_instance_left_open_is_ended_before_anything_is_decided(
     dead = predecessor(settings)
     append(dead, settings, instructions_uploaded("Never committed.", version=1))
 
-    async def story(log: AdminLog) -> None:
+    async def story(log: UploadLog) -> None:
         written = await log.write(instructions("Judge clarity."), WRITING)
         component = component_of(written.context, "instructions")
         assert component is not None
@@ -268,11 +268,11 @@ def predecessor(settings: Settings) -> Producer:
     return producer
 
 
-def told_alone(settings: Settings, story: Callable[[AdminLog], Coroutine[Any, Any, None]]) -> None:
+def told_alone(settings: Settings, story: Callable[[UploadLog], Coroutine[Any, Any, None]]) -> None:
     """Run a story with one instance that does not wait until it is ready."""
 
     async def run() -> None:
-        log = build_admin(settings.model_copy(update={"slot": "alone"}), print, CODEC)
+        log = build_upload_log(settings.model_copy(update={"slot": "alone"}), print, CODEC)
         await log.start()
         try:
             await story(log)
@@ -285,10 +285,10 @@ def told_alone(settings: Settings, story: Callable[[AdminLog], Coroutine[Any, An
 def test_an_instance_that_has_just_started_decides_by_what_was_there_before(
     settings: Settings,
 ) -> None:
-    async def before(log: AdminLog) -> None:
+    async def before(log: UploadLog) -> None:
         await log.write(instructions("Judge clarity."), WRITING)
 
-    async def after(log: AdminLog) -> None:
+    async def after(log: UploadLog) -> None:
         written = await log.write(instructions("Judge structure."), WRITING)
         component = component_of(written.context, "instructions")
         assert component is not None
@@ -302,7 +302,7 @@ def test_a_read_does_not_pass_by_a_transaction_that_is_open(settings: Settings) 
     producer = plain_producer(settings, **{"transactional.id": f"{settings.topic_prefix}foreign"})
     producer.init_transactions(30)
 
-    async def story(log: AdminLog) -> None:
+    async def story(log: UploadLog) -> None:
         producer.begin_transaction()
         append(producer, settings, instructions_uploaded("Judge otherwise.", event_id="foreign"))
         with pytest.raises(ReplicaBehind):
@@ -319,11 +319,11 @@ def test_a_read_does_not_pass_by_a_transaction_that_is_open(settings: Settings) 
 
 
 def test_a_restart_goes_on_from_what_was_folded(settings: Settings) -> None:
-    async def before(log: AdminLog) -> None:
+    async def before(log: UploadLog) -> None:
         await log.write(instructions("Judge clarity."), WRITING)
         await log.write(instructions("Judge clarity.", assignment_id="a2"), WRITING)
 
-    async def after(log: AdminLog) -> None:
+    async def after(log: UploadLog) -> None:
         await log.write(deletion("a2"), WRITING)
         page = await log.page(page=1, page_size=50, grade_scale=None)
         assert [one.scope_key for one in page.items] == ["assignment:a1"]
@@ -340,7 +340,7 @@ def test_without_a_broker_nothing_is_said_and_nothing_written(tmp_path: Path) ->
         write_timeout_s=1.0,
     )
 
-    async def story(log: AdminLog) -> None:
+    async def story(log: UploadLog) -> None:
         with pytest.raises(Unreachable):
             await log.read("assignment:a1")
         with pytest.raises(Unreachable):
@@ -352,7 +352,7 @@ def test_without_a_broker_nothing_is_said_and_nothing_written(tmp_path: Path) ->
     told_alone(nowhere, story)
 
 
-class LosesAnAnswer(Appender):
+class LosesAnAnswer(FencedProducer):
     """An appender whose first commit is answered by nobody: it was done, or it was not."""
 
     def __init__(self, settings: Settings, number: int, *, committed: bool) -> None:
@@ -360,7 +360,7 @@ class LosesAnAnswer(Appender):
         self._committed = committed
         self._lost = False
 
-    def append(self, events: Sequence[UploadEvent], until: float) -> list[Placed]:
+    def append(self, events: Sequence[UploadEvent], until: float) -> list[AppendedEvent]:
         if self._lost:
             return super().append(events, until)
         self._lost = True
@@ -373,7 +373,9 @@ class LosesAnAnswer(Appender):
 class LogAway(LosesAnAnswer):
     """An appender that also finds the log unreadable afterwards."""
 
-    def find(self, event_ids: Collection[str], starts: Positions, ends: Positions) -> list[Placed]:
+    def find(
+        self, event_ids: Collection[str], starts: Positions, ends: Positions
+    ) -> list[AppendedEvent]:
         raise Unreachable("no answer")
 
 
@@ -383,7 +385,7 @@ def test_a_commit_that_nobody_answered_is_settled_by_reading(
 ) -> None:
     number = partition_for(b"assignment:a1", settings.partitions)
     appender = LosesAnAnswer(settings, number, committed=committed)
-    request = Request(instructions("Judge clarity."), WRITING, in_seconds(30))
+    request = WriteRequest(instructions("Judge clarity."), WRITING, in_seconds(30))
     answered(settings, appender, request)
     appended = request.answer.result(0)
     component = component_of(appended.context, "instructions")
@@ -396,7 +398,7 @@ def test_a_commit_that_nobody_answered_is_settled_by_reading(
 def test_a_commit_that_cannot_be_settled_in_time_is_told_to_be_unknown(settings: Settings) -> None:
     number = partition_for(b"assignment:a1", settings.partitions)
     appender = LogAway(settings, number, committed=True)
-    request = Request(instructions("Judge clarity."), WRITING, in_seconds(3))
+    request = WriteRequest(instructions("Judge clarity."), WRITING, in_seconds(3))
     answered(settings, appender, request)
     assert isinstance(request.answer.exception(0), OutcomeUnknown)
 
@@ -405,7 +407,7 @@ def in_seconds(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def answered(settings: Settings, appender: Appender, request: Request) -> None:
+def answered(settings: Settings, appender: FencedProducer, request: WriteRequest) -> None:
     """Let a writer answer a request, with a replica that is fed as in the API."""
     faults: list[BaseException] = []
     replica = open_replica(settings, CODEC, settings.api_dir)
@@ -415,7 +417,7 @@ def answered(settings: Settings, appender: Appender, request: Request) -> None:
     client = admin_client(settings)
     writer = writer_of(settings, appender, replica, lambda asked: high_watermarks(client, asked))
     writer.start()
-    writer.ask(request)
+    writer.submit(request)
     until(request.answer.done)
     writer.stop()
     writer.join(10)
@@ -426,7 +428,7 @@ def answered(settings: Settings, appender: Appender, request: Request) -> None:
 
 def writer_of(
     settings: Settings,
-    appender: Appender,
+    appender: FencedProducer,
     replica: ContextReplica,
     watermarks: Callable[..., Positions],
 ) -> PartitionWriter:

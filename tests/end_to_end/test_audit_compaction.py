@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from processors.kafka.bounded_wait import answered
+from processors.kafka.bounded_wait import result_of
 from processors.kafka.clients import admin_client
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.events import UploadEvent
@@ -41,16 +41,16 @@ def alter(settings: Settings, topic: str, config: dict[str, str]) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin = admin_client(settings)
     for future in admin.incremental_alter_configs([resource]).values():
-        answered(future)
+        result_of(future)
 
 
 def offsets(settings: Settings, topic: str) -> list[int]:
     """The offsets of assignment a1's partition that are still there."""
     at = Partition(topic, HERE)
-    with Log(settings, [at]) as log:
-        low, end = log.retained()[at]
-        log.begin({at: low})
-        return [record.at.offset for record in log.read_to({at: end})]
+    with LogReader(settings, [at]) as log:
+        low, end = log.offset_ranges()[at]
+        log.seek({at: low})
+        return [record.at.offset for record in log.records_until({at: end})]
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from processors.app import open_replica
 from processors.kafka.records import Record
 from processors.log.compacted_rows import newest_rows
-from processors.log.reader import Log
-from processors.log.upload_topics import record_of as read
+from processors.log.reader import LogReader
+from processors.log.upload_topics import upload_record_of as read
 from processors.log.upload_topics import upload_topic_ids
 from processors.settings import Settings, upload_topics
 from schemas.coordinates import Coordinates, Partition
@@ -165,10 +165,10 @@ def test_a_replica_is_compared_as_of_its_own_positions_and_refused_where_its_top
     replica = open_replica(own, CODEC, own.worker_dir)
     replica.open(upload_topic_ids(settings))
     partitions = [Partition(name, n) for name in upload_topics(settings).by_name for n in range(4)]
-    with Log(settings, partitions) as log:
-        half = {one: end // 2 for one, (_, end) in log.retained().items()}
-        log.begin(dict.fromkeys(half, 0))
-        for messages in log.messages_to(half):
+    with LogReader(settings, partitions) as log:
+        half = {one: end // 2 for one, (_, end) in log.offset_ranges().items()}
+        log.seek(dict.fromkeys(half, 0))
+        for messages in log.messages_until(half):
             replica.fold(map(read, messages), half)
     replica.fold((), half)
     replica.close()

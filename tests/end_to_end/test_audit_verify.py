@@ -10,7 +10,7 @@ from processors.kafka.clients import plain_producer
 from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.events import UploadEvent
 from tables.content_store import ContentStore
@@ -79,10 +79,10 @@ def audited(patient: Settings, start_worker: StartWorker) -> Settings:
 
 def standing(settings: Settings, topic: str) -> list[LogRecord]:
     """What a topic holds."""
-    with Log(settings, partitions_of([topic], settings)) as log:
-        retained = log.retained()
-        log.begin({one: low for one, (low, _) in retained.items()})
-        return list(log.read_to({one: end for one, (_, end) in retained.items()}))
+    with LogReader(settings, partitions_of([topic], settings)) as log:
+        retained = log.offset_ranges()
+        log.seek({one: low for one, (low, _) in retained.items()})
+        return list(log.records_until({one: end for one, (_, end) in retained.items()}))
 
 
 def batch_of(settings: Settings, key: bytes) -> LogRecord:

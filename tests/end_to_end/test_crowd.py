@@ -8,12 +8,12 @@ from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.clients import admin_client, reader
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.records import Record
-from processors.parking.parked_topic import Parking
+from processors.parking.parked_topic import ParkedTopic
 from processors.policy import Policy
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext, ParkedRequest
-from tables.changed_scopes import Arrivals
+from tables.changed_scopes import ChangedScopes
 from tests.faults.load import append
 from tests.support.builders import REQUEST_AT, requested
 
@@ -31,12 +31,12 @@ def test_each_entry_is_weighed_once_when_it_is_read_however_many_wait_for_the_sa
         return None
 
     append(settings, [entry(topic, number) for number in range(CROWD)])
-    parking = Parking(
+    parking = ParkedTopic(
         topic,
         CODEC,
         Policy(),
         context_of,
-        Arrivals(),
+        ChangedScopes(),
         BrokerClock(),
         partial(high_watermarks, admin_client(settings)),
         lambda: reader(settings),

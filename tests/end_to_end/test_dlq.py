@@ -9,10 +9,10 @@ import pytest
 
 from processors.dead_letters.open_letters import DeadLetter, read_dead_letters
 from processors.dead_letters.redrive import CHUNK_LETTERS, Redrive
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord, Record
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers, is_marker
@@ -34,10 +34,10 @@ GARBAGE = b"\1no event, and nobody's business"
 def whole(settings: Settings, topic: Topic) -> list[LogRecord]:
     """Every committed record of a topic, in log order per partition."""
     partitions = partitions_of([topic.name], settings)
-    ends = high_ends(settings, partitions)
-    with Log(settings, partitions) as log:
-        log.begin({one: low for one, (low, _) in log.retained().items()})
-        return sorted(log.read_to(ends), key=lambda record: record.at)
+    ends = high_watermarks_when_reachable(settings, partitions)
+    with LogReader(settings, partitions) as log:
+        log.seek({one: low for one, (low, _) in log.offset_ranges().items()})
+        return sorted(log.records_until(ends), key=lambda record: record.at)
 
 
 def letter(

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from processors.kafka.partitions import partitions_of
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import ContentMissing, Unreachable
@@ -80,10 +80,10 @@ def events_in(settings: Settings, scope_key: str) -> list[UploadEvent]:
     """Every upload event of a scope as the log has it."""
     codec, topics = Codec(), settings.topics
     partitions = partitions_of([topic.name for topic in topics.uploads], settings)
-    with Log(settings, partitions) as log:
-        retained = log.retained()
-        log.begin({one: low for one, (low, _) in retained.items()})
-        records = list(log.read_to({one: end for one, (_, end) in retained.items()}))
+    with LogReader(settings, partitions) as log:
+        retained = log.offset_ranges()
+        log.seek({one: low for one, (low, _) in retained.items()})
+        records = list(log.records_until({one: end for one, (_, end) in retained.items()}))
     own = sorted((one for one in records if one.key == scope_key.encode()), key=attrgetter("at"))
     found = [codec.decode(one.value) for one in own]
     return [one for one in found if isinstance(one, UploadEvent)]

@@ -13,14 +13,14 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 from faust.types import StreamT
 
 from processors.fold.bounded_channel import BoundedChannel
-from processors.fold.changelog_repair import Reassertion
+from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
-from processors.fold.tracked_consumer import DoneConsumer
+from processors.fold.tracked_consumer import TrackedConsumer
 from processors.kafka.clients import plain_producer, reader
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record
-from processors.log.upload_topics import record_of
+from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
@@ -167,7 +167,7 @@ def folded(settings: Settings) -> dict[str, AssignmentContext]:
     """What the uploads come to by the one fold."""
     rows: dict[str, AssignmentContext] = {}
     for topic in settings.topics.uploads:
-        for record in map(record_of, read_all(settings, topic.name)):
+        for record in map(upload_record_of, read_all(settings, topic.name)):
             event = read_upload(record, CODEC, upload_topics(settings))
             fold(rows, event, record.at, record.appended_at_ms)
     return rows
@@ -230,7 +230,7 @@ def test_uploads_that_only_an_abandoned_fetch_took_are_read_again(
     sent = 0
 
     async def abandon(app: faust.App) -> None:
-        consumer = cast(DoneConsumer, app.consumer)
+        consumer = cast(TrackedConsumer, app.consumer)
         active = consumer._get_active_partitions()  # noqa: SLF001 (what Faust does)
         fetched = await consumer._getmany(active, 0.2)  # noqa: SLF001
         taken.extend(record.offset for records in fetched.values() for record in records)
@@ -252,7 +252,7 @@ def test_an_upload_is_not_dropped_because_faust_believes_it_was_read(
     side, producer = Side(), plain_producer(settings)
     with folding(loop, settings, side) as app:
         until(lambda: len(app.consumer.assignment()) == 16 and not app.rebalancing)
-        notes = cast(DoneConsumer, app.consumer)._read_offset  # noqa: SLF001 (Faust's)
+        notes = cast(TrackedConsumer, app.consumer)._read_offset  # noqa: SLF001 (Faust's)
         notes.update(dict.fromkeys(app.consumer.assignment(), 1_000_000))
         deliver(producer, [damaged(settings, number) for number in range(4)])
         until(lambda: len(side.letters) == 4)
@@ -320,10 +320,10 @@ def test_an_older_row_that_a_zombie_wrote_is_reasserted(
     replica = ContextReplica(MemoryStore(), CODEC, upload_topics(settings))
     replica.open({})
 
-    async def build() -> tuple[faust.App, Reassertion]:
+    async def build() -> tuple[faust.App, ChangelogRepair]:
         app = build_app(settings)
         table = add_folding(app, settings, CODEC, side.dead_letter, side.faults.append)
-        return app, Reassertion(app, settings, CODEC, replica, table, side.faults.append)
+        return app, ChangelogRepair(app, settings, CODEC, replica, table, side.faults.append)
 
     async def begin() -> "asyncio.Task[None]":
         return asyncio.create_task(reassertion.run())
@@ -334,7 +334,7 @@ def test_an_older_row_that_a_zombie_wrote_is_reasserted(
 
     for version in (1, 2):
         append(writer, topic, key, CODEC.encode(upload("a1", version)))
-    first, _ = uploads = [record_of(message) for message in read_all(settings, topic)]
+    first, _ = uploads = [upload_record_of(message) for message in read_all(settings, topic)]
     replica.fold(uploads, {})
     app, reassertion = loop.run(build())
     with started(loop, app):

@@ -4,7 +4,7 @@ import pytest
 
 from processors.kafka.records import LogRecord
 from processors.log.offsets_at import positions_after, positions_from
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Discrepancy
@@ -19,11 +19,11 @@ def uploads(settings: Settings) -> list[LogRecord]:
     for event in assignment("a1"):
         send(settings, event)
         pause(0.01)  # an append time of its own
-    with Log(settings, partitions(settings)) as log:
-        retained = log.retained()
-        log.begin({one: low for one, (low, _) in retained.items()})
+    with LogReader(settings, partitions(settings)) as log:
+        retained = log.offset_ranges()
+        log.seek({one: low for one, (low, _) in retained.items()})
         ends = {one: end for one, (_, end) in retained.items()}
-        return sorted(log.read_to(ends), key=lambda record: record.appended_at_ms)
+        return sorted(log.records_until(ends), key=lambda record: record.appended_at_ms)
 
 
 def partitions(settings: Settings) -> list[Partition]:
@@ -42,7 +42,7 @@ def test_a_moment_stands_at_its_records_and_excludes_what_comes_later(
     settings: Settings, uploads: list[LogRecord]
 ) -> None:
     first, second, third = uploads
-    with Log(settings, partitions(settings)) as log:
+    with LogReader(settings, partitions(settings)) as log:
         by_time, by_record = AtTime(second.appended_at_ms), AtRecords((second.at,))
         for moment in (by_time, by_record):
             after, before = positions_after(log, moment), positions_from(log, moment)
@@ -56,7 +56,7 @@ def test_a_record_that_the_log_does_not_have_is_named(
 ) -> None:
     beyond = Coordinates(uploads[0].at.topic, uploads[0].at.partition, 99)
     with (
-        Log(settings, partitions(settings)) as log,
+        LogReader(settings, partitions(settings)) as log,
         pytest.raises(Discrepancy, match=r"@99 is not in the log: it has \[0, 1\)"),
     ):
         positions_after(log, AtRecords((beyond,)))

@@ -16,7 +16,7 @@ from processors.kafka.clients import plain_producer
 from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import Event
@@ -60,10 +60,10 @@ def appended(settings: Settings, topic: Topic) -> list[LogRecord]:
     producer = plain_producer(settings)
     for kind in topic.carries:
         deliver(producer, [Record(topic.name, 0, b"key", CODEC.encode(BY_CLASS[kind]))])
-    with Log(settings, partitions_of([topic.name], settings)) as log:
-        retained = log.retained()
-        log.begin({one: low for one, (low, _) in retained.items()})
-        return list(log.read_to({one: end for one, (_, end) in retained.items()}))
+    with LogReader(settings, partitions_of([topic.name], settings)) as log:
+        retained = log.offset_ranges()
+        log.seek({one: low for one, (low, _) in retained.items()})
+        return list(log.records_until({one: end for one, (_, end) in retained.items()}))
 
 
 def plain(said: Event | dict[str, Any]) -> object:

@@ -14,7 +14,7 @@ from processors.kafka.offsets import high_watermarks
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record
 from processors.kafka.topic_admin import apply_topics
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for
@@ -189,10 +189,10 @@ def test_a_byte_flipped_in_the_segment_of_a_stopped_broker_is_named_by_coordinat
 
 
 def values(settings: Settings, at: Partition) -> dict[int, bytes | None]:
-    with Log(settings, [at]) as log:
-        log.begin({at: 0})
-        ends = {one: end for one, (_, end) in log.retained().items()}
-        return {one.at.offset: one.value for one in log.read_to(ends)}
+    with LogReader(settings, [at]) as log:
+        log.seek({at: 0})
+        ends = {one: end for one, (_, end) in log.offset_ranges().items()}
+        return {one.at.offset: one.value for one in log.records_until(ends)}
 
 
 def test_a_log_whose_last_records_are_cut_off_is_found(
@@ -276,8 +276,8 @@ def test_what_is_past_retention_is_no_finding(
     def is_gone() -> bool:
         pause(1.1)
         deliver(plain, [Record(at.topic, 0, b"k", b"more")])
-        with Log(settings, [at]) as log:
-            return log.retained()[at][0] > 0
+        with LogReader(settings, [at]) as log:
+            return log.offset_ranges()[at][0] > 0
 
     until(is_gone, 60)
     (check,) = check_seals(settings, [seal], None, now_ms=2**41)

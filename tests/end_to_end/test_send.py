@@ -12,7 +12,7 @@ from processors.kafka.clients import plain_producer
 from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.outcomes.outcome_builder import outcome_of
 from processors.outcomes.resolve import Prepared, Unresolved
 from processors.settings import Settings
@@ -49,10 +49,10 @@ def write(tmp_path: Path) -> Write:
 
 def whole(settings: Settings, *topics: str) -> list[LogRecord]:
     partitions = partitions_of(topics, settings)
-    with Log(settings, partitions) as log:
-        retained = log.retained()
-        log.begin({one: low for one, (low, _) in retained.items()})
-        return list(log.read_to({one: end for one, (_, end) in retained.items()}))
+    with LogReader(settings, partitions) as log:
+        retained = log.offset_ranges()
+        log.seek({one: low for one, (low, _) in retained.items()})
+        return list(log.records_until({one: end for one, (_, end) in retained.items()}))
 
 
 def standing_at(settings: Settings, sent: SentUpload) -> LogRecord:

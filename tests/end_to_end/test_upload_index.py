@@ -1,8 +1,8 @@
 """The index of upload records, filled from the real log and brought up to date with it."""
 
 from processors.kafka.records import Record
-from processors.log.reader import Log
-from processors.log.upload_topics import bring_up_to_date
+from processors.log.reader import LogReader
+from processors.log.upload_topics import update_index
 from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.coordinates import Positions
 from tables.history.upload_index import temporary_index
@@ -11,8 +11,8 @@ from tests.support.builders import prompt_uploaded
 
 
 def ends(settings: Settings) -> Positions:
-    with Log(settings, upload_partitions(settings)) as log:
-        return {one: end for one, (_, end) in log.retained().items()}
+    with LogReader(settings, upload_partitions(settings)) as log:
+        return {one: end for one, (_, end) in log.offset_ranges().items()}
 
 
 def test_it_is_brought_up_to_date_from_where_it_stands(settings: Settings) -> None:
@@ -23,11 +23,11 @@ def test_it_is_brought_up_to_date_from_where_it_stands(settings: Settings) -> No
     send_in_transaction(settings, first)
     with temporary_index(upload_topics(settings)) as index:
         wanted, seen = upload_partitions(settings), ends(settings)
-        assert bring_up_to_date(index, settings, wanted, seen) == 2
+        assert update_index(index, settings, wanted, seen) == 2
         assert index.positions() == seen  # past the marker, too
         send(settings, second)
         append(settings, [Record(topic, record_of(settings, first).partition, key.encode(), b"?")])
-        assert bring_up_to_date(index, settings, wanted, seen) == 0  # nothing past these ends
-        assert bring_up_to_date(index, settings, wanted, ends(settings)) == 2
+        assert update_index(index, settings, wanted, seen) == 0  # nothing past these ends
+        assert update_index(index, settings, wanted, ends(settings)) == 2
         values = [one.value for one in index.of(topic, key)]
         assert values == [CODEC.encode(first), CODEC.encode(second), b"?"]

@@ -6,8 +6,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Self, TypeVar
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from processors.settings import Settings
@@ -32,7 +31,7 @@ class Progress:
         uncommitted = {"group.id": settings.prep_group, "isolation.level": "read_uncommitted"}
         self._member = Consumer({**client, **uncommitted})
         topic = settings.topics.requests.name
-        self._partitions = [At(topic, one) for one in range(settings.partitions)]
+        self._partitions = [TopicPartition(topic, one) for one in range(settings.partitions)]
 
     def __enter__(self) -> Self:
         return self

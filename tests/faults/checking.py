@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import Consumer, IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas.topics import Topics
@@ -191,7 +190,7 @@ def ownerless(record: Read, changes: Changes, terms: Terms, now_ms: float) -> st
 
 
 def _uncommitted(at: Installation, group: str, topics: Iterable[str]) -> list[str]:
-    asked = [At(topic, one) for topic in topics for one in range(at.partitions)]
+    asked = [TopicPartition(topic, one) for topic in topics for one in range(at.partitions)]
     member = Consumer({"bootstrap.servers": at.bootstrap, "group.id": group, "log_level": 0})
     try:
         committed = committed_by(member, asked)
@@ -209,7 +208,9 @@ def _uncommitted(at: Installation, group: str, topics: Iterable[str]) -> list[st
 def _hanging(at: Installation) -> list[str]:
     """Where an open transaction holds readers back."""
     admin = AdminClient({"bootstrap.servers": at.bootstrap, "log_level": 0})
-    asked = [At(topic.name, one) for topic in at.topics.all for one in range(at.partitions)]
+    asked = [
+        TopicPartition(topic.name, one) for topic in at.topics.all for one in range(at.partitions)
+    ]
     stable = ends_of(admin, asked, IsolationLevel.READ_COMMITTED)
     high = ends_of(admin, asked, IsolationLevel.READ_UNCOMMITTED)
     return [

@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 
 import processors.worker
 from processors.app import Worker, build_worker
-from processors.fold.fold_agents import Fatal
+from processors.fold.fold_agents import Fail
 from processors.settings import Settings, settings_from_environment
 from schemas.codec import Codec
 from tools.worker import run
@@ -124,12 +124,13 @@ def watching(new_producer: Callable[[], Producer], plan: Plan) -> Callable[[], A
     return lambda: Watched(new_producer(), plan, seen)
 
 
-def faulty(plan: Plan) -> Callable[[Settings, Fatal, Codec], Worker]:
+def faulty(plan: Plan) -> Callable[[Settings, Fail, Codec], Worker]:
     """Builds workers as ever, and lends them a producer that keeps to the plan."""
 
-    def build(settings: Settings, fatal: Fatal, codec: Codec) -> Worker:
+    def build(settings: Settings, fatal: Fail, codec: Codec) -> Worker:
         worker = build_worker(settings, fatal, codec)
-        worker.outbox.new_producer = watching(worker.outbox.new_producer, plan)
+        producer = worker.batch_prep.producer
+        producer.new_producer = watching(producer.new_producer, plan)
         if plan.disk_bytes:
             fill(replica_folder(settings))
         return worker

@@ -7,8 +7,14 @@ from typing import Any, NamedTuple
 
 import fastavro
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.support.until import until
@@ -79,14 +85,16 @@ def decoded(value: bytes | None) -> Mapping[str, Any]:
     return found.fields
 
 
-def committed_by(member: Consumer, partitions: Sequence[At]) -> dict[tuple[str, int], int]:
+def committed_by(
+    member: Consumer, partitions: Sequence[TopicPartition]
+) -> dict[tuple[str, int], int]:
     """The committed offsets of the consumer's group; negative where there is none."""
     found = member.committed(list(partitions), timeout=10)
     return {(at.topic, at.partition): at.offset for at in found}
 
 
 def ends_of(
-    admin: AdminClient, partitions: Iterable[At], isolation: IsolationLevel
+    admin: AdminClient, partitions: Iterable[TopicPartition], isolation: IsolationLevel
 ) -> dict[tuple[str, int], int]:
     """Where partitions end; for committed readers, where the first open transaction begins."""
     asked = {at: OffsetSpec.latest() for at in partitions}
@@ -102,7 +110,7 @@ def read_all(bootstrap: str, topic: str, partitions: int, *, raw: bool = False) 
     isolation = "read_uncommitted" if raw else "read_committed"
     level = IsolationLevel.READ_UNCOMMITTED if raw else IsolationLevel.READ_COMMITTED
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    asked = [At(topic, one) for one in range(partitions)]
+    asked = [TopicPartition(topic, one) for one in range(partitions)]
     ends = ends_of(admin, asked, level)
     consumer = Consumer(
         {
@@ -116,7 +124,7 @@ def read_all(bootstrap: str, topic: str, partitions: int, *, raw: bool = False) 
     )
     records = list[Read]()
     try:
-        consumer.assign([At(topic, one, OFFSET_BEGINNING) for one in range(partitions)])
+        consumer.assign([TopicPartition(topic, one, OFFSET_BEGINNING) for one in range(partitions)])
         until(lambda: _read_on(consumer, records, ends), seconds=60)
     finally:
         consumer.close()
@@ -125,7 +133,7 @@ def read_all(bootstrap: str, topic: str, partitions: int, *, raw: bool = False) 
 
 def _read_on(consumer: Consumer, records: list[Read], ends: Mapping[tuple[str, int], int]) -> bool:
     records.extend(_records(consumer))
-    positions = consumer.position([At(*at) for at in ends])
+    positions = consumer.position([TopicPartition(*at) for at in ends])
     return all(max(at.offset, 0) >= ends[at.topic, at.partition] for at in positions)
 
 

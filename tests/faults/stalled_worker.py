@@ -12,15 +12,15 @@ from processors.app import Worker, build_worker
 from processors.batch_prep.preparer import Preparer
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
-from processors.exactly_once.group_consumer import Fetcher
+from processors.exactly_once.group_consumer import GroupConsumer
 from processors.fold.bounded_channel import BoundedChannel
-from processors.fold.changelog_repair import Reassertion
+from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
 from processors.fold.replica_feed import ReplicaFeed
-from processors.monitoring.watchdog import STALLED_LOOKS
+from processors.monitoring.watchdog import STALLED_CHECKS
 from processors.settings import settings_from_environment
-from processors.shutdown import WorkerEnd
+from processors.shutdown import Shutdown
 from processors.worker import run_built
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
@@ -46,18 +46,18 @@ class HangingCommitter(Committer):
     """Its first transaction never ends."""
 
     def commit(self, batch: Batch) -> None:
-        self._outbox.opened_at = time.monotonic()
+        self._producer.opened_at = time.monotonic()
         threading.Event().wait()
 
 
 class DeafPreparer:
     """Fetches, and makes nothing of it."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
-        self._fetcher = fetcher
+    def __init__(self, consumer: GroupConsumer) -> None:
+        self._consumer = consumer
 
     def next_batch(self, wait_s: float) -> None:
-        self._fetcher.fetch(wait_s)
+        self._consumer.poll(wait_s)
 
 
 async def unanswered(*_: Any) -> None:
@@ -67,24 +67,25 @@ async def unanswered(*_: Any) -> None:
 
 def with_a_fault(worker: Worker, part: str) -> Worker:
     """The worker with one part lent that stalls."""
+    parts = worker.batch_prep
     match part:
         case "replica":
             feed = DeafFeed(worker.settings, worker.replica, lambda _fault: None)
             return replace(worker, feed=feed)
         case "requests":
-            deaf = cast(Preparer, DeafPreparer(worker.fetcher))
-            return replace(worker, preparer=deaf)
+            deaf = cast(Preparer, DeafPreparer(parts.consumer))
+            return replace(worker, batch_prep=replace(parts, preparer=deaf))
         case "transaction":
-            committer = HangingCommitter(worker.ownership, worker.outbox)
-            return replace(worker, committer=committer)
+            committer = HangingCommitter(parts.epoch, parts.producer)
+            return replace(worker, batch_prep=replace(parts, committer=committer))
         case "fold":
             app, codec = build_app(worker.settings), Codec()
             table = add_folding(app, worker.settings, codec, unanswered, lambda _fault: None)
-            reassertion = Reassertion(
+            repair = ChangelogRepair(
                 app, worker.settings, codec, worker.replica, table, lambda _fault: None
             )
             return replace(
-                worker, app=app, lane=BoundedChannel(app, maxsize=1), reassertion=reassertion
+                worker, app=app, channel=BoundedChannel(app, maxsize=1), changelog_repair=repair
             )
     return worker
 
@@ -92,10 +93,10 @@ def with_a_fault(worker: Worker, part: str) -> Worker:
 async def main(part: str = "") -> int:
     """Run until the watchdog ends it; gives the exit code."""
     log_to_stderr()
-    end = WorkerEnd(asyncio.get_running_loop())
-    worker = with_a_fault(build_worker(settings_from_environment(), end.fatal, Codec()), part)
+    shutdown = Shutdown(asyncio.get_running_loop())
+    worker = with_a_fault(build_worker(settings_from_environment(), shutdown.fail, Codec()), part)
     try:
-        await run_built(worker, end, STALLED_LOOKS if part == "transaction" else LOOKS)
+        await run_built(worker, shutdown, STALLED_CHECKS if part == "transaction" else LOOKS)
     except CJStreamError as fault:
         say(f"cjstream: {fault}")
         return fault.exit_code

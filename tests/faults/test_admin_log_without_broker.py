@@ -9,16 +9,16 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from processors.app import build_admin
+from processors.app import build_upload_log
 from processors.kafka.clients import admin_client
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings, upload_partitions
-from processors.upload_log.upload_log import AdminLog
+from processors.upload_log.upload_log import UploadLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable, WriterContended
-from tables.commands import Change, NewInstructions, TextRef, Writing
+from tables.commands import NewInstructions, TextRef, WriteCommand, WriteMetadata
 from tests.faults.asking import pause
 from tests.faults.running import ROOT
 from tests.faults.test_two_writers import history
@@ -26,7 +26,7 @@ from tests.support.builders import sha256_of
 from tests.support.until import until
 from tools.broker import Broker
 
-WRITING = Writing(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
+WRITING = WriteMetadata(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
 ASSIGNMENTS = 6
 
 
@@ -37,10 +37,10 @@ def broker() -> Iterator[Broker]:
         yield broker
 
 
-def change(assignment: str, text: str) -> Change:
+def change(assignment: str, text: str) -> WriteCommand:
     sha256 = sha256_of(text)
     stored = TextRef(storage_id=sha256, sha256=sha256, media_type="text/plain", size_bytes=1)
-    return Change(
+    return WriteCommand(
         assignment_id=assignment,
         course_id=None,
         instructions=NewInstructions(text=stored, grade_scale="swedish_8_anchor"),
@@ -49,7 +49,7 @@ def change(assignment: str, text: str) -> Change:
 
 
 async def write_on(
-    log: AdminLog, assignment: str, answers: dict[str, str], end: asyncio.Event
+    log: UploadLog, assignment: str, answers: dict[str, str], end: asyncio.Event
 ) -> None:
     """Write text after text to one assignment, and keep what became of each."""
     while not end.is_set():
@@ -67,7 +67,7 @@ def accepted(answers: dict[str, str]) -> int:
     return Counter(answers.values())["accepted"]
 
 
-async def storm(log: AdminLog, broker: Broker, answers: dict[str, str]) -> None:
+async def storm(log: UploadLog, broker: Broker, answers: dict[str, str]) -> None:
     """Writes go on while the broker is frozen and thawed."""
     end = asyncio.Event()
     writers = [
@@ -126,7 +126,7 @@ def test_what_was_accepted_is_in_the_log_once_and_what_was_refused_is_not(
     faults: list[BaseException] = []
 
     async def run() -> None:
-        log = build_admin(settings, faults.append, Codec())
+        log = build_upload_log(settings, faults.append, Codec())
         await log.start()
         try:
             await storm(log, broker, answers)

@@ -6,11 +6,12 @@ from contextlib import closing, contextmanager
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from processors.exactly_once.assignment_epoch import Ownership
+from processors.batch_prep.request_consumer import consumed_requests
+from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
-from processors.exactly_once.batch_producer import Outbox
-from processors.exactly_once.group_consumer import Fetched, Fetcher
-from processors.kafka.clients import group_member, transactional_producer
+from processors.exactly_once.batch_producer import BatchProducer
+from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
+from processors.kafka.clients import group_member, reader, transactional_producer
 from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.coordinates import Partition
@@ -26,21 +27,24 @@ class Member:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._batches = settings.topics.batches.name
-        self.ownership = Ownership()
-        self.outbox = Outbox(
+        self.ownership = AssignmentEpoch()
+        self.outbox = BatchProducer(
             lambda: transactional_producer(settings, f"{name}-{settings.prep_group}"), 10
         )
+        consumed = consumed_requests(
+            settings, lambda _: True, lambda: reader(settings, **{"auto.offset.reset": "earliest"})
+        )
         consumer = group_member(settings, settings.prep_group)
-        self.fetcher = Fetcher(
-            settings, consumer, self.ownership, self.outbox.commit, lambda _: True
+        self.fetcher = GroupConsumer(
+            consumed, consumer, self.ownership, self.outbox.commit, settings.batch_max
         )
         self.fetcher.join()
 
-    def fetch(self) -> Fetched | None:
-        fetched = self.fetcher.fetch(0.05)
+    def fetch(self) -> FetchedRecords | None:
+        fetched = self.fetcher.poll(0.05)
         return fetched if fetched and fetched.messages else None
 
-    def batch(self, fetched: Fetched) -> Batch:
+    def batch(self, fetched: FetchedRecords) -> Batch:
         """Its batch: the requests themselves, as if they were outcomes."""
         records = [
             Record(self._batches, one.partition() or 0, one.key(), str(one.offset()).encode())
@@ -73,7 +77,7 @@ def test_a_batch_fetched_before_its_partition_moved_is_refused_although_its_work
 ) -> None:
     send(settings, *(requested(batch_id=f"b-{number}") for number in range(40)))
     with member(settings, "a") as first:
-        fetched: list[Fetched] = []
+        fetched: list[FetchedRecords] = []
 
         def all_fetched() -> bool:
             fetched.extend(filter(None, [first.fetch()]))
@@ -81,7 +85,7 @@ def test_a_batch_fetched_before_its_partition_moved_is_refused_although_its_work
 
         until(all_fetched)
         with member(settings, "b") as second:
-            taken: dict[Partition, Fetched] = {}
+            taken: dict[Partition, FetchedRecords] = {}
 
             def taken_over() -> bool:
                 first.fetch()
@@ -119,7 +123,7 @@ def test_no_record_is_dropped_where_a_batch_does_not_fit_the_producers_queue(
     )
     with closing(group):
         end = {Partition(settings.topics.requests.name, 0): 0}
-        outbox = Outbox(small, 30)
+        outbox = BatchProducer(small, 30)
         outbox.commit(Batch(records, 5000, {}, end, group.consumer_group_metadata(), 0))
         outbox.close()
     until(lambda: len(outcomes(settings)) == 5000)  # the markers may be still on their way

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import pytest
 
 from processors.dead_letters.open_letters import read_dead_letters
-from processors.kafka.bounded_wait import once_reachable
+from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client
-from processors.kafka.offsets import high_ends, high_watermarks
+from processors.kafka.offsets import high_watermarks, high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord, Record
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers
@@ -46,10 +46,10 @@ def dead_letters(settings: Settings, chance: random.Random) -> list[Record]:
 def back(settings: Settings) -> list[LogRecord]:
     """The requests topic's committed records."""
     partitions = partitions_of([settings.topics.requests.name], settings)
-    ends = high_ends(settings, partitions)
-    with Log(settings, partitions) as log:
-        log.begin(dict.fromkeys(partitions, 0))
-        return sorted(log.read_to(ends, 30), key=lambda record: record.at)
+    ends = high_watermarks_when_reachable(settings, partitions)
+    with LogReader(settings, partitions) as log:
+        log.seek(dict.fromkeys(partitions, 0))
+        return sorted(log.records_until(ends, 30), key=lambda record: record.at)
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def test_a_killed_redrive_is_gone_on_with_and_doubles_nothing(
     partitions = partitions_of([settings.topics.requests.name], settings)
 
     def produced() -> int:  # records and markers, of open transactions, too
-        return sum(once_reachable(lambda: high_watermarks(admin, partitions)).values())
+        return sum(retry_while_unreachable(lambda: high_watermarks(admin, partitions)).values())
 
     killed = 0
     for _ in range(KILLS):

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import apply_topics, reach, refuse_contradictions, topic_states
+from processors.kafka.topic_admin import (
+    apply_topics,
+    count_brokers,
+    refuse_contradictions,
+    topic_states,
+)
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome
 from tests.faults.cluster import Cluster
@@ -66,7 +71,7 @@ def test_topics_made_while_one_broker_is_away_are_kept_three_times_all_the_same(
     elsewhere = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}more-"})
     cluster.nodes[0].kill()
     admin = admin_client(elsewhere)
-    until(lambda: reach(admin, elsewhere) == 2, PATIENCE_S)
+    until(lambda: count_brokers(admin, elsewhere) == 2, PATIENCE_S)
     made = apply_topics(admin, elsewhere)
     assert {state.replication for state in made} == {3}
     cluster.bring_up(cluster.nodes[0])

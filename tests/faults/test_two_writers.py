@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext, InstructionsUploaded
@@ -163,9 +163,9 @@ def history(settings: Settings) -> tuple[dict[str, list[InTheLog]], dict[str, As
     codec, rows = Codec(), dict[str, AssignmentContext]()
     told: dict[str, list[InTheLog]] = {}
     partitions = partitions_of([settings.topics.instructions.name], settings)
-    with Log(settings, partitions) as log:
-        log.begin(dict.fromkeys(partitions, 0))
-        for record in log.read_to(high_ends(settings, partitions)):
+    with LogReader(settings, partitions) as log:
+        log.seek(dict.fromkeys(partitions, 0))
+        for record in log.records_until(high_watermarks_when_reachable(settings, partitions)):
             event = codec.decode_as(InstructionsUploaded, record.value)
             fold(rows, event, record.at, record.appended_at_ms)
             tag = f"{event.version}-{record.at.offset}"

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.coordinates import Partition, Positions
 from tests.simulation.group import Membership
@@ -72,14 +71,14 @@ class Reader:
         self._moved: set[Partition] = set()  # whose position is known
         self._turn = 0
 
-    def assign(self, partitions: Iterable[At]) -> None:
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
         self._at, self._moved = {}, set()
         self.incremental_assign(partitions)
 
-    def incremental_assign(self, partitions: Iterable[At]) -> None:
+    def incremental_assign(self, partitions: Iterable[TopicPartition]) -> None:
         self._at.update({Partition(at.topic, at.partition): at.offset for at in partitions})
 
-    def incremental_unassign(self, partitions: Iterable[At]) -> None:
+    def incremental_unassign(self, partitions: Iterable[TopicPartition]) -> None:
         for at in partitions:
             self._at.pop(Partition(at.topic, at.partition), None)
             self._moved.discard(Partition(at.topic, at.partition))
@@ -87,15 +86,17 @@ class Reader:
     def unassign(self) -> None:
         self.assign(())
 
-    def position(self, asked: Sequence[At]) -> list[At]:
+    def position(self, asked: Sequence[TopicPartition]) -> list[TopicPartition]:
         """The next offset; not known before anything was fetched."""
         known = {at: self._at[at] for at in self._moved}
         return [
-            At(at.topic, at.partition, known.get(Partition(at.topic, at.partition), OFFSET_INVALID))
+            TopicPartition(
+                at.topic, at.partition, known.get(Partition(at.topic, at.partition), OFFSET_INVALID)
+            )
             for at in asked
         ]
 
-    def get_watermark_offsets(self, at: At, **_: Any) -> tuple[int, int]:
+    def get_watermark_offsets(self, at: TopicPartition, **_: Any) -> tuple[int, int]:
         log = self._world.cluster.log(Partition(at.topic, at.partition))
         return 0, log.last_stable
 
@@ -187,33 +188,33 @@ class GroupMember(Reader):
         self._world.tell(f"{kind} {sorted(at.partition for at in partitions)}")
         if kind == "assign":
             self.membership.assigned |= partitions
-        named = [At(at.topic, at.partition) for at in sorted(partitions)]
+        named = [TopicPartition(at.topic, at.partition) for at in sorted(partitions)]
         self._told[kind](self, named)
         if kind != "assign":
             self.membership.assigned -= partitions
         if kind == "revoke":
             self.membership.let_go(partitions)
 
-    def seek(self, at: At) -> None:
+    def seek(self, at: TopicPartition) -> None:
         if Partition(at.topic, at.partition) not in self._at:
             raise refused(KafkaError._STATE)
         self._at[Partition(at.topic, at.partition)] = at.offset
 
-    def committed(self, asked: list[At], timeout: float) -> list[At]:
+    def committed(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         """Stable offsets; they are waited for. Raises where the time is up."""
         partitions = [Partition(at.topic, at.partition) for at in asked]
-        answer: list[At] = self._process.call(
+        answer: list[TopicPartition] = self._process.call(
             "committed", lambda: self._stable(partitions, timeout)
         )
         return answer
 
-    def _stable(self, partitions: list[Partition], timeout_s: float) -> list[At]:
+    def _stable(self, partitions: list[Partition], timeout_s: float) -> list[TopicPartition]:
         cluster, actor = self._world.cluster, self._world.running
         assert actor is not None
         if not actor.wait(lambda: cluster.is_stable(partitions), timeout_s):
             raise refused(KafkaError._TIMED_OUT, retriable=True)
         known = {at: cluster.committed.get(at, (OFFSET_INVALID, 0))[0] for at in partitions}
-        return [At(at.topic, at.partition, offset) for at, offset in known.items()]
+        return [TopicPartition(at.topic, at.partition, offset) for at, offset in known.items()]
 
     def close(self) -> None:
         super().close()
@@ -264,7 +265,7 @@ class TransactionalProducer:
         pass
 
     def send_offsets_to_transaction(
-        self, offsets: list[At], metadata: bytes, _timeout_s: float
+        self, offsets: list[TopicPartition], metadata: bytes, _timeout_s: float
     ) -> None:
         def send() -> None:
             self._world.group.check(metadata)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from confluent_kafka import Message
 
-from processors.outcomes.outcome_builder import Answers
+from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.positions_header import POSITIONS_HEADER, read_positions
 from processors.outcomes.resolve import Unresolved
 from schemas.coordinates import Coordinates, Partition, Positions
@@ -45,7 +45,7 @@ def waiting_in_vain(history: History) -> Iterator[str]:
     rows = contexts_at(history, {at: history.cluster.log(at).last_stable for at in UPLOADS})
     for key, stored in still_parked(history).items():
         parked = CODEC.decode_as(ParkedRequest, stored.message.value())
-        answer = Answers(CODEC, POLICY, rows.get).encoded(parked.request, parked.request_at)
+        answer = OutcomeBuilder(CODEC, POLICY, rows.get).encoded(parked.request, parked.request_at)
         if not isinstance(answer.resolution, Unresolved):
             yield f"{key!r} is complete and still parked"
 
@@ -107,7 +107,9 @@ def _wrong(history: History, request: Request, outcome: Stored) -> Iterator[str]
     yield from _unlawful(history, request, outcome, positions)
     rows = contexts_at(history, positions)
     try:
-        answer = Answers(CODEC, POLICY, rows.get).encoded(asked.value(), coordinates_of(asked))
+        answer = OutcomeBuilder(CODEC, POLICY, rows.get).encoded(
+            asked.value(), coordinates_of(asked)
+        )
     except BadRecord as fault:
         yield f"it is valid and was refused: {fault}"
         return

@@ -8,20 +8,21 @@ from typing import cast
 from confluent_kafka import Consumer, Producer
 
 from processors.batch_prep.preparer import Preparer
-from processors.exactly_once.assignment_epoch import Ownership
+from processors.batch_prep.request_consumer import consumed_requests
+from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
-from processors.exactly_once.batch_producer import Outbox
+from processors.exactly_once.batch_producer import BatchProducer
 from processors.exactly_once.committer import Committer
-from processors.exactly_once.group_consumer import Fetcher
+from processors.exactly_once.group_consumer import GroupConsumer
 from processors.kafka.bounded_wait import Clock
 from processors.kafka.broker_clock import BrokerClock
-from processors.log.upload_topics import record_of
-from processors.outcomes.outcome_builder import Answers
-from processors.parking.parked_topic import Parking
+from processors.log.upload_topics import upload_record_of
+from processors.outcomes.outcome_builder import OutcomeBuilder
+from processors.parking.parked_topic import ParkedTopic
 from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
-from tables.changed_scopes import Arrivals
+from tables.changed_scopes import ChangedScopes
 from tables.replica import ContextReplica
 from tables.store import MemoryStore
 from tables.upload_record import UploadTopics
@@ -62,7 +63,7 @@ class FedReplica(ContextReplica):
             log = self._world.cluster.log(at)
             offset, end = self._at[at], min(log.last_stable, self._at[at] + most)
             found = (log.read(one) for one in range(offset, end))
-            records += [record_of(one.message) for one in found if one is not None]
+            records += [upload_record_of(one.message) for one in found if one is not None]
             positions[at] = self._at[at] = end
         if records:
             self.fold(records, positions)
@@ -98,21 +99,21 @@ class Worker:
     def _build(self, codec: Codec, store: MemoryStore) -> None:
         world, settings, topics = self._world, self.settings, self.settings.topics
         machine = Clock(world.monotonic, world.sleep)
-        arrivals = Arrivals()
+        arrivals = ChangedScopes()
         uploads, by_topic = _uploads(settings.partitions)
         self.replica = FedReplica(store, codec, by_topic, arrivals.add)
         self.replica.feed_from(world, uploads)
         self.replica.feed(1000)
-        ownership = Ownership(TurnLock(world))
+        ownership = AssignmentEpoch(TurnLock(world))
         own_id = f"prep-{settings.slot or self.name}"
-        self.outbox = Outbox(
+        self.outbox = BatchProducer(
             lambda: cast(Producer, TransactionalProducer(self.process, own_id)),
             settings.transaction_timeout_s,
             machine,
         )
         committer = Committer(ownership, self.outbox)
         clock = BrokerClock(world.monotonic)
-        parking = Parking(
+        parking = ParkedTopic(
             topics.parked.name,
             codec,
             settings.policy,
@@ -123,13 +124,18 @@ class Worker:
             lambda: cast(Consumer, Reader(self.process)),
             machine,
         )
-        self.fetcher = Fetcher(
+        consumed = consumed_requests(
             settings,
+            parking.take_over,
+            lambda: cast(Consumer, Reader(self.process)),
+            machine,
+        )
+        self.fetcher = GroupConsumer(
+            consumed,
             cast(Consumer, self._consumer),
             ownership,
             committer.commit,
-            parking.take_over,
-            lambda *_, **__: cast(Consumer, Reader(self.process)),
+            settings.batch_max,
             machine,
         )
         self.preparer = Preparer(
@@ -138,7 +144,7 @@ class Worker:
             parking,
             clock,
             self.replica,
-            Answers(codec, settings.policy, self.replica.context),
+            OutcomeBuilder(codec, settings.policy, self.replica.context),
             lambda: high_watermarks(self.process, uploads),
             ownership,
             committer,
@@ -158,7 +164,7 @@ class Worker:
 
     def _commit(self) -> None:
         me = self.committing
-        self.outbox.renew()
+        self.outbox.recreate()
         self._is_ready = True
         while True:
             me.wait(lambda: bool(self._lane), FOREVER)

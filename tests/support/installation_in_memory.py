@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from confluent_kafka import Message
 
 from processors.kafka.records import LogRecord, log_record_of
-from processors.log.reader import Fetch
-from processors.outcomes.outcome_builder import Answers
-from processors.outcomes.positions_header import POSITIONS_HEADER, told_positions
+from processors.log.reader import Messages
+from processors.outcomes.outcome_builder import OutcomeBuilder
+from processors.outcomes.positions_header import POSITIONS_HEADER, encode_positions
 from processors.outcomes.resolve import Prepared, Unresolved
 from processors.policy import Policy
 from processors.settings import Settings
@@ -64,8 +64,8 @@ class Installation:
     policy: Policy = field(default_factory=Policy)
     now_ms: int = 1_700_000_000_000
     uploads: list[UploadRecord] = field(default_factory=list)
-    requests: Fetch = field(default_factory=list)
-    outcomes: Fetch = field(default_factory=list)
+    requests: Messages = field(default_factory=list)
+    outcomes: Messages = field(default_factory=list)
     waiting: dict[Coordinates, ParkedRequest] = field(default_factory=dict)
     entries: list[LogRecord] = field(default_factory=list)
     kept_since_ms: int = 0
@@ -112,9 +112,9 @@ class Installation:
         self.now_ms += SECOND_MS
         record = log_record_of(asked)
         positions = positions or self.positions()
-        answers = Answers(CODEC, self.policy, self.contexts(positions).get)
+        answers = OutcomeBuilder(CODEC, self.policy, self.contexts(positions).get)
         try:
-            answer = answers.answer(record.value, record.at)
+            answer = answers.build(record.value, record.at)
         except BadRecord as fault:
             told = dead_letter_headers(record.at, record.appended_at_ms, fault, record.headers)
             self.outcome(TOPICS.requests_dlq.name, record.key, record.value, told)
@@ -128,7 +128,7 @@ class Installation:
 
     def header(self, positions: Positions | None = None) -> Headers:
         """An outcome's headers, of a join at these positions or at the ends."""
-        told = told_positions(positions or self.positions(), TOPICS, SETTINGS.partitions)
+        told = encode_positions(positions or self.positions(), TOPICS, SETTINGS.partitions)
         return [(POSITIONS_HEADER, told)]
 
     def ask(self, value: bytes | None, key: bytes | None = b"k", *, park: bool = False) -> None:
@@ -233,13 +233,13 @@ class InMemory:
 
     of: Installation
 
-    def requests(self) -> Iterator[Fetch]:
+    def requests(self) -> Iterator[Messages]:
         yield self.of.requests
 
     def parked(self) -> Iterable[LogRecord]:
         return self.of.entries
 
-    def outcomes(self) -> Iterator[Fetch]:
+    def outcomes(self) -> Iterator[Messages]:
         yield self.of.outcomes
 
     def parked_since(self) -> Iterable[LogRecord]:

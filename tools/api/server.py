@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from processors.app import build_admin
+from processors.app import build_upload_log
 from processors.settings import Settings
-from processors.shutdown import WorkerEnd
-from processors.upload_log.upload_log import AdminLog
-from processors.worker import codec_unless_ended
+from processors.shutdown import Shutdown
+from processors.upload_log.upload_log import UploadLog
+from processors.worker import codec_unless_stopped
 from schemas.errors import CJStreamError, Misconfigured
 from tools.api.app import build_api, metrics_app
 from tools.api.auth.key_settings import build_verifier, jwt_settings
@@ -30,7 +30,7 @@ from tools.logs import log_to_stderr
 from tools.progress import say
 
 log = logging.getLogger("cjstream.api")
-REQUESTS_S = 4  # for requests under way, once the end is due
+REQUESTS_S = 4  # for requests under way, once shutdown is requested
 STOP_S = 8.5
 LOOK_S = 0.1
 SAY_AGAIN_S = 10.0
@@ -62,11 +62,11 @@ async def _run(settings: Settings) -> None:
     verifier = build_verifier(settings.environment, jwt_settings())
     contents = Contents.of(settings)
     listening = _bound(settings.api_host, settings.api_port, "CJSTREAM_API_PORT")
-    end = _end_on_signals()
-    codec = await codec_unless_ended(settings, end)
+    shutdown = _end_on_signals()
+    codec = await codec_unless_stopped(settings, shutdown)
     if codec is None:
         return
-    admin, past = build_admin(settings, end.fatal, codec), LogPast(settings, codec)
+    admin, past = build_upload_log(settings, shutdown.fail, codec), LogPast(settings, codec)
     app = build_api(admin, past, contents, verifier, settings)
     servers = [_serving(app, listening)]
     if settings.metrics_port is not None:
@@ -75,18 +75,18 @@ async def _run(settings: Settings) -> None:
     log.info("started", extra={"settings": _shown(settings)})
     await admin.start()
     serving = [asyncio.create_task(server.serve([own])) for server, own in servers]
-    await _said_when_ready(admin, end)
-    await end.wait()
-    log.info("stopping", extra={"fault": str(end.fault or "")})
-    threading.Timer(STOP_S, _give_up, [end]).start()
+    await _said_when_ready(admin, shutdown)
+    await shutdown.wait()
+    log.info("stopping", extra={"fault": str(shutdown.fault or "")})
+    threading.Timer(STOP_S, _give_up, [shutdown]).start()
     for server, _ in servers:
         server.should_exit = True
     await asyncio.gather(*serving)
     await admin.stop()
     contents.close()
     past.close()
-    if end.fault is not None:
-        raise end.fault
+    if shutdown.fault is not None:
+        raise shutdown.fault
 
 
 class _Server(uvicorn.Server):
@@ -126,30 +126,32 @@ def _bound(host: str, port: int, setting: str) -> socket.socket:
     return listening
 
 
-def _end_on_signals() -> WorkerEnd:
+def _end_on_signals() -> Shutdown:
     loop = asyncio.get_running_loop()
-    end = WorkerEnd(loop)
+    shutdown = Shutdown(loop)
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, end.stop)
-    return end
+        loop.add_signal_handler(name, shutdown.stop)
+    return shutdown
 
 
-async def _said_when_ready(admin: AdminLog, end: WorkerEnd) -> None:
+async def _said_when_ready(admin: UploadLog, shutdown: Shutdown) -> None:
     """Say what is waited for until everything is there; requests are answered with 503 meanwhile."""
     begun, said_at = time.monotonic(), float("-inf")
-    while not end.is_due and (missing := [what for what, ok in admin.ready().items() if not ok]):
+    while not shutdown.requested and (
+        missing := [what for what, ok in admin.ready().items() if not ok]
+    ):
         if time.monotonic() - said_at > SAY_AGAIN_S:
             said_at = time.monotonic()
             log.info("waiting", extra={"for": missing})
         with suppress(TimeoutError):
-            await asyncio.wait_for(end.wait(), LOOK_S)
-    if not end.is_due:
+            await asyncio.wait_for(shutdown.wait(), LOOK_S)
+    if not shutdown.requested:
         log.info("ready", extra={"took_ms": round((time.monotonic() - begun) * 1000)})
 
 
-def _give_up(end: WorkerEnd) -> None:
+def _give_up(shutdown: Shutdown) -> None:
     log.error("the API did not stop in time: the process ends")
-    os._exit(getattr(end.fault, "exit_code", 1))
+    os._exit(getattr(shutdown.fault, "exit_code", 1))
 
 
 def _shown(settings: Settings) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import orjson
 from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record
-from processors.outcomes.outcome_builder import Answers
-from processors.outcomes.positions_header import POSITIONS_HEADER, told_positions
+from processors.outcomes.outcome_builder import OutcomeBuilder
+from processors.outcomes.positions_header import POSITIONS_HEADER, encode_positions
 from processors.outcomes.resolve import Prepared
 from processors.policy import Policy
 from processors.registry.registry_codec import codec_for
@@ -144,7 +144,7 @@ class Writer:
         }
         self._requests = [0] * settings.partitions
         self._dice = random.Random(SEED)
-        self._answers = Answers(self._codec, Policy(), self._rows.get)
+        self._answers = OutcomeBuilder(self._codec, Policy(), self._rows.get)
         self._topic_of = dict(
             zip(
                 ("instructions", "student_prompt", "judge_rubric"),
@@ -190,7 +190,7 @@ class Writer:
             chunk = range(first, min(count, first + CHUNK))
             requests = [self._request() for _ in chunk]
             deliver(self._producer, (record for record, _ in requests))
-            header = told_positions(self._positions, self._topics, self._settings.partitions)
+            header = encode_positions(self._positions, self._topics, self._settings.partitions)
             deliver(
                 self._producer,
                 (self._outcome(record, at, header) for record, at in requests),
@@ -206,7 +206,7 @@ class Writer:
         return Record(topic, one, key, self._codec.encode(event)), at
 
     def _outcome(self, request: Record, at: Coordinates, header: bytes) -> Record:
-        answer = self._answers.answer(request.value, at)
+        answer = self._answers.build(request.value, at)
         prepared = isinstance(answer.resolution, Prepared)
         topic = self._topics.batches if prepared else self._topics.unresolved
         return Record(

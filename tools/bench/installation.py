@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from processors.kafka.bounded_wait import answered, wait_until
+from processors.kafka.bounded_wait import result_of, wait_until
 from processors.kafka.clients import admin_client
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
 from processors.settings import Settings, settings_from_environment
 from tools import topics
@@ -63,7 +63,9 @@ def installation(tell: Tell, **overrides: object) -> Iterator[Settings]:
         settings = given.model_copy(update=own)
         tell(f"Kafka answers on {broker.bootstrap}: making the topics")
         topics.applied(settings, wait_s=0)
-        high_ends(settings, partitions_of((one.name for one in settings.topics.all), settings))
+        high_watermarks_when_reachable(
+            settings, partitions_of((one.name for one in settings.topics.all), settings)
+        )
         yield settings
 
 
@@ -79,7 +81,7 @@ def wait_until_shared(settings: Settings, workers: int) -> None:
     admin, group = admin_client(settings), settings.prep_group
 
     def is_shared() -> bool:
-        members = answered(admin.describe_consumer_groups([group])[group]).members
+        members = result_of(admin.describe_consumer_groups([group])[group]).members
         held = [len(one.assignment.topic_partitions) if one.assignment else 0 for one in members]
         return len(held) == workers and all(held) and sum(held) == settings.partitions
 

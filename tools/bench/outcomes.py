@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from processors.kafka.bounded_wait import wait_until
 from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -83,8 +83,8 @@ def _read(
 ) -> None:
     codec = codec_for(settings)
     partitions = partitions_of((topic.name for topic in settings.topics.outcomes), settings)
-    with Log(settings, partitions) as log:
-        log.begin(dict.fromkeys(partitions, 0))
+    with LogReader(settings, partitions) as log:
+        log.seek(dict.fromkeys(partitions, 0))
         while not ending.is_set():
             found = log.read()
             seen_ms = now_ms()
@@ -113,8 +113,8 @@ def wait_until_parked(settings: Settings, requests: Iterable[Coordinates]) -> No
     """Wait until each of these requests has been parked. Raises Unreachable."""
     left = {str(one).encode() for one in requests}
     partitions = partitions_of([settings.topics.parked.name], settings)
-    with Log(settings, partitions) as log:
-        log.begin(dict.fromkeys(partitions, 0))
+    with LogReader(settings, partitions) as log:
+        log.seek(dict.fromkeys(partitions, 0))
 
         def are_parked() -> bool:
             left.difference_update({one.key or b"" for one in log.read() if one.value is not None})

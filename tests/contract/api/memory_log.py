@@ -5,13 +5,13 @@ from itertools import count
 from uuid import uuid4
 
 from processors.policy import Policy
-from processors.upload_log.upload_log import NOBODY, Page, Reading, Written
+from processors.upload_log.upload_log import NOBODY, CurrentContext, Page, WriteResult
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
-from tables.commands import Change, Writing, decide
+from tables.commands import WriteCommand, WriteMetadata, decide
 from tables.context import component_of, fold, live
 from tables.upload_record import UploadRecord
 
@@ -36,9 +36,9 @@ class MemoryLog:
     def ready(self) -> Mapping[str, bool]:
         return self.checks
 
-    async def read(self, scope_key: str) -> Reading:
+    async def read(self, scope_key: str) -> CurrentContext:
         self._fail()
-        return Reading(context=self.rows.get(scope_key))
+        return CurrentContext(context=self.rows.get(scope_key))
 
     async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page:
         self._fail()
@@ -53,10 +53,10 @@ class MemoryLog:
         items = tuple(context for *_, context in found[start : start + page_size])
         return Page(items=items, total=len(found))
 
-    async def check(self, change: Change) -> None:
+    async def check(self, change: WriteCommand) -> None:
         decide(self.rows.get(change.scope_key), change, NOBODY, lambda: "-")
 
-    async def write(self, change: Change, writing: Writing) -> Written:
+    async def write(self, change: WriteCommand, writing: WriteMetadata) -> WriteResult:
         self._fail()
         known = self.rows.get(change.scope_key)
         decision = decide(known, change, writing, lambda: str(uuid4()))
@@ -69,7 +69,7 @@ class MemoryLog:
             asked = {*decision.outcomes, change.condition_on}
             known_now = (component_of(context, role) for role in ROLES if role in asked)
             positions = tuple(one.source for one in known_now if one is not None)
-        return Written(
+        return WriteResult(
             decision=decision,
             context=context,
             folded=self.folds,

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from processors.registry.id_lookup import CALLS_A_MINUTE, KEPT_S, UnknownIds
+from processors.registry.id_lookup import CALLS_A_MINUTE, KEPT_S, IdLookup
 from processors.registry.registry_codec import WAIT_S, codec_for
 from processors.settings import Settings
 from schemas.codec import FRAME, Codec
@@ -247,7 +247,7 @@ class Clocked:
 
 def test_an_id_that_is_registered_later_is_found_a_minute_later() -> None:
     clocked = Clocked()
-    unknown = UnknownIds(clocked.schema, lambda: clocked.now_s)
+    unknown = IdLookup(clocked.schema, lambda: clocked.now_s)
     assert unknown.form_of(1) is None
     clocked.schemas[1] = '"string"'
     clocked.now_s = KEPT_S - 1
@@ -259,7 +259,7 @@ def test_an_id_that_is_registered_later_is_found_a_minute_later() -> None:
 
 def test_after_a_storm_of_unknown_ids_others_are_asked_for_again() -> None:
     clocked = Clocked()
-    unknown = UnknownIds(clocked.schema, lambda: clocked.now_s)
+    unknown = IdLookup(clocked.schema, lambda: clocked.now_s)
     told: list[Any] = [unknown.form_of(number) for number in range(50)]
     assert (len(clocked.calls), set(told)) == (CALLS_A_MINUTE, {None})
     clocked.schemas[99] = '"string"'

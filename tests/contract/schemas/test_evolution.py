@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from processors.outcomes.outcome_builder import Answers
+from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.recipes import RECIPE, RECIPES
-from processors.outcomes.request_scan import WALKED
+from processors.outcomes.request_scan import SCANNED_VERSIONS
 from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.errors import Malformed
@@ -119,14 +119,16 @@ def test_a_request_of_a_version_that_is_not_walked_takes_the_slow_path_to_the_sa
 ) -> None:
     table = {"assignment:a1": context_after(*READY)}
     codec = Codec([*released(), version])
-    answers = Answers(codec, Policy(), table.get)
+    answers = OutcomeBuilder(codec, Policy(), table.get)
     payload = written_in(version, REQUEST, **more)
     assert answers.spliced(payload, REQUEST_AT) is None
-    value = answers.answer(payload, REQUEST_AT).value
+    value = answers.build(payload, REQUEST_AT).value
     assert codec.decode_as(CJBatchPrepared, value).request == REQUEST
     assert (
         value
-        == Answers(Codec(), Policy(), table.get).answer(written_in(V2, REQUEST), REQUEST_AT).value
+        == OutcomeBuilder(Codec(), Policy(), table.get)
+        .build(written_in(V2, REQUEST), REQUEST_AT)
+        .value
     )
 
 
@@ -149,7 +151,7 @@ def test_the_request_that_a_recipes_outcomes_embed_is_the_one_that_it_says(
 def test_what_producers_of_the_day_send_goes_the_fast_path() -> None:
     latest = Codec().version_of(CJAssessmentRequested, Codec().encode(requested()))
     assert RECIPES[RECIPE].request == latest
-    assert set(RECIPES[RECIPE].spliced) == set(WALKED) == {1, latest}
+    assert set(RECIPES[RECIPE].spliced) == set(SCANNED_VERSIONS) == {1, latest}
 
 
 def test_an_older_version_that_cannot_hold_an_event_is_not_written() -> None:

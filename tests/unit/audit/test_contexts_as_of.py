@@ -5,7 +5,7 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.outcomes.encoding import told_of
+from processors.outcomes.encoding import encode_roles
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from tables.context import fold
@@ -96,7 +96,7 @@ def test_what_outcomes_tell_of_a_context_is_the_same_from_its_bytes(
         ways.standing.stand_at(below)
         for scope_key in SCOPE_KEYS:
             full, (raw, _) = ways.full.context(scope_key), ways.raw_at(scope_key, below)
-            assert (raw and told_of_raw(raw)) == (full and told_of(full))
+            assert (raw and told_of_raw(raw)) == (full and encode_roles(full))
     assert ways.raw_texts.keys() == ways.texts.keys()
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
-from processors.dead_letters.open_letters import DeadLetter, DeadLetters
+from processors.dead_letters.open_letters import DeadLetter, OpenLetters
 from processors.dead_letters.redrive_plan import (
-    Decision,
     Judged,
     NewestUploads,
+    RedriveDecision,
     Slot,
     chunks,
     decide,
@@ -152,7 +152,7 @@ def test_an_upload_that_cannot_be_folded_is_refused_and_the_reason_said() -> Non
 
 
 def test_chunks_keep_the_order_and_their_bounds() -> None:
-    decisions = [Decision(dead(offset, size=4), "redrive", BELONGS) for offset in range(10)]
+    decisions = [RedriveDecision(dead(offset, size=4), "redrive", BELONGS) for offset in range(10)]
     assert [len(one) for one in chunks(decisions, 4, 1000)] == [4, 4, 2]
     assert [len(one) for one in chunks(decisions, 100, 9)] == [2, 2, 2, 2, 2]
     assert [len(one) for one in chunks(decisions, 100, 1)] == [1] * 10
@@ -171,7 +171,7 @@ def marker_record(offset: int, of: int) -> LogRecord:
 
 
 def test_what_is_open_has_no_marker_and_a_repeated_dead_letter_counts_once() -> None:
-    found = DeadLetters()
+    found = OpenLetters()
     for record in (
         letter_record(0, 10),
         letter_record(1, 11),

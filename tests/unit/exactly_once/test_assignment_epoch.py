@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from processors.exactly_once.assignment_epoch import Ownership
+from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
 
@@ -13,15 +13,15 @@ P0, P1 = Partition("cj.requests.v1", 0), Partition("cj.requests.v1", 1)
 PATIENCE_S = 10
 
 
-def settled() -> Ownership:
+def settled() -> AssignmentEpoch:
     """Fetching in epoch 1, from offset 10 of one partition and 0 of the other."""
-    ownership = Ownership()
-    ownership.end_epoch()
-    ownership.settle(1, {P0: 10, P1: 0})
+    ownership = AssignmentEpoch()
+    ownership.end()
+    ownership.begin(1, {P0: 10, P1: 0})
     return ownership
 
 
-def commits(ownership: Ownership, epoch: int, start: int, end: int) -> bool:
+def commits(ownership: AssignmentEpoch, epoch: int, start: int, end: int) -> bool:
     with ownership.transaction(epoch, {P0: start}, {P0: end}) as mine:
         return mine
 
@@ -83,16 +83,16 @@ def test_a_dropped_batch_moves_nothing() -> None:
 
 def test_an_epoch_that_ended_takes_its_batches_with_it() -> None:
     ownership = settled()
-    ownership.end_epoch()
-    ownership.settle(2, {P0: 10})
+    ownership.end()
+    ownership.begin(2, {P0: 10})
     assert not commits(ownership, 1, 10, 15)
     assert commits(ownership, 2, 10, 15)
 
 
 def test_positions_of_an_epoch_that_has_ended_are_not_taken() -> None:
     ownership = settled()
-    ownership.end_epoch()
-    ownership.settle(1, {P0: 10})
+    ownership.end()
+    ownership.begin(1, {P0: 10})
     with pytest.raises(Discrepancy, match="ended at None"):
         commits(ownership, 2, 10, 15)
 
@@ -111,8 +111,8 @@ def test_a_transaction_that_ended_the_epoch_moves_nothing() -> None:
     ownership = settled()
     with ownership.transaction(1, {P0: 10}, {P0: 15}) as mine:
         assert mine
-        ownership.end_epoch()
-        ownership.settle(2, {P0: 10})
+        ownership.end()
+        ownership.begin(2, {P0: 10})
     assert commits(ownership, 2, 10, 15)
 
 
@@ -125,11 +125,11 @@ def test_revocation_waits_for_the_open_transaction_and_drops_what_comes_after() 
         with ownership.transaction(1, {P0: 10}, {P0: 15}) as mine:
             opened.set()
             may_end.wait(PATIENCE_S)
-            seen.append(f"committed: {mine}, epoch {ownership.epoch}")
+            seen.append(f"committed: {mine}, epoch {ownership.number}")
 
     def revoke() -> None:
         opened.wait(PATIENCE_S)
-        ownership.end_epoch()
+        ownership.end()
         seen.append("revoked")
         revoked.set()
 

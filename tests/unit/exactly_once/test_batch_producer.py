@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from processors.exactly_once.assignment_epoch import Ownership
+from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
-from processors.exactly_once.batch_producer import Outbox, TooLargeError
-from processors.exactly_once.committer import FENCED_MOST, Committer
+from processors.exactly_once.batch_producer import BatchProducer, TooLargeError
+from processors.exactly_once.committer import MAX_FENCED, Committer
 from processors.kafka.records import Record
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Aborted, Discrepancy, Fenced
@@ -88,10 +88,10 @@ class ScriptedProducer:
         self._open = []
 
 
-def outbox_of(*producers: ScriptedProducer, timeout_s: float = 10.0) -> Outbox:
+def outbox_of(*producers: ScriptedProducer, timeout_s: float = 10.0) -> BatchProducer:
     """An outbox that is given these producers, one after the other."""
     left = iter(producers)
-    return Outbox(lambda: cast(Producer, next(left)), timeout_s=timeout_s)
+    return BatchProducer(lambda: cast(Producer, next(left)), timeout_s=timeout_s)
 
 
 def scripted(**faults: list[Exception]) -> ScriptedProducer:
@@ -300,7 +300,7 @@ def test_stopping_ends_the_wait_for_the_coordinator() -> None:
             raise AGAIN
 
     outbox = outbox_of(Away())
-    waiting = threading.Thread(target=outbox.renew, daemon=True)
+    waiting = threading.Thread(target=outbox.recreate, daemon=True)
     waiting.start()
     assert asked.wait(10)
     outbox.stop()
@@ -310,7 +310,7 @@ def test_stopping_ends_the_wait_for_the_coordinator() -> None:
         outbox_of_stopped().commit(BATCH)
 
 
-def outbox_of_stopped() -> Outbox:
+def outbox_of_stopped() -> BatchProducer:
     outbox = outbox_of(scripted())
     outbox.stop()
     return outbox
@@ -325,11 +325,11 @@ def test_closing_aborts_what_is_open_and_forgives() -> None:
     assert producer.calls[-1] == "abort"
 
 
-def committer_of(*producers: ScriptedProducer) -> tuple[Ownership, Committer]:
+def committer_of(*producers: ScriptedProducer) -> tuple[AssignmentEpoch, Committer]:
     """A committer in epoch 1, after offset 10."""
-    ownership = Ownership()
-    ownership.end_epoch()
-    ownership.settle(1, {P0: 10})
+    ownership = AssignmentEpoch()
+    ownership.end()
+    ownership.begin(1, {P0: 10})
     return ownership, Committer(ownership, outbox_of(*producers))
 
 
@@ -338,12 +338,12 @@ def test_a_committed_batch_moves_on() -> None:
     ownership, committer = committer_of(producer)
     committer.commit(BATCH)
     committer.commit(Batch(RECORDS, 3, {P0: 13}, {P0: 16}, b"g", 1))
-    assert (len(producer.committed), ownership.epoch) == (6, 1)
+    assert (len(producer.committed), ownership.number) == (6, 1)
 
 
 def test_a_batch_of_an_old_epoch_reaches_no_producer() -> None:
     ownership, committer = committer_of()
-    ownership.end_epoch()
+    ownership.end()
     committer.commit(BATCH)
 
 
@@ -361,7 +361,7 @@ def test_a_batch_that_failed_ends_the_epoch_so_that_all_prepared_ones_are_droppe
     ownership, committer = committer_of(first, second)
     committer.commit(BATCH)
     committer.commit(Batch(RECORDS, 3, {P0: 13}, {P0: 16}, b"g", 1))
-    assert ownership.epoch == 2
+    assert ownership.number == 2
     assert [*first.committed, *second.committed] == []
 
 
@@ -369,21 +369,21 @@ def test_a_fenced_batch_gets_a_new_producer_and_is_not_replayed_from_memory() ->
     first, second = scripted(commit=[TIMED_OUT]), scripted()
     ownership, committer = committer_of(first, second)
     committer.commit(BATCH)
-    ownership.settle(2, {P0: 13})  # the broker's word: it was committed after all
+    ownership.begin(2, {P0: 13})  # the broker's word: it was committed after all
     committer.commit(Batch(RECORDS, 3, {P0: 13}, {P0: 16}, b"g", 2))
     assert second.calls == WHOLE
     assert second.offsets[0][0][0].offset == 16
 
 
 def test_a_worker_that_is_fenced_again_and_again_gives_up() -> None:
-    producers = [scripted(commit=[FATAL]) for _ in range(FENCED_MOST + 1)]
+    producers = [scripted(commit=[FATAL]) for _ in range(MAX_FENCED + 1)]
     ownership, committer = committer_of(*producers)
 
     def fenced_again() -> None:
-        ownership.settle(ownership.epoch, {P0: 10})
-        committer.commit(Batch(RECORDS, 3, {P0: 10}, {P0: 13}, b"g", ownership.epoch))
+        ownership.begin(ownership.number, {P0: 10})
+        committer.commit(Batch(RECORDS, 3, {P0: 10}, {P0: 13}, b"g", ownership.number))
 
-    for _ in range(FENCED_MOST):
+    for _ in range(MAX_FENCED):
         fenced_again()
     with pytest.raises(Fenced):
         fenced_again()
@@ -396,7 +396,7 @@ def test_only_a_lone_request_that_is_too_large_is_told_to_be_it() -> None:
     assert (committer.too_large, committer.refused_at) == (3, None)
     _, committer = committer_of(scripted(produce=[too_large]))
     alone = Coordinates("cj.requests.v1", 0, 10)
-    committer.commit(Batch(RECORDS[:1], 1, {P0: 10}, {P0: 11}, b"g", 1, alone=alone))
+    committer.commit(Batch(RECORDS[:1], 1, {P0: 10}, {P0: 11}, b"g", 1, only_input=alone))
     assert (committer.too_large, committer.refused_at) == (1, alone)
 
 
@@ -404,6 +404,6 @@ def test_after_a_batch_that_went_through_batches_are_whole_again() -> None:
     producer = scripted(produce=[fault(KafkaError.MSG_SIZE_TOO_LARGE)])
     ownership, committer = committer_of(producer)
     committer.commit(BATCH)
-    ownership.settle(2, {P0: 10})
+    ownership.begin(2, {P0: 10})
     committer.commit(Batch(RECORDS[:1], 1, {P0: 10}, {P0: 11}, b"g", 2))
     assert committer.too_large == 0

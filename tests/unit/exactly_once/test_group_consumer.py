@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer
-from confluent_kafka import TopicPartition as At
+from confluent_kafka import Consumer, TopicPartition
 
-from processors.exactly_once.assignment_epoch import Ownership
+from processors.batch_prep.request_consumer import consumed_requests
+from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
-from processors.exactly_once.group_consumer import Fetcher, is_member
+from processors.exactly_once.group_consumer import GroupConsumer, is_member
 from processors.settings import Settings
 from schemas.errors import Discrepancy
 
@@ -50,13 +50,13 @@ class Group:
         self._assigned = on_assign
 
     def assign(self) -> None:
-        self._assigned(self, [At("cj.requests.v1", 0)])
+        self._assigned(self, [TopicPartition("cj.requests.v1", 0)])
 
     def consumer_group_metadata(self) -> bytes:
         return metadata(self.generation)
 
-    def committed(self, asked: list[At], timeout: float) -> list[At]:
-        return [At(at.topic, at.partition, self._offset) for at in asked]
+    def committed(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [TopicPartition(at.topic, at.partition, self._offset) for at in asked]
 
     def get_watermark_offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
         return 0, 0
@@ -82,10 +82,17 @@ def taken_over(_committed: Mapping[int, int]) -> bool:
     return True
 
 
-def fetching(group: Group) -> Fetcher:
-    fetcher = Fetcher(
-        Settings(), cast(Consumer, group), Ownership(), lambda _batch: None, taken_over
-    )
+def no_reader() -> Consumer:
+    raise AssertionError("the log is read, though no record may have been skipped")
+
+
+def fetching(group: Group) -> GroupConsumer:
+    return joined(group, lambda _batch: None)
+
+
+def joined(group: Group, commit: Callable[[Batch], None]) -> GroupConsumer:
+    consumed = consumed_requests(Settings(), taken_over, no_reader)
+    fetcher = GroupConsumer(consumed, cast(Consumer, group), AssignmentEpoch(), commit, limit=5000)
     fetcher.join()
     group.assign()
     return fetcher
@@ -94,9 +101,9 @@ def fetching(group: Group) -> Fetcher:
 def test_a_batch_carries_the_metadata_from_before_its_records_were_polled() -> None:
     group = Group()
     fetcher = fetching(group)
-    assert fetcher.fetch(0) is None  # it settles its positions first
+    assert fetcher.poll(0) is None  # it settles its positions first
     group.moves_in = "poll"
-    fetched = fetcher.fetch(0)
+    fetched = fetcher.poll(0)
     assert fetched is not None
     assert (fetched.group, group.generation) == (metadata(1), 2)
 
@@ -104,21 +111,21 @@ def test_a_batch_carries_the_metadata_from_before_its_records_were_polled() -> N
 def test_records_fetched_while_no_member_are_fetched_again() -> None:
     group = Group()
     fetcher = fetching(group)
-    fetcher.fetch(0)
+    fetcher.poll(0)
     group.generation = -1
-    assert fetcher.fetch(0) is None
+    assert fetcher.poll(0) is None
     group.generation = 2
-    assert fetcher.fetch(0) is None  # it goes back to the committed positions
-    fetched = fetcher.fetch(0)
+    assert fetcher.poll(0) is None  # it goes back to the committed positions
+    fetched = fetcher.poll(0)
     assert fetched is not None
     assert [*fetched.start.values()] == [7]
 
 
 def test_a_client_that_does_not_go_on_at_the_committed_position_is_stopped() -> None:
     fetcher = fetching(Group(committed=8))
-    fetcher.fetch(0)
+    fetcher.poll(0)
     with pytest.raises(Discrepancy, match="is to go on at 8, the client went to 7"):
-        fetcher.fetch(0)
+        fetcher.poll(0)
 
 
 def test_metadata_of_no_member_is_told_from_a_members() -> None:
@@ -130,8 +137,5 @@ def test_metadata_of_no_member_is_told_from_a_members() -> None:
 def test_nothing_is_committed_where_offsets_are_there() -> None:
     committed = list[Batch]()
     group = Group()
-    fetcher = Fetcher(Settings(), cast(Consumer, group), Ownership(), committed.append, taken_over)
-    fetcher.join()
-    group.assign()
-    fetcher.fetch(0)
+    joined(group, committed.append).poll(0)
     assert committed == []

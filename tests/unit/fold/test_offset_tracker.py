@@ -20,14 +20,14 @@ class Handed:
 
 def begun(committed: int) -> OffsetTracker[tuple[str, int]]:
     books = OffsetTracker[tuple[str, int]]()
-    books.begin(AT, committed)
+    books.start_at(AT, committed)
     return books
 
 
 def handed(books: OffsetTracker[tuple[str, int]], *offsets: int) -> list[Handed]:
     records = [Handed(offset) for offset in offsets]
     for record in records:
-        books.hand_on(AT, record.offset, record)
+        books.delivered(AT, record.offset, record)
     return records
 
 
@@ -35,43 +35,43 @@ def test_what_was_taken_holds_the_offset_back_until_it_is_done() -> None:
     books = begun(5)
     assert books.fetched(AT, 5, [5, 6], 8)
     five, six = handed(books, 5, 6)
-    books.done(AT, 6, six)
-    assert books.safe(AT) == 5
-    books.done(AT, 5, five)
-    assert books.safe(AT) == 8  # past the marker at 7
+    books.processed(AT, 6, six)
+    assert books.committable(AT) == 5
+    books.processed(AT, 5, five)
+    assert books.committable(AT) == 8  # past the marker at 7
 
 
 def test_a_fetch_that_starts_elsewhere_is_not_handed_on_and_moves_nothing() -> None:
     books = begun(5)
     assert not books.fetched(AT, 7, [7], 8)
-    assert (books.places([AT]), books.safe(AT)) == ({AT: 5}, 5)
+    assert (books.fetch_positions([AT]), books.committable(AT)) == ({AT: 5}, 5)
 
 
 def test_a_fetch_that_was_not_handed_on_whole_has_lost_its_place() -> None:
     books = begun(5)
     books.fetched(AT, 5, [5, 6], 7)
     handed(books, 5)
-    assert books.lost([AT]) == [AT]
-    assert books.places([AT]) == {}
+    assert books.unplaced([AT]) == [AT]
+    assert books.fetch_positions([AT]) == {}
 
 
 def test_nothing_of_a_partition_without_a_place_is_handed_on_or_committed() -> None:
     books = begun(5)
-    books.forget()
+    books.reset()
     assert not books.fetched(AT, 5, [5], 6)
-    assert books.safe(AT) is None
+    assert books.committable(AT) is None
 
 
 def test_a_record_that_was_read_anew_is_not_done_by_its_first_reading() -> None:
     books = begun(5)
     books.fetched(AT, 5, [5], 6)
     (first,) = handed(books, 5)
-    books.forget()
-    books.begin(AT, 5)
+    books.reset()
+    books.start_at(AT, 5)
     books.fetched(AT, 5, [5], 6)
     handed(books, 5)
-    books.done(AT, 5, first)
-    assert books.safe(AT) == 5
+    books.processed(AT, 5, first)
+    assert books.committable(AT) == 5
 
 
 @dataclass
@@ -113,20 +113,20 @@ class Reading(RuleBasedStateMachine):
 
     @rule()
     def ask(self) -> None:
-        if self.start is None and self.books.lost([AT]):
+        if self.start is None and self.books.unplaced([AT]):
             self.asked = self.committed
 
     @rule()
     def begin(self) -> None:
         if self.asked is not None:
-            self.books.begin(AT, self.asked)
+            self.books.start_at(AT, self.asked)
             self.asked = None
 
     @rule()
     def start_fetch(self) -> None:
         """Another fetch before the last one was handed on: that one was abandoned."""
-        if self.start is None and self.asked is None and not self.books.lost([AT]):
-            self.position = self.start = self.books.places([AT])[AT]
+        if self.start is None and self.asked is None and not self.books.unplaced([AT]):
+            self.position = self.start = self.books.fetch_positions([AT])[AT]
             self.waiting = []
 
     @rule(most=st.integers(1, 4))
@@ -143,7 +143,7 @@ class Reading(RuleBasedStateMachine):
     def hand_on(self) -> None:
         if self.waiting and self.start is None:
             record = Handed(self.waiting.pop(0))
-            self.books.hand_on(AT, record.offset, record)
+            self.books.delivered(AT, record.offset, record)
             self.hands.append(record)
 
     @rule()
@@ -155,18 +155,18 @@ class Reading(RuleBasedStateMachine):
         if self.hands:
             record = self.hands.pop(data.draw(st.integers(0, len(self.hands) - 1)))
             self.effects.add(record.offset)
-            self.books.done(AT, record.offset, record)
+            self.books.processed(AT, record.offset, record)
 
     @rule()
     def drop_what_is_in_hands_and_seek(self) -> None:
         """A rebalance."""
         self.hands.clear()
-        self.books.forget()
+        self.books.reset()
 
     @rule()
     def assign_anew(self) -> None:
         """The client finds its own way to the committed offset, also while a fetch is under way."""
-        self.books.forget()
+        self.books.reset()
         self.position = self.committed
 
     @rule()
@@ -177,7 +177,7 @@ class Reading(RuleBasedStateMachine):
 
     @rule()
     def send_commit(self) -> None:
-        offset = self.books.safe(AT)
+        offset = self.books.committable(AT)
         if offset is not None:
             self.sent.append(offset)
 
@@ -194,7 +194,7 @@ class Reading(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Left in peace, all of it is read and done."""
         self.start = self.asked = None
-        self.books.forget()
+        self.books.reset()
         self.ask()
         self.begin()
         self.start_fetch()
@@ -204,9 +204,9 @@ class Reading(RuleBasedStateMachine):
             while self.hands:
                 record = self.hands.pop()
                 self.effects.add(record.offset)
-                self.books.done(AT, record.offset, record)
+                self.books.processed(AT, record.offset, record)
             self.start_fetch()
-        assert self.books.safe(AT) == self.log.end
+        assert self.books.committable(AT) == self.log.end
         assert set(self.log.records) <= self.effects
 
 

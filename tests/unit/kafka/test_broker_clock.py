@@ -19,11 +19,11 @@ class Stopwatch:
 def test_it_goes_on_from_the_newest_append_time() -> None:
     watch = Stopwatch()
     clock = BrokerClock(watch)
-    clock.seen(50_000)
+    clock.observe(50_000)
     watch.seconds += 2
-    clock.seen(50_500)  # appended long before it was seen
+    clock.observe(50_500)  # appended long before it was seen
     assert clock.now_ms == 52_000
-    clock.seen(60_000)
+    clock.observe(60_000)
     assert clock.now_ms == 60_000
 
 
@@ -37,5 +37,5 @@ def test_it_is_never_ahead_of_the_broker(ahead_ms: int, steps: list[tuple[float,
     clock = BrokerClock(watch)
     for passes_s, late_s in steps:
         watch.seconds += passes_s
-        clock.seen(ahead_ms + int((watch.seconds - late_s) * 1000))
+        clock.observe(ahead_ms + int((watch.seconds - late_s) * 1000))
         assert clock.now_ms <= ahead_ms + watch.seconds * 1000 + 1

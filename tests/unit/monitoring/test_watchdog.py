@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from processors.monitoring.progress_probes import BatchPreparation, Reading
-from processors.monitoring.stall_detector import Seen, Standstill
-from processors.monitoring.watchdog import HELD_LOOKS, Stalled, Watchdog
-from processors.monitoring.worker_status import Status, StatusFile, statuses
+from processors.monitoring.progress_probes import BatchPrepProbe, ReaderProbe
+from processors.monitoring.stall_detector import Progress, StallDetector
+from processors.monitoring.watchdog import HELD_CHECKS, Stalled, Watchdog
+from processors.monitoring.worker_status import StatusFile, WorkerStatus, statuses
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
@@ -20,14 +20,14 @@ LOOKS = 4
 
 
 def test_looks_count_in_a_row_and_only_below_the_end() -> None:
-    standstill = Standstill()
+    standstill = StallDetector()
     told = [
-        standstill.look({UPLOADS: Seen(position, end)})
+        standstill.observe({UPLOADS: Progress(position, end)})
         for position, end in [(5, 9), (5, 9), (5, 12), (6, 12), (6, 12), (12, 12), (12, 13)]
     ]
     assert [looks.get(UPLOADS) for looks in told] == [1, 2, 3, 1, 2, None, 1]
-    assert standstill.look({}) == {}
-    assert standstill.look({UPLOADS: Seen(12, 13)}) == {UPLOADS: 1}
+    assert standstill.observe({}) == {}
+    assert standstill.observe({UPLOADS: Progress(12, 13)}) == {UPLOADS: 1}
 
 
 class Broker:
@@ -53,19 +53,19 @@ class Requests:
 
     def __init__(self, broker: Broker, records: bool = True) -> None:
         self._records = records
-        self._watched = BatchPreparation(
+        self._watched = BatchPrepProbe(
             Settings(), lambda: {REQUESTS}, lambda _owned: broker.committed
         )
 
-    def seen(self, stable: Positions, *, uploads_pass: bool) -> Mapping[Partition, Seen]:
-        return self._watched.seen(stable, uploads_pass=uploads_pass)
+    def progress(self, stable: Positions, *, uploads_pass: bool) -> Mapping[Partition, Progress]:
+        return self._watched.progress(stable, uploads_pass=uploads_pass)
 
-    def is_stalled(self, at: Partition, seen: Seen) -> bool:
+    def is_stalled(self, at: Partition, seen: Progress) -> bool:
         return self._records
 
 
 def watchdog(broker: Broker, records: bool = True) -> Watchdog:
-    replica = Reading("the context replica", lambda: broker.replica)
+    replica = ReaderProbe("the context replica", lambda: broker.replica)
     return Watchdog(
         [replica, Requests(broker, records)],
         lambda: broker.ask(broker.high),
@@ -78,7 +78,7 @@ def watchdog(broker: Broker, records: bool = True) -> Watchdog:
 
 def look(watchdog: Watchdog, times: int = 3 * LOOKS) -> None:
     for _ in range(times):
-        watchdog.look()
+        watchdog.check()
 
 
 def test_a_worker_at_the_end_of_everything_is_left_alone() -> None:
@@ -91,7 +91,7 @@ def test_a_replica_that_stands_still_below_the_end_is_named() -> None:
     watching = watchdog(broker)
     look(watching, LOOKS - 1)
     with pytest.raises(Stalled, match="the context replica stands still at uploads/0@7 for 4 s"):
-        watching.look()
+        watching.check()
 
 
 def test_a_replica_that_moves_however_slowly_is_left_alone() -> None:
@@ -134,7 +134,7 @@ def test_an_open_transaction_on_an_upload_partition_is_named_once_and_stalls_nob
     broker.stable, broker.replica = {UPLOADS: 7, REQUESTS: 10}, {UPLOADS: 7}
     broker.committed = {REQUESTS: 5}  # meant to wait
     watching = watchdog(broker)
-    look(watching, HELD_LOOKS - 1)
+    look(watching, HELD_CHECKS - 1)
     assert caplog.messages == []
     look(watching)
     assert caplog.messages == ["partition held by an open transaction"]
@@ -152,7 +152,7 @@ def test_a_rebalance_is_told_in_a_file_that_is_never_half_written(tmp_path: Path
     status.rebalanced({REQUESTS}, 2_000)
     assert status.owned == {REQUESTS}
     (told,) = statuses(settings).values()
-    assert told == Status(told.pid, 2_000, 2, (1,))
+    assert told == WorkerStatus(told.pid, 2_000, 2, (1,))
     assert statuses(settings.model_copy(update={"topic_prefix": "other-"})) == {}
     (settings.worker_dir / "status.json").write_text("{")
     assert statuses(settings) == {}

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from processors.outcomes.encoding import event_id_of
-from processors.outcomes.outcome_builder import Answers, outcome_of
+from processors.outcomes.outcome_builder import OutcomeBuilder, outcome_of
 from processors.outcomes.recipes import RECIPE, RECIPES
 from processors.outcomes.resolve import resolve
 from processors.policy import Policy
@@ -65,8 +65,8 @@ RUBRIC = UploadUsed(
 )
 
 
-def answers(table: dict[str, AssignmentContext] | None = None) -> Answers:
-    return Answers(CODEC, Policy(), (TABLE if table is None else table).get)
+def answers(table: dict[str, AssignmentContext] | None = None) -> OutcomeBuilder:
+    return OutcomeBuilder(CODEC, Policy(), (TABLE if table is None else table).get)
 
 
 def outcome(
@@ -173,7 +173,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
 def test_another_avro_reader_reads_the_outcome(request_: CJAssessmentRequested) -> None:
-    answer = answers().answer(CODEC.encode(request_), REQUEST_AT)
+    answer = answers().build(CODEC.encode(request_), REQUEST_AT)
     event = CODEC.decode(answer.value)
     told = read_independently(answer.value)
     assert told["event_id"] == "cj.requests.v1/3@41"
@@ -189,27 +189,27 @@ def test_the_same_request_against_the_same_context_gives_the_same_bytes(
     request_: CJAssessmentRequested,
 ) -> None:
     payload = CODEC.encode(request_)
-    first = answers().answer(payload, REQUEST_AT)
-    again = Answers(Codec(), Policy(), dict(TABLE).get).answer(payload, REQUEST_AT)
+    first = answers().build(payload, REQUEST_AT)
+    again = OutcomeBuilder(Codec(), Policy(), dict(TABLE).get).build(payload, REQUEST_AT)
     slow = answers().encoded(payload, REQUEST_AT)
     assert first == again == slow
 
 
 def test_another_offset_gives_another_outcome() -> None:
     payload, one = CODEC.encode(requested()), answers()
-    assert one.answer(payload, REQUEST_AT) != one.answer(
+    assert one.build(payload, REQUEST_AT) != one.build(
         payload, Coordinates("cj.requests.v1", 3, 42)
     )
 
 
 def test_the_requests_own_bytes_end_the_outcome() -> None:
     payload = CODEC.encode(requested(student_prompt_ref="own", due_at_ms=7))
-    assert answers().answer(payload, REQUEST_AT).value.endswith(payload[FRAME.size :])
+    assert answers().build(payload, REQUEST_AT).value.endswith(payload[FRAME.size :])
 
 
 def test_nothing_of_a_request_is_lost_in_its_outcome() -> None:
     request = requested(due_at_ms=1_700_000_900_000)
-    told = CODEC.decode(answers().answer(CODEC.encode(request), REQUEST_AT).value)
+    told = CODEC.decode(answers().build(CODEC.encode(request), REQUEST_AT).value)
     assert isinstance(told, CJBatchPrepared)
     assert told.request == request
 
@@ -220,35 +220,35 @@ def test_a_released_recipe_makes_the_bytes_that_its_release_wrote(name: str) -> 
         released_bytes = sample_bytes(f"{name}.v{recipe.outcome}")
         event = CODEC.decode(released_bytes)
         assert isinstance(event, CJBatchPrepared | CJBatchUnresolved)
-        again = Answers(CODEC, Policy(), {"assignment:a1": CONTEXT}.get, event.recipe)
+        again = OutcomeBuilder(CODEC, Policy(), {"assignment:a1": CONTEXT}.get, event.recipe)
         request = CODEC.encode(event.request, recipe.request)
         assert again.spliced(request, REQUEST_AT) == again.encoded(request, REQUEST_AT)
-        assert again.answer(request, REQUEST_AT).value == released_bytes
+        assert again.build(request, REQUEST_AT).value == released_bytes
 
 
 def test_an_older_recipe_refuses_what_it_cannot_hold() -> None:
-    older = Answers(CODEC, Policy(), TABLE.get, recipe=1)
+    older = OutcomeBuilder(CODEC, Policy(), TABLE.get, recipe=1)
     with pytest.raises(Malformed, match=r"CJBatchPrepared\.v1 does not hold all"):
-        older.answer(CODEC.encode(requested(due_at_ms=7)), REQUEST_AT)
+        older.build(CODEC.encode(requested(due_at_ms=7)), REQUEST_AT)
 
 
 def test_an_outcome_of_a_strange_encoding_is_written_in_the_canonical_one() -> None:
     strange = handwritten(requested(), padding=3, told_sizes=True)
     canonical = CODEC.encode(requested())
-    assert answers().answer(strange, REQUEST_AT) == answers().answer(canonical, REQUEST_AT)
+    assert answers().build(strange, REQUEST_AT) == answers().build(canonical, REQUEST_AT)
 
 
 def test_a_request_of_more_than_640_kibibytes_is_too_large() -> None:
     with pytest.raises(Malformed, match=f"too large: {MAX_REQUEST_BYTES + 1} bytes"):
-        answers().answer(bytes(MAX_REQUEST_BYTES + 1), REQUEST_AT)
+        answers().build(bytes(MAX_REQUEST_BYTES + 1), REQUEST_AT)
 
 
 @pytest.mark.parametrize("payload", [None, b"", b"junk", CODEC.encode(prompt_uploaded())])
 def test_what_is_no_request_is_malformed(payload: bytes | None) -> None:
     with pytest.raises(Malformed):
-        answers().answer(payload, REQUEST_AT)
+        answers().build(payload, REQUEST_AT)
 
 
 def test_a_request_of_a_later_release_is_of_an_unknown_schema() -> None:
     with pytest.raises(UnknownSchema):
-        answers().answer(FRAME.pack(0, 1_000_000_999) + b"\x00", REQUEST_AT)
+        answers().build(FRAME.pack(0, 1_000_000_999) + b"\x00", REQUEST_AT)

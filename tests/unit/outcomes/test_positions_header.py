@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.outcomes.positions_header import read_positions, told_positions
+from processors.outcomes.positions_header import encode_positions, read_positions
 from schemas.coordinates import Partition
 from schemas.errors import Malformed
 from schemas.topics import Topics
@@ -20,7 +20,7 @@ def test_a_join_tells_the_upload_positions_by_topic_and_partition() -> None:
         Partition(prompts, 1): 8,
         Partition(prompts, 0): 7,
     }
-    told = told_positions(positions, topics, 11)
+    told = encode_positions(positions, topics, 11)
     assert told.startswith(
         b"0 0 3 0 0 0 0 0 0 0 4|7 8 0 0 0 0 0 0 0 0 0|0 0 0 0 0 0 0 0 0 0 0|crc32:"
     )
@@ -28,9 +28,9 @@ def test_a_join_tells_the_upload_positions_by_topic_and_partition() -> None:
 
 def test_a_partition_without_a_position_is_told_where_it_belongs() -> None:
     topics = Topics().under("p-")
-    assert told_positions({}, topics, 2).startswith(b"0 0|0 0|0 0|")
+    assert encode_positions({}, topics, 2).startswith(b"0 0|0 0|0 0|")
     known = {Partition(topics.instructions.name, 1): 5}
-    assert told_positions(known, topics, 2).startswith(b"0 5|0 0|0 0|")
+    assert encode_positions(known, topics, 2).startswith(b"0 5|0 0|0 0|")
 
 
 @given(st.integers(1, 12), st.data())
@@ -41,7 +41,7 @@ def test_what_a_join_tells_is_read_back(partitions: int, data: st.DataObject) ->
         for topic in topics.uploads
         for number in range(partitions)
     }
-    assert read_positions(told_positions(positions, topics, partitions), topics) == positions
+    assert read_positions(encode_positions(positions, topics, partitions), topics) == positions
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_positions_of_a_release_that_told_no_sum_are_read() -> None:
 def test_positions_with_one_byte_altered_are_refused(data: st.DataObject) -> None:
     topics = Topics()
     positions = {Partition(topic.name, one): 90 + one for topic in topics.uploads for one in (0, 1)}
-    told = bytearray(told_positions(positions, topics, 2))
+    told = bytearray(encode_positions(positions, topics, 2))
     told[data.draw(st.integers(0, len(told) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(Malformed):
         read_positions(bytes(told), topics)

@@ -7,10 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.outcomes.outcome_builder import Answers
+from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.recipes import RECIPE, RECIPES
-from processors.outcomes.request_scan import FRAME_BYTES, TWO_BYTE_LENGTH, WALKED, Asked, walk
-from processors.outcomes.splice import Answer
+from processors.outcomes.request_scan import (
+    FRAME_BYTES,
+    SCANNED_VERSIONS,
+    TWO_BYTE_LENGTH,
+    ScannedFields,
+    scan_request,
+)
+from processors.outcomes.splice import BuiltOutcome
 from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.errors import BadRecord
@@ -58,11 +64,11 @@ SMALL = requests(st.none() | st.just("a1") | st.just("a2"), st.sampled_from(["EN
 
 # which recipe splices which version of the request
 PAIRS = [(one.number, version) for one in RECIPES.values() for version in one.spliced]
-LATEST = max(WALKED)
+LATEST = max(SCANNED_VERSIONS)
 
 
-def answers(table: Table, policy: Policy | None = None, recipe: int = RECIPE) -> Answers:
-    return Answers(CODEC, policy or Policy(), table.get, recipe)
+def answers(table: Table, policy: Policy | None = None, recipe: int = RECIPE) -> OutcomeBuilder:
+    return OutcomeBuilder(CODEC, policy or Policy(), table.get, recipe)
 
 
 def written(request: CJAssessmentRequested, version: int | None) -> bytes:
@@ -70,8 +76,8 @@ def written(request: CJAssessmentRequested, version: int | None) -> bytes:
     return CODEC.encode(request if version == LATEST else replace(request, due_at_ms=None), version)
 
 
-def walked(payload: bytes) -> Asked | None:
-    return walk(payload, CODEC.version_of(CJAssessmentRequested, payload))
+def walked(payload: bytes) -> ScannedFields | None:
+    return scan_request(payload, CODEC.version_of(CJAssessmentRequested, payload))
 
 
 @st.composite
@@ -96,13 +102,13 @@ def fits_the_walk(request: CJAssessmentRequested) -> bool:
     )
 
 
-@given(requests(), st.sampled_from(WALKED))
+@given(requests(), st.sampled_from(SCANNED_VERSIONS))
 def test_just_the_canonical_encodings_within_byte_limits_are_certified(
     request: CJAssessmentRequested, version: int
 ) -> None:
     payload = written(request, version)
     request = CODEC.decode_as(CJAssessmentRequested, payload)
-    asked = Asked(request.assignment_id, request.course_code, request.student_prompt_ref)
+    asked = ScannedFields(request.assignment_id, request.course_code, request.student_prompt_ref)
     assert walked(payload) == (asked if fits_the_walk(request) else None)
 
 
@@ -168,7 +174,7 @@ def test_what_is_certified_after_damage_is_what_the_slow_path_takes_to_the_byte(
     assert both.spliced(payload, REQUEST_AT) == both.encoded(payload, REQUEST_AT)
 
 
-@given(st.data(), st.sampled_from(WALKED))
+@given(st.data(), st.sampled_from(SCANNED_VERSIONS))
 def test_whatever_comes_both_paths_agree(data: st.DataObject, version: int) -> None:
     payload = data.draw(st.binary(max_size=40) | damaged(CODEC.encode(requested(), version)))
     both = answers(TABLE)
@@ -179,7 +185,7 @@ def test_whatever_comes_both_paths_agree(data: st.DataObject, version: int) -> N
     assert both.spliced(payload, REQUEST_AT) in (slow, None)
 
 
-@pytest.mark.parametrize("version", WALKED)
+@pytest.mark.parametrize("version", SCANNED_VERSIONS)
 def test_every_change_of_one_byte_is_judged_alike_by_both_paths(version: int) -> None:
     due = 1_700_000_000_000
     request = requested(batch_id="bätch", student_prompt_ref="own", user_id="u", due_at_ms=due)
@@ -195,7 +201,7 @@ def test_every_change_of_one_byte_is_judged_alike_by_both_paths(version: int) ->
     assert wrong == []
 
 
-def _encoded_or_none(both: Answers, payload: bytes) -> Answer | None:
+def _encoded_or_none(both: OutcomeBuilder, payload: bytes) -> BuiltOutcome | None:
     try:
         return both.encoded(payload, REQUEST_AT)
     except BadRecord:
@@ -225,7 +231,7 @@ def test_an_encoding_that_is_not_canonical_takes_the_slow_path_to_an_equal_outco
     both = answers(TABLE)
     assert walked(payload) is None
     assert both.spliced(payload, REQUEST_AT) is None
-    assert both.answer(payload, REQUEST_AT) == both.answer(canonical, REQUEST_AT)
+    assert both.build(payload, REQUEST_AT) == both.build(canonical, REQUEST_AT)
 
 
 def test_the_handwritten_encoding_is_the_canonical_one_where_nothing_is_odd() -> None:
@@ -269,13 +275,13 @@ REFUSED = {
 def test_what_no_path_takes_is_not_certified(payload: bytes) -> None:
     assert walked(payload) is None
     with pytest.raises(BadRecord):
-        answers(TABLE).answer(payload, REQUEST_AT)
+        answers(TABLE).build(payload, REQUEST_AT)
 
 
-@pytest.mark.parametrize("version", WALKED)
+@pytest.mark.parametrize("version", SCANNED_VERSIONS)
 def test_every_truncation_is_refused(version: int) -> None:
     whole = CODEC.encode(requested(essays=essays(70)), version)
-    assert [n for n in range(len(whole)) if walk(whole[:n], version) is not None] == []
+    assert [n for n in range(len(whole)) if scan_request(whole[:n], version) is not None] == []
 
 
 KINDS = {
@@ -329,11 +335,11 @@ def test_a_changed_context_is_never_joined_in_its_old_state() -> None:
     rows = {"assignment:a1": FULL}
     both = answers(rows)
     payload = CODEC.encode(requested())
-    seen = [both.answer(payload, REQUEST_AT)]
+    seen = [both.build(payload, REQUEST_AT)]
     rows["assignment:a1"] = context_after(instructions_uploaded(), prompt_uploaded("Another."))
-    seen.append(both.answer(payload, REQUEST_AT))
+    seen.append(both.build(payload, REQUEST_AT))
     rows["assignment:a1"] = context_after(*READY, prompt_deleted())
-    seen.append(both.answer(payload, REQUEST_AT))
+    seen.append(both.build(payload, REQUEST_AT))
     assert len(set(seen)) == 3
     assert seen[-1] == both.encoded(payload, REQUEST_AT)
 
@@ -342,9 +348,9 @@ def test_a_scope_that_becomes_known_is_no_guest_any_more() -> None:
     rows: dict[str, AssignmentContext] = {}
     both = answers(rows)
     payload = CODEC.encode(requested(assignment_id=None))
-    guest = both.answer(payload, REQUEST_AT)
+    guest = both.build(payload, REQUEST_AT)
     rows["course:ENG5"] = COURSE
-    assert both.answer(payload, REQUEST_AT) == both.encoded(payload, REQUEST_AT) != guest
+    assert both.build(payload, REQUEST_AT) == both.encoded(payload, REQUEST_AT) != guest
 
 
 def test_more_scopes_than_are_kept_are_still_answered_right() -> None:

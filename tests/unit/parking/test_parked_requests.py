@@ -3,29 +3,29 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.parking.parked_requests import ParkedRequests, Waiting
+from processors.parking.parked_requests import ParkedEntry, ParkedIndex
 from schemas.coordinates import Coordinates
 
 
 def waiting(
     number: int, *, scope: str = "assignment:a1", deadline_at_ms: int = 1000, partition: int = 0
-) -> Waiting:
+) -> ParkedEntry:
     at = Coordinates("cj.requests.v1", partition, number)
-    return Waiting(at, 100 + number, scope, False, deadline_at_ms)
+    return ParkedEntry(at, 100 + number, scope, False, deadline_at_ms)
 
 
-def parked(*ones: Waiting) -> ParkedRequests:
-    requests = ParkedRequests()
+def parked(*ones: ParkedEntry) -> ParkedIndex:
+    requests = ParkedIndex()
     for one in ones:
         requests.park(one)
     return requests
 
 
-def always(_one: Waiting) -> bool:
+def always(_one: ParkedEntry) -> bool:
     return True
 
 
-def never(_one: Waiting) -> bool:
+def never(_one: ParkedEntry) -> bool:
     return False
 
 
@@ -67,14 +67,14 @@ def test_what_is_taken_is_not_given_again() -> None:
 def test_the_requests_of_a_dropped_batch_are_due_again() -> None:
     requests = parked(ONE, TWO)
     requests.take(1000, 10)
-    requests.give_back()
+    requests.requeue()
     assert requests.take(1000, 10) == [ONE, TWO]
 
 
 def test_one_that_is_not_complete_after_all_waits_for_the_next_upload_or_its_deadline() -> None:
     requests = parked(ONE)
     requests.arrived("assignment:a1", always)
-    requests.wait_on(requests.take(0, 10))
+    requests.keep_waiting(requests.take(0, 10))
     assert requests.take(999, 10) == []
     assert requests.take(1000, 10) == [ONE]
 
@@ -84,7 +84,7 @@ def test_a_deadline_that_passes_while_one_is_taken_is_not_forgotten() -> None:
     requests.arrived("assignment:a1", always)
     taken = requests.take(0, 10)
     assert requests.take(1000, 10) == []
-    requests.wait_on(taken)
+    requests.keep_waiting(taken)
     assert requests.take(1000, 10) == [ONE]
 
 
@@ -116,7 +116,7 @@ def test_a_lost_partition_is_forgotten() -> None:
     requests = parked(ONE, waiting(3, partition=1))
     requests.take(1000, 10)
     requests.forget([0])
-    requests.give_back()
+    requests.requeue()
     assert (requests.partitions, requests.take(1000, 10)) == ({1}, [waiting(3, partition=1)])
 
 
@@ -134,8 +134,8 @@ STEPS = st.lists(
 def test_at_its_deadline_every_request_without_a_tombstone_is_due_just_once(
     steps: list[tuple[str, int]],
 ) -> None:
-    requests, live = ParkedRequests(), set[Coordinates]()
-    taken = list[Waiting]()
+    requests, live = ParkedIndex(), set[Coordinates]()
+    taken = list[ParkedEntry]()
     for step, number in steps:
         one = waiting(number)
         match step:
@@ -150,10 +150,10 @@ def test_at_its_deadline_every_request_without_a_tombstone_is_due_just_once(
             case "take":
                 taken = requests.take(0, 3)
             case "wait on":
-                requests.wait_on(taken)
+                requests.keep_waiting(taken)
             case _:
-                requests.give_back()
-    requests.give_back()
+                requests.requeue()
+    requests.requeue()
     due = [one.request_at for one in requests.take(1000, 100)]
     assert (len(due), set(due)) == (len(live), live)
     assert len(requests) == len(live)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.outcomes.outcome_builder import Answers, outcome_of
+from processors.outcomes.outcome_builder import OutcomeBuilder, outcome_of
 from processors.outcomes.resolve import resolve
 from processors.policy import Policy
 from schemas.codec import FRAME, MAX_RECORD_BYTES, Codec, canonical
@@ -244,7 +244,7 @@ def test_what_is_encoded_bears_a_registrys_ids_and_the_fixed_ones_stay_readable(
 
 def test_both_ids_of_a_request_go_the_fast_path_into_a_registrys_outcome() -> None:
     codec = Codec(ids=THEIRS)
-    answers = Answers(codec, Policy(), {"assignment:a1": FULL}.get)
+    answers = OutcomeBuilder(codec, Policy(), {"assignment:a1": FULL}.get)
     ours, theirs = CODEC.encode(requested()), codec.encode(requested())
     assert answers.spliced(ours, REQUEST_AT) == answers.spliced(theirs, REQUEST_AT)
     spliced = answers.spliced(theirs, REQUEST_AT)

@@ -28,11 +28,11 @@ from schemas.field_limits import MAX_LONG
 from tables.commands import (
     ASSIGNMENT,
     DELETE,
-    Change,
     Decision,
     NewInstructions,
     TextRef,
-    Writing,
+    WriteCommand,
+    WriteMetadata,
     decide,
     erasure_of,
 )
@@ -51,7 +51,7 @@ from tests.support.builders import (
     sha256_of,
 )
 
-WRITING = Writing(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
+WRITING = WriteMetadata(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
 SCALE, OTHER_SCALE = "swedish_8_anchor", "eng5_np_national_9_step"
 ORIGIN, OTHER_ORIGIN = "research_experiment", "canonical_national"
 
@@ -67,9 +67,9 @@ def instructions(said: str | None = "Judge the argument.", **changes: Any) -> Ne
     return replace(NewInstructions(text=given_text, grade_scale=SCALE), **changes)
 
 
-def change(condition: Condition = Condition(), **asked: Any) -> Change:  # noqa: B008
+def change(condition: Condition = Condition(), **asked: Any) -> WriteCommand:  # noqa: B008
     scope = {"assignment_id": "a1", "course_id": None, "condition_on": "instructions"}
-    return Change(**{**scope, "condition": condition, **asked})
+    return WriteCommand(**{**scope, "condition": condition, **asked})
 
 
 def seen(*tags: str) -> Condition:
@@ -79,7 +79,7 @@ def seen(*tags: str) -> Condition:
 CREATE_ONLY = Condition(if_none_match_any=True)
 
 
-def decided(context: AssignmentContext | None, asked: Change) -> Decision:
+def decided(context: AssignmentContext | None, asked: WriteCommand) -> Decision:
     numbers = count(1)
     return decide(context, asked, WRITING, lambda: f"new-{next(numbers)}")
 
@@ -410,7 +410,7 @@ NEW_INSTRUCTIONS = st.builds(
 )
 CONTEXTS = contexts_of_assignment("a1")
 CHANGES = st.builds(
-    Change,
+    WriteCommand,
     assignment_id=st.just("a1"),
     course_id=st.none(),
     instructions=st.none() | st.just(DELETE) | NEW_INSTRUCTIONS,
@@ -421,7 +421,7 @@ CHANGES = st.builds(
 )
 
 
-def made(context: AssignmentContext | None, asked: Change) -> Decision | None:
+def made(context: AssignmentContext | None, asked: WriteCommand) -> Decision | None:
     try:
         return decided(context, asked)
     except Refusal:
@@ -430,7 +430,7 @@ def made(context: AssignmentContext | None, asked: Change) -> Decision | None:
 
 @given(CONTEXTS, CHANGES)
 def test_every_event_follows_the_component_before_it(
-    context: AssignmentContext | None, asked: Change
+    context: AssignmentContext | None, asked: WriteCommand
 ) -> None:
     decision = made(context, asked)
     for event in decision.events if decision else ():
@@ -444,7 +444,7 @@ def test_every_event_follows_the_component_before_it(
 
 @given(CONTEXTS, CHANGES)
 def test_made_again_a_change_changes_nothing(
-    context: AssignmentContext | None, asked: Change
+    context: AssignmentContext | None, asked: WriteCommand
 ) -> None:
     decision = made(context, asked)
     if decision is None:
@@ -457,7 +457,7 @@ def test_made_again_a_change_changes_nothing(
 
 @given(CONTEXTS, CHANGES)
 def test_roles_end_as_wanted_and_the_others_stay(
-    context: AssignmentContext | None, asked: Change
+    context: AssignmentContext | None, asked: WriteCommand
 ) -> None:
     decision = made(context, asked)
     if decision is None:
@@ -475,7 +475,7 @@ def test_roles_end_as_wanted_and_the_others_stay(
 
 @given(CONTEXTS, CHANGES, st.data())
 def test_of_two_that_saw_the_same_only_one_is_made(
-    context: AssignmentContext | None, asked: Change, data: st.DataObject
+    context: AssignmentContext | None, asked: WriteCommand, data: st.DataObject
 ) -> None:
     asked = replace(asked, condition_on=data.draw(st.sampled_from([*ROLES])))
     before = live(context, asked.condition_on)

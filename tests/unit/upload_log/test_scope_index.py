@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.upload_log.scope_index import Listing
+from processors.upload_log.scope_index import ScopeIndex
 from schemas.codec import Codec
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
@@ -27,7 +27,7 @@ TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 1)
 SCALES = ("swedish_8_anchor", "eng5_np_national_9_step")
 
 
-def listed(listing: Listing, scale: str | None = None, *, size: int = 200) -> list[str]:
+def listed(listing: ScopeIndex, scale: str | None = None, *, size: int = 200) -> list[str]:
     keys, total = listing.page(1, size, scale)
     assert len(keys) == min(size, total)
     return keys
@@ -40,9 +40,9 @@ def of(assignment_id: str, occurred_at_ms: int, **changes: Any) -> AssignmentCon
     return context_after(event)
 
 
-def filled(*contexts: AssignmentContext) -> tuple[Listing, dict[str, AssignmentContext]]:
+def filled(*contexts: AssignmentContext) -> tuple[ScopeIndex, dict[str, AssignmentContext]]:
     rows = {context.scope_key: context for context in contexts}
-    listing = Listing(rows.get)
+    listing = ScopeIndex(rows.get)
     listing.fill(rows.values())
     return listing, rows
 
@@ -107,12 +107,12 @@ def test_folds_and_a_start_from_rows_lead_to_the_same_list(
     folds: list[list[UploadEvent]], restart_after: int
 ) -> None:
     replica = ContextReplica(MemoryStore(), CODEC, TOPICS)
-    listing = Listing(replica.context)
+    listing = ScopeIndex(replica.context)
     replica.changed = listing.changed
     ends = dict.fromkeys(ROLES, 0)
     for number, fold in enumerate(folds):
         if number == restart_after:
-            listing = Listing(replica.context)
+            listing = ScopeIndex(replica.context)
             listing.fill(replica.contexts())
             replica.changed = listing.changed
         records = []

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from processors.upload_log.upload_log import Written
+from processors.upload_log.upload_log import WriteResult
 from tools.api.responses.error_mapping import etag
 from tools.api.responses.response_models import Document
 
@@ -17,7 +17,7 @@ def answered(document: Document, *, tag: object | None = None) -> Response:
 
 
 def wrote(
-    document: Document, written: Written, *, tag: object | None = None, created: int = 200
+    document: Document, written: WriteResult, *, tag: object | None = None, created: int = 200
 ) -> Response:
     """200 after a write, `created` where it made something new; 202 where it is not folded yet."""
     status = created if written.decision.outcome == "created" else 200

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from schemas.events import ROLES, AssignmentContext
 from schemas.scales import list_scales
-from tables.commands import ASSIGNMENT, Change, NewInstructions, TextRef
+from tables.commands import ASSIGNMENT, NewInstructions, TextRef, WriteCommand
 from tables.context import is_live, live
 from tables.etags import assignment_tag_of
 from tools.api.admission import Admitted, Called, ForAuditors, ForReaders
@@ -43,7 +43,7 @@ async def upsert_assignment(body: NewAssignment, _: NoQuery, parts: Lent, call: 
     texts = {role: text for role, text in given.items() if text}
     named = await _named(parts, body, texts)
     refs = {**named, **{role: ref_of(text) for role, text in texts.items()}}
-    change = Change(
+    change = WriteCommand(
         assignment_id=body.assignment_id,
         course_id=None,
         instructions=NewInstructions(

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from processors.upload_log.upload_log import Written
+from processors.upload_log.upload_log import WriteResult
 from schemas.events import AssignmentContext
-from tables.commands import DELETE, Change, Delete, NewInstructions, TextRef
+from tables.commands import DELETE, Delete, NewInstructions, TextRef, WriteCommand
 from tables.context import live
 from tables.etags import tag_of
 from tools.api.admission import Admitted, Call, Called
@@ -137,7 +137,7 @@ async def _replace(
 ) -> Response:
     call.refuse_contradictions()
     named = await parts.texts.refs_of(_named(body))
-    change = Change(
+    change = WriteCommand(
         assignment_id=assignment_id,
         course_id=course_id,
         instructions=NewInstructions(
@@ -168,7 +168,7 @@ async def _patch(
         grade_scale=body.grade_scale or None,
         context_origin=body.context_origin or None,
     )
-    change = Change(
+    change = WriteCommand(
         assignment_id=assignment_id,
         course_id=course_id,
         instructions=new,
@@ -193,7 +193,7 @@ async def _get(parts: Parts, scope_key: str) -> Response:
 
 
 async def _delete(parts: Parts, call: Call, scope: dict[str, str]) -> Response:
-    change = Change(
+    change = WriteCommand(
         assignment_id=scope.get("assignment_id"),
         course_id=scope.get("course_id"),
         instructions=DELETE,
@@ -204,7 +204,7 @@ async def _delete(parts: Parts, call: Call, scope: dict[str, str]) -> Response:
     return deleted(written, scope)
 
 
-def deleted(written: Written, scope: Mapping[str, str]) -> Response:
+def deleted(written: WriteResult, scope: Mapping[str, str]) -> Response:
     """What a deletion answers; scope is the one id that it was asked by."""
     roles = [role for role, one in written.decision.outcomes.items() if one == "deleted"]
     said = outcome_of(written, several=True)
@@ -212,7 +212,7 @@ def deleted(written: Written, scope: Mapping[str, str]) -> Response:
     return wrote(document, written)
 
 
-async def _written(parts: Parts, written: Written, text: str, created: int) -> Response:
+async def _written(parts: Parts, written: WriteResult, text: str, created: int) -> Response:
     context: AssignmentContext | None = written.context
     instructions = live(context, "instructions")
     assert context is not None

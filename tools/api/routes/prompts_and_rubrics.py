@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from schemas.events import AssignmentContext
-from tables.commands import DELETE, Change
+from tables.commands import DELETE, WriteCommand
 from tables.context import component_of, live
 from tables.etags import tag_of
 from tools.api.admission import Admitted, Call, Called
@@ -82,7 +82,7 @@ WRITABLE: dict[str, type[response_models.OfAssignment]] = {
 
 
 async def _upload(parts: Parts, call: Call, role: str, assignment_id: str, text: str) -> Response:
-    change = Change(
+    change = WriteCommand(
         assignment_id=assignment_id,
         course_id=None,
         student_prompt=ref_of(text) if role == PROMPT else None,
@@ -117,7 +117,7 @@ def _missing(context: AssignmentContext | None, role: str, scope_key: str) -> Ex
 
 
 async def _delete(parts: Parts, call: Call, role: str, assignment_id: str) -> Response:
-    change = Change(
+    change = WriteCommand(
         assignment_id=assignment_id,
         course_id=None,
         student_prompt=DELETE if role == PROMPT else None,

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
-from processors.upload_log.upload_log import Written
+from processors.upload_log.upload_log import WriteResult
 from schemas.coordinates import Coordinates
 from schemas.errors import ConditionRequired, NotLive, VersionConflict
 from schemas.events import Deletion, UploadEvent, role_of
-from tables.commands import ASSIGNMENT, DELETE, Change, TextRef, Writing
+from tables.commands import ASSIGNMENT, DELETE, TextRef, WriteCommand, WriteMetadata
 from tables.etags import ANY
 from tools.api.admission import Call
 from tools.api.dependencies import Parts
@@ -22,17 +22,17 @@ log = logging.getLogger("cjstream.api")
 async def write(
     parts: Parts,
     call: Call,
-    change: Change,
+    change: WriteCommand,
     texts: Iterable[str] = (),
     named: Iterable[TextRef] = (),
-) -> Written:
+) -> WriteResult:
     """Make a change whose texts are `texts`, new ones, and `named`, which are stored already.
 
     1. the replica passes the log's end  2. hopeless changes are refused, then texts are stored
     3. the change is decided at the log's end and appended  4. the own replica folds it
     """
     change = replace(change, condition=replace(call.condition, if_match=_fitting(call, change)))
-    writing = Writing(
+    writing = WriteMetadata(
         actor=call.actor, correlation_id=call.correlation_id, occurred_at_ms=parts.now_ms()
     )
     try:
@@ -50,7 +50,7 @@ async def write(
     return written
 
 
-def _fitting(call: Call, change: Change) -> tuple[str, ...] | None:
+def _fitting(call: Call, change: WriteCommand) -> tuple[str, ...] | None:
     """The tags of If-Match that speak of what is changed; one of something else never matches."""
     if call.condition.if_match is None:
         return None
@@ -65,7 +65,7 @@ def _fitting(call: Call, change: Change) -> tuple[str, ...] | None:
     )
 
 
-def outcome_of(written: Written, *, several: bool) -> dict[str, Any]:
+def outcome_of(written: WriteResult, *, several: bool) -> dict[str, Any]:
     """The fields of Wrote, or of WroteSeveral."""
     said = {
         "outcome": written.decision.outcome,
@@ -75,7 +75,7 @@ def outcome_of(written: Written, *, several: bool) -> dict[str, Any]:
     return {**said, "outcomes": dict(written.decision.outcomes)} if several else said
 
 
-def _tell(parts: Parts, change: Change, written: Written) -> None:
+def _tell(parts: Parts, change: WriteCommand, written: WriteResult) -> None:
     metrics, about = parts.metrics, {"scope_key": change.scope_key}
     metrics.append.observe(written.append_s)
     if not written.decision.events:
@@ -90,7 +90,7 @@ def _tell(parts: Parts, change: Change, written: Written) -> None:
         log.info(_name(event), extra={**about, **_about(event, at)})
 
 
-def _version(written: Written, change: Change) -> int:
+def _version(written: WriteResult, change: WriteCommand) -> int:
     role = "instructions" if change.condition_on == ASSIGNMENT else change.condition_on
     component = getattr(written.context, role, None)
     return component.version if component else 0

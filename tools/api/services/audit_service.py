@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol, TypeVar
 
-from processors.log.reader import Log
-from processors.log.upload_topics import bring_up_to_date, upload_topic_ids
+from processors.log.reader import LogReader
+from processors.log.upload_topics import update_index, upload_topic_ids
 from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Partition
@@ -144,11 +144,11 @@ class _Uploads:
         wanted: list[Partition] = [
             one for one in upload_partitions(settings) if everywhere or one.partition == belongs
         ]
-        with Log(settings, wanted) as log:
-            retained = log.retained()
+        with LogReader(settings, wanted) as log:
+            retained = log.offset_ranges()
         starts = {one: low for one, (low, _) in retained.items()}
         index = self._opened()
-        bring_up_to_date(index, settings, wanted, {one: end for one, (_, end) in retained.items()})
+        update_index(index, settings, wanted, {one: end for one, (_, end) in retained.items()})
         records = [one for name in self._topics.by_name for one in index.of(name, scope_key)]
         anew = made_anew(settings, topic_ids)
         return history_of(scope_key, records, starts, self._codec, self._topics, anew)

@@ -7,10 +7,10 @@ there or that is wanted: a key may be any bytes.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord, log_record_of
-from processors.log.reader import Fetch, Log
-from processors.log.record_lookup import messages_with
+from processors.log.reader import LogReader, Messages
+from processors.log.record_lookup import messages_containing
 from processors.log.upload_topics import records_of_key
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_partitions, upload_topics
@@ -100,7 +100,7 @@ def _requests(
         if found and not everywhere:
             break
         span = {one: (extent.requests[one], extent.requests_end[one])}
-        for message in messages_with(settings, span, batch_id.encode()):
+        for message in messages_containing(settings, span, batch_id.encode()):
             record = log_record_of(message)
             if _is_of(record, batch_id, codec):
                 found.append(record)
@@ -160,10 +160,10 @@ class OneRequest:
         self._extent = extent
         self._name = str(request.at).encode()
         self._request = request
-        self.of_this_request: Fetch = []
+        self.of_this_request: Messages = []
         self.entries: list[LogRecord] = []
 
-    def requests(self) -> Iterator[Fetch]:
+    def requests(self) -> Iterator[Messages]:
         return self._log.requests()
 
     def parked(self) -> Iterator[LogRecord]:
@@ -178,7 +178,7 @@ class OneRequest:
                 self.entries.append(record)
                 yield record
 
-    def outcomes(self) -> Iterator[Fetch]:
+    def outcomes(self) -> Iterator[Messages]:
         number = self._request.at.partition
         span = {
             one: (begin, self._extent.outcomes_end[one])
@@ -186,7 +186,7 @@ class OneRequest:
             if one.partition == number
         }
         letters = self._settings.topics.requests_dlq.name
-        for message in messages_with(self._settings, span, self._name, whole=letters):
+        for message in messages_containing(self._settings, span, self._name, whole=letters):
             if message.topic() != letters or _is_letter_of(
                 log_record_of(message), self._request.at
             ):
@@ -216,9 +216,9 @@ def _uploads(
     for scope_key in scope_keys:
         belongs = partition_for(scope_key.encode(), settings.partitions)
         wanted = [one for one in upload_partitions(settings) if one.partition == belongs]
-        ends = high_ends(settings, wanted)
-        with Log(settings, wanted) as log:
-            starts = {one: low for one, (low, _) in log.retained().items()}
+        ends = high_watermarks_when_reachable(settings, wanted)
+        with LogReader(settings, wanted) as log:
+            starts = {one: low for one, (low, _) in log.offset_ranges().items()}
             records = list(records_of_key(log, scope_key.encode(), starts, ends))
         timelines.take_records(records)
         histories[scope_key] = history_of(scope_key, records, starts, codec, topics)

@@ -6,7 +6,15 @@ A property test holds this equal to what the full contexts tell.
 
 from typing import NamedTuple
 
-from processors.outcomes.encoding import NOTHING, NULL, PRESENT, Spelled, Told, spelled, used_at
+from processors.outcomes.encoding import (
+    NOTHING,
+    NULL,
+    PRESENT,
+    EncodedRoles,
+    EncodedUpload,
+    encode_upload,
+    used_at,
+)
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from tables.context import component_from
@@ -23,7 +31,7 @@ class RawPart(NamedTuple):
     """One role's newest upload or deletion."""
 
     is_deletion: bool
-    told: Spelled
+    told: EncodedUpload
 
 
 class RawContext(NamedTuple):
@@ -37,9 +45,9 @@ class RawContext(NamedTuple):
 DELETED = RawPart(is_deletion=True, told=NOTHING)
 
 
-def told_of(context: RawContext) -> Told:
+def told_of(context: RawContext) -> EncodedRoles:
     """What outcomes tell of it."""
-    return Told(*(NOTHING if part is None else part.told for part in context))
+    return EncodedRoles(*(NOTHING if part is None else part.told for part in context))
 
 
 class _Read(NamedTuple):
@@ -132,11 +140,11 @@ class RawContexts:
         if one.is_deletion:
             return DELETED
         tell(self._texts, one)
-        return RawPart(is_deletion=False, told=spelled(one))
+        return RawPart(is_deletion=False, told=encode_upload(one))
 
 
-def _told(raw: Raw, at: Coordinates) -> Spelled:
-    return Spelled(
+def _told(raw: Raw, at: Coordinates) -> EncodedUpload:
+    return EncodedUpload(
         used_at(at.topic, at.partition, at.offset, raw.version, raw.event_id, raw.sha256),
         PRESENT + raw.storage_id,
         PRESENT + raw.grade_scale if raw.grade_scale else NULL,

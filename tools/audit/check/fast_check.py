@@ -6,7 +6,7 @@ where a wrong one can only fail to certify.
 
 from functools import lru_cache
 
-from processors.outcomes.encoding import NOTHING, Told, middle_of, optional
+from processors.outcomes.encoding import NOTHING, EncodedRoles, encode_context_part, optional
 from processors.outcomes.positions_header import read_positions
 from processors.outcomes.resolve import Prepared, resolve, scope_key_for
 from processors.policy import Policy
@@ -19,7 +19,7 @@ from tools.audit.check.outcome_claim import Claim
 from tools.audit.check.uploads_as_of import Below, below_of
 
 POSITIONS = 40_000  # partitions' positions that are kept: joins differ in them, the batches of one join do not
-OF_NONE = Told(NOTHING, NOTHING, NOTHING)
+OF_NONE = EncodedRoles(NOTHING, NOTHING, NOTHING)
 
 
 class Places:
@@ -67,7 +67,7 @@ class Certifier:
         explicit = asked.student_prompt_ref
         known: RawContext | None = resolution.context
         told = OF_NONE if known is None else told_of(known)
-        middle = middle_of(resolution, told, brings_prompt=explicit is not None)
+        middle = encode_context_part(resolution, told, brings_prompt=explicit is not None)
         if is_prepared and explicit is not None:
             middle += optional(explicit)
         return middle == claim.middle

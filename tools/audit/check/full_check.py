@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from processors.kafka.records import LogRecord
 from processors.outcomes.encoding import event_id_of
-from processors.outcomes.outcome_builder import Answers, check_size
+from processors.outcomes.outcome_builder import OutcomeBuilder, check_size
 from processors.outcomes.positions_header import POSITIONS_HEADER, read_positions
 from processors.outcomes.recipes import RECIPES
 from processors.outcomes.resolve import scope_key_for
@@ -196,8 +196,8 @@ class Judge:
         )
 
     def _made(self, request: LogRecord, policy: Policy, recipe: int) -> bytes:
-        answers = Answers(self._codec, policy, self._contexts.context, recipe)
-        return answers.answer(request.value, request.at).value
+        answers = OutcomeBuilder(self._codec, policy, self._contexts.context, recipe)
+        return answers.build(request.value, request.at).value
 
     def _is_same(self, made: bytes, stands: bytes, outcome: type) -> bool:
         """Byte for byte; one schema may have two ids, its own and a registry's."""

@@ -7,10 +7,10 @@ the middle is checked here, against the requests alone; that is left to whoever 
 from typing import NamedTuple
 
 from processors.kafka.records import LogRecord
-from processors.outcomes.encoding import head_of
+from processors.outcomes.encoding import encode_head
 from processors.outcomes.positions_header import POSITIONS_HEADER
 from processors.outcomes.recipes import RECIPE, RECIPES
-from processors.outcomes.request_scan import Asked, walk
+from processors.outcomes.request_scan import ScannedFields, scan_request
 from processors.outcomes.resolve import scope_key_for
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates
@@ -37,7 +37,7 @@ class Claim(NamedTuple):
     request_offset: int
     requested_at_ms: int
     request_frame: bytes
-    asked: Asked
+    asked: ScannedFields
     middle_at: int
     request_at: int  # where its bytes begin, and end
     request_end: int
@@ -123,11 +123,11 @@ class Claims:
         request = self._ledger.embedded(request_offset, key, value, len(behind))
         if request is None or len(request) > MAX_REQUEST_BYTES:
             return None
-        asked = walk(request, version)
+        asked = scan_request(request, version)
         if asked is None:
             return None
         at = Coordinates(self._topic, self._partition, request_offset)
-        head = frame + head_of(at, RECIPE)
+        head = frame + encode_head(at, RECIPE)
         if not (value.startswith(head) and value.endswith(behind)):
             return None
         request_end = len(value) - len(behind)

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord
-from processors.log.reader import Fetch, Log
-from processors.log.record_lookup import picked
+from processors.log.reader import LogReader, Messages
+from processors.log.record_lookup import records_at
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition, Positions
 from tools.audit.check.scan_range import Extent, of_partition
@@ -15,13 +15,13 @@ from tools.audit.check.scan_range import Extent, of_partition
 class Records(Protocol):
     """What an audit of one partition reads, in this order."""
 
-    def requests(self) -> Iterable[Fetch]:
+    def requests(self) -> Iterable[Messages]:
         """The requests of the range, a fetch at a time."""
 
     def parked(self) -> Iterable[LogRecord]:
         """The parked topic, to the end that was taken before the outcomes'."""
 
-    def outcomes(self) -> Iterable[Fetch]:
+    def outcomes(self) -> Iterable[Messages]:
         """Prepared, unresolved and dead letters, a fetch at a time."""
 
     def parked_since(self) -> Iterable[LogRecord]:
@@ -45,31 +45,31 @@ class PartitionLog:
     def _of(self, positions: Positions) -> dict[Partition, int]:
         return of_partition(positions, self._number)
 
-    def requests(self) -> Iterator[Fetch]:
+    def requests(self) -> Iterator[Messages]:
         return self._messages(self._extent.requests, self._extent.requests_end)
 
-    def outcomes(self) -> Iterator[Fetch]:
+    def outcomes(self) -> Iterator[Messages]:
         return self._messages(self._extent.outcomes, self._extent.outcomes_end)
 
-    def _messages(self, begin: Positions, end: Positions) -> Iterator[Fetch]:
-        with Log(self._settings, self._of(begin)) as log:
-            log.begin(self._of(begin))
-            yield from log.messages_to(self._of(end))
+    def _messages(self, begin: Positions, end: Positions) -> Iterator[Messages]:
+        with LogReader(self._settings, self._of(begin)) as log:
+            log.seek(self._of(begin))
+            yield from log.messages_until(self._of(end))
 
     def parked(self) -> Iterator[LogRecord]:
         return self._records(self._of(self._extent.parked), self._of(self._extent.parked_end))
 
     def parked_since(self) -> Iterator[LogRecord]:
         begin = self._of(self._extent.parked_end)
-        return self._records(begin, high_ends(self._settings, begin))
+        return self._records(begin, high_watermarks_when_reachable(self._settings, begin))
 
     def _records(self, begin: Positions, end: Positions) -> Iterator[LogRecord]:
-        with Log(self._settings, begin) as log:
-            log.begin(begin)
-            yield from log.read_to(end)
+        with LogReader(self._settings, begin) as log:
+            log.seek(begin)
+            yield from log.records_until(end)
 
     def picked(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
-        return picked(self._settings, wanted)
+        return records_at(self._settings, wanted)
 
     def outcomes_kept_since_ms(self, now_ms: int) -> int:
         times = [0]

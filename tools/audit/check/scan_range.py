@@ -9,14 +9,14 @@ watermarks of the requests, past every one that has an outcome
 
 from dataclasses import dataclass
 
-from processors.kafka.bounded_wait import once_reachable
+from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
 from processors.kafka.topic_admin import checked_topics
 from processors.log.offsets_at import positions_after, positions_from
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from tables.history.point_in_time import Moment
@@ -51,23 +51,23 @@ def extent_of(settings: Settings, since: Moment | None, until: Moment | None) ->
     parked = partitions_of([topics.parked.name], settings)
     outcomes = partitions_of((topic.name for topic in topics.outcomes), settings)
     uploads = partitions_of((topic.name for topic in topics.uploads), settings)
-    committed = once_reachable(  # 1
+    committed = retry_while_unreachable(  # 1
         lambda: committed_offsets(settings, settings.prep_group, asked),
         COORDINATOR_S,
         f"the coordinator of group {settings.prep_group}",
     )
-    with Log(settings, asked) as log:
-        found = log.retained()  # 2
+    with LogReader(settings, asked) as log:
+        found = log.offset_ranges()  # 2
         retained, ends = ({one: both[side] for one, both in found.items()} for side in (0, 1))
         begin = positions_from(log, since) if since else retained
         end = positions_after(log, until) if until else ends
-    parked_end = high_ends(settings, parked)
-    outcomes_end = high_ends(settings, outcomes)  # 3
-    uploads_end = high_ends(settings, uploads)  # 4
-    requests_high = high_ends(settings, asked)
+    parked_end = high_watermarks_when_reachable(settings, parked)
+    outcomes_end = high_watermarks_when_reachable(settings, outcomes)  # 3
+    uploads_end = high_watermarks_when_reachable(settings, uploads)  # 4
+    requests_high = high_watermarks_when_reachable(settings, asked)
     begin = {one: max(at, retained[one]) for one, at in begin.items()}
-    with Log(settings, [*parked, *outcomes]) as log:
-        kept = {one: low for one, (low, _) in log.retained().items()}
+    with LogReader(settings, [*parked, *outcomes]) as log:
+        kept = {one: low for one, (low, _) in log.offset_ranges().items()}
     outcomes_retained = {one: kept[one] for one in outcomes}
     return Extent(
         retained=retained,
@@ -87,17 +87,17 @@ def extent_of(settings: Settings, since: Moment | None, until: Moment | None) ->
 def _since(settings: Settings, begin: Positions, ends: Positions) -> Positions:
     """Where outcomes of requests from these positions on may stand: not before the first of them was appended."""
     first_ms = None
-    with Log(settings, begin) as log:
-        for one, (_, end) in log.retained().items():
+    with LogReader(settings, begin) as log:
+        for one, (_, end) in log.offset_ranges().items():
             if begin[one] < end:
-                log.begin({one: begin[one]})
-                found = next(iter(log.read_to({one: end})), None)
+                log.seek({one: begin[one]})
+                found = next(iter(log.records_until({one: end})), None)
                 if found is not None:
                     first_ms = min(first_ms or found.appended_at_ms, found.appended_at_ms)
-    with Log(settings, ends) as log:
+    with LogReader(settings, ends) as log:
         if first_ms is None:
-            return {one: low for one, (low, _) in log.retained().items()}
-        return log.first_since(first_ms - CLOCKS_MS)
+            return {one: low for one, (low, _) in log.offset_ranges().items()}
+        return log.offsets_since(first_ms - CLOCKS_MS)
 
 
 def of_partition(positions: Positions, number: int) -> dict[Partition, int]:

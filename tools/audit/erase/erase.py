@@ -14,11 +14,11 @@ from processors.kafka.clients import admin_client
 from processors.kafka.topic_admin import checked_topics
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from processors.upload_log.scope_erasure import ScopeLog, Stood, append_erasure, events_of
+from processors.upload_log.scope_erasure import ScopeEvent, ScopeLog, append_erasure, events_of
 from schemas.errors import CJStreamError, Misconfigured, Unreachable
 from schemas.events import ROLES, role_of
 from schemas.field_limits import NAME, SHA256
-from tables.commands import Writing
+from tables.commands import WriteMetadata
 from tables.content_store import ContentStore
 from tables.context import component_of
 from tables.history.text_references import Gap, NamedTexts, gaps_in
@@ -54,10 +54,10 @@ class Erased:
     """What an erasure did, or would do; roles are those that it appended an event for."""
 
     asked: Asked
-    writing: Writing
+    writing: WriteMetadata
     is_dry_run: bool
     roles: tuple[str, ...]
-    events: tuple[Stood, ...]
+    events: tuple[ScopeEvent, ...]
     texts: tuple[TextFate, ...]
     gaps: tuple[Gap, ...]
 
@@ -102,7 +102,7 @@ def erase(
     """
     checked_topics(admin_client(settings), settings)
     codec = codec_for(settings)
-    writing = Writing(
+    writing = WriteMetadata(
         actor=asked.actor,
         correlation_id=f"erasure-{asked.reason_code}-{new_id()}",
         occurred_at_ms=round(now().timestamp() * 1000),

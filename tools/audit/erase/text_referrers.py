@@ -4,10 +4,10 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from processors.kafka.clients import admin_client
-from processors.kafka.offsets import high_ends
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import topic_states
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.outcomes.resolve import scope_key_for
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
@@ -37,12 +37,12 @@ def named_elsewhere(
     states = present(topic_states(admin_client(settings), settings), read)
     partitions = [Partition(one.topic.name, n) for one in states for n in range(one.partitions)]
     naming = Naming(settings, codec, scope_key.encode(), {text.encode() for text in texts})
-    with Log(settings, partitions) as log:
-        starts = {one: low for one, (low, _) in log.retained().items()}
-        ends = high_ends(settings, starts)
-        log.begin(starts)
+    with LogReader(settings, partitions) as log:
+        starts = {one: low for one, (low, _) in log.offset_ranges().items()}
+        ends = high_watermarks_when_reachable(settings, starts)
+        log.seek(starts)
         total = sum(end - starts[one] for one, end in ends.items())
-        for record in bar(log.read_to(ends, PATIENCE_S), "records", total):
+        for record in bar(log.records_until(ends, PATIENCE_S), "records", total):
             naming.take(record)
     return naming.by_text()
 

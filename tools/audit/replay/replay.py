@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from processors.log.offsets_at import positions_after, positions_from
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.log.upload_topics import upload_topic_ids
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_partitions, upload_topics
@@ -56,8 +56,8 @@ class Range:
 def range_of(settings: Settings, since: Moment | None, until: Moment | None) -> Range:
     """The range between two moments, or from the log's start, to its end. Raises Unreachable, Discrepancy."""
     anew = frozenset(made_anew(settings, upload_topic_ids(settings)))
-    with Log(settings, upload_partitions(settings)) as log:
-        retained = log.retained()
+    with LogReader(settings, upload_partitions(settings)) as log:
+        retained = log.offset_ranges()
         lows = {one: low for one, (low, _) in retained.items()}
         starts = lows if since is None else positions_from(log, since)
         ends = {one: end for one, (_, end) in retained.items()}
@@ -150,9 +150,9 @@ def folds(
     slices, topics = [ALL], upload_topics(settings)
     while slices:
         one = RangeFold(codec, topics, whole=of.whole, of=slices.pop(), scope_keys=scope_keys)
-        with Log(settings, of.ends) as log:
-            log.begin(of.starts)
-            for messages in log.messages_to(of.ends):
+        with LogReader(settings, of.ends) as log:
+            log.seek(of.starts)
+            for messages in log.messages_until(of.ends):
                 for message in messages:
                     at = (message.topic(), message.partition(), message.offset())
                     one.take(at, message.key(), message.value(), message.timestamp()[1])  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.log.offsets_at import positions_after
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings, upload_partitions
 from schemas.coordinates import Positions
 from schemas.errors import Discrepancy
@@ -51,7 +51,7 @@ def asked(
 
 def positions_at(settings: Settings, moment: Moment) -> Positions:
     """The position of every upload partition at a moment. Raises Unreachable, Discrepancy."""
-    with Log(settings, upload_partitions(settings)) as log:
+    with LogReader(settings, upload_partitions(settings)) as log:
         return positions_after(log, moment)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.log.upload_topics import records_of_key, upload_topic_ids
-from processors.log.upload_uses import Used, uses_of
+from processors.log.upload_uses import BatchUse, uses_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.coordinates import Coordinates, Positions
@@ -26,8 +26,8 @@ def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> H
     topic_ids, key = upload_topic_ids(settings), scope_key.encode()
     belongs = partition_for(key, settings.partitions)
     wanted = [one for one in upload_partitions(settings) if everywhere or one.partition == belongs]
-    with Log(settings, wanted) as log:
-        retained = log.retained()
+    with LogReader(settings, wanted) as log:
+        retained = log.offset_ranges()
         starts: Positions = {one: low for one, (low, _) in retained.items()}
         ends: Positions = {one: end for one, (_, end) in retained.items()}
         records = records_of_key(log, key, starts, ends)
@@ -42,7 +42,7 @@ class Uses:
     """How many prepared batches used each version; lost are uploads that batches name and the log no longer has."""
 
     by_source: dict[Coordinates, int]
-    lost: tuple[tuple[str, Used, int], ...]
+    lost: tuple[tuple[str, BatchUse, int], ...]
 
 
 def uses(settings: Settings, found: History) -> Uses:

@@ -13,7 +13,7 @@ from processors.kafka.clients import admin_client
 from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import TopicState, cluster_id, topic_states
 from processors.log.offsets_at import positions_after, positions_from
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Discrepancy, Misconfigured
@@ -60,7 +60,7 @@ def seal(settings: Settings, asked: Asked, key_file: Path, out: Path, *, now_ms:
     partitions = [
         Partition(state.topic.name, one) for state in states for one in range(state.partitions)
     ]
-    with Log(settings, partitions) as log:
+    with LogReader(settings, partitions) as log:
         ids = {state.topic.name: str(state.topic_id) for state in states}
         ranges = _ranges(log, asked, ids, before[0] if before else None)
         header = Header(
@@ -105,9 +105,9 @@ def _header_and_digest(path: Path) -> tuple[Header, str]:
 
 
 def _ranges(
-    log: Log, asked: Asked, topic_ids: Mapping[str, str], before: Header | None
+    log: LogReader, asked: Asked, topic_ids: Mapping[str, str], before: Header | None
 ) -> tuple[Range, ...]:
-    retained = log.retained()
+    retained = log.offset_ranges()
     starts: Positions = {one: low for one, (low, _) in retained.items()}
     if asked.since is not None:
         starts = positions_from(log, asked.since)
@@ -134,7 +134,7 @@ def _backwards(one: Partition, asked: Asked) -> CJStreamError:
 
 
 def _contents(
-    log: Log, ranges: Iterable[Range], histories: Collection[str]
+    log: LogReader, ranges: Iterable[Range], histories: Collection[str]
 ) -> Iterator[tuple[Range, Iterator[Block]]]:
     for one in ranges:
         blocks = blocks_of(records_in(log, one), one.start, keys=one.topic in histories)
@@ -146,13 +146,13 @@ def shown(blocks: Iterable[Block], one: Range) -> Iterator[Block]:
     return bar(blocks, f"{one.topic}/{one.partition}", 1 + (one.end - one.start) // BLOCK)
 
 
-def records_in(log: Log, one: Range) -> Iterator[LogRecord]:
+def records_in(log: LogReader, one: Range) -> Iterator[LogRecord]:
     """The records of a range."""
     if one.start >= one.end:
         return iter(())
     partition = Partition(one.topic, one.partition)
-    log.begin({partition: one.start})
-    return log.read_to({partition: one.end}, PATIENCE_S)
+    log.seek({partition: one.start})
+    return log.records_until({partition: one.end}, PATIENCE_S)
 
 
 def document_of(sealed: Sealed) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from processors.kafka.clients import admin_client
 from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import cluster_id, topic_states
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.topics import Topic
@@ -87,8 +87,8 @@ def _checked(settings: Settings, file: Path, seal: Seal, now_ms: int) -> SealChe
         if one.topic in there and one.partition < there[one.topic].partitions
     ]
     checked = list[Checked]()
-    with Log(settings, partitions) as log:
-        retained = log.retained()
+    with LogReader(settings, partitions) as log:
+        retained = log.offset_ranges()
         for one, blocks in seal.contents():
             bounds, topic_id = NOTHING_THERE, None
             if (known := retained.get(Partition(one.topic, one.partition))) is not None:
@@ -110,18 +110,18 @@ def bounds_of(settings: Settings, topic: Topic, retained: tuple[int, int], now_m
     )
 
 
-def _compared(log: Log, one: Range, blocks: Iterator[Block], bounds: Bounds) -> Comparison:
+def _compared(log: LogReader, one: Range, blocks: Iterator[Block], bounds: Bounds) -> Comparison:
     start, end = max(one.start, bounds.first), min(one.end, bounds.end)
     later = _read(log, one, max(one.end, bounds.first), bounds.end)
     return compare(blocks, _read(log, one, start, end), later, bounds)
 
 
-def _read(log: Log, one: Range, start: int, end: int) -> Iterator[LogRecord]:
+def _read(log: LogReader, one: Range, start: int, end: int) -> Iterator[LogRecord]:
     """Begins to read only when it is asked for a record."""
     if start < end:
         partition = Partition(one.topic, one.partition)
-        log.begin({partition: start})
-        yield from log.read_to({partition: end}, PATIENCE_S)
+        log.seek({partition: start})
+        yield from log.records_until({partition: end}, PATIENCE_S)
 
 
 def _faults(checked: Checked) -> Iterator[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.outcomes.resolve import scope_key_for
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
@@ -78,9 +78,9 @@ def dealt(work: Work, process: int) -> Iterator[Uploads | Remark | Tally | int]:
 def _uploads_dealt(work: Work, numbers: Iterable[int], uploads: Buckets) -> Iterator[Uploads]:
     topics = {topic.name: number for number, topic in enumerate(work.settings.topics.uploads)}
     ends = {one: end for one, end in work.extent.uploads_end.items() if one.partition in numbers}
-    with Log(work.settings, ends) as log:
-        log.begin({one: low for one, (low, _) in log.retained().items()})
-        for messages in log.messages_to(ends):
+    with LogReader(work.settings, ends) as log:
+        log.seek({one: low for one, (low, _) in log.offset_ranges().items()})
+        for messages in log.messages_until(ends):
             for one in messages:
                 key, value = one.key(), one.value()
                 if key is None:

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from processors.kafka.records import LogRecord
-from processors.log.reader import Log
+from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
@@ -104,9 +104,9 @@ def erased_of(
 
 def _uploads(settings: Settings, ends: Positions) -> Iterator[LogRecord]:
     for one, end in ends.items():
-        with Log(settings, [one]) as log:
-            log.begin({one: log.retained()[one][0]})
-            yield from log.read_to({one: end})
+        with LogReader(settings, [one]) as log:
+            log.seek({one: log.offset_ranges()[one][0]})
+            yield from log.records_until({one: end})
 
 
 def _event_of(record: LogRecord, codec: Codec, topics: UploadTopics) -> UploadEvent | None:

@@ -1,0 +1,48 @@
+"""The consumer of requests: what a group consumer must know of their outcomes and of the parked topic."""
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+
+from confluent_kafka import Consumer, TopicPartition
+
+from processors.exactly_once.group_consumer import ConsumedTopic
+from processors.kafka.bounded_wait import ANSWER_S, SYSTEM_CLOCK, Clock
+from processors.log.record_lookup import last_committed_record
+from processors.settings import Settings
+from schemas.coordinates import Partition
+from schemas.topics import Topics
+
+
+def consumed_requests(
+    settings: Settings,
+    take_over: Callable[[Mapping[int, int]], bool],
+    new_reader: Callable[[], Consumer],
+    clock: Clock = SYSTEM_CLOCK,
+) -> ConsumedTopic:
+    """The topic of requests; a new owner of one of its partitions takes over the parked one, too."""
+
+    def last(partition: int) -> str | None:
+        with closing(new_reader()) as consumer:
+            return last_outcome(consumer, settings.topics, partition, clock)
+
+    topics = settings.topics
+    return ConsumedTopic(
+        topic=topics.requests.name,
+        state_topic=topics.parked.name,
+        group=settings.prep_group,
+        take_over=take_over,
+        last_outcome=last,
+        new_reader=new_reader,
+    )
+
+
+def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Clock) -> str | None:
+    """Coordinates of the newest committed outcome or parked entry of a request partition, if any."""
+    for topic in (*topics.outcomes, topics.parked):
+        at = Partition(topic.name, partition)
+        low, high = consumer.get_watermark_offsets(
+            TopicPartition(*at), timeout=ANSWER_S, cached=False
+        )
+        if newest := last_committed_record(consumer, at, low, high, clock):
+            return newest
+    return None
