@@ -27,7 +27,7 @@ UNLIMITED = (events.AssignmentContext, events.CJBatchPrepared, events.CJBatchUnr
 E = TypeVar("E")
 
 
-class _Known(NamedTuple):
+class _SchemaVersion(NamedTuple):
     """A released schema as the codec works with it."""
 
     version: int
@@ -54,10 +54,10 @@ class Codec:
         ids: Mapping[tuple[str, int], int] | None = None,
         form_of: Callable[[int], str | None] = _no_registry,
     ) -> None:
-        self._by_frame: dict[bytes, _Known] = {}
-        self._by_version: dict[tuple[str, int], _Known] = {}
-        self._by_form: dict[str, _Known] = {}
-        self._latest: dict[str, _Known] = {}
+        self._by_frame: dict[bytes, _SchemaVersion] = {}
+        self._by_version: dict[tuple[str, int], _SchemaVersion] = {}
+        self._by_form: dict[str, _SchemaVersion] = {}
+        self._latest: dict[str, _SchemaVersion] = {}
         self._form_of = form_of
         self._converter = cattrs.Converter()
         for one in tuple(schemas) or released():  # ascending versions: the last one is the latest
@@ -67,12 +67,12 @@ class Codec:
         named: dict[str, Any] = {}
         parsed = fastavro.parse_schema(dict(one.schema), named_schemas=named)
         frame = FRAME.pack(MAGIC, schema_id)
-        known = _Known(one.version, getattr(events, one.name), frame, parsed, named)
+        known = _SchemaVersion(one.version, getattr(events, one.name), frame, parsed, named)
         self._by_frame[frame] = self._by_frame[FRAME.pack(MAGIC, one.schema_id)] = known
         self._by_form[fastavro.schema.to_parsing_canonical_form(parsed)] = known
         self._by_version[one.name, one.version] = self._latest[one.name] = known
 
-    def _schema_of(self, event_class: type, version: int | None) -> _Known:
+    def _schema_of(self, event_class: type, version: int | None) -> _SchemaVersion:
         name = event_class.__name__
         return self._latest[name] if version is None else self._by_version[name, version]
 
@@ -129,7 +129,7 @@ class Codec:
             check_limits(event)
         return event
 
-    def _known(self, frame: bytes) -> _Known:
+    def _known(self, frame: bytes) -> _SchemaVersion:
         """The released schema that a frame names, by an id that may be the registry's for its equal."""
         known = self._by_frame.get(frame)
         if known is None:
@@ -148,7 +148,7 @@ class Codec:
             raise Malformed(f"a {name} where {event_class.__name__} belongs")
         return event
 
-    def _event(self, known: _Known, payload: bytes) -> Event:
+    def _event(self, known: _SchemaVersion, payload: bytes) -> Event:
         writer, reader = known.parsed, self._schema_of(known.event_class, None).parsed
         body = BytesIO(payload)
         body.seek(FRAME.size)

@@ -48,7 +48,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class DeadLetterHeaders:
     """What a dead letter tells: where its bytes stood, why they were refused, and the headers they had."""
 
     at: Coordinates
@@ -89,7 +89,7 @@ def dead_letter_headers(
     return [*kept, *((PREFIX + name, value.encode()) for name, value in named)]
 
 
-def read_refusal(headers: Headers) -> Refusal:
+def read_refusal(headers: Headers) -> DeadLetterHeaders:
     """What `dead_letter_headers` wrote. Raises Malformed for the headers of anything else."""
     own, told = headers[: -len(NAMES)], headers[-len(NAMES) :]
     if [name for name, _ in told] != [PREFIX + name for name in NAMES]:
@@ -100,7 +100,7 @@ def read_refusal(headers: Headers) -> Refusal:
     at = coordinates_from(f"{topic}/{partition}@{offset}")
     if not (appended.isascii() and appended.isdigit()):
         raise Malformed("its headers tell no time")
-    return Refusal(at, int(appended), fault, message, tuple(own))
+    return DeadLetterHeaders(at, int(appended), fault, message, tuple(own))
 
 
 def is_marker(headers: Headers) -> bool:
@@ -119,7 +119,7 @@ def read_marker(headers: Headers) -> tuple[Coordinates, str]:
     return coordinates_from(_text(headers, MARKER)), _text(headers, WENT)
 
 
-def redriven_headers(letter_at: Coordinates, refusal: Refusal) -> Headers:
+def redriven_headers(letter_at: Coordinates, refusal: DeadLetterHeaders) -> Headers:
     """The headers of a re-driven record: its own, then which attempt it is and where it comes from."""
     own = [(name, value) for name, value in refusal.own if name not in (ATTEMPT, FROM, ORIGIN)]
     origin = refusal.origin

@@ -17,7 +17,7 @@ MAX_LONG = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextLimit:
     """A text of 1 to `most` characters, none of them U+0000."""
 
     most: int
@@ -30,7 +30,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Id:
+class IdLimit:
     """An id of 1 to `most` characters that can stand in a path: no slash, no control character."""
 
     most: int
@@ -45,7 +45,7 @@ class Id:
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class PatternLimit:
     """A text that a regular expression matches whole."""
 
     pattern: re.Pattern[str]
@@ -56,7 +56,7 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberLimit:
     """A whole number in [least, most]."""
 
     least: int
@@ -69,7 +69,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class CountLimit:
     """Between `least` and `most` items."""
 
     least: int
@@ -82,35 +82,35 @@ class Count:
 
 
 FORBIDDEN_IN_IDS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
-NAME = Text(255)
+NAME = TextLimit(255)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
-RULES: Mapping[str, Text | Id | Pattern | Number | Count] = {
+RULES: Mapping[str, TextLimit | IdLimit | PatternLimit | NumberLimit | CountLimit] = {
     "event_id": NAME,
     "previous_event_id": NAME,
-    "assignment_id": Id(100),
-    "course_id": Id(50),
-    "course_code": Id(50),
-    "version": Number(1),
+    "assignment_id": IdLimit(100),
+    "course_id": IdLimit(50),
+    "course_code": IdLimit(50),
+    "version": NumberLimit(1),
     "actor": NAME,
-    "correlation_id": Text(200),
-    "occurred_at_ms": Number(0),
-    "created_at_ms": Number(0),
-    "due_at_ms": Number(0),
+    "correlation_id": TextLimit(200),
+    "occurred_at_ms": NumberLimit(0),
+    "created_at_ms": NumberLimit(0),
+    "due_at_ms": NumberLimit(0),
     "storage_id": NAME,
-    "sha256": Pattern(SHA256),
+    "sha256": PatternLimit(SHA256),
     "media_type": NAME,
-    "size_bytes": Number(1),
-    "grade_scale": Pattern(re.compile(r"[a-z0-9][a-z0-9_]{0,49}")),
-    "context_origin": Pattern(re.compile(r"[a-z][a-z0-9_]{0,63}")),
+    "size_bytes": NumberLimit(1),
+    "grade_scale": PatternLimit(re.compile(r"[a-z0-9][a-z0-9_]{0,49}")),
+    "context_origin": PatternLimit(re.compile(r"[a-z][a-z0-9_]{0,63}")),
     "source_service": NAME,
     "batch_id": NAME,
-    "language": Text(35),
+    "language": TextLimit(35),
     "student_prompt_ref": NAME,
     "user_id": NAME,
     "org_id": NAME,
-    "llm_config_overrides": Text(MAX_OVERRIDES),
-    "essays": Count(2, MAX_ESSAYS),
+    "llm_config_overrides": TextLimit(MAX_OVERRIDES),
+    "essays": CountLimit(2, MAX_ESSAYS),
     "essay_id": NAME,
     "text_storage_id": NAME,
 }

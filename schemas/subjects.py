@@ -14,7 +14,7 @@ from schemas.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class SubjectVersion:
     """One version of a subject; schema is the bare schema as JSON, form its parsing canonical form.
 
     name is the record's, without its namespace.
@@ -28,7 +28,7 @@ class Version:
     form: str
 
 
-def versions(topics: Topics) -> Iterator[Version]:
+def subject_versions(topics: Topics) -> Iterator[SubjectVersion]:
     """Every version of every subject of these topics, the oldest of a subject first."""
     for topic in topics.all:
         for kind in topic.carries:
@@ -37,4 +37,6 @@ def versions(topics: Topics) -> Iterator[Version]:
                     subject = f"{topic.name}-{one.schema['namespace']}.{one.schema['name']}"
                     schema = orjson.dumps(one.schema).decode()
                     form = canonical(schema)
-                    yield Version(one.name, subject, one.version, one.schema_id, schema, form)
+                    yield SubjectVersion(
+                        one.name, subject, one.version, one.schema_id, schema, form
+                    )

@@ -24,13 +24,13 @@ from schemas.field_limits import MAX_LONG, check_limits
 from tables.context import component_of, is_live, live
 from tables.etags import (
     ANY,
-    AssignmentTag,
+    AssignmentETag,
     Condition,
-    Tag,
-    assignment_tag_of,
-    parse_assignment_tag,
-    parse_tag,
-    tag_of,
+    ETag,
+    assignment_etag_of,
+    etag_of,
+    parse_assignment_etag,
+    parse_etag,
 )
 
 ASSIGNMENT = "assignment"  # every role at once
@@ -146,7 +146,7 @@ class WriteMetadata:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class WriteDecision:
     """The events to append, in the order of roles, and what each role that was asked for comes to."""
 
     events: tuple[UploadEvent, ...]
@@ -159,7 +159,7 @@ def decide(
     change: WriteCommand,
     writing: WriteMetadata,
     new_id: Callable[[], str],
-) -> Decision:
+) -> WriteDecision:
     """What a change comes to in the context that it meets.
 
     Raises NotLive, then Immutable, then ConditionRequired or VersionConflict; Malformed for a tag or a field that
@@ -177,7 +177,7 @@ def decide(
             events.append(event)
         outcomes[role] = _outcome(event, was_live=is_live(context, role))
     outcome = _outcome_of_all(context, change, events, outcomes)
-    return Decision(events=tuple(events), outcomes=outcomes, outcome=outcome)
+    return WriteDecision(events=tuple(events), outcomes=outcomes, outcome=outcome)
 
 
 def _live_among(context: AssignmentContext | None, role: str) -> bool:
@@ -215,11 +215,11 @@ def _refuse_what_was_not_seen(context: AssignmentContext | None, change: WriteCo
         )
 
 
-def _current(context: AssignmentContext | None, role: str) -> tuple[Tag | AssignmentTag, int]:
+def _current(context: AssignmentContext | None, role: str) -> tuple[ETag | AssignmentETag, int]:
     if role == ASSIGNMENT:
-        whole = assignment_tag_of(context)
+        whole = assignment_etag_of(context)
         return whole, whole.instructions.version
-    tag = tag_of(component_of(context, role))
+    tag = etag_of(component_of(context, role))
     return tag, tag.version
 
 
@@ -238,9 +238,9 @@ def _is_now(text: str, context: AssignmentContext | None, change: WriteCommand) 
         return True
     takes_the_rest_along = change.instructions is DELETE and change.assignment_id is not None
     if change.condition_on == ASSIGNMENT or (takes_the_rest_along and text.startswith("i")):
-        return parse_assignment_tag(text).offsets == assignment_tag_of(context).offsets
-    seen = parse_tag(text).offset
-    return seen == tag_of(component_of(context, change.condition_on)).offset
+        return parse_assignment_etag(text).offsets == assignment_etag_of(context).offsets
+    seen = parse_etag(text).offset
+    return seen == etag_of(component_of(context, change.condition_on)).offset
 
 
 Wanted = NewInstructions | TextRef | Delete | Erase

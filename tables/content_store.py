@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredText:
     """A text in the store: its id, which is its sha256, and its size; existed says that put found it there."""
 
     storage_id: str
@@ -56,7 +56,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Aged:
+class ListedText:
     """A text as the store lists it; stored_at is when its bytes were last written where they are."""
 
     storage_id: str
@@ -93,7 +93,7 @@ class ContentStore:
                 f"CJSTREAM_CONTENT_URL: no content store at this {scheme!r} URL ({type(fault).__name__})"
             ) from fault
 
-    def put(self, text: bytes, media_type: str = PLAIN_TEXT) -> Stored:
+    def put(self, text: bytes, media_type: str = PLAIN_TEXT) -> StoredText:
         """Store a text, or renew the age of one that is there. Its first media type stays.
 
         Raises Malformed for its size.
@@ -105,7 +105,7 @@ class ContentStore:
         if not existed and media_type != PLAIN_TEXT:
             self._note(storage_id, media_type)  # before the bytes, which are what makes it exist
         self._write(LIVE, storage_id, text)  # a damaged one is healed by this
-        return Stored(storage_id, len(text), self._media_type(storage_id), existed)
+        return StoredText(storage_id, len(text), self._media_type(storage_id), existed)
 
     def get(self, storage_id: str) -> bytes:
         """The bytes of a text. Raises ContentMissing and ContentCorrupt."""
@@ -114,36 +114,36 @@ class ContentStore:
             raise ContentCorrupt(storage_id)
         return text
 
-    def head(self, storage_id: str) -> Stored:
+    def head(self, storage_id: str) -> StoredText:
         """What is known of a text without reading it. Raises ContentMissing."""
         size = self._size(_checked(storage_id))
         if size is None:
             raise ContentMissing(storage_id)
-        return Stored(storage_id, size, self._media_type(storage_id))
+        return StoredText(storage_id, size, self._media_type(storage_id))
 
-    def renew(self, storage_id: str) -> Stored:
+    def renew(self, storage_id: str) -> StoredText:
         """Make a text young, so that no sweep takes it before an event names it.
 
         Raises ContentMissing and ContentCorrupt.
         """
         text = self.get(storage_id)
         self._write(LIVE, storage_id, text)
-        return Stored(storage_id, len(text), self._media_type(storage_id))
+        return StoredText(storage_id, len(text), self._media_type(storage_id))
 
     def probe(self) -> None:
         """Ask the store for something; returns when it has answered."""
         with suppress(ContentMissing):
             self._read(LIVE, NEVER_STORED)
 
-    def listed(self) -> Iterator[Aged]:
+    def listed(self) -> Iterator[ListedText]:
         """Every text but those in the trash."""
         return self._listed(LIVE)
 
-    def trashed(self) -> Iterator[Aged]:
+    def trashed(self) -> Iterator[ListedText]:
         """Every text in the trash."""
         return self._listed(TRASH)
 
-    def trash(self, seen: Aged) -> bool:
+    def trash(self, seen: ListedText) -> bool:
         """Move a text to the trash, unless it was renewed since it was seen; whether it was moved.
 
         For one sweep at a time, as are restore and erase.
@@ -203,17 +203,17 @@ class ContentStore:
 
     def _meta(self, kind: str, storage_id: str) -> tuple[int, datetime]:
         path = _path(kind, storage_id)
-        meta = _asked("look", storage_id, lambda: obstore.head(self._store, path))
+        meta = _call("look", storage_id, lambda: obstore.head(self._store, path))
         return meta["size"], meta["last_modified"]
 
     def _read(self, kind: str, storage_id: str) -> bytes:
         path = _path(kind, storage_id)
-        return _asked("read", storage_id, lambda: bytes(obstore.get(self._store, path).bytes()))
+        return _call("read", storage_id, lambda: bytes(obstore.get(self._store, path).bytes()))
 
     def _write(self, kind: str, storage_id: str, text: bytes) -> None:
         path = _path(kind, storage_id)
         try:  # a folder's object is written aside, then renamed
-            _asked("write", storage_id, lambda: obstore.put(self._store, path, text))
+            _call("write", storage_id, lambda: obstore.put(self._store, path, text))
         except ContentMissing as fault:  # of the place itself: such as a bucket
             raise ContentFailed(
                 "content store: there is no place to write to", storage_id
@@ -222,7 +222,7 @@ class ContentStore:
     def _remove(self, kind: str, storage_id: str) -> None:
         path = _path(kind, storage_id)
         with suppress(ContentMissing):
-            _asked("remove", storage_id, lambda: obstore.delete(self._store, path))
+            _call("remove", storage_id, lambda: obstore.delete(self._store, path))
 
     def _note(self, storage_id: str, media_type: str) -> None:
         path, noted = _path(MEDIA, storage_id), media_type.encode("latin-1")
@@ -231,20 +231,20 @@ class ContentStore:
             with suppress(AlreadyExistsError):
                 obstore.put(self._store, path, noted, mode="create")
 
-        _asked("write", storage_id, note)
+        _call("write", storage_id, note)
 
     def _media_type(self, storage_id: str) -> str:
         with suppress(ContentMissing):
             return self._read(MEDIA, storage_id).decode("latin-1")
         return PLAIN_TEXT
 
-    def _listed(self, kind: str) -> Iterator[Aged]:
+    def _listed(self, kind: str) -> Iterator[ListedText]:
         batches = iter(obstore.list(self._store, kind))
-        while (batch := _asked("list", None, lambda: next(batches, None))) is not None:
+        while (batch := _call("list", None, lambda: next(batches, None))) is not None:
             for meta in batch:
                 storage_id = meta["path"].rpartition("/")[2]
                 if SHA256.fullmatch(storage_id) and meta["path"] == _path(kind, storage_id):
-                    yield Aged(storage_id, meta["size"], meta["last_modified"])
+                    yield ListedText(storage_id, meta["size"], meta["last_modified"])
 
 
 def _checked(storage_id: str) -> str:
@@ -257,15 +257,15 @@ def _path(kind: str, storage_id: str) -> str:
     return f"{kind}/{_checked(storage_id)[:2]}/{storage_id}"
 
 
-def _asked(doing: str, storage_id: str | None, ask: Callable[[], T]) -> T:
+def _call(doing: str, storage_id: str | None, ask: Callable[[], T]) -> T:
     """What the store answers, its faults as ours."""
     try:
         return ask()
     except FAULTS as fault:
-        raise _told(doing, storage_id, fault) from fault
+        raise _translated(doing, storage_id, fault) from fault
 
 
-def _told(doing: str, storage_id: str | None, fault: Exception) -> CJStreamError:
+def _translated(doing: str, storage_id: str | None, fault: Exception) -> CJStreamError:
     text = str(fault)  # the library tells its kinds of network fault in words only
     if "NoSuchBucket" in text:
         return ContentFailed("content store: there is no such bucket", storage_id)

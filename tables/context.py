@@ -94,7 +94,7 @@ def component_from(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> 
         source=at,
         appended_at_ms=appended_at_ms,
         is_deletion=is_deletion(type(event)),
-        **{name: getattr(event, name) for name in taken_over_from(type(event))},  # type: ignore[arg-type]
+        **{name: getattr(event, name) for name in component_fields_of(type(event))},  # type: ignore[arg-type]
     )
 
 
@@ -104,7 +104,7 @@ def is_deletion(event_class: Any) -> bool:
 
 
 @cache
-def taken_over_from(event_class: Any) -> tuple[str, ...]:
+def component_fields_of(event_class: Any) -> tuple[str, ...]:
     """The fields of an upload of this class that its component has, too."""
     return tuple(name for name in TAKEN_OVER if name in event_class.__slots__)
 

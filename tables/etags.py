@@ -15,7 +15,7 @@ ANY = "*"
 
 
 @dataclass(frozen=True, slots=True)
-class Tag:
+class ETag:
     """One component's: version 0 without an offset where there never was one."""
 
     version: int = 0
@@ -26,12 +26,12 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class AssignmentTag:
+class AssignmentETag:
     """A whole assignment's."""
 
-    instructions: Tag = Tag()
-    student_prompt: Tag = Tag()
-    judge_rubric: Tag = Tag()
+    instructions: ETag = ETag()
+    student_prompt: ETag = ETag()
+    judge_rubric: ETag = ETag()
 
     def __str__(self) -> str:
         return f"i{self.instructions}.p{self.student_prompt}.r{self.judge_rubric}"
@@ -64,32 +64,34 @@ class Condition:
         return "nothing live" if self.if_none_match_any else "anything"
 
 
-def tag_of(component: Component | None) -> Tag:
+def etag_of(component: Component | None) -> ETag:
     """The tag of an upload or a deletion, or of nothing."""
-    return Tag() if component is None else Tag(component.version, component.source.offset)
+    return ETag() if component is None else ETag(component.version, component.source.offset)
 
 
-def assignment_tag_of(context: AssignmentContext | None) -> AssignmentTag:
+def assignment_etag_of(context: AssignmentContext | None) -> AssignmentETag:
     """The tag of an assignment, whatever of it is live."""
     if context is None:
-        return AssignmentTag()
-    return AssignmentTag(
-        tag_of(context.instructions), tag_of(context.student_prompt), tag_of(context.judge_rubric)
+        return AssignmentETag()
+    return AssignmentETag(
+        etag_of(context.instructions),
+        etag_of(context.student_prompt),
+        etag_of(context.judge_rubric),
     )
 
 
-def parse_tag(text: str) -> Tag:
+def parse_etag(text: str) -> ETag:
     """A component's tag from its text. Raises Malformed."""
     found = TAG.fullmatch(text)
     if found is None:
         raise Malformed("not a tag such as 3-41")
     version, offset = found.groups()
-    return Tag() if version is None else Tag(int(version), int(offset))
+    return ETag() if version is None else ETag(int(version), int(offset))
 
 
-def parse_assignment_tag(text: str) -> AssignmentTag:
+def parse_assignment_etag(text: str) -> AssignmentETag:
     """An assignment's tag from its text. Raises Malformed."""
     parts = text.split(".")
     if [part[:1] for part in parts] != ["i", "p", "r"]:
         raise Malformed("not a tag such as i3-41.p2-7.r0")
-    return AssignmentTag(*(parse_tag(part[1:]) for part in parts))
+    return AssignmentETag(*(parse_etag(part[1:]) for part in parts))

@@ -41,7 +41,7 @@ class ContextReplica:
         self.changed = changed
         self._cached: dict[str, AssignmentContext | None] = {}
         self._folding = threading.RLock()  # held while rows and positions change, or must not
-        self._moved = threading.Condition()
+        self._advanced = threading.Condition()
         self._positions: dict[Partition, int] = {}
 
     def open(self, topic_ids: Mapping[str, str]) -> Positions:
@@ -118,31 +118,33 @@ class ContextReplica:
                 self._remember(scope_key, context)
             if self.changed is not None and changed.rows:
                 self.changed(changed.rows.keys())
-            self.moved(positions)  # who waits for a position finds the rows, and what follows them
+            self.advance(
+                positions
+            )  # who waits for a position finds the rows, and what follows them
         return refused
 
-    def moved(self, positions: Positions) -> None:
+    def advance(self, positions: Positions) -> None:
         """The feed stands here now: past markers and aborted records, too, which are no rows."""
-        with self._moved:
+        with self._advanced:
             if any(self._positions.get(at) != end for at, end in positions.items()):
                 self._positions.update(positions)
-                self._moved.notify_all()
+                self._advanced.notify_all()
 
     @contextmanager
-    def still(self) -> Iterator[Positions]:
+    def frozen(self) -> Iterator[Positions]:
         """Nothing is folded meanwhile: every context read inside is the one at these positions."""
         with self._folding:
             yield self.positions()
 
     def positions(self) -> Positions:
         """How far every upload partition has been folded."""
-        with self._moved:
+        with self._advanced:
             return dict(self._positions)
 
     def wait_past(self, watermarks: Positions, seconds: float) -> Positions:
         """Wait until every watermark is reached; gives those that were not reached in time."""
-        with self._moved:
-            self._moved.wait_for(lambda: not self._behind(watermarks), timeout=seconds)
+        with self._advanced:
+            self._advanced.wait_for(lambda: not self._behind(watermarks), timeout=seconds)
             return self._behind(watermarks)
 
     def _behind(self, watermarks: Positions) -> Positions:

@@ -84,7 +84,7 @@ class RocksStore:
     def __init__(self, folder: Path, *, cache_mb: int) -> None:
         self._folder = folder
         try:
-            self._db = opened(folder, cache_mb)
+            self._db = open_db(folder, cache_mb)
         except Exception as fault:  # rocksdict raises plain Exceptions
             raise Misconfigured(
                 f"cannot open the replica in {folder}: another process holds it, the disk is full or "
@@ -158,7 +158,7 @@ class RocksStore:
             raise StoreFailed(f"the replica in {self._folder}", fault) from fault
 
 
-def opened(folder: Path, cache_mb: int) -> Rdict:
+def open_db(folder: Path, cache_mb: int) -> Rdict:
     """A folder of rocksdict, in raw mode; raises its plain Exceptions."""
     folder.mkdir(parents=True, exist_ok=True)
     return Rdict(str(folder), _options(cache_mb))

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.coordinates import Coordinates, Positions
 from schemas.events import Component, UploadEvent
-from tables.history.scope_history import Gap
+from tables.history.scope_history import VersionGap
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_MS = 253_402_300_799_999  # RFC 3339 has four digits for the year
@@ -70,7 +70,7 @@ def component_document(component: Component) -> dict[str, Any]:
     return told
 
 
-def gap_document(gap: Gap) -> dict[str, Any]:
+def gap_document(gap: VersionGap) -> dict[str, Any]:
     """A gap: versions between these two of the role are not in the log; null where nothing is known after it."""
     return {
         "role": gap.role,

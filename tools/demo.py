@@ -28,7 +28,7 @@ from schemas.events import CJAssessmentRequested
 from tables.content_store import ContentStore
 from tools import topics
 from tools.broker import Broker, free_port
-from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in
+from tools.demo_check import AvroReader, Evidence, Findings, OutcomeFound, SentRecord, found_in
 from tools.demo_story import PARTS, StoryRequest, story
 from tools.demo_uploads import Administrators, Uploaded
 from tools.processes import Tell, api_running, end_on_sigterm, running
@@ -108,7 +108,7 @@ class Played:
 
     sent: dict[Coordinates, SentRecord] = field(default_factory=dict)
     uploads: list[Uploaded] = field(default_factory=list)
-    outcomes: list[Found] = field(default_factory=list)
+    outcomes: list[OutcomeFound] = field(default_factory=list)
     answered: set[Coordinates] = field(default_factory=set)
     parked: set[Coordinates] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)

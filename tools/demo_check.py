@@ -69,7 +69,7 @@ class SentRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class OutcomeFound:
     """One outcome: of which request, and what; no event in a dead letter."""
 
     record: LogRecord
@@ -77,14 +77,14 @@ class Found:
     event: dict[str, Any] | None
 
 
-def found_in(record: LogRecord, reader: AvroReader) -> Found:
+def found_in(record: LogRecord, reader: AvroReader) -> OutcomeFound:
     """The outcome that a record is. Raises ValueError."""
     told = {name: (value or b"").decode() for name, value in record.headers}
     if DLT + "topic" in told:
         numbers = (int(told[DLT + "partition"]), int(told[DLT + "offset"]))
-        return Found(record, Coordinates(told[DLT + "topic"], *numbers), None)
+        return OutcomeFound(record, Coordinates(told[DLT + "topic"], *numbers), None)
     _, event = reader.read(record.value)
-    return Found(record, Coordinates(**event["provenance"]["request"]), event)
+    return OutcomeFound(record, Coordinates(**event["provenance"]["request"]), event)
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class Evidence:
     reader: AvroReader
     proven: dict[tuple[Coordinates, int, str, str], str] = field(default_factory=dict)
 
-    def weigh(self, outcomes: Iterable[Found], unreadable: Iterable[str]) -> Findings:
+    def weigh(self, outcomes: Iterable[OutcomeFound], unreadable: Iterable[str]) -> Findings:
         """Count the outcomes by the coordinates of their requests, and check each one."""
         outcomes = list(outcomes)
         counted = Counter(found.request_at for found in outcomes)
@@ -127,7 +127,7 @@ class Evidence:
                 findings.faults.append(f"{found.record.at}: {fault}")
         return findings
 
-    def _weigh(self, found: Found, findings: Findings) -> None:
+    def _weigh(self, found: OutcomeFound, findings: Findings) -> None:
         sent = self.sent.get(found.request_at)
         _hold(sent is not None, "no request stands at the coordinates it names")
         if sent is None:

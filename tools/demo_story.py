@@ -16,7 +16,7 @@ from schemas.events import CJAssessmentRequested, Essay, StudentPromptDeleted
 from schemas.field_limits import MAX_ESSAYS
 from schemas.topics import MAX_REQUEST_BYTES
 from tools.inputs import request_of
-from tools.json_files import Document
+from tools.json_files import JsonValue
 
 REQUESTS = 2000
 PARTS = 3  # before the updates, around them, after the deletion
@@ -141,7 +141,7 @@ def _envelope(request: CJAssessmentRequested, codec: Codec) -> bytes:
             "org_id": request.org_id,
         },
     }
-    return codec.encode(request_of(Document("demo", 1, said), 0, str))
+    return codec.encode(request_of(JsonValue("demo", 1, said), 0, str))
 
 
 def _padded(request: CJAssessmentRequested, codec: Codec) -> bytes:

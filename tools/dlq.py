@@ -26,7 +26,7 @@ from schemas.coordinates import coordinates_from
 from schemas.errors import BadRecord, CJStreamError, Discrepancy, Misconfigured
 from schemas.topics import Topic
 from tools.progress import bar
-from tools.times import moment_ms, time_of
+from tools.times import time_ms, time_of
 
 MOST_CHARACTERS = 200
 
@@ -57,8 +57,8 @@ def filters(reason: str, key: str | None, since: str | None, until: str | None) 
     return Filters(
         reason,
         None if key is None else os.fsencode(key),
-        None if since is None else moment_ms(since, now, "--since"),
-        None if until is None else moment_ms(until, now, "--until"),
+        None if since is None else time_ms(since, now, "--since"),
+        None if until is None else time_ms(until, now, "--until"),
     )
 
 
@@ -73,20 +73,22 @@ def topics_named(settings: Settings, name: str | None) -> tuple[Topic, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedLetters:
     """Dead letters with where the closed ones went; strangers are records that are no dead letters."""
 
     letters: tuple[tuple[DeadLetter, str | None], ...]
     strangers: tuple[str, ...]
 
 
-def listed(settings: Settings, topic: str | None, filters: Filters, *, closed: bool) -> Listed:
+def listed(
+    settings: Settings, topic: str | None, filters: Filters, *, closed: bool
+) -> ListedLetters:
     """The dead letters that are open, or all, oldest first."""
     found = _found(settings, topics_named(settings, topic))
     taken = filter(filters.take, found.letters)
     told = ((one, found.went(one)) for one in sorted(taken, key=lambda one: one.died_at_ms))
     letters = tuple((one, went) for one, went in told if closed or went is None)
-    return Listed(letters, tuple(map(str, found.strangers)))
+    return ListedLetters(letters, tuple(map(str, found.strangers)))
 
 
 def _found(settings: Settings, topics: Iterable[Topic]) -> OpenLetters:
@@ -126,7 +128,7 @@ def _write(path: Path, value: bytes | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Redriven:
+class RedriveReport:
     """What a re-drive decided on every dead letter that was meant, and where those went that were carried."""
 
     decisions: tuple[RedriveDecision, ...]
@@ -136,7 +138,7 @@ class Redriven:
 
 def redriven(
     settings: Settings, topic: str | None, filters: Filters, *, most_attempts: int, yes: bool
-) -> Redriven:
+) -> RedriveReport:
     """Re-drive the open dead letters that are meant; unless yes, only say what would be done."""
     topics = topics_named(settings, topic)
     checked_topics(admin_client(settings), settings)
@@ -151,10 +153,10 @@ def redriven(
             for decision, where in bar(redrive.carry(letters), one.name, len(letters)):
                 decisions.append(decision)
                 went[str(decision.letter.at)] = where
-    return Redriven(tuple(decisions), went, not yes)
+    return RedriveReport(tuple(decisions), went, not yes)
 
 
-def refuse_refusals(redriven: Redriven) -> None:
+def refuse_refusals(redriven: RedriveReport) -> None:
     """Raise Discrepancy, counting, where a dead letter was refused or held back."""
     refused = [one for one in redriven.decisions if one.fate in ("refused", "held")]
     if refused:

@@ -26,7 +26,7 @@ from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, Essay
 from schemas.field_limits import RULES
 from schemas.scales import get_scale
-from tools.json_files import DECODER, STDIN, Document, documents, tellable
+from tools.json_files import DECODER, STDIN, JsonValue, json_values, tellable
 from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class UploadLine(_Given):
 class GivenUpload:
     """A checked upload line: its text in bytes, None for a deletion."""
 
-    document: Document
+    document: JsonValue
     line: UploadLine
     text: bytes | None
 
@@ -132,7 +132,7 @@ def read_uploads(files: Sequence[str]) -> list[GivenUpload]:
     return _each(files, _upload)
 
 
-def _upload(document: Document) -> GivenUpload:
+def _upload(document: JsonValue) -> GivenUpload:
     line = _model(UploadLine, document)
     if line.delete:
         return GivenUpload(document, line, None)
@@ -149,7 +149,7 @@ def _upload(document: Document) -> GivenUpload:
     return GivenUpload(document, line, encoded)
 
 
-def _beside(document: Document, text_file: str) -> str:
+def _beside(document: JsonValue, text_file: str) -> str:
     """The text of a file in or below the folder of the one that names it."""
     folder = Path() if document.file == STDIN else Path(document.file).parent
     try:
@@ -271,7 +271,7 @@ class Envelope(_Given):
 class GivenRequest:
     """A checked request and where it was given."""
 
-    document: Document
+    document: JsonValue
     request: CJAssessmentRequested
 
 
@@ -284,7 +284,9 @@ def read_requests(
     )
 
 
-def request_of(document: Document, now_ms: int, new_id: Callable[[], str]) -> CJAssessmentRequested:
+def request_of(
+    document: JsonValue, now_ms: int, new_id: Callable[[], str]
+) -> CJAssessmentRequested:
     """One request in either form. Raises Malformed."""
     value = document.value
     if isinstance(value, dict) and "data" in value:
@@ -304,12 +306,12 @@ def request_of(document: Document, now_ms: int, new_id: Callable[[], str]) -> CJ
     )
 
 
-def _each(files: Sequence[str], read: Callable[[Document], T]) -> list[T]:
+def _each(files: Sequence[str], read: Callable[[JsonValue], T]) -> list[T]:
     """Every document read; Malformed with the first fault and the number of the others."""
     if list(files).count(STDIN) > 1:
         raise Malformed("standard input can be read once only")
     good, faults = list[T](), list[Malformed]()
-    for document in (document for file in files for document in documents(file)):
+    for document in (document for file in files for document in json_values(file)):
         try:
             good.append(read(document))
         except Malformed as fault:
@@ -323,7 +325,7 @@ def _each(files: Sequence[str], read: Callable[[Document], T]) -> list[T]:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _model(model: type[Model], document: Document) -> Model:
+def _model(model: type[Model], document: JsonValue) -> Model:
     if not isinstance(document.value, dict):
         raise document.fault("no JSON object")
     try:

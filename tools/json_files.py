@@ -17,7 +17,7 @@ TELLABLE = re.compile(r"\w{1,40}")  # a field's name may be a text in the wrong 
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class JsonValue:
     """One JSON value of a file, and the line that it begins in."""
 
     file: str
@@ -34,7 +34,7 @@ def name_of(file: str) -> str:
     return "standard input" if file == STDIN else file
 
 
-def documents(file: str) -> list[Document]:
+def json_values(file: str) -> list[JsonValue]:
     """Every JSON value of a file. Raises Malformed, also where the file cannot be read."""
     text = _utf8(_bytes_of(file), name_of(file)).removeprefix("\ufeff")
     found = []
@@ -42,7 +42,7 @@ def documents(file: str) -> list[Document]:
     for at, value in _values(text, name_of(file)):
         line += text.count("\n", counted, at)
         counted = at
-        found.append(Document(file, line, value))
+        found.append(JsonValue(file, line, value))
     if not found:
         raise Malformed(f"{name_of(file)}: nothing in it")
     return found

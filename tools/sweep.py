@@ -19,7 +19,7 @@ from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import ContentCorrupt, Discrepancy, Unreachable
-from tables.content_store import Aged, ContentStore
+from tables.content_store import ContentStore, ListedText
 from tools.progress import bar
 
 LEAST_GRACE = timedelta(hours=1)  # far more than a write takes from its text to its event
@@ -28,11 +28,11 @@ DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 ID_LENGTH = 64
 HEX_RUN = re.compile(rb"[0-9a-f]{64,}")
-Texts = tuple[Aged, ...]
+Texts = tuple[ListedText, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepReport:
     """What was moved, or would be in a dry run; listed and records are how many were looked at."""
 
     dry_run: bool
@@ -62,7 +62,7 @@ def sweep(
     delete: bool,
     now: datetime,
     patience_s: float = 30.0,
-) -> Swept:
+) -> SweepReport:
     """Find what the log does not name, and move it if delete is set; one sweep at a time.
 
     patience_s is how long the reading may stand still, as before the end of an open transaction.
@@ -77,7 +77,7 @@ def sweep(
         records, named = names_in(
             _whole(settings, log, patience_s), {*map(_id, old), *map(_id, in_trash)}
         )  # 2
-    planned = Swept(
+    planned = SweepReport(
         dry_run=not delete,
         listed=len(listed),
         records=records,
@@ -110,7 +110,7 @@ def ids_in(data: bytes) -> Iterator[bytes]:
             yield data[start : start + ID_LENGTH]
 
 
-def document_of(swept: Swept) -> dict[str, Any]:
+def document_of(swept: SweepReport) -> dict[str, Any]:
     """A sweep as JSON."""
     return {
         "dry_run": swept.dry_run,
@@ -127,12 +127,12 @@ def document_of(swept: Swept) -> dict[str, Any]:
     }
 
 
-def moves(swept: Swept) -> dict[str, Texts]:
+def moves(swept: SweepReport) -> dict[str, Texts]:
     """The texts by what becomes of them."""
     return {"trashed": swept.trashed, "restored": swept.restored, "erased": swept.erased}
 
 
-def _id(text: Aged) -> bytes:
+def _id(text: ListedText) -> bytes:
     return text.storage_id.encode()
 
 
@@ -159,7 +159,7 @@ def _whole(settings: Settings, log: LogReader, patience_s: float) -> Iterator[Lo
         raise Unreachable(f"not all of the log could be read: {fault}; sweep again") from fault
 
 
-def _refuse_unreadable(store: ContentStore, text: Aged) -> None:
+def _refuse_unreadable(store: ContentStore, text: ListedText) -> None:
     try:
         with suppress(ContentCorrupt):  # damaged bytes are bytes: they are moved as they are
             store.get(text.storage_id)
@@ -167,7 +167,7 @@ def _refuse_unreadable(store: ContentStore, text: Aged) -> None:
         raise Unreachable(f"not all of the store could be read: {fault}; sweep again") from fault
 
 
-def _moved(store: ContentStore, planned: Swept) -> Swept:
+def _moved(store: ContentStore, planned: SweepReport) -> SweepReport:
     for text in planned.restored:
         store.restore(text.storage_id)
     for text in planned.erased:

@@ -22,7 +22,7 @@ NEWEST = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Tailed:
+class TailedRecord:
     """One outcome: a decoded event, or a dead letter, whose headers say where it stood and why."""
 
     record: LogRecord
@@ -37,7 +37,7 @@ def tail_batches(
     from_beginning: bool = False,
     limit: int | None = None,
     every_outcome: bool = False,
-) -> Iterator[Tailed]:
+) -> Iterator[TailedRecord]:
     """Prepared batches, or every outcome, up to the end offsets seen at start, or without end.
 
     From the beginning, limit is how many in all; otherwise it is how many of the newest, ten unless told.
@@ -93,24 +93,24 @@ def _newest(
         back *= 4
 
 
-def _tailed(record: LogRecord, codec: Codec) -> Tailed:
+def _tailed(record: LogRecord, codec: Codec) -> TailedRecord:
     told = {
         name.removeprefix("kafka_dlt-"): (value or b"").decode(errors="replace")
         for name, value in record.headers
         if name.startswith("kafka_dlt-")
     }
     if told:
-        return Tailed(record, None, told)
+        return TailedRecord(record, None, told)
     try:
         event = codec.decode(record.value)
     except BadRecord as fault:
         raise Discrepancy(f"{record.at}: {fault}") from fault
     if not isinstance(event, CJBatchPrepared | CJBatchUnresolved):
         raise Discrepancy(f"{record.at}: a {type(event).__name__} is no outcome")
-    return Tailed(record, event, {})
+    return TailedRecord(record, event, {})
 
 
-def document_of(tailed: Tailed) -> dict[str, Any]:
+def document_of(tailed: TailedRecord) -> dict[str, Any]:
     """One outcome for machines."""
     record = tailed.record
     about = {
@@ -124,7 +124,7 @@ def document_of(tailed: Tailed) -> dict[str, Any]:
     return {**about, "event_type": kind, "event": asdict(tailed.event)}
 
 
-def line_of(tailed: Tailed) -> str:
+def line_of(tailed: TailedRecord) -> str:
     """One outcome in a line for people."""
     event, told = tailed.event, tailed.dead_letter
     if event is None:

@@ -15,7 +15,7 @@ DURATION = re.compile(r"(\d{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def moment_ms(text: str, now: datetime, option: str) -> int:
+def time_ms(text: str, now: datetime, option: str) -> int:
     """An RFC 3339 time, or a time ago as `90s`, `30m`, `2h`, `7d`. Raises Misconfigured."""
     try:
         if ago := DURATION.fullmatch(text):
@@ -49,14 +49,14 @@ def time_of(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def moment_from(text: str, now: datetime, option: str) -> Moment:
+def point_in_time_from(text: str, now: datetime, option: str) -> Moment:
     """A time or coordinates, with commas between them. Raises Misconfigured: not parseable, or in the future."""
     if "@" in text:
         try:
             return AtRecords(tuple(coordinates_from(one.strip()) for one in text.split(",")))
         except Malformed as fault:
             raise Misconfigured(f"{option}: {fault}") from fault
-    ms = moment_ms(text, now, option)
+    ms = time_ms(text, now, option)
     if ms > round(now.timestamp() * 1000):  # as moment_ms rounds: `0s` is now
         raise Misconfigured(f"{option}: {text} is in the future")
     return AtTime(ms)

@@ -81,7 +81,7 @@ class Preparer:
         clock = self._parking.clock_record()
         if not (fetched.messages or released or clock) or not self._caught_up():  # 2, 3
             return None
-        with self._replica.still() as positions:  # 4
+        with self._replica.frozen() as positions:  # 4
             told = encode_positions(positions, self._topics, self._partitions)
             batch = BatchBuilder((POSITIONS_HEADER, told))
             for message in fetched.messages:

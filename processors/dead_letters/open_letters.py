@@ -10,7 +10,7 @@ from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
-from schemas.dead_letters import Refusal, is_marker, read_marker, read_refusal
+from schemas.dead_letters import DeadLetterHeaders, is_marker, read_marker, read_refusal
 from schemas.errors import Malformed
 from schemas.topics import Topic
 
@@ -24,7 +24,7 @@ class DeadLetter:
     key: bytes | None
     value_bytes: int
     sha256: str
-    refusal: Refusal
+    refusal: DeadLetterHeaders
 
     @property
     def what(self) -> tuple[Coordinates, int]:

@@ -67,7 +67,7 @@ class ReplicaFeed:
         asked = consumer.position([TopicPartition(at.topic, at.partition) for at in self._starts])
         positions = {Partition(at.topic, at.partition): at.offset for at in asked if at.offset >= 0}
         if not records:
-            self._replica.moved(positions)
+            self._replica.advance(positions)
             return
         for record, fault in self._replica.fold(records, positions):
             log.warning(

@@ -7,7 +7,7 @@ certify goes the slow path, which decides. A property test holds both to that.
 from functools import lru_cache
 from typing import NamedTuple
 
-from schemas.field_limits import MAX_ESSAYS, RULES, Id, Text
+from schemas.field_limits import MAX_ESSAYS, RULES, IdLimit, TextLimit
 
 FRAME_BYTES = 5
 SCANNED_VERSIONS = (1, 2)  # the versions of CJAssessmentRequested that can be checked in place
@@ -25,7 +25,7 @@ class ScannedFields(NamedTuple):
 
 def _most(name: str) -> int:
     rule = RULES[name]
-    if not isinstance(rule, Text | Id):
+    if not isinstance(rule, TextLimit | IdLimit):
         raise TypeError(f"{name} is no text")
     return min(rule.most, TWO_BYTE_LENGTH)
 
@@ -83,7 +83,7 @@ def scan_request(payload: bytes, version: int | None) -> ScannedFields | None:
 def _ids(assignment_id: bytes, course_code: bytes) -> tuple[str | None, str] | None:
     """The two ids that must be able to stand in a path, or None where one cannot."""
     ids = (assignment_id.decode() or None, course_code.decode())
-    fit = all(not an_id or Id(len(an_id)).refusal(an_id) is None for an_id in ids)
+    fit = all(not an_id or IdLimit(len(an_id)).refusal(an_id) is None for an_id in ids)
     return ids if fit else None
 
 

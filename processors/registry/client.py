@@ -9,7 +9,7 @@ import httpx
 from processors.settings import SHARED
 from schemas.codec import canonical_or_none
 from schemas.errors import Misconfigured, Unreachable
-from schemas.subjects import Version, versions
+from schemas.subjects import SubjectVersion, subject_versions
 from schemas.topics import Topics
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
@@ -35,9 +35,9 @@ class RegistryClient:
 
         Raises Unreachable, or Misconfigured where a schema is not there and is refused.
         """
-        return {(one.name, one.version): self._id_of(one) for one in versions(topics)}
+        return {(one.name, one.version): self._id_of(one) for one in subject_versions(topics)}
 
-    def _id_of(self, one: Version) -> int:
+    def _id_of(self, one: SubjectVersion) -> int:
         found = self._looked_up(one)
         if found is None:
             answer = self._ask("POST", f"/subjects/{quote(one.subject, safe='')}/versions", one)
@@ -49,7 +49,7 @@ class RegistryClient:
                 )
         return found
 
-    def _looked_up(self, one: Version) -> int | None:
+    def _looked_up(self, one: SubjectVersion) -> int | None:
         answer = self._ask("POST", f"/subjects/{quote(one.subject, safe='')}", one)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
@@ -68,7 +68,11 @@ class RegistryClient:
         return schema if isinstance(schema, str) else None
 
     def _ask(
-        self, method: str, path: str, version: Version | None = None, timeout_s: float = CALL_S
+        self,
+        method: str,
+        path: str,
+        version: SubjectVersion | None = None,
+        timeout_s: float = CALL_S,
     ) -> httpx.Response:
         body = None if version is None else {"schema": version.schema}
         try:

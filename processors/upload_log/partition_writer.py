@@ -24,7 +24,7 @@ from schemas.errors import (
     WriterContended,
 )
 from schemas.events import AssignmentContext
-from tables.commands import Decision, WriteCommand, WriteMetadata, decide
+from tables.commands import WriteCommand, WriteDecision, WriteMetadata, decide
 from tables.context import apply
 from tables.replica import ContextReplica
 
@@ -36,7 +36,7 @@ LONGEST_PAUSE_S = 0.5
 class DecidedWrite:
     """What a request came to: the context after it, and the events that are in the log for it."""
 
-    decision: Decision
+    decision: WriteDecision
     context: AssignmentContext | None
     placed: tuple[AppendedEvent, ...]
 
@@ -57,7 +57,7 @@ class WritePlan:
 
     request: WriteRequest
     context: AssignmentContext | None
-    decision: Decision
+    decision: WriteDecision
 
     def done(self, placed: Iterable[AppendedEvent] = ()) -> None:
         """Answer the request: its events are in the log."""

@@ -27,7 +27,7 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable
 from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for
-from tables.commands import Decision, WriteCommand, WriteMetadata, decide
+from tables.commands import WriteCommand, WriteDecision, WriteMetadata, decide
 from tables.context import component_of
 from tables.replica import ContextReplica
 
@@ -66,7 +66,7 @@ class WriteResult:
     the writer and the fold took.
     """
 
-    decision: Decision
+    decision: WriteDecision
     context: AssignmentContext | None
     folded: bool
     positions: tuple[Coordinates, ...]
@@ -230,7 +230,7 @@ class UploadLog:
 
     def _page(self, page: int, page_size: int, grade_scale: str | None) -> Page:
         self._pass_by(self._uploads)
-        with self._replica.still():
+        with self._replica.frozen():
             scope_keys, total = self._listing.page(page, page_size, grade_scale)
             found = [self._replica.context(scope_key) for scope_key in scope_keys]
         return Page(items=tuple(one for one in found if one is not None), total=total)

@@ -20,14 +20,14 @@ from schemas.errors import Malformed
 from schemas.events import ROLES, AssignmentContext, Component
 from tables.context import FOLD_VERSION, component_from
 from tables.history.scope_history import link_of
-from tables.history.upload_scan import Glance, Scope, scope_of
-from tables.history.version_chain import BEFORE, RECENT, Chain, Link, step
+from tables.history.upload_scan import ScannedScope, UploadScanner, scope_of
+from tables.history.version_chain import BEFORE, RECENT, VersionChain, VersionLink, step
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 MOST = 150_000  # scopes, about four kilobytes each
 
 
-class Slice(NamedTuple):
+class KeySlice(NamedTuple):
     """The scope keys whose checksum leaves this rest."""
 
     modulus: int
@@ -37,26 +37,26 @@ class Slice(NamedTuple):
         """Whether a key is of this slice."""
         return zlib.crc32(key) % self.modulus == self.rest
 
-    def halves(self) -> tuple["Slice", "Slice"]:
+    def halves(self) -> tuple["KeySlice", "KeySlice"]:
         """Two slices that make up this one."""
         return (
-            Slice(2 * self.modulus, self.rest),
-            Slice(2 * self.modulus, self.rest + self.modulus),
+            KeySlice(2 * self.modulus, self.rest),
+            KeySlice(2 * self.modulus, self.rest + self.modulus),
         )
 
 
-ALL = Slice(1, 0)
+ALL = KeySlice(1, 0)
 
 
 @dataclass(slots=True)
-class _Known:
+class _ScopeState:
     """What is kept of one key in one partition: its newest upload, and how far its chain has come.
 
     scope is None where no upload of that key can be valid. version and recent are the chain, in the open because this
     is done for every record; recent is None where the range begins later than the chain.
     """
 
-    scope: Scope | None
+    scope: ScannedScope | None
     recent: tuple[str, ...] | None
     version: int = 0
     records: int = 0
@@ -69,7 +69,7 @@ class _Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class FoldedScope:
     """One scope as the range leaves it; broken names the roles with a gap in their chain."""
 
     context: AssignmentContext
@@ -89,7 +89,7 @@ class Counts:
         return Counts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
-class RangeFold:
+class BulkFold:
     """Takes the records of whole partitions in log order; then gives a context per scope.
 
     whole are the partitions whose range begins with the first record of all: a chain has to begin with version 1
@@ -102,7 +102,7 @@ class RangeFold:
         topics: UploadTopics,
         *,
         whole: Collection[Partition],
-        of: Slice = ALL,
+        of: KeySlice = ALL,
         scope_keys: Collection[bytes] = (),
         most: int = MOST,
     ) -> None:
@@ -112,13 +112,13 @@ class RangeFold:
         self._of = of
         self._scope_keys = scope_keys
         self._most = most
-        self.rest: list[Slice] = []
-        self._glance = Glance(codec, topics)
+        self.rest: list[KeySlice] = []
+        self._scanner = UploadScanner(codec, topics)
         self._roles = dict(zip(topics.by_name, ROLES, strict=True))
-        self._scopes: dict[bytes, Scope | None] = {}
-        self._known: dict[tuple[str, int], dict[bytes, _Known]] = defaultdict(dict)
+        self._scopes: dict[bytes, ScannedScope | None] = {}
+        self._known: dict[tuple[str, int], dict[bytes, _ScopeState]] = defaultdict(dict)
 
-    def take(
+    def add(
         self,
         at: tuple[str, int, int],
         key: bytes | None,
@@ -134,7 +134,7 @@ class RangeFold:
             if known is None:
                 return
         known.records += 1
-        link = self._glance.link(topic, known.scope, value) if known.scope else None
+        link = self._scanner.scan_link(topic, known.scope, value) if known.scope else None
         if link is None:
             link = self._judged(UploadRecord(Coordinates(*at), key, value, appended_at_ms))
             if link is None:
@@ -146,19 +146,21 @@ class RangeFold:
         if recent is None:
             recent = BEFORE.recent
         elif not recent or recent[0] != previous:
-            known.gaps += step(Chain(known.version, recent), link, known.damaged_since).is_gap
+            known.gaps += step(
+                VersionChain(known.version, recent), link, known.damaged_since
+            ).is_gap
         known.version, known.recent = version, (event_id, *recent[: RECENT - 1])
         known.damaged_since = 0
         known.offset, known.appended_at_ms, known.value = offset, appended_at_ms, value
 
-    def _judged(self, record: UploadRecord) -> Link | None:
+    def _judged(self, record: UploadRecord) -> VersionLink | None:
         """The slow path's word; None for a damaged record."""
         try:
             return link_of(read_upload(record, self._codec, self._topics))
         except Malformed:
             return None
 
-    def _admitted(self, topic: str, partition: int, scope_key: bytes) -> _Known | None:
+    def _admitted(self, topic: str, partition: int, scope_key: bytes) -> _ScopeState | None:
         """A key's first record in a partition; None where it is not wanted, or of another slice."""
         if self._scope_keys and scope_key not in self._scope_keys:
             return None
@@ -171,7 +173,7 @@ class RangeFold:
         scope = self._scopes[scope_key]
         belongs = scope if scope and scope.partition == partition else None
         is_whole = (topic, partition) in self._whole
-        known = _Known(belongs, BEFORE.recent if is_whole else None)
+        known = _ScopeState(belongs, BEFORE.recent if is_whole else None)
         self._known[topic, partition][scope_key] = known
         return known
 
@@ -196,7 +198,7 @@ class RangeFold:
         """Whether a scope is of this slice."""
         return self._of.takes(scope_key)
 
-    def contexts(self) -> Iterator[Folded]:
+    def contexts(self) -> Iterator[FoldedScope]:
         """Every scope's context, by scope key; a role has one newest upload: one partition is its own."""
         for scope_key in sorted(self._scopes):
             components = dict[str, Component]()
@@ -213,12 +215,14 @@ class RangeFold:
                 context = AssignmentContext(
                     scope_key=scope_key.decode(), fold_version=FOLD_VERSION, **components
                 )
-                yield Folded(context, tuple(sorted(broken, key=ROLES.index)))
+                yield FoldedScope(context, tuple(sorted(broken, key=ROLES.index)))
 
-    def _component(self, topic: str, partition: int, scope_key: bytes, known: _Known) -> Component:
+    def _component(
+        self, topic: str, partition: int, scope_key: bytes, known: _ScopeState
+    ) -> Component:
         at = Coordinates(topic, partition, known.offset)
         record = UploadRecord(at, scope_key, known.value, known.appended_at_ms)
-        if known.scope and (found := self._glance.component(known.scope, record)):
+        if known.scope and (found := self._scanner.scan_component(known.scope, record)):
             return found
         event = read_upload(record, self._codec, self._topics)
         return component_from(event, at, known.appended_at_ms)

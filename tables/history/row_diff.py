@@ -12,7 +12,7 @@ Kind = Literal["missing", "behind", "ahead", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RowDifference:
     """One role of one scope that is kept otherwise than the log says.
 
     missing: nothing is kept; behind: an older upload; ahead: one that the log does not have there; other: the same
@@ -31,12 +31,12 @@ def differences(
     expected: AssignmentContext | None,
     found: AssignmentContext | None,
     ends: Positions,
-) -> Iterator[Difference]:
+) -> Iterator[RowDifference]:
     """Each role that differs; what was found of uploads at these ends or past them is not judged."""
     for role in ROLES:
         wanted, kept = component_of(expected, role), component_of(found, role)
         if wanted != kept and not (kept and _is_past(kept, ends)):
-            yield Difference(scope_key, role, _kind(wanted, kept), wanted, kept)
+            yield RowDifference(scope_key, role, _kind(wanted, kept), wanted, kept)
 
 
 def _is_past(kept: Component, ends: Positions) -> bool:

@@ -13,14 +13,14 @@ from schemas.errors import Malformed
 from schemas.events import ROLES, AssignmentContext, UploadEvent
 from schemas.partitioner import partition_for
 from tables.context import fold
-from tables.history.version_chain import BEFORE, Link, joined, step
+from tables.history.version_chain import BEFORE, VersionLink, joined, step
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 UNTOLD = ("event_id", "previous_event_id", "version", "correlation_id", "occurred_at_ms", "actor")
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class UploadVersion:
     """One upload or deletion as the fold takes it; changed names the fields that differ from the one before."""
 
     role: str
@@ -32,7 +32,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
+class DamagedUpload:
     """A record of the scope's key that the fold leaves out, and why."""
 
     role: str
@@ -43,7 +43,7 @@ class Damaged:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class VersionGap:
     """Versions of a role that the log no longer has: after one (0: the first of all), before another.
 
     before is where the log is complete again from; None where nothing of the role is left at all. hides_start
@@ -60,13 +60,13 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class ScopeHistory:
     """Versions and damaged records in log order, role by role, and the gaps between them."""
 
     scope_key: str
-    versions: tuple[Version, ...]
-    damaged: tuple[Damaged, ...]
-    gaps: tuple[Gap, ...]
+    versions: tuple[UploadVersion, ...]
+    damaged: tuple[DamagedUpload, ...]
+    gaps: tuple[VersionGap, ...]
 
     @property
     def is_complete(self) -> bool:
@@ -86,18 +86,18 @@ def history_of(
     codec: Codec,
     topics: UploadTopics,
     made_anew: Collection[str] = (),
-) -> History:
+) -> ScopeHistory:
     """The history that records of a scope's key tell, of logs that start there. Raises UnknownSchema.
 
     made_anew names upload topics that are known not to be the first of their name.
     """
     belongs = partition_for(scope_key.encode(), topics.partitions)
-    of_topic: dict[str, list[Version | Damaged]] = {name: [] for name in topics.by_name}
+    of_topic: dict[str, list[UploadVersion | DamagedUpload]] = {name: [] for name in topics.by_name}
     roles = role_of_topic(topics)
     for record in sorted(records, key=lambda one: one.at):
         name = record.at.topic
         of_topic[name].append(_judged(record, roles[name], codec, topics))
-    versions, gaps = list[Version](), list[Gap]()
+    versions, gaps = list[UploadVersion](), list[VersionGap]()
     for name, judged in of_topic.items():
         linked, found = _linked(judged, belongs)
         versions += linked
@@ -108,28 +108,32 @@ def history_of(
         elif low > 0 and not linked:
             gone = f"the log begins at offset {low}: what was below it is gone"
             gaps.append(_nothing_before(roles[name], linked, gone))
-    damaged = (one for judged in of_topic.values() for one in judged if isinstance(one, Damaged))
-    return History(scope_key, tuple(versions), tuple(damaged), tuple(gaps))
+    damaged = (
+        one for judged in of_topic.values() for one in judged if isinstance(one, DamagedUpload)
+    )
+    return ScopeHistory(scope_key, tuple(versions), tuple(damaged), tuple(gaps))
 
 
 def _judged(
     record: UploadRecord, role: str, codec: Codec, topics: UploadTopics
-) -> Version | Damaged:
+) -> UploadVersion | DamagedUpload:
     try:
         event = read_upload(record, codec, topics)
     except Malformed as fault:
         size = None if record.value is None else len(record.value)
-        return Damaged(role, record.at, record.appended_at_ms, size, str(fault))
-    return Version(role, record.at, record.appended_at_ms, event)
+        return DamagedUpload(role, record.at, record.appended_at_ms, size, str(fault))
+    return UploadVersion(role, record.at, record.appended_at_ms, event)
 
 
-def _linked(judged: Iterable[Version | Damaged], belongs: int) -> tuple[list[Version], list[Gap]]:
+def _linked(
+    judged: Iterable[UploadVersion | DamagedUpload], belongs: int
+) -> tuple[list[UploadVersion], list[VersionGap]]:
     """Versions with their marks, and where the chain between them is broken."""
     chain, damaged = BEFORE, 0
-    before: Version | None = None
-    versions, gaps = list[Version](), list[Gap]()
+    before: UploadVersion | None = None
+    versions, gaps = list[UploadVersion](), list[VersionGap]()
     for one in judged:
-        if isinstance(one, Damaged):
+        if isinstance(one, DamagedUpload):
             damaged += one.at.partition == belongs  # a stray one is no link that is missing
             continue
         link = link_of(one.event)
@@ -137,7 +141,7 @@ def _linked(judged: Iterable[Version | Damaged], belongs: int) -> tuple[list[Ver
         if found.is_gap:
             gaps.append(_gap(before, one))
         versions.append(
-            Version(
+            UploadVersion(
                 one.role,
                 one.at,
                 one.appended_at_ms,
@@ -150,15 +154,15 @@ def _linked(judged: Iterable[Version | Damaged], belongs: int) -> tuple[list[Ver
     return versions, gaps
 
 
-def link_of(event: UploadEvent) -> Link:
+def link_of(event: UploadEvent) -> VersionLink:
     """What an upload says of its place in the chain."""
-    return Link(event.version, event.event_id, event.previous_event_id)
+    return VersionLink(event.version, event.event_id, event.previous_event_id)
 
 
-def _gap(before: Version | None, after: Version) -> Gap:
+def _gap(before: UploadVersion | None, after: UploadVersion) -> VersionGap:
     event = after.event
     named = f"its predecessor {event.previous_event_id}" if event.previous_event_id else "versions"
-    return Gap(
+    return VersionGap(
         role=after.role,
         after_version=before.event.version if before else 0,
         before_version=event.version,
@@ -168,10 +172,12 @@ def _gap(before: Version | None, after: Version) -> Gap:
     )
 
 
-def _nothing_before(role: str, known: Sequence[Version], reason: str, *, anew: bool = False) -> Gap:
+def _nothing_before(
+    role: str, known: Sequence[UploadVersion], reason: str, *, anew: bool = False
+) -> VersionGap:
     first = known[0] if known else None
     version, at = (first.event.version, first.at) if first else (None, None)
-    return Gap(role, 0, version, None, at, reason, hides_start=anew)
+    return VersionGap(role, 0, version, None, at, reason, hides_start=anew)
 
 
 def _changed(before: UploadEvent | None, after: UploadEvent) -> tuple[str, ...]:
@@ -184,7 +190,7 @@ def _changed(before: UploadEvent | None, after: UploadEvent) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ScopeAsOf:
     """A scope as it stood at positions: its context, and the gaps that hide a role's state there.
 
     What is in a hidden role's place in the context is no answer.
@@ -192,10 +198,10 @@ class Standing:
 
     scope_key: str
     context: AssignmentContext | None
-    hidden: Mapping[str, Gap]
+    hidden: Mapping[str, VersionGap]
 
 
-def standing_at(history: History, positions: Positions) -> Standing:
+def scope_as_of(history: ScopeHistory, positions: Positions) -> ScopeAsOf:
     """The context at these positions, by the one fold."""
     rows: dict[str, AssignmentContext] = {}
     for one in history.versions:
@@ -203,10 +209,10 @@ def standing_at(history: History, positions: Positions) -> Standing:
             fold(rows, one.event, one.at, one.appended_at_ms)
     context = rows.get(history.scope_key)
     hidden = {gap.role: gap for gap in history.gaps if _hides(gap, positions)}
-    return Standing(history.scope_key, context, hidden)
+    return ScopeAsOf(history.scope_key, context, hidden)
 
 
-def _hides(gap: Gap, positions: Positions) -> bool:
+def _hides(gap: VersionGap, positions: Positions) -> bool:
     """Whether positions lie inside a gap: past what is before it by more than that, and not past what follows it."""
     known = gap.after or gap.before
     stands = positions[Partition(known.topic, known.partition)] if known else None

@@ -9,12 +9,12 @@ from typing import Protocol
 from rocksdict import WriteBatch
 
 from schemas.errors import StoreFailed
-from tables.store import opened, without_wal
+from tables.store import open_db, without_wal
 
 Row = tuple[bytes, bytes]
 
 
-class SortedRows(Protocol):
+class SortedStore(Protocol):
     """Rows by keys of any bytes, in their order."""
 
     def write(self, rows: Mapping[bytes, bytes]) -> None:
@@ -27,7 +27,7 @@ class SortedRows(Protocol):
         """Let go of the folder."""
 
 
-class MemorySortedRows:
+class MemorySortedStore:
     """Sorted rows that live as long as their process; for a few."""
 
     def __init__(self) -> None:
@@ -47,14 +47,14 @@ class MemorySortedRows:
         pass
 
 
-class RocksSortedRows:
+class RocksSortedStore:
     """Sorted rows in a folder of their own, which may be thrown away: nothing survives a kill."""
 
     def __init__(self, folder: Path, *, cache_mb: int) -> None:
         self._folder = folder
         self._without_wal = without_wal()
         with self._disk():
-            self._db = opened(folder, cache_mb)
+            self._db = open_db(folder, cache_mb)
 
     def write(self, rows: Mapping[bytes, bytes]) -> None:
         batch = WriteBatch(raw_mode=True)

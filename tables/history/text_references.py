@@ -12,7 +12,7 @@ from schemas.events import ROLES, Deletion, UploadEvent, role_of
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class MissingVersions:
     """Versions of a role that the log no longer has; after is 0 where the first ones are missing."""
 
     role: str
@@ -20,16 +20,16 @@ class Gap:
     before_version: int
 
 
-class NamedTexts:
+class ReferencedTexts:
     """The texts that one scope's uploads name, by storage id; a role's events come in log order."""
 
     def __init__(self) -> None:
-        self._standing: dict[str, set[str]] = {role: set() for role in ROLES}
+        self._current: dict[str, set[str]] = {role: set() for role in ROLES}
         self._ever = set[str]()
 
     def add(self, event: UploadEvent) -> None:
         """Take in the next event of its role."""
-        of_role = self._standing[role_of(event)]
+        of_role = self._current[role_of(event)]
         if not isinstance(event, Deletion):
             of_role.add(event.storage_id)
             self._ever.add(event.storage_id)
@@ -42,30 +42,30 @@ class NamedTexts:
         return frozenset(self._ever)
 
     @property
-    def standing(self) -> frozenset[str]:
+    def current(self) -> frozenset[str]:
         """Those named by an upload that no erasure follows."""
-        return frozenset().union(*self._standing.values())
+        return frozenset().union(*self._current.values())
 
     @property
     def erased(self) -> frozenset[str]:
         """Those named by erased uploads alone."""
-        return self.ever - self.standing
+        return self.ever - self.current
 
 
 def erased_texts(events: Iterable[UploadEvent]) -> frozenset[str]:
     """The texts of one scope, by storage id, that are erased after these events of it."""
-    named = NamedTexts()
+    named = ReferencedTexts()
     for event in events:
         named.add(event)
     return named.erased
 
 
-def gaps_in(events: Iterable[UploadEvent]) -> tuple[Gap, ...]:
+def gaps_in(events: Iterable[UploadEvent]) -> tuple[MissingVersions, ...]:
     """Where versions of a scope's roles are missing between these events of it, or before them."""
-    last, gaps = dict.fromkeys(ROLES, 0), list[Gap]()
+    last, gaps = dict.fromkeys(ROLES, 0), list[MissingVersions]()
     for event in events:
         role = role_of(event)
         if event.version > last[role] + 1:
-            gaps.append(Gap(role, last[role], event.version))
+            gaps.append(MissingVersions(role, last[role], event.version))
         last[role] = max(last[role], event.version)
     return tuple(gaps)

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from schemas.coordinates import Coordinates, Partition, Positions
-from tables.history.sorted_store import RocksSortedRows, SortedRows
+from tables.history.sorted_store import RocksSortedStore, SortedStore
 from tables.upload_record import UploadRecord, UploadTopics
 
 NO_KEY, POSITION = (
@@ -33,7 +33,7 @@ CACHE_MB = 32
 class UploadIndex:
     """Upload records of one installation. One thread adds, any may ask."""
 
-    def __init__(self, rows: SortedRows, topics: UploadTopics) -> None:
+    def __init__(self, rows: SortedStore, topics: UploadTopics) -> None:
         self._rows = rows
         self._names = tuple(topics.by_name)
         self._numbers = {name: number for number, name in enumerate(self._names)}
@@ -79,7 +79,7 @@ class UploadIndex:
             placed = len(key) - PLACED.size
             partition, offset = PLACED.unpack_from(key, placed)
             record_key = key[SIZE.size : placed - TOPIC.size]
-            appended_at_ms, payload = _told(value)
+            appended_at_ms, payload = _record_of(value)
             at = Coordinates(topic, partition, offset)
             yield UploadRecord(at, record_key, payload, appended_at_ms)
 
@@ -89,7 +89,7 @@ def _value_of(record: UploadRecord) -> bytes:
     return stamp if record.value is None else stamp + b"\1" + record.value
 
 
-def _told(value: bytes) -> tuple[int, bytes | None]:
+def _record_of(value: bytes) -> tuple[int, bytes | None]:
     """A record's append time and value, as `_value_of` has written them."""
     payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
     return TIMED.unpack_from(value)[0], payload
@@ -105,6 +105,6 @@ def temporary_index(topics: UploadTopics, within: Path | None = None) -> Iterato
     """An index in a folder of its own, by default where temporary ones are made; gone with the block."""
     with (
         tempfile.TemporaryDirectory(prefix="cjstream-index-", dir=within) as folder,
-        closing(UploadIndex(RocksSortedRows(Path(folder), cache_mb=CACHE_MB), topics)) as index,
+        closing(UploadIndex(RocksSortedStore(Path(folder), cache_mb=CACHE_MB), topics)) as index,
     ):
         yield index

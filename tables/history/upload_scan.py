@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from schemas.codec import Codec
 from schemas.events import Component
-from schemas.field_limits import RULES, SHA256, Id, Number, Pattern, Text
+from schemas.field_limits import RULES, SHA256, IdLimit, NumberLimit, PatternLimit, TextLimit
 from schemas.partitioner import partition_for
-from tables.context import is_deletion, taken_over_from
-from tables.history.version_chain import Link
+from tables.context import component_fields_of, is_deletion
+from tables.history.version_chain import VersionLink
 from tables.upload_record import UploadRecord, UploadTopics
 
 FRAME_BYTES = 5
@@ -33,7 +33,7 @@ NAMED = ("event_id", "assignment_id", "course_id", "version", "previous_event_id
 NO_FIELD = "no_field"  # the group of what a schema does not have
 
 
-class Raw(NamedTuple):
+class ScannedUpload(NamedTuple):
     """Fields of an upload as its bytes have them; empty where it has none."""
 
     is_deletion: bool
@@ -45,7 +45,7 @@ class Raw(NamedTuple):
     context_origin: bytes
 
 
-class Scope(NamedTuple):
+class ScannedScope(NamedTuple):
     """A record key that is a scope's: the ids that its events must bear, and the partition where it belongs."""
 
     assignment_id: bytes
@@ -53,17 +53,17 @@ class Scope(NamedTuple):
     partition: int
 
 
-def scope_of(key: bytes, partitions: int) -> Scope | None:
+def scope_of(key: bytes, partitions: int) -> ScannedScope | None:
     """The scope of a record key, or None where the slow path has to say."""
     kind, _, an_id = key.partition(b":")
     name = {b"assignment": "assignment_id", b"course": "course_id"}.get(kind)
     rule = RULES[name] if name else None
     try:
-        fits = isinstance(rule, Id) and rule.refusal(an_id.decode()) is None
+        fits = isinstance(rule, IdLimit) and rule.refusal(an_id.decode()) is None
     except UnicodeDecodeError:
         return None
     ids = (an_id, b"") if kind == b"assignment" else (b"", an_id)
-    return Scope(*ids, partition_for(key, partitions)) if fits else None
+    return ScannedScope(*ids, partition_for(key, partitions)) if fits else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class _Layout:
         return {name: None if raw is None else read(raw) for (name, read), raw in told}
 
 
-class Glance:
+class UploadScanner:
     """Looks at the values of upload topics."""
 
     def __init__(self, codec: Codec, topics: UploadTopics) -> None:
@@ -111,19 +111,19 @@ class Glance:
             if event_class in topic.carries and (layout := _layout_of(event_class, fields))
         }
 
-    def link(self, topic: str, scope: Scope, value: bytes | None) -> Link | None:
+    def scan_link(self, topic: str, scope: ScannedScope, value: bytes | None) -> VersionLink | None:
         """What a valid upload of this scope in its partition says of its place; None: ask `read_upload`."""
         certified = self._certified(topic, scope, value)
         if certified is None:
             return None
         event_id, _, _, version, previous = certified[2]
-        return Link(
+        return VersionLink(
             version[0] >> 1 if version[0] <= ONE_BYTE else _number_in(version),
             event_id[1:].decode(),
             previous[1:].decode() if previous else None,
         )
 
-    def component(self, scope: Scope, record: UploadRecord) -> Component | None:
+    def scan_component(self, scope: ScannedScope, record: UploadRecord) -> Component | None:
         """What `component_from` makes of a valid upload of this scope; None: ask `read_upload`."""
         if record.at.partition != scope.partition:
             return None
@@ -138,16 +138,18 @@ class Glance:
             **layout.taken_over(found),
         )
 
-    def raw(self, topic: str, scope: Scope, value: bytes | None) -> Raw | None:
+    def scan_fields(
+        self, topic: str, scope: ScannedScope, value: bytes | None
+    ) -> ScannedUpload | None:
         """The fields of a valid upload of this scope in its partition; None: ask `read_upload`."""
         certified = self._certified(topic, scope, value)
         if certified is None:
             return None
         layout, found, _ = certified
-        return Raw(layout.is_deletion, *found.group(*layout.raw))
+        return ScannedUpload(layout.is_deletion, *found.group(*layout.raw))
 
     def _certified(
-        self, topic: str, scope: Scope, value: bytes | None
+        self, topic: str, scope: ScannedScope, value: bytes | None
     ) -> tuple[_Layout, re.Match[bytes], tuple[bytes, ...]] | None:
         """With its named fields as they stand there."""
         layout = self._layouts.get((topic, value[:FRAME_BYTES])) if value else None
@@ -179,7 +181,7 @@ def _layout_of(event_class: Any, fields: tuple[tuple[str, Any], ...]) -> _Layout
 @cache  # a schema has several frames, and every fold looks at all of them
 def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
     everyday = re.compile(_expression(fields, ASCII), re.DOTALL)
-    groups, taken_over = everyday.groupindex, taken_over_from(event_class)
+    groups, taken_over = everyday.groupindex, component_fields_of(event_class)
     taken = tuple((name, READERS[kind]) for name, kind in fields if name in taken_over)
     return _Layout(
         is_deletion(event_class),
@@ -190,12 +192,12 @@ def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
         ),  # takes its time: once wanted
         tuple(groups.get(name, groups[NO_FIELD]) for name in NAMED),
         tuple(groups[name] for name, _ in taken),
-        tuple(groups.get(name, groups[NO_FIELD]) for name in Raw._fields[1:]),
+        tuple(groups.get(name, groups[NO_FIELD]) for name in ScannedUpload._fields[1:]),
         tuple(groups[name] for name, kind in fields if kind in ("string", "optional")),
         tuple(
             (groups[name], _fits(rule.pattern))
             for name, _ in fields
-            if isinstance(rule := RULES.get(name), Pattern) and rule.pattern is not SHA256
+            if isinstance(rule := RULES.get(name), PatternLimit) and rule.pattern is not SHA256
         ),
     )
 
@@ -213,13 +215,13 @@ def _field(name: str, kind: str, character: bytes) -> bytes:
     match kind, RULES.get(name):
         case "boolean", _:
             return rb"[\0\1]"
-        case "long", Number(least, _):
+        case "long", NumberLimit(least, _):
             return _number(least)
         case "long", _:
             return _number(0)
-        case _, Pattern(pattern) if pattern is SHA256:
+        case _, PatternLimit(pattern) if pattern is SHA256:
             return _length(64) + pattern.pattern.encode()
-        case _, Text(most) | Id(most):
+        case _, TextLimit(most) | IdLimit(most):
             return _text(min(most, SHORT if name in NAMED else MOST), character)
         case _:
             return _text(MOST, character)

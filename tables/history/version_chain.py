@@ -12,7 +12,7 @@ REPEATED = "version_repeated"  # the number repeats an earlier one, or falls
 SKIPPED = "version_skipped"  # numbers are left out, though the event before is the one named
 
 
-class Link(NamedTuple):
+class VersionLink(NamedTuple):
     """What an upload says of its place; previous is the event id of its predecessor."""
 
     version: int
@@ -20,34 +20,34 @@ class Link(NamedTuple):
     previous: str | None
 
 
-class Chain(NamedTuple):
+class VersionChain(NamedTuple):
     """The newest link's number, and the newest event ids, newest first."""
 
     version: int
     recent: tuple[str, ...]
 
 
-class Step(NamedTuple):
+class ChainStep(NamedTuple):
     """How a link joins the chain: is_gap says that what was before it is not in the log."""
 
     is_gap: bool
     mark: str | None
 
 
-BEFORE = Chain(0, ())  # before the first upload of all
+BEFORE = VersionChain(0, ())  # before the first upload of all
 
 
-def step(chain: Chain, link: Link, damaged: int = 0) -> Step:
+def step(chain: VersionChain, link: VersionLink, damaged: int = 0) -> ChainStep:
     """How a link joins the chain; damaged records between the two may be what is missing."""
     left_out = link.version - chain.version - 1
     mark = REPEATED if left_out < 0 else None
     if link.previous in chain.recent:
-        return Step(False, mark or (SKIPPED if left_out else None))
+        return ChainStep(False, mark or (SKIPPED if left_out else None))
     names_nothing_unknown = link.previous is None and left_out <= 0
     explained = max(left_out, 1) <= damaged
-    return Step(not (names_nothing_unknown or explained), mark)
+    return ChainStep(not (names_nothing_unknown or explained), mark)
 
 
-def joined(chain: Chain, link: Link) -> Chain:
+def joined(chain: VersionChain, link: VersionLink) -> VersionChain:
     """The chain with this link as its newest."""
-    return Chain(link.version, (link.event_id, *chain.recent[: RECENT - 1]))
+    return VersionChain(link.version, (link.event_id, *chain.recent[: RECENT - 1]))

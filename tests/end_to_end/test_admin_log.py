@@ -41,7 +41,7 @@ from schemas.events import ROLES, InstructionsUploaded, UploadEvent
 from schemas.partitioner import partition_for
 from tables.commands import DELETE, NewInstructions, TextRef, WriteCommand, WriteMetadata
 from tables.context import component_of
-from tables.etags import Condition, tag_of
+from tables.etags import Condition, etag_of
 from tables.replica import ContextReplica
 from tests.support.builders import instructions_uploaded, sha256_of
 from tests.support.until import until
@@ -79,7 +79,7 @@ def deletion(assignment_id: str = "a1") -> WriteCommand:
 
 def tag(written: WriteResult) -> str:
     assert written.context is not None
-    return str(tag_of(written.context.instructions))
+    return str(etag_of(written.context.instructions))
 
 
 def told(settings: Settings, story: Callable[..., Coroutine[Any, Any, None]], logs: int) -> None:

@@ -24,7 +24,7 @@ from tests.faults.running import StartWorker
 from tests.support.builders import instructions_uploaded, prompt_uploaded
 from tests.support.run_command import printed, told
 from tests.support.until import until
-from tools.audit.replay.replay import Lines, Summary, range_of, replayed, rows_of
+from tools.audit.replay.replay import ContextLines, ReplaySummary, range_of, replay, rows_of
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def test_two_processes_find_what_one_finds(
 
     def found(processes: int) -> tuple[list[Any], Counts]:
         rows, counts = list[Any](), Counts()
-        for said in replayed(settings, of, processes=processes):
-            if isinstance(said, Lines):
+        for said in replay(settings, of, processes=processes):
+            if isinstance(said, ContextLines):
                 rows += rows_of(said.lines)
-            elif isinstance(said, Summary):
+            elif isinstance(said, ReplaySummary):
                 counts = said.counts
         return sorted(rows, key=lambda one: str(one["scope_key"])), counts
 

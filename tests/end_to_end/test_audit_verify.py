@@ -26,8 +26,8 @@ from tests.support.builders import (
 )
 from tests.support.run_command import told
 from tests.support.until import until
-from tools.audit.check.findings import Finding, Note, NotVerifiable, Remark, Tally
-from tools.audit.verify.verify import Report, verified
+from tools.audit.check.findings import Finding, Note, NotVerifiable, Tally, Violation
+from tools.audit.verify.verify import VerifyReport, verify
 
 TEXTS = ("Judge it.", "Judge it well.", "Write.", "Weigh.")
 DAMAGED_UPLOAD = b"\1nonsense"
@@ -145,10 +145,10 @@ def test_two_processes_and_many_buckets_find_what_one_finds(audited: Settings) -
         value[-1] ^= 1
         forge(audited, outcome, bytes(value))
 
-    def found(processes: int, buckets: int) -> tuple[set[Remark], Tally, int, int | None]:
-        *told, report = verified(audited, 2**41, processes=processes, buckets=buckets)
-        assert isinstance(report, Report)
-        remarks = {one for one in told if isinstance(one, Finding | NotVerifiable | Note)}
+    def found(processes: int, buckets: int) -> tuple[set[Finding], Tally, int, int | None]:
+        *told, report = verify(audited, 2**41, processes=processes, buckets=buckets)
+        assert isinstance(report, VerifyReport)
+        remarks = {one for one in told if isinstance(one, Violation | NotVerifiable | Note)}
         return remarks, report.tally, report.uploads, report.texts
 
     alone = found(1, 1)

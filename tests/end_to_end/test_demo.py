@@ -27,7 +27,7 @@ from tests.support.builders import (
     prompt_uploaded,
     requested,
 )
-from tools.demo_check import AvroReader, Evidence, Findings, Found, SentRecord, found_in
+from tools.demo_check import AvroReader, Evidence, Findings, OutcomeFound, SentRecord, found_in
 
 ROOT = Path(__file__).parents[2]
 CODEC = Codec()
@@ -55,18 +55,18 @@ def content() -> ContentStore:
     return store
 
 
-def prepared(event: Outcome = BATCH, key: bytes = b"b1") -> Found:
+def prepared(event: Outcome = BATCH, key: bytes = b"b1") -> OutcomeFound:
     value = CODEC.encode(event)
     return found_in(LogRecord(replace(REQUEST_AT, topic="out"), key, value, (), 0), READER)
 
 
-def dead_letter(value: bytes = b"damaged") -> Found:
+def dead_letter(value: bytes = b"damaged") -> OutcomeFound:
     headers = tuple(dead_letter_headers(LETTER_AT, 1, Malformed("no framing")))
     return found_in(LogRecord(replace(LETTER_AT, topic="dlq"), b"b2", value, headers, 0), READER)
 
 
 def weigh(
-    content: ContentStore, *outcomes: Found, uploads: Mapping[Any, LogRecord] = UPLOADS
+    content: ContentStore, *outcomes: OutcomeFound, uploads: Mapping[Any, LogRecord] = UPLOADS
 ) -> Findings:
     return Evidence(SENT, uploads, frozenset(), content, READER).weigh(outcomes, [])
 

@@ -32,7 +32,7 @@ from tests.support.builders import (
 from tests.support.run_command import ROOT, environment_of, told
 from tests.support.s3_stub import bucket_server
 from tests.support.until import until
-from tools.audit.erase.erase import Asked, Erased, erase
+from tools.audit.erase.erase import EraseRequest, ErasureReport, erase
 from tools.broker import free_port
 
 OWN = ("Judge the argument.", "Judge the style.", "Write a letter.", "Weigh structure twice.")
@@ -229,8 +229,10 @@ def test_killed_after_its_events_it_is_finished_by_the_next_run(
     assert there(store) == {*ids(SHARED, REQUESTED)}
 
 
-def run(settings: Settings, store: ContentStore) -> Erased:
-    asked = Asked(scope_key="assignment:a1", actor="dpo", reason_code="gdpr-17", grace=timedelta(0))
+def run(settings: Settings, store: ContentStore) -> ErasureReport:
+    asked = EraseRequest(
+        scope_key="assignment:a1", actor="dpo", reason_code="gdpr-17", grace=timedelta(0)
+    )
     return erase(
         settings,
         store,

@@ -23,11 +23,11 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import ContentFailed, ContentMissing, Unreachable
-from tables.content_store import Aged, ContentStore, Stored
+from tables.content_store import ContentStore, ListedText, StoredText
 from tests.support.builders import instructions_uploaded
 from tests.support.s3_stub import bucket_server
 from tools.broker import Broker
-from tools.sweep import Swept, grace_of, ids_in, names_in, sweep
+from tools.sweep import SweepReport, grace_of, ids_in, names_in, sweep
 
 ROOT = Path(__file__).parents[2]
 WEEK = timedelta(days=7)
@@ -44,10 +44,10 @@ def store(settings: Settings) -> ContentStore:
 
 
 @pytest.fixture
-def run(settings: Settings, store: ContentStore) -> Callable[..., Swept]:
+def run(settings: Settings, store: ContentStore) -> Callable[..., SweepReport]:
     """A sweep so many days from now."""
 
-    def swept(days: float = 8, *, delete: bool = True, **how: Any) -> Swept:
+    def swept(days: float = 8, *, delete: bool = True, **how: Any) -> SweepReport:
         now = datetime.now(UTC) + timedelta(days=days)
         return sweep(settings, store, grace=WEEK, delete=delete, now=now, **how)
 
@@ -68,15 +68,15 @@ def name_in_an_event(settings: Settings, text: bytes) -> None:
     append(settings, settings.topics.instructions.name, b"assignment:a1", Codec().encode(event))
 
 
-def ids(texts: tuple[Aged, ...]) -> set[str]:
+def ids(texts: tuple[ListedText, ...]) -> set[str]:
     return {text.storage_id for text in texts}
 
 
-def there(texts: Iterator[Aged]) -> set[str]:
+def there(texts: Iterator[ListedText]) -> set[str]:
     return {text.storage_id for text in texts}
 
 
-Run = Callable[..., Swept]
+Run = Callable[..., SweepReport]
 
 
 def test_an_orphan_goes_to_the_trash_is_read_from_there_and_is_erased_a_grace_period_later(
@@ -96,7 +96,7 @@ def test_an_orphan_goes_to_the_trash_is_read_from_there_and_is_erased_a_grace_pe
     assert (there(store.listed()), there(store.trashed())) == ({id_of(NAMED)}, {id_of(ORPHAN)})
     assert store.get(id_of(ORPHAN)) == ORPHAN
 
-    assert run(days=6.9) == Swept(False, 1, 1, (), (), ())  # not long enough in the trash
+    assert run(days=6.9) == SweepReport(False, 1, 1, (), (), ())  # not long enough in the trash
     assert ids(run().erased) == {id_of(ORPHAN)}
     with pytest.raises(ContentMissing):
         store.get(id_of(ORPHAN))
@@ -112,7 +112,7 @@ def test_what_is_young_is_left_alone(store: ContentStore, run: Run) -> None:
 def test_what_is_stored_again_is_young_again(
     settings: Settings, store: ContentStore, run: Run
 ) -> None:
-    renewals: tuple[Callable[[], Stored], ...] = (
+    renewals: tuple[Callable[[], StoredText], ...] = (
         lambda: store.put(ORPHAN),
         lambda: store.renew(id_of(ORPHAN)),
     )

@@ -36,7 +36,7 @@ class DeafFeed(ReplicaFeed):
     """Stands where it was started."""
 
     def start(self, partitions: list[Partition], positions: Positions) -> None:
-        self._replica.moved({at: positions.get(at, 0) for at in partitions})
+        self._replica.advance({at: positions.get(at, 0) for at in partitions})
 
     def stop(self) -> None:
         """There is no thread."""

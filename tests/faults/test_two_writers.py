@@ -20,7 +20,7 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.events import AssignmentContext, InstructionsUploaded
 from tables.context import fold, live
-from tables.etags import tag_of
+from tables.etags import etag_of
 from tests.end_to_end.serving import Serving, serving
 from tests.faults.seeds import SEEDS
 from tests.support.builders import sha256_of
@@ -202,7 +202,7 @@ def _hold(settings: Settings, storm: Storm, line: Line) -> None:
         answer = line.read(assignment)
         component = live(rows[f"assignment:{assignment}"], "instructions")
         assert component is not None
-        assert answer == {"tag": str(tag_of(component)), "sha256": component.sha256}
+        assert answer == {"tag": str(etag_of(component)), "sha256": component.sha256}
 
     asked = {sha256_of(update.text): update for update in storm.done}
     before = dict.fromkeys(told, "")

@@ -68,7 +68,7 @@ class FedReplica(ContextReplica):
         if records:
             self.fold(records, positions)
         else:
-            self.moved(positions)
+            self.advance(positions)
 
     def wait_past(self, watermarks: Positions, seconds: float) -> Positions:
         """As the replica's own, in virtual time."""

@@ -21,11 +21,11 @@ from schemas.partitioner import partition_for
 from tables.context import fold
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import TOPIC_OF
-from tools.audit.check.completeness import PartitionAudit
-from tools.audit.check.correctness import Verdicts
-from tools.audit.check.findings import Finding, Remark, Tally
-from tools.audit.check.scan_range import Extent
-from tools.audit.check.upload_timelines import Timelines
+from tools.audit.check.completeness import CompletenessCheck
+from tools.audit.check.correctness import CorrectnessCheck
+from tools.audit.check.findings import Finding, Tally, Violation
+from tools.audit.check.scan_range import ScanRange
+from tools.audit.check.upload_timelines import UploadTimelines
 
 CODEC = Codec()
 SETTINGS = Settings(partitions=2)
@@ -194,10 +194,10 @@ class Installation:
         )
         return stands.at
 
-    def extent(self) -> Extent:
+    def extent(self) -> ScanRange:
         """The whole of it."""
         end, outcomes = {REQUESTS: len(self.requests)}, {Partition(TOPICS.batches.name, 0): 0}
-        return Extent(
+        return ScanRange(
             retained={REQUESTS: 0},
             requests={REQUESTS: 0},
             requests_end=end,
@@ -211,20 +211,20 @@ class Installation:
             uploads_end=self.positions(),
         )
 
-    def audit(self, settings: Settings = SETTINGS) -> tuple[list[Remark], Tally]:
+    def audit(self, settings: Settings = SETTINGS) -> tuple[list[Finding], Tally]:
         """All that verify has to say, and its counts."""
-        timelines = Timelines(UPLOADS)
-        timelines.take_records(self.uploads)
-        audit = PartitionAudit(settings, CODEC, self.extent(), 0, InMemory(self), self.now_ms)
-        said = Verdicts(settings, CODEC, self.positions(), {}).of(timelines, audit.run())
+        timelines = UploadTimelines(UPLOADS)
+        timelines.add_records(self.uploads)
+        audit = CompletenessCheck(settings, CODEC, self.extent(), 0, InMemory(self), self.now_ms)
+        said = CorrectnessCheck(settings, CODEC, self.positions(), {}).of(timelines, audit.run())
         remarks = [one for one in said if not isinstance(one, int)]
         for one in remarks:
             audit.tally.add(one)
         return remarks, audit.tally
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[Violation]:
         """The findings alone."""
-        return [one for one in self.audit()[0] if isinstance(one, Finding)]
+        return [one for one in self.audit()[0] if isinstance(one, Violation)]
 
 
 @dataclass(frozen=True)

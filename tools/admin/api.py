@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import CJStreamError
-from tools.admin.client import Answer, Http, root_of, route
+from tools.admin.client import ApiResponse, HttpClient, root_of, route
 from tools.admin.dev_token import dev_token, is_development
 from tools.admin.failures import Refused, Usage
 from tools.admin.login import is_sendable, renewed
@@ -25,18 +25,18 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class Api:
+class AdminApi:
     """One API, for the length of one command."""
 
     base_url: str
-    http: Http
+    http: HttpClient
     cache: TokenCache
     environ: Mapping[str, str]
 
     @classmethod
-    def at(cls, base_url: str, timeout_s: float) -> "Api":
+    def at(cls, base_url: str, timeout_s: float) -> "AdminApi":
         """The API at that address. Raises Usage where it is none."""
-        http = Http(timeout_s)
+        http = HttpClient(timeout_s)
         return cls(root_of(base_url), http, TokenCache.of(os.environ, say), os.environ)
 
     def call(
@@ -47,11 +47,11 @@ class Api:
         body: object = None,
         query: Mapping[str, Any] | None = None,
         condition: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> ApiResponse:
         """The answer of a route; after a 401 a cached token is renewed once. Raises Refused and NoAnswer."""
         credential = self.credential()
 
-        def send(token: str) -> Answer:
+        def send(token: str) -> ApiResponse:
             headers = {"Authorization": f"Bearer {token}", **(condition or {})}
             url = self.base_url + route(*parts)
             return self.http.send(what, method, url, body=body, query=query, headers=headers)

@@ -9,11 +9,11 @@ from pathlib import Path
 from schemas.errors import CJStreamError, Malformed, Misconfigured
 from schemas.field_limits import RULES, SHA256
 from schemas.scales import get_scale
-from tables.etags import parse_assignment_tag, parse_tag
+from tables.etags import parse_assignment_etag, parse_etag
 from tools.admin.failures import Usage
 from tools.json_files import STDIN, name_of
 from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
-from tools.times import moment_from
+from tools.times import point_in_time_from
 
 TEXTS = {"instructions": "instructions", "prompt": "student_prompt", "rubric": "judge_rubric"}
 
@@ -59,7 +59,7 @@ def refuse_no_moment(text: str | None) -> None:
     """Raise Usage for what is no moment of the past."""
     try:
         if text is not None:
-            moment_from(text, datetime.now(UTC), "--as-of")
+            point_in_time_from(text, datetime.now(UTC), "--as-of")
     except Misconfigured as fault:
         raise Usage(str(fault)) from None
 
@@ -103,7 +103,7 @@ def condition_of(
     if if_version is None:
         return {}
     try:
-        (parse_assignment_tag if of_assignment else parse_tag)(if_version)
+        (parse_assignment_etag if of_assignment else parse_etag)(if_version)
     except Malformed as fault:
         raise Usage(f"--if-version: {fault}") from None
     return {"If-Match": f'"{if_version}"'}

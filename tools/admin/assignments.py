@@ -36,13 +36,13 @@ def show(
 ) -> None:
     """The whole context of an assignment, now or at a moment, with the coordinates of what it rests on."""
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.printing import print_json
     from tools.progress import say
 
     scope = arguments.scope_of(assignment_id, None)
     arguments.refuse_no_moment(as_of)
-    answer = Api.at(base_url, timeout).call(
+    answer = AdminApi.at(base_url, timeout).call(
         f"show {arguments.told(scope)}",
         "GET",
         "assignments",
@@ -73,13 +73,13 @@ def history(
 ) -> None:
     """Every version of every role, newest first; exit 3 where some are known to be missing."""
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.output import show_rows
     from tools.printing import print_json
     from tools.progress import say
 
     scope = arguments.scope_of(assignment_id, None)
-    answer = Api.at(base_url, timeout).call(
+    answer = AdminApi.at(base_url, timeout).call(
         f"history of {arguments.told(scope)}",
         "GET",
         "assignments",

@@ -16,7 +16,7 @@ ROOT = "/admin/v1"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiResponse:
     """A success: its status and JSON document, the tag without quotes."""
 
     status: int
@@ -25,7 +25,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Http:
+class HttpClient:
     """Requests of one command. `timeout_s` bounds each attempt's connecting, sending and reading."""
 
     timeout_s: float
@@ -41,7 +41,7 @@ class Http:
         body: object = None,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> ApiResponse:
         """The answer, if it is a success. Raises Refused and NoAnswer; `what` names the call in them.
 
         An attempt that found nobody, or was answered 502 to 504, is repeated: a write that got through
@@ -68,10 +68,10 @@ class Http:
                 self.pause(pause_s)
         raise AssertionError("the third attempt ends it")
 
-    def _answer(self, what: str, response: httpx.Response) -> Answer:
+    def _answer(self, what: str, response: httpx.Response) -> ApiResponse:
         document = _document(response)
         if response.is_success and document is not None:
-            return Answer(
+            return ApiResponse(
                 response.status_code, document, response.headers.get("ETag", "").strip('"') or None
             )
         if response.is_success:

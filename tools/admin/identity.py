@@ -40,13 +40,13 @@ def login(
     """Sign in at the identity service; the token is kept in a file that only you can read."""
     import time
 
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.client import root_of
     from tools.admin.login import sign_in
     from tools.printing import print_json
     from tools.progress import say
 
-    api = Api.at(base_url, timeout)
+    api = AdminApi.at(base_url, timeout)
     root_of(identity_url)  # before anybody is asked
     email, password = _credentials(email, password_stdin=password_stdin)
     token = sign_in(
@@ -83,11 +83,11 @@ def _credentials(email: str | None, *, password_stdin: bool) -> tuple[str, str]:
 
 def logout(base_url: BaseUrl = BASE_URL, timeout: Timeout = 30, as_json: Json = False) -> None:
     """Forget the token that is kept; nobody is asked."""
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.printing import print_json
     from tools.progress import say
 
-    was_there = Api.at(base_url, timeout).cache.delete()
+    was_there = AdminApi.at(base_url, timeout).cache.delete()
     if as_json:
         print_json({"deleted": was_there})
     else:
@@ -101,11 +101,11 @@ def whoami(
     as_json: Json = False,
 ) -> None:
     """Whom commands speak for, as the token says; exit 1 without one."""
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.output import show_pairs
     from tools.printing import print_json
 
-    api = Api.at(base_url, timeout)
+    api = AdminApi.at(base_url, timeout)
     credential = api.credential()
     cached = credential.cached
     told = _told(credential.token, cached.expires_at_s if cached else None)
@@ -148,12 +148,12 @@ def token_dev(
     as_json: Json = False,
 ) -> None:
     """A token for development, on stdout; there is none outside of it."""
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.dev_token import ROLES, dev_token, seconds_of
     from tools.admin.tokens import CachedToken, claims_of
     from tools.printing import print_json
 
-    api = Api.at(base_url, timeout)
+    api = AdminApi.at(base_url, timeout)
     token = dev_token(subject, role or ROLES, seconds_of(ttl))
     expires_at_s = claims_of(token)["exp"]
     if cache:

@@ -57,7 +57,7 @@ def create(
 ) -> None:
     """Create or replace instructions; with a prompt or a rubric all of it at once, or nothing."""
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.failures import Usage
     from tools.admin.output import show_answer
     from tools.progress import say
@@ -82,7 +82,7 @@ def create(
         rubric=(rubric_file, rubric_text),
     )
     body |= {f"{name}_text": text for name, text in texts.items()}
-    answer = Api.at(base_url, timeout).call(
+    answer = AdminApi.at(base_url, timeout).call(
         f"create the instructions of {arguments.told(scope)}",
         "POST",
         "assignments" if has_more else ROUTE,
@@ -104,14 +104,14 @@ def list_all(
 ) -> None:
     """Live instructions, the newest first."""
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.output import show_rows
     from tools.printing import print_json
 
     query: dict[str, Any] = {"page": page, "page_size": page_size}
     if grade_scale is not None:
         query["grade_scale"] = arguments.scale(grade_scale)
-    answer = Api.at(base_url, timeout).call("list the instructions", "GET", ROUTE, query=query)
+    answer = AdminApi.at(base_url, timeout).call("list the instructions", "GET", ROUTE, query=query)
     if as_json:
         print_json(answer.document)
         return
@@ -147,12 +147,12 @@ def get(
 ) -> None:
     """The live instructions of an assignment or a course."""
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.output import show_answer, show_text
 
     scope = arguments.scope_of(assignment_id, course_id)
     what = f"get the instructions of {arguments.told(scope)}"
-    answer = Api.at(base_url, timeout).call(what, "GET", ROUTE, *arguments.path_of(scope))
+    answer = AdminApi.at(base_url, timeout).call(what, "GET", ROUTE, *arguments.path_of(scope))
     show_answer(answer, "Instructions", OF_A_READ, as_json=as_json)
     if not as_json:
         show_text("Instructions", answer.document["instructions_text"])
@@ -177,7 +177,7 @@ def update(
 ) -> None:
     """Change some of what is live; what is not named stays."""
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.failures import Usage
     from tools.admin.output import show_answer
 
@@ -194,7 +194,7 @@ def update(
     body |= {f"{name}_text": text for name, text in texts.items()}
     if not body:
         raise Usage("nothing to change: give instructions or a storage id")
-    answer = Api.at(base_url, timeout).call(
+    answer = AdminApi.at(base_url, timeout).call(
         f"update the instructions of {arguments.told(scope)}",
         "PATCH",
         ROUTE,
@@ -217,13 +217,13 @@ def delete(
 ) -> None:
     """Delete the instructions and, of an assignment, its prompt and rubric; texts stay for audit."""
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.output import confirm, show_answer
 
     scope = arguments.scope_of(assignment_id, course_id)
     of_assignment = assignment_id is not None and (if_version or "").startswith("i")
     condition = arguments.condition_of(if_version, of_assignment=of_assignment)
-    api = Api.at(base_url, timeout)
+    api = AdminApi.at(base_url, timeout)
     with_it = ", with its student prompt and its judge rubric" if assignment_id is not None else ""
     confirm(f"This deletes the instructions of {arguments.told(scope)}{with_it}.", yes=yes)
     what = f"delete the instructions of {arguments.told(scope)}"

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tools.admin.client import Answer, Http, root_of
+from tools.admin.client import ApiResponse, HttpClient, root_of
 from tools.admin.failures import Refused
 from tools.admin.tokens import CachedToken, expiry_of
 
 
 def sign_in(
-    http: Http, identity_url: str, base_url: str, *, email: str, password: str, now_s: float
+    http: HttpClient, identity_url: str, base_url: str, *, email: str, password: str, now_s: float
 ) -> CachedToken:
     """A new token for the API at base_url. Raises Refused and NoAnswer."""
     identity = root_of(identity_url)
@@ -19,7 +19,7 @@ def sign_in(
     return _token(http, answer, base_url, identity, refresh_token=None, now_s=now_s)
 
 
-def renewed(http: Http, old: CachedToken, now_s: float) -> CachedToken | None:
+def renewed(http: HttpClient, old: CachedToken, now_s: float) -> CachedToken | None:
     """The token that follows an old one; None where there is no refresh token. Raises Refused and NoAnswer."""
     if old.refresh_token is None or old.identity_url is None:
         return None
@@ -33,8 +33,8 @@ def renewed(http: Http, old: CachedToken, now_s: float) -> CachedToken | None:
 
 
 def _token(
-    http: Http,
-    answer: Answer,
+    http: HttpClient,
+    answer: ApiResponse,
     base_url: str,
     identity_url: str,
     refresh_token: str | None,

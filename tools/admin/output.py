@@ -7,13 +7,13 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from tools.admin.client import Answer
+from tools.admin.client import ApiResponse
 from tools.admin.failures import Usage
 from tools.printing import harmless, print_json, print_table
 from tools.progress import say
 
 
-def show_answer(answer: Answer, title: str, fields: Sequence[str], *, as_json: bool) -> None:
+def show_answer(answer: ApiResponse, title: str, fields: Sequence[str], *, as_json: bool) -> None:
     """An answer's document, or some of its fields."""
     if answer.status == 202:
         say("written for good, but not yet folded: a read may show the state before for a moment")

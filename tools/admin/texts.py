@@ -21,7 +21,7 @@ from tools.admin.options import (
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TextKind:
     """What tells the two apart: `prompt` and `rubric` in options and fields, their role and route in words."""
 
     name: str
@@ -39,8 +39,8 @@ class Kind:
         return f"{self.role}_storage_id"
 
 
-PROMPT = Kind("prompt", "student_prompt", "student-prompts")
-RUBRIC = Kind("rubric", "judge_rubric", "judge-rubrics")
+PROMPT = TextKind("prompt", "student_prompt", "student-prompts")
+RUBRIC = TextKind("rubric", "judge_rubric", "judge-rubrics")
 OF_A_READ = (
     "version",
     "size_bytes",
@@ -92,7 +92,7 @@ def upload_rubric(
 
 
 def _upload(
-    kind: Kind,
+    kind: TextKind,
     assignment_id: str,
     source: tuple[str | None, str | None],
     if_version: str | None,
@@ -101,7 +101,7 @@ def _upload(
     as_json: bool,
 ) -> None:
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.failures import Usage
     from tools.admin.output import show_answer
 
@@ -110,7 +110,7 @@ def _upload(
     if source == (None, None):
         raise Usage(f"one of --{kind.name}-file and --{kind.name}-text")
     texts = arguments.texts_of(**{kind.name: source})
-    answer = Api.at(base_url, timeout).call(
+    answer = AdminApi.at(base_url, timeout).call(
         f"upload the {kind.in_words} of {arguments.told(scope)}",
         "POST",
         kind.route,
@@ -121,7 +121,7 @@ def _upload(
     show_answer(answer, kind.in_words.capitalize(), fields, as_json=as_json)
 
 
-def _add_reading_and_deleting(app: typer.Typer, kind: Kind) -> None:
+def _add_reading_and_deleting(app: typer.Typer, kind: TextKind) -> None:
     @app.command(
         help=f"The live {kind.in_words} of an assignment: what is known of it, then its text."
     )
@@ -147,7 +147,7 @@ def _add_reading_and_deleting(app: typer.Typer, kind: Kind) -> None:
 
 
 def _get(
-    kind: Kind,
+    kind: TextKind,
     assignment_id: str,
     output_file: str | None,
     base_url: str,
@@ -155,13 +155,13 @@ def _get(
     as_json: bool,
 ) -> None:
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.files import write_exactly
     from tools.admin.output import show_answer, show_text
 
     scope = arguments.scope_of(assignment_id, None)
     what = f"get the {kind.in_words} of {arguments.told(scope)}"
-    answer = Api.at(base_url, timeout).call(what, "GET", kind.route, *arguments.path_of(scope))
+    answer = AdminApi.at(base_url, timeout).call(what, "GET", kind.route, *arguments.path_of(scope))
     text: str = answer.document[f"{kind.name}_text"]
     if output_file is not None:
         write_exactly(output_file, text)
@@ -172,7 +172,7 @@ def _get(
 
 
 def _delete(
-    kind: Kind,
+    kind: TextKind,
     assignment_id: str,
     yes: bool,
     if_version: str | None,
@@ -181,12 +181,12 @@ def _delete(
     as_json: bool,
 ) -> None:
     from tools.admin import arguments
-    from tools.admin.api import Api
+    from tools.admin.api import AdminApi
     from tools.admin.output import confirm, show_answer
 
     scope = arguments.scope_of(assignment_id, None)
     condition = arguments.condition_of(if_version)
-    api = Api.at(base_url, timeout)
+    api = AdminApi.at(base_url, timeout)
     confirm(
         f"This deletes the {kind.in_words} of {arguments.told(scope)}; its instructions stay.",
         yes=yes,

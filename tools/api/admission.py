@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from tables.etags import Condition
 from tools.api.auth.authentication import ADMINS, AUDITORS, READERS, Caller
-from tools.api.dependencies import Parts, parts_of
+from tools.api.dependencies import Dependencies, dependencies_of
 from tools.api.errors.correlation import correlation_of
 from tools.api.errors.validation_errors import Fault, fault_at, faults_of, invalid
 from tools.api.requests.body_reader import (
@@ -36,7 +36,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class WriteContext:
     """Who asks, under which id, and on which condition."""
 
     actor: str
@@ -50,7 +50,7 @@ class Call:
             raise invalid(self.scope_faults)
 
 
-class Admitted(APIRoute):
+class AdmittedRoute(APIRoute):
     """A route for callers with one of the roles."""
 
     roles: ClassVar[tuple[str, ...]] = ADMINS
@@ -60,7 +60,7 @@ class Admitted(APIRoute):
         validated = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            parts = parts_of(request)
+            parts = dependencies_of(request)
             caller = await admit(request, parts, self.roles)
             document = NOTHING
             if self.body_field is not None:
@@ -71,9 +71,11 @@ class Admitted(APIRoute):
             condition = condition_of(request, required=required) if is_write else Condition()
             faults = scope_faults(request.path_params, document)
             correlation_id = correlation_of(request.scope).id
-            request.state.call = Call(caller.subject, correlation_id, condition, tuple(faults))
+            request.state.call = WriteContext(
+                caller.subject, correlation_id, condition, tuple(faults)
+            )
             try:
-                return await validated(Parsed(request, document))
+                return await validated(ParsedRequest(request, document))
             except RequestValidationError as fault:
                 found = faults_of(fault.errors())
                 raise invalid([*found, *(one for one in faults if one not in found)]) from None
@@ -85,19 +87,19 @@ class Admitted(APIRoute):
         return parse_json(await read_body(request))
 
 
-class ForAuditors(Admitted):
+class AuditorRoute(AdmittedRoute):
     """A route that auditors may use, too."""
 
     roles = AUDITORS
 
 
-class ForReaders(Admitted):
+class ReaderRoute(AdmittedRoute):
     """A route for everyone with a role."""
 
     roles = READERS
 
 
-class Parsed(Request):
+class ParsedRequest(Request):
     """A request whose body has been read and parsed: JSON's null is a value, too."""
 
     def __init__(self, request: Request, document: Any) -> None:
@@ -113,7 +115,7 @@ class Parsed(Request):
         return self._document
 
 
-async def admit(request: Request, parts: Parts, roles: tuple[str, ...]) -> Caller:
+async def admit(request: Request, parts: Dependencies, roles: tuple[str, ...]) -> Caller:
     """The caller, who has one of the roles and calls not too often. Raises 401, 403, 429 and 503."""
     caller = await parts.verifier.caller(request.headers.get("authorization"))
     request.state.actor = caller.subject
@@ -141,10 +143,10 @@ def scope_faults(path: Mapping[str, str], document: Any) -> list[Fault]:
     return faults
 
 
-async def call_of(request: Request) -> Call:
+async def write_context_of(request: Request) -> WriteContext:
     """What the checks have found out about a request."""
-    call: Call = request.state.call
+    call: WriteContext = request.state.call
     return call
 
 
-Called = Annotated[Call, Depends(call_of)]
+WriteContextDep = Annotated[WriteContext, Depends(write_context_of)]

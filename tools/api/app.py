@@ -15,10 +15,10 @@ from tools.api.auth.authentication import (
     Unauthenticated,
     Verifier,
 )
-from tools.api.auth.rate_limit import Rate
-from tools.api.dependencies import Log, Parts, parts_of
+from tools.api.auth.rate_limit import RateLimit
+from tools.api.dependencies import Dependencies, UploadLogPort, dependencies_of
 from tools.api.errors.correlation import HEADER
-from tools.api.middleware import Observed
+from tools.api.middleware import RequestObserver
 from tools.api.responses.error_mapping import note, problem_of
 from tools.api.responses.exception_handlers import add_handlers
 from tools.api.responses.openapi import OF_CONTENT, describe, refusals
@@ -32,11 +32,11 @@ from tools.api.routes import (
     prompts_and_rubrics,
     registry,
 )
-from tools.api.services.async_content_store import Contents
-from tools.api.services.audit_service import Past
-from tools.api.services.dependency_probe import Heard
+from tools.api.services.async_content_store import AsyncContentStore
+from tools.api.services.audit_service import AuditService
+from tools.api.services.dependency_probe import DependencyProbe
 from tools.api.services.metrics import Metrics
-from tools.api.services.text_service import StoredTexts
+from tools.api.services.text_service import TextService
 
 ADMIN = (
     instructions.routes,
@@ -49,7 +49,11 @@ ADMIN = (
 
 
 def build_api(
-    log: Log, past: Past, contents: Contents, verifier: Verifier, settings: Settings
+    log: UploadLogPort,
+    past: AuditService,
+    contents: AsyncContentStore,
+    verifier: Verifier,
+    settings: Settings,
 ) -> FastAPI:
     """The application over its parts; nothing is started and nothing connects."""
     is_open = settings.environment == "development"
@@ -87,7 +91,7 @@ def build_api(
     describe(app)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings))
-    app.add_middleware(Observed, metrics=parts.metrics, clock=time.monotonic)
+    app.add_middleware(RequestObserver, metrics=parts.metrics, clock=time.monotonic)
     return app
 
 
@@ -95,7 +99,7 @@ def admitting(roles: tuple[str, ...]) -> Any:
     """A guard for routes that check bodies themselves."""
 
     async def guard(request: Request) -> None:
-        await admit(request, parts_of(request), roles)
+        await admit(request, dependencies_of(request), roles)
 
     return Depends(guard)
 
@@ -103,7 +107,7 @@ def admitting(roles: tuple[str, ...]) -> Any:
 async def signed_in(request: Request) -> None:
     """A guard for which any valid token will do; its refusals are the registry's to word."""
     try:
-        await parts_of(request).verifier.caller(request.headers.get("authorization"))
+        await dependencies_of(request).verifier.caller(request.headers.get("authorization"))
     except (Unauthenticated, KeysUnavailable) as fault:
         note(request, fault)
         raise problem_of(fault) or fault from fault
@@ -118,16 +122,20 @@ def metrics_app(app: FastAPI) -> FastAPI:
 
 
 def _parts(
-    log: Log, past: Past, contents: Contents, verifier: Verifier, settings: Settings
-) -> Parts:
-    return Parts(
+    log: UploadLogPort,
+    past: AuditService,
+    contents: AsyncContentStore,
+    verifier: Verifier,
+    settings: Settings,
+) -> Dependencies:
+    return Dependencies(
         settings=settings,
         log=log,
         past=past,
-        texts=StoredTexts(contents),
-        content=Heard(contents.probe, time.monotonic),
+        texts=TextService(contents),
+        content=DependencyProbe(contents.probe, time.monotonic),
         verifier=verifier,
-        rate=Rate(settings.rate_limit_per_minute, time.monotonic),
+        rate=RateLimit(settings.rate_limit_per_minute, time.monotonic),
         metrics=Metrics(fenced=lambda: log.fenced),
         now_ms=lambda: time.time_ns() // 1_000_000,
     )

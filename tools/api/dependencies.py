@@ -12,14 +12,14 @@ from processors.settings import Settings
 from processors.upload_log.upload_log import CurrentContext, Page, WriteResult
 from tables.commands import WriteCommand, WriteMetadata
 from tools.api.auth.authentication import Verifier
-from tools.api.auth.rate_limit import Rate
-from tools.api.services.audit_service import Past
-from tools.api.services.dependency_probe import Heard
+from tools.api.auth.rate_limit import RateLimit
+from tools.api.services.audit_service import AuditService
+from tools.api.services.dependency_probe import DependencyProbe
 from tools.api.services.metrics import Metrics
-from tools.api.services.text_service import StoredTexts
+from tools.api.services.text_service import TextService
 
 
-class Log(Protocol):
+class UploadLogPort(Protocol):
     """What the routes ask of an AdminLog."""
 
     policy: Policy
@@ -34,24 +34,24 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Dependencies:
     """The log, its past, the texts and whoever guards them. now_ms is the clock of events."""
 
     settings: Settings
-    log: Log
-    past: Past
-    texts: StoredTexts
-    content: Heard
+    log: UploadLogPort
+    past: AuditService
+    texts: TextService
+    content: DependencyProbe
     verifier: Verifier
-    rate: Rate
+    rate: RateLimit
     metrics: Metrics
     now_ms: Callable[[], int]
 
 
-def parts_of(request: Request) -> Parts:
+def dependencies_of(request: Request) -> Dependencies:
     """The parts of the application that answers the request."""
-    parts: Parts = request.app.state.parts
+    parts: Dependencies = request.app.state.parts
     return parts
 
 
-Lent = Annotated[Parts, Depends(parts_of)]
+Deps = Annotated[Dependencies, Depends(dependencies_of)]

@@ -18,7 +18,7 @@ CLIENT_LEFT = 499
 TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C trace context
 
 
-class Observed:
+class RequestObserver:
     """An ASGI application around another; clock gives seconds that only grow."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, clock: Callable[[], float]) -> None:

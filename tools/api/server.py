@@ -24,8 +24,8 @@ from schemas.errors import CJStreamError, Misconfigured
 from tools.api.app import build_api, metrics_app
 from tools.api.auth.key_settings import build_verifier, jwt_settings
 from tools.api.middleware import logged
-from tools.api.services.async_content_store import Contents
-from tools.api.services.audit_service import LogPast
+from tools.api.services.async_content_store import AsyncContentStore
+from tools.api.services.audit_service import LogAuditService
 from tools.logs import log_to_stderr
 from tools.progress import say
 
@@ -60,13 +60,13 @@ def run(settings: Settings) -> NoReturn:
 
 async def _run(settings: Settings) -> None:
     verifier = build_verifier(settings.environment, jwt_settings())
-    contents = Contents.of(settings)
+    contents = AsyncContentStore.of(settings)
     listening = _bound(settings.api_host, settings.api_port, "CJSTREAM_API_PORT")
     shutdown = _end_on_signals()
     codec = await codec_unless_stopped(settings, shutdown)
     if codec is None:
         return
-    admin, past = build_upload_log(settings, shutdown.fail, codec), LogPast(settings, codec)
+    admin, past = build_upload_log(settings, shutdown.fail, codec), LogAuditService(settings, codec)
     app = build_api(admin, past, contents, verifier, settings)
     servers = [_serving(app, listening)]
     if settings.metrics_port is not None:

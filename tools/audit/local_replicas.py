@@ -15,7 +15,7 @@ CACHE_MB = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class LocalReplica:
     """What a replica's folder says of itself; its rows stand at these positions."""
 
     folder: Path
@@ -34,7 +34,7 @@ def opened(folder: Path) -> Iterator[RocksStore]:
         store.close()
 
 
-def replica_at(folder: Path) -> Replica:
+def replica_at(folder: Path) -> LocalReplica:
     """The replica in a folder: a process's own folder, or the one called replica in it. Raises Misconfigured."""
     inner = folder / "replica"
     place = inner if inner.is_dir() else folder
@@ -42,7 +42,7 @@ def replica_at(folder: Path) -> Replica:
         raise Misconfigured(f"no replica to read in {folder}")
     with opened(place) as store:
         notes = {name: value.decode() for name, value in store.notes().items()}
-    return Replica(
+    return LocalReplica(
         place,
         {
             _partition(name.removeprefix("position:")): int(value)
@@ -58,9 +58,9 @@ def replica_at(folder: Path) -> Replica:
     )
 
 
-def replicas_here(settings: Settings) -> list[Replica]:
+def replicas_here(settings: Settings) -> list[LocalReplica]:
     """Those of this installation's workers and API processes that can be read."""
-    found = list[Replica]()
+    found = list[LocalReplica]()
     for kind in ("worker", "api"):
         for folder in sorted(settings.data_dir.glob(f"{settings.topic_prefix}{kind}-*")):
             try:

@@ -1,7 +1,7 @@
 """Scopes as an auditor writes them: an assignment's id, `assignment:<id>` or `course:<id>`."""
 
 from schemas.errors import Misconfigured
-from schemas.field_limits import RULES, Id
+from schemas.field_limits import RULES, IdLimit
 
 KINDS = {"assignment": "assignment_id", "course": "course_id"}
 
@@ -12,7 +12,7 @@ def scope_key_from(text: str) -> str:
     if not colon or kind not in KINDS:
         kind, an_id = "assignment", text
     rule = RULES[KINDS[kind]]
-    fault = rule.refusal(an_id) if isinstance(rule, Id) else None
+    fault = rule.refusal(an_id) if isinstance(rule, IdLimit) else None
     if fault:
         raise Misconfigured(f"SCOPE: {kind} id: {fault}")
     return f"{kind}:{an_id}"

@@ -8,14 +8,14 @@ from schemas.coordinates import Coordinates
 from schemas.errors import ContentCorrupt, ContentMissing
 from schemas.field_limits import SHA256
 from tables.content_store import ContentStore
-from tables.history.scope_history import History
+from tables.history.scope_history import ScopeHistory
 
 State = Literal["present", "erased", "missing", "damaged", "elsewhere"]
 AMISS = ("missing", "damaged")
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextState:
     """A version's text, or why there is none; elsewhere: a foreign producer stored it under an id of its own."""
 
     state: State
@@ -23,23 +23,28 @@ class Text:
 
 
 def text_of(
-    store: ContentStore, storage_id: str, sha256: str, role: str, at: Coordinates, history: History
-) -> Text:
+    store: ContentStore,
+    storage_id: str,
+    sha256: str,
+    role: str,
+    at: Coordinates,
+    history: ScopeHistory,
+) -> TextState:
     """The text that the version at these coordinates names. Raises Unreachable."""
     if not SHA256.fullmatch(storage_id):
-        return Text("elsewhere")
+        return TextState("elsewhere")
     try:
         content = store.get(storage_id)
     except ContentMissing:
-        return Text("erased" if _erased_after(history, role, at) else "missing")
+        return TextState("erased" if _erased_after(history, role, at) else "missing")
     except ContentCorrupt:
-        return Text("damaged")
+        return TextState("damaged")
     if hashlib.sha256(content).hexdigest() != sha256:
-        return Text("damaged")
-    return Text("present", content.decode(errors="replace"))
+        return TextState("damaged")
+    return TextState("present", content.decode(errors="replace"))
 
 
-def _erased_after(history: History, role: str, at: Coordinates) -> bool:
+def _erased_after(history: ScopeHistory, role: str, at: Coordinates) -> bool:
     """Whether a later deletion says that the role's texts were erased."""
     return any(
         one.role == role and one.at.offset > at.offset and getattr(one.event, "erased", False)

@@ -10,7 +10,7 @@ import httpx
 
 from processors.settings import Settings
 from schemas.errors import CJStreamError
-from tools.bench.calls import Caller, Calls, Heard, measured
+from tools.bench.calls import CallResults, Calls, LoadCaller, measured
 from tools.bench.installation import Machine, installation, process_of, this_machine
 from tools.broker import free_port
 from tools.children import command, environment
@@ -28,7 +28,7 @@ OPEN = {  # whatever the environment says: nothing in the way of the requests
 
 
 @dataclass(frozen=True, slots=True)
-class Api:
+class ApiFigures:
     """Requests that were sent when they were due, whether the ones before had been answered or not."""
 
     machine: Machine
@@ -40,7 +40,7 @@ class Api:
     upload_prompt: Calls  # POST /admin/v1/student-prompts, a new text each time
 
 
-def run(tell: Tell, *, processes: int, assignments: int, rate: float, seconds: float) -> Api:
+def run(tell: Tell, *, processes: int, assignments: int, rate: float, seconds: float) -> ApiFigures:
     """Send requests at that rate, every second one an upload, to each process and assignment in turn."""
     machine = this_machine()
     total = max(2, round(rate * seconds))
@@ -51,7 +51,7 @@ def run(tell: Tell, *, processes: int, assignments: int, rate: float, seconds: f
             stack.enter_context(api_running(one, tell)) for one in _processes(settings, processes)
         ]
         get, upload = asyncio.run(_called(urls, names, _token(settings), total, rate, tell))
-    return Api(machine, processes, rate, total, assignments, get.calls(), upload.calls())
+    return ApiFigures(machine, processes, rate, total, assignments, get.calls(), upload.calls())
 
 
 def _processes(settings: Settings, count: int) -> list[Settings]:
@@ -69,10 +69,10 @@ def _token(settings: Settings) -> str:
 
 async def _called(
     urls: Sequence[str], names: Sequence[str], token: str, total: int, rate: float, tell: Tell
-) -> tuple[Heard, Heard]:
+) -> tuple[CallResults, CallResults]:
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT_S) as client:
-        caller = Caller(client, urls, names)
+        caller = LoadCaller(client, urls, names)
         await caller.prepare()
         tell(f"{total} requests, {rate:g} a second")
         return await measured(caller, total, rate)

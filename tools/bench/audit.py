@@ -39,7 +39,7 @@ MAKERS = (instructions_of, prompt_of, rubric_of)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class CommandFigures:
     """One command on that log: its seconds from start to end, its largest process, and what it says of itself."""
 
     seconds: float
@@ -49,19 +49,19 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class AuditFigures:
     """The log that was read, and each command on it."""
 
     machine: Machine
     uploads: int
     assignments: int
     batches: int
-    verify: Run
-    replay: Run
-    as_of: Run
+    verify: CommandFigures
+    replay: CommandFigures
+    as_of: CommandFigures
 
 
-def run(tell: Tell, *, uploads: int, assignments: int, batches: int) -> Audit:
+def run(tell: Tell, *, uploads: int, assignments: int, batches: int) -> AuditFigures:
     """Write a log of so many, then measure verify, replay and as-of on it."""
     machine = this_machine()
     with installation(tell) as settings:
@@ -80,7 +80,7 @@ def run(tell: Tell, *, uploads: int, assignments: int, batches: int) -> Audit:
         replay = measured(settings, "replay")
         tell("as-of")
         as_of = measured(settings, "as-of", name_of(0), "--at", "0s", "--no-texts")
-    return Audit(
+    return AuditFigures(
         machine,
         uploads,
         assignments,
@@ -101,7 +101,7 @@ def _replayed(summary: dict[str, Any]) -> dict[str, Any]:
     return {**told, "records_per_s": rate}
 
 
-def measured(settings: Settings, *audit: str) -> Run:
+def measured(settings: Settings, *audit: str) -> CommandFigures:
     """An audit command as a process: its last line of JSON is what it says."""
     begun, usage = time.monotonic(), settings.data_dir / "usage.json"
     child = subprocess.Popen(
@@ -119,7 +119,7 @@ def measured(settings: Settings, *audit: str) -> Run:
     if code:
         raise CJStreamError(f"audit {audit[0]} ended with {code}")
     used = orjson.loads(usage.read_bytes())
-    return Run(round(seconds, 2), used["cpu_s"], used["peak_mb"], orjson.loads(last))
+    return CommandFigures(round(seconds, 2), used["cpu_s"], used["peak_mb"], orjson.loads(last))
 
 
 def name_of(number: int) -> str:

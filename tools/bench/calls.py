@@ -25,7 +25,7 @@ class Calls:
 
 
 @dataclass(slots=True)
-class Heard:
+class CallResults:
     """What came back of one kind of request."""
 
     latencies_ms: list[float] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class LoadCaller:
     """Calls every process for every assignment in turn."""
 
     client: httpx.AsyncClient
@@ -73,9 +73,9 @@ def _require(response: httpx.Response) -> None:
         raise CJStreamError(f"{response.request.url.path} was answered {response.status_code}")
 
 
-async def measured(caller: Caller, total: int, rate: float) -> tuple[Heard, Heard]:
+async def measured(caller: LoadCaller, total: int, rate: float) -> tuple[CallResults, CallResults]:
     """What was heard of reading and of uploading."""
-    get, upload = Heard(), Heard()
+    get, upload = CallResults(), CallResults()
     begun = asyncio.get_running_loop().time() + 1 / rate
 
     async def one(number: int) -> None:

@@ -23,7 +23,7 @@ WARM_UP = 20  # requests
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnsweredRequest:
     """When a request was appended, when its outcome, and when a reader of committed records had that; ms."""
 
     appended_ms: int
@@ -58,10 +58,10 @@ class Outcomes:
 
         wait_until(are_there, seconds=WAIT_S, what=what, every_s=0.02)
 
-    def answers(self, requests: Mapping[Coordinates, int]) -> dict[Coordinates, Answer]:
+    def answers(self, requests: Mapping[Coordinates, int]) -> dict[Coordinates, AnsweredRequest]:
         """Those of the requests, with their append times, that have an outcome."""
         return {
-            at: Answer(appended_ms, *self.times[at])
+            at: AnsweredRequest(appended_ms, *self.times[at])
             for at, appended_ms in requests.items()
             if at in self.times
         }

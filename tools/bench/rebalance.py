@@ -13,7 +13,7 @@ from tools.bench.installation import (
     this_machine,
     wait_until_shared,
 )
-from tools.bench.outcomes import Answer, outcomes_of, warm_up
+from tools.bench.outcomes import AnsweredRequest, outcomes_of, warm_up
 from tools.bench.percentiles import Spread, spread_of
 from tools.bench.traffic import Sender, Steady, steady_requests
 from tools.processes import Tell, running
@@ -95,15 +95,15 @@ def _moved(settings: Settings, steady: Steady, begun_ms: int, *, workers: int) -
     return Window(begun_ms, now_ms())
 
 
-def _outside(answers: Iterable[Answer], windows: list[Window]) -> list[Answer]:
+def _outside(answers: Iterable[AnsweredRequest], windows: list[Window]) -> list[AnsweredRequest]:
     return [one for one in answers if not any(_within(one, window) for window in windows)]
 
 
-def _within(answer: Answer, window: Window) -> bool:
+def _within(answer: AnsweredRequest, window: Window) -> bool:
     return answer.is_within(window.begun_ms, window.ended_ms)
 
 
-def _moves(answers: list[Answer], windows: list[Window]) -> Moves:
+def _moves(answers: list[AnsweredRequest], windows: list[Window]) -> Moves:
     within = [[one.latency_ms for one in answers if _within(one, window)] for window in windows]
     return Moves(
         len(windows),

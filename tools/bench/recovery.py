@@ -16,12 +16,12 @@ from tools.bench.installation import (
     this_machine,
     wait_until_shared,
 )
-from tools.bench.outcomes import Answer, Outcomes, outcomes_of, warm_up
+from tools.bench.outcomes import AnsweredRequest, Outcomes, outcomes_of, warm_up
 from tools.bench.traffic import Sender, steady_requests
 from tools.broker import ONE_NODE
 from tools.processes import Tell, running, started
 
-Answers = Mapping[Coordinates, Answer]
+Answers = Mapping[Coordinates, AnsweredRequest]
 BROKERS_SESSION_S = int(ONE_NODE["group.consumer.session.timeout.ms"]) // 1000
 QUIET_S = 2.0
 FLOWS_S = 1.0  # requests of so long after a kill: enough to reach every partition

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from processors.settings import Settings
 from tools.bench.installation import Machine, installation, process_of, this_machine
-from tools.bench.outcomes import Answer, Outcomes, outcomes_of, wait_until_parked, warm_up
+from tools.bench.outcomes import AnsweredRequest, Outcomes, outcomes_of, wait_until_parked, warm_up
 from tools.bench.percentiles import Spread, spread_of
 from tools.bench.traffic import READY, Sender, steady_requests
 from tools.processes import Tell, running
@@ -65,13 +65,15 @@ def run(tell: Tell, *, requests: int, crowd: int, rate: float) -> Release:
     )
 
 
-def _one_by_one(settings: Settings, sender: Sender, outcomes: Outcomes, count: int) -> list[Answer]:
+def _one_by_one(
+    settings: Settings, sender: Sender, outcomes: Outcomes, count: int
+) -> list[AnsweredRequest]:
     """The answers; what counts as appended is the upload that completed the request's context."""
     names = [f"bench-{number}" for number in range(count)]
     sender.instruct(names)
     waiting = [(name, at) for name in names for at in sender.request([name])]
     wait_until_parked(settings, (at for _, at in waiting))
-    released = list[Answer]()
+    released = list[AnsweredRequest]()
     for name, at in bar(waiting, "releases", count):
         completed = {at: sender.complete(name)}
         outcomes.wait_for(completed, "a release")
@@ -108,5 +110,5 @@ def _crowd(
     )
 
 
-def _latency(answers: Iterable[Answer]) -> Spread:
+def _latency(answers: Iterable[AnsweredRequest]) -> Spread:
     return spread_of(one.latency_ms for one in answers)

@@ -14,7 +14,7 @@ from tests.contract.api.memory_past import MemoryPast
 from tests.support.tokens import SECRET, hs256
 from tools.api.app import build_api
 from tools.api.auth.key_settings import build_verifier, jwt_settings
-from tools.api.services.async_content_store import Contents
+from tools.api.services.async_content_store import AsyncContentStore
 
 JSON = {"content-type": "application/json"}
 CORRELATION = "11111111-2222-4333-8444-555555555555"
@@ -85,7 +85,7 @@ def made_api(folder: Path, **knobs: Any) -> Api:
     log = MemoryLog(settings.policy)
     verifier = build_verifier(settings.environment, jwt_settings(secret_key=SECRET))
     past = MemoryPast(log, settings)
-    app = build_api(log, past, Contents.of(settings), verifier, settings)
+    app = build_api(log, past, AsyncContentStore.of(settings), verifier, settings)
     return Api(app, log, past, folder)
 
 

@@ -10,13 +10,13 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy
 from tables.content_store import ContentStore
-from tables.history.bulk_fold import Folded
+from tables.history.bulk_fold import FoldedScope
 from tables.history.point_in_time import AtTime, Moment
-from tables.history.scope_history import History, history_of
+from tables.history.scope_history import ScopeHistory, history_of
 from tests.contract.api.memory_log import MemoryLog
 from tools.audit.replay.replay import document_of
-from tools.audit.scope.as_of import Stood, stood
-from tools.audit.scope.history import Uses
+from tools.audit.scope.as_of import ScopeReport, scope_report
+from tools.audit.scope.history import UploadUses
 
 
 class MemoryPast:
@@ -28,29 +28,33 @@ class MemoryPast:
         self.compacted: set[Coordinates] = set()
         self.faults: list[Exception] = []
 
-    async def stood(self, scope_key: str, moments: Sequence[Moment], *, texts: bool) -> list[Stood]:
+    async def as_of(
+        self, scope_key: str, moments: Sequence[Moment], *, texts: bool
+    ) -> list[ScopeReport]:
         store = ContentStore.at(self._settings.content) if texts else None
         positions = [self._positions_after(one) for one in moments]
-        return [stood(self._history(scope_key), one, store) for one in positions]
+        return [scope_report(self._history(scope_key), one, store) for one in positions]
 
-    async def history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
-        return self._history(scope_key), Uses({}, ()) if with_uses else None
+    async def history(
+        self, scope_key: str, *, with_uses: bool
+    ) -> tuple[ScopeHistory, UploadUses | None]:
+        return self._history(scope_key), UploadUses({}, ()) if with_uses else None
 
     async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> dict[str, Any] | None:
         return None  # no requests here
 
-    def replayed(
+    def replay(
         self, since: Moment | None, until: Moment | None, scope_keys: list[str]
     ) -> Iterator[bytes]:
         if until is not None:
             self._positions_after(until)
         for scope_key, context in self._log.rows.items():
             if scope_key in (scope_keys or [scope_key]):
-                told = document_of(Folded(context, ()))
+                told = document_of(FoldedScope(context, ()))
                 yield orjson.dumps({"context": told}, option=orjson.OPT_APPEND_NEWLINE)
         yield b'{"summary":{}}\n'
 
-    def verified(
+    def verify(
         self, since: Moment | None, until: Moment | None, *, texts: bool
     ) -> Iterator[bytes]:
         if self.faults:
@@ -60,7 +64,7 @@ class MemoryPast:
     def close(self) -> None:
         pass
 
-    def _history(self, scope_key: str) -> History:
+    def _history(self, scope_key: str) -> ScopeHistory:
         kept = (
             one
             for one in self._log.records

@@ -20,7 +20,7 @@ from tests.support.s3_stub import Bucket, bucket_server
 from tests.support.tokens import SECRET, hs256
 from tools.api.app import build_api
 from tools.api.auth.key_settings import build_verifier, jwt_settings
-from tools.api.services.async_content_store import Contents
+from tools.api.services.async_content_store import AsyncContentStore
 
 TEXT = b"Judge how clearly the argument is put.\r\n\0\xff"
 SIZE = len(TEXT)
@@ -382,7 +382,7 @@ def over(store: ContentStore, folder: Path, timeout_s: float = 10) -> Api:
     log = MemoryLog(settings.policy)
     verifier = build_verifier(settings.environment, jwt_settings(secret_key=SECRET))
     past = MemoryPast(log, settings)
-    app = build_api(log, past, Contents(store, timeout_s), verifier, settings)
+    app = build_api(log, past, AsyncContentStore(store, timeout_s), verifier, settings)
     return Api(app, log, past, folder)
 
 
@@ -419,7 +419,7 @@ def test_a_bucket_that_says_nothing_times_out(bucket: Bucket, tmp_path: Path) ->
 def test_the_api_answers_others_while_a_store_hangs(bucket: Bucket) -> None:
     store = ContentStore(bucket.store())
     bucket.thawed.clear()
-    contents = Contents(store, timeout_s=0.2)
+    contents = AsyncContentStore(store, timeout_s=0.2)
 
     async def ask() -> list[object]:
         asked = [contents.get(ID) for _ in range(20)]

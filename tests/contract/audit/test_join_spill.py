@@ -8,21 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import StoreFailed
-from tools.audit.verify.join_spill import BYTES, ROWS, Buckets, bucket, bucket_folder, buckets_for
+from tools.audit.verify.join_spill import (
+    BYTES,
+    ROWS,
+    JoinSpill,
+    bucket_folder,
+    buckets_for,
+    read_bucket,
+)
 
 WORDS = r"the audit's buckets in .*own cannot be read or written"
 KEYS = [b"assignment:%d" % number for number in range(40)]
 
 
 def dealt(folder: Path, count: int, rows: list[tuple[bytes, int]]) -> None:
-    own = Buckets(folder, count)
+    own = JoinSpill(folder, count)
     for key, number in rows:
         own.put(key, (key, number), size=10)
     own.flush()
 
 
 def rows_of(folders: list[Path], number: int) -> list[tuple[bytes, int]]:
-    return [row for rows in bucket(folders, number) for row in rows]
+    return [row for rows in read_bucket(folders, number) for row in rows]
 
 
 @given(st.lists(st.tuples(st.sampled_from(KEYS), st.integers())), st.integers(1, 8))
@@ -43,7 +50,7 @@ def test_every_row_is_in_the_one_bucket_of_its_scope_and_in_order(
 
 
 def test_rows_are_written_when_they_are_many_or_large(tmp_path: Path) -> None:
-    own = Buckets(tmp_path / "own", 1)
+    own = JoinSpill(tmp_path / "own", 1)
     for number in range(ROWS):
         assert (tmp_path / "own" / "0").stat().st_size == 0
         own.put(b"k", (b"k", number), size=1)
@@ -58,14 +65,14 @@ def test_so_many_rows_take_so_many_buckets() -> None:
 
 
 def test_a_folder_that_is_gone_or_cannot_be_made_is_told(tmp_path: Path) -> None:
-    own = Buckets(tmp_path / "own", 1)
+    own = JoinSpill(tmp_path / "own", 1)
     own.put(b"k", (b"k", 1), size=1)
     shutil.rmtree(tmp_path / "own")
     with pytest.raises(StoreFailed, match=WORDS):
         own.flush()
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreFailed):
-        Buckets(tmp_path / "file" / "own", 1)
+        JoinSpill(tmp_path / "file" / "own", 1)
 
 
 def test_a_bucket_that_is_gone_or_cut_off_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from schemas.codec import FRAME, Codec
 from schemas.errors import Misconfigured, UnknownSchema, Unreachable
 from schemas.events import CJAssessmentRequested
 from schemas.released_schemas import released
-from schemas.subjects import versions
+from schemas.subjects import subject_versions
 from tests.contract.registry.small_registry import SmallRegistry
 from tests.contract.schemas.samples import SAMPLES
 from tests.faults.running import Process
@@ -64,7 +64,7 @@ def test_every_released_schema_is_registered_once_and_new_records_bear_its_id(
     assert (
         registry.calls("POST /subjects/t1-") == (3 + 1) * ALL
     )  # look, register, look; later look alone
-    by_subject = {(one.subject, one.form): one for one in versions(settings.topics)}
+    by_subject = {(one.subject, one.form): one for one in subject_versions(settings.topics)}
     assert len(registry.schemas) == len(by_subject) + 1 == ALL + 1
     for event in SAMPLES.values():
         payload = codec.encode(event)
@@ -82,7 +82,7 @@ def test_what_bears_a_fixed_id_stays_readable(settings: Settings) -> None:
 def test_where_registering_is_refused_the_schemas_that_are_there_are_used(
     registry: SmallRegistry, settings: Settings
 ) -> None:
-    for one in versions(settings.topics):
+    for one in subject_versions(settings.topics):
         registry.register(one.subject, one.schema)
     registry.is_read_only = True
     assert id_of(codec_for(settings).encode(requested())) in range(1, ALL + 1)

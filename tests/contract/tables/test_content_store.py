@@ -24,7 +24,7 @@ from schemas.errors import (
     Malformed,
     Misconfigured,
 )
-from tables.content_store import NEVER_STORED, PLAIN_TEXT, Aged, ContentStore, Stored
+from tables.content_store import NEVER_STORED, PLAIN_TEXT, ContentStore, ListedText, StoredText
 from tests.support.s3_stub import Bucket, bucket_server
 
 ROOT = Path(__file__).parents[3]
@@ -81,8 +81,8 @@ def trashed(store: ContentStore) -> list[str]:
 
 def test_a_text_is_read_as_it_was_stored_under_its_sha256(store: ContentStore) -> None:
     stored = store.put(TEXT)
-    assert stored == Stored(ID, len(TEXT), PLAIN_TEXT, existed=False)
-    assert (store.get(ID), store.head(ID)) == (TEXT, Stored(ID, len(TEXT)))
+    assert stored == StoredText(ID, len(TEXT), PLAIN_TEXT, existed=False)
+    assert (store.get(ID), store.head(ID)) == (TEXT, StoredText(ID, len(TEXT)))
 
 
 def test_any_bytes_of_any_size_within_the_bound_are_kept(store: ContentStore) -> None:
@@ -148,7 +148,10 @@ def test_damaged_bytes_are_never_handed_out_and_are_healed_by_the_true_ones(
 
 
 def test_put_and_renew_make_a_text_young(raw: ObjectStore, store: ContentStore) -> None:
-    renewals: tuple[Callable[[], Stored], ...] = (lambda: store.put(TEXT), lambda: store.renew(ID))
+    renewals: tuple[Callable[[], StoredText], ...] = (
+        lambda: store.put(TEXT),
+        lambda: store.renew(ID),
+    )
     for renew in renewals:
         store.put(TEXT)
         (before,) = store.listed()
@@ -182,7 +185,7 @@ def test_the_trash_is_read_from_until_it_is_emptied(store: ContentStore) -> None
     (seen,) = store.listed()
     assert store.trash(seen)
     assert (listed(store), trashed(store), store.get(ID)) == ([], [ID], TEXT)
-    assert store.head(ID) == Stored(ID, len(TEXT), "text/markdown")
+    assert store.head(ID) == StoredText(ID, len(TEXT), "text/markdown")
     store.erase(ID)
     assert trashed(store) == []
     with pytest.raises(ContentMissing):
@@ -226,7 +229,7 @@ def test_what_lies_in_the_trash_begins_to_age_there(tmp_path: Path) -> None:
 def test_what_was_renewed_since_it_was_seen_is_not_taken_away(store: ContentStore) -> None:
     store.put(TEXT)
     long_ago = datetime.now(UTC) - timedelta(days=8)
-    assert not store.trash(Aged(ID, len(TEXT), long_ago))
+    assert not store.trash(ListedText(ID, len(TEXT), long_ago))
     assert listed(store) == [ID]
 
 
@@ -251,7 +254,10 @@ def test_a_text_stored_anew_outlives_its_copy_in_the_trash(
 
 
 def test_a_text_in_the_trash_is_there_and_renewing_it_takes_it_out(store: ContentStore) -> None:
-    renewals: tuple[Callable[[], Stored], ...] = (lambda: store.put(TEXT), lambda: store.renew(ID))
+    renewals: tuple[Callable[[], StoredText], ...] = (
+        lambda: store.put(TEXT),
+        lambda: store.renew(ID),
+    )
     for renew in renewals:
         store.put(TEXT)
         (seen,) = store.listed()

@@ -246,14 +246,14 @@ def test_more_changed_rows_than_the_cache_holds_are_all_known() -> None:
 
 def test_markers_move_positions_without_rows() -> None:
     replica = in_memory()
-    replica.moved({P0: 5})
-    replica.moved({P1: 2})
+    replica.advance({P0: 5})
+    replica.advance({P1: 2})
     assert replica.positions() == {P0: 5, P1: 2}
 
 
 def test_waiting_tells_what_was_not_reached() -> None:
     replica = in_memory()
-    replica.moved({P0: 5})
+    replica.advance({P0: 5})
     assert replica.wait_past({P0: 5, P1: 0}, 0) == {}
     assert replica.wait_past({P0: 6, P1: 1}, 0.01) == {P0: 6, P1: 1}
 
@@ -263,8 +263,8 @@ def test_waiting_ends_when_the_feed_gets_there() -> None:
     left: list[object] = []
     waiting = threading.Thread(target=lambda: left.append(replica.wait_past({P0: 5, P1: 3}, 10)))
     waiting.start()
-    replica.moved({P0: 5})
-    replica.moved({P1: 4})
+    replica.advance({P0: 5})
+    replica.advance({P1: 4})
     waiting.join(10)
     assert left == [{}]
 
@@ -280,7 +280,7 @@ def test_nothing_is_folded_while_the_replica_is_held_still() -> None:
         folded.set()
 
     folding = threading.Thread(target=fold, daemon=True)
-    with replica.still() as positions:
+    with replica.frozen() as positions:
         folding.start()
         assert started.wait(10)
         assert not folded.wait(0.1)
@@ -292,8 +292,8 @@ def test_nothing_is_folded_while_the_replica_is_held_still() -> None:
 
 def test_positions_that_were_given_do_not_change_afterwards() -> None:
     replica = in_memory()
-    with replica.still() as positions:
-        replica.moved({P0: 9})
+    with replica.frozen() as positions:
+        replica.advance({P0: 9})
     assert positions == {}
 
 

@@ -8,7 +8,7 @@ import pytest
 from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
-from tables.history.sorted_store import MemorySortedRows, RocksSortedRows, SortedRows
+from tables.history.sorted_store import MemorySortedStore, RocksSortedStore, SortedStore
 from tables.history.upload_index import UploadIndex, temporary_index
 from tables.upload_record import UploadRecord, UploadTopics
 
@@ -19,16 +19,16 @@ HERE = partition_for(A1.encode(), 4)
 
 
 @pytest.fixture(params=["memory", "rocks"])
-def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SortedRows]:
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SortedStore]:
     kept = (
-        MemorySortedRows() if request.param == "memory" else RocksSortedRows(tmp_path, cache_mb=8)
+        MemorySortedStore() if request.param == "memory" else RocksSortedStore(tmp_path, cache_mb=8)
     )
     yield kept
     kept.close()
 
 
 @pytest.fixture
-def index(rows: SortedRows) -> UploadIndex:
+def index(rows: SortedStore) -> UploadIndex:
     return UploadIndex(rows, TOPICS)
 
 
@@ -43,7 +43,7 @@ def record(
     return UploadRecord(Coordinates(topic, partition, offset), key, value, 1_000 + offset)
 
 
-def test_rows_are_read_by_ranges(rows: SortedRows) -> None:
+def test_rows_are_read_by_ranges(rows: SortedStore) -> None:
     rows.write({b"b": b"2", b"a": b"1", b"c\xff": b"4", b"c": b"3"})
     rows.write({b"a": b"one"})
     assert list(rows.ascending(b"", b"c\xff")) == [(b"a", b"one"), (b"b", b"2"), (b"c", b"3")]

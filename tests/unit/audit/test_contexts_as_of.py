@@ -9,15 +9,15 @@ from processors.outcomes.encoding import encode_roles
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from tables.context import fold
-from tables.history.upload_scan import Glance
+from tables.history.upload_scan import UploadScanner
 from tables.upload_record import UploadRecord, read_upload
 from tests.support.builders import damaged, uploads_of, uploads_of_courses
 from tests.support.installation_in_memory import CODEC, UPLOADS, Installation
-from tools.audit.check.contexts_as_of import ContextsAsOf, Text, Texts, note
-from tools.audit.check.encoded_contexts_as_of import NEVER, RawContext, RawContexts
-from tools.audit.check.encoded_contexts_as_of import told_of as told_of_raw
-from tools.audit.check.upload_timelines import Timelines
-from tools.audit.check.uploads_as_of import Standing, below_of
+from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts, note
+from tools.audit.check.encoded_contexts_as_of import NEVER, EncodedContext, EncodedContextsAsOf
+from tools.audit.check.encoded_contexts_as_of import encoded_roles as told_of_raw
+from tools.audit.check.upload_timelines import UploadTimelines
+from tools.audit.check.uploads_as_of import UploadsAsOf, below_of
 
 SCOPE_KEYS = ("assignment:a1", "assignment:a2", "course:ENG5", "assignment:unknown")
 EVENTS = uploads_of(st.sampled_from(["a1", "a2"])) | uploads_of_courses(st.just("ENG5"))
@@ -46,16 +46,18 @@ class Contexts:
 
     def __init__(self, own: Installation) -> None:
         self.records = own.uploads
-        timelines = Timelines(UPLOADS)
-        timelines.take_records(own.uploads)
+        timelines = UploadTimelines(UPLOADS)
+        timelines.add_records(own.uploads)
         self.texts, self.raw_texts = Texts(), Texts()
-        self.standing = Standing(timelines, CODEC, UPLOADS)
+        self.standing = UploadsAsOf(timelines, CODEC, UPLOADS)
         self.full = ContextsAsOf(self.standing, self.texts)
-        self.raw = RawContexts(timelines, Glance(CODEC, UPLOADS), CODEC, UPLOADS, self.raw_texts)
+        self.raw = EncodedContextsAsOf(
+            timelines, UploadScanner(CODEC, UPLOADS), CODEC, UPLOADS, self.raw_texts
+        )
 
-    def raw_at(self, scope_key: str, below: Positions) -> tuple[RawContext | None, int]:
+    def raw_at(self, scope_key: str, below: Positions) -> tuple[EncodedContext | None, int]:
         """From the uploads' own bytes."""
-        return self.raw.stood(scope_key.encode(), below_of(below, UPLOADS))
+        return self.raw.as_of(scope_key.encode(), below_of(below, UPLOADS))
 
     def folded(self, below: Positions) -> dict[str, object]:
         """The plain fold of the records below these positions."""
@@ -80,7 +82,7 @@ def test_a_context_is_what_the_fold_of_the_records_below_gives(
     ways = Contexts(own)
     for _ in range(3):
         below = data.draw(somewhere(own.positions()))
-        ways.standing.stand_at(below)
+        ways.standing.set_positions(below)
         rows = ways.folded(below)
         for scope_key in SCOPE_KEYS:
             assert ways.full.context(scope_key) == rows.get(scope_key)
@@ -93,7 +95,7 @@ def test_what_outcomes_tell_of_a_context_is_the_same_from_its_bytes(
     ways = Contexts(own)
     for _ in range(4):
         below = data.draw(somewhere(own.positions()))
-        ways.standing.stand_at(below)
+        ways.standing.set_positions(below)
         for scope_key in SCOPE_KEYS:
             full, (raw, _) = ways.full.context(scope_key), ways.raw_at(scope_key, below)
             assert (raw and told_of_raw(raw)) == (full and encode_roles(full))
@@ -119,7 +121,7 @@ def test_the_first_record_at_the_positions_or_later_is_told_by_its_time(
 
 def test_the_first_upload_of_a_text_is_kept_whatever_the_order() -> None:
     text, ats = (
-        Text("t", "s"),
+        TextReference("t", "s"),
         [Coordinates("a", 1, 5), Coordinates("a", 0, 9), Coordinates("b", 0, 0)],
     )
     for order in permutations(ats):

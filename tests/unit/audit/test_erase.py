@@ -14,7 +14,7 @@ from schemas.coordinates import Coordinates
 from schemas.errors import Misconfigured
 from schemas.events import CJAssessmentRequested, Deletion, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
-from tables.history.text_references import Gap, erased_texts, gaps_in
+from tables.history.text_references import MissingVersions, erased_texts, gaps_in
 from tests.support.builders import (
     TOPIC_OF,
     instructions_deleted,
@@ -26,8 +26,8 @@ from tests.support.builders import (
     rubric_uploaded,
     sha256_of,
 )
-from tools.audit.erase.erase import asked_for, grace_of
-from tools.audit.erase.text_referrers import Naming
+from tools.audit.erase.erase import erase_request, grace_of
+from tools.audit.erase.text_referrers import TextReferrers
 
 CODEC = Codec()
 SETTINGS = Settings()
@@ -106,7 +106,10 @@ def test_versions_that_the_log_no_longer_has_are_gaps_by_role() -> None:
         prompt_uploaded(version=1),  # a foreign producer repeats a number
         prompt_deleted(version=2),
     ]
-    assert gaps_in(events) == (Gap("instructions", 0, 3), Gap("instructions", 4, 7))
+    assert gaps_in(events) == (
+        MissingVersions("instructions", 0, 3),
+        MissingVersions("instructions", 4, 7),
+    )
 
 
 # Who else names a text
@@ -132,7 +135,7 @@ def record(
 
 
 def who(*records: LogRecord) -> set[str]:
-    naming = Naming(SETTINGS, CODEC, b"assignment:a1", {TEXT.encode()})
+    naming = TextReferrers(SETTINGS, CODEC, b"assignment:a1", {TEXT.encode()})
     for one in records:
         naming.take(one)
     return {name for names in naming.by_text().values() for name in names}
@@ -183,14 +186,14 @@ def test_what_nobody_can_read_names_the_texts_whose_ids_it_has(topic: str) -> No
 @pytest.mark.parametrize("scope", ["", "a1", "assignment:", "school:s1", "course:a\nb"])
 def test_what_is_no_scope_is_refused(scope: str) -> None:
     with pytest.raises(Misconfigured, match="SCOPE"):
-        asked_for(scope, "dpo", "gdpr-17", grace_of("1h"))
+        erase_request(scope, "dpo", "gdpr-17", grace_of("1h"))
 
 
 @pytest.mark.parametrize(("actor", "reason"), [("", "r"), (" ", "r"), ("a" * 256, "r"), ("a", "")])
 def test_who_and_why_are_to_be_told(actor: str, reason: str) -> None:
     with pytest.raises(Misconfigured):
-        asked_for("course:ENG5", actor, reason, grace_of("0s"))
+        erase_request("course:ENG5", actor, reason, grace_of("0s"))
     with pytest.raises(Misconfigured):
-        asked_for("course:ENG5", "dpo", "Because of GDPR", grace_of("0s"))
+        erase_request("course:ENG5", "dpo", "Because of GDPR", grace_of("0s"))
     with pytest.raises(Misconfigured):
         grace_of("1 hour")

@@ -13,9 +13,9 @@ from processors.kafka.records import LogRecord
 from schemas.coordinates import Coordinates
 from schemas.errors import CJStreamError, Discrepancy, Malformed, Misconfigured
 from tools.audit.seal.merkle import leaf_of, root_of
-from tools.audit.seal.partition_diff import Bounds, Comparison, Finding, compare
+from tools.audit.seal.partition_diff import Comparison, Deviation, RetentionBounds, compare
 from tools.audit.seal.seal_blocks import Block, block_from, blocks_of, document_of
-from tools.audit.seal.seal_file import Header, Range, RangeRoot, opened_seal, write_seal
+from tools.audit.seal.seal_file import RangeRoot, SealedRange, SealHeader, open_seal, write_seal
 from tools.audit.seal.signing_key import (
     SigningKey,
     fingerprint,
@@ -65,7 +65,7 @@ def held(
     """Records as they are now against a seal of what they were."""
     end = bounds.pop("end", max(end_of(sealed), end_of(later)))
     return compare(
-        blocks(sealed), now, later, Bounds(first=bounds.pop("first", 0), end=end, **bounds)
+        blocks(sealed), now, later, RetentionBounds(first=bounds.pop("first", 0), end=end, **bounds)
     )
 
 
@@ -153,7 +153,7 @@ def test_an_altered_record_is_named(
     which = data.draw(st.integers(0, len(records) - 1))
     now = [ALTERED[what](one) if n == which else one for n, one in enumerate(records)]
     found = held(records, now)
-    assert found.first == Finding(records[which].at.offset, "altered")
+    assert found.first == Deviation(records[which].at.offset, "altered")
     assert (found.findings, found.intact) == ({"altered": 1}, len(records) - 1)
 
 
@@ -161,7 +161,7 @@ def test_an_altered_record_is_named(
 def test_a_removed_record_is_named(data: st.DataObject, records: list[LogRecord]) -> None:
     gone = data.draw(st.sampled_from(records))
     found = held(records, [one for one in records if one is not gone])
-    assert found.first == Finding(gone.at.offset, "removed")
+    assert found.first == Deviation(gone.at.offset, "removed")
     assert (found.findings, found.intact) == ({"removed": 1}, len(records) - 1)
 
 
@@ -171,7 +171,7 @@ def test_an_added_record_is_named(data: st.DataObject, records: list[LogRecord])
     offset = data.draw(st.sampled_from(sorted(free)))
     now = sorted([*records, record(offset)], key=lambda one: one.at.offset)
     found = held(records, now)
-    assert found.first == Finding(offset, "added")
+    assert found.first == Deviation(offset, "added")
     assert (found.findings, found.intact) == ({"added": 1}, len(records))
 
 
@@ -181,7 +181,7 @@ def test_the_first_record_that_was_cut_off_is_named(
 ) -> None:
     which = data.draw(st.integers(0, len(records) - 1))
     found = held(records, records[:which], end=end_of(records[:which]))
-    assert found.first == Finding(records[which].at.offset, "cut off")
+    assert found.first == Deviation(records[which].at.offset, "cut off")
     assert (found.findings, found.intact) == ({"cut off": len(records) - which}, which)
 
 
@@ -190,7 +190,7 @@ def test_of_several_the_first_is_named_and_each_counted() -> None:
     now = [one for one in sealed if one.at.offset not in (6, 7, 11)]
     now[-1] = replace(now[-1], value=b"other")
     found = held(sealed, now, end=11)
-    assert found.first == Finding(6, "removed")
+    assert found.first == Deviation(6, "removed")
     assert found.findings == {"removed": 2, "altered": 1, "cut off": 1}
     assert found.intact == 8
 
@@ -198,8 +198,10 @@ def test_of_several_the_first_is_named_and_each_counted() -> None:
 def test_a_root_that_differs_though_its_leaves_look_alike_names_the_block() -> None:
     sealed = [record(offset) for offset in range(6)]
     first, second = blocks(sealed)
-    found = compare([first, replace(second, root=bytes(32))], sealed, (), Bounds(first=0, end=6))
-    assert found.first == Finding(4, "altered", until=6)
+    found = compare(
+        [first, replace(second, root=bytes(32))], sealed, (), RetentionBounds(first=0, end=6)
+    )
+    assert found.first == Deviation(4, "altered", until=6)
 
 
 # What a topic's own settings take away is no finding
@@ -233,29 +235,31 @@ def test_without_a_newer_one_of_its_key_it_was_removed() -> None:
     assert (found.compacted, found.findings, found.first) == (
         1,
         {"removed": 1},
-        Finding(3, "removed"),
+        Deviation(3, "removed"),
     )
-    assert held(HISTORY, without(1, 3), compacted_before_ms=15).first == Finding(1, "removed")
+    assert held(HISTORY, without(1, 3), compacted_before_ms=15).first == Deviation(1, "removed")
 
 
 def test_one_that_is_not_older_than_the_horizon_was_removed() -> None:
-    assert held(HISTORY, without(1), compacted_before_ms=11).first == Finding(1, "removed")
+    assert held(HISTORY, without(1), compacted_before_ms=11).first == Deviation(1, "removed")
     assert held(HISTORY, without(1), compacted_before_ms=12).first is None
 
 
 def test_a_record_altered_beside_compacted_ones_is_named() -> None:
     now = [replace(one, value=b"other") if one.at.offset == 4 else one for one in without(0)]
     found = held(HISTORY, now, compacted_before_ms=100)
-    assert (found.compacted, found.first) == (1, Finding(4, "altered"))
+    assert (found.compacted, found.first) == (1, Deviation(4, "altered"))
 
 
 def test_what_is_past_retention_is_no_finding_and_the_rest_is() -> None:
     gone = without(0, 1)
     assert held(HISTORY, gone, first=2, expired_before_ms=12).expired == 2
     assert held(HISTORY, gone, first=2, expired_before_ms=12).first is None
-    assert held(HISTORY, gone, first=2, expired_before_ms=11).first == Finding(1, "removed")
-    assert held(HISTORY, gone, first=2).first == Finding(0, "removed")
-    assert held(HISTORY, without(2), first=0, expired_before_ms=100).first == Finding(2, "removed")
+    assert held(HISTORY, gone, first=2, expired_before_ms=11).first == Deviation(1, "removed")
+    assert held(HISTORY, gone, first=2).first == Deviation(0, "removed")
+    assert held(HISTORY, without(2), first=0, expired_before_ms=100).first == Deviation(
+        2, "removed"
+    )
 
 
 # The file
@@ -269,11 +273,11 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RECORDS = [record(offset, b"k%d" % offset) for offset in range(9)]
-RANGES = (Range(TOPIC, "id", 0, 0, 9), Range(TOPIC, "id", 1, 3, 3))
+RANGES = (SealedRange(TOPIC, "id", 0, 0, 9), SealedRange(TOPIC, "id", 1, 3, 3))
 
 
-def header_of(key: SigningKey) -> Header:
-    return Header(
+def header_of(key: SigningKey) -> SealHeader:
+    return SealHeader(
         cluster_id="c",
         topic_prefix="",
         sealed_at_ms=5,
@@ -283,7 +287,7 @@ def header_of(key: SigningKey) -> Header:
     )
 
 
-def written(path: Path, key_file: Path) -> tuple[Header, str]:
+def written(path: Path, key_file: Path) -> tuple[SealHeader, str]:
     key = signing_key(key_file)
     header = header_of(key)
     digest, roots = write_seal(path, header, key, zip(RANGES, (blocks(RECORDS), []), strict=True))
@@ -295,7 +299,7 @@ def written(path: Path, key_file: Path) -> tuple[Header, str]:
 def test_a_seal_is_read_as_it_was_written(tmp_path: Path, key_file: Path) -> None:
     header, digest = written(tmp_path / "seal", key_file)
     public = public_key(key_file.with_name("seal.pem.pub"))
-    with opened_seal(tmp_path / "seal", public) as seal:
+    with open_seal(tmp_path / "seal", public) as seal:
         contents = [(one, list(of_it)) for one, of_it in seal.contents()]
     assert (seal.header, seal.digest) == (header, digest)
     assert contents == [(RANGES[0], blocks(RECORDS)), (RANGES[1], [])]
@@ -307,7 +311,7 @@ def test_a_seal_in_which_any_byte_differs_is_refused(tmp_path: Path, key_file: P
     altered = tmp_path / "altered"
     for at in range(0, len(whole) - 1):
         altered.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        with pytest.raises((Discrepancy, Misconfigured)), opened_seal(altered):
+        with pytest.raises((Discrepancy, Misconfigured)), open_seal(altered):
             pass
 
 
@@ -319,7 +323,7 @@ def test_a_seal_that_was_cut_off_or_put_together_anew_is_refused(
     altered = tmp_path / "altered"
     for kept in (lines[:-1], lines[:1], [*lines[:1], *lines[2:]], [*lines, lines[-1]]):
         altered.write_bytes(b"".join(kept))
-        with pytest.raises(Discrepancy, match="altered or cut off"), opened_seal(altered):
+        with pytest.raises(Discrepancy, match="altered or cut off"), open_seal(altered):
             pass
 
 
@@ -327,7 +331,7 @@ def test_another_key_is_refused_and_named(tmp_path: Path, key_file: Path) -> Non
     header, _ = written(tmp_path / "seal", key_file)
     _, stranger = make_keys(tmp_path / "other.pem")
     told = f"{fingerprint(header.key)}, not {fingerprint(stranger)}"
-    with pytest.raises(Discrepancy, match=told), opened_seal(tmp_path / "seal", stranger):
+    with pytest.raises(Discrepancy, match=told), open_seal(tmp_path / "seal", stranger):
         pass
 
 
@@ -337,7 +341,7 @@ def test_a_seal_signed_by_another_key_under_this_ones_name_is_refused(
     make_keys(tmp_path / "other.pem")
     stranger, owner = signing_key(tmp_path / "other.pem"), signing_key(key_file)
     write_seal(tmp_path / "forged", header_of(owner), stranger, ())
-    with pytest.raises(Discrepancy, match="does not fit"), opened_seal(tmp_path / "forged"):
+    with pytest.raises(Discrepancy, match="does not fit"), open_seal(tmp_path / "forged"):
         pass
 
 
@@ -347,7 +351,7 @@ def test_a_seal_that_contradicts_itself_is_refused(tmp_path: Path, key_file: Pat
     header, _ = written(tmp_path / "seal", key_file)
     write_seal(tmp_path / "short", header, key, [(RANGES[0], blocks(RECORDS))])
     with (
-        opened_seal(tmp_path / "short") as seal,
+        open_seal(tmp_path / "short") as seal,
         pytest.raises(Discrepancy, match="contradicts itself at t/1"),
     ):
         any(list(of_it) == [] for _, of_it in seal.contents())
@@ -358,7 +362,7 @@ def test_a_seal_that_contradicts_itself_is_refused(tmp_path: Path, key_file: Pat
 )
 def test_what_is_no_seal_is_refused_as_usage(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(Misconfigured), opened_seal(tmp_path / "file"):
+    with pytest.raises(Misconfigured), open_seal(tmp_path / "file"):
         pass
 
 

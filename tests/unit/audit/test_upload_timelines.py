@@ -4,7 +4,7 @@ from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for
 from tables.upload_record import UploadRecord
 from tests.support.installation_in_memory import UPLOADS
-from tools.audit.check.upload_timelines import Stood, Timelines
+from tools.audit.check.upload_timelines import TimelineRecord, UploadTimelines
 
 INSTRUCTIONS, PROMPTS, RUBRICS = UPLOADS.by_name
 A1 = b"assignment:a1"
@@ -17,14 +17,14 @@ def record(
     return UploadRecord(Coordinates(topic, partition, offset), key, b"value", 1_000 + offset)
 
 
-def timelines(*records: UploadRecord) -> Timelines:
-    own = Timelines(UPLOADS)
-    own.take_records(records)
+def timelines(*records: UploadRecord) -> UploadTimelines:
+    own = UploadTimelines(UPLOADS)
+    own.add_records(records)
     return own
 
 
-def stood(offset: int) -> Stood:
-    return Stood(offset, 1_000 + offset, b"value")
+def stood(offset: int) -> TimelineRecord:
+    return TimelineRecord(offset, 1_000 + offset, b"value")
 
 
 def test_the_records_beside_an_offset_are_those_of_its_key_and_topic() -> None:
@@ -45,6 +45,6 @@ def test_a_record_in_a_wrong_partition_is_beside_no_offset() -> None:
 
 def test_what_comes_later_is_in_the_timeline_too() -> None:
     own = timelines(record(1), record(2, topic=INSTRUCTIONS))
-    own.take_records([record(7)])
+    own.add_records([record(7)])
     assert own.beside(PROMPTS, A1, 8) == (stood(7), None)
     assert own.beside(INSTRUCTIONS, A1, 8) == (stood(2), None)

@@ -25,7 +25,7 @@ from tests.support.builders import (
     rubric_uploaded,
 )
 from tests.support.installation_in_memory import CODEC, TOPICS, Installation
-from tools.audit.check.findings import Finding, Note, NotVerifiable
+from tools.audit.check.findings import Note, NotVerifiable, Violation
 
 SCOPES = ("a1", "a2")
 EVENTS = (
@@ -377,5 +377,5 @@ def test_the_first_field_that_differs_is_named() -> None:
     (found,) = own.findings()
     assert found.kind == "bytes"
     assert "processing_metadata.grade_scale" in found.sentence
-    assert isinstance(found, Finding)
+    assert isinstance(found, Violation)
     assert len(own.outcomes[0].value() or b"") > FRAME.size

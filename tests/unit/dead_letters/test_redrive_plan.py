@@ -17,9 +17,9 @@ from processors.kafka.records import LogRecord
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import (
+    DeadLetterHeaders,
     Headers,
     Origin,
-    Refusal,
     dead_letter_headers,
     marker_headers,
     redriven_headers,
@@ -48,7 +48,7 @@ def dead(
     own: Headers = (),
 ) -> DeadLetter:
     """A dead letter of the record at that offset, which was appended at ten times the offset."""
-    refusal = Refusal(Coordinates(topic, partition, offset), offset * 10, "F", "m", own)
+    refusal = DeadLetterHeaders(Coordinates(topic, partition, offset), offset * 10, "F", "m", own)
     return DeadLetter(Coordinates("dlq", partition, offset + 1000), 1, key, size, "", refusal)
 
 

@@ -13,7 +13,7 @@ from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.context import fold
-from tables.history.bulk_fold import ALL, Counts, RangeFold
+from tables.history.bulk_fold import ALL, BulkFold, Counts
 from tables.history.scope_history import history_of
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import (
@@ -65,10 +65,10 @@ def folded(
     broken: dict[str, tuple[str, ...]] = {}
     counts, slices = Counts(), [ALL]
     while slices:
-        one = RangeFold(CODEC, TOPICS, whole=WHOLE, of=slices.pop(), most=most)
+        one = BulkFold(CODEC, TOPICS, whole=WHOLE, of=slices.pop(), most=most)
         for record in given_records:
             at = (record.at.topic, record.at.partition, record.at.offset)
-            one.take(at, record.key, record.value, record.appended_at_ms)
+            one.add(at, record.key, record.value, record.appended_at_ms)
         for found in one.contexts():
             assert found.context.scope_key not in contexts
             contexts[found.context.scope_key] = found.context
@@ -141,10 +141,10 @@ def test_a_broken_chain_is_told_and_a_range_that_begins_later_is_not_one() -> No
     assert folded(placed(chained(1, 2, 3)))[2] == {}
     assert folded(placed(chained(1, 3)))[2] == {"assignment:a1": ("student_prompt",)}
     assert folded(placed(chained(2, 3)))[2] == {"assignment:a1": ("student_prompt",)}
-    later = RangeFold(CODEC, TOPICS, whole=())
+    later = BulkFold(CODEC, TOPICS, whole=())
     for record in placed([*chained(4, 5), prompt_deleted(version=6, previous_event_id="e5")]):
         at = (record.at.topic, record.at.partition, record.at.offset)
-        later.take(at, record.key, record.value, record.appended_at_ms)
+        later.add(at, record.key, record.value, record.appended_at_ms)
     assert [one.broken for one in later.contexts()] == [()]
 
 
@@ -163,8 +163,8 @@ def test_a_misplaced_upload_is_damaged() -> None:
 
 
 def test_only_the_scopes_that_are_wanted_are_folded() -> None:
-    one = RangeFold(CODEC, TOPICS, whole=WHOLE, scope_keys={b"assignment:a2"})
+    one = BulkFold(CODEC, TOPICS, whole=WHOLE, scope_keys={b"assignment:a2"})
     for record in placed(chained(1)):
         at = (record.at.topic, record.at.partition, record.at.offset)
-        one.take(at, record.key, record.value, record.appended_at_ms)
+        one.add(at, record.key, record.value, record.appended_at_ms)
     assert (list(one.contexts()), one.counts()) == ([], Counts())

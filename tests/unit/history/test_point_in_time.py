@@ -7,7 +7,7 @@ import pytest
 from schemas.coordinates import Coordinates
 from schemas.errors import Misconfigured
 from tables.history.point_in_time import AtRecords, AtTime, Moment
-from tools.times import moment_from
+from tools.times import point_in_time_from
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW_MS = round(NOW.timestamp() * 1000)
@@ -24,7 +24,7 @@ NOW_MS = round(NOW.timestamp() * 1000)
     ],
 )
 def test_a_time_and_records_are_moments(text: str, moment: Moment) -> None:
-    assert moment_from(text, NOW, "--at") == moment
+    assert point_in_time_from(text, NOW, "--at") == moment
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_a_time_and_records_are_moments(text: str, moment: Moment) -> None:
 )
 def test_what_is_no_moment_is_refused_by_the_options_name(text: str) -> None:
     with pytest.raises(Misconfigured, match=r"^--at: "):
-        moment_from(text, NOW, "--at")
+        point_in_time_from(text, NOW, "--at")
 
 
 def test_now_is_not_in_the_future_whatever_part_of_a_millisecond_it_has() -> None:
-    assert moment_from("0s", NOW.replace(microsecond=900), "--at") == AtTime(NOW_MS + 1)
+    assert point_in_time_from("0s", NOW.replace(microsecond=900), "--at") == AtTime(NOW_MS + 1)

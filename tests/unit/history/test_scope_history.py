@@ -13,8 +13,22 @@ from schemas.events import AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.context import fold
-from tables.history.scope_history import Damaged, Gap, History, history_of, standing_at
-from tables.history.version_chain import BEFORE, REPEATED, SKIPPED, Chain, Link, joined, step
+from tables.history.scope_history import (
+    DamagedUpload,
+    ScopeHistory,
+    VersionGap,
+    history_of,
+    scope_as_of,
+)
+from tables.history.version_chain import (
+    BEFORE,
+    REPEATED,
+    SKIPPED,
+    VersionChain,
+    VersionLink,
+    joined,
+    step,
+)
 from tables.upload_record import UploadRecord, UploadTopics
 from tests.support.builders import (
     TOPIC_OF,
@@ -39,7 +53,7 @@ def record(event: UploadEvent | bytes, offset: int, topic: str = PROMPTS) -> Upl
     return UploadRecord(Coordinates(topic, HERE, offset), A1.encode(), event, 1_000 + offset)
 
 
-def told(*records: UploadRecord, starts: Positions | None = None, **more: Any) -> History:
+def told(*records: UploadRecord, starts: Positions | None = None, **more: Any) -> ScopeHistory:
     return history_of(A1, records, starts or {}, CODEC, TOPICS, **more)
 
 
@@ -81,10 +95,10 @@ def test_what_compaction_took_is_told_by_versions_and_coordinates() -> None:
 
 def test_a_moment_in_a_gap_has_no_answer_and_one_beside_it_has() -> None:
     found = told(*prompts(1, 4), record(instructions_uploaded(), 0))
-    hidden = [bool(standing_at(found, at(offset)).hidden) for offset in range(7)]
+    hidden = [bool(scope_as_of(found, at(offset)).hidden) for offset in range(7)]
     assert hidden == [False, False, False, True, True, False, False]
     everything = {**at(3), Partition(TOPIC_OF["instructions"], HERE): 1}
-    standing = standing_at(found, everything)
+    standing = scope_as_of(found, everything)
     assert set(standing.hidden) == {"student_prompt"}
     assert standing.context is not None
     assert standing.context.instructions is not None
@@ -104,9 +118,9 @@ def test_a_log_that_begins_later_cannot_tell_of_a_role_that_it_has_nothing_of() 
 
 def test_before_the_first_record_of_a_topic_made_anew_nothing_is_known() -> None:
     found = told(*prompts(1, 2), made_anew=[PROMPTS])
-    hidden = [bool(standing_at(found, at(offset)).hidden) for offset in range(4)]
+    hidden = [bool(scope_as_of(found, at(offset)).hidden) for offset in range(4)]
     assert hidden == [True, True, False, False]
-    assert standing_at(told(made_anew=[PROMPTS]), at(0)).hidden.keys() == {"student_prompt"}
+    assert scope_as_of(told(made_anew=[PROMPTS]), at(0)).hidden.keys() == {"student_prompt"}
 
 
 def test_numbers_that_repeat_fall_or_jump_are_marks_and_no_gaps() -> None:
@@ -131,7 +145,7 @@ def test_a_damaged_upload_is_told_and_may_be_the_one_that_is_missing() -> None:
     found = told(record(prompt(1), 1), record(b"\1?", 2), record(prompt(3), 3))
     (damaged,) = found.damaged
     reason = "2 bytes without Confluent framing"
-    assert damaged == Damaged("student_prompt", record(b"", 2).at, 1_002, 2, reason)
+    assert damaged == DamagedUpload("student_prompt", record(b"", 2).at, 1_002, 2, reason)
     assert found.is_complete
     assert not told(record(prompt(1), 1), record(b"\1?", 2), record(prompt(4), 3)).is_complete
 
@@ -162,11 +176,11 @@ def test_after_any_compaction_a_state_is_the_true_one_or_none(
     kept = [one for one in whole if one in [*data.draw(early), whole[-1]]]
     found = told(*kept)
     for offset in range(count + 3):
-        standing = standing_at(found, at(offset))
+        standing = scope_as_of(found, at(offset))
         if not standing.hidden:
             assert standing.context == plain(whole[: max(offset - 1, 0)])
     assert found.is_complete == (len(kept) == len(whole))
-    assert not standing_at(found, at(count + 1)).hidden  # the newest is always known
+    assert not scope_as_of(found, at(count + 1)).hidden  # the newest is always known
 
 
 def plain(records: list[UploadRecord]) -> AssignmentContext | None:
@@ -179,27 +193,29 @@ def plain(records: list[UploadRecord]) -> AssignmentContext | None:
 @pytest.mark.parametrize(
     ("chain", "link", "damaged", "is_gap", "mark"),
     [
-        (BEFORE, Link(1, "a", None), 0, False, None),
-        (BEFORE, Link(1, "a", "lost"), 0, True, None),
-        (BEFORE, Link(3, "a", None), 0, True, None),
-        (Chain(1, ("a",)), Link(2, "b", "a"), 0, False, None),
-        (Chain(1, ("a",)), Link(2, "c", "b"), 0, True, None),
-        (Chain(2, ("b", "a")), Link(2, "c", "lost"), 0, True, REPEATED),
-        (Chain(1, ("a",)), Link(3, "c", "b"), 1, False, None),
-        (Chain(1, ("a",)), Link(4, "d", "c"), 1, True, None),
+        (BEFORE, VersionLink(1, "a", None), 0, False, None),
+        (BEFORE, VersionLink(1, "a", "lost"), 0, True, None),
+        (BEFORE, VersionLink(3, "a", None), 0, True, None),
+        (VersionChain(1, ("a",)), VersionLink(2, "b", "a"), 0, False, None),
+        (VersionChain(1, ("a",)), VersionLink(2, "c", "b"), 0, True, None),
+        (VersionChain(2, ("b", "a")), VersionLink(2, "c", "lost"), 0, True, REPEATED),
+        (VersionChain(1, ("a",)), VersionLink(3, "c", "b"), 1, False, None),
+        (VersionChain(1, ("a",)), VersionLink(4, "d", "c"), 1, True, None),
     ],
 )
-def test_steps(chain: Chain, link: Link, damaged: int, is_gap: bool, mark: str | None) -> None:
+def test_steps(
+    chain: VersionChain, link: VersionLink, damaged: int, is_gap: bool, mark: str | None
+) -> None:
     assert step(chain, link, damaged) == (is_gap, mark)
 
 
 def test_a_chain_remembers_the_newest_events_alone() -> None:
     chain = BEFORE
     for number in range(1, 9):
-        chain = joined(chain, Link(number, f"e{number}", None))
-    assert chain == Chain(8, ("e8", "e7", "e6", "e5"))
+        chain = joined(chain, VersionLink(number, f"e{number}", None))
+    assert chain == VersionChain(8, ("e8", "e7", "e6", "e5"))
 
 
 def test_a_gap_names_its_places() -> None:
     gap = told(*prompts(2)).gaps[0]
-    assert gap == Gap("student_prompt", 0, 2, None, record(b"", 2).at, gap.reason)
+    assert gap == VersionGap("student_prompt", 0, 2, None, record(b"", 2).at, gap.reason)

@@ -14,8 +14,8 @@ from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.context import component_from
 from tables.history.scope_history import link_of
-from tables.history.upload_scan import Glance, Scope, scope_of
-from tables.history.version_chain import Link
+from tables.history.upload_scan import ScannedScope, UploadScanner, scope_of
+from tables.history.version_chain import VersionLink
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import (
     TOPIC_OF,
@@ -30,21 +30,21 @@ from tests.support.builders import (
 
 CODEC = Codec()
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
-GLANCE = Glance(CODEC, TOPICS)
+GLANCE = UploadScanner(CODEC, TOPICS)
 
 
-def glanced(event: UploadEvent, value: bytes) -> Link | None:
+def glanced(event: UploadEvent, value: bytes) -> VersionLink | None:
     """A glance at a value that stands where the event would."""
     scope = scope_of(scope_key_of(event).encode(), 4)
     assert scope is not None
-    return GLANCE.link(TOPIC_OF[role_of(event)], scope, value)
+    return GLANCE.scan_link(TOPIC_OF[role_of(event)], scope, value)
 
 
 def read_at_a_glance(event: UploadEvent, value: bytes) -> Component | None:
     """What a row takes over of a value that stands where the event would."""
     scope = scope_of(scope_key_of(event).encode(), 4)
     assert scope is not None
-    return GLANCE.component(scope, record_of(event, value))
+    return GLANCE.scan_component(scope, record_of(event, value))
 
 
 def record_of(event: UploadEvent, value: bytes) -> UploadRecord:
@@ -57,7 +57,7 @@ def taken_over(event: UploadEvent | None) -> Component | None:
     return component_from(event, record_of(event, b"").at, 1) if event else None
 
 
-def plainly(event: UploadEvent, value: bytes) -> Link | None:
+def plainly(event: UploadEvent, value: bytes) -> VersionLink | None:
     """The slow path's word on a value that stands where the event would."""
     found = read_plainly(event, value)
     return link_of(found) if found else None
@@ -128,15 +128,19 @@ def test_an_upload_of_another_scope_or_role_is_not_certified(
 
 
 def test_a_scope_is_told_from_its_key_where_it_is_one() -> None:
-    assert scope_of(b"assignment:a1", 4) == Scope(b"a1", b"", partition_for(b"assignment:a1", 4))
-    assert scope_of(b"course:ENG5", 4) == Scope(b"", b"ENG5", partition_for(b"course:ENG5", 4))
+    assert scope_of(b"assignment:a1", 4) == ScannedScope(
+        b"a1", b"", partition_for(b"assignment:a1", 4)
+    )
+    assert scope_of(b"course:ENG5", 4) == ScannedScope(
+        b"", b"ENG5", partition_for(b"course:ENG5", 4)
+    )
     for key in (b"", b"a1", b"pupil:a1", b"assignment:", b"assignment:a/b", b"course:\xff"):
         assert scope_of(key, 4) is None
 
 
 def test_numbers_of_several_bytes_are_read() -> None:
     event = prompt_uploaded(version=2**40, previous_event_id="before")
-    assert glanced(event, CODEC.encode(event)) == Link(2**40, "p-1", "before")
+    assert glanced(event, CODEC.encode(event)) == VersionLink(2**40, "p-1", "before")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from schemas.events import (
     CJBatchPrepared,
     CJBatchUnresolved,
 )
-from schemas.field_limits import MAX_ESSAYS, RULES, Id, Text
+from schemas.field_limits import MAX_ESSAYS, RULES, IdLimit, TextLimit
 from tables.context import fold
 from tests.support.builders import (
     COORDINATES,
@@ -98,7 +98,7 @@ def fits_the_walk(request: CJAssessmentRequested) -> bool:
         len(value.encode()) <= min(rule.most, TWO_BYTE_LENGTH)
         for one in texts
         for name, rule in RULES.items()
-        if isinstance(rule, Text | Id) and (value := getattr(one, name, None)) is not None
+        if isinstance(rule, TextLimit | IdLimit) and (value := getattr(one, name, None)) is not None
     )
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from schemas.coordinates import Coordinates, coordinates_from
 from schemas.dead_letters import (
+    DeadLetterHeaders,
     Origin,
-    Refusal,
     dead_letter_headers,
     is_marker,
     marker_headers,
@@ -34,7 +34,7 @@ def test_what_a_dead_letter_tells_is_read_back_whatever_headers_the_record_had(
 ) -> None:
     headers = dead_letter_headers(AT, 123, Malformed(message), own)
     refusal = read_refusal(headers)
-    assert refusal == Refusal(AT, 123, "schemas.errors.Malformed", message, tuple(own))
+    assert refusal == DeadLetterHeaders(AT, 123, "schemas.errors.Malformed", message, tuple(own))
     assert not is_marker(headers)
 
 
@@ -51,7 +51,9 @@ def test_a_marker_names_its_dead_letter_and_where_it_went() -> None:
     assert read_marker(headers) == (DEAD_AT, "cj.requests.v1/2@99")
 
 
-def refused_again(refusal: Refusal, at: Coordinates, appended_at_ms: int) -> Refusal:
+def refused_again(
+    refusal: DeadLetterHeaders, at: Coordinates, appended_at_ms: int
+) -> DeadLetterHeaders:
     """What the next dead letter tells of a re-driven record that was refused as well."""
     kept = redriven_headers(DEAD_AT, refusal)
     return read_refusal(dead_letter_headers(at, appended_at_ms, Malformed("still"), kept))
@@ -71,7 +73,7 @@ def test_attempts_are_counted_and_the_origin_stays_through_every_redrive() -> No
 @pytest.mark.parametrize("told", [b"", b"minus one", b"-1", b"\xb2", b"99999999999999999999", None])
 def test_a_foreign_attempt_header_that_is_no_number_counts_as_none(told: bytes | None) -> None:
     own = [("cjstream-redrive-attempt", told)]
-    assert Refusal(AT, 1, "", "", own).attempt == 0
+    assert DeadLetterHeaders(AT, 1, "", "", own).attempt == 0
 
 
 @pytest.mark.parametrize("told", [b"", b"t/1@2", b"t/1@2 x", b"nonsense 5", b"t/1 5"])

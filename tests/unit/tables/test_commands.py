@@ -28,16 +28,16 @@ from schemas.field_limits import MAX_LONG
 from tables.commands import (
     ASSIGNMENT,
     DELETE,
-    Decision,
     NewInstructions,
     TextRef,
     WriteCommand,
+    WriteDecision,
     WriteMetadata,
     decide,
     erasure_of,
 )
 from tables.context import apply, component_of, is_live, live
-from tables.etags import Condition, assignment_tag_of, tag_of
+from tables.etags import Condition, assignment_etag_of, etag_of
 from tests.support.builders import (
     READY,
     at,
@@ -79,7 +79,7 @@ def seen(*tags: str) -> Condition:
 CREATE_ONLY = Condition(if_none_match_any=True)
 
 
-def decided(context: AssignmentContext | None, asked: WriteCommand) -> Decision:
+def decided(context: AssignmentContext | None, asked: WriteCommand) -> WriteDecision:
     numbers = count(1)
     return decide(context, asked, WRITING, lambda: f"new-{next(numbers)}")
 
@@ -95,7 +95,7 @@ def after(context: AssignmentContext | None, events: tuple[UploadEvent, ...]) ->
 
 def test_instructions_are_created() -> None:
     decision = decided(None, change(instructions=instructions()))
-    assert decision == Decision(
+    assert decision == WriteDecision(
         events=(
             InstructionsUploaded(
                 event_id="new-1",
@@ -341,7 +341,7 @@ def test_a_change_that_changes_nothing_is_held_to_its_condition_too() -> None:
 
 def test_an_assignments_tag_is_of_all_three() -> None:
     context = context_after(*READY)
-    now = str(assignment_tag_of(context))
+    now = str(assignment_etag_of(context))
     asked = {"student_prompt": text("Is rain good?"), "condition_on": ASSIGNMENT}
     assert decided(context, change(seen(now), **asked)).events
     for other in ("i1-0.p1-1.r0", "i1-0.p1-1.r1-9", "i0.p0.r0"):
@@ -421,7 +421,7 @@ CHANGES = st.builds(
 )
 
 
-def made(context: AssignmentContext | None, asked: WriteCommand) -> Decision | None:
+def made(context: AssignmentContext | None, asked: WriteCommand) -> WriteDecision | None:
     try:
         return decided(context, asked)
     except Refusal:
@@ -481,7 +481,7 @@ def test_of_two_that_saw_the_same_only_one_is_made(
     before = live(context, asked.condition_on)
     if before is None:
         return
-    asked = replace(asked, condition=seen(str(tag_of(before))))
+    asked = replace(asked, condition=seen(str(etag_of(before))))
     decision = made(context, asked)
     if decision and asked.condition_on in {role_of(event) for event in decision.events}:
         with pytest.raises(Refusal):

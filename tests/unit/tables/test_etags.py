@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from schemas.errors import Malformed
 from tables.etags import (
-    AssignmentTag,
+    AssignmentETag,
     Condition,
-    Tag,
-    assignment_tag_of,
-    parse_assignment_tag,
-    parse_tag,
-    tag_of,
+    ETag,
+    assignment_etag_of,
+    etag_of,
+    parse_assignment_etag,
+    parse_etag,
 )
 from tests.support.builders import (
     context_after,
@@ -21,29 +21,29 @@ from tests.support.builders import (
     prompt_uploaded,
 )
 
-TAGS = st.just(Tag()) | st.builds(Tag, st.integers(1, 2**62), st.integers(0, 2**62))
+TAGS = st.just(ETag()) | st.builds(ETag, st.integers(1, 2**62), st.integers(0, 2**62))
 
 
 @given(TAGS)
-def test_a_tag_is_read_back_from_its_text(tag: Tag) -> None:
-    assert parse_tag(str(tag)) == tag
+def test_a_tag_is_read_back_from_its_text(tag: ETag) -> None:
+    assert parse_etag(str(tag)) == tag
 
 
-@given(st.builds(AssignmentTag, TAGS, TAGS, TAGS))
-def test_an_assignments_tag_is_read_back_from_its_text(tag: AssignmentTag) -> None:
-    assert parse_assignment_tag(str(tag)) == tag
+@given(st.builds(AssignmentETag, TAGS, TAGS, TAGS))
+def test_an_assignments_tag_is_read_back_from_its_text(tag: AssignmentETag) -> None:
+    assert parse_assignment_etag(str(tag)) == tag
 
 
 def test_a_tag_says_version_and_offset() -> None:
     context = context_after(instructions_uploaded(version=3))
-    assert str(tag_of(context.instructions)) == "3-0"
-    assert str(tag_of(context.judge_rubric)) == "0"
+    assert str(etag_of(context.instructions)) == "3-0"
+    assert str(etag_of(context.judge_rubric)) == "0"
 
 
 def test_an_assignments_tag_counts_deletions() -> None:
     context = context_after(prompt_uploaded(), instructions_uploaded(), prompt_deleted())
-    assert str(assignment_tag_of(context)) == "i1-1.p2-2.r0"
-    assert str(assignment_tag_of(None)) == "i0.p0.r0"
+    assert str(assignment_etag_of(context)) == "i1-1.p2-2.r0"
+    assert str(assignment_etag_of(None)) == "i0.p0.r0"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_an_assignments_tag_counts_deletions() -> None:
 )
 def test_what_is_no_tag_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
-        parse_tag(text)
+        parse_etag(text)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_is_no_tag_is_refused(text: str) -> None:
 )
 def test_what_is_no_tag_of_an_assignment_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
-        parse_assignment_tag(text)
+        parse_assignment_etag(text)
 
 
 def test_a_condition_tells_what_it_expects() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.coordinates import Coordinates
-from tools.bench.outcomes import Answer
+from tools.bench.outcomes import AnsweredRequest
 from tools.bench.percentiles import Spread, percentile, spread_of
 from tools.bench.recovery import recovery_of
 
@@ -48,8 +48,8 @@ def test_the_spread_of_nothing_claims_nothing() -> None:
     assert spread_of([]) == Spread(0, None, None, None)
 
 
-def answered(appended_ms: int, seen_ms: int) -> Answer:
-    return Answer(appended_ms, seen_ms - 1, seen_ms)
+def answered(appended_ms: int, seen_ms: int) -> AnsweredRequest:
+    return AnsweredRequest(appended_ms, seen_ms - 1, seen_ms)
 
 
 def test_a_recovery_is_counted_to_the_first_outcome_to_every_partition_and_to_all() -> None:

@@ -15,7 +15,7 @@ class _Bucket:
     at_s: float
 
 
-class Rate:
+class RateLimit:
     """A bucket for each subject; per_minute 0 lets everything pass. clock gives seconds that only grow."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:

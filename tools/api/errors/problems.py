@@ -17,7 +17,7 @@ MEDIA_TYPE = "application/problem+json"
 URN = "urn:cjstream:problem:"
 
 
-class Kind(NamedTuple):
+class ProblemKind(NamedTuple):
     """What all problems of one slug share."""
 
     status: int
@@ -25,33 +25,33 @@ class Kind(NamedTuple):
     retry_after_s: int | None = None
 
 
-KINDS: Mapping[str, Kind] = {
-    "malformed-request": Kind(400, "Malformed request"),
-    "unauthenticated": Kind(401, "Authentication required"),
-    "forbidden": Kind(403, "Not allowed"),
-    "resource-not-found": Kind(404, "Not found"),
-    "route-not-found": Kind(404, "No such route"),
-    "method-not-allowed": Kind(405, "Method not allowed"),
-    "immutable-field": Kind(409, "Field cannot change"),
-    "history-compacted": Kind(410, "History no longer complete"),
-    "version-mismatch": Kind(412, "Version mismatch"),
-    "precondition-required": Kind(428, "Condition required"),
-    "payload-too-large": Kind(413, "Too large"),
-    "unsupported-media-type": Kind(415, "Unsupported media type"),
-    "range-not-satisfiable": Kind(416, "Range not satisfiable"),
-    "validation-failed": Kind(422, "Validation failed"),
-    "rate-limited": Kind(429, "Too many requests"),
-    "internal-error": Kind(500, "Internal error"),
-    "content-missing": Kind(502, "Stored text missing"),
-    "content-corrupt": Kind(502, "Stored text damaged"),
-    "content-backend-error": Kind(502, "Content store failed"),
-    "log-unavailable": Kind(503, "Kafka unreachable", 5),
-    "content-unavailable": Kind(503, "Content store unreachable", 5),
-    "auth-keys-unavailable": Kind(503, "Signing keys unreachable", 5),
-    "replica-behind": Kind(503, "Not caught up", 2),
-    "writer-contended": Kind(503, "Writer contended", 1),
-    "content-timeout": Kind(504, "Content store timed out"),
-    "outcome-unknown": Kind(504, "Outcome unknown"),
+KINDS: Mapping[str, ProblemKind] = {
+    "malformed-request": ProblemKind(400, "Malformed request"),
+    "unauthenticated": ProblemKind(401, "Authentication required"),
+    "forbidden": ProblemKind(403, "Not allowed"),
+    "resource-not-found": ProblemKind(404, "Not found"),
+    "route-not-found": ProblemKind(404, "No such route"),
+    "method-not-allowed": ProblemKind(405, "Method not allowed"),
+    "immutable-field": ProblemKind(409, "Field cannot change"),
+    "history-compacted": ProblemKind(410, "History no longer complete"),
+    "version-mismatch": ProblemKind(412, "Version mismatch"),
+    "precondition-required": ProblemKind(428, "Condition required"),
+    "payload-too-large": ProblemKind(413, "Too large"),
+    "unsupported-media-type": ProblemKind(415, "Unsupported media type"),
+    "range-not-satisfiable": ProblemKind(416, "Range not satisfiable"),
+    "validation-failed": ProblemKind(422, "Validation failed"),
+    "rate-limited": ProblemKind(429, "Too many requests"),
+    "internal-error": ProblemKind(500, "Internal error"),
+    "content-missing": ProblemKind(502, "Stored text missing"),
+    "content-corrupt": ProblemKind(502, "Stored text damaged"),
+    "content-backend-error": ProblemKind(502, "Content store failed"),
+    "log-unavailable": ProblemKind(503, "Kafka unreachable", 5),
+    "content-unavailable": ProblemKind(503, "Content store unreachable", 5),
+    "auth-keys-unavailable": ProblemKind(503, "Signing keys unreachable", 5),
+    "replica-behind": ProblemKind(503, "Not caught up", 2),
+    "writer-contended": ProblemKind(503, "Writer contended", 1),
+    "content-timeout": ProblemKind(504, "Content store timed out"),
+    "outcome-unknown": ProblemKind(504, "Outcome unknown"),
 }
 
 

@@ -13,12 +13,12 @@ from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.errors import Misconfigured
-from schemas.field_limits import RULES, SHA256, Id, Pattern, Text
+from schemas.field_limits import RULES, SHA256, IdLimit, PatternLimit, TextLimit
 from schemas.scales import SCALES
 from tables.history.point_in_time import Moment
 from tools.api.errors.validation_errors import MESSAGES
 from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
-from tools.times import FORMS, moment_from
+from tools.times import FORMS, point_in_time_from
 
 ID_CORE = r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff.]"
 WHOLE = re.compile(r"-?[0-9]{1,18}")
@@ -66,7 +66,7 @@ def _id(text: str) -> str:
     return normal_id(_read(text))
 
 
-def _within(rule: Text | Id, form: Callable[[str], str]) -> Callable[[str], str]:
+def _within(rule: TextLimit | IdLimit, form: Callable[[str], str]) -> Callable[[str], str]:
     """Held to a rule, once it is brought into form."""
 
     def check(text: str) -> str:
@@ -89,7 +89,7 @@ def _registered(scale: str) -> str:
     return scale
 
 
-def _slug(rule: Pattern) -> Callable[[str], str]:
+def _slug(rule: PatternLimit) -> Callable[[str], str]:
     def check(text: str) -> str:
         text = _read(text)
         if not text:
@@ -121,7 +121,7 @@ def _whole_within(least: int, most: int) -> Callable[[Any], int]:
 
 def _moment(sent: Any) -> Moment:
     try:
-        return moment_from(str(sent), datetime.now(UTC), "moment")
+        return point_in_time_from(str(sent), datetime.now(UTC), "moment")
     except Misconfigured:
         raise broken("invalid_time") from None
 
@@ -153,7 +153,7 @@ def _text_schema(most_bytes: int) -> WithJsonSchema:
     )
 
 
-def _id_schema(rule: Id) -> WithJsonSchema:
+def _id_schema(rule: IdLimit) -> WithJsonSchema:
     told = f"1 to {rule.most} characters; no control character, slash or backslash; not `.` or `..`"
     inner, outer = r"[^\x00-\x1f\x7f-\x9f/\\]", r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff]"
     core = rf"{outer}({inner}{{0,{rule.most - 2}}}{outer})?"
@@ -162,10 +162,10 @@ def _id_schema(rule: Id) -> WithJsonSchema:
 
 INSTRUCTIONS_BYTES = MAX_TEXT_BYTES["instructions"]
 PROMPT_BYTES = MAX_TEXT_BYTES["student_prompt"]
-ASSIGNMENT = cast(Id, RULES["assignment_id"])
-BATCH = cast(Text, RULES["batch_id"])
-COURSE = cast(Id, RULES["course_id"])
-ORIGIN = cast(Pattern, RULES["context_origin"])
+ASSIGNMENT = cast(IdLimit, RULES["assignment_id"])
+BATCH = cast(TextLimit, RULES["batch_id"])
+COURSE = cast(IdLimit, RULES["course_id"])
+ORIGIN = cast(PatternLimit, RULES["context_origin"])
 
 InstructionsText = Annotated[
     str,

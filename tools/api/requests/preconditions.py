@@ -5,7 +5,7 @@ import re
 from starlette.requests import Request
 
 from schemas.errors import Malformed
-from tables.etags import ANY, Condition, parse_assignment_tag, parse_tag
+from tables.etags import ANY, Condition, parse_assignment_etag, parse_etag
 from tools.api.errors.problems import Problem
 
 ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
@@ -40,7 +40,7 @@ def _if_match(request: Request) -> tuple[str, ...] | None:
 
 def _refuse_foreign(tag: str) -> None:
     try:
-        parse_assignment_tag(tag) if tag.startswith("i") else parse_tag(tag)
+        parse_assignment_etag(tag) if tag.startswith("i") else parse_etag(tag)
     except Malformed as fault:
         raise _malformed("If-Match", str(fault)) from None
 

@@ -24,13 +24,13 @@ from tools.api.requests.field_types import (
 Schema = dict[str, Any]
 
 
-class Sent(BaseModel):
+class RequestModel(BaseModel):
     """Frozen, strict, and nothing unknown in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Common(Sent):
+class Common(RequestModel):
     """The query of every route."""
 
     correlation_id: str | None = Field(None, description="where the header cannot be sent")
@@ -153,7 +153,7 @@ def shown(example: Schema, hidden: tuple[str, ...] = (), **rules: Any) -> Config
     return ConfigDict(json_schema_extra=complete)
 
 
-class Scoped(Sent):
+class Scoped(RequestModel):
     """What may name a scope; a course has neither prompt nor rubric."""
 
     assignment_id: AssignmentId | None = None
@@ -221,7 +221,7 @@ class PatchCourseInstructions(PatchInstructions):
     )
 
 
-class NewPrompt(Sent):
+class NewPrompt(RequestModel):
     """A student prompt for an assignment that has instructions."""
 
     model_config = shown({"assignment_id": "eng5-a1", "prompt_text": TASK})
@@ -230,7 +230,7 @@ class NewPrompt(Sent):
     prompt_text: LongText
 
 
-class NewRubric(Sent):
+class NewRubric(RequestModel):
     """A judge rubric for an assignment that has instructions."""
 
     model_config = shown({"assignment_id": "eng5-a1", "rubric_text": "Weigh structure twice."})
@@ -239,7 +239,7 @@ class NewRubric(Sent):
     rubric_text: LongText
 
 
-class NewAssignment(Sent):
+class NewAssignment(RequestModel):
     """A whole assignment; roles that are absent stay as they are."""
 
     model_config = shown({"assignment_id": "eng5-a1", **INSTRUCTIONS, "prompt_text": TASK})

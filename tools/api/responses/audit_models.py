@@ -4,16 +4,16 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from tools.api.responses.response_models import Document, Role, Source
+from tools.api.responses.response_models import ResponseModel, Role, Source
 
 
-class Told(Document):
+class AuditModel(ResponseModel):
     """An event's own fields stand beside those listed here; later releases may add some."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class Gap(Document):
+class Gap(ResponseModel):
     """Versions between these two are not in the log; it is complete again from complete_from on."""
 
     role: Role
@@ -24,7 +24,7 @@ class Gap(Document):
     reason: str
 
 
-class Component(Told):
+class ComponentDocument(AuditModel):
     """A role as it stood; text_state says what became of its text, where texts were asked for."""
 
     deleted: bool
@@ -39,7 +39,7 @@ class Component(Told):
     text: str | None = None
 
 
-class NextOffset(Document):
+class NextOffset(ResponseModel):
     """How far a partition counts: up to the record before this offset."""
 
     topic: str
@@ -47,18 +47,18 @@ class NextOffset(Document):
     next_offset: int
 
 
-class Change(Document):
+class Change(ResponseModel):
     """What became of one role between two moments; text_diff is a unified diff."""
 
     role: Role
     change: str
-    before: Component | None
-    after: Component | None
+    before: ComponentDocument | None
+    after: ComponentDocument | None
     fields: list[str]
     text_diff: str
 
 
-class AsOf(Document):
+class AsOf(ResponseModel):
     """A scope as it stood; a role in `unknown` is null because gaps hide it."""
 
     scope_key: str
@@ -68,13 +68,13 @@ class AsOf(Document):
     complete: bool
     unknown: list[Role]
     gaps: list[Gap]
-    instructions: Component | None
-    student_prompt: Component | None
-    judge_rubric: Component | None
+    instructions: ComponentDocument | None
+    student_prompt: ComponentDocument | None
+    judge_rubric: ComponentDocument | None
     diff: tuple[Change, ...] = ()
 
 
-class Version(Told):
+class Version(AuditModel):
     """One upload or deletion; mark tells of a number that repeats, falls or leaves some out."""
 
     role: Role
@@ -92,7 +92,7 @@ class Version(Told):
     batches: int = 0
 
 
-class Damaged(Document):
+class Damaged(ResponseModel):
     """A record of the scope's key that is no upload."""
 
     role: Role
@@ -102,7 +102,7 @@ class Damaged(Document):
     reason: str
 
 
-class Lost(Document):
+class Lost(ResponseModel):
     """An upload that batches name and the log no longer has."""
 
     role: Role
@@ -112,7 +112,7 @@ class Lost(Document):
     batches: int
 
 
-class History(Document):
+class History(ResponseModel):
     """Every version of every role, newest first, and what is known to be missing."""
 
     scope_key: str
@@ -123,7 +123,7 @@ class History(Document):
     lost: list[Lost]
 
 
-class HistoryPage(Document):
+class HistoryPage(ResponseModel):
     """One page of an assignment's history, newest first."""
 
     items: list[Version]
@@ -135,7 +135,7 @@ class HistoryPage(Document):
     damaged: list[Damaged]
 
 
-class Request(Told):
+class Request(AuditModel):
     """One request of a batch, and all that came of it; event is null where its bytes are none."""
 
     at: str
@@ -145,7 +145,7 @@ class Request(Told):
     verified: bool
 
 
-class Batch(Document):
+class BatchDocument(ResponseModel):
     """Every request of one batch id."""
 
     batch_id: str

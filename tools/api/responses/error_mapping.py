@@ -23,7 +23,7 @@ from schemas.errors import (
     WriterContended,
 )
 from tools.api.auth.authentication import Forbidden, KeysUnavailable, Unauthenticated
-from tools.api.dependencies import parts_of
+from tools.api.dependencies import dependencies_of
 from tools.api.errors.problems import Problem
 
 log = logging.getLogger("cjstream.api")
@@ -137,7 +137,7 @@ PROBLEMS: tuple[tuple[type[CJStreamError], Callable[[Any], Problem]], ...] = (  
 
 def note(request: Request, fault: CJStreamError) -> None:
     """Log and count a fault that has an event or a counter of its own."""
-    metrics = parts_of(request).metrics
+    metrics = dependencies_of(request).metrics
     match fault:
         case Unauthenticated():
             metrics.auth_failures.labels(fault.reason).inc()

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 
 from schemas.field_limits import SHA256
 from tools.api.errors.problems import KINDS, MEDIA_TYPE, URN
-from tools.api.responses.response_models import Document
+from tools.api.responses.response_models import ResponseModel
 
 Slugs = tuple[str, ...]
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
@@ -68,7 +68,7 @@ IF_NONE_MATCH = {
 }
 
 
-class Fault(BaseModel):
+class FieldFault(BaseModel):
     """One value that breaks a rule."""
 
     location: str
@@ -105,10 +105,10 @@ class ProblemDocument(BaseModel):
     detail: str
     instance: str
     correlation_id: str
-    errors: list[Fault] = []
+    errors: list[FieldFault] = []
 
 
-def shows(document: type[Document], slugs: Slugs) -> dict[str, Any]:
+def shows(document: type[ResponseModel], slugs: Slugs) -> dict[str, Any]:
     """What a route's decorator is told: its document, its refusals and the headers that it reads."""
     is_write = "version-mismatch" in slugs
     headers = {"X-Position": POSITION, "ETag": ETAG} if is_write else {"ETag": ETAG}

@@ -7,7 +7,7 @@ from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, Component
 from schemas.scales import SCALES, GradeScale
 from tables.context import is_live, live
-from tables.etags import assignment_tag_of
+from tables.etags import assignment_etag_of
 from tools.api.responses.response_models import (
     Deletion,
     InstructionsUpload,
@@ -49,7 +49,7 @@ def readiness_of(
         required=list(required),
         missing=missing,
         warnings=["unknown_grade_scale"] if is_unknown else [],
-        tag=str(assignment_tag_of(context)),
+        tag=str(assignment_etag_of(context)),
     )
 
 
@@ -94,7 +94,7 @@ def assignment_of(
     return {
         "assignment_id": ids_of(context.scope_key)["assignment_id"],
         "scope_key": context.scope_key,
-        "tag": str(assignment_tag_of(context)),
+        "tag": str(assignment_etag_of(context)),
         "readiness": readiness_of(context, context.scope_key, policy),
         **{role: _role(context, role, texts) for role in ROLES},
     }

@@ -9,13 +9,13 @@ from tables.commands import Outcome
 Role = Literal["instructions", "student_prompt", "judge_rubric"]
 
 
-class Document(BaseModel):
+class ResponseModel(BaseModel):
     """Frozen; every field is there in every answer, unless it is left out on purpose."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Source(Document):
+class Source(ResponseModel):
     """Coordinates of one event."""
 
     topic: str
@@ -23,7 +23,7 @@ class Source(Document):
     offset: int
 
 
-class Readiness(Document):
+class Readiness(ResponseModel):
     """Whether an assignment has what the policy demands; ready is null for a course."""
 
     assignment_id: str | None
@@ -37,7 +37,7 @@ class Readiness(Document):
     tag: str
 
 
-class Instruction(Document):
+class Instruction(ResponseModel):
     """The live instructions of one scope."""
 
     scope_key: str
@@ -60,7 +60,7 @@ class Instruction(Document):
     readiness: Readiness
 
 
-class InstructionList(Document):
+class InstructionList(ResponseModel):
     """One page of live instructions, newest updated_at first."""
 
     items: list[Instruction]
@@ -69,7 +69,7 @@ class InstructionList(Document):
     page_size: int
 
 
-class OfAssignment(Document):
+class OfAssignment(ResponseModel):
     """What a live prompt and a live rubric have in common; without live instructions those are null."""
 
     assignment_id: str
@@ -100,7 +100,7 @@ class Rubric(OfAssignment):
     rubric_text: str
 
 
-class Event(Document):
+class Event(ResponseModel):
     """What an upload and a deletion have in common."""
 
     event_id: str
@@ -140,7 +140,7 @@ class InstructionsUpload(Upload):
     context_origin: str
 
 
-class Assignment(Document):
+class Assignment(ResponseModel):
     """Everything that is known of one assignment; a role is null if it was never there."""
 
     assignment_id: str
@@ -152,7 +152,7 @@ class Assignment(Document):
     judge_rubric: Upload | Deletion | None
 
 
-class Wrote(Document):
+class Wrote(ResponseModel):
     """What every write adds; folded is false where the answer came before the replica had the events."""
 
     outcome: Outcome
@@ -191,7 +191,7 @@ class Deleted(WroteSeveral):
     deleted: list[Role]
 
 
-class Scale(Document):
+class Scale(ResponseModel):
     """One grade scale; grades from low to high, priors null where all grades are alike."""
 
     id: str
@@ -203,7 +203,7 @@ class Scale(Document):
     below_lowest_grade: str | None
 
 
-class Scales(Document):
+class Scales(ResponseModel):
     """Every grade scale."""
 
     items: list[Scale]

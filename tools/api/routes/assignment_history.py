@@ -8,8 +8,8 @@ from schemas.errors import ContentCorrupt, ContentMissing
 from schemas.events import AssignmentContext
 from tables.context import live
 from tables.history.point_in_time import Moment
-from tools.api.admission import ForAuditors
-from tools.api.dependencies import Lent, Parts
+from tools.api.admission import AuditorRoute
+from tools.api.dependencies import Dependencies, Deps
 from tools.api.errors.problems import Problem
 from tools.api.requests.field_types import AssignmentId
 from tools.api.requests.request_models import HistoryPaging
@@ -18,11 +18,11 @@ from tools.api.responses.error_mapping import not_found
 from tools.api.responses.openapi import READ, shows
 from tools.api.responses.replies import answered
 from tools.api.routes.audit import stood_at
-from tools.audit.scope.as_of import Stood
+from tools.audit.scope.as_of import ScopeReport
 from tools.audit.scope.history import document_of as history_document
 from tools.audit_json import gap_document
 
-routes = APIRouter(prefix="/admin/v1", tags=["assignments"], route_class=ForAuditors)
+routes = APIRouter(prefix="/admin/v1", tags=["assignments"], route_class=AuditorRoute)
 Shown = tuple[AssignmentContext | None, dict[str, str] | None]
 
 
@@ -30,7 +30,7 @@ Shown = tuple[AssignmentContext | None, dict[str, str] | None]
 async def get_history(
     assignment_id: Annotated[AssignmentId, Path()],
     query: Annotated[HistoryPaging, Query()],
-    parts: Lent,
+    parts: Deps,
 ) -> Response:
     """Every version of every role, newest first; incomplete where the log is known to have lost some."""
     scope_key = f"assignment:{assignment_id}"
@@ -52,7 +52,9 @@ async def get_history(
     )
 
 
-async def as_it_stood(parts: Parts, scope_key: str, moment: Moment, *, with_texts: bool) -> Shown:
+async def as_it_stood(
+    parts: Dependencies, scope_key: str, moment: Moment, *, with_texts: bool
+) -> Shown:
     """The context as it stood, and the texts of its live roles where they are wanted.
 
     Raises 410 where it cannot be told, 422 for a moment that the log does not have.
@@ -62,7 +64,7 @@ async def as_it_stood(parts: Parts, scope_key: str, moment: Moment, *, with_text
     return found.standing.context, _texts_of(found) if with_texts else None
 
 
-def _refuse_hidden(found: Stood) -> None:
+def _refuse_hidden(found: ScopeReport) -> None:
     """Raise 410 where a gap hides what a role was."""
     if found.standing.hidden:
         gaps = [gap_document(gap) for gap in found.standing.hidden.values()]
@@ -70,7 +72,7 @@ def _refuse_hidden(found: Stood) -> None:
         raise Problem("history-compacted", f"cannot be told any more: {roles}", gaps=gaps)
 
 
-def _texts_of(found: Stood) -> dict[str, str]:
+def _texts_of(found: ScopeReport) -> dict[str, str]:
     """The texts by role; an erased one is left out. Raises ContentMissing and ContentCorrupt."""
     texts = dict[str, str]()
     for role, text in found.texts.items():

@@ -8,9 +8,9 @@ from schemas.events import ROLES, AssignmentContext
 from schemas.scales import list_scales
 from tables.commands import ASSIGNMENT, NewInstructions, TextRef, WriteCommand
 from tables.context import is_live, live
-from tables.etags import assignment_tag_of
-from tools.api.admission import Admitted, Called, ForAuditors, ForReaders
-from tools.api.dependencies import Lent, Parts
+from tables.etags import assignment_etag_of
+from tools.api.admission import AdmittedRoute, AuditorRoute, ReaderRoute, WriteContextDep
+from tools.api.dependencies import Dependencies, Deps
 from tools.api.errors.validation_errors import fault_at, invalid
 from tools.api.requests.field_types import AssignmentId
 from tools.api.requests.request_models import (
@@ -29,15 +29,17 @@ from tools.api.routes.write_steps import outcome_of, write
 from tools.api.services.text_service import ref_of
 
 ADMIN = "/admin/v1"
-for_admins = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=Admitted)
-for_auditors = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=ForAuditors)
-for_readers = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=ForReaders)
+for_admins = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=AdmittedRoute)
+for_auditors = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=AuditorRoute)
+for_readers = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=ReaderRoute)
 OfAssignment = Annotated[AssignmentId, Path()]
 NoQuery = Annotated[Common, Query()]
 
 
 @for_admins.post("/assignments", **shows(response_models.AssignmentWritten, WRITTEN))
-async def upsert_assignment(body: NewAssignment, _: NoQuery, parts: Lent, call: Called) -> Response:
+async def upsert_assignment(
+    body: NewAssignment, _: NoQuery, parts: Deps, call: WriteContextDep
+) -> Response:
     """Create or replace instructions and, where they are given, prompt and rubric: all or nothing."""
     given = {"student_prompt": body.prompt_text, "judge_rubric": body.rubric_text}
     texts = {role: text for role, text in given.items() if text}
@@ -61,12 +63,12 @@ async def upsert_assignment(body: NewAssignment, _: NoQuery, parts: Lent, call: 
     texts_now = await _live_texts(parts, written.context)
     shown = assignment_of(written.context, texts_now, parts.log.policy)
     document = response_models.AssignmentWritten(**shown, **outcome_of(written, several=True))
-    return wrote(document, written, tag=assignment_tag_of(written.context))
+    return wrote(document, written, tag=assignment_etag_of(written.context))
 
 
 @for_auditors.get("/assignments/{assignment_id}", **shows(response_models.Assignment, STOOD))
 async def get_assignment(
-    assignment_id: OfAssignment, query: Annotated[AssignmentQuery, Query()], parts: Lent
+    assignment_id: OfAssignment, query: Annotated[AssignmentQuery, Query()], parts: Deps
 ) -> Response:
     """Everything that is known of an assignment of which anything is live, or was at a moment."""
     scope_key = f"assignment:{assignment_id}"
@@ -77,14 +79,14 @@ async def get_assignment(
     if context is None or not any(is_live(context, role) for role in ROLES):
         raise not_found("assignment", scope_key, deleted=context is not None)
     shown = assignment_of(context, texts, parts.log.policy)
-    return answered(response_models.Assignment(**shown), tag=assignment_tag_of(context))
+    return answered(response_models.Assignment(**shown), tag=assignment_etag_of(context))
 
 
 @for_readers.get(
     "/assignments/{assignment_id}/readiness", **shows(response_models.Readiness, READINESS)
 )
 async def get_readiness(
-    assignment_id: OfAssignment, query: Annotated[ContentCheck, Query()], parts: Lent
+    assignment_id: OfAssignment, query: Annotated[ContentCheck, Query()], parts: Deps
 ) -> Response:
     """Whether a request for this assignment would be prepared; of an unknown one, too."""
     scope_key = f"assignment:{assignment_id}"
@@ -99,18 +101,20 @@ async def list_grade_scales(_: NoQuery) -> Response:
     return answered(response_models.Scales(items=[scale_of(scale) for scale in list_scales()]))
 
 
-async def _now(parts: Parts, scope_key: str, *, with_texts: bool) -> Shown:
+async def _now(parts: Dependencies, scope_key: str, *, with_texts: bool) -> Shown:
     """The context as it is, and the texts of its live roles where they are wanted."""
     context = (await parts.log.read(scope_key)).context
     return context, await _live_texts(parts, context) if with_texts else None
 
 
-async def _live_texts(parts: Parts, context: AssignmentContext | None) -> dict[str, str]:
+async def _live_texts(parts: Dependencies, context: AssignmentContext | None) -> dict[str, str]:
     found = await parts.texts.texts_of(live(context, role) for role in ROLES)
     return {role: text for role, text in zip(ROLES, found, strict=True) if text is not None}
 
 
-async def _named(parts: Parts, body: NewAssignment, texts: dict[str, str]) -> dict[str, TextRef]:
+async def _named(
+    parts: Dependencies, body: NewAssignment, texts: dict[str, str]
+) -> dict[str, TextRef]:
     """Texts by storage id; where a text is given beside its id, it has to be that one."""
     given = {
         "student_prompt": body.student_prompt_storage_id,
@@ -127,7 +131,7 @@ async def _named(parts: Parts, body: NewAssignment, texts: dict[str, str]) -> di
     return await parts.texts.refs_of({role: ids[role] for role in ids if role not in texts})
 
 
-async def _lacking(parts: Parts, context: AssignmentContext | None) -> list[str]:
+async def _lacking(parts: Dependencies, context: AssignmentContext | None) -> list[str]:
     """`<role>_content` for each live role whose text the store lacks or has damaged."""
     return [
         f"{role}_content"

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from schemas.errors import Discrepancy
 from tables.history.point_in_time import Moment
-from tools.api.admission import ForAuditors
-from tools.api.dependencies import Lent, Parts
+from tools.api.admission import AuditorRoute
+from tools.api.dependencies import Dependencies, Deps
 from tools.api.errors.problems import Problem
 from tools.api.errors.validation_errors import fault_at, invalid
 from tools.api.requests.field_types import ScopeKey
@@ -24,16 +24,16 @@ from tools.api.responses import audit_models as documents
 from tools.api.responses.openapi import FOUND, PAST, STREAMED, shows, streams
 from tools.api.responses.replies import answered
 from tools.api.services.json_lines import streamed
-from tools.audit.scope.as_of import Stood, change_document, changes, document_of
+from tools.audit.scope.as_of import ScopeReport, change_document, changes, document_of
 from tools.audit.scope.history import document_of as history_document
 
 AUDIT = "/audit/v1"
-routes = APIRouter(prefix=AUDIT, tags=["audit"], route_class=ForAuditors)
+routes = APIRouter(prefix=AUDIT, tags=["audit"], route_class=AuditorRoute)
 OfScope = Annotated[ScopeKey, Path()]
 
 
 @routes.get("/scopes/{scope}/as-of", **shows(documents.AsOf, PAST))
-async def as_of(scope: OfScope, query: Annotated[AsOfQuery, Query()], parts: Lent) -> Response:
+async def as_of(scope: OfScope, query: Annotated[AsOfQuery, Query()], parts: Deps) -> Response:
     """The context of an assignment or a course as it stood, its texts checked against their hashes."""
     found = await stood_at(parts, scope, query.at, "query/at", texts=query.texts)
     document = document_of(found)
@@ -44,14 +44,14 @@ async def as_of(scope: OfScope, query: Annotated[AsOfQuery, Query()], parts: Len
 
 
 @routes.get("/scopes/{scope}/history", **shows(documents.History, PAST))
-async def history(scope: OfScope, query: Annotated[HistoryQuery, Query()], parts: Lent) -> Response:
+async def history(scope: OfScope, query: Annotated[HistoryQuery, Query()], parts: Deps) -> Response:
     """Every version of every role, damaged uploads too, and what the log is known to have lost."""
     found, used = await parts.past.history(scope, with_uses=query.uses)
     return answered(documents.History(**history_document(found, used)))
 
 
-@routes.get("/batches", **shows(documents.Batch, FOUND))
-async def batch(query: Annotated[BatchQuery, Query()], parts: Lent) -> Response:
+@routes.get("/batches", **shows(documents.BatchDocument, FOUND))
+async def batch(query: Annotated[BatchQuery, Query()], parts: Deps) -> Response:
     """Everything about one batch id: requests, waiting, outcomes, uploads, texts, verdict."""
     batch_id = query.batch_id
     found = await parts.past.batch(batch_id, texts=query.texts, everywhere=query.everywhere)
@@ -63,20 +63,20 @@ async def batch(query: Annotated[BatchQuery, Query()], parts: Lent) -> Response:
             resource_id=batch_id,
             deleted=False,
         )
-    return answered(documents.Batch(**found))
+    return answered(documents.BatchDocument(**found))
 
 
 @routes.get("/replay", **streams("context", STREAMED))
-async def replay(query: Annotated[ReplayQuery, Query()], parts: Lent) -> Response:
+async def replay(query: Annotated[ReplayQuery, Query()], parts: Deps) -> Response:
     """The upload topics folded again: a line for each scope, and last the summary. Cut off without it."""
     scopes = [query.scope] if query.scope else []
-    return await in_range(parts.past.replayed(query.since, query.until, scopes))
+    return await in_range(parts.past.replay(query.since, query.until, scopes))
 
 
 @routes.get("/verify", **streams("finding", STREAMED))
-async def verify(query: Annotated[VerifyQuery, Query()], parts: Lent) -> Response:
+async def verify(query: Annotated[VerifyQuery, Query()], parts: Deps) -> Response:
     """Every outcome made again: a line for each finding, and last the summary. Cut off without it."""
-    return await in_range(parts.past.verified(query.since, query.until, texts=query.texts))
+    return await in_range(parts.past.verify(query.since, query.until, texts=query.texts))
 
 
 async def in_range(lines: Iterator[bytes]) -> Response:
@@ -88,11 +88,11 @@ async def in_range(lines: Iterator[bytes]) -> Response:
 
 
 async def stood_at(
-    parts: Parts, scope_key: str, moment: Moment, location: str, *, texts: bool
-) -> Stood:
+    parts: Dependencies, scope_key: str, moment: Moment, location: str, *, texts: bool
+) -> ScopeReport:
     """A scope at a moment. Raises 422 for a moment that the log does not have."""
     try:
-        [found] = await parts.past.stood(scope_key, [moment], texts=texts)
+        [found] = await parts.past.as_of(scope_key, [moment], texts=texts)
     except Discrepancy:
         raise invalid([fault_at(location, "unknown_position")]) from None
     return found

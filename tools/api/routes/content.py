@@ -12,11 +12,11 @@ from fastapi.params import Depends
 
 from schemas.errors import ContentMissing
 from schemas.field_limits import SHA256
-from tables.content_store import PLAIN_TEXT, Stored
+from tables.content_store import PLAIN_TEXT, StoredText
 from tools.api.errors.problems import Problem
 from tools.api.errors.validation_errors import fault_at, invalid
 from tools.api.requests.body_reader import read_body
-from tools.api.services.async_content_store import Contents
+from tools.api.services.async_content_store import AsyncContentStore
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 PARAMETER = rf'[ \t]*;[ \t]*{TOKEN}=(?:{TOKEN}|"(?:[\t !#-\[\]-~]|\\[\t -~])*")'
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 def router(
-    contents: Contents,
+    contents: AsyncContentStore,
     max_bytes: int,
     *,
     readers: Sequence[Depends] = (),
@@ -136,7 +136,7 @@ def _has_it(request: Request, storage_id: str) -> bool:
     return told.strip() == "*" or storage_id in TAGS.findall(told)
 
 
-def _headers(stored: Stored) -> dict[str, str]:
+def _headers(stored: StoredText) -> dict[str, str]:
     return {
         **SAFE,
         "ETag": f'"{stored.storage_id}"',
@@ -145,13 +145,13 @@ def _headers(stored: Stored) -> dict[str, str]:
     }
 
 
-def _nothing_new(stored: Stored) -> Response:
+def _nothing_new(stored: StoredText) -> Response:
     headers = _headers(stored)
     del headers["Content-Type"]
     return Response(status_code=304, headers=headers)
 
 
-def _answer(request: Request, stored: Stored, text: bytes) -> Response:
+def _answer(request: Request, stored: StoredText, text: bytes) -> Response:
     asked = _range(request, stored)
     if asked is None:
         return Response(text, 200, _headers(stored))
@@ -167,7 +167,7 @@ def _answer(request: Request, stored: Stored, text: bytes) -> Response:
     return Response(text[first : last + 1], 206, {**_headers(stored), **told})
 
 
-def _range(request: Request, stored: Stored) -> re.Match[str] | None:
+def _range(request: Request, stored: StoredText) -> re.Match[str] | None:
     """The one range that is asked for; what is no such range is passed over, as HTTP has it."""
     condition = request.headers.get("if-range")
     if condition is not None and condition.strip() != f'"{stored.storage_id}"':

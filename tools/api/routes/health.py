@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from tools.api.dependencies import Lent, Parts
+from tools.api.dependencies import Dependencies, Deps
 
 PATIENCE_S = 3.0
 routes = APIRouter(tags=["health"], include_in_schema=False)
@@ -20,7 +20,7 @@ async def healthz() -> Response:
 
 
 @routes.get("/readyz")
-async def readyz(parts: Lent) -> Response:
+async def readyz(parts: Deps) -> Response:
     """Whether requests can be answered: keys, replica, Kafka and content store."""
     keys, content = await asyncio.gather(_has_keys(parts), parts.content.lately())
     checks = {"keys": keys, "content": content, **parts.log.ready()}
@@ -29,7 +29,7 @@ async def readyz(parts: Lent) -> Response:
     return Response(orjson.dumps(document), 200 if is_ready else 503, media_type="application/json")
 
 
-async def _has_keys(parts: Parts) -> bool:
+async def _has_keys(parts: Dependencies) -> bool:
     try:
         return await asyncio.wait_for(parts.verifier.has_keys(), PATIENCE_S)
     except TimeoutError:
@@ -37,6 +37,6 @@ async def _has_keys(parts: Parts) -> bool:
 
 
 @metrics_routes.get("/metrics")
-async def metrics(parts: Lent) -> Response:
+async def metrics(parts: Deps) -> Response:
     """Prometheus' text format."""
     return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)

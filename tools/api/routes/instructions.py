@@ -9,9 +9,9 @@ from processors.upload_log.upload_log import WriteResult
 from schemas.events import AssignmentContext
 from tables.commands import DELETE, Delete, NewInstructions, TextRef, WriteCommand
 from tables.context import live
-from tables.etags import tag_of
-from tools.api.admission import Admitted, Call, Called
-from tools.api.dependencies import Lent, Parts
+from tables.etags import etag_of
+from tools.api.admission import AdmittedRoute, WriteContext, WriteContextDep
+from tools.api.dependencies import Dependencies, Deps
 from tools.api.requests.field_types import AssignmentId, CourseId
 from tools.api.requests.request_models import (
     Common,
@@ -31,7 +31,7 @@ from tools.api.routes.write_steps import outcome_of, write
 from tools.api.services.text_service import ref_of
 
 PREFIX = "/admin/v1/assessment-instructions"
-routes = APIRouter(prefix=PREFIX, tags=["instructions"], route_class=Admitted)
+routes = APIRouter(prefix=PREFIX, tags=["instructions"], route_class=AdmittedRoute)
 OfAssignment = Annotated[AssignmentId, Path()]
 OfCourse = Annotated[CourseId, Path()]
 NoQuery = Annotated[Common, Query()]
@@ -39,7 +39,7 @@ NoQuery = Annotated[Common, Query()]
 
 @routes.post("", **shows(response_models.InstructionWritten, WRITTEN))
 async def upsert_instructions(
-    body: Instructions, _: NoQuery, parts: Lent, call: Called
+    body: Instructions, _: NoQuery, parts: Deps, call: WriteContextDep
 ) -> Response:
     """Create or replace the instructions of an assignment or a course."""
     return await _replace(parts, call, body.assignment_id, body.course_id, body)
@@ -49,7 +49,11 @@ async def upsert_instructions(
     "/assignment/{assignment_id}", **shows(response_models.InstructionWritten, WRITTEN_OR_CREATED)
 )
 async def put_instructions_of_assignment(
-    assignment_id: OfAssignment, body: PutInstructions, _: NoQuery, parts: Lent, call: Called
+    assignment_id: OfAssignment,
+    body: PutInstructions,
+    _: NoQuery,
+    parts: Deps,
+    call: WriteContextDep,
 ) -> Response:
     """Create or replace the instructions of an assignment; 201 where there were none."""
     return await _replace(parts, call, assignment_id, None, body, created=201)
@@ -57,7 +61,7 @@ async def put_instructions_of_assignment(
 
 @routes.put("/course/{course_id}", **shows(response_models.InstructionWritten, WRITTEN_OR_CREATED))
 async def put_instructions_of_course(
-    course_id: OfCourse, body: PutCourseInstructions, _: NoQuery, parts: Lent, call: Called
+    course_id: OfCourse, body: PutCourseInstructions, _: NoQuery, parts: Deps, call: WriteContextDep
 ) -> Response:
     """Create or replace the instructions of a course; 201 where there were none."""
     return await _replace(parts, call, None, course_id, body, created=201)
@@ -65,7 +69,11 @@ async def put_instructions_of_course(
 
 @routes.patch("/assignment/{assignment_id}", **shows(response_models.InstructionWritten, WRITTEN))
 async def change_instructions_of_assignment(
-    assignment_id: OfAssignment, body: PatchInstructions, _: NoQuery, parts: Lent, call: Called
+    assignment_id: OfAssignment,
+    body: PatchInstructions,
+    _: NoQuery,
+    parts: Deps,
+    call: WriteContextDep,
 ) -> Response:
     """Change some of an assignment's instructions: absent keeps, a storage id that is null unsets."""
     return await _patch(parts, call, assignment_id, None, body)
@@ -73,14 +81,18 @@ async def change_instructions_of_assignment(
 
 @routes.patch("/course/{course_id}", **shows(response_models.InstructionWritten, WRITTEN))
 async def change_instructions_of_course(
-    course_id: OfCourse, body: PatchCourseInstructions, _: NoQuery, parts: Lent, call: Called
+    course_id: OfCourse,
+    body: PatchCourseInstructions,
+    _: NoQuery,
+    parts: Deps,
+    call: WriteContextDep,
 ) -> Response:
     """Change some of a course's instructions: absent keeps."""
     return await _patch(parts, call, None, course_id, body)
 
 
 @routes.get("", **shows(response_models.InstructionList, LISTED))
-async def list_instructions(query: Annotated[Paging, Query()], parts: Lent) -> Response:
+async def list_instructions(query: Annotated[Paging, Query()], parts: Deps) -> Response:
     """One page of the live instructions, newest first."""
     found = await parts.log.page(
         page=query.page, page_size=query.page_size, grade_scale=query.grade_scale
@@ -99,21 +111,21 @@ async def list_instructions(query: Annotated[Paging, Query()], parts: Lent) -> R
 
 @routes.get("/assignment/{assignment_id}", **shows(response_models.Instruction, READ))
 async def get_instructions_of_assignment(
-    assignment_id: OfAssignment, _: NoQuery, parts: Lent
+    assignment_id: OfAssignment, _: NoQuery, parts: Deps
 ) -> Response:
     """The live instructions of an assignment."""
     return await _get(parts, f"assignment:{assignment_id}")
 
 
 @routes.get("/course/{course_id}", **shows(response_models.Instruction, READ))
-async def get_instructions_of_course(course_id: OfCourse, _: NoQuery, parts: Lent) -> Response:
+async def get_instructions_of_course(course_id: OfCourse, _: NoQuery, parts: Deps) -> Response:
     """The live instructions of a course."""
     return await _get(parts, f"course:{course_id}")
 
 
 @routes.delete("/assignment/{assignment_id}", **shows(response_models.Deleted, DELETED))
 async def delete_instructions_of_assignment(
-    assignment_id: OfAssignment, _: NoQuery, parts: Lent, call: Called
+    assignment_id: OfAssignment, _: NoQuery, parts: Deps, call: WriteContextDep
 ) -> Response:
     """Delete an assignment's instructions, and its prompt and rubric with them."""
     return await _delete(parts, call, {"assignment_id": assignment_id})
@@ -121,15 +133,15 @@ async def delete_instructions_of_assignment(
 
 @routes.delete("/course/{course_id}", **shows(response_models.Deleted, DELETED))
 async def delete_instructions_of_course(
-    course_id: OfCourse, _: NoQuery, parts: Lent, call: Called
+    course_id: OfCourse, _: NoQuery, parts: Deps, call: WriteContextDep
 ) -> Response:
     """Delete a course's instructions."""
     return await _delete(parts, call, {"course_id": course_id})
 
 
 async def _replace(
-    parts: Parts,
-    call: Call,
+    parts: Dependencies,
+    call: WriteContext,
     assignment_id: str | None,
     course_id: str | None,
     body: PutInstructions,
@@ -154,8 +166,8 @@ async def _replace(
 
 
 async def _patch(
-    parts: Parts,
-    call: Call,
+    parts: Dependencies,
+    call: WriteContext,
     assignment_id: str | None,
     course_id: str | None,
     body: PatchInstructions,
@@ -181,7 +193,7 @@ async def _patch(
     return await _written(parts, written, text, created=200)
 
 
-async def _get(parts: Parts, scope_key: str) -> Response:
+async def _get(parts: Dependencies, scope_key: str) -> Response:
     context = (await parts.log.read(scope_key)).context
     instructions = live(context, "instructions")
     if context is None or instructions is None:
@@ -189,10 +201,10 @@ async def _get(parts: Parts, scope_key: str) -> Response:
         raise not_found("instructions", scope_key, deleted=deleted)
     text = await parts.texts.text_of(instructions)
     shown = instruction_of(context, text or "", parts.log.policy)
-    return answered(response_models.Instruction(**shown), tag=tag_of(instructions))
+    return answered(response_models.Instruction(**shown), tag=etag_of(instructions))
 
 
-async def _delete(parts: Parts, call: Call, scope: dict[str, str]) -> Response:
+async def _delete(parts: Dependencies, call: WriteContext, scope: dict[str, str]) -> Response:
     change = WriteCommand(
         assignment_id=scope.get("assignment_id"),
         course_id=scope.get("course_id"),
@@ -212,14 +224,14 @@ def deleted(written: WriteResult, scope: Mapping[str, str]) -> Response:
     return wrote(document, written)
 
 
-async def _written(parts: Parts, written: WriteResult, text: str, created: int) -> Response:
+async def _written(parts: Dependencies, written: WriteResult, text: str, created: int) -> Response:
     context: AssignmentContext | None = written.context
     instructions = live(context, "instructions")
     assert context is not None
     text = text or await parts.texts.text_of(instructions) or ""
     shown = instruction_of(context, text, parts.log.policy)
     document = response_models.InstructionWritten(**shown, **outcome_of(written, several=True))
-    return wrote(document, written, tag=tag_of(instructions), created=created)
+    return wrote(document, written, tag=etag_of(instructions), created=created)
 
 
 def _named(body: PutInstructions | PatchInstructions) -> dict[str, str]:

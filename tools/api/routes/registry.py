@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from schemas.codec import canonical
 from schemas.errors import CJStreamError, Malformed
-from schemas.subjects import Version, versions
+from schemas.subjects import SubjectVersion, subject_versions
 from schemas.topics import Topics
 from tools.api.errors.problems import Problem
 from tools.api.requests.body_reader import read_body
@@ -39,7 +39,7 @@ class Unanswerable(CJStreamError):
         self.headers = headers
 
 
-class Asked(APIRoute):
+class RegistryRoute(APIRoute):
     """A route whose refusals have the registry's form."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -57,23 +57,23 @@ class Asked(APIRoute):
         return handle
 
 
-class Known:
+class RegisteredVersions:
     """The versions of a catalogue, by subject and by schema id."""
 
-    def __init__(self, all_versions: Iterable[Version]) -> None:
-        self.subjects = dict[str, list[Version]]()
-        self._ids = dict[int, list[Version]]()
+    def __init__(self, all_versions: Iterable[SubjectVersion]) -> None:
+        self.subjects = dict[str, list[SubjectVersion]]()
+        self._ids = dict[int, list[SubjectVersion]]()
         for version in all_versions:
             self.subjects.setdefault(version.subject, []).append(version)
             self._ids.setdefault(version.schema_id, []).append(version)
 
-    def of(self, subject: str) -> Sequence[Version]:
+    def of(self, subject: str) -> Sequence[SubjectVersion]:
         """The versions of a subject, the oldest first."""
         if subject not in self.subjects:
             raise Unanswerable(404, 40401, "subject not found")
         return self.subjects[subject]
 
-    def one(self, subject: str, number: str) -> Version:
+    def one(self, subject: str, number: str) -> SubjectVersion:
         """A version by its number, or the newest as `latest` or -1."""
         found = self.of(subject)
         if number in ("latest", "-1"):
@@ -85,13 +85,13 @@ class Known:
                 return version
         raise Unanswerable(404, 40402, "version not found")
 
-    def under(self, schema_id: str) -> Sequence[Version]:
+    def under(self, schema_id: str) -> Sequence[SubjectVersion]:
         """The versions that bear a schema id."""
         if _whole(schema_id) not in self._ids:
             raise Unanswerable(404, 40403, "schema not found")
         return self._ids[_whole(schema_id)]
 
-    def like(self, subject: str, form: str) -> Version | None:
+    def like(self, subject: str, form: str) -> SubjectVersion | None:
         """The newest version of a subject that has this canonical form."""
         found = reversed(self.subjects.get(subject, []))
         return next((version for version in found if version.form == form), None)
@@ -99,9 +99,9 @@ class Known:
 
 def router(topics: Topics, *, callers: Sequence[Depends] = ()) -> APIRouter:
     """The routes under /registry; callers is what those who ask have to pass."""
-    known = Known(versions(topics))
+    known = RegisteredVersions(subject_versions(topics))
     routes = APIRouter(
-        prefix=PREFIX, tags=["registry"], dependencies=list(callers), route_class=Asked
+        prefix=PREFIX, tags=["registry"], dependencies=list(callers), route_class=RegistryRoute
     )
     _by_id(routes, known)
     _by_subject(routes, known)
@@ -118,7 +118,7 @@ def router(topics: Topics, *, callers: Sequence[Depends] = ()) -> APIRouter:
     return routes
 
 
-def _by_id(routes: APIRouter, known: Known) -> None:
+def _by_id(routes: APIRouter, known: RegisteredVersions) -> None:
     @routes.get("/schemas/types")
     async def types() -> Response:
         return _json(["AVRO"])
@@ -141,7 +141,7 @@ def _by_id(routes: APIRouter, known: Known) -> None:
         return _json([{"subject": one.subject, "version": one.version} for one in found])
 
 
-def _by_subject(routes: APIRouter, known: Known) -> None:
+def _by_subject(routes: APIRouter, known: RegisteredVersions) -> None:
     @routes.get("/subjects")
     async def subjects() -> Response:
         return _json(sorted(known.subjects))
@@ -174,7 +174,7 @@ def _by_subject(routes: APIRouter, known: Known) -> None:
         return _json({"id": found.schema_id})
 
 
-def _settings(routes: APIRouter, known: Known) -> None:
+def _settings(routes: APIRouter, known: RegisteredVersions) -> None:
     @routes.get("/config")
     async def config() -> Response:
         return _json({"compatibilityLevel": COMPATIBILITY})
@@ -213,7 +213,7 @@ def _whole(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else -1
 
 
-def _document(version: Version) -> Document:
+def _document(version: SubjectVersion) -> Document:
     return {
         "subject": version.subject,
         "version": version.version,
@@ -226,7 +226,7 @@ def _json(answer: object, status: int = 200, headers: Mapping[str, str] | None =
     return Response(orjson.dumps(answer), status, headers, MEDIA_TYPE)
 
 
-def _bare(version: Version) -> Response:
+def _bare(version: SubjectVersion) -> Response:
     return Response(version.schema, media_type=MEDIA_TYPE)
 
 

@@ -11,8 +11,8 @@ from schemas.errors import ConditionRequired, NotLive, VersionConflict
 from schemas.events import Deletion, UploadEvent, role_of
 from tables.commands import ASSIGNMENT, DELETE, TextRef, WriteCommand, WriteMetadata
 from tables.etags import ANY
-from tools.api.admission import Call
-from tools.api.dependencies import Parts
+from tools.api.admission import WriteContext
+from tools.api.dependencies import Dependencies
 from tools.api.responses.error_mapping import refused
 from tools.api.responses.presenters import source_of
 
@@ -20,8 +20,8 @@ log = logging.getLogger("cjstream.api")
 
 
 async def write(
-    parts: Parts,
-    call: Call,
+    parts: Dependencies,
+    call: WriteContext,
     change: WriteCommand,
     texts: Iterable[str] = (),
     named: Iterable[TextRef] = (),
@@ -50,7 +50,7 @@ async def write(
     return written
 
 
-def _fitting(call: Call, change: WriteCommand) -> tuple[str, ...] | None:
+def _fitting(call: WriteContext, change: WriteCommand) -> tuple[str, ...] | None:
     """The tags of If-Match that speak of what is changed; one of something else never matches."""
     if call.condition.if_match is None:
         return None
@@ -75,7 +75,7 @@ def outcome_of(written: WriteResult, *, several: bool) -> dict[str, Any]:
     return {**said, "outcomes": dict(written.decision.outcomes)} if several else said
 
 
-def _tell(parts: Parts, change: WriteCommand, written: WriteResult) -> None:
+def _tell(parts: Dependencies, change: WriteCommand, written: WriteResult) -> None:
     metrics, about = parts.metrics, {"scope_key": change.scope_key}
     metrics.append.observe(written.append_s)
     if not written.decision.events:

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from processors.settings import Settings
 from schemas.errors import ContentTimeout, Unreachable
-from tables.content_store import PLAIN_TEXT, ContentStore, Stored
+from tables.content_store import PLAIN_TEXT, ContentStore, StoredText
 
 THREADS = 8  # a store that hangs takes these and no others: Kafka's calls have their own
 T = TypeVar("T")
 log = logging.getLogger("cjstream.content")
 
 
-class Contents:
+class AsyncContentStore:
     """ContentStore's methods, to be awaited; each raises what it raises there, or ContentTimeout after timeout_s."""
 
     def __init__(self, store: ContentStore, timeout_s: float) -> None:
@@ -24,12 +24,12 @@ class Contents:
         self._threads = ThreadPoolExecutor(THREADS, "content")
 
     @classmethod
-    def of(cls, settings: Settings) -> "Contents":
+    def of(cls, settings: Settings) -> "AsyncContentStore":
         """The store that the settings name. Raises Misconfigured."""
         store = ContentStore.at(settings.content, settings.content_max_bytes)
         return cls(store, settings.content_timeout_s)
 
-    async def put(self, text: bytes, media_type: str = PLAIN_TEXT) -> Stored:
+    async def put(self, text: bytes, media_type: str = PLAIN_TEXT) -> StoredText:
         """Store a text; existed says whether it was there."""
         stored = await self._asked("upload", lambda: self._store.put(text, media_type))
         about = {"storage_id": stored.storage_id, "size_bytes": stored.size_bytes}
@@ -40,11 +40,11 @@ class Contents:
         """The bytes of a text, checked."""
         return await self._asked("download", lambda: self._store.get(storage_id))
 
-    async def head(self, storage_id: str) -> Stored:
+    async def head(self, storage_id: str) -> StoredText:
         """What is known of a text, its bytes not read."""
         return await self._asked("head", lambda: self._store.head(storage_id))
 
-    async def renew(self, storage_id: str) -> Stored:
+    async def renew(self, storage_id: str) -> StoredText:
         """Check a text and make it young: to be called before an event names one that was there already."""
         return await self._asked("renew", lambda: self._store.renew(storage_id))
 

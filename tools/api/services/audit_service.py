@@ -18,39 +18,41 @@ from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
 from tables.content_store import ContentStore
 from tables.history.point_in_time import Moment
-from tables.history.scope_history import History, history_of
+from tables.history.scope_history import ScopeHistory, history_of
 from tables.history.upload_index import UploadIndex, temporary_index
 from tools.api.services import json_lines
 from tools.audit.batch.batch_json import document_of as batch_document
 from tools.audit.batch.batch_story import batch
-from tools.audit.check.scan_range import extent_of
+from tools.audit.check.scan_range import scan_range_of
 from tools.audit.local_replicas import made_anew
-from tools.audit.scope.as_of import Stood, positions_at, stood
-from tools.audit.scope.history import Uses, uses
+from tools.audit.scope.as_of import ScopeReport, positions_at, scope_report
+from tools.audit.scope.history import UploadUses, uses
 
 THREADS = 2  # the join and the admin routes need the processor, too
 T = TypeVar("T")
 Document = dict[str, Any]
 
 
-class Past(Protocol):
+class AuditService(Protocol):
     """What the routes ask of the past."""
 
-    async def stood(
+    async def as_of(
         self, scope_key: str, moments: Sequence[Moment], *, texts: bool
-    ) -> list[Stood]: ...
-    async def history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]: ...
+    ) -> list[ScopeReport]: ...
+    async def history(
+        self, scope_key: str, *, with_uses: bool
+    ) -> tuple[ScopeHistory, UploadUses | None]: ...
     async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None: ...
-    def replayed(
+    def replay(
         self, since: Moment | None, until: Moment | None, scope_keys: list[str]
     ) -> Iterator[bytes]: ...
-    def verified(
+    def verify(
         self, since: Moment | None, until: Moment | None, *, texts: bool
     ) -> Iterator[bytes]: ...
     def close(self) -> None: ...
 
 
-class LogPast:
+class LogAuditService:
     """The past as the log tells it; what has been read of the upload topics is kept in an index on disk."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
@@ -59,11 +61,15 @@ class LogPast:
         self._threads = ThreadPoolExecutor(THREADS, "past")
         self._uploads = _Uploads(settings, codec)
 
-    async def stood(self, scope_key: str, moments: Sequence[Moment], *, texts: bool) -> list[Stood]:
+    async def as_of(
+        self, scope_key: str, moments: Sequence[Moment], *, texts: bool
+    ) -> list[ScopeReport]:
         """The scope at each moment. Raises Discrepancy for a moment that the log does not have; Unreachable."""
         return await self._asked(lambda: self._stood(scope_key, moments, texts=texts))
 
-    async def history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
+    async def history(
+        self, scope_key: str, *, with_uses: bool
+    ) -> tuple[ScopeHistory, UploadUses | None]:
         """The scope's history, and how many batches used each version. Raises Unreachable."""
         return await self._asked(lambda: self._history(scope_key, with_uses=with_uses))
 
@@ -71,15 +77,13 @@ class LogPast:
         """All about a batch, None where there is no request of it. Raises Unreachable."""
         return await self._asked(lambda: self._batch(batch_id, texts=texts, everywhere=everywhere))
 
-    def replayed(
+    def replay(
         self, since: Moment | None, until: Moment | None, scope_keys: list[str]
     ) -> Iterator[bytes]:
         """As JSON lines: contexts, and the summary. Blocks; raises Unreachable, Discrepancy."""
         return json_lines.replayed(self._settings, since, until, scope_keys)
 
-    def verified(
-        self, since: Moment | None, until: Moment | None, *, texts: bool
-    ) -> Iterator[bytes]:
+    def verify(self, since: Moment | None, until: Moment | None, *, texts: bool) -> Iterator[bytes]:
         """As JSON lines: findings, and the report. Blocks; raises Unreachable, Discrepancy."""
         return json_lines.verified(self._settings, _now_ms(), since, until, texts=texts)
 
@@ -91,19 +95,23 @@ class LogPast:
     async def _asked(self, ask: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
-    def _stood(self, scope_key: str, moments: Sequence[Moment], *, texts: bool) -> list[Stood]:
+    def _stood(
+        self, scope_key: str, moments: Sequence[Moment], *, texts: bool
+    ) -> list[ScopeReport]:
         positions = [positions_at(self._settings, one) for one in moments]
         found = self._uploads.history(scope_key, everywhere=False)  # after them: beyond them all
         settings = self._settings
         store = ContentStore.at(settings.content, settings.content_max_bytes) if texts else None
-        return [stood(found, one, store) for one in positions]
+        return [scope_report(found, one, store) for one in positions]
 
     def _batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None:
-        extent = extent_of(self._settings, None, None)
+        extent = scan_range_of(self._settings, None, None)
         stories = batch(self._settings, extent, batch_id, _now_ms(), {}, everywhere=everywhere)
         return batch_document(batch_id, stories, self._codec, texts=texts) if stories else None
 
-    def _history(self, scope_key: str, *, with_uses: bool) -> tuple[History, Uses | None]:
+    def _history(
+        self, scope_key: str, *, with_uses: bool
+    ) -> tuple[ScopeHistory, UploadUses | None]:
         found = self._uploads.history(scope_key, everywhere=True)
         return found, uses(self._settings, found) if with_uses else None
 
@@ -123,7 +131,7 @@ class _Uploads:
         self._open = ExitStack()
         self._index: UploadIndex | None = None
 
-    def history(self, scope_key: str, *, everywhere: bool) -> History:
+    def history(self, scope_key: str, *, everywhere: bool) -> ScopeHistory:
         with self._reading:
             try:
                 return self._read(scope_key, everywhere=everywhere)
@@ -137,7 +145,7 @@ class _Uploads:
         with self._reading:
             self._forget()
 
-    def _read(self, scope_key: str, *, everywhere: bool) -> History:
+    def _read(self, scope_key: str, *, everywhere: bool) -> ScopeHistory:
         settings = self._settings
         topic_ids = upload_topic_ids(settings)
         belongs = partition_for(scope_key.encode(), settings.partitions)

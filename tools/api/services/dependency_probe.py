@@ -9,7 +9,7 @@ FRESH_S = 30.0  # an answer so old still counts
 PATIENCE_S = 3.0
 
 
-class Heard:
+class DependencyProbe:
     """Whether a dependency has answered lately; it is asked again where it has not."""
 
     def __init__(self, ask: Callable[[], Awaitable[object]], clock: Callable[[], float]) -> None:

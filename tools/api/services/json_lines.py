@@ -8,7 +8,7 @@ from starlette.responses import StreamingResponse
 
 from processors.settings import Settings
 from tables.history.point_in_time import Moment
-from tools.audit.check.findings import Finding
+from tools.audit.check.findings import Violation
 from tools.audit.replay import replay
 from tools.audit.verify import verify
 
@@ -33,11 +33,11 @@ def replayed(
 ) -> Iterator[bytes]:
     """Contexts, and the summary. Raises Unreachable, Discrepancy, UnknownSchema."""
     of = replay.range_of(settings, since, until)
-    for said in replay.replayed(settings, of, scope_keys):
+    for said in replay.replay(settings, of, scope_keys):
         match said:
-            case replay.Lines(lines) if lines:
+            case replay.ContextLines(lines) if lines:
                 yield lines
-            case replay.Summary():
+            case replay.ReplaySummary():
                 yield _line("summary", replay.summary_document(said))
 
 
@@ -45,14 +45,14 @@ def verified(
     settings: Settings, now_ms: int, since: Moment | None, until: Moment | None, *, texts: bool
 ) -> Iterator[bytes]:
     """Findings as they are found, and the report. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
-    found = verify.verified(settings, now_ms, since=since, until=until, texts=texts)
-    kept = list[Finding]()
+    found = verify.verify(settings, now_ms, since=since, until=until, texts=texts)
+    kept = list[Violation]()
     for told in found:
         match told:
-            case Finding() if len(kept) < MOST:
+            case Violation() if len(kept) < MOST:
                 kept.append(told)
                 yield _line("finding", verify.finding_document(told))
-            case verify.Report():
+            case verify.VerifyReport():
                 yield _line("summary", verify.document_of(told, kept))
 
 

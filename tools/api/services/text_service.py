@@ -9,7 +9,7 @@ from schemas.events import Component
 from tables.commands import TextRef
 from tables.content_store import PLAIN_TEXT
 from tools.api.errors.validation_errors import Fault, fault_at, invalid
-from tools.api.services.async_content_store import Contents
+from tools.api.services.async_content_store import AsyncContentStore
 from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
 
 
@@ -20,10 +20,10 @@ def ref_of(text: str) -> TextRef:
     return TextRef(storage_id=sha256, sha256=sha256, media_type=PLAIN_TEXT, size_bytes=len(encoded))
 
 
-class StoredTexts:
+class TextService:
     """The texts in a content store; every method raises what Contents raises for the store."""
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: AsyncContentStore) -> None:
         self._contents = contents
 
     async def keep(self, texts: Iterable[str], named: Iterable[TextRef]) -> None:

@@ -32,11 +32,11 @@ def batch(
     from processors.registry.registry_codec import codec_for
     from tools.audit.batch import batch_story as command
     from tools.audit.batch.batch_json import document_of
-    from tools.audit.check.scan_range import extent_of
+    from tools.audit.check.scan_range import scan_range_of
 
     settings = settings_from_environment()
     now_ms = round(datetime.now(UTC).timestamp() * 1000)
-    extent = extent_of(settings, None, None)
+    extent = scan_range_of(settings, None, None)
     stories = command.batch(settings, extent, batch_id, now_ms, {}, everywhere=everywhere)
     if not stories:
         raise Discrepancy(f"no request of batch {batch_id} is in the log")

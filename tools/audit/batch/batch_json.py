@@ -8,12 +8,12 @@ from processors.kafka.records import LogRecord
 from schemas.codec import Codec
 from schemas.errors import BadRecord
 from schemas.events import CJBatchPrepared, ParkedRequest
-from tools.audit.batch.batch_story import Asked, Ended, Used
+from tools.audit.batch.batch_story import BatchStory, OutcomeStory, UsedUpload
 from tools.audit_json import event_document, instant, source_document
 
 
 def document_of(
-    batch_id: str, stories: Iterable[Asked], codec: Codec, *, texts: bool
+    batch_id: str, stories: Iterable[BatchStory], codec: Codec, *, texts: bool
 ) -> dict[str, Any]:
     """The stories for machines; texts says whether those are told whole."""
     return {
@@ -22,7 +22,7 @@ def document_of(
     }
 
 
-def _story_document(one: Asked, codec: Codec, *, texts: bool) -> dict[str, Any]:
+def _story_document(one: BatchStory, codec: Codec, *, texts: bool) -> dict[str, Any]:
     return {
         "at": str(one.record.at),
         "appended_at": instant(one.record.appended_at_ms),
@@ -39,7 +39,7 @@ def _story_document(one: Asked, codec: Codec, *, texts: bool) -> dict[str, Any]:
     }
 
 
-def _state(one: Asked) -> str:
+def _state(one: BatchStory) -> str:
     """What became of a request, in a word."""
     if not one.outcomes:
         states = ("waiting", "not_yet_prepared")
@@ -67,7 +67,7 @@ def _entry_document(entry: LogRecord, codec: Codec) -> dict[str, Any]:
     }
 
 
-def _outcome_document(ended: Ended, *, texts: bool) -> dict[str, Any]:
+def _outcome_document(ended: OutcomeStory, *, texts: bool) -> dict[str, Any]:
     record, event = ended.record, ended.event
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     told: dict[str, Any] = {
@@ -84,7 +84,7 @@ def _outcome_document(ended: Ended, *, texts: bool) -> dict[str, Any]:
     return told
 
 
-def _used_document(used: Used, *, texts: bool) -> dict[str, Any]:
+def _used_document(used: UsedUpload, *, texts: bool) -> dict[str, Any]:
     version, text = used.version, used.text
     return {
         "role": used.role,

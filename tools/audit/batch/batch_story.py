@@ -28,57 +28,57 @@ from schemas.events import (
 )
 from schemas.partitioner import partition_for
 from tables.content_store import ContentStore
-from tables.history.scope_history import History, Version, history_of
-from tools.audit.check.completeness import PartitionAudit
+from tables.history.scope_history import ScopeHistory, UploadVersion, history_of
+from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import Texts
-from tools.audit.check.correctness import Verdicts
-from tools.audit.check.findings import Remark, Tally
-from tools.audit.check.partition_reader import PartitionLog
-from tools.audit.check.scan_range import Extent
-from tools.audit.check.upload_timelines import Timelines
-from tools.audit.stored_text import Text, text_of
+from tools.audit.check.correctness import CorrectnessCheck
+from tools.audit.check.findings import Finding, Tally
+from tools.audit.check.partition_reader import PartitionReader
+from tools.audit.check.scan_range import ScanRange
+from tools.audit.check.upload_timelines import UploadTimelines
+from tools.audit.stored_text import TextState, text_of
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class UsedUpload:
     """An upload that an outcome names, as it stands in the log, and its text; no version where it is not there."""
 
     role: str
     named: UploadUsed
-    version: Version | None
-    text: Text | None
+    version: UploadVersion | None
+    text: TextState | None
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class OutcomeStory:
     """One outcome: an event, or a dead letter, and the uploads that it names."""
 
     record: LogRecord
     event: Outcome | None
-    used: tuple[Used, ...]
+    used: tuple[UsedUpload, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BatchStory:
     """One request with the batch's id, and all that came of it; no event where its bytes are none."""
 
     record: LogRecord
     event: CJAssessmentRequested | None
     parking: tuple[LogRecord, ...]
-    outcomes: tuple[Ended, ...]
-    remarks: tuple[Remark, ...]
+    outcomes: tuple[OutcomeStory, ...]
+    remarks: tuple[Finding, ...]
     tally: Tally
 
 
 def batch(
     settings: Settings,
-    extent: Extent,
+    extent: ScanRange,
     batch_id: str,
     now_ms: int,
     texts: Texts,
     *,
     everywhere: bool = False,
-) -> list[Asked]:
+) -> list[BatchStory]:
     """Every request of a batch id with its story; none where there is none. Raises Unreachable, Discrepancy.
 
     texts are told those that the verdict rests on.
@@ -91,7 +91,7 @@ def batch(
 
 
 def _requests(
-    settings: Settings, extent: Extent, batch_id: str, codec: Codec, *, everywhere: bool
+    settings: Settings, extent: ScanRange, batch_id: str, codec: Codec, *, everywhere: bool
 ) -> list[LogRecord]:
     belongs = partition_for(batch_id.encode(), settings.partitions)
     asked = sorted(extent.requests, key=lambda one: one.partition != belongs)
@@ -122,12 +122,12 @@ def _event_of(record: LogRecord, codec: Codec) -> CJAssessmentRequested | None:
 
 def _story(
     settings: Settings,
-    extent: Extent,
+    extent: ScanRange,
     request: LogRecord,
     codec: Codec,
     now_ms: int,
     texts: Texts,
-) -> Asked:
+) -> BatchStory:
     at, event = request.at, _event_of(request, codec)
     own = replace(
         extent,
@@ -139,8 +139,8 @@ def _story(
         {f"assignment:{event.assignment_id}", f"course:{event.course_code}"} if event else ()
     )
     timelines, histories = _uploads(settings, scope_keys, codec)
-    audit = PartitionAudit(settings, codec, own, at.partition, log, now_ms)
-    verdicts = Verdicts(settings, codec, own.uploads_end, texts)
+    audit = CompletenessCheck(settings, codec, own, at.partition, log, now_ms)
+    verdicts = CorrectnessCheck(settings, codec, own.uploads_end, texts)
     said = verdicts.of(timelines, audit.run())
     remarks = tuple(one for one in said if not isinstance(one, int))
     for one in remarks:
@@ -148,14 +148,14 @@ def _story(
     outcomes = tuple(
         _ended(log_record_of(one), codec, histories, settings) for one in log.of_this_request
     )
-    return Asked(request, event, tuple(log.entries), outcomes, remarks, audit.tally)
+    return BatchStory(request, event, tuple(log.entries), outcomes, remarks, audit.tally)
 
 
 class OneRequest:
     """What an audit of a single request reads: of outcomes and entries those that name it."""
 
-    def __init__(self, settings: Settings, extent: Extent, request: LogRecord) -> None:
-        self._log = PartitionLog(settings, extent, request.at.partition)
+    def __init__(self, settings: Settings, extent: ScanRange, request: LogRecord) -> None:
+        self._log = PartitionReader(settings, extent, request.at.partition)
         self._settings = settings
         self._extent = extent
         self._name = str(request.at).encode()
@@ -209,10 +209,10 @@ def _is_letter_of(record: LogRecord, at: Coordinates) -> bool:
 
 def _uploads(
     settings: Settings, scope_keys: Iterable[str], codec: Codec
-) -> tuple[Timelines, dict[str, History]]:
+) -> tuple[UploadTimelines, dict[str, ScopeHistory]]:
     """The records of these scopes alone, and their histories."""
     topics = upload_topics(settings)
-    timelines, histories = Timelines(topics), dict[str, History]()
+    timelines, histories = UploadTimelines(topics), dict[str, ScopeHistory]()
     for scope_key in scope_keys:
         belongs = partition_for(scope_key.encode(), settings.partitions)
         wanted = [one for one in upload_partitions(settings) if one.partition == belongs]
@@ -220,26 +220,26 @@ def _uploads(
         with LogReader(settings, wanted) as log:
             starts = {one: low for one, (low, _) in log.offset_ranges().items()}
             records = list(records_of_key(log, scope_key.encode(), starts, ends))
-        timelines.take_records(records)
+        timelines.add_records(records)
         histories[scope_key] = history_of(scope_key, records, starts, codec, topics)
     return timelines, histories
 
 
 def _ended(
-    record: LogRecord, codec: Codec, histories: dict[str, History], settings: Settings
-) -> Ended:
+    record: LogRecord, codec: Codec, histories: dict[str, ScopeHistory], settings: Settings
+) -> OutcomeStory:
     try:
         event = codec.decode(record.value)
     except BadRecord:
-        return Ended(record, None, ())
+        return OutcomeStory(record, None, ())
     if not isinstance(event, CJBatchPrepared | CJBatchUnresolved):
-        return Ended(record, None, ())
+        return OutcomeStory(record, None, ())
     versions = {
         version.at: (version, history)
         for history in histories.values()
         for version in history.versions
     }
-    store, used = ContentStore.at(settings.content), list[Used]()
+    store, used = ContentStore.at(settings.content), list[UsedUpload]()
     for role in ROLES:
         named: UploadUsed | None = getattr(event.provenance, role)
         if named is None:
@@ -249,5 +249,5 @@ def _ended(
         text = None
         if storage_id is not None and history is not None:
             text = text_of(store, storage_id, named.sha256, role, named.source, history)
-        used.append(Used(role, named, version, text))
-    return Ended(record, event, tuple(used))
+        used.append(UsedUpload(role, named, version, text))
+    return OutcomeStory(record, event, tuple(used))

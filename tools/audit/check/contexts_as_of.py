@@ -11,30 +11,32 @@ from typing import NamedTuple
 from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, Component
 from tables.context import FOLD_VERSION, component_from
-from tools.audit.check.uploads_as_of import Standing, Upload
+from tools.audit.check.uploads_as_of import UploadAt, UploadsAsOf
 
 
-class Text(NamedTuple):
+class TextReference(NamedTuple):
     """A text as an upload names it."""
 
     storage_id: str
     sha256: str
 
 
-Texts = dict[Text, Coordinates]  # with the first of the uploads that name it, by coordinates
+Texts = dict[
+    TextReference, Coordinates
+]  # with the first of the uploads that name it, by coordinates
 
 
-def note(texts: Texts, text: Text, at: Coordinates) -> None:
+def note(texts: Texts, text: TextReference, at: Coordinates) -> None:
     """A text that an upload names; it does not matter in which order they are noted."""
     known = texts.get(text)
     if known is None or at < known:
         texts[text] = at
 
 
-def tell(texts: Texts, component: Component) -> None:
+def add_component(texts: Texts, component: Component) -> None:
     """Note the text that a component names, if it has one."""
     if component.storage_id is not None and component.sha256 is not None:
-        note(texts, Text(component.storage_id, component.sha256), component.source)
+        note(texts, TextReference(component.storage_id, component.sha256), component.source)
 
 
 class ContextsAsOf:
@@ -43,7 +45,7 @@ class ContextsAsOf:
     texts are told the text of every upload that was current in a context, and that upload.
     """
 
-    def __init__(self, standing: Standing, texts: Texts) -> None:
+    def __init__(self, standing: UploadsAsOf, texts: Texts) -> None:
         self._standing = standing
         self._texts = texts
 
@@ -55,12 +57,12 @@ class ContextsAsOf:
             read = partial(self._standing.upload, topic, key)
             if upload := self._standing.newest(topic, key, before, read):
                 components[role] = component_from(*upload)
-                tell(self._texts, components[role])
+                add_component(self._texts, components[role])
         if not components:
             return None
         return AssignmentContext(scope_key=scope_key, fold_version=FOLD_VERSION, **components)
 
-    def first_after(self, scope_key: str) -> Iterator[Upload]:
+    def first_after(self, scope_key: str) -> Iterator[UploadAt]:
         """Of each role the first upload that the positions do not cover, where there is one."""
         key = scope_key.encode()
         for topic, (_, behind) in self._standing.sides(key):
@@ -68,7 +70,7 @@ class ContextsAsOf:
             if upload := self._standing.first(topic, key, behind, read):
                 yield upload
 
-    def upload(self, scope_key: str, at: Coordinates) -> Upload | None:
+    def upload(self, scope_key: str, at: Coordinates) -> UploadAt | None:
         """The scope's upload that stands there, whatever the positions."""
         key = scope_key.encode()
         _, found = self._standing.beside(key, at)

@@ -14,15 +14,19 @@ from schemas.coordinates import Positions
 from schemas.errors import Malformed
 from schemas.topics import Topics
 from tables.upload_record import UploadTopics
-from tools.audit.check.encoded_contexts_as_of import RawContext, RawContexts, told_of
-from tools.audit.check.outcome_claim import Claim
+from tools.audit.check.encoded_contexts_as_of import (
+    EncodedContext,
+    EncodedContextsAsOf,
+    encoded_roles,
+)
+from tools.audit.check.outcome_claim import OutcomeClaim
 from tools.audit.check.uploads_as_of import Below, below_of
 
 POSITIONS = 40_000  # partitions' positions that are kept: joins differ in them, the batches of one join do not
 OF_NONE = EncodedRoles(NOTHING, NOTHING, NOTHING)
 
 
-class Places:
+class PositionsCache:
     """Positions as headers tell them, where they can be told and do not reach beyond the ends of the uploads."""
 
     def __init__(self, topics: Topics, cut: UploadTopics, upload_ends: Positions) -> None:
@@ -41,16 +45,18 @@ class Places:
         return below if is_within else None
 
 
-class Certifier:
+class FastCheck:
     """Certifies claims whose scopes' contexts it is given."""
 
-    def __init__(self, topics: Topics, policy: Policy, places: Places, raw: RawContexts) -> None:
+    def __init__(
+        self, topics: Topics, policy: Policy, places: PositionsCache, raw: EncodedContextsAsOf
+    ) -> None:
         self._batches = topics.batches.name
         self._policy = policy
         self._below = places.below
-        self._stood = raw.stood
+        self._stood = raw.as_of
 
-    def is_right(self, claim: Claim) -> bool:
+    def passes(self, claim: OutcomeClaim) -> bool:
         """Whether the outcome is certainly right."""
         below = self._below(claim.positions)
         if below is None:
@@ -65,8 +71,8 @@ class Certifier:
         if is_prepared != (claim.topic == self._batches):
             return False
         explicit = asked.student_prompt_ref
-        known: RawContext | None = resolution.context
-        told = OF_NONE if known is None else told_of(known)
+        known: EncodedContext | None = resolution.context
+        told = OF_NONE if known is None else encoded_roles(known)
         middle = encode_context_part(resolution, told, brings_prompt=explicit is not None)
         if is_prepared and explicit is not None:
             middle += optional(explicit)

@@ -7,7 +7,7 @@ from schemas.coordinates import Coordinates
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Violation:
     """A promise that was broken: its kind, where it shows, and one sentence."""
 
     kind: str
@@ -33,11 +33,11 @@ class Note:
     sentence: str
 
 
-Remark = Finding | NotVerifiable | Note
+Finding = Violation | NotVerifiable | Note
 
 
 @dataclass(slots=True)
-class Group:
+class FindingGroup:
     """Remarks of one kind: how many, and the first and last of them in the order they came."""
 
     count: int = 0
@@ -57,9 +57,9 @@ class Tally:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
-    findings: dict[str, Group] = field(default_factory=dict)
-    not_verifiable: dict[str, Group] = field(default_factory=dict)
-    notes: dict[str, Group] = field(default_factory=dict)
+    findings: dict[str, FindingGroup] = field(default_factory=dict)
+    not_verifiable: dict[str, FindingGroup] = field(default_factory=dict)
+    notes: dict[str, FindingGroup] = field(default_factory=dict)
     deadlines_ms: list[int] = field(default_factory=list)  # the first of what waits, and the last
 
     def wait(self, deadline_ms: int) -> None:
@@ -68,10 +68,10 @@ class Tally:
         known = [*self.deadlines_ms, deadline_ms]
         self.deadlines_ms = [min(known), max(known)]
 
-    def add(self, remark: Remark) -> None:
+    def add(self, remark: Finding) -> None:
         """Count a remark under its kind."""
-        of = {Finding: self.findings, NotVerifiable: self.not_verifiable, Note: self.notes}
-        of[type(remark)].setdefault(remark.kind, Group()).add(str(remark.at))
+        of = {Violation: self.findings, NotVerifiable: self.not_verifiable, Note: self.notes}
+        of[type(remark)].setdefault(remark.kind, FindingGroup()).add(str(remark.at))
 
     def join(self, other: "Tally") -> None:
         """Take in the counts of another part."""
@@ -85,6 +85,6 @@ class Tally:
             (self.notes, other.notes),
         ):
             for kind, group in its.items():
-                known = mine.setdefault(kind, Group(0, group.first))
+                known = mine.setdefault(kind, FindingGroup(0, group.first))
                 known.count += group.count
                 known.last = group.last

@@ -18,7 +18,12 @@ from processors.outcomes.resolve import scope_key_for
 from processors.policy import Policy
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates, Positions
-from schemas.dead_letters import OUTCOME_REFUSED, Refusal, dead_letter_headers, read_refusal
+from schemas.dead_letters import (
+    OUTCOME_REFUSED,
+    DeadLetterHeaders,
+    dead_letter_headers,
+    read_refusal,
+)
 from schemas.errors import BadRecord, Malformed, UnknownSchema
 from schemas.events import (
     ROLES,
@@ -32,23 +37,23 @@ from schemas.events import (
 from schemas.topics import Topics
 from tables.context import component_of
 from tools.audit.check.contexts_as_of import ContextsAsOf, Texts
-from tools.audit.check.findings import Finding, Note, NotVerifiable, Remark
-from tools.audit.check.uploads_as_of import Standing
+from tools.audit.check.findings import Finding, Note, NotVerifiable, Violation
+from tools.audit.check.uploads_as_of import UploadsAsOf
 
 CLOCKS_AGREE_MS = 5000  # brokers' clocks are taken to agree by so much
 
 
-def request_of(outcome: LogRecord, codec: Codec, topics: Topics) -> Coordinates | Finding:
+def request_of(outcome: LogRecord, codec: Codec, topics: Topics) -> Coordinates | Violation:
     """The request that an outcome says it is of."""
     try:
         if outcome.at.topic == topics.requests_dlq.name:
             return read_refusal(outcome.headers).at
         event = event_of(outcome, codec, topics)
     except BadRecord as fault:
-        return Finding("unreadable", outcome.at, f"it is no outcome: {fault}")
+        return Violation("unreadable", outcome.at, f"it is no outcome: {fault}")
     at = event.provenance.request
     if event.event_id != event_id_of(at):
-        return Finding("event_id", outcome.at, f"its event id is not that of its request {at}")
+        return Violation("event_id", outcome.at, f"its event id is not that of its request {at}")
     return at
 
 
@@ -59,7 +64,7 @@ def event_of(outcome: LogRecord, codec: Codec, topics: Topics) -> Outcome:
     return codec.decode_as(CJBatchUnresolved, outcome.value)
 
 
-class Judge:
+class FullCheck:
     """Judges outcomes, one after the other; upload_ends is how far the upload records that it was lent reach."""
 
     def __init__(
@@ -67,7 +72,7 @@ class Judge:
         codec: Codec,
         topics: Topics,
         policy: Policy,
-        standing: Standing,
+        standing: UploadsAsOf,
         texts: Texts,
         upload_ends: Positions,
     ) -> None:
@@ -78,14 +83,14 @@ class Judge:
         self._contexts = ContextsAsOf(standing, texts)
         self._upload_ends = upload_ends
 
-    def judge(self, outcome: LogRecord, request: LogRecord) -> Iterator[Remark]:
+    def check(self, outcome: LogRecord, request: LogRecord) -> Iterator[Finding]:
         """What is to be said of an outcome, given the request that stands where `request_of` says."""
         if outcome.at.partition != request.at.partition:
-            yield Finding(
+            yield Violation(
                 "misplaced", outcome.at, f"its request is in another partition: {request.at}"
             )
         if outcome.key != request.key:
-            yield Finding("key", outcome.at, f"its key is not that of its request, {request.at}")
+            yield Violation("key", outcome.at, f"its key is not that of its request, {request.at}")
         if outcome.at.topic == self._topics.requests_dlq.name:
             yield from self._judge_letter(outcome, request)
             return
@@ -95,41 +100,45 @@ class Judge:
             if name != POSITIONS_HEADER:
                 raise Malformed(f"its header is not {POSITIONS_HEADER}")
             positions = read_positions(told or b"", self._topics)
-            self._standing.stand_at(positions)
+            self._standing.set_positions(positions)
         except ValueError:
-            yield Finding("positions", outcome.at, f"it has not the one header {POSITIONS_HEADER}")
+            yield Violation(
+                "positions", outcome.at, f"it has not the one header {POSITIONS_HEADER}"
+            )
             return
         except Malformed as fault:
-            yield Finding("positions", outcome.at, str(fault))
+            yield Violation("positions", outcome.at, str(fault))
             return
         yield from self._judge_positions(outcome, positions)
         asked = asked_of(self._codec, request.value)
         if isinstance(asked, BadRecord):
-            yield Finding("request", outcome.at, f"its request {request.at} is none: {asked}")
+            yield Violation("request", outcome.at, f"its request {request.at} is none: {asked}")
             return
         remarks = list(self._judge_event(outcome, event, asked, request))
         yield from remarks
         if not any(isinstance(one, NotVerifiable) for one in remarks):
             yield from self._judge_cause(outcome, scope_key_for(asked), request)
 
-    def _judge_positions(self, outcome: LogRecord, positions: Positions) -> Iterator[Remark]:
+    def _judge_positions(self, outcome: LogRecord, positions: Positions) -> Iterator[Finding]:
         for one, position in positions.items():
             if position > self._upload_ends[one]:
                 beyond = f"{one.topic}/{one.partition} ends at {self._upload_ends[one]}"
-                yield Finding("positions", outcome.at, f"it was joined at {position}, and {beyond}")
+                yield Violation(
+                    "positions", outcome.at, f"it was joined at {position}, and {beyond}"
+                )
 
     def _judge_event(
         self, outcome: LogRecord, event: Outcome, asked: CJAssessmentRequested, request: LogRecord
-    ) -> Iterator[Remark]:
+    ) -> Iterator[Finding]:
         """Its request as it says, its uploads, then all of its bytes."""
         if event.recipe not in RECIPES:
-            yield Finding(
+            yield Violation(
                 "recipe", outcome.at, f"recipe {event.recipe} is not known to this release"
             )
             return
         if event.request != asked:
             which = differing(asdict(asked), asdict(event.request))
-            yield Finding("request", outcome.at, f"it is not its request {request.at}: {which}")
+            yield Violation("request", outcome.at, f"it is not its request {request.at}: {which}")
             return
         scope_key = scope_key_for(asked)
         of_uploads = list(self._judge_uploads(outcome, event, scope_key))
@@ -139,7 +148,7 @@ class Judge:
 
     def _judge_uploads(
         self, outcome: LogRecord, event: Outcome, scope_key: str
-    ) -> Iterator[Remark]:
+    ) -> Iterator[Finding]:
         """Each upload named stands where it says, is what it says, and was the current one."""
         context = self._contexts.context(scope_key)
         for role in ROLES:
@@ -156,12 +165,14 @@ class Judge:
                 continue
             upload = self._contexts.upload(scope_key, used.source)
             if upload is None or role_of(upload.event) != role:
-                yield Finding("upload", outcome.at, f"no {role} of {scope_key} is at {used.source}")
+                yield Violation(
+                    "upload", outcome.at, f"no {role} of {scope_key} is at {used.source}"
+                )
                 continue
             of = upload.event
             told = (of.version, of.event_id, getattr(of, "sha256", None))
             if told != (used.version, used.event_id, used.sha256):
-                yield Finding(
+                yield Violation(
                     "upload",
                     outcome.at,
                     f"the {role} at {used.source} has another version, event id or sha256 than it says",
@@ -170,7 +181,7 @@ class Judge:
             current = component_of(context, role)
             if current is None or current.source != used.source:
                 stood = current.source if current else "none"
-                yield Finding(
+                yield Violation(
                     "not_current",
                     outcome.at,
                     f"its {role} is {used.source}; at its positions the current one was {stood}",
@@ -178,10 +189,10 @@ class Judge:
 
     def _judge_bytes(
         self, outcome: LogRecord, event: Outcome, request: LogRecord
-    ) -> Iterator[Remark]:
+    ) -> Iterator[Finding]:
         if isinstance(event, CJBatchUnresolved):
             if not set(event.missing) <= set(ROLES):
-                yield Finding("bytes", outcome.at, "what it says is missing is no role")
+                yield Violation("bytes", outcome.at, "what it says is missing is no role")
                 return
             policy = Policy(event.missing, guests_allowed=False)
         else:
@@ -191,7 +202,7 @@ class Judge:
             if self._made(request, self._policy, event.recipe) != made:
                 yield Note("policy", outcome.at, "today's policy would have decided otherwise")
             return
-        yield Finding(
+        yield Violation(
             "bytes", outcome.at, f"recomputed it is another: {self._which(made, outcome)}"
         )
 
@@ -216,24 +227,24 @@ class Judge:
 
     def _judge_cause(
         self, outcome: LogRecord, scope_key: str, request: LogRecord
-    ) -> Iterator[Remark]:
+    ) -> Iterator[Finding]:
         """No upload of its scope that was appended before the request lies beyond the positions.
 
         Append times are compared where they cannot be mistaken: clocks may differ by CLOCKS_AGREE_MS.
         """
         for upload in self._contexts.first_after(scope_key):
             if upload.appended_at_ms < request.appended_at_ms - CLOCKS_AGREE_MS:
-                yield Finding(
+                yield Violation(
                     "stale",
                     outcome.at,
                     f"its join did not see {upload.at}, appended before its request {request.at}",
                 )
 
-    def _judge_letter(self, outcome: LogRecord, request: LogRecord) -> Iterator[Remark]:
+    def _judge_letter(self, outcome: LogRecord, request: LogRecord) -> Iterator[Finding]:
         """A dead letter keeps the request whole, and says why it is none."""
         refusal = read_refusal(outcome.headers)
         if outcome.value != request.value:
-            yield Finding("bytes", outcome.at, f"its bytes are not those of {request.at}")
+            yield Violation("bytes", outcome.at, f"its bytes are not those of {request.at}")
             return
         fault = asked_of(self._codec, request.value)
         if not isinstance(fault, BadRecord):
@@ -244,11 +255,11 @@ class Judge:
             return
         by_other_words = [*expected[:-2], *outcome.headers[-2:]]
         if list(outcome.headers) == by_other_words:
-            yield Finding(
+            yield Violation(
                 "reason", outcome.at, f"it gives another reason than this release: {fault}"
             )
         else:
-            yield Finding("headers", outcome.at, f"its headers are not those of {request.at}")
+            yield Violation("headers", outcome.at, f"its headers are not those of {request.at}")
 
 
 def asked_of(codec: Codec, payload: bytes | None) -> CJAssessmentRequested | BadRecord:
@@ -260,7 +271,7 @@ def asked_of(codec: Codec, payload: bytes | None) -> CJAssessmentRequested | Bad
         return fault
 
 
-def _not_refused(outcome: LogRecord, refusal: Refusal) -> Remark:
+def _not_refused(outcome: LogRecord, refusal: DeadLetterHeaders) -> Finding:
     """Of a dead letter whose bytes are a request by what this release knows."""
     if refusal.message == OUTCOME_REFUSED:
         return NotVerifiable(
@@ -270,7 +281,7 @@ def _not_refused(outcome: LogRecord, refusal: Refusal) -> Remark:
         return NotVerifiable(
             "unknown_then", outcome.at, "its schema was not known to the release that refused it"
         )
-    return Finding("not_refused", outcome.at, f"its bytes are a request: {refusal.at}")
+    return Violation("not_refused", outcome.at, f"its bytes are a request: {refusal.at}")
 
 
 def differing(expected: object, found: object, path: str = "") -> str:

@@ -17,13 +17,13 @@ from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved
 from schemas.topics import MAX_REQUEST_BYTES, Topics
-from tools.audit.check.request_table import Ledger
+from tools.audit.check.request_table import RequestTable
 
 DIGITS = 20  # and more are no offset
 Headers = list[tuple[str, bytes | None]]
 
 
-class Claim(NamedTuple):
+class OutcomeClaim(NamedTuple):
     """An outcome that is right if its context is; with all that it takes to judge it in full."""
 
     topic: str
@@ -68,14 +68,14 @@ class Claim(NamedTuple):
         )
 
 
-class Case(NamedTuple):
+class OutcomeWithRequest(NamedTuple):
     """An outcome that has to be judged in full, and its request."""
 
     outcome: LogRecord
     request: LogRecord
 
 
-def scope_key_of(case: Case, codec: Codec) -> bytes:
+def scope_key_of(case: OutcomeWithRequest, codec: Codec) -> bytes:
     """The scope whose uploads it takes to judge it; empty where it takes none."""
     try:
         return scope_key_for(codec.decode_as(CJAssessmentRequested, case.request.value)).encode()
@@ -83,10 +83,10 @@ def scope_key_of(case: Case, codec: Codec) -> bytes:
         return b""
 
 
-class Claims:
+class ClaimReader:
     """Reads the outcomes of one partition as claims, given its requests."""
 
-    def __init__(self, codec: Codec, topics: Topics, ledger: Ledger, partition: int) -> None:
+    def __init__(self, codec: Codec, topics: Topics, ledger: RequestTable, partition: int) -> None:
         self._codec = codec
         self._ledger = ledger
         self._partition = partition
@@ -105,7 +105,7 @@ class Claims:
         value: bytes | None,
         headers: Headers | None,
         appended_at_ms: int,
-    ) -> Claim | None:
+    ) -> OutcomeClaim | None:
         """What the outcome claims; None where more than that has to be judged."""
         frame = self._frames.get(topic)
         if value is None or frame is None or headers is None or len(headers) != 1:
@@ -134,7 +134,7 @@ class Claims:
         request_at = request_end - len(request) + FRAME.size
         if request_at < len(head):
             return None
-        return Claim(
+        return OutcomeClaim(
             topic,
             self._partition,
             offset,

@@ -9,10 +9,10 @@ from processors.log.reader import LogReader, Messages
 from processors.log.record_lookup import records_at
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition, Positions
-from tools.audit.check.scan_range import Extent, of_partition
+from tools.audit.check.scan_range import ScanRange, of_partition
 
 
-class Records(Protocol):
+class PartitionRecords(Protocol):
     """What an audit of one partition reads, in this order."""
 
     def requests(self) -> Iterable[Messages]:
@@ -34,10 +34,10 @@ class Records(Protocol):
         """From when on every outcome is kept; now where that cannot be told; 0 where none was ever removed."""
 
 
-class PartitionLog:
+class PartitionReader:
     """The same from Kafka. Raises Unreachable, Discrepancy."""
 
-    def __init__(self, settings: Settings, extent: Extent, number: int) -> None:
+    def __init__(self, settings: Settings, extent: ScanRange, number: int) -> None:
         self._settings = settings
         self._extent = extent
         self._number = number

@@ -23,7 +23,7 @@ def digest_of(key: bytes | None, value: bytes) -> bytes:
     return blake2b(b"".join((length, key or b"", value)), digest_size=DIGEST_BYTES).digest()
 
 
-class Ledger:
+class RequestTable:
     """Requests by offset, `[begin, end)`."""
 
     def __init__(self, begin: int, end: int) -> None:
@@ -41,9 +41,7 @@ class Ledger:
     def __contains__(self, offset: int) -> bool:
         return self.begin <= offset < self.end
 
-    def take(
-        self, offset: int, key: bytes | None, value: bytes | None, appended_at_ms: int
-    ) -> None:
+    def add(self, offset: int, key: bytes | None, value: bytes | None, appended_at_ms: int) -> None:
         """A request stands there."""
         index = offset - self.begin
         self._states[index] = REQUEST
@@ -90,7 +88,7 @@ class Ledger:
         """Whether a committed request stands there."""
         return bool(self._states[offset - self.begin] & REQUEST)
 
-    def answer(self, offset: int) -> bool:
+    def mark_answered(self, offset: int) -> bool:
         """An outcome of this request was found; False where there was one already."""
         index = offset - self.begin
         is_first = not self._states[index] & ANSWERED

@@ -27,7 +27,7 @@ COORDINATOR_S = 30.0  # the first group of a cluster has to wait for its topic
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class ScanRange:
     """Positions by partition, `[begin, end)`; of requests, retained is where the log itself begins."""
 
     retained: Positions
@@ -43,7 +43,7 @@ class Extent:
     uploads_end: Positions
 
 
-def extent_of(settings: Settings, since: Moment | None, until: Moment | None) -> Extent:
+def scan_range_of(settings: Settings, since: Moment | None, until: Moment | None) -> ScanRange:
     """What stands now, between two moments of the requests. Raises Unreachable, Discrepancy."""
     admin, topics = admin_client(settings), settings.topics
     checked_topics(admin, settings)
@@ -69,7 +69,7 @@ def extent_of(settings: Settings, since: Moment | None, until: Moment | None) ->
     with LogReader(settings, [*parked, *outcomes]) as log:
         kept = {one: low for one, (low, _) in log.offset_ranges().items()}
     outcomes_retained = {one: kept[one] for one in outcomes}
-    return Extent(
+    return ScanRange(
         retained=retained,
         requests=begin,
         requests_high=requests_high,

@@ -18,7 +18,7 @@ Line = list[Row]  # one topic's
 OFFSET = itemgetter(3)
 
 
-class Stood(NamedTuple):
+class TimelineRecord(NamedTuple):
     """What stands at one offset."""
 
     offset: int
@@ -26,15 +26,15 @@ class Stood(NamedTuple):
     value: bytes | None
 
 
-def place_of(line: Line, offset: int) -> int:
+def index_of(line: Line, offset: int) -> int:
     """How many of its records are below that offset."""
     return bisect_left(line, offset, key=OFFSET)
 
 
-def stood_at(line: Line, place: int) -> Stood:
+def record_at(line: Line, place: int) -> TimelineRecord:
     """What stands at a place of a line."""
     _, _, _, offset, appended_at_ms, value = line[place]
-    return Stood(offset, appended_at_ms, value)
+    return TimelineRecord(offset, appended_at_ms, value)
 
 
 class Timeline(NamedTuple):
@@ -44,7 +44,7 @@ class Timeline(NamedTuple):
     lines: tuple[Line, ...]
 
 
-class Timelines:
+class UploadTimelines:
     """Timelines by scope key. Records of one partition have to come in log order."""
 
     def __init__(self, topics: UploadTopics) -> None:
@@ -53,7 +53,7 @@ class Timelines:
         self._taken: dict[bytes, tuple[Line, ...]] = {}
         self._known: dict[bytes, Timeline] = {}
 
-    def take(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         """Records with their topics' numbers."""
         taken, topics = self._taken, range(len(self._numbers))
         for row in rows:
@@ -62,9 +62,9 @@ class Timelines:
                 lines = taken[row[0]] = tuple([] for _ in topics)
             lines[row[1]].append(row)
 
-    def take_records(self, records: Iterable[UploadRecord]) -> None:
+    def add_records(self, records: Iterable[UploadRecord]) -> None:
         """Records as they stand in the log."""
-        self.take(map(self._row_of, records))
+        self.add(map(self._row_of, records))
 
     def _row_of(self, one: UploadRecord) -> Row:
         at = (self._numbers[one.at.topic], one.at.partition, one.at.offset)
@@ -82,12 +82,12 @@ class Timelines:
 
     def beside(
         self, topic: str, scope_key: bytes, offset: int
-    ) -> tuple[Stood | None, Stood | None]:
+    ) -> tuple[TimelineRecord | None, TimelineRecord | None]:
         """The newest record of a scope below an offset, and the first one that is not."""
         known = self.of(scope_key)
         if known is None:
             return None, None
         line = known.lines[self._numbers[topic]]
-        place = place_of(line, offset)
-        below = stood_at(line, place - 1) if place else None
-        return below, stood_at(line, place) if place < len(line) else None
+        place = index_of(line, offset)
+        below = record_at(line, place - 1) if place else None
+        return below, record_at(line, place) if place < len(line) else None

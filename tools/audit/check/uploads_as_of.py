@@ -9,14 +9,14 @@ from schemas.errors import Malformed
 from schemas.events import UploadEvent
 from schemas.partitioner import partition_for
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
-from tools.audit.check.upload_timelines import Stood, Timelines
+from tools.audit.check.upload_timelines import TimelineRecord, UploadTimelines
 
 T = TypeVar("T")
-Sides = tuple[Stood | None, Stood | None]
+Sides = tuple[TimelineRecord | None, TimelineRecord | None]
 Below = tuple[tuple[int, ...], ...]
 
 
-class Upload(NamedTuple):
+class UploadAt(NamedTuple):
     """An upload, read and checked, and its place."""
 
     event: UploadEvent
@@ -25,12 +25,12 @@ class Upload(NamedTuple):
 
 
 def upload_of(
-    scope_key: bytes, at: Coordinates, stood: Stood, codec: Codec, topics: UploadTopics
-) -> Upload | None:
+    scope_key: bytes, at: Coordinates, stood: TimelineRecord, codec: Codec, topics: UploadTopics
+) -> UploadAt | None:
     """The upload that stands there; None where the record is a damaged one. Raises UnknownSchema."""
     record = UploadRecord(at, scope_key, stood.value, stood.appended_at_ms)
     try:
-        return Upload(read_upload(record, codec, topics), at, stood.appended_at_ms)
+        return UploadAt(read_upload(record, codec, topics), at, stood.appended_at_ms)
     except Malformed:
         return None
 
@@ -48,16 +48,16 @@ def below_of(positions: Positions, topics: UploadTopics) -> Below:
         raise Malformed("positions of other upload partitions") from fault
 
 
-class Standing:
+class UploadsAsOf:
     """What stood where, as of the positions told last."""
 
-    def __init__(self, uploads: Timelines, codec: Codec, topics: UploadTopics) -> None:
+    def __init__(self, uploads: UploadTimelines, codec: Codec, topics: UploadTopics) -> None:
         self._uploads = uploads
         self._codec = codec
         self._topics = topics
         self._below: Below = ((0,) * len(topics.by_name),) * topics.partitions
 
-    def stand_at(self, positions: Positions) -> None:
+    def set_positions(self, positions: Positions) -> None:
         """Be at these positions from now on. Raises Malformed where a partition lacks."""
         self._below = below_of(positions, self._topics)
 
@@ -80,7 +80,11 @@ class Standing:
         return partition_for(scope_key, self._topics.partitions)
 
     def newest(
-        self, topic: str, scope_key: bytes, stood: Stood | None, read: Callable[[Stood], T | None]
+        self,
+        topic: str,
+        scope_key: bytes,
+        stood: TimelineRecord | None,
+        read: Callable[[TimelineRecord], T | None],
     ) -> T | None:
         """What this record reads as, or the next older one that reads as anything."""
         while stood is not None and (found := read(stood)) is None:
@@ -88,14 +92,18 @@ class Standing:
         return None if stood is None else found
 
     def first(
-        self, topic: str, scope_key: bytes, stood: Stood | None, read: Callable[[Stood], T | None]
+        self,
+        topic: str,
+        scope_key: bytes,
+        stood: TimelineRecord | None,
+        read: Callable[[TimelineRecord], T | None],
     ) -> T | None:
         """The same on to later ones."""
         while stood is not None and (found := read(stood)) is None:
             _, stood = self._uploads.beside(topic, scope_key, stood.offset + 1)
         return None if stood is None else found
 
-    def upload(self, topic: str, scope_key: bytes, stood: Stood) -> Upload | None:
+    def upload(self, topic: str, scope_key: bytes, stood: TimelineRecord) -> UploadAt | None:
         """The upload that stands there; None where the record is a damaged one. Raises UnknownSchema."""
         at = Coordinates(topic, self.belongs(scope_key), stood.offset)
         return upload_of(scope_key, at, stood, self._codec, self._topics)

@@ -21,8 +21,8 @@ from schemas.field_limits import NAME, SHA256
 from tables.commands import WriteMetadata
 from tables.content_store import ContentStore
 from tables.context import component_of
-from tables.history.text_references import Gap, NamedTexts, gaps_in
-from tools.audit.erase.text_referrers import named_elsewhere
+from tables.history.text_references import MissingVersions, ReferencedTexts, gaps_in
+from tools.audit.erase.text_referrers import referrers_of
 from tools.times import DURATION, UNITS
 
 SCOPE = re.compile(r"(assignment|course):[^\x00-\x1f]{1,100}")
@@ -31,7 +31,7 @@ Fate = Literal["erased", "absent", "kept", "left"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class EraseRequest:
     """Which scope, by whom, and why; texts written within grace are left, as somebody may be about to name them."""
 
     scope_key: str
@@ -50,23 +50,23 @@ class TextFate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Erased:
+class ErasureReport:
     """What an erasure did, or would do; roles are those that it appended an event for."""
 
-    asked: Asked
+    asked: EraseRequest
     writing: WriteMetadata
     is_dry_run: bool
     roles: tuple[str, ...]
     events: tuple[ScopeEvent, ...]
     texts: tuple[TextFate, ...]
-    gaps: tuple[Gap, ...]
+    gaps: tuple[MissingVersions, ...]
 
     def of(self, fate: Fate) -> tuple[TextFate, ...]:
         """The texts that this became of."""
         return tuple(one for one in self.texts if one.fate == fate)
 
 
-def asked_for(scope_key: str, actor: str, reason_code: str, grace: timedelta) -> Asked:
+def erase_request(scope_key: str, actor: str, reason_code: str, grace: timedelta) -> EraseRequest:
     """The options' words, checked. Raises Misconfigured."""
     if not SCOPE.fullmatch(scope_key):
         raise Misconfigured("SCOPE: is assignment:<id> or course:<code>")
@@ -74,7 +74,7 @@ def asked_for(scope_key: str, actor: str, reason_code: str, grace: timedelta) ->
         raise Misconfigured("--actor: 1 to 255 characters")
     if not REASON.fullmatch(reason_code):
         raise Misconfigured("--reason-code: a-z, 0-9, - and _, at most 64 of them")
-    return Asked(scope_key=scope_key, actor=actor, reason_code=reason_code, grace=grace)
+    return EraseRequest(scope_key=scope_key, actor=actor, reason_code=reason_code, grace=grace)
 
 
 def grace_of(text: str) -> timedelta:
@@ -88,12 +88,12 @@ def grace_of(text: str) -> timedelta:
 def erase(
     settings: Settings,
     store: ContentStore,
-    asked: Asked,
+    asked: EraseRequest,
     *,
     yes: bool,
     now: Callable[[], datetime],
     new_id: Callable[[], str],
-) -> Erased:
+) -> ErasureReport:
     """Erase a scope; unless yes, only say what would be done.
 
     1. append erasures of all that it ever had  2. find who else names its texts  3. erase those that nobody names
@@ -118,12 +118,12 @@ def erase(
         events = tuple(events_of(known, writing))
         try:
             texts = _named(known)
-            elsewhere = named_elsewhere(settings, codec, asked.scope_key, texts)  # 2
+            elsewhere = referrers_of(settings, codec, asked.scope_key, texts)  # 2
             fates = tuple(_fates(store, texts, elsewhere, asked.grace, now, yes=yes))  # 3
         except Unreachable as fault:
             undone = "; the log says erased, but not every text is gone: call it again"
             raise Unreachable(f"{fault}{undone if yes else ''}") from fault
-        return Erased(
+        return ErasureReport(
             asked=asked,
             writing=writing,
             is_dry_run=not yes,
@@ -141,7 +141,7 @@ def _to_be_erased(known: ScopeLog) -> tuple[str, ...]:
 
 def _named(known: ScopeLog) -> Set[str]:
     """Every text that an upload of the scope ever named; ids of other stores are none of this one's."""
-    named = NamedTexts()
+    named = ReferencedTexts()
     for one in known.events:
         named.add(one.event)
     return {text for text in named.ever if SHA256.fullmatch(text)}
@@ -169,12 +169,12 @@ def _fates(
             yield TextFate(text, "erased" if store.has(text) else "absent")
 
 
-def rows_of(erased: Erased) -> list[tuple[str, ...]]:
+def rows_of(erased: ErasureReport) -> list[tuple[str, ...]]:
     """An erasure for people: a text a row."""
     return [(one.storage_id, one.fate, ", ".join(one.named_by)) for one in erased.texts]
 
 
-def document_of(erased: Erased) -> dict[str, Any]:
+def document_of(erased: ErasureReport) -> dict[str, Any]:
     """An erasure as JSON."""
     asked, writing = erased.asked, erased.writing
     return {

@@ -40,7 +40,7 @@ def erase(
     from tables.content_store import ContentStore
     from tools.audit.erase import erase as command
 
-    asked = command.asked_for(scope, actor, reason_code, command.grace_of(grace))
+    asked = command.erase_request(scope, actor, reason_code, command.grace_of(grace))
     settings = settings_from_environment()
     store = ContentStore.at(settings.content)
     done = command.erase(

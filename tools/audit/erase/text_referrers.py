@@ -14,7 +14,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Partition
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested
-from tables.history.text_references import NamedTexts
+from tables.history.text_references import ReferencedTexts
 from tables.upload_record import UploadRecord, read_upload
 from tools.audit.seal.seal_create import present
 from tools.progress import bar
@@ -23,7 +23,7 @@ from tools.sweep import ids_in
 PATIENCE_S = 30.0
 
 
-def named_elsewhere(
+def referrers_of(
     settings: Settings, codec: Codec, scope_key: str, texts: Set[str]
 ) -> Mapping[str, Set[str]]:
     """By storage id, who but the scope names one of these texts in the log as it is now.
@@ -36,7 +36,7 @@ def named_elsewhere(
     read = (*topics.uploads, topics.requests, topics.uploads_dlq, topics.requests_dlq)
     states = present(topic_states(admin_client(settings), settings), read)
     partitions = [Partition(one.topic.name, n) for one in states for n in range(one.partitions)]
-    naming = Naming(settings, codec, scope_key.encode(), {text.encode() for text in texts})
+    naming = TextReferrers(settings, codec, scope_key.encode(), {text.encode() for text in texts})
     with LogReader(settings, partitions) as log:
         starts = {one: low for one, (low, _) in log.offset_ranges().items()}
         ends = high_watermarks_when_reachable(settings, starts)
@@ -48,14 +48,14 @@ def named_elsewhere(
 
 
 @dataclass(slots=True)
-class Naming:
+class TextReferrers:
     """What the records so far name of some texts; those of a partition come in log order."""
 
     settings: Settings
     codec: Codec
     own_key: bytes
     texts: Set[bytes]
-    scopes: dict[bytes, NamedTexts] = field(default_factory=dict)
+    scopes: dict[bytes, ReferencedTexts] = field(default_factory=dict)
     others: dict[str, set[str]] = field(default_factory=dict)
 
     def take(self, record: LogRecord) -> None:
@@ -78,7 +78,7 @@ class Naming:
         except BadRecord:  # of a later release, too: what it says of erasures is not known
             self._name(found, str(record.at))
             return
-        self.scopes.setdefault(record.key or b"", NamedTexts()).add(event)
+        self.scopes.setdefault(record.key or b"", ReferencedTexts()).add(event)
 
     def _requested_by(self, record: LogRecord) -> str | None:
         """Whose a request is; None for the scope's own."""
@@ -98,7 +98,7 @@ class Naming:
         """By storage id, who names it."""
         named = {text: set(who) for text, who in self.others.items()}
         for key, of_scope in self.scopes.items():
-            for text in of_scope.standing:
+            for text in of_scope.current:
                 if text.encode() in self.texts:
                     named.setdefault(text, set()).add(key.decode())
         return named

@@ -16,7 +16,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.events import ROLES
 from tables.context import component_of
-from tables.history.bulk_fold import ALL, Counts, Folded, RangeFold
+from tables.history.bulk_fold import ALL, BulkFold, Counts, FoldedScope
 from tables.history.point_in_time import Moment
 from tools.audit.local_replicas import made_anew
 from tools.audit.process_pool import in_processes, processes_for, shares
@@ -26,7 +26,7 @@ LINES = 200  # in one message of a process
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ReplayRange:
     """What is replayed: [starts, ends) of every upload partition; whole are those from the log's very start."""
 
     starts: Positions
@@ -44,16 +44,16 @@ class Range:
         """The partitions that are read from the first record that the log has."""
         return frozenset(one for one, low in self.lows.items() if self.starts[one] <= low)
 
-    def part(self, numbers: Collection[int]) -> "Range":
+    def part(self, numbers: Collection[int]) -> "ReplayRange":
         """The same range of these partition numbers alone."""
 
         def of(positions: Positions) -> Positions:
             return {one: at for one, at in positions.items() if one.partition in numbers}
 
-        return Range(of(self.starts), of(self.ends), of(self.lows), self.made_anew)
+        return ReplayRange(of(self.starts), of(self.ends), of(self.lows), self.made_anew)
 
 
-def range_of(settings: Settings, since: Moment | None, until: Moment | None) -> Range:
+def range_of(settings: Settings, since: Moment | None, until: Moment | None) -> ReplayRange:
     """The range between two moments, or from the log's start, to its end. Raises Unreachable, Discrepancy."""
     anew = frozenset(made_anew(settings, upload_topic_ids(settings)))
     with LogReader(settings, upload_partitions(settings)) as log:
@@ -63,44 +63,46 @@ def range_of(settings: Settings, since: Moment | None, until: Moment | None) -> 
         ends = {one: end for one, (_, end) in retained.items()}
         if until is not None:
             ends = dict(positions_after(log, until))
-    return Range(starts, {one: max(end, starts[one]) for one, end in ends.items()}, lows, anew)
+    return ReplayRange(
+        starts, {one: max(end, starts[one]) for one, end in ends.items()}, lows, anew
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class RecordsRead:
     """So many more records have been read."""
 
     records: int
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class ContextLines:
     """JSON lines, a context each."""
 
     lines: bytes
 
 
-Said = Read | Lines | Counts
+Said = RecordsRead | ContextLines | Counts
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ReplaySummary:
     """What a replay came to."""
 
     counts: Counts
     read_s: float  # until the last record was read and folded
     seconds: float
-    of: Range
+    of: ReplayRange
 
 
-def replayed(
+def replay(
     settings: Settings,
-    of: Range,
+    of: ReplayRange,
     scope_keys: Collection[str] = (),
     *,
     shown: int | None = None,
     processes: int | None = None,
-) -> Iterator[Read | Lines | Summary]:
+) -> Iterator[RecordsRead | ContextLines | ReplaySummary]:
     """Fold a range: contexts as JSON lines, at most `shown` of them from each process; the summary is last.
 
     Raises Unreachable, UnknownSchema.
@@ -115,18 +117,18 @@ def replayed(
         if isinstance(said, Counts):
             counts += said
             continue
-        if isinstance(said, Read):
+        if isinstance(said, RecordsRead):
             read_at = time.monotonic()
         yield said
-    yield Summary(counts, read_at - began, time.monotonic() - began, of)
+    yield ReplaySummary(counts, read_at - began, time.monotonic() - began, of)
 
 
 def _replayed_part(
-    settings: Settings, of: Range, scope_keys: Collection[bytes], shown: int | None
+    settings: Settings, of: ReplayRange, scope_keys: Collection[bytes], shown: int | None
 ) -> Iterator[Said]:
     codec, left = codec_for(settings), shown
     for said in folds(settings, codec, of, scope_keys):
-        if isinstance(said, Read):
+        if isinstance(said, RecordsRead):
             yield said
             continue
         yield said.counts()
@@ -134,34 +136,34 @@ def _replayed_part(
         for one in said.contexts() if left is None or left > 0 else ():
             lines.append(orjson.dumps({"context": document_of(one)}) + b"\n")
             if len(lines) == LINES:
-                yield Lines(b"".join(lines))
+                yield ContextLines(b"".join(lines))
                 lines.clear()
             if left is not None:
                 left -= 1
                 if left == 0:
                     break
-        yield Lines(b"".join(lines))
+        yield ContextLines(b"".join(lines))
 
 
 def folds(
-    settings: Settings, codec: Codec, of: Range, scope_keys: Collection[bytes] = ()
-) -> Iterator[Read | RangeFold]:
+    settings: Settings, codec: Codec, of: ReplayRange, scope_keys: Collection[bytes] = ()
+) -> Iterator[RecordsRead | BulkFold]:
     """Fold a range slice by slice; one slice holds it all, unless there are very many scopes."""
     slices, topics = [ALL], upload_topics(settings)
     while slices:
-        one = RangeFold(codec, topics, whole=of.whole, of=slices.pop(), scope_keys=scope_keys)
+        one = BulkFold(codec, topics, whole=of.whole, of=slices.pop(), scope_keys=scope_keys)
         with LogReader(settings, of.ends) as log:
             log.seek(of.starts)
             for messages in log.messages_until(of.ends):
                 for message in messages:
                     at = (message.topic(), message.partition(), message.offset())
-                    one.take(at, message.key(), message.value(), message.timestamp()[1])  # type: ignore[arg-type]
-                yield Read(len(messages))
+                    one.add(at, message.key(), message.value(), message.timestamp()[1])  # type: ignore[arg-type]
+                yield RecordsRead(len(messages))
         yield one
         slices += one.rest
 
 
-def document_of(folded: Folded) -> dict[str, Any]:
+def document_of(folded: FoldedScope) -> dict[str, Any]:
     """One scope as JSON; a role in `broken` had versions that the log no longer has."""
     context = folded.context
     told = {role: component_of(context, role) for role in ROLES}
@@ -173,7 +175,7 @@ def document_of(folded: Folded) -> dict[str, Any]:
     }
 
 
-def summary_document(summary: Summary) -> dict[str, Any]:
+def summary_document(summary: ReplaySummary) -> dict[str, Any]:
     """The summary as JSON."""
     counts = summary.counts
     return {
@@ -184,11 +186,11 @@ def summary_document(summary: Summary) -> dict[str, Any]:
         "seconds": {"read": round(summary.read_s, 3), "all": round(summary.seconds, 3)},
         "from": positions_document(summary.of.starts),
         "to": positions_document(summary.of.ends),
-        "gaps": gaps_told(summary.of),
+        "gaps": gap_texts(summary.of),
     }
 
 
-def gaps_told(of: Range) -> list[str]:
+def gap_texts(of: ReplayRange) -> list[str]:
     """What the log no longer has at all, partition by partition and topic by topic."""
     told = [
         f"{one.topic}/{one.partition} begins at offset {low}: what was below it is gone"

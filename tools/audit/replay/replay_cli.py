@@ -13,7 +13,7 @@ from tools.printing import print_json, print_table
 from tools.progress import counted
 
 if TYPE_CHECKING:
-    from tools.audit.replay.replay import Range
+    from tools.audit.replay.replay import ReplayRange
 
 SHOWN = 50  # in a table
 From = Annotated[
@@ -54,11 +54,11 @@ def replay(
     from schemas.errors import Misconfigured
     from tools.audit.replay import replay as command
     from tools.audit.scope_argument import scope_key_from
-    from tools.times import moment_from
+    from tools.times import point_in_time_from
 
     now = datetime.now(UTC)
-    first = None if since is None else moment_from(since, now, "--from")
-    last = None if until is None else moment_from(until, now, "--to")
+    first = None if since is None else point_in_time_from(since, now, "--from")
+    last = None if until is None else point_in_time_from(until, now, "--to")
     scope_keys = [scope_key_from(one) for one in scope or ()]
     if (compare or replica) and (since or until or scope):
         raise Misconfigured("--compare takes the whole log: give no --from, --to or --scope")
@@ -70,21 +70,23 @@ def replay(
         _replay(settings, of, scope_keys, as_json=as_json)
 
 
-def _replay(settings: Settings, of: "Range", scope_keys: Sequence[str], *, as_json: bool) -> None:
+def _replay(
+    settings: Settings, of: "ReplayRange", scope_keys: Sequence[str], *, as_json: bool
+) -> None:
     from tools.audit.replay import replay as command
 
     rows = list[Any]()
     with counted("records", of.records) as progress:
         shown = None if as_json else SHOWN
-        for said in command.replayed(settings, of, scope_keys, shown=shown):
+        for said in command.replay(settings, of, scope_keys, shown=shown):
             match said:
-                case command.Read(records):
+                case command.RecordsRead(records):
                     progress(records)
-                case command.Lines(lines) if as_json:
+                case command.ContextLines(lines) if as_json:
                     sys.stdout.buffer.write(lines)
-                case command.Lines(lines):
+                case command.ContextLines(lines):
                     rows += command.rows_of(lines)
-                case command.Summary():
+                case command.ReplaySummary():
                     summary = command.summary_document(said)
     if as_json:
         print_json({"summary": summary})
@@ -123,11 +125,13 @@ def _print_summary(summary: dict[str, Any]) -> None:
         typer.echo(f"gap: {gap}")
 
 
-def _compare(settings: Settings, of: "Range", folders: Collection[Path], *, as_json: bool) -> None:
+def _compare(
+    settings: Settings, of: "ReplayRange", folders: Collection[Path], *, as_json: bool
+) -> None:
     from processors.log.upload_topics import upload_topic_ids
     from tools.audit.local_replicas import replica_at, replicas_here
     from tools.audit.replay import table_compare as command
-    from tools.audit.replay.replay import Read
+    from tools.audit.replay.replay import RecordsRead
 
     replicas = [replica_at(one) for one in folders] if folders else replicas_here(settings)
     found = command.targets(of, settings, replicas, upload_topic_ids(settings))
@@ -142,11 +146,11 @@ def _compare(settings: Settings, of: "Range", folders: Collection[Path], *, as_j
         with counted(target.name, target.of.records) as progress:
             for said in command.compared(settings, target):
                 match said:
-                    case Read(records):
+                    case RecordsRead(records):
                         progress(records)
-                    case command.Compared(name, more):
+                    case command.ComparedRows(name, more):
                         rows[name] += more
-                    case command.Found():
+                    case command.RowFinding():
                         count += 1
                         show(command.difference_document(said))
     summary = {

@@ -20,11 +20,11 @@ from schemas.errors import BadRecord, Discrepancy, Unreachable
 from schemas.events import AssignmentContext, Component
 from schemas.partitioner import partition_for
 from tables.context import FOLD_VERSION
-from tables.history.bulk_fold import RangeFold
-from tables.history.row_diff import Difference, differences
-from tools.audit.local_replicas import Replica, opened
+from tables.history.bulk_fold import BulkFold
+from tables.history.row_diff import RowDifference, differences
+from tools.audit.local_replicas import LocalReplica, opened
 from tools.audit.process_pool import in_processes, processes_for, shares
-from tools.audit.replay.replay import Range, Read, folds
+from tools.audit.replay.replay import RecordsRead, ReplayRange, folds
 from tools.audit_json import source_document
 
 PATIENCE_S = 5.0  # for a changelog that is still behind
@@ -32,17 +32,17 @@ Rows = dict[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CompareTarget:
     """What is compared: a replica's folder, or the changelog where there is none."""
 
     name: str
-    of: Range
+    of: ReplayRange
     folder: Path | None = None
     amiss: str | None = None  # why it cannot be compared
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedRows:
     """So many rows were held against the fold."""
 
     target: str
@@ -50,26 +50,26 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RowFinding:
     """A difference, and of what."""
 
     target: str
-    difference: Difference
+    difference: RowDifference
 
 
 def targets(
-    of: Range, settings: Settings, replicas: Collection[Replica], ids: Mapping[str, str]
-) -> list[Target]:
+    of: ReplayRange, settings: Settings, replicas: Collection[LocalReplica], ids: Mapping[str, str]
+) -> list[CompareTarget]:
     """The changelog, and each replica at its own positions."""
     return [
-        Target(settings.topics.context.name, of),
+        CompareTarget(settings.topics.context.name, of),
         *(_target(of, one, ids) for one in replicas),
     ]
 
 
-def _target(of: Range, replica: Replica, ids: Mapping[str, str]) -> Target:
+def _target(of: ReplayRange, replica: LocalReplica, ids: Mapping[str, str]) -> CompareTarget:
     own = {one: replica.positions.get(one, 0) for one in of.ends}
-    target = Target(str(replica.folder), replace(of, ends=own), replica.folder)
+    target = CompareTarget(str(replica.folder), replace(of, ends=own), replica.folder)
     for name, known in replica.topic_ids.items():
         if ids.get(name) != known:
             return replace(
@@ -89,8 +89,8 @@ def _target(of: Range, replica: Replica, ids: Mapping[str, str]) -> Target:
 
 
 def compared(
-    settings: Settings, target: Target, *, processes: int | None = None
-) -> Iterator[Read | Compared | Found]:
+    settings: Settings, target: CompareTarget, *, processes: int | None = None
+) -> Iterator[RecordsRead | ComparedRows | RowFinding]:
     """Hold one target against the fold. Raises Unreachable, UnknownSchema, Misconfigured."""
     count = processes or processes_for(target.of.records)
     groups = shares(range(settings.partitions), count)
@@ -98,12 +98,12 @@ def compared(
 
 
 def _compared_part(
-    settings: Settings, target: Target, numbers: list[int]
-) -> Iterator[Read | Compared | Found]:
+    settings: Settings, target: CompareTarget, numbers: list[int]
+) -> Iterator[RecordsRead | ComparedRows | RowFinding]:
     codec = codec_for(settings)
     of = target.of.part(numbers)
     for said in folds(settings, codec, of):
-        if isinstance(said, Read):
+        if isinstance(said, RecordsRead):
             yield said
             continue
         rows_now = partial(_rows, settings, target, numbers, said)
@@ -111,15 +111,15 @@ def _compared_part(
         count, differing = len(rows), _differing(said, rows, codec, of)
         if differing and target.folder is None:
             differing = _still_differing(differing, rows_now, codec, of)
-        yield Compared(target.name, count)
+        yield ComparedRows(target.name, count)
         for found in differing.values():
-            yield from (Found(target.name, one) for one in found[1])
+            yield from (RowFinding(target.name, one) for one in found[1])
 
 
-Differing = dict[bytes, tuple[AssignmentContext | None, list[Difference]]]
+Differing = dict[bytes, tuple[AssignmentContext | None, list[RowDifference]]]
 
 
-def _rows(settings: Settings, target: Target, numbers: list[int], fold: RangeFold) -> Rows:
+def _rows(settings: Settings, target: CompareTarget, numbers: list[int], fold: BulkFold) -> Rows:
     if target.folder is None:
         return newest_rows(settings, numbers, fold.takes)
     with opened(target.folder) as store:
@@ -131,7 +131,7 @@ def _rows(settings: Settings, target: Target, numbers: list[int], fold: RangeFol
         }
 
 
-def _differing(fold: RangeFold, rows: Rows, codec: Codec, of: Range) -> Differing:
+def _differing(fold: BulkFold, rows: Rows, codec: Codec, of: ReplayRange) -> Differing:
     """The scopes whose rows are not as the fold says, rows of scopes that it does not know among them."""
     differing: Differing = {}
     unseen = set(rows)
@@ -150,7 +150,7 @@ def _judge(
     expected: AssignmentContext | None,
     row: bytes | None,
     codec: Codec,
-    of: Range,
+    of: ReplayRange,
 ) -> None:
     if expected is not None and row == codec.encode(expected):
         return
@@ -168,7 +168,7 @@ def _context_in(row: bytes | None, codec: Codec) -> AssignmentContext | None:
 
 
 def _still_differing(
-    differing: Differing, rows_now: Callable[[], Rows], codec: Codec, of: Range
+    differing: Differing, rows_now: Callable[[], Rows], codec: Codec, of: ReplayRange
 ) -> Differing:
     """What still differs after a while: the fold agents publish what they have folded a little later."""
     left = dict(differing)
@@ -186,7 +186,7 @@ def _still_differing(
     return left
 
 
-def refuse_differences(count: int, amiss: Collection[Target]) -> None:
+def refuse_differences(count: int, amiss: Collection[CompareTarget]) -> None:
     """Raise Discrepancy where something differs, or could not be compared."""
     told = [f"{one.name} cannot be compared: {one.amiss}" for one in amiss]
     if count:
@@ -195,7 +195,7 @@ def refuse_differences(count: int, amiss: Collection[Target]) -> None:
         raise Discrepancy("; ".join(told))
 
 
-def difference_document(found: Found) -> dict[str, Any]:
+def difference_document(found: RowFinding) -> dict[str, Any]:
     """A difference as JSON."""
     one = found.difference
     return {

@@ -14,9 +14,9 @@ from schemas.events import ROLES, Component
 from tables.content_store import ContentStore
 from tables.context import component_of
 from tables.history.point_in_time import Moment
-from tables.history.scope_history import History, Standing, standing_at
-from tools.audit.scope.history import gap_told, history
-from tools.audit.stored_text import AMISS, Text, text_of
+from tables.history.scope_history import ScopeAsOf, ScopeHistory, scope_as_of
+from tools.audit.scope.history import gap_text, history
+from tools.audit.stored_text import AMISS, TextState, text_of
 from tools.audit_json import (
     component_document,
     gap_document,
@@ -27,12 +27,12 @@ from tools.audit_json import (
 
 
 @dataclass(frozen=True, slots=True)
-class Stood:
+class ScopeReport:
     """A scope as it stood at positions, and the texts of its live roles, where they were wanted."""
 
     positions: Positions
-    standing: Standing
-    texts: Mapping[str, Text]
+    standing: ScopeAsOf
+    texts: Mapping[str, TextState]
 
     def component(self, role: str) -> Component | None:
         """What the role was; None where nothing was there, or nothing can be told."""
@@ -42,11 +42,11 @@ class Stood:
 
 def asked(
     settings: Settings, scope_key: str, moments: Iterable[Moment], store: ContentStore | None
-) -> list[Stood]:
+) -> list[ScopeReport]:
     """The scope at each of these moments. Raises Unreachable, Discrepancy, UnknownSchema."""
     positions = [positions_at(settings, one) for one in moments]
     found = history(settings, scope_key, everywhere=False)  # after them: it reaches beyond them all
-    return [stood(found, one, store) for one in positions]
+    return [scope_report(found, one, store) for one in positions]
 
 
 def positions_at(settings: Settings, moment: Moment) -> Positions:
@@ -55,10 +55,12 @@ def positions_at(settings: Settings, moment: Moment) -> Positions:
         return positions_after(log, moment)
 
 
-def stood(found: History, positions: Positions, store: ContentStore | None) -> Stood:
+def scope_report(
+    found: ScopeHistory, positions: Positions, store: ContentStore | None
+) -> ScopeReport:
     """The scope at these positions; texts are fetched where there is a store to ask. Raises Unreachable."""
-    standing = standing_at(found, positions)
-    bare = Stood(positions, standing, {})
+    standing = scope_as_of(found, positions)
+    bare = ScopeReport(positions, standing, {})
     if store is None:
         return bare
     components = {role: bare.component(role) for role in ROLES}
@@ -67,14 +69,14 @@ def stood(found: History, positions: Positions, store: ContentStore | None) -> S
         for role, one in components.items()
         if one is not None and one.storage_id is not None
     }
-    return Stood(positions, standing, texts)
+    return ScopeReport(positions, standing, texts)
 
 
-def refuse_unknown(found: Stood) -> None:
+def refuse_unknown(found: ScopeReport) -> None:
     """Raise Discrepancy where a role cannot be told, or its text is missing or damaged."""
     for role, gap in found.standing.hidden.items():
         raise Discrepancy(
-            f"history-compacted: {role} of {found.standing.scope_key} cannot be told: {gap_told(gap)}"
+            f"history-compacted: {role} of {found.standing.scope_key} cannot be told: {gap_text(gap)}"
         )
     for role, text in found.texts.items():
         if text.state in AMISS:
@@ -85,7 +87,7 @@ def refuse_unknown(found: Stood) -> None:
             )
 
 
-def document_of(found: Stood) -> dict[str, Any]:
+def document_of(found: ScopeReport) -> dict[str, Any]:
     """A standing as JSON; a role in `unknown` is null because it cannot be told."""
     standing = found.standing
     return {
@@ -99,7 +101,7 @@ def document_of(found: Stood) -> dict[str, Any]:
     }
 
 
-def _role_document(found: Stood, role: str) -> dict[str, Any] | None:
+def _role_document(found: ScopeReport, role: str) -> dict[str, Any] | None:
     component, text = found.component(role), found.texts.get(role)
     if component is None:
         return None
@@ -108,7 +110,7 @@ def _role_document(found: Stood, role: str) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RoleChange:
     """What became of one role between two moments; lines are a unified diff of its texts."""
 
     role: str
@@ -119,14 +121,14 @@ class Change:
     lines: tuple[str, ...]
 
 
-def changes(before: Stood, after: Stood) -> Iterator[Change]:
+def changes(before: ScopeReport, after: ScopeReport) -> Iterator[RoleChange]:
     """What became of each role from one moment to the other."""
     for role in ROLES:
         was, is_now = before.component(role), after.component(role)
         unknown = role in before.standing.hidden or role in after.standing.hidden
         what = "unknown" if unknown else _what(was, is_now)
         lines = () if what in ("unknown", "unchanged") else tuple(_diff(role, before, after))
-        yield Change(role, what, was, is_now, _fields(was, is_now), lines)
+        yield RoleChange(role, what, was, is_now, _fields(was, is_now), lines)
 
 
 def _what(was: Component | None, is_now: Component | None) -> str:
@@ -146,7 +148,7 @@ def _fields(was: Component | None, is_now: Component | None) -> tuple[str, ...]:
     return tuple(name for name in TOLD if getattr(was, name) != getattr(is_now, name))
 
 
-def _diff(role: str, before: Stood, after: Stood) -> Iterator[str]:
+def _diff(role: str, before: ScopeReport, after: ScopeReport) -> Iterator[str]:
     """A unified diff of the texts, none where one of them was not fetched."""
     sides = [(one, one.texts.get(role), one.component(role)) for one in (before, after)]
     if any(
@@ -169,7 +171,7 @@ def _named(role: str, component: Component | None) -> str:
     return f"{role} version {component.version}{state}, {component.actor}, {when}"
 
 
-def change_document(change: Change) -> dict[str, Any]:
+def change_document(change: RoleChange) -> dict[str, Any]:
     """A change as JSON."""
     return {
         "role": change.role,

@@ -13,12 +13,18 @@ from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
-from tables.history.scope_history import Damaged, Gap, History, Version, history_of
+from tables.history.scope_history import (
+    DamagedUpload,
+    ScopeHistory,
+    UploadVersion,
+    VersionGap,
+    history_of,
+)
 from tools.audit.local_replicas import made_anew
 from tools.audit_json import event_document, gap_document, instant, source_document
 
 
-def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> History:
+def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> ScopeHistory:
     """The history of a scope, up to the log's end as it is now; everywhere: in whatever partition a record strayed.
 
     Raises Unreachable, Discrepancy where an upload topic is missing, UnknownSchema.
@@ -38,14 +44,14 @@ def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> H
 
 
 @dataclass(frozen=True, slots=True)
-class Uses:
+class UploadUses:
     """How many prepared batches used each version; lost are uploads that batches name and the log no longer has."""
 
     by_source: dict[Coordinates, int]
     lost: tuple[tuple[str, BatchUse, int], ...]
 
 
-def uses(settings: Settings, found: History) -> Uses:
+def uses(settings: Settings, found: ScopeHistory) -> UploadUses:
     """Count the batches by the versions in their provenance; reads the whole topic of batches. Raises Unreachable."""
     known = {one.at: one.event.event_id for one in found.versions}
     counted = Counter(uses_of(settings, found.scope_key))
@@ -57,12 +63,12 @@ def uses(settings: Settings, found: History) -> Uses:
     by_source = Counter[Coordinates]()
     for (_, used), count in counted.items():
         by_source[used.source] += count
-    return Uses(dict(by_source), tuple(sorted(lost, key=lambda one: one[1].source)))
+    return UploadUses(dict(by_source), tuple(sorted(lost, key=lambda one: one[1].source)))
 
 
-def refuse_gaps(found: History, used: Uses | None) -> None:
+def refuse_gaps(found: ScopeHistory, used: UploadUses | None) -> None:
     """Raise Discrepancy, naming the first, where something is known to be missing."""
-    told = [f"{gap.role}: {gap_told(gap)}" for gap in found.gaps]
+    told = [f"{gap.role}: {gap_text(gap)}" for gap in found.gaps]
     told += [
         f"{role}: version {used.version} at {used.source}, which {count} batches name, is not in the log"
         for role, used, count in (used.lost if used else ())
@@ -72,7 +78,7 @@ def refuse_gaps(found: History, used: Uses | None) -> None:
         raise Discrepancy(f"history-compacted: {found.scope_key}: {told[0]}{more}")
 
 
-def gap_told(gap: Gap) -> str:
+def gap_text(gap: VersionGap) -> str:
     """A gap in a line."""
     if gap.before is None:
         return f"{gap.reason}, and nothing came since"
@@ -81,16 +87,18 @@ def gap_told(gap: Gap) -> str:
     return f"{after}: {gap.reason}; {since}"
 
 
-def items(found: History) -> Iterator[Version | Damaged]:
+def items(found: ScopeHistory) -> Iterator[UploadVersion | DamagedUpload]:
     """Versions and damaged records, newest first by the broker's clock."""
-    both: list[Version | Damaged] = [*found.versions, *found.damaged]
+    both: list[UploadVersion | DamagedUpload] = [*found.versions, *found.damaged]
     yield from sorted(both, key=lambda one: (one.appended_at_ms, one.at), reverse=True)
 
 
-def document_of(found: History, used: Uses | None) -> dict[str, Any]:
+def document_of(found: ScopeHistory, used: UploadUses | None) -> dict[str, Any]:
     """A history as JSON."""
-    versions = [_version_document(one, used) for one in items(found) if isinstance(one, Version)]
-    damaged = [_damaged_document(one) for one in items(found) if isinstance(one, Damaged)]
+    versions = [
+        _version_document(one, used) for one in items(found) if isinstance(one, UploadVersion)
+    ]
+    damaged = [_damaged_document(one) for one in items(found) if isinstance(one, DamagedUpload)]
     lost = [
         {
             "role": role,
@@ -111,7 +119,7 @@ def document_of(found: History, used: Uses | None) -> dict[str, Any]:
     }
 
 
-def _version_document(one: Version, used: Uses | None) -> dict[str, Any]:
+def _version_document(one: UploadVersion, used: UploadUses | None) -> dict[str, Any]:
     counted = {} if used is None else {"batches": used.by_source.get(one.at, 0)}
     return {
         "role": one.role,
@@ -125,7 +133,7 @@ def _version_document(one: Version, used: Uses | None) -> dict[str, Any]:
     }
 
 
-def _damaged_document(one: Damaged) -> dict[str, Any]:
+def _damaged_document(one: DamagedUpload) -> dict[str, Any]:
     return {
         "role": one.role,
         "appended_at": instant(one.appended_at_ms),

@@ -52,13 +52,13 @@ def as_of(
     from tables.content_store import ContentStore
     from tools.audit.scope import as_of as command
     from tools.audit.scope_argument import scope_key_from
-    from tools.times import moment_from
+    from tools.times import point_in_time_from
 
     if (at is None) == (offsets is None) or (offsets is not None and "@" not in offsets):
         raise Misconfigured("give --at TIME or --offsets topic/partition@offset,…")
     now = datetime.now(UTC)
-    moment = moment_from(at or offsets or "", now, "--at" if at else "--offsets")
-    since = None if diff is None else moment_from(diff, now, "--diff")
+    moment = point_in_time_from(at or offsets or "", now, "--at" if at else "--offsets")
+    since = None if diff is None else point_in_time_from(diff, now, "--diff")
     scope_key, settings = scope_key_from(scope), settings_from_environment()
     store = ContentStore.at(settings.content) if texts else None
     moments = [moment] if since is None else [moment, since]

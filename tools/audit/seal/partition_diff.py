@@ -17,7 +17,7 @@ Kind = Literal["altered", "removed", "added", "cut off"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class Deviation:
     """What became of the record at an offset; until is set where it is one of those in [offset, until)."""
 
     offset: int
@@ -26,7 +26,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class RetentionBounds:
     """What a partition has now, and what it may have lost: records appended before these times, none where None."""
 
     first: int
@@ -43,7 +43,7 @@ class Comparison:
     compacted: int
     expired: int
     findings: Mapping[Kind, int]
-    first: Finding | None
+    first: Deviation | None
 
 
 @dataclass(slots=True)
@@ -55,18 +55,18 @@ class _Gone:
 
 
 @dataclass(slots=True)
-class _Held:
+class _ComparisonState:
     """What has been found so far."""
 
-    bounds: Bounds
+    bounds: RetentionBounds
     intact: int = 0
     compacted: int = 0
     expired: int = 0
     findings: Counter[Kind] = field(default_factory=Counter)
-    first: Finding | None = None
+    first: Deviation | None = None
     gone: dict[bytes, _Gone] = field(default_factory=dict)
 
-    def find(self, finding: Finding, count: int = 1) -> None:
+    def find(self, finding: Deviation, count: int = 1) -> None:
         self.findings[finding.kind] += count
         self.first = finding if self.first is None else min(self.first, finding)
 
@@ -74,14 +74,14 @@ class _Held:
         """A sealed record is not there."""
         bounds, offset, ms = self.bounds, sealed.offset, sealed.appended_at_ms
         if offset >= bounds.end:
-            self.find(Finding(offset, "cut off"))
+            self.find(Deviation(offset, "cut off"))
         elif offset < bounds.first and _is_before(ms, bounds.expired_before_ms):
             self.expired += 1
         elif _is_before(ms, bounds.compacted_before_ms):
             known = self.gone.setdefault(sealed.key, _Gone(offset))
             known.count += 1
         else:
-            self.find(Finding(offset, "removed"))
+            self.find(Deviation(offset, "removed"))
 
     def see(self, key: bytes) -> None:
         """There is a record of this key: what is gone before it was compacted."""
@@ -90,7 +90,7 @@ class _Held:
 
     def end(self) -> Comparison:
         for gone in self.gone.values():
-            self.find(Finding(gone.first, "removed"), gone.count)
+            self.find(Deviation(gone.first, "removed"), gone.count)
         return Comparison(
             intact=self.intact,
             compacted=self.compacted,
@@ -104,17 +104,17 @@ def compare(
     blocks: Iterable[Block],
     records: Iterable[LogRecord],
     later: Iterable[LogRecord],
-    bounds: Bounds,
+    bounds: RetentionBounds,
 ) -> Comparison:
     """Hold the records of a sealed range against its blocks.
 
     later are the records after the range; they are asked for only where one of them may explain what is missing.
     """
-    held, coming = _Held(bounds), _Coming(records)
+    held, coming = _ComparisonState(bounds), _RecordStream(records)
     for block in blocks:
-        _hold(held, block, coming.before(block.end))
+        _compare_block(held, block, coming.before(block.end))
     for record in coming.rest():
-        held.find(Finding(record.at.offset, "added"))
+        held.find(Deviation(record.at.offset, "added"))
         held.see(short_key(record.key))
     if held.gone:
         for record in later:
@@ -122,7 +122,7 @@ def compare(
     return held.end()
 
 
-def _hold(held: _Held, block: Block, records: Sequence[LogRecord]) -> None:
+def _compare_block(held: _ComparisonState, block: Block, records: Sequence[LogRecord]) -> None:
     leaves = [leaf_of(record) for record in records]
     if len(leaves) == len(block.records) and root_of(leaves) == block.root:
         held.intact += len(leaves)
@@ -131,11 +131,11 @@ def _hold(held: _Held, block: Block, records: Sequence[LogRecord]) -> None:
                 held.see(sealed.key)
     elif _differences(held, block, records, leaves) == 0:
         # the roots differ, yet what is kept of each leaf does not: a collision that somebody made
-        held.find(Finding(block.start, "altered", block.end))
+        held.find(Deviation(block.start, "altered", block.end))
 
 
 def _differences(
-    held: _Held, block: Block, records: Sequence[LogRecord], leaves: Sequence[bytes]
+    held: _ComparisonState, block: Block, records: Sequence[LogRecord], leaves: Sequence[bytes]
 ) -> int:
     """Hold each record of a block; how many were not as they were."""
     sealed = {one.offset: one for one in block.records}
@@ -148,9 +148,9 @@ def _differences(
             continue
         held.see(short_key(found[0].key))
         if known is None:
-            held.find(Finding(offset, "added"))
+            held.find(Deviation(offset, "added"))
         elif known.leaf != short(found[1]):
-            held.find(Finding(offset, "altered"))
+            held.find(Deviation(offset, "altered"))
         else:
             intact += 1
     held.intact += intact
@@ -161,7 +161,7 @@ def _is_before(ms: int, moment_ms: int | None) -> bool:
     return moment_ms is not None and ms < moment_ms
 
 
-class _Coming:
+class _RecordStream:
     """Records in order, taken up to an offset at a time."""
 
     def __init__(self, records: Iterable[LogRecord]) -> None:

@@ -12,7 +12,7 @@ from processors.settings import settings_from_environment
 from tools.options import Json
 from tools.printing import print_json, print_table
 from tools.progress import say
-from tools.times import FORMS, moment_from
+from tools.times import FORMS, point_in_time_from
 
 seal_app = typer.Typer()
 
@@ -51,9 +51,9 @@ def seal(
     from tools.audit.seal import seal_create as command
 
     now = datetime.now(UTC)
-    asked = command.Asked(
-        since=None if since is None else moment_from(since, now, "--from"),
-        until=None if until is None else moment_from(until, now, "--to"),
+    asked = command.SealRequest(
+        since=None if since is None else point_in_time_from(since, now, "--from"),
+        until=None if until is None else point_in_time_from(until, now, "--to"),
         topics=tuple(name.strip() for name in topics.split(",") if name.strip()),
         after=after,
     )

@@ -20,7 +20,7 @@ from schemas.errors import CJStreamError, Discrepancy, Misconfigured
 from schemas.topics import Topic, Topics
 from tables.history.point_in_time import Moment
 from tools.audit.seal.seal_blocks import BLOCK, Block, blocks_of
-from tools.audit.seal.seal_file import Header, Range, RangeRoot, opened_seal, write_seal
+from tools.audit.seal.seal_file import RangeRoot, SealedRange, SealHeader, open_seal, write_seal
 from tools.audit.seal.signing_key import fingerprint, public_bytes, signing_key
 from tools.progress import bar
 
@@ -28,7 +28,7 @@ PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class SealRequest:
     """What is to be sealed: from a moment to another, of these topics, after a seal; None: all that there is."""
 
     since: Moment | None = None
@@ -38,16 +38,18 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealReport:
     """A seal that was written."""
 
     file: Path
     digest: str
-    header: Header
+    header: SealHeader
     roots: tuple[RangeRoot, ...]
 
 
-def seal(settings: Settings, asked: Asked, key_file: Path, out: Path, *, now_ms: int) -> Sealed:
+def seal(
+    settings: Settings, asked: SealRequest, key_file: Path, out: Path, *, now_ms: int
+) -> SealReport:
     """Write a seal. A seal after another begins, unless it is told where, at that one's end.
 
     Raises Misconfigured, Unreachable, Discrepancy and CJStreamError.
@@ -63,7 +65,7 @@ def seal(settings: Settings, asked: Asked, key_file: Path, out: Path, *, now_ms:
     with LogReader(settings, partitions) as log:
         ids = {state.topic.name: str(state.topic_id) for state in states}
         ranges = _ranges(log, asked, ids, before[0] if before else None)
-        header = Header(
+        header = SealHeader(
             cluster_id=cluster,
             topic_prefix=settings.topic_prefix,
             sealed_at_ms=now_ms,
@@ -74,7 +76,7 @@ def seal(settings: Settings, asked: Asked, key_file: Path, out: Path, *, now_ms:
         histories = {topic.name for topic in wanted if topic.kept == "history"}
         contents = _contents(log, ranges, histories)
         digest, roots = write_seal(out, header, key, contents)
-    return Sealed(out, digest, header, tuple(roots))
+    return SealReport(out, digest, header, tuple(roots))
 
 
 def sealed_topics(topics: Topics) -> tuple[Topic, ...]:
@@ -99,14 +101,14 @@ def present(states: Iterable[TopicState], topics: Collection[Topic]) -> list[Top
     return asked
 
 
-def _header_and_digest(path: Path) -> tuple[Header, str]:
-    with opened_seal(path) as before:
+def _header_and_digest(path: Path) -> tuple[SealHeader, str]:
+    with open_seal(path) as before:
         return before.header, before.digest
 
 
 def _ranges(
-    log: LogReader, asked: Asked, topic_ids: Mapping[str, str], before: Header | None
-) -> tuple[Range, ...]:
+    log: LogReader, asked: SealRequest, topic_ids: Mapping[str, str], before: SealHeader | None
+) -> tuple[SealedRange, ...]:
     retained = log.offset_ranges()
     starts: Positions = {one: low for one, (low, _) in retained.items()}
     if asked.since is not None:
@@ -121,12 +123,12 @@ def _ranges(
         if start > ends[one]:
             raise _backwards(one, asked)
     return tuple(
-        Range(one.topic, topic_ids[one.topic], one.partition, start, ends[one])
+        SealedRange(one.topic, topic_ids[one.topic], one.partition, start, ends[one])
         for one, start in starts.items()
     )
 
 
-def _backwards(one: Partition, asked: Asked) -> CJStreamError:
+def _backwards(one: Partition, asked: SealRequest) -> CJStreamError:
     at = f"{one.topic}/{one.partition}"
     if asked.since is None and asked.until is None:
         return Discrepancy(f"{at} ends before the end of the seal before this: check that first")
@@ -134,19 +136,19 @@ def _backwards(one: Partition, asked: Asked) -> CJStreamError:
 
 
 def _contents(
-    log: LogReader, ranges: Iterable[Range], histories: Collection[str]
-) -> Iterator[tuple[Range, Iterator[Block]]]:
+    log: LogReader, ranges: Iterable[SealedRange], histories: Collection[str]
+) -> Iterator[tuple[SealedRange, Iterator[Block]]]:
     for one in ranges:
         blocks = blocks_of(records_in(log, one), one.start, keys=one.topic in histories)
         yield one, shown(blocks, one)
 
 
-def shown(blocks: Iterable[Block], one: Range) -> Iterator[Block]:
+def shown(blocks: Iterable[Block], one: SealedRange) -> Iterator[Block]:
     """The blocks of a range, as a progress bar counts them."""
     return bar(blocks, f"{one.topic}/{one.partition}", 1 + (one.end - one.start) // BLOCK)
 
 
-def records_in(log: LogReader, one: Range) -> Iterator[LogRecord]:
+def records_in(log: LogReader, one: SealedRange) -> Iterator[LogRecord]:
     """The records of a range."""
     if one.start >= one.end:
         return iter(())
@@ -155,7 +157,7 @@ def records_in(log: LogReader, one: Range) -> Iterator[LogRecord]:
     return log.records_until({partition: one.end}, PATIENCE_S)
 
 
-def document_of(sealed: Sealed) -> dict[str, Any]:
+def document_of(sealed: SealReport) -> dict[str, Any]:
     """A seal as JSON, without its blocks."""
     header = sealed.header
     return {

@@ -31,7 +31,7 @@ SIGNED = b"cjstream-seal-1\0"  # before the digest: a signature that is meant fo
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class SealedRange:
     """The records of one partition from start on, up to before end."""
 
     topic: str
@@ -42,7 +42,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class SealHeader:
     """What a seal says of itself; after is the digest of the seal before it, key its public key."""
 
     cluster_id: str
@@ -50,7 +50,7 @@ class Header:
     sealed_at_ms: int
     after: str | None
     key: bytes
-    ranges: tuple[Range, ...]
+    ranges: tuple[SealedRange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +64,19 @@ class RangeRoot:
 class Seal:
     """A seal whose signature was found to be good."""
 
-    def __init__(self, file: BinaryIO, header: Header, digest: str) -> None:
+    def __init__(self, file: BinaryIO, header: SealHeader, digest: str) -> None:
         self._file = file
         self.header = header
         self.digest = digest
 
-    def contents(self) -> Iterator[tuple[Range, Iterator[Block]]]:
+    def contents(self) -> Iterator[tuple[SealedRange, Iterator[Block]]]:
         """Every range with its blocks, once and in order: a range's blocks are to be taken before the next range."""
         self._file.seek(0)
         self._file.readline()
         for one in self.header.ranges:
             yield one, self._blocks(one)
 
-    def _blocks(self, one: Range) -> Iterator[Block]:
+    def _blocks(self, one: SealedRange) -> Iterator[Block]:
         records, roots = 0, list[bytes]()
         while "leaves" in (told := _parsed(self._file.readline())):
             block = block_from(told)
@@ -89,9 +89,9 @@ class Seal:
 
 def write_seal(
     path: Path,
-    header: Header,
+    header: SealHeader,
     key: SigningKey,
-    contents: Iterable[tuple[Range, Iterable[Block]]],
+    contents: Iterable[tuple[SealedRange, Iterable[Block]]],
 ) -> tuple[str, list[RangeRoot]]:
     """Write a new seal, whole or not at all; gives its digest and what each range came to.
 
@@ -115,9 +115,9 @@ def write_seal(
 
 def _written(
     file: BinaryIO,
-    header: Header,
+    header: SealHeader,
     key: SigningKey,
-    contents: Iterable[tuple[Range, Iterable[Block]]],
+    contents: Iterable[tuple[SealedRange, Iterable[Block]]],
 ) -> tuple[str, list[RangeRoot]]:
     hashed, roots = sha256(), list[RangeRoot]()
 
@@ -145,7 +145,7 @@ def _signature_line(digest: bytes, signature: bytes) -> bytes:
     return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _document_of(header: Header) -> dict[str, Any]:
+def _document_of(header: SealHeader) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -155,7 +155,7 @@ def _document_of(header: Header) -> dict[str, Any]:
 
 
 @contextmanager
-def opened_seal(path: Path, trusted: bytes | None = None) -> Iterator[Seal]:
+def open_seal(path: Path, trusted: bytes | None = None) -> Iterator[Seal]:
     """A seal, its signature held against the trusted public key, or else against the one that it names itself.
 
     Raises Misconfigured for what is no seal of a version known here, Discrepancy for one that was altered or that
@@ -170,15 +170,15 @@ def opened_seal(path: Path, trusted: bytes | None = None) -> Iterator[Seal]:
         yield Seal(file, header, _refuse_altered(path, file, header, trusted))
 
 
-def _header(path: Path, line: bytes) -> Header:
+def _header(path: Path, line: bytes) -> SealHeader:
     told = _parsed(line)
     if told.get("format") != FORMAT:
         raise Misconfigured(f"{path}: not a seal")
     if told.get("version") != VERSION:
         raise Misconfigured(f"{path}: a seal of version {told.get('version')}, known is {VERSION}")
     try:
-        ranges = tuple(Range(**one) for one in told["ranges"])
-        return Header(
+        ranges = tuple(SealedRange(**one) for one in told["ranges"])
+        return SealHeader(
             cluster_id=told["cluster_id"],
             topic_prefix=told["topic_prefix"],
             sealed_at_ms=told["sealed_at_ms"],
@@ -190,7 +190,7 @@ def _header(path: Path, line: bytes) -> Header:
         raise Misconfigured(f"{path}: not a seal's header") from fault
 
 
-def _refuse_altered(path: Path, file: BinaryIO, header: Header, trusted: bytes | None) -> str:
+def _refuse_altered(path: Path, file: BinaryIO, header: SealHeader, trusted: bytes | None) -> str:
     """The seal's digest, once its signature was found to be good."""
     hashed, line = sha256(), b""
     file.seek(0)

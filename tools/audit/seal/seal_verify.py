@@ -12,21 +12,21 @@ from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.topics import Topic
-from tools.audit.seal.partition_diff import Bounds, Comparison, compare
+from tools.audit.seal.partition_diff import Comparison, RetentionBounds, compare
 from tools.audit.seal.seal_blocks import Block
 from tools.audit.seal.seal_create import PATIENCE_S, shown
-from tools.audit.seal.seal_file import Header, Range, Seal, opened_seal
+from tools.audit.seal.seal_file import Seal, SealedRange, SealHeader, open_seal
 from tools.audit.seal.signing_key import fingerprint
 
 DAY_MS = 86_400_000
-NOTHING_THERE = Bounds(first=0, end=0)
+NOTHING_THERE = RetentionBounds(first=0, end=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedPartition:
     """One partition held against its seal; topic_id is what the topic has now, None where it is missing."""
 
-    sealed: Range
+    sealed: SealedRange
     topic_id: str | None
     comparison: Comparison
 
@@ -42,9 +42,9 @@ class SealCheck:
 
     file: Path
     digest: str
-    header: Header
+    header: SealHeader
     faults: tuple[str, ...]
-    partitions: tuple[Checked, ...]
+    partitions: tuple[CheckedPartition, ...]
 
     @property
     def holds(self) -> bool:
@@ -62,7 +62,7 @@ def check_seals(
     """
     before: str | None = None
     for file in files:
-        with opened_seal(file, trusted) as seal:
+        with open_seal(file, trusted) as seal:
             check = _checked(settings, file, seal, now_ms)
             if before is not None and seal.header.after != before:
                 left_out = "it does not follow the seal before it: another one was left out"
@@ -86,7 +86,7 @@ def _checked(settings: Settings, file: Path, seal: Seal, now_ms: int) -> SealChe
         for one in seal.header.ranges
         if one.topic in there and one.partition < there[one.topic].partitions
     ]
-    checked = list[Checked]()
+    checked = list[CheckedPartition]()
     with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
         for one, blocks in seal.contents():
@@ -94,15 +94,19 @@ def _checked(settings: Settings, file: Path, seal: Seal, now_ms: int) -> SealChe
             if (known := retained.get(Partition(one.topic, one.partition))) is not None:
                 topic_id = there[one.topic].topic_id
                 bounds = bounds_of(settings, there[one.topic].topic, known, now_ms)
-            checked.append(Checked(one, topic_id, _compared(log, one, shown(blocks, one), bounds)))
+            checked.append(
+                CheckedPartition(one, topic_id, _compared(log, one, shown(blocks, one), bounds))
+            )
     return SealCheck(file, seal.digest, seal.header, tuple(faults), tuple(checked))
 
 
-def bounds_of(settings: Settings, topic: Topic, retained: tuple[int, int], now_ms: int) -> Bounds:
+def bounds_of(
+    settings: Settings, topic: Topic, retained: tuple[int, int], now_ms: int
+) -> RetentionBounds:
     """What a partition has, and what its topic's settings allow it to have lost by now."""
     config = topic.config(horizon_days=settings.audit_horizon_days, replication=1)
     lag_ms, retention_ms = config.get("min.compaction.lag.ms"), config.get("retention.ms")
-    return Bounds(
+    return RetentionBounds(
         first=retained[0],
         end=retained[1],
         compacted_before_ms=None if lag_ms is None else now_ms - int(lag_ms),
@@ -110,13 +114,15 @@ def bounds_of(settings: Settings, topic: Topic, retained: tuple[int, int], now_m
     )
 
 
-def _compared(log: LogReader, one: Range, blocks: Iterator[Block], bounds: Bounds) -> Comparison:
+def _compared(
+    log: LogReader, one: SealedRange, blocks: Iterator[Block], bounds: RetentionBounds
+) -> Comparison:
     start, end = max(one.start, bounds.first), min(one.end, bounds.end)
     later = _read(log, one, max(one.end, bounds.first), bounds.end)
     return compare(blocks, _read(log, one, start, end), later, bounds)
 
 
-def _read(log: LogReader, one: Range, start: int, end: int) -> Iterator[LogRecord]:
+def _read(log: LogReader, one: SealedRange, start: int, end: int) -> Iterator[LogRecord]:
     """Begins to read only when it is asked for a record."""
     if start < end:
         partition = Partition(one.topic, one.partition)
@@ -124,7 +130,7 @@ def _read(log: LogReader, one: Range, start: int, end: int) -> Iterator[LogRecor
         yield from log.records_until({partition: end}, PATIENCE_S)
 
 
-def _faults(checked: Checked) -> Iterator[str]:
+def _faults(checked: CheckedPartition) -> Iterator[str]:
     sealed, found = checked.sealed, checked.comparison
     if checked.topic_id is None:
         yield f"{sealed.topic}/{sealed.partition} is missing"
@@ -152,7 +158,7 @@ def document_of(check: SealCheck) -> dict[str, Any]:
     }
 
 
-def _document_of(checked: Checked) -> dict[str, Any]:
+def _document_of(checked: CheckedPartition) -> dict[str, Any]:
     sealed, found = checked.sealed, checked.comparison
     first = found.first
     return {

@@ -35,7 +35,7 @@ def buckets_for(rows: int) -> int:
     return rows // IN_A_BUCKET + 1
 
 
-class Buckets:
+class JoinSpill:
     """Deals rows into the buckets of one folder, which is made."""
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -65,7 +65,7 @@ class Buckets:
         self._rows = self._bytes = 0
 
 
-def bucket(folders: Iterable[Path], number: int) -> Iterator[list[Any]]:
+def read_bucket(folders: Iterable[Path], number: int) -> Iterator[list[Any]]:
     """The rows of one bucket, some at a time, of each folder in the order they were dealt in. Raises StoreFailed."""
     for folder in folders:
         with _disk(folder), (folder / str(number)).open("rb") as file:

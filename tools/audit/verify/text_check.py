@@ -16,25 +16,25 @@ from schemas.events import UploadEvent
 from schemas.field_limits import SHA256
 from tables.content_store import ContentStore
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
-from tools.audit.check.contexts_as_of import Text, Texts
-from tools.audit.check.findings import Finding, Note, NotVerifiable, Remark
+from tools.audit.check.contexts_as_of import TextReference, Texts
+from tools.audit.check.findings import Finding, Note, NotVerifiable, Violation
 
 READERS = 8
 AHEAD = 1000  # texts asked for at once
 
 
-class Fault(NamedTuple):
+class TextFault(NamedTuple):
     """A text that cannot be read as it was stored."""
 
-    text: Text
+    text: TextReference
     upload_at: Coordinates
     kind: str
 
 
-def judged_texts(settings: Settings, texts: Texts, upload_ends: Positions) -> Iterator[Remark]:
+def check_texts(settings: Settings, texts: Texts, upload_ends: Positions) -> Iterator[Finding]:
     """What is to be said of texts: missing, damaged, erased by a deletion that says so, or stored elsewhere."""
     store = ContentStore.at(settings.content)
-    missing = list[Fault]()
+    missing = list[TextFault]()
     with ThreadPoolExecutor(READERS) as readers:
         left = iter(texts.items())
         while some := list(islice(left, AHEAD)):
@@ -51,16 +51,16 @@ def judged_texts(settings: Settings, texts: Texts, upload_ends: Positions) -> It
             yield _erased(fault, erased) or _remark(fault)
 
 
-def faulty(store: ContentStore, text: Text, upload_at: Coordinates) -> Fault | None:
+def faulty(store: ContentStore, text: TextReference, upload_at: Coordinates) -> TextFault | None:
     """What is wrong with a text in the store."""
     if text.sha256 != text.storage_id or not SHA256.fullmatch(text.storage_id):
-        return Fault(text, upload_at, "text_elsewhere")
+        return TextFault(text, upload_at, "text_elsewhere")
     try:
         store.get(text.storage_id)
     except ContentMissing:
-        return Fault(text, upload_at, "text_missing")
+        return TextFault(text, upload_at, "text_missing")
     except ContentCorrupt:
-        return Fault(text, upload_at, "text_damaged")
+        return TextFault(text, upload_at, "text_damaged")
     return None
 
 
@@ -71,12 +71,12 @@ SENTENCES = {
 }
 
 
-def _remark(fault: Fault) -> Remark:
-    says = NotVerifiable if fault.kind == "text_elsewhere" else Finding
+def _remark(fault: TextFault) -> Finding:
+    says = NotVerifiable if fault.kind == "text_elsewhere" else Violation
     return says(fault.kind, fault.upload_at, SENTENCES[fault.kind].format(fault.text.storage_id))
 
 
-def _erased(fault: Fault, erased: dict[str, Coordinates]) -> Note | None:
+def _erased(fault: TextFault, erased: dict[str, Coordinates]) -> Note | None:
     by = erased.get(fault.text.storage_id)
     told = f"its text {fault.text.storage_id} was erased by {by}"
     return None if by is None else Note("text_erased", fault.upload_at, told)

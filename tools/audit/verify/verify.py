@@ -14,20 +14,20 @@ from schemas.errors import Discrepancy
 from tables.history.point_in_time import Moment
 from tools.audit.batch.batch_story import batch
 from tools.audit.check.contexts_as_of import Texts, note
-from tools.audit.check.findings import Finding, Note, NotVerifiable, Remark, Tally
-from tools.audit.check.scan_range import Extent, extent_of
+from tools.audit.check.findings import Finding, Note, NotVerifiable, Tally, Violation
+from tools.audit.check.scan_range import ScanRange, scan_range_of
 from tools.audit.process_pool import in_processes, processes_for
 from tools.audit.verify.join_spill import bucket_folder, buckets_for
-from tools.audit.verify.join_worker import Uploads, Work, dealt, judged
-from tools.audit.verify.text_check import judged_texts
+from tools.audit.verify.join_worker import JoinWork, UploadsRead, join_bucket, partition_rows
+from tools.audit.verify.text_check import check_texts
 from tools.audit_json import instant
 
 
 @dataclass(slots=True)
-class Report:
+class VerifyReport:
     """What verify looked at, and its counts."""
 
-    extent: Extent
+    extent: ScanRange
     group: str
     tally: Tally = field(default_factory=Tally)
     uploads: int = 0
@@ -43,7 +43,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class VerifyProgress:
     """So many more of something, of that many at most."""
 
     what: str
@@ -51,7 +51,7 @@ class Progress:
     total: int
 
 
-def verified(
+def verify(
     settings: Settings,
     now_ms: int,
     *,
@@ -60,14 +60,14 @@ def verified(
     texts: bool = True,
     processes: int | None = None,
     buckets: int | None = None,
-) -> Iterator[Remark | Progress | Report]:
+) -> Iterator[Finding | VerifyProgress | VerifyReport]:
     """Remarks as they are found, and the report last. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
-    extent = extent_of(settings, since, until)
-    report, found = Report(extent, settings.prep_group), Texts()
+    extent = scan_range_of(settings, since, until)
+    report, found = VerifyReport(extent, settings.prep_group), Texts()
     outcomes, uploads = _total(extent), sum(extent.uploads_end.values())
     with bucket_folder() as folder:
         count = min(processes or processes_for(uploads + 2 * outcomes), settings.partitions)
-        work = Work(
+        work = JoinWork(
             settings,
             extent,
             folder,
@@ -82,12 +82,12 @@ def verified(
     yield from _with_texts(settings, report, found, look=texts)
 
 
-def verified_batches(
+def verify_batches(
     settings: Settings, now_ms: int, batch_ids: Iterable[str], *, texts: bool = True
-) -> Iterator[Remark | Progress | Report]:
+) -> Iterator[Finding | VerifyProgress | VerifyReport]:
     """The same of the requests of these batch ids alone. Raises Discrepancy where there are none of one."""
-    extent, found = extent_of(settings, None, None), Texts()
-    report = Report(extent, settings.prep_group)
+    extent, found = scan_range_of(settings, None, None), Texts()
+    report = VerifyReport(extent, settings.prep_group)
     begun = time.monotonic()
     for batch_id in batch_ids:
         stories = batch(settings, extent, batch_id, now_ms, found)
@@ -101,47 +101,49 @@ def verified_batches(
 
 
 def _with_texts(
-    settings: Settings, report: Report, found: Texts, *, look: bool
-) -> Iterator[Remark | Report]:
+    settings: Settings, report: VerifyReport, found: Texts, *, look: bool
+) -> Iterator[Finding | VerifyReport]:
     """What is to be said of the texts, where they are looked at, and the report."""
     if look:
         begun = time.monotonic()
-        for remark in judged_texts(settings, found, report.extent.uploads_end):
+        for remark in check_texts(settings, found, report.extent.uploads_end):
             report.tally.add(remark)
             yield remark
         report.texts, report.texts_s = len(found), time.monotonic() - begun
     yield report
 
 
-def _total(extent: Extent) -> int:
+def _total(extent: ScanRange) -> int:
     return sum(end - extent.outcomes[one] for one, end in extent.outcomes_end.items())
 
 
-def _deal(work: Work, report: Report) -> Iterator[Remark | Progress]:
+def _deal(work: JoinWork, report: VerifyReport) -> Iterator[Finding | VerifyProgress]:
     begun = time.monotonic()
     totals = sum(work.extent.uploads_end.values()), _total(work.extent)
-    for told in in_processes(dealt, work.each()):
+    for told in in_processes(partition_rows, work.each()):
         match told:
-            case Uploads(more):
+            case UploadsRead(more):
                 report.uploads += more
                 report.uploads_s = time.monotonic() - begun
-                yield Progress("uploads read", more, totals[0])
+                yield VerifyProgress("uploads read", more, totals[0])
             case int():
-                yield Progress("outcomes read", told, totals[1])
+                yield VerifyProgress("outcomes read", told, totals[1])
             case Tally():
                 report.tally.join(told)
-            case Finding() | NotVerifiable() | Note():
+            case Violation() | NotVerifiable() | Note():
                 report.tally.add(told)
                 yield told
 
 
-def _judge(work: Work, report: Report, found: Texts) -> Iterator[Remark | Progress]:
+def _judge(
+    work: JoinWork, report: VerifyReport, found: Texts
+) -> Iterator[Finding | VerifyProgress]:
     total = _total(work.extent)
-    for told in in_processes(judged, work.each()):
+    for told in in_processes(join_bucket, work.each()):
         match told:
             case int():
-                yield Progress("outcomes judged", told, total)
-            case Finding() | NotVerifiable() | Note():
+                yield VerifyProgress("outcomes judged", told, total)
+            case Violation() | NotVerifiable() | Note():
                 report.tally.add(told)
                 yield told
             case texts:
@@ -149,7 +151,7 @@ def _judge(work: Work, report: Report, found: Texts) -> Iterator[Remark | Progre
                     note(found, text, at)
 
 
-def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:
+def document_of(report: VerifyReport, findings: Iterable[Finding]) -> dict[str, Any]:
     """The report for machines; findings are those that were kept."""
     extent, tally = report.extent, report.tally
     rate = report.outcomes / report.outcomes_s if report.outcomes_s else 0
@@ -183,7 +185,7 @@ def document_of(report: Report, findings: Iterable[Remark]) -> dict[str, Any]:
     }
 
 
-def finding_document(finding: Remark) -> dict[str, Any]:
+def finding_document(finding: Finding) -> dict[str, Any]:
     """One finding as JSON."""
     return {"kind": finding.kind, "at": str(finding.at), "sentence": finding.sentence}
 

@@ -12,11 +12,11 @@ from tables.history.point_in_time import Moment
 from tools.audit.seal.seal_cli import check
 from tools.options import Json
 from tools.printing import harmless, print_json, print_table
-from tools.times import FORMS, moment_from
+from tools.times import FORMS, point_in_time_from
 
 if TYPE_CHECKING:
-    from tools.audit.check.findings import Finding
-    from tools.audit.verify.verify import Report
+    from tools.audit.check.findings import Violation
+    from tools.audit.verify.verify import VerifyReport
 
 Since = Annotated[str | None, typer.Option("--from", help=f"Requests from there on: {FORMS}.")]
 Until = Annotated[str | None, typer.Option("--to", help="Requests up to there, included.")]
@@ -66,7 +66,7 @@ def verify(
     With --seal: what the log says now against what was sealed, record by record;
     names the first one altered, removed, added or cut off.
     """
-    from tools.audit.check.findings import Finding
+    from tools.audit.check.findings import Violation
     from tools.audit.verify import verify as command
     from tools.audit.verify.verify_progress import with_progress
 
@@ -82,27 +82,27 @@ def verify(
     if batch and (since or until):
         raise Misconfigured("give --batch, or --from and --to")
     found = (
-        command.verified_batches(settings, now_ms, batch, texts=texts)
+        command.verify_batches(settings, now_ms, batch, texts=texts)
         if batch
-        else command.verified(settings, now_ms, since=begin, until=end, texts=texts)
+        else command.verify(settings, now_ms, since=begin, until=end, texts=texts)
     )
-    kept = list[Finding]()
+    kept = list[Violation]()
     for told in with_progress(found):
-        if isinstance(told, command.Report):
+        if isinstance(told, command.VerifyReport):
             _show(told, kept, as_json=as_json)
             if told.tally.findings:
                 raise typer.Exit(3)
-        elif isinstance(told, Finding) and len(kept) < most:
+        elif isinstance(told, Violation) and len(kept) < most:
             kept.append(told)
             if not as_json:
                 typer.echo(harmless(f"{told.at}  {told.kind}: {told.sentence}"))
 
 
 def _moment(text: str | None, now: datetime, option: str) -> Moment | None:
-    return None if text is None else moment_from(text, now, option)
+    return None if text is None else point_in_time_from(text, now, option)
 
 
-def _show(report: "Report", kept: "list[Finding]", *, as_json: bool) -> None:
+def _show(report: "VerifyReport", kept: "list[Violation]", *, as_json: bool) -> None:
     from tools.audit.verify.verify import document_of
 
     document = document_of(report, kept)
