@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
 from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
+from tools.children import ROOT
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
 from tools.printing import print_json, print_table
@@ -302,10 +304,16 @@ def show_broker(status: Any, *, as_json: bool) -> None:
         print_table("Embedded broker", ("", ""), list(asdict(status).items()))
 
 
+def program_name() -> str:
+    """What people type: `tools/run` in a checkout, `cjstream` where the package is installed."""
+    in_checkout = Path(sys.prefix).resolve() == (ROOT / ".venv").resolve()
+    return "tools/run" if in_checkout and Path(sys.argv[0]).name != "cjstream" else "cjstream"
+
+
 def main() -> None:
-    """Run the command line; a foreseen fault is one line on stderr and an exit code."""
+    """Run the command line; an expected error is one line on stderr and an exit code."""
     try:
-        app()
+        app(prog_name=program_name())
     except CJStreamError as fault:
         say(f"cjstream: {fault}")
         sys.exit(fault.exit_code)

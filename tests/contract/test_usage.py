@@ -1,0 +1,35 @@
+"""`Usage:` says what people type."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def usage(*command: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1"}
+    ended = subprocess.run(
+        [*command, "--help"], env=environment, capture_output=True, text=True, check=True
+    )
+    [line] = [line for line in ended.stdout.splitlines() if "Usage:" in line]
+    return line.strip()
+
+
+@pytest.mark.parametrize("command", [(), ("doctor",), ("audit", "as-of"), ("admin", "prompts")])
+def test_a_checkout_is_used_through_tools_run(command: tuple[str, ...]) -> None:
+    if Path(sys.prefix) != ROOT / ".venv":
+        pytest.skip("tools/run would make a .venv of its own: the tests run in another environment")
+    typed = " ".join(("tools/run", *command))
+    assert usage(str(ROOT / "tools/run"), *command).startswith(f"Usage: {typed} ")
+
+
+@pytest.mark.parametrize("command", [(), ("doctor",), ("audit", "as-of"), ("admin", "prompts")])
+def test_an_installed_command_is_called_cjstream(command: tuple[str, ...], tmp_path: Path) -> None:
+    script = tmp_path / "cjstream"  # as an installer writes it for the entry point
+    script.write_text("from tools.cli import main\n\nmain()\n")
+    typed = " ".join(("cjstream", *command))
+    assert usage(sys.executable, str(script), *command).startswith(f"Usage: {typed} ")
