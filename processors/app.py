@@ -1,4 +1,4 @@
-"""The composition root: wires a worker, or the API's log, from settings. Nothing connects before it runs."""
+"""The composition root: wires a worker, or the API's upload log, from settings. Nothing connects before it runs."""
 
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -57,12 +57,12 @@ from tables.changed_scopes import ChangedScopes
 from tables.replica import ContextReplica
 from tables.store import RocksStore
 
-WAITING_BATCHES = 1  # one waits while one commits and one is prepared
+MAX_WAITING_BATCHES = 1  # one batch waits while one commits and one is prepared
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """The parts of one worker, built and not yet started."""
+    """The objects that one worker consists of, built but not started."""
 
     settings: Settings
     admin: AdminClient
@@ -75,9 +75,9 @@ class Worker:
 
 
 def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
-    """Wire one worker; a fault that must end it is passed to `fail`, from any thread.
+    """Wire one worker; faults that must end it are passed to `fail`, from any thread.
 
-    The replica's folder is opened; no broker is contacted before the worker runs.
+    Opens the replica's folder, but contacts no broker before the worker runs.
     """
     admin = admin_client(settings)
     changed_scopes = ChangedScopes()
@@ -92,7 +92,7 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
         feed=ReplicaFeed(settings, replica, fail),
         batch_prep=_build_batch_preparation(settings, codec, admin, replica, changed_scopes),
         app=app,
-        channel=BoundedChannel(app, maxsize=WAITING_BATCHES),
+        channel=BoundedChannel(app, maxsize=MAX_WAITING_BATCHES),
         changelog_repair=ChangelogRepair(app, settings, codec, replica, table, fail),
     )
 
@@ -105,9 +105,10 @@ def _build_batch_preparation(
     changed_scopes: ChangedScopes,
 ) -> BatchPreparation:
     epoch = AssignmentEpoch()
-    own_id = transactional_id(settings)  # of all its producers: each new one fences the last
+    producer_id = transactional_id(settings)  # every new producer of this id fences the last one
     producer = BatchProducer(
-        lambda: transactional_producer(settings, own_id), timeout_s=settings.transaction_timeout_s
+        lambda: transactional_producer(settings, producer_id),
+        timeout_s=settings.transaction_timeout_s,
     )
     committer = Committer(epoch, producer)
     clock = BrokerClock()
@@ -148,9 +149,9 @@ def _build_batch_preparation(
 
 
 def build_upload_log(settings: Settings, fail: Fail, codec: Codec) -> UploadLog:
-    """Wire the API's log; a fault that must end the process is passed to `fail`, from any thread.
+    """Wire the API's upload log; faults that must end the process are passed to `fail`, from any thread.
 
-    The replica's folder is opened; no broker is contacted before it is started.
+    Opens the replica's folder, but contacts no broker before the log is started.
     """
     replica = open_replica(settings, codec, settings.api_dir)
 
@@ -158,8 +159,8 @@ def build_upload_log(settings: Settings, fail: Fail, codec: Codec) -> UploadLog:
         number: int, watermarks: Callable[[Iterable[Partition]], Positions]
     ) -> PartitionWriter:
         partitions = tuple(Partition(topic.name, number) for topic in settings.topics.uploads)
-        appender = FencedProducer(settings, codec, number)
-        return PartitionWriter(appender, replica, partitions, watermarks, lambda: str(uuid4()))
+        producer = FencedProducer(settings, codec, number)
+        return PartitionWriter(producer, replica, partitions, watermarks, lambda: str(uuid4()))
 
     return UploadLog(
         settings,
@@ -176,41 +177,42 @@ def open_replica(
     settings: Settings,
     codec: Codec,
     process_dir: Path,
-    changed: Callable[[Collection[str]], None] | None = None,
+    on_change: Callable[[Collection[str]], None] | None = None,
 ) -> ContextReplica:
-    """The replica of a worker or an API process, below a folder of its own.
+    """The replica of a worker or an API process, in a subfolder of process_dir.
 
-    changed is told the scope keys of every fold.
+    on_change is called with the scope keys of every fold.
     """
     store = RocksStore(process_dir / "replica", cache_mb=settings.replica_cache_mb)
-    return ContextReplica(store, codec, upload_topics(settings), changed)
+    return ContextReplica(store, codec, upload_topics(settings), on_change)
 
 
 def watch(worker: Worker, shutdown: ShutdownRequest, stalled_checks: int) -> None:
-    """Start the watchdog of the worker's transactions and of the progress of its parts."""
+    """Start the threads that watch the worker's transactions and the progress of its parts."""
     settings = worker.settings
     status = StatusFile(settings.worker_dir)
-    worker.batch_prep.consumer.rebalanced = lambda owned: status.rebalanced(
+    worker.batch_prep.consumer.on_rebalance = lambda owned: status.rebalanced(
         owned, round(time.time() * 1000)
     )
-    admin = admin_client(
-        settings
-    )  # its own: a question of batch preparation is not to wait for these
+    # a client of its own: batch preparation's requests must not wait for the watchdog's
+    admin = admin_client(settings)
     uploads = upload_partitions(settings)
-    everything = [*uploads, *partitions_of([settings.topics.requests.name], settings)]
-    names = [topic.name for topic in settings.topics.uploads]
+    watched = [*uploads, *partitions_of([settings.topics.requests.name], settings)]
+    upload_names = [topic.name for topic in settings.topics.uploads]
     watchdog = Watchdog(
         [
             ReaderProbe("the context replica", worker.replica.positions),
-            ReaderProbe("the fold", partial(fold_positions, cast(CJStreamApp, worker.app), names)),
+            ReaderProbe(
+                "the fold", partial(fold_positions, cast(CJStreamApp, worker.app), upload_names)
+            ),
             BatchPrepProbe(
                 settings,
                 lambda: status.owned,
                 partial(committed_offsets, settings, settings.prep_group),
             ),
         ],
-        partial(high_watermarks, admin, everything),
-        partial(last_stable_offsets, admin, everything),
+        partial(high_watermarks, admin, watched),
+        partial(last_stable_offsets, admin, watched),
         uploads,
         worker.replica.positions,
         stalled_checks,

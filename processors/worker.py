@@ -1,7 +1,7 @@
-"""Runs one worker from its start to its end: what it waits for, what it does, how it stops.
+"""Runs one worker: waits for the broker and the replica, runs, and stops.
 
-Batch preparation waits for the replica alone. Faust starts beside it, and a dead member of Faust's group
-holds back the fold's table, never the join.
+Batch preparation waits only for the replica. Faust starts at the same time, so that a dead member of Faust's group
+delays the fold's table but never batch preparation.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ STOP_S = 8.5
 
 
 async def run_worker(settings: Settings, shutdown: Shutdown) -> None:
-    """Run a worker until its end is due. Raises the fault that ended it.
+    """Run a worker until its shutdown is requested. Raises the fault that ended it.
 
-    Faust may leave tasks behind that never end while no broker answers: the caller ends the process.
+    While no broker answers, Faust may leave tasks that never end: the caller must end the process.
     """
     codec = await codec_unless_stopped(settings, shutdown)
     if codec is not None:
-        await run_built(build_worker(settings, shutdown.fail, codec), shutdown)
+        await run_built_worker(build_worker(settings, shutdown.fail, codec), shutdown)
 
 
 async def codec_unless_stopped(settings: Settings, shutdown: Shutdown) -> Codec | None:
-    """The codec, once the schema registry answers where there is one; None where the end comes first."""
+    """The codec, as soon as the schema registry answers, if there is one; None if the shutdown is requested first."""
     try:
         return await asyncio.to_thread(
             codec_for, settings, BROKER_S, lambda: not shutdown.requested
@@ -55,50 +55,50 @@ async def codec_unless_stopped(settings: Settings, shutdown: Shutdown) -> Codec 
         raise
 
 
-async def run_built(
+async def run_built_worker(
     worker: Worker, shutdown: Shutdown, stalled_checks: int = STALLED_CHECKS
 ) -> None:
-    """Run a worker that is built; it ends after so many looks of its watchdog at a part that stands still."""
+    """Run a built worker; it ends if its watchdog sees no progress of a part in `stalled_checks` checks."""
     settings = worker.settings
-    last_resort = asyncio.create_task(_last_resort(shutdown))
+    forced_exit = asyncio.create_task(_exit_if_stop_takes_too_long(shutdown))
     watch(worker, shutdown, stalled_checks)
     try:
-        await _started(worker, shutdown)
+        await _start(worker, shutdown)
         if not shutdown.requested:
             async with (
                 prepare_batches(worker.batch_prep, worker.app, worker.channel, shutdown),
-                _faust(worker, shutdown),
+                _run_faust(worker, shutdown),
             ):
                 log.info("worker runs", extra={"policy": str(settings.policy)})
                 await shutdown.wait()
                 log.info("worker stops", extra={"fault": str(shutdown.fault or "")})
     finally:
         await asyncio.to_thread(_close, worker)
-        last_resort.cancel()
+        forced_exit.cancel()
     if shutdown.fault is not None:
         raise shutdown.fault
 
 
-async def _last_resort(shutdown: Shutdown) -> None:
-    """End the process where a clean end takes too long: a thread inside a C call cannot be ended.
+async def _exit_if_stop_takes_too_long(shutdown: Shutdown) -> None:
+    """End the process if a clean stop takes too long: a thread inside a C call cannot be stopped.
 
-    What that leaves open, the next start's fencing ends.
+    Fencing at the next start ends a transaction that this leaves open.
     """
     await shutdown.wait()
-    timer = threading.Timer(STOP_S, _give_up, [shutdown])
+    timer = threading.Timer(STOP_S, _exit_process, [shutdown])
     timer.daemon = True
     timer.start()
 
 
-def _give_up(shutdown: Shutdown) -> None:
+def _exit_process(shutdown: Shutdown) -> None:
     log.error(
-        "worker did not stop in time: the process ends", extra={"fault": str(shutdown.fault or "")}
+        "worker did not stop in time, the process exits", extra={"fault": str(shutdown.fault or "")}
     )
     os._exit(getattr(shutdown.fault, "exit_code", 1))
 
 
-async def _started(worker: Worker, shutdown: Shutdown) -> None:
-    """Wait for the broker and its topics, then for the replica to reach the uploads' end."""
+async def _start(worker: Worker, shutdown: Shutdown) -> None:
+    """Wait for the broker and its topics, then until the replica has folded every upload."""
     settings = worker.settings
     await _wait_for_broker(worker, shutdown)
     topic_ids = await asyncio.to_thread(_topic_ids, worker, shutdown)
@@ -114,21 +114,21 @@ async def _started(worker: Worker, shutdown: Shutdown) -> None:
         seconds=BROKER_S,
         what="a leader of every upload partition",
     )
-    begun = time.monotonic()
-    told = {"from": sum(positions.values()), "to": sum(ends.values())}
-    log.info("waiting for the replica to fold the uploads", extra=told)
+    started_at = time.monotonic()
+    offsets = {"from": sum(positions.values()), "to": sum(ends.values())}
+    log.info("waiting for the replica to fold the uploads", extra=offsets)
     while not shutdown.requested:
         if not await asyncio.to_thread(partial(worker.replica.wait_past, ends, 1.0)):
             break
-    log.info("replica caught up", extra={"took_ms": round((time.monotonic() - begun) * 1000)})
+    log.info("replica caught up", extra={"took_ms": round((time.monotonic() - started_at) * 1000)})
 
 
 def _topic_ids(worker: Worker, shutdown: Shutdown) -> dict[str, str]:
-    """The topics' ids once brokers agree on them: of several, one may just have died. None are told at the end."""
+    """The ids of the topics, retried while a broker does not answer; empty if the shutdown is requested."""
     return retry_while_unreachable(
         lambda: {} if shutdown.requested else checked_topics(worker.admin, worker.settings),
         BROKER_S,
-        "the topics to be described",
+        "a description of the topics",
     )
 
 
@@ -136,7 +136,7 @@ def _watermarks(worker: Worker, uploads: list[Partition]) -> Positions:
     try:
         return high_watermarks(worker.admin, uploads)
     except Unreachable:
-        return {}  # not yet
+        return {}  # no leader yet: the caller asks again
 
 
 async def _wait_for_broker(worker: Worker, shutdown: Shutdown) -> None:
@@ -152,32 +152,32 @@ async def _wait_for_broker(worker: Worker, shutdown: Shutdown) -> None:
 
 
 @asynccontextmanager
-async def _faust(worker: Worker, shutdown: Shutdown) -> AsyncIterator[None]:
-    """The Faust app, started beside: whatever it waits for, nothing waits for it."""
-    starting = asyncio.create_task(worker.app.start())
-    repairing = asyncio.create_task(worker.changelog_repair.run())
-    crashing = asyncio.create_task(_crashed(worker))
-    for task in (starting, repairing, crashing):
-        task.add_done_callback(partial(_ended, shutdown=shutdown))
+async def _run_faust(worker: Worker, shutdown: Shutdown) -> AsyncIterator[None]:
+    """Run the Faust app during the block; nothing waits until it has started."""
+    start_task = asyncio.create_task(worker.app.start())
+    repair_task = asyncio.create_task(worker.changelog_repair.run())
+    crash_task = asyncio.create_task(_raise_crash(worker))
+    for task in (start_task, repair_task, crash_task):
+        task.add_done_callback(partial(_on_task_done, shutdown=shutdown))
     try:
         yield
     finally:
         worker.changelog_repair.stop()
-        await asyncio.wait({repairing}, timeout=FAUST_STOP_S)
-        starting.cancel()
-        crashing.cancel()
+        await asyncio.wait({repair_task}, timeout=FAUST_STOP_S)
+        start_task.cancel()
+        crash_task.cancel()
         with suppress(TimeoutError, asyncio.CancelledError):
             await asyncio.wait_for(worker.app.stop(), FAUST_STOP_S)
 
 
-async def _crashed(worker: Worker) -> None:
-    """Raise what crashed the Faust app; agents tell of their own faults."""
+async def _raise_crash(worker: Worker) -> None:
+    """Raise CJStreamError if the Faust app crashes; agents report their own faults."""
     await worker.app.wait_until_stopped()
     if worker.app.crashed:
         raise CJStreamError(f"Faust crashed: {worker.app.crash_reason!r}")
 
 
-def _ended(task: "asyncio.Task[Any]", shutdown: Shutdown) -> None:
+def _on_task_done(task: "asyncio.Task[Any]", shutdown: Shutdown) -> None:
     if not task.cancelled() and (fault := task.exception()):
         shutdown.fail(fault)
 

@@ -1,4 +1,4 @@
-"""`cjstream worker`: one worker in the foreground, ended by SIGTERM or Ctrl-C."""
+"""`cjstream worker`: runs one worker in the foreground until SIGTERM or Ctrl-C."""
 
 import asyncio
 import logging
@@ -18,9 +18,9 @@ log = logging.getLogger("cjstream.worker")
 
 
 def run(settings: Settings) -> NoReturn:
-    """Run a worker until a signal, then end the process: a fault is one line and its exit code."""
+    """Run a worker until a signal, then exit; a fault is reported as one line and its exit code."""
     log_to_stderr()
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every HTTP request
     loop = asyncio.new_event_loop()
     exit_code = 0
     try:
@@ -29,11 +29,13 @@ def run(settings: Settings) -> NoReturn:
         say(f"cjstream: {fault}")
         exit_code = fault.exit_code
     except Exception as fault:
-        log.exception("worker cannot go on")
-        say(f"cjstream: the worker cannot go on: {type(fault).__name__}: {fault}")
+        log.exception("worker failed")
+        say(f"cjstream: the worker failed: {type(fault).__name__}: {fault}")
         exit_code = CJStreamError.exit_code
     sys.stderr.flush()
-    os._exit(exit_code)  # closing the loop would wait for tasks that Faust leaves without a broker
+    os._exit(
+        exit_code
+    )  # closing the loop would wait for tasks that Faust leaves if there is no broker
 
 
 async def _run(settings: Settings) -> None:

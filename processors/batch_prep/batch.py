@@ -1,11 +1,11 @@
-"""A batch while its requests are resolved one by one."""
+"""A batch under construction, while its requests are resolved one by one."""
 
 from processors.kafka.records import Record
 from schemas.coordinates import Coordinates
 
 
 class BatchBuilder:
-    """A batch while its requests are answered one by one."""
+    """Collects the records of a batch while its requests are resolved one by one."""
 
     def __init__(self, header: tuple[str, bytes]) -> None:
         self.header = header
@@ -16,18 +16,18 @@ class BatchBuilder:
         self.only_request: Coordinates | None = None
 
     def add_outcome(self, at: Coordinates, record: Record) -> None:
-        """A request's one record."""
+        """Add the one record of a request."""
         self.requests += 1
         self.only_request = at
         self.records.append(record)
 
     def park(self, at: Coordinates, entry: Record) -> None:
-        """A request's one record is its entry in the parked topic."""
+        """Add the one record of a request that is parked: its entry in the parked topic."""
         self.add_outcome(at, entry)
         self.parked_in.add(entry.partition)
 
     def add_internal(self, record: Record) -> None:
-        """A record of the parked topic that answers no request."""
+        """Add a record of the parked topic that is not the one record of a request."""
         self.internal += 1
         self.records.append(record)
         self.parked_in.add(record.partition)

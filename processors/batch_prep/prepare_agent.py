@@ -26,7 +26,7 @@ FETCH_WAIT_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class BatchPreparation:
-    """The parts of batch preparation in one worker, built and not yet started."""
+    """The objects that batch preparation consists of in one worker, built but not started."""
 
     epoch: AssignmentEpoch
     consumer: GroupConsumer
@@ -38,43 +38,45 @@ class BatchPreparation:
 
 @asynccontextmanager
 async def prepare_batches(
-    parts: BatchPreparation, app: faust.App, channel: BoundedChannel, shutdown: Shutdown
+    batch_prep: BatchPreparation, app: faust.App, channel: BoundedChannel, shutdown: Shutdown
 ) -> AsyncIterator[None]:
-    """Prepare batches into the channel and commit them from it, while the block runs."""
-    # one thread per librdkafka handle, so that callbacks, metadata and commits keep their order
+    """While the block runs, put prepared batches into the channel and commit them from it."""
+    # one thread per librdkafka handle keeps callbacks, metadata and commits in order
     with ThreadPoolExecutor(1, "fetch") as fetching, ThreadPoolExecutor(1, "commit") as committing:
 
         async def commit_batches(stream: StreamT[Any]) -> None:
             async for batch in stream:
                 try:
-                    await _in(committing, partial(parts.committer.commit, batch))
-                except Exception as fault:  # noqa: BLE001 (Faust would acknowledge it and go on)
+                    await _run_in(committing, partial(batch_prep.committer.commit, batch))
+                except Exception as fault:  # noqa: BLE001 (Faust would acknowledge and continue)
                     shutdown.fail(fault)
                     await asyncio.Event().wait()  # the next batch is never reached
 
         async def fill_channel() -> None:
             try:
-                # aborts what a killed predecessor left open: until then its offsets are not stable
-                await _in(committing, parts.producer.recreate)
-                await _in(fetching, parts.consumer.join)
+                # aborts a killed predecessor's open transaction: until then its offsets are not stable
+                await _run_in(committing, batch_prep.producer.recreate)
+                await _run_in(fetching, batch_prep.consumer.join)
                 while not shutdown.requested:
-                    batch = await _in(fetching, lambda: parts.preparer.next_batch(FETCH_WAIT_S))
+                    batch = await _run_in(
+                        fetching, lambda: batch_prep.preparer.next_batch(FETCH_WAIT_S)
+                    )
                     if batch is not None:
                         await channel.put(batch)
-            except Exception as fault:  # noqa: BLE001 (nothing is fetched any more, for any reason)
+            except Exception as fault:  # noqa: BLE001 (after any fault, nothing is fetched)
                 shutdown.fail(fault)
 
         app.agent(channel, name="prepare-batches")(commit_batches)
-        filling = asyncio.create_task(fill_channel())
+        fill_task = asyncio.create_task(fill_channel())
         try:
             yield
         finally:
-            filling.cancel()
-            parts.producer.stop()
-            await _in(committing, parts.epoch.end)
-            await _in(fetching, parts.consumer.close)
-            await _in(fetching, parts.parked.close)
+            fill_task.cancel()
+            batch_prep.producer.stop()
+            await _run_in(committing, batch_prep.epoch.end)
+            await _run_in(fetching, batch_prep.consumer.close)
+            await _run_in(fetching, batch_prep.parked.close)
 
 
-async def _in(executor: ThreadPoolExecutor, step: Callable[[], T]) -> T:
+async def _run_in(executor: ThreadPoolExecutor, step: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(executor, step)

@@ -1,7 +1,7 @@
-"""Batch preparation: requests in, outcomes out, one transaction a batch.
+"""Batch preparation: reads requests and makes outcomes, in one transaction per batch.
 
-Two halves, each on a thread of its own: `next_batch` fetches, waits for the replica and resolves; `commit`
-carries one such batch through its transaction. A Faust agent on a channel stands between them.
+It has two halves on two threads: `next_batch` fetches, waits for the replica and resolves; the committer commits
+the batch in a transaction. A Faust agent on a channel connects them.
 """
 
 from collections.abc import Callable
@@ -26,95 +26,95 @@ from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
 from schemas.errors import BadRecord, Malformed, Unreachable
 from tables.replica import ContextReplica
 
-PATIENCE_S = 3.0  # for the replica to pass the watermarks, before the batch is fetched anew
+PATIENCE_S = 3.0  # how long to wait for the replica before the batch is fetched again
 
 
 class Preparer:
-    """Makes batches of what is fetched and what is due: every request gets one outcome, or is parked.
+    """Makes batches of fetched and due requests: every request gets one outcome, or is parked.
 
-    All answers of one batch rest on one state of the replica.
+    All outcomes of one batch use the same state of the replica.
     """
 
     def __init__(
         self,
         settings: Settings,
-        fetcher: GroupConsumer,
-        parking: ParkedTopic,
+        consumer: GroupConsumer,
+        parked: ParkedTopic,
         clock: BrokerClock,
         replica: ContextReplica,
-        answers: OutcomeBuilder,
+        outcomes: OutcomeBuilder,
         watermarks: Callable[[], Positions],
-        ownership: AssignmentEpoch,
+        epochs: AssignmentEpoch,
         committer: Committer,
     ) -> None:
-        self._consumer = fetcher
-        self._parking = parking
+        self._consumer = consumer
+        self._parked = parked
         self._clock = clock
         self._replica = replica
-        self._outcomes = answers
+        self._outcomes = outcomes
         self._topics = settings.topics
         self._partitions = settings.partitions
         self._policy = settings.policy
         self._watermarks = watermarks
-        self._epochs = ownership
+        self._epochs = epochs
         self._committer = committer
         self._batch_max = settings.batch_max
         self._release_max = settings.release_max
 
     def next_batch(self, wait_s: float) -> Batch | None:
-        """The next prepared batch, or None where there is nothing to do just now.
+        """The next prepared batch, or None if there is nothing to do at the moment.
 
-        1. fetch, and take what is due  2. take the high watermarks of the upload topics  3. let the replica
-        pass them  4. resolve each request against one state of the replica
+        1. fetch requests, and take due ones  2. read the high watermarks of the upload topics  3. wait until the
+        replica passes them  4. resolve each request against one state of the replica
         """
-        refused = (
-            self._committer.too_large
-        )  # halved until the one request that does not fit is alone
+        # halved until the one request that does not fit is alone in its batch
+        refused = self._committer.too_large_inputs
         self._consumer.limit = max(1, refused // 2) if refused else self._batch_max
-        fetched = self._consumer.poll(min(wait_s, self._parking.wait_s))  # 1
+        fetched = self._consumer.poll(min(wait_s, self._parked.max_wait_s))  # 1
         if fetched is None:
             return None
         self._clock.observe(fetched.appended_at_ms)
         left = self._consumer.limit - len(fetched.messages) if refused else self._release_max
-        self._parking.advance()
-        released = self._parking.due(left)
-        clock = self._parking.clock_record()
-        if not (fetched.messages or released or clock) or not self._caught_up():  # 2, 3
+        self._parked.advance()
+        due_requests = self._parked.due(left)
+        clock_record = self._parked.clock_record()
+        has_work = bool(fetched.messages or due_requests or clock_record)
+        if not has_work or not self._caught_up():  # 2, 3
             return None
         with self._replica.frozen() as positions:  # 4
-            told = encode_positions(positions, self._topics, self._partitions)
-            batch = BatchBuilder((POSITIONS_HEADER, told))
+            header = encode_positions(positions, self._topics, self._partitions)
+            batch = BatchBuilder((POSITIONS_HEADER, header))
             for message in fetched.messages:
                 self._prepare_fetched(message, batch)
-            for one in released:
-                self._prepare_released(one, batch)
-        if clock is not None:
-            batch.add_internal(clock)
+            for due in due_requests:
+                self._prepare_due(due, batch)
+        if clock_record is not None:
+            batch.add_internal(clock_record)
         return self._finish(batch, fetched)
 
     def _finish(self, batch: "BatchBuilder", fetched: FetchedRecords) -> Batch | None:
-        """Under real positions of every partition it touches: without offsets, the group fences nothing."""
+        """The batch with a position for every partition it touches: without offsets, the group fences nothing."""
         if not batch.records:
             return None
-        held = {
-            at: position
-            for at, position in fetched.owned_positions.items()
-            if at.partition in batch.parked_in and at not in fetched.end
+        unmoved = {
+            tp: position
+            for tp, position in fetched.owned_positions.items()
+            if tp.partition in batch.parked_in and tp not in fetched.end
         }
         return Batch(
             batch.records,
             batch.requests,
-            {**held, **fetched.start},
-            {**held, **fetched.end},
+            {**unmoved, **fetched.start},
+            {**unmoved, **fetched.end},
             fetched.group,
             fetched.epoch,
             batch.internal,
-            self._parking.offsets(batch.parked_in),
+            self._parked.offsets_to_commit(batch.parked_in),
             batch.only_request if batch.requests == 1 else None,
         )
 
     def _caught_up(self) -> bool:
-        """Whether the replica passed what was acknowledged before the fetch; otherwise the batch is dropped."""
+        """Whether the replica has every upload acknowledged before the fetch; if not, the batch is dropped."""
         try:
             behind = self._replica.wait_past(self._watermarks(), PATIENCE_S)
         except Unreachable as fault:
@@ -122,18 +122,20 @@ class Preparer:
         else:
             if not behind:
                 return True
-            named = ", ".join(f"{at.topic}/{at.partition}" for at in behind)
-            log.warning("batch waits for uploads (an open transaction?)", extra={"behind": named})
+            partitions = ", ".join(f"{tp.topic}/{tp.partition}" for tp in behind)
+            log.warning(
+                "batch waits for uploads (an open transaction?)", extra={"behind": partitions}
+            )
         self._epochs.end()
         return False
 
     def _prepare_fetched(self, message: Message, batch: "BatchBuilder") -> None:
-        """A fetched request's one record: its outcome, or its entry in the parked topic."""
+        """Add the one record of a fetched request: its outcome, or its entry in the parked topic."""
         at = Coordinates(
             self._topics.requests.name, int(message.partition() or 0), int(message.offset() or 0)
         )
         try:
-            answer = self._build_outcome(message.value(), at)
+            outcome = self._build_outcome(message.value(), at)
         except BadRecord as fault:
             letter = self._dead_letter(
                 at,
@@ -145,30 +147,30 @@ class Preparer:
             )
             batch.add_outcome(at, letter)
             return
-        if isinstance(answer.resolution, Unresolved) and answer.resolution.may_wait:
+        if isinstance(outcome.resolution, Unresolved) and outcome.resolution.may_wait:
             appended_at_ms = message.timestamp()[1]
             if self._clock.now_ms < self._policy.deadline_ms(appended_at_ms):
-                batch.park(at, self._parking.entry(message, at, answer.resolution))
+                batch.park(at, self._parked.entry(message, at, outcome.resolution))
                 return
-        batch.add_outcome(at, self._outcome_record(at, message.key(), answer, batch.header))
+        batch.add_outcome(at, self._outcome_record(at, message.key(), outcome, batch.header))
 
-    def _prepare_released(self, one: DueRequest, batch: "BatchBuilder") -> None:
-        """A parked request's outcome and tombstone; nothing where it is not complete after all."""
-        at, parked = one.waiting.request_at, one.parked
+    def _prepare_due(self, due: DueRequest, batch: "BatchBuilder") -> None:
+        """Add the outcome and tombstone of a parked request; nothing if its context is still incomplete."""
+        at, parked = due.entry.request_at, due.parked
         try:
-            answer = self._build_outcome(parked.request, at)
+            outcome = self._build_outcome(parked.request, at)
         except BadRecord as fault:
-            outcome = self._dead_letter(
-                at, parked.appended_at_ms, parked.request_key, parked.request, one.headers, fault
+            record = self._dead_letter(
+                at, parked.appended_at_ms, parked.request_key, parked.request, due.headers, fault
             )
         else:
-            waits = isinstance(answer.resolution, Unresolved)
-            if waits and self._clock.now_ms < one.waiting.deadline_at_ms:
-                self._parking.keep_waiting([one.waiting])
+            is_unresolved = isinstance(outcome.resolution, Unresolved)
+            if is_unresolved and self._clock.now_ms < due.entry.deadline_at_ms:
+                self._parked.keep_waiting([due.entry])
                 return
-            outcome = self._outcome_record(at, parked.request_key, answer, batch.header)
-        batch.add_outcome(at, outcome)
-        batch.add_internal(self._parking.tombstone(at))
+            record = self._outcome_record(at, parked.request_key, outcome, batch.header)
+        batch.add_outcome(at, record)
+        batch.add_internal(self._parked.tombstone(at))
 
     def _build_outcome(self, request: bytes | None, at: Coordinates) -> BuiltOutcome:
         if at == self._committer.refused_at:
@@ -179,12 +181,12 @@ class Preparer:
         self,
         at: Coordinates,
         key: bytes | None,
-        answer: BuiltOutcome,
+        outcome: BuiltOutcome,
         header: tuple[str, bytes],
     ) -> Record:
-        prepared = isinstance(answer.resolution, Prepared)
-        topic = self._topics.batches if prepared else self._topics.unresolved
-        return Record(topic.name, at.partition, key, answer.value, (header,))
+        is_prepared = isinstance(outcome.resolution, Prepared)
+        topic = self._topics.batches if is_prepared else self._topics.unresolved
+        return Record(topic.name, at.partition, key, outcome.value, (header,))
 
     def _dead_letter(
         self,
@@ -192,8 +194,8 @@ class Preparer:
         appended_at_ms: int,
         key: bytes | None,
         value: bytes | None,
-        kept: Headers,
+        headers: Headers,
         fault: BadRecord,
     ) -> Record:
-        told = dead_letter_headers(at, appended_at_ms, fault, kept)
-        return Record(self._topics.requests_dlq.name, at.partition, key, value, told)
+        letter_headers = dead_letter_headers(at, appended_at_ms, fault, headers)
+        return Record(self._topics.requests_dlq.name, at.partition, key, value, letter_headers)

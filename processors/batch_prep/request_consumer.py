@@ -1,4 +1,4 @@
-"""The consumer of requests: what a group consumer must know of their outcomes and of the parked topic."""
+"""What the group consumer needs in order to consume requests: their outcomes and the parked topic."""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -19,9 +19,9 @@ def consumed_requests(
     new_reader: Callable[[], Consumer],
     clock: Clock = SYSTEM_CLOCK,
 ) -> ConsumedTopic:
-    """The topic of requests; a new owner of one of its partitions takes over the parked one, too."""
+    """The request topic; a new owner of one of its partitions also takes over the parked partition."""
 
-    def last(partition: int) -> str | None:
+    def newest_outcome(partition: int) -> str | None:
         with closing(new_reader()) as consumer:
             return last_outcome(consumer, settings.topics, partition, clock)
 
@@ -31,18 +31,18 @@ def consumed_requests(
         state_topic=topics.parked.name,
         group=settings.prep_group,
         take_over=take_over,
-        last_outcome=last,
+        last_outcome=newest_outcome,
         new_reader=new_reader,
     )
 
 
 def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Clock) -> str | None:
-    """Coordinates of the newest committed outcome or parked entry of a request partition, if any."""
+    """Coordinates of the newest committed outcome or parked entry of a request partition; None if there is none."""
     for topic in (*topics.outcomes, topics.parked):
-        at = Partition(topic.name, partition)
+        tp = Partition(topic.name, partition)
         low, high = consumer.get_watermark_offsets(
-            TopicPartition(*at), timeout=ANSWER_S, cached=False
+            TopicPartition(*tp), timeout=ANSWER_S, cached=False
         )
-        if newest := last_committed_record(consumer, at, low, high, clock):
+        if newest := last_committed_record(consumer, tp, low, high, clock):
             return newest
     return None

@@ -1,4 +1,4 @@
-"""A batch: the outcomes of some input records, and the positions that their transaction commits."""
+"""A batch: the outcomes of some input records, and the offsets that their transaction commits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,20 +9,21 @@ from schemas.coordinates import Coordinates, Partition
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests, fetched or released, with their outcomes: what one transaction commits.
+    """What one transaction commits: the outcomes of some inputs, and offsets.
 
-    start and end are the positions `[start, end)` in the request partitions, every one that is touched, moved or
-    not; group is the metadata of the fetch: read at commit, it would be that of a later generation and fence nobody.
+    start and end are the positions `[start, end)` in every input partition that the batch touches, also if its
+    position does not move. group is the group metadata at the time of the fetch: metadata read at commit could
+    belong to a later generation and would fence nobody.
     """
 
     records: Sequence[Record]
-    inputs: int  # each has one record: its outcome, or its entry in the parked topic
+    inputs: int  # each input has exactly one record: its outcome, or its entry in the state topic
     start: Mapping[Partition, int]
     end: Mapping[Partition, int]
     group: bytes
     epoch: int
-    internal: int = 0  # records beside: a released request's, and a question for the broker's time
+    internal: int = 0  # other records: tombstones, and a record that asks for the broker's time
     state_offsets: Mapping[Partition, int] = field(
         default_factory=dict
-    )  # oldest live entries to commit
-    only_input: Coordinates | None = None  # the request, where there is just one
+    )  # offsets to commit in the state topic: its oldest live entries
+    only_input: Coordinates | None = None  # the input, if there is exactly one

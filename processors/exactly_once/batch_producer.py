@@ -1,7 +1,7 @@
-"""One Kafka transaction a batch: outcomes and offsets together, or neither.
+"""Commits each batch in one Kafka transaction: outcomes and offsets together, or neither.
 
-librdkafka marks every error, and the marks decide: retriable means the same call again, abortable means abort
-and rewind, anything else means a new producer that starts from what the broker says is committed.
+librdkafka marks every error, and the marks decide: retriable means repeat the same call, abortable means abort and
+rewind, anything else means a new producer that starts from the offsets that the broker reports as committed.
 """
 
 import logging
@@ -22,26 +22,26 @@ log = logging.getLogger("cjstream.outbox")
 
 
 class TooLargeError(Aborted):
-    """The broker refused an outcome for its size, and so the whole transaction."""
+    """The broker refused an outcome because of its size, and with it the whole transaction."""
 
 
 @dataclass(slots=True)
 class BatchProducer:
-    """The transactional producer of one worker. One thread at a time calls it."""
+    """The transactional producer of one worker. Only one thread at a time may call it."""
 
     new_producer: Callable[[], Producer]
     timeout_s: float
     clock: Clock = SYSTEM_CLOCK
-    opened_at: float | None = None  # monotonic, while a transaction is open
+    opened_at: float | None = None  # monotonic seconds, while a transaction is open
     _producer: Producer | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def recreate(self) -> None:
-        """A new producer: init_transactions fences the old one and ends what it left open.
+        """Replace the producer: init_transactions fences the old one and ends its open transaction.
 
-        Waits for as long as no broker answers. Raises Fenced where it cannot be had at all.
+        Waits while no broker answers, until `stop`. Raises Fenced if the broker refuses the new producer.
         """
-        self._producer = None  # the old one's queue goes with it
+        self._producer = None  # the old producer's queue is dropped with it
         producer = self.new_producer()
         while not self._stopping.is_set():
             try:
@@ -56,13 +56,13 @@ class BatchProducer:
                 return
 
     def stop(self) -> None:
-        """Wait no longer for a broker that is away."""
+        """Stop waiting for brokers that do not answer."""
         self._stopping.set()
 
     def commit(self, batch: Batch) -> None:
-        """Commit a batch. Raises Aborted (nothing was committed) or Fenced (that is unknown).
+        """Commit a batch. Raises Aborted (nothing was committed) or Fenced (the result is unknown).
 
-        1. begin  2. produce every outcome, and count  3. send the offsets under the group metadata of the fetch
+        1. begin  2. produce every outcome, and count  3. send the offsets with the group metadata of the fetch
         4. commit
         """
         if not batch.end:
@@ -73,8 +73,8 @@ class BatchProducer:
         if producer is None:
             raise Fenced("stopped while waiting for the transaction coordinator")
         offsets = [
-            TopicPartition(at.topic, at.partition, end)
-            for at, end in (*batch.end.items(), *batch.state_offsets.items())
+            TopicPartition(tp.topic, tp.partition, offset)
+            for tp, offset in (*batch.end.items(), *batch.state_offsets.items())
         ]
         until = self.clock.monotonic() + self.timeout_s
         self.opened_at = self.clock.monotonic()
@@ -82,7 +82,7 @@ class BatchProducer:
             self._retry(producer.begin_transaction, until)  # 1
             accepted = sum(self._produce(producer, record, until) for record in batch.records)  # 2
             if accepted != batch.inputs + batch.internal:
-                raise Aborted(f"{accepted} records for {batch.inputs} requests")
+                raise Aborted(f"{accepted} records for {batch.inputs} inputs")
             self._retry(
                 lambda: producer.send_offsets_to_transaction(offsets, batch.group, SLICE_S), until
             )  # 3
@@ -94,7 +94,7 @@ class BatchProducer:
             self.opened_at = None
 
     def _produce(self, producer: Producer, record: Record, until: float) -> bool:
-        """Hand one record to the producer; a full queue is emptied first, never skipped."""
+        """Pass one record to the producer; if its queue is full, wait for space, never skip the record."""
         while True:
             try:
                 producer.produce(
@@ -120,18 +120,18 @@ class BatchProducer:
             raise Fenced(f"abort failed: {fault}") from fault
 
     def _retry(self, step: Callable[[], None], until: float) -> None:
-        """Run one step to its end; the caller rewinds on Aborted and renews on Fenced."""
+        """Repeat one step until its result is final; on Aborted the caller rewinds, on Fenced it recreates."""
 
-        def goes_on() -> bool:
+        def may_continue() -> bool:
             return self.clock.monotonic() < until and not self._stopping.is_set()
 
         try:
-            run_until_final(step, goes_on)
+            run_until_final(step, may_continue)
         except KafkaException as fault:
             raise _translated(fault.args[0]) from fault
 
     def close(self) -> None:
-        """Abort what is open; the producer's memory goes with it."""
+        """Abort the open transaction, if there is one, and release the producer."""
         self.stop()
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -140,11 +140,11 @@ class BatchProducer:
 
 
 def _translated(error: KafkaError) -> Aborted | Fenced:
-    told = f"{error.name()}: {error.str()}"
+    message = f"{error.name()}: {error.str()}"
     if error.fatal():
-        return Fenced(told)
+        return Fenced(message)
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return TooLargeError(told)
+        return TooLargeError(message)
     if error.txn_requires_abort():
-        return Aborted(told)
-    return Fenced(told)  # timed out, or in no known state: what became of it is unknown
+        return Aborted(message)
+    return Fenced(message)  # timed out, or in an unknown state: the result is unknown

@@ -1,4 +1,4 @@
-"""Commits batches, and decides what a failed commit means."""
+"""Commits batches, and decides what to do after a failed commit."""
 
 import logging
 
@@ -9,26 +9,28 @@ from schemas.coordinates import Coordinates
 from schemas.errors import Aborted, Fenced
 
 log = logging.getLogger("cjstream.prep")
-MAX_FENCED = 5  # times in a row, before another instance is taken to own this worker's slot
+MAX_FENCED = 5  # in a row; one more means that another instance owns this worker's slot
 
 
 class Committer:
-    """Carries batches through transactions; whatever goes wrong ends in one of three ways."""
+    """Commits batches in transactions; after a failure it rewinds, recreates the producer or raises."""
 
-    def __init__(self, ownership: AssignmentEpoch, outbox: BatchProducer) -> None:
-        self._epochs = ownership
-        self._producer = outbox
-        self._fenced = 0
-        self.refused_at: Coordinates | None = None  # a lone request whose outcome was too large
-        self.too_large = 0  # requests in the last batch that the broker refused for its size
+    def __init__(self, epochs: AssignmentEpoch, producer: BatchProducer) -> None:
+        self._epochs = epochs
+        self._producer = producer
+        self._fenced_in_a_row = 0
+        self.refused_at: Coordinates | None = (
+            None  # an input, alone in its batch: outcome too large
+        )
+        self.too_large_inputs = 0  # in the last batch that the broker refused because of its size
 
     def commit(self, batch: Batch) -> None:
-        """Commit, drop a batch that may not be committed any more, or rewind by ending the epoch.
+        """Commit a batch, drop it if its epoch has ended, or rewind by ending the epoch.
 
-        Raises Fenced where every new producer is fenced again, Discrepancy where a batch was lost.
+        Raises Fenced if new producers are fenced again and again, Discrepancy if a batch was lost.
         """
-        with self._epochs.transaction(batch.epoch, batch.start, batch.end) as mine:
-            if not mine:
+        with self._epochs.transaction(batch.epoch, batch.start, batch.end) as is_current:
+            if not is_current:
                 return
             try:
                 self._producer.commit(batch)
@@ -38,21 +40,21 @@ class Committer:
                 _log_failure("batch aborted", batch, fault)
             except Fenced as fault:
                 self._epochs.end()
-                self._fenced += 1
+                self._fenced_in_a_row += 1
                 _log_failure("batch fenced", batch, fault)
-                if self._fenced > MAX_FENCED:
+                if self._fenced_in_a_row > MAX_FENCED:
                     raise
                 self._producer.recreate()
             else:
-                self._fenced = 0
-                self.too_large = 0
+                self._fenced_in_a_row = 0
+                self.too_large_inputs = 0
 
     def _note_too_large(self, batch: Batch, fault: Aborted) -> None:
         if isinstance(fault, TooLargeError):
-            self.too_large = batch.inputs
+            self.too_large_inputs = batch.inputs
             self.refused_at = batch.only_input or self.refused_at
 
 
 def _log_failure(phrase: str, batch: Batch, fault: Exception) -> None:
-    first = ", ".join(f"{at.topic}/{at.partition}@{start}" for at, start in batch.start.items())
+    first = ", ".join(f"{tp.topic}/{tp.partition}@{start}" for tp, start in batch.start.items())
     log.warning(phrase, extra={"requests": batch.inputs, "first": first, "reason": str(fault)})

@@ -1,1 +1,1 @@
-"""From a request and its context to the bytes of its outcome. Pure."""
+"""Turns a request and its context into the bytes of its outcome. Pure."""

@@ -1,7 +1,7 @@
-"""Outcomes in Avro, piece by piece. Pure.
+"""Encodes the parts of an outcome in Avro. Pure.
 
-The layout of both outcome records is: head (event id, recipe, the request's coordinates), what its context says (the
-middle), the request. A property test holds what is spelled here equal to what the codec encodes.
+The layout of both outcome records is: head (event id, recipe, the request's coordinates), context part, request.
+A property test checks that these bytes equal those of the codec.
 """
 
 from functools import lru_cache
@@ -12,12 +12,12 @@ from schemas.coordinates import Coordinates
 from schemas.events import AssignmentContext, Component
 from tables.context import live
 
-NULL, PRESENT = b"\0", b"\x02"  # the branches of an optional value
+NULL, PRESENT = b"\0", b"\x02"  # the union branches of an optional value
 END_OF_ARRAY = b"\0"
 
 
 class EncodedUpload(NamedTuple):
-    """What outcomes tell of a live upload: the upload used, and what the metadata say of its text."""
+    """What an outcome contains about a live upload: its UploadUsed, and the metadata of its text."""
 
     used: bytes
     storage_id: bytes
@@ -26,7 +26,7 @@ class EncodedUpload(NamedTuple):
 
 
 class EncodedRoles(NamedTuple):
-    """The same of each role."""
+    """The encoded upload of each role."""
 
     instructions: EncodedUpload
     student_prompt: EncodedUpload
@@ -37,32 +37,32 @@ NOTHING = EncodedUpload(NULL, NULL)
 
 
 def event_id_of(request_at: Coordinates) -> str:
-    """The outcome's id: its request's coordinates, so that a repeat is told by it."""
+    """The id of an outcome: the coordinates of its request, so that consumers recognize a duplicate."""
     return str(request_at)
 
 
 def encode_head(at: Coordinates, recipe: int) -> bytes:
-    """Event id, recipe and request coordinates."""
-    of_partition = _head_within(recipe, at.topic, at.partition)
-    return b"".join((text(event_id_of(at)), of_partition, long(at.offset)))
+    """The event id, recipe and request coordinates of an outcome."""
+    middle = _recipe_and_partition(recipe, at.topic, at.partition)
+    return b"".join((text(event_id_of(at)), middle, long(at.offset)))
 
 
 @lru_cache(maxsize=1000)
-def _head_within(recipe: int, topic: str, partition: int) -> bytes:
+def _recipe_and_partition(recipe: int, topic: str, partition: int) -> bytes:
     return b"".join((long(recipe), text(topic), long(partition)))
 
 
 def encode_context_part(
-    resolution: Prepared[Any] | Unresolved[Any], told: EncodedRoles, *, brings_prompt: bool
+    resolution: Prepared[Any] | Unresolved[Any], roles: EncodedRoles, *, brings_prompt: bool
 ) -> bytes:
-    """What its context says; without the prompt that a request brings, which stands last."""
-    instructions, prompt, rubric = told
+    """The context part of an outcome; a prompt that the request brings is not in it but follows it."""
+    instructions, prompt, rubric = roles
     uploads = (instructions.used, NULL if brings_prompt else prompt.used, rubric.used)
     if isinstance(resolution, Unresolved):
         count = long(len(resolution.missing)) if resolution.missing else b""
         missing = (count, *map(text, resolution.missing), END_OF_ARRAY)
         return b"".join((*uploads, text(resolution.scope_key), *missing))
-    found = "none" if prompt.storage_id == NULL else "assignment"
+    prompt_source = "none" if prompt.storage_id == NULL else "assignment"
     return b"".join(
         (
             *uploads,
@@ -71,14 +71,14 @@ def encode_context_part(
             rubric.storage_id,
             instructions.grade_scale,
             instructions.context_origin,
-            word("request" if brings_prompt else found),
+            word("request" if brings_prompt else prompt_source),
             b"" if brings_prompt else prompt.storage_id,
         )
     )
 
 
 def encode_roles(context: AssignmentContext) -> EncodedRoles:
-    """What a context says, role by role."""
+    """The encoded live upload of each role of a context."""
     return EncodedRoles(
         encode_upload(live(context, "instructions")),
         encode_upload(live(context, "student_prompt")),
@@ -87,14 +87,14 @@ def encode_roles(context: AssignmentContext) -> EncodedRoles:
 
 
 def encode_upload(component: Component | None) -> EncodedUpload:
-    """What outcomes tell of a live component, or of none."""
+    """The encoded upload of a live component, or of None."""
     if component is None:
         return NOTHING
     used = NULL
     if component.sha256 is not None:
-        of_event = long(component.version), text(component.event_id), text(component.sha256)
+        event_fields = long(component.version), text(component.event_id), text(component.sha256)
         at = component.source
-        used = used_at(at.topic, at.partition, at.offset, *of_event)
+        used = encode_upload_used(at.topic, at.partition, at.offset, *event_fields)
     return EncodedUpload(
         used,
         optional(component.storage_id),
@@ -103,40 +103,40 @@ def encode_upload(component: Component | None) -> EncodedUpload:
     )
 
 
-def used_at(
+def encode_upload_used(
     topic: str, partition: int, offset: int, version: bytes, event_id: bytes, sha256: bytes
 ) -> bytes:
-    """An upload used, of that version and id and with that sum, each as its event has them in Avro."""
-    return b"".join((_present_within(topic, partition), long(offset), version, event_id, sha256))
+    """An UploadUsed; version, event id and sha256 are passed in Avro, as the upload event has them."""
+    return b"".join((_present_partition(topic, partition), long(offset), version, event_id, sha256))
 
 
 @lru_cache(maxsize=1000)
-def _present_within(topic: str, partition: int) -> bytes:
+def _present_partition(topic: str, partition: int) -> bytes:
     return b"".join((PRESENT, text(topic), long(partition)))
 
 
 def long(value: int) -> bytes:
-    """A long that is not negative: zigzag, then seven bits a byte, lowest first."""
+    """A non-negative Avro long: zigzag, then seven bits per byte, lowest first."""
     if value < 64:
         return bytes((value << 1,))
-    left = value << 1
-    out = bytearray()
-    while left > 0x7F:
-        out.append(left & 0x7F | 0x80)
-        left >>= 7
-    out.append(left)
-    return bytes(out)
+    rest = value << 1
+    encoded = bytearray()
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
 
 
 def text(value: str) -> bytes:
-    """A string: its length in bytes, and so many."""
+    """An Avro string: its length in bytes, then the bytes in UTF-8."""
     encoded = value.encode()
     return long(len(encoded)) + encoded
 
 
-word = lru_cache(maxsize=100)(text)  # of a few
+word = lru_cache(maxsize=100)(text)  # for strings with few distinct values
 
 
 def optional(value: str | None) -> bytes:
-    """A string or null."""
+    """An Avro union of null and string."""
     return NULL if value is None else PRESENT + text(value)

@@ -1,7 +1,6 @@
-"""A request's outcome in bytes, in two spellings: by decoding and encoding, and by splicing. Pure.
+"""Builds the bytes of a request's outcome in two ways: by decoding and encoding, and by splicing. Pure.
 
-No clock and no random id: the same request against the same context gives the same bytes, whichever spelling
-wrote them.
+There is no clock and no random id: the same request and the same context give the same bytes in both ways.
 """
 
 from collections.abc import Callable
@@ -34,7 +33,7 @@ def outcome_of(
     resolution: Resolution,
     recipe: int = RECIPE,
 ) -> Outcome:
-    """The outcome event of a resolved request; the plain spelling."""
+    """The outcome event of a resolved request."""
     explicit = request.student_prompt_ref
     provenance = _provenance(at, resolution.context, brings_prompt=explicit is not None)
     if isinstance(resolution, Unresolved):
@@ -82,29 +81,29 @@ def _metadata(resolution: Prepared[AssignmentContext], explicit: str | None) -> 
     instructions = live(resolution.context, "instructions")
     prompt = live(resolution.context, "student_prompt")
     rubric = live(resolution.context, "judge_rubric")
-    found = prompt.storage_id if prompt else None
+    context_prompt = prompt.storage_id if prompt else None
     return ProcessingMetadata(
         context_source=resolution.source,
         instructions_storage_id=instructions.storage_id if instructions else None,
         judge_rubric_storage_id=rubric.storage_id if rubric else None,
         grade_scale=instructions.grade_scale if instructions else None,
         context_origin=instructions.context_origin if instructions else None,
-        prompt_source="request" if explicit else "assignment" if found else "none",
-        student_prompt_storage_id=explicit or found,
+        prompt_source="request" if explicit else "assignment" if context_prompt else "none",
+        student_prompt_storage_id=explicit or context_prompt,
     )
 
 
 def check_size(payload: bytes | None) -> None:
-    """Raises Malformed where a request is larger than an outcome may embed."""
+    """Raises Malformed if a request is too large to be embedded in an outcome."""
     if payload is not None and len(payload) > MAX_REQUEST_BYTES:
-        raise Malformed(f"too large: {len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
+        raise Malformed(f"too large: {len(payload)} bytes, at most {MAX_REQUEST_BYTES} are allowed")
 
 
 class OutcomeBuilder:
-    """Outcomes of requests against a table of contexts; the fast path where it holds.
+    """Builds outcomes of requests from a table of contexts; by splicing if the request allows it.
 
-    `context_of` gives the context of a scope key: the same object for as long as it is unchanged. Another recipe
-    than that of the day makes an earlier release's outcomes again.
+    `context_of` returns the context of a scope key, and the same object until it changes. An older recipe rebuilds
+    the outcomes of an earlier release.
     """
 
     def __init__(
@@ -121,12 +120,12 @@ class OutcomeBuilder:
         self.spliced = Splicer(codec, policy, context_of, recipe).spliced
 
     def build(self, payload: bytes | None, at: Coordinates) -> BuiltOutcome:
-        """The request's outcome. Raises BadRecord where the bytes are no valid request."""
+        """The outcome of a request. Raises BadRecord if the bytes are not a valid request."""
         check_size(payload)
         return self.spliced(payload, at) or self.encoded(payload, at)
 
     def encoded(self, payload: bytes | None, at: Coordinates) -> BuiltOutcome:
-        """The slow path, which takes every valid request: decode, resolve, encode."""
+        """The outcome by the slow path, which accepts every valid request: decode, resolve, encode."""
         request = self._codec.decode_as(CJAssessmentRequested, payload)
         context = self._context_of(scope_key_for(request))
         resolution = resolve(request, context, self._policy)

@@ -1,6 +1,6 @@
-"""The recipes of outcomes, by number: each says which versions of the schemas an outcome is made of.
+"""The recipes of outcomes, by number: a recipe says which schema versions an outcome consists of.
 
-What an outcome names as its recipe stays runnable, so that its bytes can be made again and compared.
+Every recipe stays runnable, so that the bytes of an old outcome can be built again and compared.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from typing import NamedTuple
 class Recipe(NamedTuple):
     """One layout of outcomes.
 
-    spliced has each version of the request whose canonical bytes go in as they are, with the bytes that stand behind
-    them: the fields that the embedded version has on top, in their defaults.
+    spliced has each request version whose canonical bytes are copied unchanged, with the bytes that follow them:
+    the default values of the fields that only the embedded version has.
     """
 
     number: int
@@ -25,4 +25,4 @@ RECIPES = {
     1: Recipe(1, outcome=1, request=1, spliced={1: b""}),
     2: Recipe(2, outcome=2, request=2, spliced={1: NO_DUE_TIME, 2: b""}),
 }
-RECIPE = max(RECIPES)  # what is written now
+RECIPE = max(RECIPES)  # of new outcomes

@@ -1,4 +1,4 @@
-"""What becomes of a valid request: pure functions of the request, the context, the policy and the time."""
+"""Resolves a valid request: pure functions of the request, its context and the policy."""
 
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -10,7 +10,7 @@ C = TypeVar("C", bound=Roles)
 
 
 class RequestFields(Protocol):
-    """What resolution reads of a request."""
+    """The fields of a request that resolution reads."""
 
     @property
     def assignment_id(self) -> str | None: ...
@@ -22,7 +22,7 @@ class RequestFields(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared(Generic[C]):
-    """The batch may go, in this context; source is assignment, course or guest."""
+    """The batch is prepared with this context; source is assignment, course or guest."""
 
     source: str
     context: C | None
@@ -30,7 +30,7 @@ class Prepared(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Unresolved(Generic[C]):
-    """The batch may not go: these roles are missing at scope_key; whether it is worth waiting for them."""
+    """The batch is not prepared: these roles are missing at scope_key. may_wait: the request may be parked."""
 
     scope_key: str
     missing: tuple[str, ...]
@@ -39,7 +39,7 @@ class Unresolved(Generic[C]):
 
 
 def scope_key_for(request: RequestFields) -> str:
-    """The scope that a request is resolved against: its assignment, else its course."""
+    """The key of the scope whose context a request uses: its assignment, or else its course."""
     if request.assignment_id is not None:
         return f"assignment:{request.assignment_id}"
     return f"course:{request.course_code}"
@@ -48,7 +48,7 @@ def scope_key_for(request: RequestFields) -> str:
 def resolve(
     request: RequestFields, context: C | None, policy: Policy
 ) -> Prepared[C] | Unresolved[C]:
-    """The request's fate, given the context of its scope; the first rule that fits wins."""
+    """The resolution of a request, given the context of its scope; the first rule that matches wins."""
     scope_key = scope_key_for(request)
     if request.assignment_id is not None:
         brings_prompt = request.student_prompt_ref is not None

@@ -1,4 +1,4 @@
-"""The fast path of batch preparation: a request's own bytes behind those of its context. Pure."""
+"""The fast path of batch preparation: appends a request's own bytes to those of its context. Pure."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,31 +24,31 @@ from schemas.events import (
     CJBatchUnresolved,
 )
 
-CACHED = 20_000
+MAX_CACHED_CONTEXTS = 20_000
 Resolution = Prepared[AssignmentContext] | Unresolved[AssignmentContext]
 
 
 class BuiltOutcome(NamedTuple):
-    """An outcome as it goes out: what it rests on, and its framed bytes."""
+    """The resolution of a request, and the framed bytes of its outcome."""
 
     resolution: Resolution
     value: bytes
 
 
-class _Spliced(NamedTuple):
-    """The bytes of one context, kept for as long as the context is the same object."""
+class _ContextBytes(NamedTuple):
+    """The encoded bytes of one context, valid while the context is the same object."""
 
     context: AssignmentContext | None
     resolution: Resolution
     frame: bytes
-    middle: bytes
+    context_part: bytes
 
 
 class Splicer:
-    """Outcomes of canonical requests against a table of contexts.
+    """Builds outcomes of canonical requests from a table of contexts.
 
-    `context_of` gives the context of a scope key: the same object for as long as it is unchanged. Another recipe than
-    that of the day makes an earlier release's outcomes again.
+    `context_of` returns the context of a scope key, and the same object until it changes. An older recipe rebuilds
+    the outcomes of an earlier release.
     """
 
     def __init__(
@@ -62,46 +62,46 @@ class Splicer:
         self._policy = policy
         self._context_of = context_of
         self._recipe: Recipe = RECIPES[recipe]
-        self._spliced: dict[tuple[str, bool], _Spliced] = {}
+        self._cache: dict[tuple[str, bool], _ContextBytes] = {}
 
     def spliced(self, payload: bytes | None, at: Coordinates) -> BuiltOutcome | None:
-        """A request's outcome, or None where its bytes are not certainly canonical ones of this recipe."""
+        """The outcome of a request, or None if its bytes may not be canonical or this recipe cannot splice them."""
         if payload is None:
             return None
         version = self._codec.version_of(CJAssessmentRequested, payload)
-        behind = self._recipe.spliced.get(version)
-        asked = None if behind is None else scan_request(payload, version)
-        if behind is None or asked is None:
+        suffix = self._recipe.spliced.get(version)
+        request = None if suffix is None else scan_request(payload, version)
+        if suffix is None or request is None:
             return None
-        scope_key = scope_key_for(asked)
+        scope_key = scope_key_for(request)
         context = self._context_of(scope_key)
-        explicit = asked.student_prompt_ref
-        known = self._spliced.get((scope_key, explicit is not None))
-        if known is None or known.context is not context:
-            known = self._splice(scope_key, context, asked)
-        parts = [known.frame, encode_head(at, self._recipe.number), known.middle]
-        if explicit is not None and isinstance(known.resolution, Prepared):
+        explicit = request.student_prompt_ref
+        cached = self._cache.get((scope_key, explicit is not None))
+        if cached is None or cached.context is not context:
+            cached = self._encode_context(scope_key, context, request)
+        parts = [cached.frame, encode_head(at, self._recipe.number), cached.context_part]
+        if explicit is not None and isinstance(cached.resolution, Prepared):
             parts.append(optional(explicit))
-        parts += (payload[FRAME_BYTES:], behind)
-        return BuiltOutcome(known.resolution, b"".join(parts))
+        parts += (payload[FRAME_BYTES:], suffix)
+        return BuiltOutcome(cached.resolution, b"".join(parts))
 
-    def _splice(
-        self, scope_key: str, context: AssignmentContext | None, asked: ScannedFields
-    ) -> _Spliced:
-        resolution = resolve(asked, context, self._policy)
+    def _encode_context(
+        self, scope_key: str, context: AssignmentContext | None, request: ScannedFields
+    ) -> _ContextBytes:
+        resolution = resolve(request, context, self._policy)
         is_prepared = isinstance(resolution, Prepared)
         outcome = CJBatchPrepared if is_prepared else CJBatchUnresolved
-        told = EncodedRoles(NOTHING, NOTHING, NOTHING)
+        roles = EncodedRoles(NOTHING, NOTHING, NOTHING)
         if resolution.context is not None:
-            told = encode_roles(resolution.context)
-        brings_prompt = asked.student_prompt_ref is not None
-        spliced = _Spliced(
+            roles = encode_roles(resolution.context)
+        brings_prompt = request.student_prompt_ref is not None
+        context_bytes = _ContextBytes(
             context,
             resolution,
             self._codec.frame_of(outcome, self._recipe.outcome),
-            encode_context_part(resolution, told, brings_prompt=brings_prompt),
+            encode_context_part(resolution, roles, brings_prompt=brings_prompt),
         )
-        if len(self._spliced) >= CACHED:
-            self._spliced.clear()
-        self._spliced[(scope_key, brings_prompt)] = spliced
-        return spliced
+        if len(self._cache) >= MAX_CACHED_CONTEXTS:
+            self._cache.clear()
+        self._cache[(scope_key, brings_prompt)] = context_bytes
+        return context_bytes

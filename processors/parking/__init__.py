@@ -1,1 +1,1 @@
-"""Requests that wait for their context."""
+"""Parks requests that arrive before their context, and releases them when they are due."""

@@ -1,4 +1,4 @@
-"""Who waits for what: the parked topic folded into memory, without the requests' bodies. Pure."""
+"""Which requests wait for what: the parked topic folded into memory, without the requests' bodies. Pure."""
 
 import heapq
 from collections import OrderedDict
@@ -8,12 +8,12 @@ from itertools import islice
 
 from schemas.coordinates import Coordinates
 
-SPARE = 1000  # reminders of released requests that are not worth clearing away
+MAX_STALE_DEADLINES = 1000  # beyond twice the number of entries; more are cleaned up
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedEntry:
-    """One parked request; parked_offset is where its entry stands in the parked topic's like partition."""
+    """One parked request; parked_offset is the offset of its entry in the same partition of the parked topic."""
 
     request_at: Coordinates
     parked_offset: int
@@ -25,101 +25,103 @@ class ParkedEntry:
 class ParkedIndex:
     """The parked requests of the owned partitions, and which of them are due.
 
-    One is due from the moment its context is complete or its deadline has passed; taken into a batch it is not
-    given again before its tombstone was read, or the batch was dropped.
+    A request is due as soon as its context is complete or its deadline has passed. Once taken into a batch, it is
+    not taken again until the batch is dropped or the request turns out to be incomplete; its tombstone removes it.
     """
 
     def __init__(self) -> None:
-        self._live: dict[int, OrderedDict[Coordinates, ParkedEntry]] = {}  # oldest entry first
-        self._of_scope: dict[str, dict[Coordinates, ParkedEntry]] = {}
+        self._entries: dict[int, OrderedDict[Coordinates, ParkedEntry]] = {}  # oldest entry first
+        self._by_scope: dict[str, dict[Coordinates, ParkedEntry]] = {}
         self._deadlines: list[tuple[int, Coordinates]] = []
         self._due: dict[Coordinates, ParkedEntry] = {}
         self._taken: dict[Coordinates, ParkedEntry] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._live.values()))
+        return sum(map(len, self._entries.values()))
 
     def __bool__(self) -> bool:
-        return any(self._live.values())
+        return any(self._entries.values())
 
     @property
     def any_due(self) -> bool:
-        """Whether one is known to be due, deadlines apart."""
+        """Whether a request is known to be due; deadlines that have just passed are not counted."""
         return bool(self._due)
 
     @property
     def partitions(self) -> set[int]:
-        """Those with a request that waits."""
-        return {partition for partition, live in self._live.items() if live}
+        """The partitions with a parked request."""
+        return {partition for partition, entries in self._entries.items() if entries}
 
-    def park(self, one: ParkedEntry, *, is_complete: bool = False) -> None:
-        """An entry was read from the log; it is due at once where its context is complete already."""
-        self.release(one.request_at)
-        self._live.setdefault(one.request_at.partition, OrderedDict())[one.request_at] = one
-        self._of_scope.setdefault(one.scope_key, {})[one.request_at] = one
+    def park(self, entry: ParkedEntry, *, is_complete: bool = False) -> None:
+        """Add an entry that was read from the log; if its context is complete already, it is due at once."""
+        self.release(entry.request_at)
+        self._entries.setdefault(entry.request_at.partition, OrderedDict())[entry.request_at] = (
+            entry
+        )
+        self._by_scope.setdefault(entry.scope_key, {})[entry.request_at] = entry
         if is_complete:
-            self._due[one.request_at] = one
-        self._remind(one)
+            self._due[entry.request_at] = entry
+        self._add_deadline(entry)
 
-    def _remind(self, one: ParkedEntry) -> None:
-        heapq.heappush(self._deadlines, (one.deadline_at_ms, one.request_at))
-        if len(self._deadlines) > 2 * len(self) + SPARE:  # most of them released long ago
+    def _add_deadline(self, entry: ParkedEntry) -> None:
+        heapq.heappush(self._deadlines, (entry.deadline_at_ms, entry.request_at))
+        if len(self._deadlines) > 2 * len(self) + MAX_STALE_DEADLINES:
             self._deadlines = [
-                (waiting.deadline_at_ms, waiting.request_at)
-                for live in self._live.values()
-                for waiting in live.values()
+                (parked.deadline_at_ms, parked.request_at)
+                for entries in self._entries.values()
+                for parked in entries.values()
             ]
             heapq.heapify(self._deadlines)
 
     def release(self, request_at: Coordinates) -> None:
-        """A tombstone was read from the log: the request has its outcome."""
-        one = self._live.get(request_at.partition, OrderedDict()).pop(request_at, None)
-        if one is None:
+        """Remove the entry of a tombstone that was read from the log: the request has its outcome."""
+        entry = self._entries.get(request_at.partition, OrderedDict()).pop(request_at, None)
+        if entry is None:
             return
         self._due.pop(request_at, None)
         self._taken.pop(request_at, None)
-        waiting = self._of_scope[one.scope_key]
-        del waiting[request_at]
-        if not waiting:
-            del self._of_scope[one.scope_key]
+        same_scope = self._by_scope[entry.scope_key]
+        del same_scope[request_at]
+        if not same_scope:
+            del self._by_scope[entry.scope_key]
 
-    def forget(self, partitions: Iterable[int]) -> None:
-        """These partitions are another's now."""
+    def remove_partitions(self, partitions: Iterable[int]) -> None:
+        """Remove the entries of partitions that were revoked."""
         for partition in partitions:
-            for request_at in list(self._live.get(partition, ())):
+            for request_at in list(self._entries.get(partition, ())):
                 self.release(request_at)
-            self._live.pop(partition, None)
+            self._entries.pop(partition, None)
 
-    def oldest(self, partition: int) -> int | None:
-        """Where the oldest live entry of a partition stands: what a takeover has to read from."""
-        live = self._live.get(partition)
-        return next(iter(live.values())).parked_offset if live else None
+    def oldest_offset(self, partition: int) -> int | None:
+        """The offset of a partition's oldest entry, from which a takeover must read; None if there is no entry."""
+        entries = self._entries.get(partition)
+        return next(iter(entries.values())).parked_offset if entries else None
 
-    def arrived(self, scope_key: str, is_complete: Callable[[ParkedEntry], bool]) -> None:
-        """The context of a scope changed: those of its requests that are complete now are due."""
-        for request_at, one in self._of_scope.get(scope_key, {}).items():
-            if request_at not in self._taken and is_complete(one):
-                self._due[request_at] = one
+    def context_changed(self, scope_key: str, is_complete: Callable[[ParkedEntry], bool]) -> None:
+        """Mark the requests of a scope as due whose context is complete now."""
+        for request_at, entry in self._by_scope.get(scope_key, {}).items():
+            if request_at not in self._taken and is_complete(entry):
+                self._due[request_at] = entry
 
-    def take(self, now_ms: int, most: int) -> list[ParkedEntry]:
-        """At most so many of those that are due, for one batch; the longest due first."""
+    def take_due(self, now_ms: int, limit: int) -> list[ParkedEntry]:
+        """Take up to `limit` due requests for one batch, in the order in which they became due."""
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             _, request_at = heapq.heappop(self._deadlines)
-            one = self._live.get(request_at.partition, OrderedDict()).get(request_at)
-            if one is not None and request_at not in self._taken:
-                self._due[request_at] = one
-        taken = [self._due.pop(request_at) for request_at in list(islice(self._due, most))]
-        self._taken.update((one.request_at, one) for one in taken)
+            entry = self._entries.get(request_at.partition, OrderedDict()).get(request_at)
+            if entry is not None and request_at not in self._taken:
+                self._due[request_at] = entry
+        taken = [self._due.pop(request_at) for request_at in list(islice(self._due, limit))]
+        self._taken.update((entry.request_at, entry) for entry in taken)
         return taken
 
-    def keep_waiting(self, ones: Iterable[ParkedEntry]) -> None:
-        """These were taken and are not complete after all."""
-        for one in ones:
-            if self._taken.pop(one.request_at, None):
-                self._remind(one)
+    def keep_waiting(self, entries: Iterable[ParkedEntry]) -> None:
+        """Let taken requests wait again, because their context is not complete after all."""
+        for entry in entries:
+            if self._taken.pop(entry.request_at, None):
+                self._add_deadline(entry)
 
-    def requeue(self, ones: Iterable[ParkedEntry] | None = None) -> None:
-        """These were taken, all of them if none are named, and their batch was dropped: due again."""
-        for one in list(self._taken.values()) if ones is None else ones:
-            if self._taken.pop(one.request_at, None):
-                self._due[one.request_at] = one
+    def requeue(self, entries: Iterable[ParkedEntry] | None = None) -> None:
+        """Make taken requests due again, because their batch was dropped; all of them by default."""
+        for entry in list(self._taken.values()) if entries is None else entries:
+            if self._taken.pop(entry.request_at, None):
+                self._due[entry.request_at] = entry

@@ -1,7 +1,7 @@
-"""The side door: requests that outran their context wait in the parked topic, and leave it when they are due.
+"""The parked topic: requests that arrive before their context wait in it until they are due.
 
-The topic is the state: what is parked and what was released is learned by reading it, here as at a takeover. A
-request's own bytes are not held in memory; they are read again when it is released.
+The topic is the state: which requests are parked and released is known from reading it, during normal work and at
+a takeover. Request bodies are not kept in memory; they are read again at release.
 """
 
 import logging
@@ -25,29 +25,29 @@ from schemas.events import AssignmentContext, CJAssessmentRequested, ParkedReque
 from tables.changed_scopes import ChangedScopes
 
 log = logging.getLogger("cjstream.parking")
-RECORDS = 5000
-ANSWER_S = 10.0
-TAKEOVER_S = 5.0  # asked again after serving the group: another's open transaction may take longer
-POLL_S = 0.05
-WAITING_S = 0.01
-IDLE_S = 1.0
-GAP = 1000  # entries between two wanted ones that are read over rather than sought over
-RELEASE_BYTES = 32 * 1024 * 1024  # of bodies held at once
-CLOCK_KEY = (
-    b"clock"  # a tombstone that was never an entry: its append time tells the broker's clock
+MAX_POLLED_RECORDS = 5000
+READ_BODIES_S = 10.0
+TAKEOVER_S = (
+    5.0  # then the group is served and the call repeated: an open transaction may take longer
 )
+POLL_S = 0.05
+FETCH_WAIT_WHILE_PARKED_S = 0.01
+FETCH_WAIT_S = 1.0
+GAP = 1000  # up to this many offsets between two wanted entries, reading on is cheaper than a seek
+MAX_BODIES_BYTES = 32 * 1024 * 1024  # of bodies in memory at once
+CLOCK_KEY = b"clock"  # key of a tombstone without an entry: its append time is the broker's time
 
 
 class DueRequest(NamedTuple):
-    """A parked request with its body, to be answered now."""
+    """A parked request that is due, with its body."""
 
-    waiting: ParkedEntry
+    entry: ParkedEntry
     parked: ParkedRequest
     headers: Headers
 
 
 class ParkedTopic:
-    """The parked topic as the fetching thread reads it; the partitions are those of the requests."""
+    """The parked topic as the fetch thread reads it; it is partitioned like the request topic."""
 
     def __init__(
         self,
@@ -55,103 +55,105 @@ class ParkedTopic:
         codec: Codec,
         policy: Policy,
         context_of: Callable[[str], AssignmentContext | None],
-        arrivals: ChangedScopes,
-        clock: BrokerClock,
+        changed_scopes: ChangedScopes,
+        broker_clock: BrokerClock,
         high_watermarks: Callable[[Sequence[Partition]], Positions],
         new_reader: Callable[[], Consumer],
-        machine: Clock = SYSTEM_CLOCK,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._topic = topic
         self._codec = codec
         self._policy = policy
         self._context_of = context_of
-        self._changed_scopes = arrivals
-        self._clock = clock
+        self._changed_scopes = changed_scopes
+        self._broker_clock = broker_clock
         self._high_watermarks = high_watermarks
         self._new_reader = new_reader
-        self._machine = machine
-        self._tail: Consumer | None = None
-        self._bodies: Consumer | None = None
-        self._requests = ParkedIndex()
+        self._clock = clock
+        self._entry_reader: Consumer | None = None
+        self._body_reader: Consumer | None = None
+        self._index = ParkedIndex()
         self._positions: dict[int, int] = {}
-        self._clock_wanted = False
+        self._clock_record_wanted = False
 
     @property
-    def wait_s(self) -> float:
-        """How long a fetch may take without keeping those waiting whose context arrives meanwhile."""
-        if self._requests.any_due:
+    def max_wait_s(self) -> float:
+        """How long a fetch may wait without delaying parked requests whose context becomes complete."""
+        if self._index.any_due:
             return 0
-        return WAITING_S if self._requests else IDLE_S
+        return FETCH_WAIT_WHILE_PARKED_S if self._index else FETCH_WAIT_S
 
     def partition(self, number: int) -> Partition:
-        """The parked topic's partition of that number."""
+        """The partition of the parked topic with this number."""
         return Partition(self._topic, number)
 
     def take_over(self, committed: Mapping[int, int]) -> bool:
-        """Own just these partitions, read from their committed offsets to their high watermarks.
+        """Own exactly these partitions, and read them from their committed offsets to their high watermarks.
 
-        False where that took too long: call it again. Every batch prepared before is taken to be dropped.
-        Raises Discrepancy where an entry cannot be read, Unreachable where no broker answers.
+        Returns False if this takes too long: call it again. It assumes that every batch prepared before is dropped.
+        Raises Discrepancy if an entry cannot be read, Unreachable if no broker answers.
         """
-        tail = self._tail = self._tail or self._new_reader()
-        self._forget(tail, self._positions.keys() - committed.keys())
+        reader = self._entry_reader = self._entry_reader or self._new_reader()
+        self._give_up(reader, self._positions.keys() - committed.keys())
         starts = {
-            one: max(offset, log_start(tail, self.partition(one)))
-            for one, offset in committed.items()
-            if one not in self._positions
+            number: max(offset, log_start(reader, self.partition(number)))
+            for number, offset in committed.items()
+            if number not in self._positions
         }
-        tail.incremental_assign(
-            [TopicPartition(self._topic, one, start) for one, start in starts.items()]
+        reader.incremental_assign(
+            [TopicPartition(self._topic, number, start) for number, start in starts.items()]
         )
         self._positions.update(starts)
-        # the high watermarks: a marker of the offsets' transaction may be still on its way here
-        ends = self._high_watermarks([self.partition(one) for one in committed])
-        until = self._machine.monotonic() + TAKEOVER_S
-        while any(self._positions[at.partition] < end for at, end in ends.items()):
-            if self._machine.monotonic() > until:
+        # not the last stable offsets: the transaction that committed the offsets may lack its marker here
+        ends = self._high_watermarks([self.partition(number) for number in committed])
+        until = self._clock.monotonic() + TAKEOVER_S
+        while any(self._positions[tp.partition] < end for tp, end in ends.items()):
+            if self._clock.monotonic() > until:
                 log.warning("parked requests are not read yet (an open transaction?)")
                 return False
-            self._read(tail, POLL_S)
-        self._requests.requeue()
-        self._clock_wanted = bool(self._requests)
+            self._read(reader, POLL_S)
+        self._index.requeue()
+        self._clock_record_wanted = bool(self._index)
         return True
 
-    def _forget(self, tail: Consumer, partitions: Collection[int]) -> None:
+    def _give_up(self, reader: Consumer, partitions: Collection[int]) -> None:
         if partitions:
-            tail.incremental_unassign([TopicPartition(self._topic, one) for one in partitions])
-        self._requests.forget(partitions)
-        for one in list(partitions):
-            del self._positions[one]
+            reader.incremental_unassign(
+                [TopicPartition(self._topic, number) for number in partitions]
+            )
+        self._index.remove_partitions(partitions)
+        for number in list(partitions):
+            del self._positions[number]
 
     def advance(self) -> None:
-        """Learn what was parked and released, and whose context has become complete. Never waits."""
-        if self._tail is None or not self._positions:
+        """Read which requests were parked and released, and find those whose context is now complete. Never waits."""
+        if self._entry_reader is None or not self._positions:
             return
-        self._read(self._tail, 0)
+        self._read(self._entry_reader, 0)
         for scope_key in self._changed_scopes.drain():
-            self._requests.arrived(scope_key, self._is_complete)
+            self._index.context_changed(scope_key, self._is_complete)
 
-    def _read(self, tail: Consumer, wait_s: float) -> None:
-        first = tail.poll(wait_s)
-        for message in () if first is None else (first, *tail.consume(RECORDS, 0)):
+    def _read(self, reader: Consumer, wait_s: float) -> None:
+        first = reader.poll(wait_s)
+        for message in () if first is None else (first, *reader.consume(MAX_POLLED_RECORDS, 0)):
             if is_record(message):
-                self._learn(message)
-        asked = tail.position([TopicPartition(self._topic, one) for one in self._positions])
-        self._positions.update({at.partition: at.offset for at in asked if at.offset >= 0})
+                self._apply(message)
+        read = reader.position([TopicPartition(self._topic, number) for number in self._positions])
+        self._positions.update({tp.partition: tp.offset for tp in read if tp.offset >= 0})
 
-    def _learn(self, message: Message) -> None:
-        self._clock.observe(message.timestamp()[1])
-        key, partition = message.key() or b"", message.partition() or 0
+    def _apply(self, message: Message) -> None:
+        self._broker_clock.observe(message.timestamp()[1])
+        key, number = message.key() or b"", message.partition() or 0
         if key == CLOCK_KEY:
             return
         if message.value() is None:
-            self._requests.release(coordinates_from(key.decode()))
+            self._index.release(coordinates_from(key.decode()))
             return
-        waiting = self._waiting(message, partition)
-        # itself alone: those that waited before it are asked when an upload arrives, a crowd of them once
-        self._requests.park(waiting, is_complete=self._is_complete(waiting))
+        entry = self._entry_from(message, number)
+        # check this entry only: older ones of the scope are checked when an upload changes it, all at once
+        self._index.park(entry, is_complete=self._is_complete(entry))
 
-    def _waiting(self, message: Message, partition: int) -> ParkedEntry:
+    def _entry_from(self, message: Message, number: int) -> ParkedEntry:
         try:
             parked = self._codec.decode_as(ParkedRequest, message.value())
             version = self._codec.version_of(CJAssessmentRequested, parked.request)
@@ -160,8 +162,8 @@ class ParkedTopic:
             )
         except BadRecord as fault:
             raise Discrepancy(
-                f"{self._topic}/{partition}@{message.offset()} is not a parked request ({fault}): deploy the "
-                "release that wrote it, or find the producer that should not write there"
+                f"{self._topic}/{number}@{message.offset()} is not a parked request ({fault}): deploy the "
+                "release that wrote it, or find the producer that should not write to this topic"
             ) from fault
         return ParkedEntry(
             request_at=parked.request_at,
@@ -171,14 +173,14 @@ class ParkedTopic:
             deadline_at_ms=parked.deadline_at_ms,
         )
 
-    def _is_complete(self, one: ParkedEntry) -> bool:
-        context = self._context_of(one.scope_key)
-        return not self._policy.missing_from(context, brings_prompt=one.brings_prompt)
+    def _is_complete(self, entry: ParkedEntry) -> bool:
+        context = self._context_of(entry.scope_key)
+        return not self._policy.missing_from(context, brings_prompt=entry.brings_prompt)
 
     def entry(
         self, message: Message, at: Coordinates, resolution: Unresolved[AssignmentContext]
     ) -> Record:
-        """The record that parks a fetched request: its own bytes, key and headers, and until when."""
+        """The record that parks a fetched request: the request's own bytes, key and headers, and its deadline."""
         appended_at_ms = message.timestamp()[1]
         parked = ParkedRequest(
             request_at=at,
@@ -193,75 +195,86 @@ class ParkedTopic:
         return Record(self._topic, at.partition, key, value, headers_of(message))
 
     def tombstone(self, at: Coordinates) -> Record:
-        """The record that says: this parked request has its outcome."""
+        """The record that removes the entry of a parked request, which has its outcome."""
         return Record(self._topic, at.partition, str(at).encode(), None)
 
-    def due(self, most: int) -> list[DueRequest]:
-        """TopicPartition most so many of the requests that are due, with their bodies; fewer where those are large."""
-        ones = self._requests.take(self._clock.now_ms, most)
-        if not ones:
+    def due(self, limit: int) -> list[DueRequest]:
+        """Up to `limit` due requests with their bodies; fewer if the bodies are large or slow to read."""
+        entries = self._index.take_due(self._broker_clock.now_ms, limit)
+        if not entries:
             return []
-        reader = self._bodies = self._bodies or self._new_reader()
-        by_offset = {(one.request_at.partition, one.parked_offset): one for one in ones}
-        released = list(self._read_bodies(reader, by_offset))
-        self._requests.requeue(by_offset.values())  # those that were not reached
-        return released
+        reader = self._body_reader = self._body_reader or self._new_reader()
+        by_offset = {(entry.request_at.partition, entry.parked_offset): entry for entry in entries}
+        due_requests = list(self._read_bodies(reader, by_offset))
+        self._index.requeue(by_offset.values())  # those that were not read
+        return due_requests
 
     def _read_bodies(
         self, reader: Consumer, wanted: dict[tuple[int, int], ParkedEntry]
     ) -> Iterator[DueRequest]:
-        """The bodies of the wanted entries, which are taken out of `wanted`."""
-        held = 0
-        for partition, first, last in _runs(wanted):
-            reader.assign([TopicPartition(self._topic, partition, first)])
-            until = self._machine.monotonic() + ANSWER_S
-            reached = first
-            while reached <= last and held < RELEASE_BYTES and self._machine.monotonic() < until:
+        """The wanted entries with their bodies; each one that is read is removed from `wanted`."""
+        read_bytes = 0
+        for number, first, last in _runs(wanted):
+            reader.assign([TopicPartition(self._topic, number, first)])
+            until = self._clock.monotonic() + READ_BODIES_S
+            position = first
+            while (
+                position <= last
+                and read_bytes < MAX_BODIES_BYTES
+                and self._clock.monotonic() < until
+            ):
                 message = reader.poll(POLL_S)
                 if message is None or not is_record(message):
                     continue
-                reached = (message.offset() or 0) + 1
-                one = wanted.pop((partition, reached - 1), None)
-                if one is not None:
-                    held += len(message.value() or b"")
+                position = (message.offset() or 0) + 1
+                entry = wanted.pop((number, position - 1), None)
+                if entry is not None:
+                    read_bytes += len(message.value() or b"")
                     parked = self._codec.decode_as(ParkedRequest, message.value())
-                    yield DueRequest(one, parked, headers_of(message))
-            if gone := [at for at in wanted if first <= at[1] < reached and at[0] == partition]:
+                    yield DueRequest(entry, parked, headers_of(message))
+            if missing := [
+                offset
+                for partition, offset in wanted
+                if first <= offset < position and partition == number
+            ]:
                 raise Discrepancy(
-                    f"{self._topic}/{partition}@{gone[0][1]} waits for its release and is not in the log any more"
+                    f"{self._topic}/{number}@{missing[0]} is a parked request that is due, but it is no longer in "
+                    "the log"
                 )
         reader.unassign()
 
-    def keep_waiting(self, ones: Iterable[ParkedEntry]) -> None:
-        """These are not complete after all: they wait on."""
-        self._requests.keep_waiting(ones)
+    def keep_waiting(self, entries: Iterable[ParkedEntry]) -> None:
+        """Let due requests wait again, because their context is not complete after all."""
+        self._index.keep_waiting(entries)
 
     def clock_record(self) -> Record | None:
-        """After a takeover with requests that wait, a record whose append time tells the broker's time."""
-        if not self._clock_wanted:
+        """After a takeover with parked requests, one record whose append time is the broker's time."""
+        if not self._clock_record_wanted:
             return None
-        self._clock_wanted = False
-        return Record(self._topic, min(self._requests.partitions, default=0), CLOCK_KEY, None)
+        self._clock_record_wanted = False
+        return Record(self._topic, min(self._index.partitions, default=0), CLOCK_KEY, None)
 
-    def offsets(self, partitions: Iterable[int]) -> Positions:
-        """What to commit for these partitions: the oldest entry that waits, else how far was read."""
+    def offsets_to_commit(self, partitions: Iterable[int]) -> Positions:
+        """The offset of each partition's oldest entry, or the position read so far if it has no entry."""
         return {
-            self.partition(one): self._position(self._requests.oldest(one), one)
-            for one in partitions
+            self.partition(number): self._offset_to_commit(
+                self._index.oldest_offset(number), number
+            )
+            for number in partitions
         }
 
-    def _position(self, oldest: int | None, partition: int) -> int:
-        return self._positions[partition] if oldest is None else oldest
+    def _offset_to_commit(self, oldest: int | None, number: int) -> int:
+        return self._positions[number] if oldest is None else oldest
 
     def close(self) -> None:
-        """Let go of the readers."""
-        for consumer in (self._tail, self._bodies):
+        """Close the readers."""
+        for consumer in (self._entry_reader, self._body_reader):
             if consumer is not None:
                 consumer.close()
 
 
 def _runs(wanted: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Partition, first and last offset of what is best read in one go."""
+    """Partition, first and last offset of each range to read without a seek."""
     runs = list[tuple[int, int, int]]()
     for partition, offset in sorted(wanted):
         if runs and runs[-1][0] == partition and offset - runs[-1][2] <= GAP:

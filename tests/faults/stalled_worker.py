@@ -21,7 +21,7 @@ from processors.fold.replica_feed import ReplicaFeed
 from processors.monitoring.watchdog import STALLED_CHECKS
 from processors.settings import settings_from_environment
 from processors.shutdown import Shutdown
-from processors.worker import run_built
+from processors.worker import run_built_worker
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError
@@ -96,7 +96,7 @@ async def main(part: str = "") -> int:
     shutdown = Shutdown(asyncio.get_running_loop())
     worker = with_a_fault(build_worker(settings_from_environment(), shutdown.fail, Codec()), part)
     try:
-        await run_built(worker, shutdown, STALLED_CHECKS if part == "transaction" else LOOKS)
+        await run_built_worker(worker, shutdown, STALLED_CHECKS if part == "transaction" else LOOKS)
     except CJStreamError as fault:
         say(f"cjstream: {fault}")
         return fault.exit_code

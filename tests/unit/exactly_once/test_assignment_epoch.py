@@ -1,4 +1,4 @@
-"""Which prepared batches may still be committed: those of this epoch that join up."""
+"""Which prepared batches may still be committed: contiguous ones of the current epoch."""
 
 import threading
 from collections.abc import Callable
@@ -13,17 +13,17 @@ P0, P1 = Partition("cj.requests.v1", 0), Partition("cj.requests.v1", 1)
 PATIENCE_S = 10
 
 
-def settled() -> AssignmentEpoch:
-    """Fetching in epoch 1, from offset 10 of one partition and 0 of the other."""
-    ownership = AssignmentEpoch()
-    ownership.end()
-    ownership.begin(1, {P0: 10, P1: 0})
-    return ownership
+def epoch_one() -> AssignmentEpoch:
+    """Epoch 1, begun at offset 10 of one partition and 0 of the other."""
+    epochs = AssignmentEpoch()
+    epochs.end()
+    epochs.begin(1, {P0: 10, P1: 0})
+    return epochs
 
 
-def commits(ownership: AssignmentEpoch, epoch: int, start: int, end: int) -> bool:
-    with ownership.transaction(epoch, {P0: start}, {P0: end}) as mine:
-        return mine
+def may_commit(epochs: AssignmentEpoch, epoch: int, start: int, end: int) -> bool:
+    with epochs.transaction(epoch, {P0: start}, {P0: end}) as is_current:
+        return is_current
 
 
 def in_thread(step: Callable[[], object]) -> threading.Thread:
@@ -32,105 +32,109 @@ def in_thread(step: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_batches_that_join_up_may_be_committed() -> None:
-    ownership = settled()
-    assert commits(ownership, 1, 10, 15)
-    assert commits(ownership, 1, 15, 16)
+def test_contiguous_batches_may_be_committed() -> None:
+    epochs = epoch_one()
+    assert may_commit(epochs, 1, 10, 15)
+    assert may_commit(epochs, 1, 15, 16)
 
 
 @pytest.mark.parametrize("start", [9, 11, 14, 16])
-def test_a_batch_that_does_not_start_where_the_last_one_ended_is_a_discrepancy(start: int) -> None:
-    ownership = settled()
-    commits(ownership, 1, 10, 15)
-    with pytest.raises(Discrepancy, match=f"/0 starts at {start}, the last one ended at 15"):
-        commits(ownership, 1, start, 20)
+def test_a_batch_that_does_not_start_at_the_end_of_the_previous_one_is_a_discrepancy(
+    start: int,
+) -> None:
+    epochs = epoch_one()
+    may_commit(epochs, 1, 10, 15)
+    with pytest.raises(
+        Discrepancy, match=f"/0 starts at {start}, but the previous one ended at 15"
+    ):
+        may_commit(epochs, 1, start, 20)
 
 
-def test_the_first_batch_starts_where_the_committed_offsets_are() -> None:
-    with pytest.raises(Discrepancy, match="starts at 0, the last one ended at 10"):
-        commits(settled(), 1, 0, 5)
+def test_the_first_batch_must_start_at_the_committed_offsets() -> None:
+    with pytest.raises(Discrepancy, match="starts at 0, but the previous one ended at 10"):
+        may_commit(epoch_one(), 1, 0, 5)
 
 
-def test_a_partition_that_was_never_settled_is_a_discrepancy() -> None:
-    ownership = settled()
+def test_a_partition_without_a_committed_offset_is_a_discrepancy() -> None:
+    epochs = epoch_one()
     with (
         pytest.raises(Discrepancy, match="ended at None"),
-        ownership.transaction(1, {Partition("cj.requests.v1", 9): 0}, {}),
+        epochs.transaction(1, {Partition("cj.requests.v1", 9): 0}, {}),
     ):
         pass
 
 
-def test_one_partition_that_does_not_join_up_refuses_the_whole_batch() -> None:
-    ownership = settled()
+def test_one_partition_with_a_gap_refuses_the_whole_batch() -> None:
+    epochs = epoch_one()
     with (
         pytest.raises(Discrepancy),
-        ownership.transaction(1, {P0: 10, P1: 3}, {P0: 11, P1: 4}),
+        epochs.transaction(1, {P0: 10, P1: 3}, {P0: 11, P1: 4}),
     ):
         pass
-    assert commits(ownership, 1, 10, 11)
+    assert may_commit(epochs, 1, 10, 11)
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_a_batch_of_another_epoch_is_dropped(epoch: int) -> None:
-    assert not commits(settled(), epoch, 10, 15)
+    assert not may_commit(epoch_one(), epoch, 10, 15)
 
 
-def test_a_dropped_batch_moves_nothing() -> None:
-    ownership = settled()
-    commits(ownership, 0, 10, 15)
-    assert commits(ownership, 1, 10, 12)
+def test_a_dropped_batch_changes_no_position() -> None:
+    epochs = epoch_one()
+    may_commit(epochs, 0, 10, 15)
+    assert may_commit(epochs, 1, 10, 12)
 
 
-def test_an_epoch_that_ended_takes_its_batches_with_it() -> None:
-    ownership = settled()
-    ownership.end()
-    ownership.begin(2, {P0: 10})
-    assert not commits(ownership, 1, 10, 15)
-    assert commits(ownership, 2, 10, 15)
+def test_batches_of_an_ended_epoch_are_dropped() -> None:
+    epochs = epoch_one()
+    epochs.end()
+    epochs.begin(2, {P0: 10})
+    assert not may_commit(epochs, 1, 10, 15)
+    assert may_commit(epochs, 2, 10, 15)
 
 
-def test_positions_of_an_epoch_that_has_ended_are_not_taken() -> None:
-    ownership = settled()
-    ownership.end()
-    ownership.begin(1, {P0: 10})
+def test_committed_offsets_of_an_ended_epoch_are_ignored() -> None:
+    epochs = epoch_one()
+    epochs.end()
+    epochs.begin(1, {P0: 10})
     with pytest.raises(Discrepancy, match="ended at None"):
-        commits(ownership, 2, 10, 15)
+        may_commit(epochs, 2, 10, 15)
 
 
-def test_a_transaction_that_failed_moves_nothing() -> None:
-    ownership = settled()
+def test_a_failed_transaction_changes_no_position() -> None:
+    epochs = epoch_one()
     with (
         pytest.raises(RuntimeError),
-        ownership.transaction(1, {P0: 10}, {P0: 15}),
+        epochs.transaction(1, {P0: 10}, {P0: 15}),
     ):
         raise RuntimeError
-    assert commits(ownership, 1, 10, 15)
+    assert may_commit(epochs, 1, 10, 15)
 
 
-def test_a_transaction_that_ended_the_epoch_moves_nothing() -> None:
-    ownership = settled()
-    with ownership.transaction(1, {P0: 10}, {P0: 15}) as mine:
-        assert mine
-        ownership.end()
-        ownership.begin(2, {P0: 10})
-    assert commits(ownership, 2, 10, 15)
+def test_a_transaction_that_ends_the_epoch_changes_no_position() -> None:
+    epochs = epoch_one()
+    with epochs.transaction(1, {P0: 10}, {P0: 15}) as is_current:
+        assert is_current
+        epochs.end()
+        epochs.begin(2, {P0: 10})
+    assert may_commit(epochs, 2, 10, 15)
 
 
-def test_revocation_waits_for_the_open_transaction_and_drops_what_comes_after() -> None:
-    ownership = settled()
+def test_revocation_waits_for_the_open_transaction_and_drops_later_batches() -> None:
+    epochs = epoch_one()
     opened, may_end, revoked = threading.Event(), threading.Event(), threading.Event()
-    seen: list[str] = []
+    events: list[str] = []
 
     def commit() -> None:
-        with ownership.transaction(1, {P0: 10}, {P0: 15}) as mine:
+        with epochs.transaction(1, {P0: 10}, {P0: 15}) as is_current:
             opened.set()
             may_end.wait(PATIENCE_S)
-            seen.append(f"committed: {mine}, epoch {ownership.number}")
+            events.append(f"committed: {is_current}, epoch {epochs.number}")
 
     def revoke() -> None:
         opened.wait(PATIENCE_S)
-        ownership.end()
-        seen.append("revoked")
+        epochs.end()
+        events.append("revoked")
         revoked.set()
 
     committing, revoking = in_thread(commit), in_thread(revoke)
@@ -139,5 +143,5 @@ def test_revocation_waits_for_the_open_transaction_and_drops_what_comes_after() 
     may_end.set()
     committing.join(PATIENCE_S)
     revoking.join(PATIENCE_S)
-    assert seen == ["committed: True, epoch 1", "revoked"]
-    assert not commits(ownership, 1, 15, 16)
+    assert events == ["committed: True, epoch 1", "revoked"]
+    assert not may_commit(epochs, 1, 15, 16)

@@ -1,4 +1,4 @@
-"""One transaction a batch: which calls are made, and what becomes of every kind of error."""
+"""One transaction per batch: the calls that are made, and the reaction to every kind of error."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ RECORDS = tuple(
     Record("cj.batches.v1", 0, b"k", value, headers=(("h", b"v"),)) for value in (b"1", b"2", b"3")
 )
 BATCH = Batch(RECORDS, 3, {P0: 10}, {P0: 13}, b"CGMDv2:group", 1)
-WHOLE = ["init", "begin", "produce", "produce", "produce", "offsets", "commit"]
+ALL_CALLS = ["init", "begin", "produce", "produce", "produce", "offsets", "commit"]
 
 
 def fault(
@@ -31,18 +31,18 @@ def fault(
     retriable: bool = False,
     abort: bool = False,
 ) -> KafkaException:
-    """An error as librdkafka marks it."""
-    return KafkaException(KafkaError(code, "as said", fatal, retriable, abort))
+    """An error with librdkafka's marks."""
+    return KafkaException(KafkaError(code, "scripted", fatal, retriable, abort))
 
 
-AGAIN: Exception = fault(retriable=True)
-ABORT: Exception = fault(KafkaError.INVALID_TXN_STATE, abort=True)
+RETRIABLE: Exception = fault(retriable=True)
+ABORTABLE: Exception = fault(KafkaError.INVALID_TXN_STATE, abort=True)
 FATAL: Exception = fault(KafkaError._FENCED, fatal=True)
 TIMED_OUT: Exception = fault(KafkaError._TIMED_OUT)
 
 
 class ScriptedProducer:
-    """Takes what a transactional producer takes, keeps what was committed, and fails where it is told to."""
+    """A transactional producer that records calls and committed values, and raises the scripted faults."""
 
     def __init__(self, faults: dict[str, list[Exception]] | None = None) -> None:
         self.calls: list[str] = []
@@ -88,10 +88,10 @@ class ScriptedProducer:
         self._open = []
 
 
-def outbox_of(*producers: ScriptedProducer, timeout_s: float = 10.0) -> BatchProducer:
-    """An outbox that is given these producers, one after the other."""
-    left = iter(producers)
-    return BatchProducer(lambda: cast(Producer, next(left)), timeout_s=timeout_s)
+def batch_producer_of(*producers: ScriptedProducer, timeout_s: float = 10.0) -> BatchProducer:
+    """A BatchProducer that uses these producers, one after the other."""
+    remaining = iter(producers)
+    return BatchProducer(lambda: cast(Producer, next(remaining)), timeout_s=timeout_s)
 
 
 def scripted(**faults: list[Exception]) -> ScriptedProducer:
@@ -100,31 +100,31 @@ def scripted(**faults: list[Exception]) -> ScriptedProducer:
 
 def test_a_batch_is_one_transaction() -> None:
     producer = scripted()
-    outbox_of(producer).commit(BATCH)
-    assert producer.calls == WHOLE
+    batch_producer_of(producer).commit(BATCH)
+    assert producer.calls == ALL_CALLS
     assert producer.committed == [b"1", b"2", b"3"]
 
 
-def test_the_offsets_go_with_the_group_metadata_of_the_fetch() -> None:
+def test_offsets_are_sent_with_the_group_metadata_of_the_fetch() -> None:
     producer = scripted()
-    outbox_of(producer).commit(BATCH)
+    batch_producer_of(producer).commit(BATCH)
     ((offsets, group),) = producer.offsets
-    assert [(at.topic, at.partition, at.offset) for at in offsets] == [("cj.requests.v1", 0, 13)]
+    assert [(tp.topic, tp.partition, tp.offset) for tp in offsets] == [("cj.requests.v1", 0, 13)]
     assert group == b"CGMDv2:group"
 
 
-def test_the_second_batch_takes_the_same_producer() -> None:
+def test_the_second_batch_uses_the_same_producer() -> None:
     producer = scripted()
-    outbox = outbox_of(producer)
-    outbox.commit(BATCH)
-    outbox.commit(BATCH)
-    assert producer.calls == WHOLE + WHOLE[1:]
+    batch_producer = batch_producer_of(producer)
+    batch_producer.commit(BATCH)
+    batch_producer.commit(BATCH)
+    assert producer.calls == ALL_CALLS + ALL_CALLS[1:]
 
 
-def test_a_batch_without_offsets_is_refused_before_anything_is_begun() -> None:
+def test_a_batch_without_offsets_is_refused_before_any_call() -> None:
     producer = scripted()
     with pytest.raises(ValueError, match="not fenced"):
-        outbox_of(producer).commit(Batch((), 0, {}, {}, b"", 1))
+        batch_producer_of(producer).commit(Batch((), 0, {}, {}, b"", 1))
     assert producer.calls == []
 
 
@@ -132,79 +132,79 @@ STEPS = ["begin", "offsets", "commit"]
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_retriable_error_means_the_same_call_again(step: str) -> None:
-    producer = ScriptedProducer({step: [AGAIN, AGAIN]})
-    outbox_of(producer).commit(BATCH)
+def test_a_retriable_error_repeats_the_call(step: str) -> None:
+    producer = ScriptedProducer({step: [RETRIABLE, RETRIABLE]})
+    batch_producer_of(producer).commit(BATCH)
     assert producer.calls.count(step) == 3
-    assert list(dict.fromkeys(producer.calls)) == list(dict.fromkeys(WHOLE))
+    assert list(dict.fromkeys(producer.calls)) == list(dict.fromkeys(ALL_CALLS))
     assert producer.committed == [b"1", b"2", b"3"]
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_an_abortable_error_means_abort(step: str) -> None:
-    producer = ScriptedProducer({step: [ABORT]})
+def test_an_abortable_error_aborts(step: str) -> None:
+    producer = ScriptedProducer({step: [ABORTABLE]})
     with pytest.raises(Aborted, match="INVALID_TXN_STATE"):
-        outbox_of(producer).commit(BATCH)
+        batch_producer_of(producer).commit(BATCH)
     assert producer.calls[-2:] == [step, "abort"]
     assert producer.committed == []
 
 
 @pytest.mark.parametrize("raised", [FATAL, TIMED_OUT, fault()], ids=["fatal", "timed out", "other"])
 @pytest.mark.parametrize("step", STEPS)
-def test_anything_else_means_another_producer_and_no_abort(step: str, raised: Exception) -> None:
+def test_any_other_error_is_fenced_without_an_abort(step: str, raised: Exception) -> None:
     producer = ScriptedProducer({step: [raised]})
     with pytest.raises(Fenced):
-        outbox_of(producer).commit(BATCH)
+        batch_producer_of(producer).commit(BATCH)
     assert producer.calls[-1] == step
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_an_error_that_is_retriable_and_abortable_is_not_tried_again(step: str) -> None:
+def test_an_error_that_is_retriable_and_abortable_is_not_retried(step: str) -> None:
     producer = ScriptedProducer({step: [fault(retriable=True, abort=True)]})
     with pytest.raises(Aborted):
-        outbox_of(producer).commit(BATCH)
+        batch_producer_of(producer).commit(BATCH)
     assert producer.calls.count(step) == 1
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_fatal_error_is_fatal_whatever_else_it_is_marked(step: str) -> None:
+def test_a_fatal_error_is_fatal_whatever_its_other_marks(step: str) -> None:
     producer = ScriptedProducer({step: [fault(fatal=True, retriable=True, abort=True)]})
     with pytest.raises(Fenced):
-        outbox_of(producer).commit(BATCH)
+        batch_producer_of(producer).commit(BATCH)
     assert "abort" not in producer.calls
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_retriable_error_is_not_tried_for_ever(step: str) -> None:
-    class Endless(ScriptedProducer):
+def test_a_retriable_error_is_not_retried_forever(step: str) -> None:
+    class AlwaysRetriable(ScriptedProducer):
         def _called(self, called: str) -> None:
             self.calls.append(called)
             if called == step:
-                raise AGAIN
+                raise RETRIABLE
 
-    begun = time.monotonic()
+    started_at = time.monotonic()
     with pytest.raises(Fenced):
-        outbox_of(Endless(), timeout_s=0.05).commit(BATCH)
-    assert 0.05 <= time.monotonic() - begun < 5
+        batch_producer_of(AlwaysRetriable(), timeout_s=0.05).commit(BATCH)
+    assert 0.05 <= time.monotonic() - started_at < 5
 
 
-def test_stopping_ends_the_tries() -> None:
-    class Stopped(ScriptedProducer):
+def test_stopping_ends_the_retries() -> None:
+    class StoppedInCommit(ScriptedProducer):
         def commit_transaction(self, timeout: float) -> None:
             self.calls.append("commit")
-            outbox.stop()
-            raise AGAIN
+            batch_producer.stop()
+            raise RETRIABLE
 
-    producer = Stopped()
-    outbox = outbox_of(producer)
+    producer = StoppedInCommit()
+    batch_producer = batch_producer_of(producer)
     with pytest.raises(Fenced):
-        outbox.commit(BATCH)
-    assert producer.calls == WHOLE
+        batch_producer.commit(BATCH)
+    assert producer.calls == ALL_CALLS
 
 
-def test_a_full_queue_is_emptied_and_no_record_is_skipped() -> None:
+def test_a_full_queue_is_polled_and_no_record_is_skipped() -> None:
     producer = scripted(produce=[BufferError(), BufferError()])
-    outbox_of(producer).commit(BATCH)
+    batch_producer_of(producer).commit(BATCH)
     assert producer.calls[2:7] == ["produce", "poll", "produce", "poll", "produce"]
     assert producer.committed == [b"1", b"2", b"3"]
 
@@ -217,133 +217,135 @@ def test_a_queue_that_stays_full_aborts() -> None:
 
     producer = Full()
     with pytest.raises(Aborted, match="stayed full"):
-        outbox_of(producer, timeout_s=0.05).commit(BATCH)
+        batch_producer_of(producer, timeout_s=0.05).commit(BATCH)
     assert producer.calls[-1] == "abort"
 
 
-@pytest.mark.parametrize("requests", [2, 4])
-def test_records_that_are_not_as_many_as_requests_abort(requests: int) -> None:
+@pytest.mark.parametrize("inputs", [2, 4])
+def test_a_batch_with_more_or_fewer_records_than_inputs_aborts(inputs: int) -> None:
     producer = scripted()
-    with pytest.raises(Aborted, match=f"3 records for {requests} requests"):
-        outbox_of(producer).commit(Batch(RECORDS, requests, {P0: 10}, {P0: 13}, b"g", 1))
+    with pytest.raises(Aborted, match=f"3 records for {inputs} inputs"):
+        batch_producer_of(producer).commit(Batch(RECORDS, inputs, {P0: 10}, {P0: 13}, b"g", 1))
     assert (producer.committed, producer.calls[-1]) == ([], "abort")
 
 
-def test_an_outcome_that_is_too_large_aborts_and_says_so() -> None:
+def test_an_outcome_that_is_too_large_aborts_with_its_own_error() -> None:
     producer = scripted(produce=[fault(KafkaError.MSG_SIZE_TOO_LARGE)])
     with pytest.raises(TooLargeError):
-        outbox_of(producer).commit(BATCH)
+        batch_producer_of(producer).commit(BATCH)
     assert producer.calls[-1] == "abort"
 
 
 @pytest.mark.parametrize(
-    ("raised", "becomes"), [(ABORT, Aborted), (FATAL, Fenced), (fault(), Fenced)]
+    ("raised", "expected"), [(ABORTABLE, Aborted), (FATAL, Fenced), (fault(), Fenced)]
 )
-def test_a_record_that_cannot_be_produced_is_never_skipped(
-    raised: Exception, becomes: type[Exception]
+def test_a_record_that_cannot_be_produced_is_not_skipped(
+    raised: Exception, expected: type[Exception]
 ) -> None:
     producer = scripted(produce=[raised])
-    with pytest.raises(becomes):
-        outbox_of(producer).commit(BATCH)
+    with pytest.raises(expected):
+        batch_producer_of(producer).commit(BATCH)
     assert producer.committed == []
 
 
-@pytest.mark.parametrize("raised", [ABORT, FATAL, TIMED_OUT], ids=["abort", "fatal", "timed out"])
-def test_an_abort_that_fails_means_another_producer(raised: Exception) -> None:
-    producer = scripted(commit=[ABORT], abort=[raised])
+@pytest.mark.parametrize(
+    "raised", [ABORTABLE, FATAL, TIMED_OUT], ids=["abort", "fatal", "timed out"]
+)
+def test_an_abort_that_fails_is_fenced(raised: Exception) -> None:
+    producer = scripted(commit=[ABORTABLE], abort=[raised])
     with pytest.raises(Fenced):
-        outbox_of(producer).commit(BATCH)
+        batch_producer_of(producer).commit(BATCH)
 
 
-def test_an_abort_is_tried_again_like_any_step() -> None:
-    producer = scripted(commit=[ABORT], abort=[AGAIN])
+def test_an_abort_is_retried_like_every_step() -> None:
+    producer = scripted(commit=[ABORTABLE], abort=[RETRIABLE])
     with pytest.raises(Aborted):
-        outbox_of(producer).commit(BATCH)
+        batch_producer_of(producer).commit(BATCH)
     assert producer.calls[-2:] == ["abort", "abort"]
 
 
-@pytest.mark.parametrize("faults", [{}, {"commit": [ABORT]}, {"commit": [FATAL]}])
-def test_the_watchdog_sees_a_transaction_for_as_long_as_it_is_open(
+@pytest.mark.parametrize("faults", [{}, {"commit": [ABORTABLE]}, {"commit": [FATAL]}])
+def test_opened_at_is_set_while_a_transaction_is_open(
     faults: dict[str, list[Exception]],
 ) -> None:
-    seen: list[float | None] = []
+    opened_at: list[float | None] = []
 
     class Watched(ScriptedProducer):
         def _called(self, step: str) -> None:
-            seen.append(outbox.opened_at)
+            opened_at.append(batch_producer.opened_at)
             super()._called(step)
 
-    outbox = outbox_of(Watched(faults))
+    batch_producer = batch_producer_of(Watched(faults))
     with suppress(Aborted, Fenced):
-        outbox.commit(BATCH)
-    assert None not in seen[1:]
-    assert outbox.opened_at is None
+        batch_producer.commit(BATCH)
+    assert None not in opened_at[1:]
+    assert batch_producer.opened_at is None
 
 
-def test_waiting_for_the_coordinator_goes_on_until_it_answers() -> None:
-    producer = scripted(init=[AGAIN, AGAIN, AGAIN])
-    outbox_of(producer).commit(BATCH)
+def test_the_producer_waits_until_the_coordinator_answers() -> None:
+    producer = scripted(init=[RETRIABLE, RETRIABLE, RETRIABLE])
+    batch_producer_of(producer).commit(BATCH)
     assert producer.calls[:5] == ["init", "init", "init", "init", "begin"]
 
 
-def test_a_producer_that_cannot_be_had_is_fenced() -> None:
+def test_a_producer_that_the_broker_refuses_is_fenced() -> None:
     with pytest.raises(Fenced, match="init_transactions"):
-        outbox_of(scripted(init=[FATAL])).commit(BATCH)
+        batch_producer_of(scripted(init=[FATAL])).commit(BATCH)
 
 
 def test_stopping_ends_the_wait_for_the_coordinator() -> None:
-    asked = threading.Event()
+    was_called = threading.Event()
 
-    class Away(ScriptedProducer):
+    class Unanswered(ScriptedProducer):
         def init_transactions(self, timeout: float) -> None:
-            asked.set()
-            raise AGAIN
+            was_called.set()
+            raise RETRIABLE
 
-    outbox = outbox_of(Away())
-    waiting = threading.Thread(target=outbox.recreate, daemon=True)
+    batch_producer = batch_producer_of(Unanswered())
+    waiting = threading.Thread(target=batch_producer.recreate, daemon=True)
     waiting.start()
-    assert asked.wait(10)
-    outbox.stop()
+    assert was_called.wait(10)
+    batch_producer.stop()
     waiting.join(10)
     assert not waiting.is_alive()
     with pytest.raises(Fenced, match="stopped"):
-        outbox_of_stopped().commit(BATCH)
+        stopped_batch_producer().commit(BATCH)
 
 
-def outbox_of_stopped() -> BatchProducer:
-    outbox = outbox_of(scripted())
-    outbox.stop()
-    return outbox
+def stopped_batch_producer() -> BatchProducer:
+    batch_producer = batch_producer_of(scripted())
+    batch_producer.stop()
+    return batch_producer
 
 
-def test_closing_aborts_what_is_open_and_forgives() -> None:
+def test_closing_aborts_and_ignores_a_failed_abort() -> None:
     producer = scripted(abort=[FATAL])
-    outbox = outbox_of(producer)
-    outbox.commit(BATCH)
-    outbox.close()
-    outbox.close()
+    batch_producer = batch_producer_of(producer)
+    batch_producer.commit(BATCH)
+    batch_producer.close()
+    batch_producer.close()
     assert producer.calls[-1] == "abort"
 
 
 def committer_of(*producers: ScriptedProducer) -> tuple[AssignmentEpoch, Committer]:
-    """A committer in epoch 1, after offset 10."""
-    ownership = AssignmentEpoch()
-    ownership.end()
-    ownership.begin(1, {P0: 10})
-    return ownership, Committer(ownership, outbox_of(*producers))
+    """A committer in epoch 1, with committed offset 10."""
+    epochs = AssignmentEpoch()
+    epochs.end()
+    epochs.begin(1, {P0: 10})
+    return epochs, Committer(epochs, batch_producer_of(*producers))
 
 
-def test_a_committed_batch_moves_on() -> None:
+def test_the_next_batch_continues_after_a_committed_one() -> None:
     producer = scripted()
-    ownership, committer = committer_of(producer)
+    epochs, committer = committer_of(producer)
     committer.commit(BATCH)
     committer.commit(Batch(RECORDS, 3, {P0: 13}, {P0: 16}, b"g", 1))
-    assert (len(producer.committed), ownership.number) == (6, 1)
+    assert (len(producer.committed), epochs.number) == (6, 1)
 
 
 def test_a_batch_of_an_old_epoch_reaches_no_producer() -> None:
-    ownership, committer = committer_of()
-    ownership.end()
+    epochs, committer = committer_of()
+    epochs.end()
     committer.commit(BATCH)
 
 
@@ -353,57 +355,59 @@ def test_a_gap_reaches_no_producer() -> None:
         committer.commit(Batch(RECORDS, 3, {P0: 12}, {P0: 15}, b"g", 1))
 
 
-@pytest.mark.parametrize("raised", [ABORT, FATAL, TIMED_OUT], ids=["abort", "fatal", "timed out"])
-def test_a_batch_that_failed_ends_the_epoch_so_that_all_prepared_ones_are_dropped(
+@pytest.mark.parametrize(
+    "raised", [ABORTABLE, FATAL, TIMED_OUT], ids=["abort", "fatal", "timed out"]
+)
+def test_a_failed_batch_ends_the_epoch_and_later_batches_are_dropped(
     raised: Exception,
 ) -> None:
     first, second = scripted(commit=[raised]), scripted()
-    ownership, committer = committer_of(first, second)
+    epochs, committer = committer_of(first, second)
     committer.commit(BATCH)
     committer.commit(Batch(RECORDS, 3, {P0: 13}, {P0: 16}, b"g", 1))
-    assert ownership.number == 2
+    assert epochs.number == 2
     assert [*first.committed, *second.committed] == []
 
 
-def test_a_fenced_batch_gets_a_new_producer_and_is_not_replayed_from_memory() -> None:
+def test_after_a_fenced_batch_a_new_producer_starts_at_the_committed_offset() -> None:
     first, second = scripted(commit=[TIMED_OUT]), scripted()
-    ownership, committer = committer_of(first, second)
+    epochs, committer = committer_of(first, second)
     committer.commit(BATCH)
-    ownership.begin(2, {P0: 13})  # the broker's word: it was committed after all
+    epochs.begin(2, {P0: 13})  # the broker says that it was committed after all
     committer.commit(Batch(RECORDS, 3, {P0: 13}, {P0: 16}, b"g", 2))
-    assert second.calls == WHOLE
+    assert second.calls == ALL_CALLS
     assert second.offsets[0][0][0].offset == 16
 
 
-def test_a_worker_that_is_fenced_again_and_again_gives_up() -> None:
+def test_a_worker_that_is_fenced_too_often_in_a_row_stops() -> None:
     producers = [scripted(commit=[FATAL]) for _ in range(MAX_FENCED + 1)]
-    ownership, committer = committer_of(*producers)
+    epochs, committer = committer_of(*producers)
 
-    def fenced_again() -> None:
-        ownership.begin(ownership.number, {P0: 10})
-        committer.commit(Batch(RECORDS, 3, {P0: 10}, {P0: 13}, b"g", ownership.number))
+    def commit_fenced() -> None:
+        epochs.begin(epochs.number, {P0: 10})
+        committer.commit(Batch(RECORDS, 3, {P0: 10}, {P0: 13}, b"g", epochs.number))
 
     for _ in range(MAX_FENCED):
-        fenced_again()
+        commit_fenced()
     with pytest.raises(Fenced):
-        fenced_again()
+        commit_fenced()
 
 
-def test_only_a_lone_request_that_is_too_large_is_told_to_be_it() -> None:
+def test_an_input_is_refused_as_too_large_only_if_it_is_alone_in_its_batch() -> None:
     too_large = fault(KafkaError.MSG_SIZE_TOO_LARGE)
     _, committer = committer_of(scripted(produce=[too_large]))
     committer.commit(BATCH)
-    assert (committer.too_large, committer.refused_at) == (3, None)
+    assert (committer.too_large_inputs, committer.refused_at) == (3, None)
     _, committer = committer_of(scripted(produce=[too_large]))
-    alone = Coordinates("cj.requests.v1", 0, 10)
-    committer.commit(Batch(RECORDS[:1], 1, {P0: 10}, {P0: 11}, b"g", 1, only_input=alone))
-    assert (committer.too_large, committer.refused_at) == (1, alone)
+    only_input = Coordinates("cj.requests.v1", 0, 10)
+    committer.commit(Batch(RECORDS[:1], 1, {P0: 10}, {P0: 11}, b"g", 1, only_input=only_input))
+    assert (committer.too_large_inputs, committer.refused_at) == (1, only_input)
 
 
-def test_after_a_batch_that_went_through_batches_are_whole_again() -> None:
+def test_a_committed_batch_resets_the_number_of_too_large_inputs() -> None:
     producer = scripted(produce=[fault(KafkaError.MSG_SIZE_TOO_LARGE)])
-    ownership, committer = committer_of(producer)
+    epochs, committer = committer_of(producer)
     committer.commit(BATCH)
-    ownership.begin(2, {P0: 10})
+    epochs.begin(2, {P0: 10})
     committer.commit(Batch(RECORDS[:1], 1, {P0: 10}, {P0: 11}, b"g", 2))
-    assert committer.too_large == 0
+    assert committer.too_large_inputs == 0

@@ -1,4 +1,4 @@
-"""When group metadata is taken: before what it is to protect, never after."""
+"""Group metadata is read before what it must protect, never afterwards."""
 
 import struct
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ def metadata(generation: int) -> bytes:
     return b"CGMDv2:" + struct.pack("<i", generation) + b"group\0member\0\x01"
 
 
-class Request:
-    """One fetched request, as far as fetching looks."""
+class FetchedMessage:
+    """A fetched record with the methods that the consumer calls."""
 
-    at = 7
+    fetched_offset = 7
 
     def error(self) -> None:
         return None
@@ -31,19 +31,19 @@ class Request:
         return 0
 
     def offset(self) -> int:
-        return self.at
+        return self.fetched_offset
 
     def timestamp(self) -> tuple[int, int]:
         return 2, 1_000
 
 
-class Group:
-    """A consumer whose generation moves on in the middle of a call, as a thawed member's may."""
+class ScriptedConsumer:
+    """A consumer whose generation may change during a call, as that of a thawed member does."""
 
     def __init__(self, committed: int = 7) -> None:
         self.generation = 1
         self._offset = committed
-        self.moves_in: str | None = None
+        self.generation_changes_in: str | None = None
         self._assigned: Callable[..., None]
 
     def subscribe(self, _topics: list[str], *, on_assign: Callable[..., None], **_: Any) -> None:
@@ -55,27 +55,27 @@ class Group:
     def consumer_group_metadata(self) -> bytes:
         return metadata(self.generation)
 
-    def committed(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-        return [TopicPartition(at.topic, at.partition, self._offset) for at in asked]
+    def committed(self, request: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [TopicPartition(tp.topic, tp.partition, self._offset) for tp in request]
 
     def get_watermark_offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
         return 0, 0
 
     def poll(self, _wait_s: float) -> Any:
-        self._move("poll")
-        return Request()
+        self._change_generation("poll")
+        return FetchedMessage()
 
-    def consume(self, _most: int, _wait_s: float) -> list[Any]:
+    def consume(self, _limit: int, _wait_s: float) -> list[Any]:
         return []
 
-    def _move(self, step: str) -> None:
-        if step == self.moves_in:
+    def _change_generation(self, step: str) -> None:
+        if step == self.generation_changes_in:
             self.generation += 1
 
-    def _nothing(self, *_: Any) -> None:
+    def _do_nothing(self, *_: Any) -> None:
         pass
 
-    incremental_assign = seek = _nothing
+    incremental_assign = seek = _do_nothing
 
 
 def taken_over(_committed: Mapping[int, int]) -> bool:
@@ -83,59 +83,61 @@ def taken_over(_committed: Mapping[int, int]) -> bool:
 
 
 def no_reader() -> Consumer:
-    raise AssertionError("the log is read, though no record may have been skipped")
+    raise AssertionError("the log is read although no record can have been skipped")
 
 
-def fetching(group: Group) -> GroupConsumer:
-    return joined(group, lambda _batch: None)
+def consumer_of(client: ScriptedConsumer) -> GroupConsumer:
+    return joined_consumer(client, lambda _batch: None)
 
 
-def joined(group: Group, commit: Callable[[Batch], None]) -> GroupConsumer:
+def joined_consumer(client: ScriptedConsumer, commit: Callable[[Batch], None]) -> GroupConsumer:
     consumed = consumed_requests(Settings(), taken_over, no_reader)
-    fetcher = GroupConsumer(consumed, cast(Consumer, group), AssignmentEpoch(), commit, limit=5000)
-    fetcher.join()
-    group.assign()
-    return fetcher
+    consumer = GroupConsumer(
+        consumed, cast(Consumer, client), AssignmentEpoch(), commit, limit=5000
+    )
+    consumer.join()
+    client.assign()
+    return consumer
 
 
 def test_a_batch_carries_the_metadata_from_before_its_records_were_polled() -> None:
-    group = Group()
-    fetcher = fetching(group)
-    assert fetcher.poll(0) is None  # it settles its positions first
-    group.moves_in = "poll"
-    fetched = fetcher.poll(0)
+    client = ScriptedConsumer()
+    consumer = consumer_of(client)
+    assert consumer.poll(0) is None  # it seeks to the committed offsets first
+    client.generation_changes_in = "poll"
+    fetched = consumer.poll(0)
     assert fetched is not None
-    assert (fetched.group, group.generation) == (metadata(1), 2)
+    assert (fetched.group, client.generation) == (metadata(1), 2)
 
 
-def test_records_fetched_while_no_member_are_fetched_again() -> None:
-    group = Group()
-    fetcher = fetching(group)
-    fetcher.poll(0)
-    group.generation = -1
-    assert fetcher.poll(0) is None
-    group.generation = 2
-    assert fetcher.poll(0) is None  # it goes back to the committed positions
-    fetched = fetcher.poll(0)
+def test_records_fetched_by_a_non_member_are_fetched_again() -> None:
+    client = ScriptedConsumer()
+    consumer = consumer_of(client)
+    consumer.poll(0)
+    client.generation = -1
+    assert consumer.poll(0) is None
+    client.generation = 2
+    assert consumer.poll(0) is None  # it seeks to the committed offsets again
+    fetched = consumer.poll(0)
     assert fetched is not None
     assert [*fetched.start.values()] == [7]
 
 
-def test_a_client_that_does_not_go_on_at_the_committed_position_is_stopped() -> None:
-    fetcher = fetching(Group(committed=8))
-    fetcher.poll(0)
-    with pytest.raises(Discrepancy, match="is to go on at 8, the client went to 7"):
-        fetcher.poll(0)
+def test_a_client_that_does_not_continue_at_the_committed_offset_is_a_discrepancy() -> None:
+    consumer = consumer_of(ScriptedConsumer(committed=8))
+    consumer.poll(0)
+    with pytest.raises(Discrepancy, match="must continue at 8, but the client continued at 7"):
+        consumer.poll(0)
 
 
-def test_metadata_of_no_member_is_told_from_a_members() -> None:
+def test_metadata_of_a_member_is_recognized() -> None:
     assert is_member(metadata(0))
     assert not is_member(metadata(-1))
     assert not is_member(b"something else")
 
 
-def test_nothing_is_committed_where_offsets_are_there() -> None:
+def test_nothing_is_committed_if_the_group_has_committed_offsets() -> None:
     committed = list[Batch]()
-    group = Group()
-    joined(group, committed.append).poll(0)
+    client = ScriptedConsumer()
+    joined_consumer(client, committed.append).poll(0)
     assert committed == []

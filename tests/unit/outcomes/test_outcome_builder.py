@@ -1,4 +1,4 @@
-"""Outcomes: what they say, that another Avro reader says the same, and that the same goes in for the same out."""
+"""Outcomes: their contents, their Avro encoding as another reader reads it, and that they are deterministic."""
 
 import io
 from typing import Any
@@ -65,7 +65,7 @@ RUBRIC = UploadUsed(
 )
 
 
-def answers(table: dict[str, AssignmentContext] | None = None) -> OutcomeBuilder:
+def builder(table: dict[str, AssignmentContext] | None = None) -> OutcomeBuilder:
     return OutcomeBuilder(CODEC, Policy(), (TABLE if table is None else table).get)
 
 
@@ -76,8 +76,12 @@ def outcome(
 
 
 def read_independently(payload: bytes) -> Any:
-    """The record as the avro package reads it, by the id in its frame."""
-    (schema,) = (one.schema for one in released() if one.schema_id == FRAME.unpack_from(payload)[1])
+    """The record as the avro package reads it, with the schema of the id in its frame."""
+    (schema,) = (
+        release.schema
+        for release in released()
+        if release.schema_id == FRAME.unpack_from(payload)[1]
+    )
     body = io.BytesIO(payload[FRAME.size :])
     reader = avro.io.DatumReader(avro.schema.parse(orjson.dumps(schema).decode()))
     values = reader.read(avro.io.BinaryDecoder(body))
@@ -85,7 +89,7 @@ def read_independently(payload: bytes) -> Any:
     return values
 
 
-def test_a_prepared_batch_names_its_context_and_the_uploads_it_rests_on() -> None:
+def test_a_prepared_batch_names_its_context_and_the_uploads_used() -> None:
     assert outcome(requested(), FULL) == CJBatchPrepared(
         event_id="cj.requests.v1/3@41",
         recipe=RECIPE,
@@ -108,7 +112,7 @@ def test_a_prepared_batch_names_its_context_and_the_uploads_it_rests_on() -> Non
     )
 
 
-def test_an_explicit_prompt_wins_and_the_assignments_is_not_named_as_its_source() -> None:
+def test_an_explicit_prompt_replaces_the_prompt_of_the_assignment() -> None:
     prepared = outcome(requested(student_prompt_ref="own"), FULL)
     assert isinstance(prepared, CJBatchPrepared)
     assert prepared.processing_metadata.prompt_source == "request"
@@ -118,7 +122,7 @@ def test_an_explicit_prompt_wins_and_the_assignments_is_not_named_as_its_source(
     )
 
 
-def test_a_course_gives_instructions_and_no_prompt() -> None:
+def test_a_course_has_instructions_and_no_prompt() -> None:
     prepared = outcome(requested(assignment_id=None), COURSE)
     assert isinstance(prepared, CJBatchPrepared)
     assert prepared.processing_metadata == ProcessingMetadata(
@@ -130,7 +134,7 @@ def test_a_course_gives_instructions_and_no_prompt() -> None:
     )
 
 
-def test_a_guest_rests_on_nothing() -> None:
+def test_a_guest_uses_no_upload() -> None:
     prepared = outcome(requested(assignment_id=None), None)
     assert isinstance(prepared, CJBatchPrepared)
     assert prepared.provenance == Provenance(request=REQUEST_AT)
@@ -139,7 +143,7 @@ def test_a_guest_rests_on_nothing() -> None:
     )
 
 
-def test_an_unresolved_batch_says_what_was_missing_and_what_was_there() -> None:
+def test_an_unresolved_batch_names_the_missing_roles_and_the_uploads_used() -> None:
     context = context_after(instructions_uploaded(), prompt_uploaded(), prompt_deleted())
     assert outcome(requested(), context) == CJBatchUnresolved(
         event_id="cj.requests.v1/3@41",
@@ -151,7 +155,7 @@ def test_an_unresolved_batch_says_what_was_missing_and_what_was_there() -> None:
     )
 
 
-def test_the_event_id_is_that_of_the_request_coordinates() -> None:
+def test_the_event_id_is_the_coordinates_of_the_request() -> None:
     ids = {
         event_id_of(Coordinates(topic, partition, offset))
         for topic in ("one", "two")
@@ -173,15 +177,15 @@ REQUESTS = {
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
 def test_another_avro_reader_reads_the_outcome(request_: CJAssessmentRequested) -> None:
-    answer = answers().build(CODEC.encode(request_), REQUEST_AT)
-    event = CODEC.decode(answer.value)
-    told = read_independently(answer.value)
-    assert told["event_id"] == "cj.requests.v1/3@41"
-    assert told["request"]["batch_id"] == request_.batch_id
-    assert [essay["essay_id"] for essay in told["request"]["essays"]] == [
+    built = builder().build(CODEC.encode(request_), REQUEST_AT)
+    event = CODEC.decode(built.value)
+    record = read_independently(built.value)
+    assert record["event_id"] == "cj.requests.v1/3@41"
+    assert record["request"]["batch_id"] == request_.batch_id
+    assert [essay["essay_id"] for essay in record["request"]["essays"]] == [
         essay.essay_id for essay in request_.essays
     ]
-    assert told == orjson.loads(orjson.dumps(event))
+    assert record == orjson.loads(orjson.dumps(event))
 
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
@@ -189,66 +193,66 @@ def test_the_same_request_against_the_same_context_gives_the_same_bytes(
     request_: CJAssessmentRequested,
 ) -> None:
     payload = CODEC.encode(request_)
-    first = answers().build(payload, REQUEST_AT)
-    again = OutcomeBuilder(Codec(), Policy(), dict(TABLE).get).build(payload, REQUEST_AT)
-    slow = answers().encoded(payload, REQUEST_AT)
-    assert first == again == slow
+    first = builder().build(payload, REQUEST_AT)
+    second = OutcomeBuilder(Codec(), Policy(), dict(TABLE).get).build(payload, REQUEST_AT)
+    slow = builder().encoded(payload, REQUEST_AT)
+    assert first == second == slow
 
 
 def test_another_offset_gives_another_outcome() -> None:
-    payload, one = CODEC.encode(requested()), answers()
-    assert one.build(payload, REQUEST_AT) != one.build(
+    payload, same_builder = CODEC.encode(requested()), builder()
+    assert same_builder.build(payload, REQUEST_AT) != same_builder.build(
         payload, Coordinates("cj.requests.v1", 3, 42)
     )
 
 
-def test_the_requests_own_bytes_end_the_outcome() -> None:
+def test_an_outcome_ends_with_the_bytes_of_its_request() -> None:
     payload = CODEC.encode(requested(student_prompt_ref="own", due_at_ms=7))
-    assert answers().build(payload, REQUEST_AT).value.endswith(payload[FRAME.size :])
+    assert builder().build(payload, REQUEST_AT).value.endswith(payload[FRAME.size :])
 
 
-def test_nothing_of_a_request_is_lost_in_its_outcome() -> None:
+def test_an_outcome_contains_the_whole_request() -> None:
     request = requested(due_at_ms=1_700_000_900_000)
-    told = CODEC.decode(answers().build(CODEC.encode(request), REQUEST_AT).value)
-    assert isinstance(told, CJBatchPrepared)
-    assert told.request == request
+    event = CODEC.decode(builder().build(CODEC.encode(request), REQUEST_AT).value)
+    assert isinstance(event, CJBatchPrepared)
+    assert event.request == request
 
 
 @pytest.mark.parametrize("name", ["CJBatchPrepared", "CJBatchUnresolved"])
-def test_a_released_recipe_makes_the_bytes_that_its_release_wrote(name: str) -> None:
+def test_a_released_recipe_builds_the_bytes_that_its_release_wrote(name: str) -> None:
     for recipe in RECIPES.values():
         released_bytes = sample_bytes(f"{name}.v{recipe.outcome}")
         event = CODEC.decode(released_bytes)
         assert isinstance(event, CJBatchPrepared | CJBatchUnresolved)
-        again = OutcomeBuilder(CODEC, Policy(), {"assignment:a1": CONTEXT}.get, event.recipe)
+        rebuilt = OutcomeBuilder(CODEC, Policy(), {"assignment:a1": CONTEXT}.get, event.recipe)
         request = CODEC.encode(event.request, recipe.request)
-        assert again.spliced(request, REQUEST_AT) == again.encoded(request, REQUEST_AT)
-        assert again.build(request, REQUEST_AT).value == released_bytes
+        assert rebuilt.spliced(request, REQUEST_AT) == rebuilt.encoded(request, REQUEST_AT)
+        assert rebuilt.build(request, REQUEST_AT).value == released_bytes
 
 
-def test_an_older_recipe_refuses_what_it_cannot_hold() -> None:
-    older = OutcomeBuilder(CODEC, Policy(), TABLE.get, recipe=1)
+def test_an_older_recipe_refuses_a_request_with_newer_fields() -> None:
+    old_builder = OutcomeBuilder(CODEC, Policy(), TABLE.get, recipe=1)
     with pytest.raises(Malformed, match=r"CJBatchPrepared\.v1 does not hold all"):
-        older.build(CODEC.encode(requested(due_at_ms=7)), REQUEST_AT)
+        old_builder.build(CODEC.encode(requested(due_at_ms=7)), REQUEST_AT)
 
 
-def test_an_outcome_of_a_strange_encoding_is_written_in_the_canonical_one() -> None:
-    strange = handwritten(requested(), padding=3, told_sizes=True)
+def test_a_request_in_another_encoding_gets_the_canonical_outcome() -> None:
+    not_canonical = handwritten(requested(), padding=3, told_sizes=True)
     canonical = CODEC.encode(requested())
-    assert answers().build(strange, REQUEST_AT) == answers().build(canonical, REQUEST_AT)
+    assert builder().build(not_canonical, REQUEST_AT) == builder().build(canonical, REQUEST_AT)
 
 
 def test_a_request_of_more_than_640_kibibytes_is_too_large() -> None:
     with pytest.raises(Malformed, match=f"too large: {MAX_REQUEST_BYTES + 1} bytes"):
-        answers().build(bytes(MAX_REQUEST_BYTES + 1), REQUEST_AT)
+        builder().build(bytes(MAX_REQUEST_BYTES + 1), REQUEST_AT)
 
 
 @pytest.mark.parametrize("payload", [None, b"", b"junk", CODEC.encode(prompt_uploaded())])
-def test_what_is_no_request_is_malformed(payload: bytes | None) -> None:
+def test_bytes_that_are_not_a_request_are_malformed(payload: bytes | None) -> None:
     with pytest.raises(Malformed):
-        answers().build(payload, REQUEST_AT)
+        builder().build(payload, REQUEST_AT)
 
 
-def test_a_request_of_a_later_release_is_of_an_unknown_schema() -> None:
+def test_a_request_of_a_later_release_has_an_unknown_schema() -> None:
     with pytest.raises(UnknownSchema):
-        answers().build(FRAME.pack(0, 1_000_000_999) + b"\x00", REQUEST_AT)
+        builder().build(FRAME.pack(0, 1_000_000_999) + b"\x00", REQUEST_AT)

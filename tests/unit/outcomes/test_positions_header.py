@@ -1,4 +1,4 @@
-"""The upload positions that a join tells, written and read back."""
+"""The header with upload positions, written and read back."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from schemas.errors import Malformed
 from schemas.topics import Topics
 
 
-def test_a_join_tells_the_upload_positions_by_topic_and_partition() -> None:
+def test_the_header_has_the_upload_positions_by_topic_and_partition() -> None:
     topics = Topics()
     instructions, prompts, rubrics = (topic.name for topic in topics.uploads)
     positions = {
@@ -20,13 +20,13 @@ def test_a_join_tells_the_upload_positions_by_topic_and_partition() -> None:
         Partition(prompts, 1): 8,
         Partition(prompts, 0): 7,
     }
-    told = encode_positions(positions, topics, 11)
-    assert told.startswith(
+    header = encode_positions(positions, topics, 11)
+    assert header.startswith(
         b"0 0 3 0 0 0 0 0 0 0 4|7 8 0 0 0 0 0 0 0 0 0|0 0 0 0 0 0 0 0 0 0 0|crc32:"
     )
 
 
-def test_a_partition_without_a_position_is_told_where_it_belongs() -> None:
+def test_a_partition_without_a_position_is_zero_in_its_place() -> None:
     topics = Topics().under("p-")
     assert encode_positions({}, topics, 2).startswith(b"0 0|0 0|0 0|")
     known = {Partition(topics.instructions.name, 1): 5}
@@ -34,7 +34,7 @@ def test_a_partition_without_a_position_is_told_where_it_belongs() -> None:
 
 
 @given(st.integers(1, 12), st.data())
-def test_what_a_join_tells_is_read_back(partitions: int, data: st.DataObject) -> None:
+def test_an_encoded_header_is_read_back(partitions: int, data: st.DataObject) -> None:
     topics = Topics().under("p-")
     positions = {
         Partition(topic.name, number): data.draw(st.integers(0, 2**63 - 1))
@@ -45,7 +45,7 @@ def test_what_a_join_tells_is_read_back(partitions: int, data: st.DataObject) ->
 
 
 @pytest.mark.parametrize(
-    "told",
+    "header",
     [
         b"",
         b"1|2",
@@ -57,12 +57,12 @@ def test_what_a_join_tells_is_read_back(partitions: int, data: st.DataObject) ->
         b"1|9223372036854775808|3",
     ],
 )
-def test_what_no_join_tells_is_refused(told: bytes) -> None:
+def test_a_header_of_another_form_is_refused(header: bytes) -> None:
     with pytest.raises(Malformed):
-        read_positions(told, Topics())
+        read_positions(header, Topics())
 
 
-def test_positions_of_a_release_that_told_no_sum_are_read() -> None:
+def test_a_header_of_a_release_without_checksums_is_read() -> None:
     topics = Topics()
     instructions, prompts, rubrics = (topic.name for topic in topics.uploads)
     expected = {Partition(instructions, 0): 3, Partition(prompts, 0): 4, Partition(rubrics, 0): 5}
@@ -72,8 +72,10 @@ def test_positions_of_a_release_that_told_no_sum_are_read() -> None:
 @given(st.data())
 def test_positions_with_one_byte_altered_are_refused(data: st.DataObject) -> None:
     topics = Topics()
-    positions = {Partition(topic.name, one): 90 + one for topic in topics.uploads for one in (0, 1)}
-    told = bytearray(encode_positions(positions, topics, 2))
-    told[data.draw(st.integers(0, len(told) - 1))] ^= data.draw(st.integers(1, 255))
+    positions = {
+        Partition(topic.name, number): 90 + number for topic in topics.uploads for number in (0, 1)
+    }
+    header = bytearray(encode_positions(positions, topics, 2))
+    header[data.draw(st.integers(0, len(header) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(Malformed):
-        read_positions(bytes(told), topics)
+        read_positions(bytes(header), topics)

@@ -27,14 +27,14 @@ COURSE_DELETED = context_after(
 )
 
 
-def waits(
+def may_wait(
     missing: tuple[str, ...], context: AssignmentContext | None
 ) -> Unresolved[AssignmentContext]:
-    """The fate of a request that names an assignment; only such a one may wait."""
+    """The resolution of a request that names an incomplete assignment; only such a request may wait."""
     return Unresolved("assignment:a1", missing, context, may_wait=True)
 
 
-NO_PROMPT = waits(("student_prompt",), WITHOUT_PROMPT)
+NO_PROMPT = may_wait(("student_prompt",), WITHOUT_PROMPT)
 ALL_ROLES = Policy(required=("instructions", "student_prompt", "judge_rubric"))
 NO_GUESTS = Policy(guests_allowed=False)
 PLAIN = requested()
@@ -43,26 +43,26 @@ NO_ASSIGNMENT = requested(assignment_id=None)
 EXPLICIT_NO_ASSIGNMENT = requested(assignment_id=None, student_prompt_ref="own")
 
 TABLE = {
-    "explicit prompt, the rest is there": (EXPLICIT, FULL, Policy(), Prepared("assignment", FULL)),
-    "explicit prompt stands in for the missing one": (
+    "explicit prompt, complete context": (EXPLICIT, FULL, Policy(), Prepared("assignment", FULL)),
+    "explicit prompt replaces a missing prompt": (
         EXPLICIT,
         WITHOUT_PROMPT,
         Policy(),
         Prepared("assignment", WITHOUT_PROMPT),
     ),
-    "explicit prompt stands in for no other role": (
+    "explicit prompt replaces no other role": (
         EXPLICIT,
         ONLY_PROMPT,
         Policy(),
-        waits(("instructions",), ONLY_PROMPT),
+        may_wait(("instructions",), ONLY_PROMPT),
     ),
     "explicit prompt, unknown assignment": (
         EXPLICIT,
         None,
         Policy(),
-        waits(("instructions",), None),
+        may_wait(("instructions",), None),
     ),
-    "assignment is whole": (PLAIN, FULL, Policy(), Prepared("assignment", FULL)),
+    "assignment is complete": (PLAIN, FULL, Policy(), Prepared("assignment", FULL)),
     "the rubric is not required": (
         PLAIN,
         WITHOUT_RUBRIC,
@@ -73,20 +73,20 @@ TABLE = {
         PLAIN,
         WITHOUT_RUBRIC,
         ALL_ROLES,
-        waits(("judge_rubric",), WITHOUT_RUBRIC),
+        may_wait(("judge_rubric",), WITHOUT_RUBRIC),
     ),
     "assignment has no prompt": (PLAIN, WITHOUT_PROMPT, Policy(), NO_PROMPT),
     "assignment has no instructions": (
         PLAIN,
         ONLY_PROMPT,
         Policy(),
-        waits(("instructions",), ONLY_PROMPT),
+        may_wait(("instructions",), ONLY_PROMPT),
     ),
     "assignment is unknown": (
         PLAIN,
         None,
         Policy(),
-        waits(("instructions", "student_prompt"), None),
+        may_wait(("instructions", "student_prompt"), None),
     ),
     "nothing is required of an assignment": (
         PLAIN,
@@ -112,14 +112,14 @@ TABLE = {
         Policy(),
         Prepared("course", COURSE),
     ),
-    "nothing known: a guest": (NO_ASSIGNMENT, None, Policy(), Prepared("guest", None)),
+    "unknown course: a guest": (NO_ASSIGNMENT, None, Policy(), Prepared("guest", None)),
     "the course's instructions were deleted: a guest": (
         NO_ASSIGNMENT,
         COURSE_DELETED,
         Policy(),
         Prepared("guest", None),
     ),
-    "nothing known, no guests": (
+    "unknown course, no guests": (
         NO_ASSIGNMENT,
         None,
         NO_GUESTS,
@@ -135,20 +135,20 @@ TABLE = {
 
 
 @pytest.mark.parametrize(
-    ("request_", "context", "policy", "fate"), TABLE.values(), ids=TABLE.keys()
+    ("request_", "context", "policy", "resolution"), TABLE.values(), ids=TABLE.keys()
 )
-def test_a_request_has_the_fate_of_its_row(
+def test_a_request_is_resolved_as_its_row_says(
     request_: CJAssessmentRequested,
     context: AssignmentContext | None,
     policy: Policy,
-    fate: Prepared[AssignmentContext] | Unresolved[AssignmentContext],
+    resolution: Prepared[AssignmentContext] | Unresolved[AssignmentContext],
 ) -> None:
-    assert resolve(request_, context, policy) == fate
+    assert resolve(request_, context, policy) == resolution
 
 
 def test_a_deleted_prompt_is_missing() -> None:
     context = context_after(*READY, prompt_deleted())
-    assert resolve(PLAIN, context, Policy()) == waits(("student_prompt",), context)
+    assert resolve(PLAIN, context, Policy()) == may_wait(("student_prompt",), context)
 
 
 def test_the_missing_roles_come_in_the_order_of_the_policy() -> None:
@@ -157,7 +157,7 @@ def test_the_missing_roles_come_in_the_order_of_the_policy() -> None:
 
 
 def test_an_assignment_comes_before_its_course() -> None:
-    assert [scope_key_for(one) for one in (PLAIN, NO_ASSIGNMENT)] == [
+    assert [scope_key_for(request) for request in (PLAIN, NO_ASSIGNMENT)] == [
         "assignment:a1",
         "course:ENG5",
     ]

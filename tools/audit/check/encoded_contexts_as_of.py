@@ -13,7 +13,7 @@ from processors.outcomes.encoding import (
     EncodedRoles,
     EncodedUpload,
     encode_upload,
-    used_at,
+    encode_upload_used,
 )
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
@@ -155,7 +155,9 @@ class EncodedContextsAsOf:
 
 def _encoded(raw: ScannedUpload, at: Coordinates) -> EncodedUpload:
     return EncodedUpload(
-        used_at(at.topic, at.partition, at.offset, raw.version, raw.event_id, raw.sha256),
+        encode_upload_used(
+            at.topic, at.partition, at.offset, raw.version, raw.event_id, raw.sha256
+        ),
         PRESENT + raw.storage_id,
         PRESENT + raw.grade_scale if raw.grade_scale else NULL,
         PRESENT + raw.context_origin if raw.context_origin else NULL,
