@@ -1,4 +1,4 @@
-"""The admin API as a command sees it: calls with whatever token there is."""
+"""Calls to the admin API, with the first token that is available."""
 
 import os
 import time
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import CJStreamError
-from tools.admin.client import ApiResponse, HttpClient, root_of, route
+from tools.admin.client import ApiResponse, HttpClient, normalize_base_url, route
 from tools.admin.dev_token import dev_token, is_development
 from tools.admin.failures import Refused, Usage
-from tools.admin.login import is_sendable, renewed
+from tools.admin.login import is_sendable, renew_token
 from tools.admin.tokens import CachedToken, TokenCache
 from tools.progress import say
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A token and where it comes from; cached is set where it can be renewed."""
+    """A token and its source; `cached` is the cache entry that it was read from, if any."""
 
     token: str
     source: str
@@ -26,7 +26,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class AdminApi:
-    """One API, for the length of one command."""
+    """The admin API at one base URL, for one command."""
 
     base_url: str
     http: HttpClient
@@ -34,66 +34,71 @@ class AdminApi:
     environ: Mapping[str, str]
 
     @classmethod
-    def at(cls, base_url: str, timeout_s: float) -> "AdminApi":
-        """The API at that address. Raises Usage where it is none."""
+    def from_environment(cls, base_url: str, timeout_s: float) -> "AdminApi":
+        """The API at `base_url`, with the token settings of the environment. Raises Usage for a bad URL."""
         http = HttpClient(timeout_s)
-        return cls(root_of(base_url), http, TokenCache.of(os.environ, say), os.environ)
+        return cls(
+            normalize_base_url(base_url),
+            http,
+            TokenCache.from_environment(os.environ, say),
+            os.environ,
+        )
 
     def call(
         self,
-        what: str,
+        operation: str,
         method: str,
         *parts: str,
         body: object = None,
         query: Mapping[str, Any] | None = None,
         condition: Mapping[str, str] | None = None,
     ) -> ApiResponse:
-        """The answer of a route; after a 401 a cached token is renewed once. Raises Refused and NoAnswer."""
+        """The response of a route; after a 401, a cached token is renewed once. Raises Refused and NoAnswer."""
         credential = self.credential()
 
         def send(token: str) -> ApiResponse:
             headers = {"Authorization": f"Bearer {token}", **(condition or {})}
             url = self.base_url + route(*parts)
-            return self.http.send(what, method, url, body=body, query=query, headers=headers)
+            return self.http.send(operation, method, url, body=body, query=query, headers=headers)
 
         try:
             return send(credential.token)
         except Refused as refusal:
             if refusal.status != 401 or credential.cached is None:
                 raise
-            newer = self._renewed(credential.cached)
-            if newer is None:
+            renewed = self._renew(credential.cached)
+            if renewed is None:
                 raise
-        return send(newer.token)
+        return send(renewed.token)
 
     def credential(self) -> Credential:
-        """The first token there is: given, cached, renewed, of development. Raises CJStreamError without one."""
-        if given := self.environ.get("CJ_ADMIN_TOKEN", "").strip():
-            if not is_sendable(given):
-                raise Usage("CJ_ADMIN_TOKEN: no token, there are characters in it that none has")
-            return Credential(given, "CJ_ADMIN_TOKEN")
+        """The first token available: CJ_ADMIN_TOKEN, cached, renewed, development. Raises CJStreamError without one."""
+        if token := self.environ.get("CJ_ADMIN_TOKEN", "").strip():
+            if not is_sendable(token):
+                raise Usage("CJ_ADMIN_TOKEN: contains characters that no token may contain")
+            return Credential(token, "CJ_ADMIN_TOKEN")
         cached = self._cached()
-        if cached is not None and cached.lasts(time.time()):
+        if cached is not None and cached.is_usable(time.time()):
             return Credential(cached.access_token, "cache", cached)
-        if cached is not None and (newer := self._renewed(cached)):
-            return newer
+        if cached is not None and (renewed := self._renew(cached)):
+            return renewed
         if is_development():
             return Credential(dev_token(), "development")
-        raise CJStreamError("not signed in: `cjstream admin login`, or set CJ_ADMIN_TOKEN")
+        raise CJStreamError("not signed in: run `cjstream admin login`, or set CJ_ADMIN_TOKEN")
 
     def _cached(self) -> CachedToken | None:
-        """The cached token, if it is for this API and of the identity service that is named, if one is."""
+        """The cached token, if it is for this API and for the identity service of IDENTITY_BASE_URL, if that is set."""
         cached = self.cache.read()
         if cached is None or cached.base_url != self.base_url:
             return None
-        named = self.environ.get("IDENTITY_BASE_URL")
-        if named and cached.identity_url not in (None, root_of(named)):
+        identity_url = self.environ.get("IDENTITY_BASE_URL")
+        if identity_url and cached.identity_url not in (None, normalize_base_url(identity_url)):
             return None
         return cached if is_sendable(cached.access_token) else None
 
-    def _renewed(self, old: CachedToken) -> Credential | None:
-        newer = renewed(self.http, old, time.time())
-        if newer is None:
+    def _renew(self, old: CachedToken) -> Credential | None:
+        token = renew_token(self.http, old, time.time())
+        if token is None:
             return None
-        self.cache.write(newer)
-        return Credential(newer.access_token, "refresh")
+        self.cache.write(token)
+        return Credential(token.access_token, "refresh")

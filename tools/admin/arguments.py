@@ -1,4 +1,4 @@
-"""What was given to a command, checked before anything is called."""
+"""Checks of command arguments, made before the API is called."""
 
 import sys
 import unicodedata
@@ -19,31 +19,31 @@ TEXTS = {"instructions": "instructions", "prompt": "student_prompt", "rubric": "
 
 
 def scope_of(assignment_id: str | None, course_id: str | None) -> dict[str, str]:
-    """The scope as a body names it. Raises Usage unless there is exactly one."""
+    """The scope as a field of a request body. Raises Usage unless exactly one of the two ids is given."""
     if (assignment_id is None) == (course_id is None):
-        raise Usage("exactly one of an assignment id and --course-id")
+        raise Usage("give exactly one of an assignment id and --course-id")
     if assignment_id is not None:
         return {"assignment_id": checked("assignment_id", assignment_id)}
     return {"course_id": checked("course_id", course_id or "")}
 
 
 def path_of(scope: Mapping[str, str]) -> tuple[str, str]:
-    """The scope as a path names it."""
+    """The scope as two path segments, such as `assignment` and its id."""
     [(name, scope_id)] = scope.items()
     return name.removesuffix("_id"), scope_id
 
 
-def told(scope: Mapping[str, str]) -> str:
-    """The scope in words."""
+def describe_scope(scope: Mapping[str, str]) -> str:
+    """The scope for people, such as `assignment a1`."""
     return " ".join(path_of(scope))
 
 
 def checked(name: str, value: str) -> str:
-    """An id or slug within its limits; ids in NFC, as they are compared. Raises Usage."""
+    """An id or slug, trimmed, in NFC (ids are compared in NFC) and within its limits. Raises Usage."""
     value = unicodedata.normalize("NFC", trimmed(value))
     rule = RULES[name]
-    if not _is_text(value) or (refusal := rule.refusal(value)):  # type: ignore[arg-type]
-        raise Usage(f"{name}: {refusal if _is_text(value) else 'not text'}")
+    if not _is_text(value) or (problem := rule.refusal(value)):  # type: ignore[arg-type]
+        raise Usage(f"{name}: {problem if _is_text(value) else 'not text'}")
     return value
 
 
@@ -51,12 +51,12 @@ def storage_id(name: str, value: str) -> str:
     """The id of a text in the content store: the sha256 of its bytes. Raises Usage."""
     value = trimmed(value)
     if not SHA256.fullmatch(value):
-        raise Usage(f"{name}: not a storage id, which is 64 digits, 0-9 and a-f")
+        raise Usage(f"{name}: not a storage id (64 characters, 0-9 and a-f)")
     return value
 
 
-def refuse_no_moment(text: str | None) -> None:
-    """Raise Usage for what is no moment of the past."""
+def check_as_of(text: str | None) -> None:
+    """Raise Usage unless the text is a point in time in the past."""
     try:
         if text is not None:
             point_in_time_from(text, datetime.now(UTC), "--as-of")
@@ -65,7 +65,7 @@ def refuse_no_moment(text: str | None) -> None:
 
 
 def scale(scale_id: str) -> str:
-    """A registered grade scale's id. Raises Usage."""
+    """The id of a registered grade scale. Raises Usage."""
     try:
         return get_scale(trimmed(scale_id)).id
     except Malformed as fault:
@@ -73,15 +73,15 @@ def scale(scale_id: str) -> str:
 
 
 def texts_of(**sources: tuple[str | None, str | None]) -> dict[str, str]:
-    """The texts that were given: instructions, prompt, rubric, each from (file, text).
+    """The given texts by name (instructions, prompt, rubric), each read from its (file, text) pair.
 
-    Raises Usage for two sources or a text outside the limits, CJStreamError for a file that cannot be read.
+    Raises Usage for two sources of one text or a text outside the limits, CJStreamError for a file that cannot be read.
     """
     for name, (file, text) in sources.items():
         if file is not None and text is not None:
-            raise Usage(f"--{name}-file and --{name}-text: one of them")
+            raise Usage(f"give only one of --{name}-file and --{name}-text")
     if [file for file, _ in sources.values()].count(STDIN) > 1:
-        raise Usage("standard input can be read once only")
+        raise Usage("standard input can be read only once")
     return {
         name: _within_limits(name, _read(file) if file is not None else text or "")
         for name, (file, text) in sources.items()
@@ -90,20 +90,20 @@ def texts_of(**sources: tuple[str | None, str | None]) -> dict[str, str]:
 
 
 def condition_of(
-    if_version: str | None, *, create_only: bool = False, of_assignment: bool = False
+    if_version: str | None, *, create_only: bool = False, assignment_etag: bool = False
 ) -> dict[str, str]:
-    """The header that a write is conditional on. Raises Usage.
+    """The precondition header of a write; empty if there is none. Raises Usage.
 
-    of_assignment: True where only an assignment's tag has a meaning.
+    assignment_etag: whether --if-version must be the etag of a whole assignment.
     """
     if if_version is not None and create_only:
-        raise Usage("--if-version and --create-only: one of them")
+        raise Usage("give only one of --if-version and --create-only")
     if create_only:
         return {"If-None-Match": "*"}
     if if_version is None:
         return {}
     try:
-        (parse_assignment_etag if of_assignment else parse_etag)(if_version)
+        (parse_assignment_etag if assignment_etag else parse_etag)(if_version)
     except Malformed as fault:
         raise Usage(f"--if-version: {fault}") from None
     return {"If-Match": f'"{if_version}"'}
@@ -111,37 +111,41 @@ def condition_of(
 
 def _read(file: str) -> str:
     """The text of a file or of standard input. Raises CJStreamError."""
-    most = 2 * max(MAX_TEXT_BYTES.values())  # enough to see that it is too long
+    max_bytes = 2 * max(MAX_TEXT_BYTES.values())  # enough to detect a text that is too long
     try:
         if file == STDIN:
-            return sys.stdin.buffer.read(most).decode()
+            return sys.stdin.buffer.read(max_bytes).decode()
         with Path(file).open("rb") as opened:
-            return opened.read(most).decode()
+            return opened.read(max_bytes).decode()
     except UnicodeDecodeError:
         raise CJStreamError(f"cannot read {name_of(file)}: not UTF-8") from None
     except (OSError, ValueError) as fault:
         is_missing = isinstance(fault, FileNotFoundError)
-        cause = "no such file" if is_missing else getattr(fault, "strerror", None) or "no file name"
+        cause = (
+            "no such file"
+            if is_missing
+            else getattr(fault, "strerror", None) or "not a valid file name"
+        )
         raise CJStreamError(f"cannot read {name_of(file)}: {cause}") from None
 
 
 def _within_limits(name: str, text: str) -> str:
     text = trimmed(text)
-    most = MAX_TEXT_BYTES[TEXTS[name]]
+    max_bytes = MAX_TEXT_BYTES[TEXTS[name]]
     if not text:
         raise Usage(f"{name}: blank")
     if not _is_text(text) or "\0" in text:
-        raise Usage(f"{name}: characters that are not allowed")
+        raise Usage(f"{name}: contains characters that are not allowed")
     if len(text) < MIN_TEXT:
-        raise Usage(f"{name}: {len(text)} characters, at least {MIN_TEXT}")
-    if (size := len(text.encode())) > most:
-        raise Usage(f"{name}: {size} bytes, at most {most}")
+        raise Usage(f"{name}: {len(text)} characters; the minimum is {MIN_TEXT}")
+    if (size := len(text.encode())) > max_bytes:
+        raise Usage(f"{name}: {size} bytes; the maximum is {max_bytes}")
     return text
 
 
 def _is_text(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # an argument that was not UTF-8
+    except UnicodeEncodeError:  # the argument was not UTF-8
         return False
     return True

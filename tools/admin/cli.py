@@ -1,4 +1,4 @@
-"""`cjstream admin …`: the groups of commands, and the one way in which any of them fails."""
+"""`cjstream admin …`: the command groups, and how every failure is reported."""
 
 from typing import Any
 
@@ -12,20 +12,21 @@ from tools.admin.instructions import instructions_app
 from tools.admin.scales import scales_app
 from tools.admin.texts import prompts_app, rubrics_app
 
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer shows it by no other name
+# typer exports it under no other name
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class AdminGroup(TyperGroup):
-    """Commands whose failures are lines on stderr and, with --json, a document on stdout."""
+    """Commands that report failures as lines on stderr and, with --json, as a document on stdout."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Note whether a document is wanted, before anything can fail."""
+        """Record whether --json is given, before anything can fail."""
         ctx.obj = "--json" in args
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; a foreseen fault becomes its exit code."""
-        from tools.admin.failures import document_of, lines_of, own_problem
+        """Run the command; a CJStreamError becomes its exit code."""
+        from tools.admin.failures import document_of, lines_of, local_problem
         from tools.printing import harmless, print_json
         from tools.progress import say
 
@@ -33,7 +34,7 @@ class AdminGroup(TyperGroup):
             return super().invoke(ctx)
         except UsageError as fault:
             if ctx.obj:
-                print_json(own_problem(getattr(fault, "message", str(fault)), 2))
+                print_json(local_problem(getattr(fault, "message", str(fault)), 2))
             raise
         except CJStreamError as fault:
             for line in lines_of(fault):

@@ -1,4 +1,4 @@
-"""HTTP for one command: one correlation id, up to three attempts, every failure one of ours."""
+"""HTTP for one command: one correlation id, up to three attempts, failures as CJStreamErrors."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ ROOT = "/admin/v1"
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """A success: its status and JSON document, the tag without quotes."""
+    """A successful response: its status, its JSON document and its etag without quotes."""
 
     status: int
     document: Any
-    tag: str | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HttpClient:
-    """Requests of one command. `timeout_s` bounds each attempt's connecting, sending and reading."""
+    """The requests of one command; `timeout_s` limits connecting, sending and reading of each attempt."""
 
     timeout_s: float
     correlation_id: str = field(default_factory=lambda: str(uuid4()))
@@ -34,7 +34,7 @@ class HttpClient:
 
     def send(
         self,
-        what: str,
+        operation: str,
         method: str,
         url: str,
         *,
@@ -42,10 +42,10 @@ class HttpClient:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> ApiResponse:
-        """The answer, if it is a success. Raises Refused and NoAnswer; `what` names the call in them.
+        """The response, if it is a success. Raises Refused, whose message names the `operation`, and NoAnswer.
 
-        An attempt that found nobody, or was answered 502 to 504, is repeated: a write that got through
-        after all changes nothing when it comes again.
+        A request without a response, or with a response of 502 to 504, is sent again. That is safe for a write:
+        if the first attempt was applied, the second one changes nothing.
         """
         request = httpx.Request(
             method,
@@ -64,18 +64,21 @@ class HttpClient:
                         raise NoAnswer(url, _cause(fault), self.correlation_id) from fault
                 else:
                     if pause_s is None or not 502 <= response.status_code <= 504:
-                        return self._answer(what, response)
+                        return self._to_api_response(operation, response)
                 self.pause(pause_s)
-        raise AssertionError("the third attempt ends it")
+        raise AssertionError("the third attempt returns or raises")
 
-    def _answer(self, what: str, response: httpx.Response) -> ApiResponse:
+    def _to_api_response(self, operation: str, response: httpx.Response) -> ApiResponse:
         document = _document(response)
         if response.is_success and document is not None:
             return ApiResponse(
                 response.status_code, document, response.headers.get("ETag", "").strip('"') or None
             )
         if response.is_success:
-            document = {"title": "no JSON document", "detail": f"is this the API? {response.url}"}
+            document = {
+                "title": "not a JSON document",
+                "detail": f"is this the admin API? {response.url}",
+            }
         if not isinstance(document, dict) or "title" not in document:
             document = {
                 "type": "about:blank",
@@ -83,8 +86,8 @@ class HttpClient:
                 "status": response.status_code,
                 "detail": f"no problem document from {response.url}",
             }
-        told = str(document.get("correlation_id", self.correlation_id))
-        raise Refused(what, response.status_code, document, told)
+        correlation_id = str(document.get("correlation_id", self.correlation_id))
+        raise Refused(operation, response.status_code, document, correlation_id)
 
 
 def _document(response: httpx.Response) -> Any:
@@ -96,12 +99,12 @@ def _document(response: httpx.Response) -> Any:
 
 def _cause(fault: httpx.HTTPError) -> str:
     if isinstance(fault, httpx.TimeoutException):
-        return f"no answer in time ({type(fault).__name__})"
+        return f"timed out ({type(fault).__name__})"
     return str(fault) or type(fault).__name__
 
 
-def root_of(base_url: str) -> str:
-    """The address that routes hang on, without /admin/v1 and slashes at the end. Raises Usage."""
+def normalize_base_url(base_url: str) -> str:
+    """The base URL without a trailing /admin/v1 or slash. Raises Usage."""
     address = base_url.strip().rstrip("/").removesuffix(ROOT).rstrip("/")
     try:
         parts = urlsplit(address)
@@ -111,10 +114,10 @@ def root_of(base_url: str) -> str:
     except (ValueError, httpx.InvalidURL):
         is_address = False
     if not is_address:
-        raise Usage("the base URL is no http or https address, such as http://localhost:9095")
+        raise Usage("the base URL must be an http or https address such as http://localhost:9095")
     return address
 
 
 def route(*parts: str) -> str:
-    """A path below /admin/v1, its parts escaped."""
+    """A path below /admin/v1, with percent-encoded parts."""
     return "/".join((ROOT, *(quote(part, safe="") for part in parts)))

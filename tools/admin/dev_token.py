@@ -1,4 +1,4 @@
-"""Tokens for development, the only ones that cjstream issues."""
+"""Development tokens, the only tokens that cjstream issues."""
 
 import re
 import time
@@ -19,19 +19,19 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def is_development() -> bool:
-    """Whether CJSTREAM_ENVIRONMENT says so."""
+    """Whether CJSTREAM_ENVIRONMENT is `development`."""
     return settings_from_environment().environment == "development"
 
 
 def dev_token(subject: str = SUBJECT, roles: Sequence[str] = ROLES, ttl_s: int = 86_400) -> str:
-    """A token that an API in development takes. Raises CJStreamError outside it and for other algorithms."""
+    """A token that an API in development accepts. Raises CJStreamError outside it and without HS256."""
     if not is_development():
         raise CJStreamError("development only: set CJSTREAM_ENVIRONMENT=development, or sign in")
     settings = jwt_settings()
     if settings.algorithm != "HS256":
-        raise CJStreamError(f"JWT_ALGORITHM is {settings.algorithm}: dev tokens are HS256 only")
+        raise CJStreamError(f"JWT_ALGORITHM is {settings.algorithm}: development tokens need HS256")
     if not subject.strip() or NAME.refusal(subject):
-        raise Usage("--subject: 1 to 255 characters")
+        raise Usage("--subject: must have 1 to 255 characters")
     now_s = int(time.time())
     claims = {
         "sub": subject,
@@ -45,8 +45,8 @@ def dev_token(subject: str = SUBJECT, roles: Sequence[str] = ROLES, ttl_s: int =
 
 
 def seconds_of(ttl: str) -> int:
-    """The length of a life such as 30m, 24h or 7d. Raises Usage."""
+    """The seconds of a duration such as 30m, 24h or 7d. Raises Usage."""
     found = TTL.fullmatch(ttl)
     if found is None:
-        raise Usage("--ttl: a number and s, m, h or d, such as 24h")
+        raise Usage("--ttl: must be a number followed by s, m, h or d, such as 24h")
     return int(found[1]) * UNITS_S[found[2]]

@@ -1,4 +1,4 @@
-"""Writing a file as a whole: aside first, then renamed, so that nobody ever sees half of it."""
+"""Atomic file writes: a temporary file is renamed, so that no reader sees half of the content."""
 
 import os
 from pathlib import Path
@@ -8,21 +8,21 @@ from schemas.errors import CJStreamError
 
 
 def replace(path: Path, content: bytes, mode: int) -> None:
-    """Make or replace a file. Raises OSError, and leaves what was there."""
-    aside = path.parent / f".{uuid4().hex}.tmp"
+    """Create or replace a file atomically. Raises OSError; the old file then stays as it was."""
+    partial = path.parent / f".{uuid4().hex}.tmp"
     try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        partial.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
 def write_exactly(file: str, text: str) -> None:
-    """Exactly the text, UTF-8, all or nothing; parents are made. Raises CJStreamError."""
+    """Write exactly the text in UTF-8, all or nothing, and create missing parent folders. Raises CJStreamError."""
     try:
         path = Path(file).resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,5 +31,5 @@ def write_exactly(file: str, text: str) -> None:
         else:
             replace(path, text.encode(), 0o666)
     except (OSError, ValueError) as fault:
-        cause = getattr(fault, "strerror", None) or "no file name"
+        cause = getattr(fault, "strerror", None) or "not a valid file name"
         raise CJStreamError(f"cannot write {file}: {cause}") from fault

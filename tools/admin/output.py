@@ -1,4 +1,4 @@
-"""How admin commands show an answer: the document itself for machines, tables for people."""
+"""How admin commands print a response: the document itself for machines, tables for people."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,27 @@ from tools.printing import harmless, print_json, print_table
 from tools.progress import say
 
 
-def show_answer(answer: ApiResponse, title: str, fields: Sequence[str], *, as_json: bool) -> None:
-    """An answer's document, or some of its fields."""
-    if answer.status == 202:
-        say("written for good, but not yet folded: a read may show the state before for a moment")
+def show_response(
+    response: ApiResponse, title: str, fields: Sequence[str], *, as_json: bool
+) -> None:
+    """Print the document of a response, or some of its fields."""
+    if response.status == 202:
+        say("committed, but not yet folded: for a moment, a read may still return the old state")
     if as_json:
-        print_json(answer.document)
+        print_json(response.document)
     else:
-        show_pairs(title, {name: answer.document.get(name) for name in fields})
+        show_pairs(title, {name: response.document.get(name) for name in fields})
 
 
 def show_pairs(title: str, pairs: Mapping[str, Any]) -> None:
-    """Names and values."""
-    show_rows(title, ("", ""), [(name.replace("_", " "), cell(it)) for name, it in pairs.items()])
+    """Print names and values."""
+    show_rows(
+        title, ("", ""), [(name.replace("_", " "), cell(value)) for name, value in pairs.items()]
+    )
 
 
 def show_rows(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """A table on a terminal; else a line a row, cells apart by tabs."""
+    """Print a table on a terminal, otherwise one line per row with tabs between the cells."""
     if Console().is_terminal:
         print_table(title, columns, rows)
         return
@@ -39,12 +43,12 @@ def show_rows(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ..
 
 
 def show_text(title: str, text: str | None) -> None:
-    """A text with a line above it: as it is, but on a terminal nothing in it steers the terminal."""
+    """Print a text under its title: unchanged, but on a terminal without control characters."""
     sys.stdout.write(f"\n{title}:\n{harmless(text or '') if sys.stdout.isatty() else text}\n")
 
 
 def cell(value: Any) -> str:
-    """One value for people."""
+    """A value as text for people."""
     match value:
         case None:
             return "-"
@@ -55,16 +59,16 @@ def cell(value: Any) -> str:
         case [*values]:
             return ", ".join(map(cell, values)) or "-"
         case {**pairs} if not isinstance(value, str):
-            return ", ".join(f"{name}: {cell(it)}" for name, it in pairs.items()) or "-"
+            return ", ".join(f"{name}: {cell(item)}" for name, item in pairs.items()) or "-"
     return str(value)
 
 
 def confirm(warning: str, *, yes: bool) -> None:
-    """Ask before something is deleted. Raises Usage where nobody can be asked; declined ends with 1."""
+    """Ask before something is deleted; exits with 1 if the user declines. Raises Usage if there is no terminal."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Usage(f"{warning} Without a terminal, --yes says that it is meant.")
+        raise Usage(f"{warning} Without a terminal, confirm with --yes.")
     say(warning)
     if not typer.confirm("Delete?", err=True):
         say("nothing was deleted")

@@ -17,7 +17,7 @@ def scales() -> None:
 
 @scales_app.command("list")
 def list_all(base_url: BaseUrl = BASE_URL, timeout: Timeout = 30, as_json: Json = False) -> None:
-    """Every grade scale that this release knows; nothing is called."""
+    """Every grade scale that this release knows; the API is not called."""
     from tools.admin.output import cell, show_rows
     from tools.printing import print_json
 
@@ -25,14 +25,14 @@ def list_all(base_url: BaseUrl = BASE_URL, timeout: Timeout = 30, as_json: Json 
         print_json({"items": [document_of(scale) for scale in list_scales()]})
         return
     rows = [
-        (one.id, one.display_name, ", ".join(one.grades), cell(one.below_lowest_grade))
-        for one in list_scales()
+        (scale.id, scale.display_name, ", ".join(scale.grades), cell(scale.below_lowest_grade))
+        for scale in list_scales()
     ]
     show_rows("Grade scales", ("id", "name", "grades, low to high", "below lowest"), rows)
 
 
 def document_of(scale: GradeScale) -> dict[str, Any]:
-    """A scale as the API shows it."""
+    """A scale in the format of the API."""
     return {
         "id": scale.id,
         "display_name": scale.display_name,

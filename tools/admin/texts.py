@@ -1,4 +1,4 @@
-"""`cjstream admin prompts …` and `rubrics …`: two kinds of text, one set of commands."""
+"""`cjstream admin prompts …` and `rubrics …`: the same commands for two kinds of text."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -22,26 +22,26 @@ from tools.admin.options import (
 
 @dataclass(frozen=True, slots=True)
 class TextKind:
-    """What tells the two apart: `prompt` and `rubric` in options and fields, their role and route in words."""
+    """One kind of text: its name in options and fields (`prompt`, `rubric`), its role and its route."""
 
     name: str
     role: str
     route: str
 
     @property
-    def in_words(self) -> str:
-        """The role for people."""
+    def label(self) -> str:
+        """The role as words for people."""
         return self.role.replace("_", " ")
 
     @property
     def storage_field(self) -> str:
-        """Where documents have its storage id."""
+        """The field of its storage id in documents."""
         return f"{self.role}_storage_id"
 
 
 PROMPT = TextKind("prompt", "student_prompt", "student-prompts")
 RUBRIC = TextKind("rubric", "judge_rubric", "judge-rubrics")
-OF_A_READ = (
+READ_FIELDS = (
     "version",
     "size_bytes",
     "grade_scale",
@@ -50,20 +50,21 @@ OF_A_READ = (
     "updated_by",
     "source",
 )
-Required = Annotated[str, typer.Option("--assignment-id", help="The assignment it is about.")]
+RequiredAssignmentId = Annotated[str, typer.Option("--assignment-id", help="Id of the assignment.")]
 OutputFile = Annotated[
-    str | None, typer.Option(help="Write exactly the text there, and only the rest to stdout.")
+    str | None,
+    typer.Option(help="Write exactly the text to this file, and only the other fields to stdout."),
 ]
 
 prompts_app = typer.Typer(
-    help="Student prompts: the task that pupils were set.", no_args_is_help=True
+    help="Student prompts: the task that students were given.", no_args_is_help=True
 )
-rubrics_app = typer.Typer(help="Judge rubrics: how the judge is to weigh.", no_args_is_help=True)
+rubrics_app = typer.Typer(help="Judge rubrics: how the judge weighs essays.", no_args_is_help=True)
 
 
 @prompts_app.command("upload")
 def upload_prompt(
-    assignment_id: Required,
+    assignment_id: RequiredAssignmentId,
     prompt_file: PromptFile = None,
     prompt_text: PromptText = None,
     if_version: IfVersion = None,
@@ -78,7 +79,7 @@ def upload_prompt(
 
 @rubrics_app.command("upload")
 def upload_rubric(
-    assignment_id: Required,
+    assignment_id: RequiredAssignmentId,
     rubric_file: RubricFile = None,
     rubric_text: RubricText = None,
     if_version: IfVersion = None,
@@ -103,28 +104,26 @@ def _upload(
     from tools.admin import arguments
     from tools.admin.api import AdminApi
     from tools.admin.failures import Usage
-    from tools.admin.output import show_answer
+    from tools.admin.output import show_response
 
     scope = arguments.scope_of(assignment_id, None)
     condition = arguments.condition_of(if_version)
     if source == (None, None):
-        raise Usage(f"one of --{kind.name}-file and --{kind.name}-text")
+        raise Usage(f"give one of --{kind.name}-file and --{kind.name}-text")
     texts = arguments.texts_of(**{kind.name: source})
-    answer = AdminApi.at(base_url, timeout).call(
-        f"upload the {kind.in_words} of {arguments.told(scope)}",
+    response = AdminApi.from_environment(base_url, timeout).call(
+        f"upload the {kind.label} of {arguments.describe_scope(scope)}",
         "POST",
         kind.route,
         body={**scope, f"{kind.name}_text": texts[kind.name]},
         condition=condition,
     )
     fields = ("outcome", "assignment_id", kind.storage_field, "version", "position")
-    show_answer(answer, kind.in_words.capitalize(), fields, as_json=as_json)
+    show_response(response, kind.label.capitalize(), fields, as_json=as_json)
 
 
-def _add_reading_and_deleting(app: typer.Typer, kind: TextKind) -> None:
-    @app.command(
-        help=f"The live {kind.in_words} of an assignment: what is known of it, then its text."
-    )
+def _add_get_and_delete(app: typer.Typer, kind: TextKind) -> None:
+    @app.command(help=f"The live {kind.label} of an assignment: its metadata, then its text.")
     def get(
         assignment_id: AssignmentId,
         output_file: OutputFile = None,
@@ -134,7 +133,7 @@ def _add_reading_and_deleting(app: typer.Typer, kind: TextKind) -> None:
     ) -> None:
         _get(kind, assignment_id, output_file, base_url, timeout, as_json)
 
-    @app.command(help=f"Delete the {kind.in_words} of an assignment; its text stays for audit.")
+    @app.command(help=f"Delete the {kind.label} of an assignment; its text is kept for audit.")
     def delete(
         assignment_id: AssignmentId,
         yes: Yes = False,
@@ -157,18 +156,20 @@ def _get(
     from tools.admin import arguments
     from tools.admin.api import AdminApi
     from tools.admin.files import write_exactly
-    from tools.admin.output import show_answer, show_text
+    from tools.admin.output import show_response, show_text
 
     scope = arguments.scope_of(assignment_id, None)
-    what = f"get the {kind.in_words} of {arguments.told(scope)}"
-    answer = AdminApi.at(base_url, timeout).call(what, "GET", kind.route, *arguments.path_of(scope))
-    text: str = answer.document[f"{kind.name}_text"]
+    operation = f"get the {kind.label} of {arguments.describe_scope(scope)}"
+    response = AdminApi.from_environment(base_url, timeout).call(
+        operation, "GET", kind.route, *arguments.path_of(scope)
+    )
+    text: str = response.document[f"{kind.name}_text"]
     if output_file is not None:
         write_exactly(output_file, text)
-    fields = ("assignment_id", kind.storage_field, *OF_A_READ)
-    show_answer(answer, kind.in_words.capitalize(), fields, as_json=as_json)
+    fields = ("assignment_id", kind.storage_field, *READ_FIELDS)
+    show_response(response, kind.label.capitalize(), fields, as_json=as_json)
     if output_file is None and not as_json:
-        show_text(kind.in_words.capitalize(), text)
+        show_text(kind.label.capitalize(), text)
 
 
 def _delete(
@@ -182,20 +183,22 @@ def _delete(
 ) -> None:
     from tools.admin import arguments
     from tools.admin.api import AdminApi
-    from tools.admin.output import confirm, show_answer
+    from tools.admin.output import confirm, show_response
 
     scope = arguments.scope_of(assignment_id, None)
     condition = arguments.condition_of(if_version)
-    api = AdminApi.at(base_url, timeout)
+    api = AdminApi.from_environment(base_url, timeout)
     confirm(
-        f"This deletes the {kind.in_words} of {arguments.told(scope)}; its instructions stay.",
+        f"This deletes the {kind.label} of {arguments.describe_scope(scope)}; its instructions stay.",
         yes=yes,
     )
-    what = f"delete the {kind.in_words} of {arguments.told(scope)}"
-    answer = api.call(what, "DELETE", kind.route, *arguments.path_of(scope), condition=condition)
+    operation = f"delete the {kind.label} of {arguments.describe_scope(scope)}"
+    response = api.call(
+        operation, "DELETE", kind.route, *arguments.path_of(scope), condition=condition
+    )
     fields = ("status", "assignment_id", "deleted", "position")
-    show_answer(answer, kind.in_words.capitalize(), fields, as_json=as_json)
+    show_response(response, kind.label.capitalize(), fields, as_json=as_json)
 
 
-_add_reading_and_deleting(prompts_app, PROMPT)
-_add_reading_and_deleting(rubrics_app, RUBRIC)
+_add_get_and_delete(prompts_app, PROMPT)
+_add_get_and_delete(rubrics_app, RUBRIC)

@@ -1,4 +1,4 @@
-"""The token cache: one file that only its owner reads, written aside and renamed."""
+"""The token cache: one file that only its owner can read, replaced atomically."""
 
 import stat
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ import typer
 from schemas.errors import CJStreamError
 from tools.admin.files import replace
 
-DEFAULT_LIFE_S = 3600
-NOT_WITHIN_S = 30  # of its expiry a token is used no more
+DEFAULT_LIFETIME_S = 3600
+EXPIRY_MARGIN_S = 30  # a token is not used so close to its expiry
 
 
 @dataclass(frozen=True, slots=True)
 class CachedToken:
-    """A token, and the only addresses that it and its refresh token may go to."""
+    """A token, and the only URLs that it and its refresh token may be sent to."""
 
     access_token: str
     expires_at_s: float
@@ -27,47 +27,49 @@ class CachedToken:
     identity_url: str | None = None
     refresh_token: str | None = None
 
-    def lasts(self, now_s: float) -> bool:
-        """Whether it can still be used."""
-        return now_s < self.expires_at_s - NOT_WITHIN_S
+    def is_usable(self, now_s: float) -> bool:
+        """Whether it has not expired and will not expire within EXPIRY_MARGIN_S."""
+        return now_s < self.expires_at_s - EXPIRY_MARGIN_S
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCache:
-    """A file; where it cannot be read, or makes no sense, there is none. `warn` takes a line for people."""
+    """The token file; an unreadable or invalid file counts as missing. `warn` gets one line for people."""
 
     path: Path
     warn: Callable[[str], None]
 
     @classmethod
-    def of(cls, environ: Mapping[str, str], warn: Callable[[str], None]) -> "TokenCache":
-        """Where CJ_ADMIN_TOKEN_PATH says, else in the user's configuration folder."""
-        given = environ.get("CJ_ADMIN_TOKEN_PATH")
-        return cls(Path(given) if given else own_folder() / "admin-token.json", warn)
+    def from_environment(
+        cls, environ: Mapping[str, str], warn: Callable[[str], None]
+    ) -> "TokenCache":
+        """The cache at CJ_ADMIN_TOKEN_PATH, else in the user's configuration folder."""
+        path = environ.get("CJ_ADMIN_TOKEN_PATH")
+        return cls(Path(path) if path else config_folder() / "admin-token.json", warn)
 
     def read(self) -> CachedToken | None:
-        """What is cached; modes that let others in are tightened."""
+        """The cached token; file modes that give others access are tightened."""
         try:
             self._tighten(self.path, 0o600)
-            if self.path.parent == own_folder():  # never a folder that is not ours, such as /tmp
+            if self.path.parent == config_folder():  # never a folder that is not ours: /tmp
                 self._tighten(self.path.parent, 0o700)
             content = orjson.loads(self.path.read_bytes())
-            return _understood(content)
+            return _parse_token(content)
         except (OSError, ValueError, TypeError):
             return None
 
     def write(self, token: CachedToken) -> None:
-        """Replace what is cached. Raises CJStreamError where the file cannot be written."""
+        """Replace the cached token. Raises CJStreamError if the file cannot be written."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self.path.parent == own_folder():
+            if self.path.parent == config_folder():
                 self._tighten(self.path.parent, 0o700)
             replace(self.path, orjson.dumps(asdict(token)), 0o600)
         except OSError as fault:
             raise CJStreamError(f"cannot write {self.path}: {fault.strerror}") from fault
 
     def delete(self) -> bool:
-        """Forget it; whether there was one. Raises CJStreamError where it cannot be deleted."""
+        """Delete the cached token; returns whether there was one. Raises CJStreamError if it cannot be deleted."""
         try:
             self.path.unlink()
         except FileNotFoundError:
@@ -79,15 +81,15 @@ class TokenCache:
     def _tighten(self, path: Path, mode: int) -> None:
         if stat.S_IMODE(path.stat().st_mode) & ~mode:
             path.chmod(mode)
-            self.warn(f"{path} was open to others: its mode is {mode:o} now")
+            self.warn(f"{path} was accessible to others: its mode is now {mode:o}")
 
 
-def own_folder() -> Path:
-    """cjstream's folder among the user's configuration."""
+def config_folder() -> Path:
+    """cjstream's folder in the user's configuration."""
     return Path(typer.get_app_dir("cjstream"))
 
 
-def _understood(content: Any) -> CachedToken | None:
+def _parse_token(content: Any) -> CachedToken | None:
     token = CachedToken(**content)
     texts = (
         token.access_token,
@@ -95,12 +97,12 @@ def _understood(content: Any) -> CachedToken | None:
         token.identity_url or "",
         token.refresh_token or "",
     )
-    is_whole = all(isinstance(text, str) for text in texts)
-    return token if is_whole and type(token.expires_at_s) in (int, float) else None
+    has_texts = all(isinstance(text, str) for text in texts)
+    return token if has_texts and type(token.expires_at_s) in (int, float) else None
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """What a token says, unverified: for people's eyes and for its expiry; nothing where it is no JWT."""
+    """The unverified claims of a token, only for display and for its expiry; empty if it is not a JWT."""
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     except jwt.PyJWTError:
@@ -109,9 +111,9 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def expiry_of(token: str, expires_in_s: object, now_s: float) -> float:
-    """When a token ends, seconds since the epoch: its exp, else expires_in from now, else in an hour."""
+    """When a token expires, in seconds since the epoch: its exp, else expires_in_s from now, else in an hour."""
     exp = claims_of(token).get("exp")
     if type(exp) in (int, float):
         return float(exp)  # type: ignore[arg-type]
-    lasts_s = expires_in_s if type(expires_in_s) in (int, float) else DEFAULT_LIFE_S
-    return now_s + float(lasts_s)  # type: ignore[arg-type]
+    lifetime_s = expires_in_s if type(expires_in_s) in (int, float) else DEFAULT_LIFETIME_S
+    return now_s + float(lifetime_s)  # type: ignore[arg-type]

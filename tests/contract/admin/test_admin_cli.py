@@ -398,7 +398,7 @@ def test_a_process_ends_with_the_exit_code_its_document_and_no_traceback(
     assert refused.err.splitlines()[0] == "cjstream: show assignment a1: 404 x: said by the server"
     usage = as_a_process(environ, "instructions", "get")
     assert (usage.code, usage.out) == (2, "")
-    assert usage.err == "cjstream: exactly one of an assignment id and --course-id\n"
+    assert usage.err == "cjstream: give exactly one of an assignment id and --course-id\n"
 
 
 def dumped(document: Any) -> str:

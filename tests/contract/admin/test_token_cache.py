@@ -120,15 +120,15 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_token_is_used_until_half_a_minute_before_its_end() -> None:
-    assert TOKEN.lasts(TOKEN.expires_at_s - 31)
-    assert not TOKEN.lasts(TOKEN.expires_at_s - 30)
+    assert TOKEN.is_usable(TOKEN.expires_at_s - 31)
+    assert not TOKEN.is_usable(TOKEN.expires_at_s - 30)
 
 
 def test_it_lies_where_the_variable_says_or_in_the_users_folder() -> None:
-    assert TokenCache.of({"CJ_ADMIN_TOKEN_PATH": "/there/t.json"}, print).path == Path(
-        "/there/t.json"
-    )
-    default = TokenCache.of({}, print).path
+    assert TokenCache.from_environment(
+        {"CJ_ADMIN_TOKEN_PATH": "/there/t.json"}, print
+    ).path == Path("/there/t.json")
+    default = TokenCache.from_environment({}, print).path
     assert (default.name, default.parent.name) == ("admin-token.json", "cjstream")
 
 
