@@ -1,1 +1,1 @@
-"""Damaged records, and the way back into their topics."""
+"""Damaged records, and how they get back into their topics."""

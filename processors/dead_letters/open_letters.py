@@ -1,4 +1,4 @@
-"""A dead-letter topic as records: which dead letters there are, and what became of each."""
+"""Reads dead-letter topics: which dead letters there are, and what happened to each."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from schemas.topics import Topic
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One dead letter without its value; died_at_ms is its own append time."""
+    """One dead letter without its value; `died_at_ms` is its own append time."""
 
     at: Coordinates
     died_at_ms: int
@@ -27,54 +27,56 @@ class DeadLetter:
     refusal: DeadLetterHeaders
 
     @property
-    def what(self) -> tuple[Coordinates, int]:
-        """The record that was refused: an upload may be dead-lettered more than once, and counts once.
+    def refused_record(self) -> tuple[Coordinates, int]:
+        """The coordinates and append time of the refused record; an upload dead-lettered twice counts once.
 
-        The append time tells records of a topic from those of one made anew under its name.
+        The append time distinguishes the records of a topic from those of a new topic with the same name.
         """
         return self.refusal.at, self.refusal.appended_at_ms
 
 
 @dataclass
 class OpenLetters:
-    """What dead-letter topics hold: dead letters oldest first, where the closed ones went, and strangers."""
+    """The dead letters of some topics in read order, where the closed ones went, and foreign records."""
 
     letters: list[DeadLetter] = field(default_factory=list)
-    strangers: list[Coordinates] = field(default_factory=list)
-    _known: dict[Coordinates, tuple[Coordinates, int]] = field(default_factory=dict)
+    foreign_records: list[Coordinates] = field(default_factory=list)
+    _record_of: dict[Coordinates, tuple[Coordinates, int]] = field(default_factory=dict)
     _seen: set[tuple[Coordinates, int]] = field(default_factory=set)
-    _went: dict[tuple[Coordinates, int], str] = field(default_factory=dict)
+    _destinations: dict[tuple[Coordinates, int], str] = field(default_factory=dict)
 
-    def learn(self, record: LogRecord) -> None:
-        """One record of a dead-letter topic; those of a partition come in log order."""
+    def add(self, record: LogRecord) -> None:
+        """Add one record of a dead-letter topic; those of a partition must come in log order."""
         try:
             if is_marker(record.headers):
-                of, went = read_marker(record.headers)
-                if of in self._known:
-                    self._went[self._known[of]] = went
+                of, destination = read_marker(record.headers)
+                if of in self._record_of:
+                    self._destinations[self._record_of[of]] = destination
                 return
             letter = _letter(record)
         except Malformed:
-            self.strangers.append(record.at)
+            self.foreign_records.append(record.at)
             return
-        self._known[letter.at] = letter.what
-        if letter.what not in self._seen:
-            self._seen.add(letter.what)
+        self._record_of[letter.at] = letter.refused_record
+        if letter.refused_record not in self._seen:
+            self._seen.add(letter.refused_record)
             self.letters.append(letter)
 
-    def went(self, letter: DeadLetter) -> str | None:
-        """Where a closed dead letter went, as its marker says; None while it is open."""
-        return self._went.get(letter.what)
+    def destination(self, letter: DeadLetter) -> str | None:
+        """Where a closed dead letter went, according to its marker; None while it is open."""
+        return self._destinations.get(letter.refused_record)
 
     @property
     def open(self) -> list[DeadLetter]:
-        """Those without a marker."""
-        return [letter for letter in self.letters if self.went(letter) is None]
+        """The dead letters without a marker."""
+        return [letter for letter in self.letters if self.destination(letter) is None]
 
-    def at(self, at: Coordinates) -> DeadLetter | None:
+    def find(self, at: Coordinates) -> DeadLetter | None:
         """The dead letter at these coordinates, or the first one of the same refused record."""
-        what = self._known.get(at)
-        return next((letter for letter in self.letters if letter.what == what), None)
+        refused_record = self._record_of.get(at)
+        return next(
+            (letter for letter in self.letters if letter.refused_record == refused_record), None
+        )
 
 
 def _letter(record: LogRecord) -> DeadLetter:
@@ -90,14 +92,14 @@ def _letter(record: LogRecord) -> DeadLetter:
 
 
 def read_dead_letters(settings: Settings, topics: Iterable[Topic]) -> OpenLetters:
-    """Read dead-letter topics to their high watermarks: what was committed just now is seen. Raises Unreachable."""
+    """Read dead-letter topics up to their high watermarks, so that recent commits are seen. Raises Unreachable."""
     found = OpenLetters()
     partitions = partitions_of((topic.name for topic in topics), settings)
     ends = high_watermarks_when_reachable(settings, partitions)
     with LogReader(settings, partitions) as log:
-        log.seek({one: low for one, (low, _) in log.offset_ranges().items()})
+        log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
         for record in log.records_until(ends):
-            found.learn(record)
+            found.add(record)
     return found
 
 
@@ -112,8 +114,8 @@ def read_values(
     if not wanted:
         return {}
     with LogReader(settings, by_partition) as log:
-        log.seek({one: min(offsets) for one, offsets in by_partition.items()})
-        ends = {one: max(offsets) + 1 for one, offsets in by_partition.items()}
+        log.seek({partition: min(offsets) for partition, offsets in by_partition.items()})
+        ends = {partition: max(offsets) + 1 for partition, offsets in by_partition.items()}
         return {
             record.at: record.value for record in log.records_until(ends) if record.at in wanted
         }

@@ -1,23 +1,23 @@
-"""Sends dead letters back to where they came from, each once, whatever is killed.
+"""Sends dead letters back to the topics they came from, each exactly once, even if processes are killed.
 
-A re-driven record and the marker that closes its dead letter are one transaction, under an id that all re-drives
-of an installation share. So what is open is what has no marker, a killed re-drive is gone on with by the next
-one, and of two at a time the first one is fenced.
+A re-driven record and the marker that closes its dead letter are written in one transaction, under a transactional
+id that all re-drives of an installation share. So a dead letter without a marker is open. If a re-drive is killed,
+the next one continues its work. If two run at once, the older one is fenced.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from processors.dead_letters.open_letters import DeadLetter, read_dead_letters, read_values
 from processors.dead_letters.redrive_plan import (
-    Judged,
     NewestUploads,
     RedriveDecision,
     Slot,
+    Target,
     chunks,
     decide,
-    judge_request,
-    judge_upload,
     slot_of,
+    target_of_request,
+    target_of_upload,
 )
 from processors.kafka.clients import transactional_producer
 from processors.kafka.offsets import high_watermarks_when_reachable
@@ -35,104 +35,109 @@ from tables.upload_record import UploadRecord
 
 CHUNK_LETTERS = 200
 CHUNK_BYTES = 8 * 1024 * 1024
-RACES = 20  # in a row: uploads that arrive between a decision and its commit
-Wanted = Callable[[DeadLetter], bool]
+MAX_RACES = 20  # attempts, if uploads arrive between a decision and its commit
+Filter = Callable[[DeadLetter], bool]
 
 
 class Redrive:
-    """One re-drive of one dead-letter topic: `plan` is its dry run, `begin` and `carry` do it."""
+    """One re-drive of one dead-letter topic: `plan` is a dry run; `take_over`, then `run`, re-drive."""
 
-    def __init__(self, settings: Settings, topic: Topic, *, most_attempts: int) -> None:
+    def __init__(self, settings: Settings, topic: Topic, *, max_attempts: int) -> None:
         self._settings = settings
         self._topic = topic
-        self._most_attempts = most_attempts
+        self._max_attempts = max_attempts
         self._transaction = TransactionalProducer(
             transactional_producer(settings, f"{settings.topic_prefix}cjstream-redrive"),
             settings.transaction_timeout_s,
         )
         self._codec = codec_for(settings)
         self._uploads = upload_topics(settings)
-        self._of_uploads = topic == settings.topics.uploads_dlq
-        self._ends: Positions = {}  # of the upload topics, when they were last read
-        self._own: set[Coordinates] = set()  # where this re-drive produced, committed or taken back
+        self._redrives_uploads = topic == settings.topics.uploads_dlq
+        self._ends: Positions = {}  # high watermarks of the upload topics at the last read
+        # of the records that this re-drive produced, also of the aborted ones
+        self._produced_at: set[Coordinates] = set()
 
-    def plan(self, wanted: Wanted) -> list[RedriveDecision]:
-        """What would become of the dead letters wanted that are open now; nothing is fenced by it."""
+    def plan(self, wanted: Filter) -> list[RedriveDecision]:
+        """The decisions on the open dead letters that the filter matches; fences nobody."""
         letters = self._open(wanted)
-        return self._decided(letters, self._judged(letters))
+        return self._decide(letters, self._targets(letters))
 
-    def begin(self, wanted: Wanted) -> list[DeadLetter]:
-        """Fence every other re-drive and end what it left open; then read which dead letters are open.
+    def take_over(self, wanted: Filter) -> list[DeadLetter]:
+        """Fence every other re-drive and abort its open transaction; then return the open dead letters.
 
         Raises Fenced or Unreachable.
         """
         self._transaction.take_over()
         return self._open(wanted)
 
-    def carry(self, letters: Sequence[DeadLetter]) -> Iterator[tuple[RedriveDecision, str]]:
-        """Decide on these and commit chunk by chunk; gives each decision and where the bytes went, once committed.
+    def run(self, letters: Sequence[DeadLetter]) -> Iterator[tuple[RedriveDecision, str]]:
+        """Decide on these dead letters and commit chunk by chunk; yields each decision and destination once committed.
 
-        Where uploads came in between, the rest is decided anew. Raises Fenced where another re-drive took over,
-        Aborted where a chunk cannot be committed, Unreachable.
+        If an upload arrives in between, the rest is decided again. Raises Fenced if another re-drive took over, Aborted
+        if a chunk cannot be committed, Unreachable.
         """
-        judged = self._judged(letters)
+        targets = self._targets(letters)
         done = set[Coordinates]()
-        for _ in range(RACES):
-            plan = self._decided([one for one in letters if one.at not in done], judged)
-            going = [one for one in plan if one.fate in ("redrive", "superseded")]
-            for chunk in chunks(going, CHUNK_LETTERS, CHUNK_BYTES):
-                went = self._committed(chunk)
-                if went is None:
+        for _ in range(MAX_RACES):
+            plan = self._decide([letter for letter in letters if letter.at not in done], targets)
+            movable = [one for one in plan if one.fate in ("redrive", "superseded")]
+            for chunk in chunks(movable, CHUNK_LETTERS, CHUNK_BYTES):
+                destinations = self._commit(chunk)
+                if destinations is None:
                     break
                 done |= {one.letter.at for one in chunk}
-                yield from zip(chunk, went, strict=True)
+                yield from zip(chunk, destinations, strict=True)
             else:
                 yield from ((one, "") for one in plan if one.fate in ("refused", "held"))
                 return
-        raise Aborted("uploads of the same scopes keep coming in between: try again later")
+        raise Aborted(
+            "uploads of the same scopes keep arriving during the re-drive: try again later"
+        )
 
     def close(self) -> None:
-        """Take back what is open."""
+        """Abort the open transaction, if any."""
         self._transaction.close()
 
-    def _open(self, wanted: Wanted) -> list[DeadLetter]:
-        found = read_dead_letters(self._settings, [self._topic])
-        return [letter for letter in found.open if wanted(letter)]
+    def _open(self, wanted: Filter) -> list[DeadLetter]:
+        letters = read_dead_letters(self._settings, [self._topic])
+        return [letter for letter in letters.open if wanted(letter)]
 
-    def _judged(self, letters: Sequence[DeadLetter]) -> dict[Coordinates, Judged]:
-        if not self._of_uploads:
+    def _targets(self, letters: Sequence[DeadLetter]) -> dict[Coordinates, Target]:
+        if not self._redrives_uploads:
             requests, partitions = self._settings.topics.requests, self._settings.partitions
-            return {one.at: judge_request(one, requests, partitions) for one in letters}
-        judged = dict[Coordinates, Judged]()
-        for some in _cut(letters):
-            values = read_values(self._settings, some)
-            for letter in some:
+            return {
+                letter.at: target_of_request(letter, requests, partitions) for letter in letters
+            }
+        targets = dict[Coordinates, Target]()
+        for chunk in _in_chunks(letters):
+            values = read_values(self._settings, chunk)
+            for letter in chunk:
                 value = values[letter.at]
-                judged[letter.at] = judge_upload(letter, value, self._uploads, self._codec)
-        return judged
+                targets[letter.at] = target_of_upload(letter, value, self._uploads, self._codec)
+        return targets
 
-    def _decided(
-        self, letters: Sequence[DeadLetter], judged: dict[Coordinates, Judged]
+    def _decide(
+        self, letters: Sequence[DeadLetter], targets: dict[Coordinates, Target]
     ) -> list[RedriveDecision]:
-        newest = self._newest(letters) if self._of_uploads and letters else {}
-        return decide(letters, judged, newest, most_attempts=self._most_attempts)
+        newest = self._newest_uploads(letters) if self._redrives_uploads and letters else {}
+        return decide(letters, targets, newest, max_attempts=self._max_attempts)
 
-    def _newest(self, letters: Iterable[DeadLetter]) -> dict[Slot, Origin]:
+    def _newest_uploads(self, letters: Iterable[DeadLetter]) -> dict[Slot, Origin]:
         """The newest upload of each letter's slot, up to the high watermarks."""
         newest = NewestUploads(map(slot_of, letters), self._uploads, self._codec)
         partitions = partitions_of(self._uploads.by_name, self._settings)
         self._ends = high_watermarks_when_reachable(self._settings, partitions)
         with LogReader(self._settings, partitions) as log:
-            log.seek({one: low for one, (low, _) in log.offset_ranges().items()})
+            log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
             for record in log.records_until(self._ends):
                 upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
-                newest.learn(upload, origin_of(record.headers, record.at, record.appended_at_ms))
+                newest.add(upload, origin_of(record.headers, record.at, record.appended_at_ms))
         return newest.origins
 
-    def _committed(self, chunk: Sequence[RedriveDecision]) -> list[str] | None:
-        """Commit one chunk; gives where each went, or None where it was taken back for an upload in between.
+    def _commit(self, chunk: Sequence[RedriveDecision]) -> list[str] | None:
+        """Commit one chunk; returns the destinations, or None if it was aborted because an upload arrived.
 
-        1. begin  2. produce the re-driven records  3. look whether an upload came since the decision
+        1. begin  2. produce the re-driven records  3. check that no upload arrived since the decision
         4. produce the markers  5. commit
         """
         transaction = self._transaction
@@ -141,38 +146,43 @@ class Redrive:
             transaction.begin()  # 1
             redriven = [one for one in chunk if one.to]
             records = [_redriven(one, values[one.letter.at]) for one in redriven]
-            stand = transaction.produce(records)  # 2
-            if self._of_uploads and self._came_between(stand, redriven):  # 3
+            produced_at = transaction.produce(records)  # 2
+            if self._redrives_uploads and self._upload_came_between(produced_at, redriven):  # 3
                 transaction.abort()
                 return None
-            at = {one.letter.at: str(at) for one, at in zip(redriven, stand, strict=True)}
-            went = [at.get(one.letter.at, f"{SUPERSEDED} {one.reason}") for one in chunk]
-            transaction.produce(map(_marker, chunk, went))  # 4
+            redriven_to = {
+                one.letter.at: str(at) for one, at in zip(redriven, produced_at, strict=True)
+            }
+            destinations = [
+                redriven_to.get(one.letter.at, f"{SUPERSEDED} {one.reason}") for one in chunk
+            ]
+            transaction.produce(map(_marker, chunk, destinations))  # 4
             transaction.commit()  # 5
         except Fenced as fault:
             raise Fenced(
-                "another re-drive has taken over, or what became of the last transaction is unknown "
+                "another re-drive has taken over, or the outcome of the last transaction is unknown "
                 f"({fault}): `cjstream dlq list` shows what is still open"
             ) from fault
         except Aborted as fault:
-            told = f"the last transaction was not committed ({fault}), those before it were"
-            raise Aborted(told) from fault
-        return went
+            raise Aborted(
+                f"the last transaction was not committed ({fault}); the ones before it were"
+            ) from fault
+        return destinations
 
-    def _came_between(
-        self, stand: Sequence[Coordinates], redriven: Sequence[RedriveDecision]
+    def _upload_came_between(
+        self, produced_at: Sequence[Coordinates], redriven: Sequence[RedriveDecision]
     ) -> bool:
-        """Whether an upload of a re-driven slot stands between what was read and the record re-driven now.
+        """Whether an upload of a re-driven slot was appended after the last read and before the re-driven record.
 
-        Open transactions count, too. What comes after our record is newer than it, and wins by that.
+        Open transactions count, too. A record after the re-driven one is newer, and therefore wins.
         """
         slots = {slot_of(one.letter) for one in redriven}
-        self._own.update(stand)
-        last = {Partition(at.topic, at.partition): at.offset for at in sorted(stand)}
+        self._produced_at.update(produced_at)
+        last = {Partition(at.topic, at.partition): at.offset for at in sorted(produced_at)}
         with LogReader(self._settings, last, uncommitted=True) as log:
-            log.seek({one: self._ends[one] for one in last})
+            log.seek({partition: self._ends[partition] for partition in last})
             return any(
-                record.at not in self._own and (record.at.topic, record.key) in slots
+                record.at not in self._produced_at and (record.at.topic, record.key) in slots
                 for record in log.records_until(last)
             )
 
@@ -184,10 +194,14 @@ def _redriven(decision: RedriveDecision, value: bytes | None) -> Record:
     return Record(to.topic, to.partition, letter.key, value, headers)
 
 
-def _marker(decision: RedriveDecision, went: str) -> Record:
+def _marker(decision: RedriveDecision, destination: str) -> Record:
     at = decision.letter.at
-    return Record(at.topic, at.partition, decision.letter.key, None, marker_headers(at, went))
+    return Record(
+        at.topic, at.partition, decision.letter.key, None, marker_headers(at, destination)
+    )
 
 
-def _cut(letters: Sequence[DeadLetter]) -> Iterable[Sequence[DeadLetter]]:
-    return (letters[at : at + CHUNK_LETTERS] for at in range(0, len(letters), CHUNK_LETTERS))
+def _in_chunks(letters: Sequence[DeadLetter]) -> Iterable[Sequence[DeadLetter]]:
+    return (
+        letters[start : start + CHUNK_LETTERS] for start in range(0, len(letters), CHUNK_LETTERS)
+    )

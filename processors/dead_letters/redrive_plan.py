@@ -1,4 +1,4 @@
-"""What is to become of open dead letters: re-driven, superseded, refused, or held back. Pure."""
+"""Decides on open dead letters: re-driven, superseded, refused, or held back. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from schemas.partitioner import partition_for
 from schemas.topics import Topic
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
-RECORD_OVERHEAD_BYTES = 256  # of a record batch of one record
+RECORD_OVERHEAD_BYTES = 256  # of a record batch with one record
 Fate = Literal["redrive", "superseded", "refused", "held"]
 Slot = tuple[str, bytes | None]  # an upload topic and a scope key: one role of one scope
-Judged = Partition | str  # where the bytes may go, or why they may not
+Target = Partition | str  # the partition that the record may go to, or why it must not
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveDecision:
-    """What is to become of one dead letter; to is its partition, reason why it does not go there."""
+    """The decision on one dead letter: the partition that it goes to, or the reason why it goes nowhere."""
 
     letter: DeadLetter
     fate: Fate
@@ -30,102 +30,102 @@ class RedriveDecision:
 
     @property
     def attempt(self) -> int:
-        """Which attempt a re-drive would be."""
+        """The attempt number of a re-drive."""
         return self.letter.refusal.attempt + 1
 
 
 def slot_of(letter: DeadLetter) -> Slot:
-    """The topic and key of a dead letter: within one, order counts."""
+    """The topic and key of a refused record; order matters within one slot."""
     return letter.refusal.at.topic, letter.key
 
 
 def decide(
     letters: Iterable[DeadLetter],
-    judged: Mapping[Coordinates, Judged],
+    targets: Mapping[Coordinates, Target],
     newest: Mapping[Slot, Origin],
     *,
-    most_attempts: int,
+    max_attempts: int,
 ) -> list[RedriveDecision]:
-    """Decide on dead letters, in the order in which their records stood.
+    """Decide on dead letters, in the order of the records that were refused.
 
-    judged has a verdict on each, by its coordinates; newest the newest upload of each slot, nothing for
-    requests. One that is refused holds back the later ones of its key.
+    `targets` has the target of each, by its coordinates; `newest` has the newest upload of each slot, and is empty for
+    requests. A refused dead letter holds back the later ones of its key.
     """
     decisions = []
     refused: dict[Slot, Coordinates] = {}
     for letter in sorted(letters, key=lambda letter: letter.refusal.at):
-        decision = _decided(letter, judged[letter.at], newest, refused, most_attempts)
+        decision = _decide_one(letter, targets[letter.at], newest, refused, max_attempts)
         if decision.fate == "refused" and letter.key is not None:
             refused.setdefault(slot_of(letter), letter.at)
         decisions.append(decision)
     return decisions
 
 
-def _decided(
+def _decide_one(
     letter: DeadLetter,
-    judged: Judged,
+    target: Target,
     newest: Mapping[Slot, Origin],
     refused: Mapping[Slot, Coordinates],
-    most_attempts: int,
+    max_attempts: int,
 ) -> RedriveDecision:
     slot = slot_of(letter)
     if slot in refused:
         return RedriveDecision(
-            letter, "held", reason=f"comes after {refused[slot]} of the same key"
+            letter, "held", reason=f"an earlier dead letter of its key was refused: {refused[slot]}"
         )
-    if isinstance(judged, str):
-        return RedriveDecision(letter, "refused", reason=judged)
-    there = newest.get(slot)
-    if there is not None and letter.refusal.origin.is_before(there):
-        return RedriveDecision(letter, "superseded", reason=f"by {there.at}, which is newer")
-    if letter.refusal.attempt >= most_attempts:
-        reason = f"was re-driven {letter.refusal.attempt} times, allowed are {most_attempts}"
+    if isinstance(target, str):
+        return RedriveDecision(letter, "refused", reason=target)
+    newer = newest.get(slot)
+    if newer is not None and letter.refusal.origin.is_before(newer):
+        return RedriveDecision(letter, "superseded", reason=f"by {newer.at}, which is newer")
+    if letter.refusal.attempt >= max_attempts:
+        reason = f"it was re-driven {letter.refusal.attempt} times, the limit is {max_attempts}"
         return RedriveDecision(letter, "refused", reason=reason)
-    return RedriveDecision(letter, "redrive", judged)
+    return RedriveDecision(letter, "redrive", target)
 
 
-def judge_request(letter: DeadLetter, requests: Topic, partitions: int) -> Judged:
-    """A request goes to the partition it came from; where that is no more, to its key's."""
+def target_of_request(letter: DeadLetter, requests: Topic, partitions: int) -> Target:
+    """A request's own partition, or its key's if the topic no longer has that partition; or why it is refused."""
     at = letter.refusal.at
     if at.topic != requests.name:
-        return f"came from {at.topic}, which is not the requests topic here"
-    if why := _too_large(letter, requests):
-        return why
+        return f"it came from {at.topic}, which is not the requests topic of this installation"
+    if problem := _too_large(letter, requests):
+        return problem
     if at.partition < partitions:
         return Partition(at.topic, at.partition)
     return Partition(at.topic, partition_for(letter.key or b"", partitions))
 
 
-def judge_upload(
+def target_of_upload(
     letter: DeadLetter, value: bytes | None, topics: UploadTopics, codec: Codec
-) -> Judged:
-    """An upload that this release can read goes to the partition that murmur2 of its scope key says."""
+) -> Target:
+    """The partition of an upload's scope key by murmur2; or why this release cannot fold it."""
     at = letter.refusal.at
     if at.topic not in topics.by_name:
-        return f"came from {at.topic}, which is no upload topic here"
-    if why := _too_large(letter, topics.by_name[at.topic]):
-        return why
-    belongs = partition_for(letter.key or b"", topics.partitions)
-    there = Coordinates(at.topic, belongs, at.offset)
-    record = UploadRecord(there, letter.key, value, letter.refusal.appended_at_ms)
+        return f"it came from {at.topic}, which is not an upload topic of this installation"
+    if problem := _too_large(letter, topics.by_name[at.topic]):
+        return problem
+    partition = partition_for(letter.key or b"", topics.partitions)
+    redriven_at = Coordinates(at.topic, partition, at.offset)
+    record = UploadRecord(redriven_at, letter.key, value, letter.refusal.appended_at_ms)
     try:
         read_upload(record, codec, topics)
     except BadRecord as fault:
         return f"this release cannot fold it: {fault}"
-    return Partition(at.topic, belongs)
+    return Partition(at.topic, partition)
 
 
 def _too_large(letter: DeadLetter, topic: Topic) -> str | None:
     headers = redriven_headers(letter.at, letter.refusal)
-    told = sum(len(name) + len(value or b"") + 20 for name, value in headers)
-    size = letter.value_bytes + len(letter.key or b"") + told + RECORD_OVERHEAD_BYTES
+    header_bytes = sum(len(name) + len(value or b"") + 20 for name, value in headers)
+    size = letter.value_bytes + len(letter.key or b"") + header_bytes + RECORD_OVERHEAD_BYTES
     if size <= topic.max_message_bytes:
         return None
-    return f"{size} bytes with its headers, its topic takes {topic.max_message_bytes}"
+    return f"{size} bytes with its headers, the limit of its topic is {topic.max_message_bytes}"
 
 
 class NewestUploads:
-    """Where the newest upload of some slots stood first: the fold's view, told by origins."""
+    """The origin (first coordinates and append time) of the newest upload of each slot, as the fold sees it."""
 
     def __init__(self, slots: Iterable[Slot], topics: UploadTopics, codec: Codec) -> None:
         self._wanted = frozenset(slots)
@@ -134,11 +134,11 @@ class NewestUploads:
         self.origins: dict[Slot, Origin] = {}
 
     def wants(self, slot: Slot) -> bool:
-        """Whether an upload of this slot matters here."""
+        """Whether uploads of this slot are looked for."""
         return slot in self._wanted
 
-    def learn(self, record: UploadRecord, origin: Origin) -> None:
-        """One record of an upload topic, in log order; the fold leaves out what is not an upload."""
+    def add(self, record: UploadRecord, origin: Origin) -> None:
+        """Add one record of an upload topic, in log order; a record that the fold ignores changes nothing."""
         slot = record.at.topic, record.key
         if self.wants(slot) and self._folds(record):
             self.origins[slot] = origin
@@ -148,18 +148,18 @@ class NewestUploads:
             read_upload(record, self._codec, self._topics)
         except Malformed:
             return False
-        except UnknownSchema:  # a later release's: newer all the same
+        except UnknownSchema:  # of a later release: it is newer in any case
             return True
         return True
 
 
 def chunks(
-    decisions: Iterable[RedriveDecision], most: int, most_bytes: int
+    decisions: Iterable[RedriveDecision], max_letters: int, max_bytes: int
 ) -> Iterator[list[RedriveDecision]]:
-    """Decisions in order, cut into transactions of at most so many records or bytes."""
+    """Decisions in order, in chunks of up to `max_letters` letters and `max_bytes` bytes (or one larger letter)."""
     chunk, size = list[RedriveDecision](), 0
     for decision in decisions:
-        if chunk and (len(chunk) == most or size + decision.letter.value_bytes > most_bytes):
+        if chunk and (len(chunk) == max_letters or size + decision.letter.value_bytes > max_bytes):
             yield chunk
             chunk, size = [], 0
         chunk.append(decision)

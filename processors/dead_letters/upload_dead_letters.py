@@ -1,4 +1,4 @@
-"""Dead letters of uploads."""
+"""Writes the dead letters of uploads."""
 
 import asyncio
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from tables.upload_record import UploadRecord
 
 
 class UploadDeadLetters:
-    """Puts refused uploads aside, whole, with their coordinates and the reason."""
+    """Writes refused uploads to the dead-letter topic, complete, with their coordinates and the reason."""
 
     def __init__(self, settings: Settings, producer: Producer) -> None:
         self._topic = settings.topics.uploads_dlq.name
@@ -26,7 +26,7 @@ class UploadDeadLetters:
         fault: Malformed,
         headers: Iterable[tuple[str, bytes | None]] = (),
     ) -> None:
-        """Put one record aside; returns when the broker has it."""
-        told = dead_letter_headers(record.at, record.appended_at_ms, fault, headers)
-        letter = Record(self._topic, record.at.partition, record.key, record.value, told)
+        """Write one dead letter; returns when the broker has acknowledged it."""
+        letter_headers = dead_letter_headers(record.at, record.appended_at_ms, fault, headers)
+        letter = Record(self._topic, record.at.partition, record.key, record.value, letter_headers)
         await asyncio.to_thread(deliver, self._producer, [letter])

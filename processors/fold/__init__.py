@@ -1,4 +1,4 @@
 """Uploads folded into the Faust table and into the replica.
 
-All code that knows Faust, except the agent of batch preparation.
+All code that uses Faust, except the agent of batch preparation.
 """

@@ -1,7 +1,7 @@
-"""A channel into a Faust agent whose queue outlives the rebalances of Faust's consumer group.
+"""A channel into a Faust agent whose queue survives the rebalances of Faust's consumer group.
 
-A plain `app.channel()` loses: at a rebalance Faust clears the queue and cancels whoever waits in
-`put()`, and a `put()` before the agent iterates reaches nobody.
+A plain `app.channel()` loses items: at a rebalance Faust clears the queue and cancels every waiting
+`put()`, and an item that is put before the agent iterates reaches nobody.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 class BoundedChannel(faust.Channel[Any]):
     """A bounded queue of items for one agent; `put` waits while it is full.
 
-    Every clone that a stream iterates shares the root's one queue. The flow control is the lane's
-    own and always open, so that nothing of Faust suspends or clears it; only cancelling the task
-    that waits in `put()`, at the app's stop, ends the wait.
+    Every clone that a stream iterates uses the root channel's queue. The queue has its own flow control,
+    which is always open, so that Faust neither suspends nor clears it. A waiting `put()` is interrupted
+    only when its task is cancelled, at the app's stop.
     """
 
     @property
     def queue(self) -> ThrowableQueue[Any]:
-        """The root's queue, whichever clone is asked."""
+        """The root channel's queue, also if a clone is asked."""
         if self._root is not None:
             return self._root.queue
         if self._queue is None:
@@ -29,5 +29,5 @@ class BoundedChannel(faust.Channel[Any]):
         return self._queue
 
     async def put(self, value: Any) -> None:
-        """Hand over one item, in order, whether or not the agent iterates yet."""
+        """Put one item into the queue, in order, whether or not the agent iterates yet."""
         await self.queue.put(value)

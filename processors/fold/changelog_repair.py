@@ -1,9 +1,9 @@
-"""Re-assertion: compaction of the published view must never keep a row that a zombie wrote late.
+"""Repair of the changelog: compaction must never keep a row that a zombie wrote late.
 
 A worker that was frozen, lost its partitions and was thawed still sends the rows that it had
-folded: older ones, after the newer ones of the new owner. So the owner of a changelog partition
-reads it, from its start at each new assignment, and compares each row with the replica's. What
-stays behind is written anew, through the Faust table.
+folded: older rows, after the newer rows of the new owner. So the owner of a changelog partition
+reads it, from its start at each new assignment, and compares each row with the replica's. A row
+that is behind the replica is rewritten, through the Faust table.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ log = logging.getLogger("cjstream.reassertion")
 
 
 class ChangelogRepair:
-    """Writes anew, through the Faust table, the rows that the watch finds behind.
+    """Rewrites, through the Faust table, the rows that the watch finds behind.
 
-    Start it once the replica has caught up: a row cannot be judged by a replica that is older.
+    Start it once the replica has caught up: an older replica cannot judge a row.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ChangelogRepair:
         codec: Codec,
         replica: ContextReplica,
         table: ContextTable,
-        fatal: Callable[[BaseException], None],
+        fail: Callable[[BaseException], None],
     ) -> None:
         self._app = app
         self._topic = settings.topics.context.name
@@ -48,15 +48,15 @@ class ChangelogRepair:
         self._replica = replica
         self._table = table
         self._rows = TableRows(table, codec)
-        self._watch = ChangelogWatch(settings, codec, replica, fatal)
-        self._fatal = fatal
+        self._watch = ChangelogWatch(settings, codec, replica, fail)
+        self._fail = fail
         self._channel = BoundedChannel(app, maxsize=RECORDS)
         self._stopping = asyncio.Event()
-        self.count = 0  # rows written anew
+        self.count = 0  # rows rewritten
         app.agent(self._channel, name="reassert-context")(self._repair_stream)
 
     async def run(self) -> None:
-        """Watch and hand over until it is cancelled or told to stop."""
+        """Watch the changelog and rewrite rows until cancelled or stopped."""
         self._watch.start()
         try:
             while not self._stopping.is_set():
@@ -69,7 +69,7 @@ class ChangelogRepair:
             await asyncio.to_thread(self._watch.stop)
 
     def stop(self) -> None:
-        """Let `run` end."""
+        """Stop `run`."""
         self._stopping.set()
 
     def _owned(self) -> frozenset[int]:
@@ -78,8 +78,8 @@ class ChangelogRepair:
         return frozenset(tp.partition for tp in actives if tp.topic == self._topic)
 
     def _event(self, partition: int, key: bytes) -> EventT[bytes]:
-        # Faust writes a row in the partition of the event in hand, and skips an event of a past
-        # generation: what waits in the lane while partitions move is not written.
+        # Faust writes a row to the partition of the current event, and skips an event of an older
+        # generation: rows that wait in the channel during a rebalance are not written.
         message = Message(
             self._topic,
             partition,
@@ -100,7 +100,7 @@ class ChangelogRepair:
             try:
                 self._repair(event)
             except Exception as fault:  # noqa: BLE001 (unforeseen: end the process)
-                self._fatal(fault)
+                self._fail(fault)
                 await asyncio.Event().wait()
 
     def _repair(self, event: EventT[bytes]) -> None:
@@ -116,7 +116,7 @@ class ChangelogRepair:
         self._rows[scope_key] = _newest(self._rows.get(scope_key), known)
         self.count += 1
         log.warning(
-            "changelog row was behind the replica: written anew",
+            "changelog row was behind the replica: rewritten",
             extra={"partition": partition, "scope_key": scope_key},
         )
         for row in self._table.unacknowledged_rows():
@@ -130,5 +130,5 @@ class ChangelogRepair:
 def _newest(row: AssignmentContext | None, known: AssignmentContext) -> AssignmentContext:
     try:
         return known if row is None else merge(row, known)
-    except ValueError:  # not a row of this topic's partition
+    except ValueError:  # no row of this topic's partition
         return known

@@ -1,4 +1,4 @@
-"""The published changelog compared with the replica."""
+"""A thread that compares the published changelog with the replica."""
 
 import threading
 import time
@@ -18,17 +18,17 @@ from schemas.partitioner import partition_for
 from tables.context import merge
 from tables.replica import ContextReplica
 
-PATIENCE_S = 1.0  # the worker's own fold, or its replica, may be about to catch up
-RETRY_S = 5.0  # a rebalance drops what was handed over
-AHEAD_S = 30.0  # how long a row newer than the replica's is looked at again
-MAX_STALE_ROWS = 10_000  # no more is read while so many rows are looked at
+PATIENCE_S = 1.0  # the worker's own fold, or its replica, may still have to catch up
+RETRY_S = 5.0  # a rebalance drops rows that wait to be rewritten
+AHEAD_S = 30.0  # how long a row that is newer than the replica's is compared again
+MAX_STALE_ROWS = 10_000  # reading pauses while so many rows differ
 RECORDS = 100
-PAUSE_S = 0.01  # after a full batch: at most 10,000 rows a second, the join needs the processor
+PAUSE_S = 0.01  # after a full batch: at most 10,000 rows a second; the join needs the CPU
 TICK_S = 0.2
 
 
 class RowState(Enum):
-    """How a row of the changelog stands to the replica's."""
+    """A row of the changelog compared with the replica's row."""
 
     SAME = "same"
     BEHIND = "behind"
@@ -36,7 +36,7 @@ class RowState(Enum):
 
 
 def compare(codec: Codec, value: bytes | None, known: AssignmentContext | None) -> RowState:
-    """Judge a row of the changelog by what the replica knows of its scope."""
+    """Compare a row of the changelog with what the replica knows of its scope."""
     if known is None:
         return RowState.SAME if value is None else RowState.AHEAD
     if value is None:
@@ -55,30 +55,30 @@ def compare(codec: Codec, value: bytes | None, known: AssignmentContext | None) 
 
 @dataclass(slots=True)
 class StaleRow:
-    """A row of the changelog that is not the replica's, since when, and when to look again."""
+    """A changelog row that differs from the replica's, since when, and when to compare it again."""
 
     partition: int
     offset: int
     value: bytes | None
-    since: float
-    look_at: float
+    differs_since_s: float  # both by `time.monotonic()`
+    compare_again_at_s: float
 
 
 class ChangelogWatch:
-    """A thread that reads the owned partitions of the changelog and keeps the rows that differ."""
+    """Reads the owned partitions of the changelog, on a thread, and keeps the rows that differ."""
 
     def __init__(
         self,
         settings: Settings,
         codec: Codec,
         replica: ContextReplica,
-        fatal: Callable[[BaseException], None],
+        fail: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
         self._topic = settings.topics.context.name
         self._codec = codec
         self._replica = replica
-        self._fatal = fatal
+        self._fail = fail
         self._owned: frozenset[int] = frozenset()
         self._stale: dict[bytes, StaleRow] = {}
         self._lock = threading.Lock()
@@ -90,7 +90,7 @@ class ChangelogWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop; returns when the thread has ended."""
+        """Stop the thread; returns when it has ended."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -100,32 +100,32 @@ class ChangelogWatch:
         self._owned = partitions
 
     def behind(self) -> list[tuple[int, bytes]]:
-        """The partition and key of each row that has stayed behind; asked again after a while."""
+        """The partition and key of each row that is still behind; each one at most every `RETRY_S`."""
         now = time.monotonic()
         with self._lock:
-            due = [(key, one) for key, one in self._stale.items() if one.look_at <= now]
-        found = []
-        for key, suspect in due:
-            match self._row_state(key, suspect.value):
+            due = [(key, row) for key, row in self._stale.items() if row.compare_again_at_s <= now]
+        behind = []
+        for key, row in due:
+            match self._row_state(key, row.value):
                 case RowState.BEHIND:
-                    suspect.look_at = now + RETRY_S
-                    found.append((suspect.partition, key))
-                case RowState.AHEAD if now - suspect.since < AHEAD_S:
-                    suspect.look_at = now + PATIENCE_S
+                    row.compare_again_at_s = now + RETRY_S
+                    behind.append((row.partition, key))
+                case RowState.AHEAD if now - row.differs_since_s < AHEAD_S:
+                    row.compare_again_at_s = now + PATIENCE_S
                 case _:
-                    self._forget(key, suspect)
-        return found
+                    self._forget(key, row)
+        return behind
 
     def repaired(self, key: bytes, offset: int) -> None:
-        """The row was written anew at this offset of the changelog."""
+        """Note that the row was rewritten at this offset of the changelog."""
         with self._lock:
-            suspect = self._stale.get(key)
-            if suspect and suspect.offset < offset:  # else it was written later still
+            row = self._stale.get(key)
+            if row and row.offset < offset:  # else it differs from a later write
                 del self._stale[key]
 
-    def _forget(self, key: bytes, suspect: StaleRow) -> None:
+    def _forget(self, key: bytes, row: StaleRow) -> None:
         with self._lock:
-            if self._stale.get(key) is suspect:
+            if self._stale.get(key) is row:
                 del self._stale[key]
 
     def _run(self) -> None:
@@ -133,25 +133,27 @@ class ChangelogWatch:
         reading: frozenset[int] = frozenset()
         try:
             while not self._stopping.is_set():
-                reading = self._take_over(consumer, reading, self._owned)
+                reading = self._reassign(consumer, reading, self._owned)
                 self._advance(consumer)
-        except BaseException as fault:  # noqa: BLE001 (whatever it is, the process is to end)
-            self._fatal(fault)
+        except BaseException as fault:  # noqa: BLE001 (whatever it is, the process must end)
+            self._fail(fault)
         finally:
             consumer.close()
 
-    def _take_over(
+    def _reassign(
         self, consumer: Consumer, reading: frozenset[int], owned: frozenset[int]
     ) -> frozenset[int]:
         if lost := reading - owned:
-            consumer.incremental_unassign([TopicPartition(self._topic, one) for one in lost])
+            consumer.incremental_unassign(
+                [TopicPartition(self._topic, partition) for partition in lost]
+            )
             with self._lock:
                 self._stale = {
-                    key: one for key, one in self._stale.items() if one.partition not in lost
+                    key: row for key, row in self._stale.items() if row.partition not in lost
                 }
         if gained := owned - reading:
             consumer.incremental_assign(
-                [TopicPartition(self._topic, one, OFFSET_BEGINNING) for one in gained]
+                [TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in gained]
             )
         return owned
 
@@ -162,23 +164,23 @@ class ChangelogWatch:
         first = consumer.poll(TICK_S)
         messages = [] if first is None else [first, *consumer.consume(RECORDS, 0)]
         for message in messages:
-            if message.error() is None:  # the client retries by itself when the broker is away
-                self._look_at(message)
+            if message.error() is None:  # the client reconnects by itself
+                self._compare(message)
         if len(messages) > RECORDS:
             self._stopping.wait(PAUSE_S)
 
-    def _look_at(self, message: Read) -> None:
+    def _compare(self, message: Read) -> None:
         key, partition = message.key(), message.partition()
         if key is None or partition != partition_for(key, self._settings.partitions):
-            return  # no row of the table
-        verdict = self._row_state(key, message.value())
+            return  # not a row of the table
+        state = self._row_state(key, message.value())
         now = time.monotonic()
         with self._lock:
             self._stale.pop(key, None)
-            if verdict is not RowState.SAME:
+            if state is not RowState.SAME:
                 offset = message.offset() or 0
-                suspect = StaleRow(partition, offset, message.value(), now, now + PATIENCE_S)
-                self._stale[key] = suspect
+                row = StaleRow(partition, offset, message.value(), now, now + PATIENCE_S)
+                self._stale[key] = row
 
     def _row_state(self, key: bytes, value: bytes | None) -> RowState:
         known = self._replica.context(key.decode(errors="replace"))

@@ -1,4 +1,4 @@
-"""The Faust app: its settings, and the clients that it is to use.
+"""The Faust app: its settings and its Kafka clients.
 
 Building an app connects to nothing and starts no thread.
 """
@@ -18,40 +18,40 @@ from processors.settings import Settings
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_OUTCOME_BYTES
 
-SEND_S = 600  # how long a row is sent again before the worker gives up
-LOUD = {
+RESEND_S = 600  # how long a changelog row is sent again before the worker gives up
+LOG_LEVELS = {
     "faust": logging.WARNING,
     "mode": logging.WARNING,
     "processors": logging.WARNING,  # Faust names a subclass's logger after its module
-    "aiokafka": logging.CRITICAL,
+    "aiokafka": logging.CRITICAL,  # else fifty lines a second while the broker is away
 }
 FETCHED_RECORDS = 2000
 BUFFERED_RECORDS = 4096
 
 
 class PatientProducer(driver.Producer):
-    """Faust's producer, not giving up a changelog row while a broker restarts."""
+    """Faust's producer; it does not give up a changelog row while a broker restarts."""
 
     def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
         producer = super()._new_producer(transactional_id)
-        # its own setting would make every single request wait as long
-        producer._message_accumulator._batch_ttl = SEND_S  # noqa: SLF001
+        # aiokafka takes it from request_timeout, with which every single request would wait as long
+        producer._message_accumulator._batch_ttl = RESEND_S  # noqa: SLF001
         return producer
 
 
 class TrackedTransport(driver.Transport):
-    """Faust's aiokafka transport with the consumer and the producer above."""
+    """Faust's aiokafka transport with `TrackedConsumer` and `PatientProducer`."""
 
     Consumer = cast(type[ConsumerT], TrackedConsumer)
     Producer = cast(type[ProducerT], PatientProducer)
 
 
 class CJStreamApp(faust.App):
-    """A Faust app on the transport above."""
+    """A Faust app on `TrackedTransport`."""
 
     @property
     def tracked_consumer(self) -> TrackedConsumer | None:
-        """The consumer, once there is one; asking for `consumer` would make it."""
+        """The consumer; None before it exists. Reading Faust's own `consumer` would create it."""
         return cast(TrackedConsumer | None, self._consumer)
 
     def _new_transport(self) -> TransportT:
@@ -67,7 +67,7 @@ class CJStreamApp(faust.App):
 
 def build_app(settings: Settings) -> CJStreamApp:
     """The Faust app of one worker: its id is the fold's consumer group."""
-    for library, level in LOUD.items():  # aiokafka: fifty lines a second while the broker is away
+    for library, level in LOG_LEVELS.items():
         logging.getLogger(library).setLevel(level)
     app = CJStreamApp(
         settings.fold_group,
@@ -76,7 +76,7 @@ def build_app(settings: Settings) -> CJStreamApp:
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=1,
         broker_rebalance_timeout=settings.session_timeout_s,
-        broker_request_timeout=settings.session_timeout_s + 5,  # must exceed the session's
+        broker_request_timeout=settings.session_timeout_s + 5,  # must exceed the session timeout
         broker_max_poll_records=FETCHED_RECORDS,
         broker_commit_interval=1,
         consumer_auto_offset_reset="earliest",
@@ -107,5 +107,5 @@ def build_app(settings: Settings) -> CJStreamApp:
 
 def _murmur2(key: bytes | None, partitions: list[int], available: list[int]) -> int:
     if key is None:
-        raise ValueError("a record without a key belongs in no partition")
+        raise ValueError("a record without a key has no partition")
     return sorted(partitions)[partition_for(key, len(partitions))]

@@ -1,8 +1,8 @@
-"""The fold agents: the upload topics into one Faust table, whose changelog is the published view.
+"""The fold agents: they fold the upload topics into one Faust table, whose changelog is the published view.
 
-An upload is done, and its offset may be committed, once the row that it changed is acknowledged by
-the changelog, or its dead letter by the broker. Nothing else moves an offset: an event whose agent
-failed or was cancelled is read again.
+An upload is processed, and its offset may be committed, once the changelog has acknowledged the row that it
+changed, or the broker its dead letter. Nothing else moves an offset: an event whose agent failed or was
+cancelled is read again.
 """
 
 import asyncio
@@ -23,20 +23,20 @@ from tables.context import fold
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 Headers = Sequence[tuple[str, bytes | None]]
-DeadLetter = Callable[[UploadRecord, Malformed, Headers], Awaitable[None]]
+PutDeadLetter = Callable[[UploadRecord, Malformed, Headers], Awaitable[None]]
 Fail = Callable[[BaseException], None]
 MIB = 1024 * 1024
 
 
 class ContextTable(faust.Table[bytes, bytes]):
-    """The Faust table, telling which of its rows the changelog has yet to acknowledge."""
+    """The Faust table; it keeps the rows that the changelog has yet to acknowledge."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sent: list[FutureMessage] = []
 
     def send_changelog(self, *args: Any, **kwargs: Any) -> FutureMessage:
-        """Send one row; `taken` gives its future."""
+        """Send one row; `unacknowledged_rows` returns its future."""
         future = super().send_changelog(*args, **kwargs)
         self._sent.append(future)
         return future
@@ -48,15 +48,15 @@ class ContextTable(faust.Table[bytes, bytes]):
 
 
 class TableRows:
-    """The Faust table as the fold wants it, for one event of one partition."""
+    """The Faust table as the mapping that `fold` needs, for the event that Faust is processing."""
 
     def __init__(self, table: ContextTable, codec: Codec) -> None:
         self._table = table
         self._codec = codec
 
     def get(self, scope_key: str, /) -> AssignmentContext | None:
-        """The row of one scope; one that cannot be read counts as none until it is re-asserted."""
-        with _disk():
+        """The row of one scope; None also for a row that cannot be decoded, until it is repaired."""
+        with _store_errors():
             row = self._table.get(scope_key.encode())
         try:
             return None if row is None else self._codec.decode_as(AssignmentContext, row)
@@ -64,28 +64,28 @@ class TableRows:
             return None
 
     def __setitem__(self, scope_key: str, context: AssignmentContext, /) -> None:
-        """Put the row of one scope, and send it to the changelog."""
-        with _disk():
+        """Set the row of one scope, and send it to the changelog."""
+        with _store_errors():
             self._table[scope_key.encode()] = self._codec.encode(context)
 
 
 @contextmanager
-def _disk() -> Iterator[None]:
+def _store_errors() -> Iterator[None]:
     try:
         yield
     except Exception as fault:
-        if type(fault) is Exception:  # as rocksdict's are, and nobody else's
+        if type(fault) is Exception:  # only rocksdict raises it
             raise StoreFailed("the table", fault) from fault
         raise
 
 
 def add_folding(
-    app: faust.App, settings: Settings, codec: Codec, dead_letter: DeadLetter, fatal: Fail
+    app: faust.App, settings: Settings, codec: Codec, put_dead_letter: PutDeadLetter, fail: Fail
 ) -> ContextTable:
-    """Add the table and an agent per upload topic.
+    """Add the table and one agent per upload topic.
 
-    `dead_letter` returns when the broker has acknowledged. `fatal` is to end the process; the event
-    it was called for stays uncommitted whatever it does.
+    `put_dead_letter` returns when the broker has acknowledged. `fail` must end the process; the event for which it
+    was called stays uncommitted in any case.
     """
     catalogue = settings.topics
     changelog = app.topic(
@@ -112,7 +112,7 @@ def add_folding(
     )
     app.tables.add(table)
     topics = UploadTopics({topic.name: topic for topic in catalogue.uploads}, settings.partitions)
-    folder = UploadFoldAgent(app, table, codec, topics, dead_letter, fatal)
+    agent = UploadFoldAgent(app, table, codec, topics, put_dead_letter, fail)
     for topic in catalogue.uploads:
         source = app.topic(
             topic.name,
@@ -120,15 +120,15 @@ def add_folding(
             value_type=bytes,
             key_serializer="raw",
             value_serializer="raw",
-            acks=False,  # the consumer's own books are kept instead
+            acks=False,  # TrackedConsumer tracks the offsets instead
             allow_empty=True,
         )
-        app.agent(source, name=f"fold-{topic.name}")(folder.fold_stream)
+        app.agent(source, name=f"fold-{topic.name}")(agent.fold_stream)
     return table
 
 
 def _store_options() -> dict[str, Any]:
-    return {  # Faust takes keys out of it, and its defaults are a 2 GiB cache per partition
+    return {  # Faust removes keys from it; by default it uses a 2 GiB cache per partition
         "driver": "rocksdict",
         "block_cache_size": 8 * MIB,
         "write_buffer_size": 4 * MIB,
@@ -138,7 +138,7 @@ def _store_options() -> dict[str, Any]:
 
 
 class UploadFoldAgent:
-    """Folds one upload after the other, each to its end."""
+    """Folds one upload after the other."""
 
     def __init__(
         self,
@@ -146,24 +146,24 @@ class UploadFoldAgent:
         table: ContextTable,
         codec: Codec,
         topics: UploadTopics,
-        dead_letter: DeadLetter,
-        fatal: Fail,
+        put_dead_letter: PutDeadLetter,
+        fail: Fail,
     ) -> None:
         self._app = app
         self._table = table
         self._rows = TableRows(table, codec)
         self._codec = codec
         self._topics = topics
-        self._dead_letter = dead_letter
-        self._fatal = fatal
+        self._put_dead_letter = put_dead_letter
+        self._fail = fail
 
     async def fold_stream(self, stream: StreamT[bytes]) -> None:
         """Fold a stream of uploads until the app stops."""
         async for event in stream.events():
             try:
                 await self._fold(event)
-            except Exception as fault:  # noqa: BLE001 (going on would skip the upload)
-                self._fatal(fault)
+            except Exception as fault:  # noqa: BLE001 (continuing would skip the upload)
+                self._fail(fault)
                 await asyncio.Event().wait()
 
     async def _fold(self, event: EventT[Any]) -> None:
@@ -171,16 +171,16 @@ class UploadFoldAgent:
         try:
             upload = read_upload(record, self._codec, self._topics)
         except Malformed as fault:
-            await self._dead_letter(record, fault, _headers(event.message))
-            self._done(event.message)
+            await self._put_dead_letter(record, fault, _headers(event.message))
+            self._mark_processed(event.message)
             return
         self._table.unacknowledged_rows()
         fold(self._rows, upload, record.at, record.appended_at_ms)
-        self._done_after(event.message, self._table.unacknowledged_rows())
+        self._mark_processed_after(event.message, self._table.unacknowledged_rows())
 
-    def _done_after(self, message: Message, sent: list[FutureMessage]) -> None:
+    def _mark_processed_after(self, message: Message, sent: list[FutureMessage]) -> None:
         if not sent:
-            self._done(message)
+            self._mark_processed(message)
         for row in sent:  # one upload changes one row
             row.add_done_callback(lambda future: self._acknowledged(message, future))
 
@@ -189,11 +189,11 @@ class UploadFoldAgent:
             return
         fault = future.exception()
         if fault is None:
-            self._done(message)
+            self._mark_processed(message)
         else:
-            self._fatal(fault)
+            self._fail(fault)
 
-    def _done(self, message: Message) -> None:
+    def _mark_processed(self, message: Message) -> None:
         cast(TrackedConsumer, self._app.consumer).mark_processed(message)
 
 

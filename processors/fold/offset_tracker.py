@@ -1,83 +1,91 @@
-"""The books of the fold's consumer: where each partition is read next, and below which offset all is done.
+"""Tracks where each partition of the fold's consumer is read next, and which offset may be committed.
 
-The invariant: every record below an offset that `safe` gives is done, or was never to be read (a marker,
-aborted, compacted away). A partition's life in the books begins at its committed offset, of which that is true;
-what a fetch takes from there on is open until it is done. `forget` ends that life, and the next begins at the
-committed offset again: whatever became of the records in between, they are read anew.
+Invariant: every record below an offset that `committable` returns is processed, or was never to be delivered (a
+marker, aborted, compacted away). A partition is tracked from its committed offset on, of which that is true. What a
+fetch returns from there on is unprocessed until `processed` is called. `reset` ends the tracking, which starts again
+at the committed offset: whatever happened to the records in between, they are read again.
 """
 
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
-At = TypeVar("At", bound=tuple[str, int])  # topic and partition
+PartitionT = TypeVar("PartitionT", bound=tuple[str, int])  # topic and partition
 
 
-class OffsetTracker(Generic[At]):
-    """The places of partitions and the records taken from there; from any thread."""
+class OffsetTracker(Generic[PartitionT]):
+    """The next fetch position and the unprocessed records of each partition; safe to call from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._places: dict[At, int] = {}
-        # in log order, from a fetch until it is done: None until it is handed on
-        self._open: dict[At, dict[int, object]] = {}
+        self._positions: dict[PartitionT, int] = {}
+        # in log order, from the fetch until it is processed: None until it is delivered
+        self._unprocessed: dict[PartitionT, dict[int, object]] = {}
 
-    def unplaced(self, partitions: Iterable[At]) -> list[At]:
-        """Which of these have no place. Ask before each fetch, when what the last one took has been handed on.
+    def unplaced(self, partitions: Iterable[PartitionT]) -> list[PartitionT]:
+        """The partitions whose next fetch position is unknown. Call before each fetch, when the last one was delivered.
 
-        One whose records were not all handed on has lost its place with that.
+        A partition loses its position if records of its last fetch were not all delivered.
         """
         with self._lock:
-            for at in [at for at, records in self._open.items() if None in records.values()]:
-                del self._places[at], self._open[at]
-            return [at for at in partitions if at not in self._places]
+            for partition in [
+                partition
+                for partition, records in self._unprocessed.items()
+                if None in records.values()
+            ]:
+                del self._positions[partition], self._unprocessed[partition]
+            return [partition for partition in partitions if partition not in self._positions]
 
-    def start_at(self, at: At, committed: int) -> None:
-        """Every record below the committed offset is done: read from there."""
+    def start_at(self, partition: PartitionT, committed: int) -> None:
+        """Start at the committed offset, below which every record is processed."""
         with self._lock:
-            self._places[at] = committed
-            self._open[at] = {}
+            self._positions[partition] = committed
+            self._unprocessed[partition] = {}
 
-    def fetch_positions(self, partitions: Iterable[At]) -> dict[At, int]:
-        """Where a fetch has to start; a partition without a place is not to be fetched from."""
+    def fetch_positions(self, partitions: Iterable[PartitionT]) -> dict[PartitionT, int]:
+        """The position at which a fetch must start; a partition that is missing here must not be fetched."""
         with self._lock:
-            return {at: self._places[at] for at in partitions if at in self._places}
+            return {
+                partition: self._positions[partition]
+                for partition in partitions
+                if partition in self._positions
+            }
 
-    def fetched(self, at: At, start: int, offsets: Sequence[int], end: int) -> bool:
-        """Enter what a fetch took of a partition and where it left it; False where it is not to be handed on."""
+    def fetched(self, partition: PartitionT, start: int, offsets: Sequence[int], end: int) -> bool:
+        """Note the offsets that a fetch returned and where it ended; False if its records must not be delivered."""
         with self._lock:
-            if self._places.get(at) != start:
+            if self._positions.get(partition) != start:
                 return False
-            self._places[at] = end
-            self._open[at].update(dict.fromkeys(offsets))
+            self._positions[partition] = end
+            self._unprocessed[partition].update(dict.fromkeys(offsets))
             return True
 
-    def delivered(self, at: At, offset: int, record: object) -> None:
-        """The record goes to whoever is to say that it is done."""
+    def delivered(self, partition: PartitionT, offset: int, record: object) -> None:
+        """Note that the record is passed to the code that will call `processed` for it."""
         with self._lock:
-            records = self._open.get(at, {})
+            records = self._unprocessed.get(partition, {})
             if offset in records:
                 records[offset] = record
 
-    def processed(self, at: At, offset: int, record: object) -> None:
-        """The effects of the record are durable; one that was read anew since stays open."""
+    def processed(self, partition: PartitionT, offset: int, record: object) -> None:
+        """Note that the record's effects are durable; a record that was read again since stays unprocessed."""
         with self._lock:
-            records = self._open.get(at, {})
+            records = self._unprocessed.get(partition, {})
             if records.get(offset) is record:
                 del records[offset]
 
-    def committable(self, at: At) -> int | None:
-        """The offset that may be committed."""
+    def committable(self, partition: PartitionT) -> int | None:
+        """The offset that may be committed; None if the position is unknown."""
         with self._lock:
-            return min(self._open.get(at, ()), default=self._places.get(at))
+            return min(self._unprocessed.get(partition, ()), default=self._positions.get(partition))
 
-    def partitions(self) -> list[At]:
-        """Those that have a place."""
+    def partitions(self) -> list[PartitionT]:
+        """The partitions whose position is known."""
         with self._lock:
-            return list(self._places)
+            return list(self._positions)
 
     def reset(self) -> None:
-        """Every partition has lost its place."""
+        """Forget the position of every partition."""
         with self._lock:
-            self._places.clear()
-            self._open.clear()
+            self._positions.clear()
+            self._unprocessed.clear()

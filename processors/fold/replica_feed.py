@@ -15,26 +15,26 @@ from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.replica")
 RECORDS = 5000
-POLL_S = 0.02  # markers bring no message: position() has to be asked again
+POLL_S = 0.02  # markers bring no message: position() must be queried again
 
 
 class ReplicaFeed:
-    """Folds the upload topics into a replica until it is stopped, or `fatal` is told why not."""
+    """Folds the upload topics into a replica until it is stopped; failures are passed to `fail`."""
 
     def __init__(
         self,
         settings: Settings,
         replica: ContextReplica,
-        fatal: Callable[[BaseException], None],
+        fail: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
         self._replica = replica
-        self._fatal = fatal
+        self._fail = fail
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica-feed", daemon=True)
 
     def start(self, partitions: list[Partition], positions: Positions) -> None:
-        """Go on from positions; partitions without one are read from their start."""
+        """Continue at the positions; partitions without one are read from their start."""
         self._starts = [
             TopicPartition(
                 topic, partition, positions.get(Partition(topic, partition), OFFSET_BEGINNING)
@@ -44,7 +44,7 @@ class ReplicaFeed:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the batch in hand; returns when the thread has ended."""
+        """Stop after the current batch; returns when the thread has ended."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -55,8 +55,8 @@ class ReplicaFeed:
             consumer.assign(self._starts)
             while not self._stopping.is_set():
                 self._advance(consumer)
-        except Exception as fault:  # noqa: BLE001 (whatever it is, the replica stands still)
-            self._fatal(fault)
+        except Exception as fault:  # noqa: BLE001 (whatever it is, the replica no longer advances)
+            self._fail(fault)
         finally:
             consumer.close()
 
@@ -64,14 +64,18 @@ class ReplicaFeed:
         first = consumer.poll(POLL_S)
         messages = [] if first is None else [first, *consumer.consume(RECORDS, 0)]
         records = [upload_record_of(message) for message in messages if _is_record(message)]
-        asked = consumer.position([TopicPartition(at.topic, at.partition) for at in self._starts])
-        positions = {Partition(at.topic, at.partition): at.offset for at in asked if at.offset >= 0}
+        reported = consumer.position(
+            [TopicPartition(tp.topic, tp.partition) for tp in self._starts]
+        )
+        positions = {
+            Partition(tp.topic, tp.partition): tp.offset for tp in reported if tp.offset >= 0
+        }
         if not records:
             self._replica.advance(positions)
             return
         for record, fault in self._replica.fold(records, positions):
             log.warning(
-                "upload is not an event: left out of the replica",
+                "upload is not a valid event: not folded into the replica",
                 extra={"at": str(record.at), "reason": str(fault)},
             )
 
@@ -82,9 +86,9 @@ def _is_record(message: Message) -> bool:
         return True
     if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
         raise Discrepancy(
-            f"{message.topic()}/{message.partition()} no longer has the offset that the replica stands "
-            "at: delete the replica's folder, and it is rebuilt"
+            f"{message.topic()}/{message.partition()} no longer has the replica's next offset: "
+            "delete the replica's folder; it is then rebuilt"
         )
     if error.fatal():
         raise Discrepancy(f"the replica cannot be fed: {error.name()}")
-    return False  # a broker that is away comes back; the client retries by itself
+    return False  # the client reconnects by itself

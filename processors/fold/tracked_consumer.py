@@ -1,12 +1,12 @@
-"""The consumer of the fold: Faust's, reading committed records only, with books of its own.
+"""The consumer of the fold: Faust's, but it reads committed records only and tracks the offsets itself.
 
-Faust acknowledges an event also when its agent crashed or was cancelled, and takes the holes that transaction
-markers and aborted records leave for records still to come; its seek at the end of a rebalance may fail, be
-overtaken or come to nothing. So none of that is relied upon (the upload topics are declared `acks=False`): an
-offset is committed once `done` was said of every record below it, and one rule says what is read:
+Faust acknowledges an event even if its agent crashed or was cancelled. It takes the gaps that transaction markers
+and aborted records leave for records that are still to come. Its seek at the end of a rebalance may fail, be
+overtaken or have no effect. So nothing here relies on these (the upload topics are declared `acks=False`): an offset
+is committed once `mark_processed` was called for every record below it, and one rule says what is read:
 
-A fetch starts where the last one left its partition. A partition that has no such place, or has lost it, is
-sought to its committed offset first, in the same breath as the fetch; aiokafka's own position counts for nothing.
+A fetch starts where the last fetch of its partition ended. If that position is unknown or lost, the partition is
+first sought to its committed offset, in the same step as the fetch. aiokafka's own position is never relied upon.
 """
 
 import asyncio
@@ -30,18 +30,18 @@ log = logging.getLogger("cjstream.faust")
 
 
 class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer thread, whose fetches keep to the places in the books."""
+    """Faust's consumer thread; its fetches start at the tracker's positions."""
 
     def __init__(
-        self, consumer: "TrackedConsumer", books: OffsetTracker[TP], **kwargs: Any
+        self, consumer: "TrackedConsumer", tracker: OffsetTracker[TP], **kwargs: Any
     ) -> None:
         super().__init__(consumer, **kwargs)
-        self._tracker = books
-        # a rebalance abandons a fetch, which goes on: the next one waits for its end
+        self._tracker = tracker
+        # a rebalance abandons a fetch, which continues: the next fetch waits for its end
         self._fetching = asyncio.Lock()
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        # Faust offers the isolation level with its `exactly_once` alone: take it for this one call
+        # Faust reads committed records only if `in_transaction` is set: set it for this one call
         consumer = cast(TrackedConsumer, self.consumer)
         consumer.in_transaction = True
         try:
@@ -56,9 +56,9 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 (Faust's name)
         max_records: int | None = None,
     ) -> RecordMap:
-        active = set(active_partitions)  # at once: the main thread changes it
+        active = set(active_partitions)  # copy at once: the main thread changes it
         try:
-            # for so long: this thread serves two calls at a time, and the abandoned one is the other
+            # with a timeout: this thread serves two calls at a time, and the abandoned fetch is one of them
             await asyncio.wait_for(self._fetching.acquire(), timeout)
         except TimeoutError:
             return {}
@@ -77,9 +77,9 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
         if not self.consumer.flow_active:
             return {}
         sources = {tp for tp in active if not self._is_changelog(tp)}
-        starts = await self._track(consumer, sources)
+        starts = await self._seek_to_positions(consumer, sources)
         readable = (active - sources) | starts.keys()
-        if not readable:  # none would mean all
+        if not readable:  # an empty set would mean all partitions
             return {}
         records = dict(await super()._fetch_records(consumer, readable, seconds, max_records))
         # No await since the records were taken: nothing has moved the positions in between.
@@ -90,14 +90,16 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
                 records.pop(tp, None)
         return records
 
-    async def _track(self, consumer: aiokafka.AIOKafkaConsumer, sources: set[TP]) -> dict[TP, int]:
-        """Bring partitions to their places: those that are there now, and where."""
+    async def _seek_to_positions(
+        self, consumer: aiokafka.AIOKafkaConsumer, sources: set[TP]
+    ) -> dict[TP, int]:
+        """Seek partitions to their fetch positions; returns the position of each one that can be fetched."""
         try:
             if lost := self._tracker.unplaced(sources):
                 for tp, committed in (await _committed(consumer, lost)).items():
                     cast(TrackedConsumer, self.consumer).start_at(tp, committed)
-        except KafkaError as fault:  # the next fetch asks again
-            log.info("no committed offsets", extra={"fault": type(fault).__name__})
+        except KafkaError as fault:  # the next fetch tries again
+            log.info("committed offsets are not available", extra={"fault": type(fault).__name__})
             return {}
         assigned = consumer.assignment()
         starts = self._tracker.fetch_positions(tp for tp in sources if tp in assigned)
@@ -110,39 +112,39 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
         return tp.topic in self.app.tables.changelog_topics
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
-        """Log it; the library prints it."""
+        """Log the crash; the library would print it."""
         log.error("consumer thread crashed", extra={"fault": msg.format(*fmt)}, exc_info=True)
 
 
 async def _committed(consumer: aiokafka.AIOKafkaConsumer, partitions: list[TP]) -> Mapping[TP, int]:
-    """The committed offsets; where nothing was committed yet, the log's start."""
-    found = {tp: await consumer.committed(tp) for tp in partitions}
-    first = [tp for tp, committed in found.items() if committed is None]
-    return {**found, **await consumer.beginning_offsets(first)}
+    """The committed offsets; the start of the log if nothing was committed yet."""
+    offsets = {tp: await consumer.committed(tp) for tp in partitions}
+    uncommitted = [tp for tp, committed in offsets.items() if committed is None]
+    return {**offsets, **await consumer.beginning_offsets(uncommitted)}
 
 
 def _position(consumer: aiokafka.AIOKafkaConsumer, tp: TP) -> int | None:
-    subscription = consumer._subscription.subscription  # noqa: SLF001 (its public twin waits)
+    subscription = consumer._subscription.subscription  # noqa: SLF001 (the public method waits)
     assignment = subscription and subscription.assignment
     state = assignment and assignment.state_value(tp)
     return cast(int, state.position) if state and state.has_valid_position else None
 
 
 class TrackedConsumer(driver.Consumer):
-    """Faust's consumer, committing what is done and nothing else."""
+    """Faust's consumer; it commits only offsets below which every record is processed."""
 
     def __init__(
         self, transport: TransportT, callback: Callable[[Message], Any], *args: Any, **kwargs: Any
     ) -> None:
         self._tracker = OffsetTracker[TP]()
         self._deliver = callback
-        super().__init__(transport, self._delivered, *args, **kwargs)
+        super().__init__(transport, self._track_and_deliver, *args, **kwargs)
 
     def _new_consumer_thread(self) -> TrackedConsumerThread:
         return TrackedConsumerThread(self, self._tracker, loop=self.loop, beacon=self.beacon)
 
-    def _delivered(self, message: Message) -> Any:
-        # No coroutine: what is cancelled before its first step has been handed on none the less.
+    def _track_and_deliver(self, message: Message) -> Any:
+        # Not a coroutine function: a delivery that is cancelled before its first step counts as one, too.
         self._tracker.delivered(message.tp, message.offset, message)
         return self._deliver(message)
 
@@ -152,32 +154,32 @@ class TrackedConsumer(driver.Consumer):
         self._committed_offset[tp] = committed
 
     def mark_processed(self, message: Message) -> None:
-        """The effects of a record are durable; a record that was handed out anew stays open."""
+        """Note that the effects of a record are durable; a record that was delivered again since stays open."""
         self._tracker.processed(message.tp, message.offset, message)
 
     async def getmany(
         self,
         timeout: float,  # noqa: ASYNC109 (Faust's name)
     ) -> AsyncIterator[tuple[TP, Message]]:
-        """Hand on one fetch, also what Faust has read before and would drop."""
+        """Deliver one fetch, also records that Faust has read before and would drop."""
         async for tp, message in super().getmany(timeout):
             if not self._is_changelog_tp(tp):
                 self._read_offset.pop(tp, None)
             yield tp, message
 
     async def perform_seek(self) -> None:
-        """Everything that is not done is read anew: by the next fetch, so that this cannot fail."""
+        """Make the next fetch read again everything that is not processed; this cannot fail."""
         self._tracker.reset()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Forget what belonged to the assignment that ends."""
+        """Forget the positions of the assignment that ends."""
         self._tracker.reset()
         await super().on_partitions_revoked(revoked)
 
     def processed_positions(self, topics: Collection[str]) -> dict[Partition, int]:
-        """Below which offset every record of these topics is done; from any thread.
+        """The offset of each assigned partition below which every record of these topics is processed; from any thread.
 
-        Of an assigned partition that is not fetched from, that is what was committed.
+        For an assigned partition that is not being fetched it is the committed offset.
         """
         with suppress(ConsumerNotStarted):
             assigned = [tp for tp in self.assignment() if tp.topic in topics]
@@ -192,7 +194,7 @@ class TrackedConsumer(driver.Consumer):
         self, offsets: Mapping[TP, int], start_new_transaction: bool = True
     ) -> bool:
         committed = await super()._commit_offsets(offsets, start_new_transaction)
-        if not committed:  # Faust has noted them all the same, and would not commit them again
+        if not committed:  # Faust has noted them nevertheless, and would not commit them again
             for tp in offsets:
                 self._committed_offset.pop(tp, None)
         return committed

@@ -1,4 +1,4 @@
-"""The parts of a worker that are to advance, as the watchdog sees them."""
+"""The parts of a worker that must advance, as the watchdog sees them."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -14,44 +14,54 @@ from schemas.coordinates import Partition, Positions
 
 @dataclass(frozen=True, slots=True)
 class ReaderProbe:
-    """A part that reads to the last stable offsets and passes markers: the replica, the fold."""
+    """A part that reads up to the last stable offsets and passes markers: the replica, the fold."""
 
     name: str
     positions: Callable[[], Positions]
 
-    def progress(self, stable: Positions, *, uploads_pass: bool) -> Mapping[Partition, Progress]:
-        return {at: Progress(position, stable[at]) for at, position in self.positions().items()}
+    def progress(
+        self, stable: Positions, *, replica_caught_up: bool
+    ) -> Mapping[Partition, Progress]:
+        return {
+            partition: Progress(position, stable[partition])
+            for partition, position in self.positions().items()
+        }
 
-    def is_stalled(self, at: Partition, seen: Progress) -> bool:
+    def is_stalled(self, partition: Partition, progress: Progress) -> bool:
         return True
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPrepProbe:
-    """Commits the requests of its partitions; while uploads are not to be had it is meant to wait."""
+    """Batch preparation, which commits the requests of its partitions; without all uploads it is allowed to wait."""
 
     settings: Settings
     owned: Callable[[], Collection[Partition]]
     committed: Callable[[Collection[Partition]], Positions]
     name: str = "batch preparation"
 
-    def progress(self, stable: Positions, *, uploads_pass: bool) -> Mapping[Partition, Progress]:
+    def progress(
+        self, stable: Positions, *, replica_caught_up: bool
+    ) -> Mapping[Partition, Progress]:
         owned = self.owned()
-        if not uploads_pass or not owned:
+        if not replica_caught_up or not owned:
             return {}
         committed = self.committed(owned)
-        return {at: Progress(committed.get(at, 0), stable[at]) for at in owned}
+        return {
+            partition: Progress(committed.get(partition, 0), stable[partition])
+            for partition in owned
+        }
 
-    def is_stalled(self, at: Partition, seen: Progress) -> bool:
-        """Markers are never committed: what lies in between counts where it is a request."""
+    def is_stalled(self, partition: Partition, progress: Progress) -> bool:
+        """Markers are never committed: only a request between position and end counts as a stall."""
         consumer = reader(self.settings, **{"auto.offset.reset": "earliest"})
         try:
-            return last_committed_record(consumer, at, *seen, SYSTEM_CLOCK) is not None
+            return last_committed_record(consumer, partition, *progress, SYSTEM_CLOCK) is not None
         finally:
             consumer.close()
 
 
 def fold_positions(app: CJStreamApp, topics: Collection[str]) -> Positions:
-    """How far this worker's fold has come; nothing is told of partitions that are just being taken up."""
+    """The fold's position in each partition; partitions that are just being assigned are missing."""
     consumer = app.tracked_consumer
     return {} if consumer is None else consumer.processed_positions(topics)

@@ -1,4 +1,4 @@
-"""Positions that stand still while there is more to read. Pure."""
+"""Finds positions that do not advance although there is more to read. Pure."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,27 +7,33 @@ from schemas.coordinates import Partition
 
 
 class Progress(NamedTuple):
-    """One look at one partition: the position, and the end that it should reach."""
+    """One observation of a partition: its position, and the end that it should reach."""
 
     position: int
     end: int
 
 
 class StallDetector:
-    """Counts looks, not time: a process that was frozen has had no time to go on."""
+    """Counts observations, not time: a process that was frozen had no time to advance."""
 
     def __init__(self) -> None:
-        self._looks: dict[Partition, tuple[int, int]] = {}  # position, and looks in a row
+        # position, and how often in a row it was observed
+        self._counts: dict[Partition, tuple[int, int]] = {}
 
-    def observe(self, seen: Mapping[Partition, Progress]) -> dict[Partition, int]:
-        """How many looks in a row each position has stood below its end; only those that do.
+    def observe(self, observed: Mapping[Partition, Progress]) -> dict[Partition, int]:
+        """How often in a row each position was observed unchanged below its end; only positions below their end.
 
-        What is not seen now is forgotten.
+        A partition that is missing from an observation is forgotten.
         """
-        before = self._looks
-        self._looks = {
-            at: (position, before[at][1] + 1 if at in before and before[at][0] == position else 1)
-            for at, (position, end) in seen.items()
+        before = self._counts
+        self._counts = {
+            partition: (
+                position,
+                before[partition][1] + 1
+                if partition in before and before[partition][0] == position
+                else 1,
+            )
+            for partition, (position, end) in observed.items()
             if position < end
         }
-        return {at: looks for at, (_, looks) in self._looks.items()}
+        return {partition: count for partition, (_, count) in self._counts.items()}

@@ -1,7 +1,7 @@
-"""Looks from outside at what a worker does, and ends it where a part of it no longer does anything.
+"""Watches a worker from outside, and ends it if one of its parts no longer makes progress.
 
-A supervisor starts it again, and nothing is lost by that. An upload partition that another producer's open
-transaction holds is only named: no restart would help.
+A supervisor starts it again, and nothing is lost. An upload partition that is blocked by another producer's open
+transaction is only reported: a restart would not help.
 """
 
 import logging
@@ -18,142 +18,155 @@ from schemas.errors import CJStreamError, Unreachable
 
 log = logging.getLogger("cjstream.watchdog")
 TICK_S = 0.5
-STUCK_S = 5.0  # over the transaction timeout, before a transaction is taken to hang
+STUCK_S = 5.0  # added to the transaction timeout: after that a transaction is considered to hang
 CHECK_S = 1.0
-HELD_CHECKS = 5
-STALLED_CHECKS = (
-    90  # well over every wait that is meant: sessions, takeovers, another's transaction
-)
-GRACE_S = 15.0  # for the worker to end in good order
+BLOCKED_CHECKS = 5
+# well over every intended wait: sessions, takeovers, another producer's transaction
+STALLED_CHECKS = 90
+GRACE_S = 15.0  # for a clean stop of the worker
 
 
 class ShutdownRequest(Protocol):
-    """What the watchdog asks of the worker's end."""
+    """The worker's shutdown, as far as the watchdog uses it."""
 
     @property
     def requested(self) -> bool:
-        """Whether the worker is to end."""
+        """Whether the worker must end."""
 
     def fail(self, fault: BaseException) -> None:
         """End with a fault; from any thread."""
 
 
 class Stalled(CJStreamError):
-    """A part of the worker stands still though there is something to do."""
+    """A part of the worker makes no progress although there is something to read."""
 
 
-def watch_transactions(outbox: BatchProducer, end: ShutdownRequest) -> None:
-    """End the process where a call into librdkafka hangs: nothing else can (librdkafka #5511).
+def watch_transactions(producer: BatchProducer, shutdown: ShutdownRequest) -> None:
+    """End the process if a call into librdkafka hangs: nothing else can end it (librdkafka #5511).
 
-    It counts its own ticks: a process that was frozen has had no time to go on.
+    It counts its own ticks: a process that was frozen had no time to continue.
     """
-    seen, ticks = None, 0
-    while not end.requested:
-        opened = outbox.opened_at
-        ticks = ticks + 1 if opened is not None and opened == seen else 0
-        seen = opened
-        if ticks * TICK_S > outbox.timeout_s + STUCK_S:
+    last_opened, ticks = None, 0
+    while not shutdown.requested:
+        opened = producer.opened_at
+        ticks = ticks + 1 if opened is not None and opened == last_opened else 0
+        last_opened = opened
+        if ticks * TICK_S > producer.timeout_s + STUCK_S:
             log.error("transaction hangs: the process ends", extra={"open_s": ticks * TICK_S})
             os._exit(CJStreamError.exit_code)
         time.sleep(TICK_S)
 
 
 class Probe(Protocol):
-    """A part of the worker that is to advance."""
+    """A part of the worker that must advance."""
 
     @property
     def name(self) -> str:
-        """What it is called in the one line that says it stalled."""
+        """The name of the part in the message that says it stalled."""
 
-    def progress(self, stable: Positions, *, uploads_pass: bool) -> Mapping[Partition, Progress]:
-        """Its positions and the ends that it should reach, given the last stable offsets.
+    def progress(
+        self, stable: Positions, *, replica_caught_up: bool
+    ) -> Mapping[Partition, Progress]:
+        """Its positions and the ends that they should reach, given the last stable offsets.
 
-        uploads_pass is whether the replica stands at the end of the uploads.
+        `replica_caught_up`: the replica has reached the high watermarks of the uploads.
         """
 
-    def is_stalled(self, at: Partition, seen: Progress) -> bool:
-        """Whether there is really a record that it does not read: markers are none."""
+    def is_stalled(self, partition: Partition, progress: Progress) -> bool:
+        """Whether there is really a record that it does not read: markers are not records."""
 
 
 class Watchdog:
-    """One look a second at every part; the questions to the broker are lent."""
+    """Checks every part once a second; the queries to the broker are passed in."""
 
     def __init__(
         self,
-        parts: Collection[Probe],
-        high: Callable[[], Positions],
-        stable: Callable[[], Positions],
+        probes: Collection[Probe],
+        high_watermarks: Callable[[], Positions],
+        last_stable_offsets: Callable[[], Positions],
         uploads: Collection[Partition],
-        replica: Callable[[], Positions],
-        stalled_looks: int = STALLED_CHECKS,
+        replica_positions: Callable[[], Positions],
+        stalled_checks: int = STALLED_CHECKS,
     ) -> None:
-        self._probes = [(part, StallDetector()) for part in parts]
-        self._high = high
-        self._stable = stable
+        self._probes = [(probe, StallDetector()) for probe in probes]
+        self._high_watermarks = high_watermarks
+        self._last_stable_offsets = last_stable_offsets
         self._uploads = frozenset(uploads)
-        self._replica = replica
-        self._stalled_looks = stalled_looks
-        self._open = StallDetector()
-        self._named: set[Partition] = set()
+        self._replica_positions = replica_positions
+        self._stalled_checks = stalled_checks
+        self._open_transactions = StallDetector()
+        self._reported: set[Partition] = set()
 
     def check(self) -> None:
-        """Look once. Raises Stalled, naming the part and the partitions."""
+        """Check every part once. Raises Stalled, naming the part and the partitions."""
         try:
-            stable = (
-                self._stable()
-            )  # before the high watermarks: what comes between is no open transaction
-            high = self._high()
-        except Unreachable:  # nothing can advance, and nothing is told of it here
-            self._open.observe({})
-            for _, standstill in self._probes:
-                standstill.observe({})
+            # before the high watermarks: a record that is appended in between is no open transaction
+            stable = self._last_stable_offsets()
+            high = self._high_watermarks()
+        except Unreachable:  # nothing can advance; it is not reported here
+            self._open_transactions.observe({})
+            for _, detector in self._probes:
+                detector.observe({})
             return
-        self._name_held(stable, high)
-        replica = self._replica()
-        uploads_pass = all(replica.get(at, 0) >= high[at] for at in self._uploads)
-        for part, standstill in self._probes:
-            seen = part.progress(stable, uploads_pass=uploads_pass)
-            looks = standstill.observe(seen)
+        self._report_blocked(stable, high)
+        replica = self._replica_positions()
+        caught_up = all(replica.get(partition, 0) >= high[partition] for partition in self._uploads)
+        for probe, detector in self._probes:
+            progress = probe.progress(stable, replica_caught_up=caught_up)
+            counts = detector.observe(progress)
             stalled = [
-                at
-                for at, count in looks.items()
-                if count % self._stalled_looks == 0 and part.is_stalled(at, seen[at])
+                partition
+                for partition, count in counts.items()
+                if count % self._stalled_checks == 0
+                and probe.is_stalled(partition, progress[partition])
             ]
             if stalled:
                 raise Stalled(
-                    f"{part.name} stands still at "
-                    + ", ".join(f"{at.topic}/{at.partition}@{seen[at].position}" for at in stalled)
-                    + f" for {looks[stalled[0]] * CHECK_S:g} s, and the log goes on to "
-                    + ", ".join(str(seen[at].end) for at in stalled)
+                    f"{probe.name} makes no progress at "
+                    + ", ".join(
+                        f"{tp.topic}/{tp.partition}@{progress[tp].position}" for tp in stalled
+                    )
+                    + f" for {counts[stalled[0]] * CHECK_S:g} s, although the log continues to "
+                    + ", ".join(str(progress[partition].end) for partition in stalled)
                 )
 
-    def _name_held(self, stable: Positions, high: Positions) -> None:
-        """Name each partition that an open transaction holds, once, and when it no longer does."""
-        looks = self._open.observe({at: Progress(stable[at], end) for at, end in high.items()})
-        held = {at for at, count in looks.items() if count >= HELD_CHECKS}
-        for at in sorted(held - self._named):
-            told = {"at": f"{at.topic}/{at.partition}@{stable[at]}", "open_s": looks[at] * CHECK_S}
-            log.warning("partition held by an open transaction", extra=told)
-        for at in sorted(self._named - looks.keys()):
-            log.info("partition no longer held", extra={"at": f"{at.topic}/{at.partition}"})
-        self._named = (self._named | held) & looks.keys()
+    def _report_blocked(self, stable: Positions, high: Positions) -> None:
+        """Log each partition that an open transaction blocks, once, and when it is no longer blocked."""
+        counts = self._open_transactions.observe(
+            {partition: Progress(stable[partition], end) for partition, end in high.items()}
+        )
+        blocked = {partition for partition, count in counts.items() if count >= BLOCKED_CHECKS}
+        for partition in sorted(blocked - self._reported):
+            log.warning(
+                "partition blocked by an open transaction",
+                extra={
+                    "at": f"{partition.topic}/{partition.partition}@{stable[partition]}",
+                    "open_s": counts[partition] * CHECK_S,
+                },
+            )
+        for partition in sorted(self._reported - counts.keys()):
+            log.info(
+                "partition no longer blocked",
+                extra={"at": f"{partition.topic}/{partition.partition}"},
+            )
+        self._reported = (self._reported | blocked) & counts.keys()
 
-    def run(self, end: ShutdownRequest) -> None:
-        """Look until the worker ends; where a part has stalled, end the process, in good order if it can."""
-        while not end.requested:
+    def run(self, shutdown: ShutdownRequest) -> None:
+        """Check until the worker ends; if a part has stalled, end the process, after a clean stop if possible."""
+        while not shutdown.requested:
             try:
                 self.check()
             except Stalled as fault:
-                log.error("worker stalls: it ends", extra={"reason": str(fault)})
-                end.fail(fault)
+                log.error("worker is stalled: it ends", extra={"reason": str(fault)})
+                shutdown.fail(fault)
                 time.sleep(GRACE_S)
                 os._exit(fault.exit_code)
-            except Exception as fault:  # noqa: BLE001 (nobody would watch any more)
-                end.fail(fault)
+            except Exception as fault:  # noqa: BLE001 (nothing would watch any more)
+                shutdown.fail(fault)
                 return
             time.sleep(CHECK_S)
 
 
 def in_background(name: str, watch: Callable[[], None]) -> None:
-    """Start a thread that watches and does not hold up the process's end."""
+    """Start a daemon thread for a watch; it does not delay the process's end."""
     threading.Thread(target=watch, name=name, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What a worker tells of itself in a small file, for `doctor` on the same machine."""
+"""A small file with a worker's last rebalance, for `doctor` on the same machine."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ NAME = "status.json"
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """A worker's last rebalance: its process id then, when, and which request partitions it has since."""
+    """A worker's last rebalance: its process id, the time, its rebalances so far, and its request partitions."""
 
     pid: int
     rebalanced_at_ms: int
@@ -26,7 +26,7 @@ class WorkerStatus:
 
 
 class StatusFile:
-    """Writes the file at each rebalance, aside and renamed: a reader never sees half of it."""
+    """Writes the file at each rebalance, atomically, so that a reader never sees half of it."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
@@ -34,29 +34,32 @@ class StatusFile:
         self.owned: frozenset[Partition] = frozenset()
 
     def rebalanced(self, owned: Collection[Partition], now_ms: int) -> None:
-        """Partitions were assigned or revoked: these are owned now."""
+        """Note that partitions were assigned or revoked: these are owned now."""
         self.owned = frozenset(owned)
         self._rebalances += 1
         status = WorkerStatus(
-            os.getpid(), now_ms, self._rebalances, tuple(sorted(at.partition for at in owned))
+            os.getpid(),
+            now_ms,
+            self._rebalances,
+            tuple(sorted(partition.partition for partition in owned)),
         )
-        aside = self._path.with_suffix(".new")
+        temporary = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(orjson.dumps(status))
-            aside.replace(self._path)
+            temporary.write_bytes(orjson.dumps(status))
+            temporary.replace(self._path)
         except OSError as fault:  # a full disk is no reason to stop
             log.warning("status file not written", extra={"reason": fault.strerror})
 
 
 def statuses(settings: Settings) -> dict[str, WorkerStatus]:
-    """What the workers of this installation on this machine told last, by the names of their folders."""
+    """The last status of each worker of this installation on this machine, by folder name."""
     found = {}
     for path in sorted(settings.data_dir.glob(f"{settings.topic_prefix}worker-*/{NAME}")):
         try:
-            told = orjson.loads(path.read_bytes())
-            told["partitions"] = tuple(told["partitions"])
-            found[path.parent.name] = WorkerStatus(**told)
+            fields = orjson.loads(path.read_bytes())
+            fields["partitions"] = tuple(fields["partitions"])
+            found[path.parent.name] = WorkerStatus(**fields)
         except (OSError, ValueError, TypeError, KeyError):
-            continue  # of another release, or just gone
+            continue  # of another release, or removed a moment ago
     return found

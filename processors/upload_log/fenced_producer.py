@@ -1,7 +1,7 @@
-"""Upload events in one transaction of one partition's fenced producer, each with where it came to stand.
+"""Appends upload events in one transaction of a partition's fenced producer, and returns the coordinates of each.
 
-The transactional id names the partition: whoever opens it ends the transaction of the one before and fences it, so
-that what an appender read after it was opened still holds when its own transaction is committed.
+The transactional id names the partition: opening a producer ends the transaction of the previous producer and fences
+it. So what a writer has read since its producer was opened is still current when its own transaction is committed.
 """
 
 import logging
@@ -24,8 +24,8 @@ from schemas.errors import Aborted, BadRecord, Fenced, Unreachable, WriterConten
 from schemas.events import UploadEvent, role_of, scope_key_of
 
 log = logging.getLogger("cjstream.writer")
-silent = logging.getLogger("cjstream.librdkafka.writer")
-silent.setLevel(logging.CRITICAL + 1)  # a takeover is fatal to librdkafka, and everyday here
+silent_log = logging.getLogger("cjstream.librdkafka.writer")
+silent_log.setLevel(logging.CRITICAL + 1)  # librdkafka logs a takeover as fatal; here it is normal
 FENCED = {
     KafkaError._FENCED,
     KafkaError.PRODUCER_FENCED,
@@ -35,7 +35,7 @@ FENCED = {
 
 @dataclass(frozen=True, slots=True)
 class AppendedEvent:
-    """An event that is in the log, where, and since when by the broker's clock."""
+    """An event in the log, its coordinates, and its append time by the broker's clock."""
 
     event: UploadEvent
     at: Coordinates
@@ -43,7 +43,7 @@ class AppendedEvent:
 
 
 class FencedProducer:
-    """The producer of one partition number of the upload topics. One thread at a time calls it."""
+    """The producer of one partition number of the upload topics; only one thread at a time may call it."""
 
     def __init__(self, settings: Settings, codec: Codec, partition: int) -> None:
         self._settings = settings
@@ -56,65 +56,73 @@ class FencedProducer:
             "judge_rubric": topics.judge_rubrics.name,
         }
         self._producer: Producer | None = None
-        self.has_left_open = (
-            False  # a transaction, maybe: it holds up every reader until it is ended
-        )
-        self.fenced = 0  # times that another instance was found to have taken the partition over
+        self.may_have_open_transaction = False  # it would block every reader until it is ended
+        self.fenced = 0  # how often another instance has taken over the partition
 
     @property
     def is_open(self) -> bool:
-        """Whether it has the partition, as far as it knows."""
+        """Whether this producer owns the partition, as far as it knows."""
         return self._producer is not None
 
     def open(self, until: float) -> None:
-        """Take over the partition: the transaction of whoever had it is over when this returns.
+        """Take over the partition; the previous owner's transaction has ended when this returns.
 
-        until is monotonic. Raises WriterContended or Unreachable.
+        `until` is a `time.monotonic()` deadline. Raises WriterContended or Unreachable.
         """
-        own_id = admin_transactional_id(self._settings, self._partition)
-        producer = transactional_producer(self._settings, own_id, **{"logger": silent})
+        transactional_id = admin_transactional_id(self._settings, self._partition)
+        producer = transactional_producer(
+            self._settings, transactional_id, **{"logger": silent_log}
+        )
         try:
             run_until_final(lambda: producer.init_transactions(SLICE_S), _before(until))
         except KafkaException as fault:
             if self._is_fenced(fault):
-                raise WriterContended(f"taken over meanwhile: {fault.args[0].name()}") from fault
-            raise Unreachable(f"no transaction coordinator: {fault.args[0].name()}") from fault
-        self._producer, self.has_left_open = producer, False
+                raise WriterContended(
+                    f"another instance took over the partition: {fault.args[0].name()}"
+                ) from fault
+            raise Unreachable(
+                f"no transaction coordinator answers: {fault.args[0].name()}"
+            ) from fault
+        self._producer, self.may_have_open_transaction = producer, False
 
     def append(self, events: Sequence[UploadEvent], until: float) -> list[AppendedEvent]:
         """Append the events, all or none, in one transaction.
 
-        Raises WriterContended or Aborted: nothing was appended; Fenced: that is unknown. After each of them the
-        appender is to be opened anew.
+        Raises WriterContended or Aborted if nothing was appended, Fenced if that is unknown. After each of these the
+        producer must be opened again.
         """
         if self._producer is None:
-            raise Aborted("the appender is not open")
+            raise Aborted("the producer is not open")
         producer, self._producer = self._producer, None
-        self.has_left_open = True
+        self.may_have_open_transaction = True
         try:
-            placed = self._produced(producer, events, until)
+            appended = self._produce(producer, events, until)
         except KafkaException as fault:
             if self._is_fenced(fault):
-                raise WriterContended(f"taken over meanwhile: {fault.args[0].name()}") from fault
+                raise WriterContended(
+                    f"another instance took over the partition: {fault.args[0].name()}"
+                ) from fault
             raise Aborted(fault.args[0].name()) from fault
-        # before this point no commit was asked for; from here on the broker may have done it
+        # no commit was requested before this point; after it the broker may have committed
         try:
             run_until_final(lambda: producer.commit_transaction(SLICE_S), _before(until))
         except KafkaException as fault:
             self._is_fenced(fault)
             raise Fenced(f"commit_transaction: {fault.args[0].name()}") from fault
-        self._producer, self.has_left_open = producer, False
-        return placed
+        self._producer, self.may_have_open_transaction = producer, False
+        return appended
 
-    def _produced(
+    def _produce(
         self, producer: Producer, events: Sequence[UploadEvent], until: float
     ) -> list[AppendedEvent]:
-        """Every event as the leader acknowledged it, not yet committed."""
-        placed, refused = list[AppendedEvent](), list[KafkaError]()
+        """The events as acknowledged by the leader, not yet committed."""
+        appended, refused = list[AppendedEvent](), list[KafkaError]()
 
-        def reported(event: UploadEvent, error: KafkaError | None, message: Message) -> None:
+        def on_delivery(event: UploadEvent, error: KafkaError | None, message: Message) -> None:
             if error is None:
-                placed.append(AppendedEvent(event, coordinates_of(message), message.timestamp()[1]))
+                appended.append(
+                    AppendedEvent(event, coordinates_of(message), message.timestamp()[1])
+                )
             else:
                 refused.append(error)
 
@@ -129,43 +137,44 @@ class FencedProducer:
                     ("event_type", type(event).__name__.encode()),
                     ("correlation_id", event.correlation_id.encode()),
                 ],
-                on_delivery=partial(reported, event),
+                on_delivery=partial(on_delivery, event),
             )
         while flush_once(producer) and time.monotonic() < until:
             pass
         if refused:
             raise KafkaException(refused[0])
-        if len(placed) != len(events):
+        if len(appended) != len(events):
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return placed
+        return appended
 
     def find(
         self, event_ids: Collection[str], starts: Positions, ends: Positions
     ) -> list[AppendedEvent]:
-        """Which of these events are in the log between starts and ends. Raises Unreachable."""
+        """Those of these events that are in the log between starts and ends. Raises Unreachable."""
         found = list[AppendedEvent]()
         with LogReader(self._settings, starts) as log:
             log.seek(starts)
             for record in log.records_until(ends):
-                with suppress(BadRecord):  # somebody else's
+                with suppress(BadRecord):  # a record that is not one of ours
                     event = self._codec.decode(record.value)
                     if isinstance(event, UploadEvent) and event.event_id in event_ids:
                         found.append(AppendedEvent(event, record.at, record.appended_at_ms))
         return found
 
     def _is_fenced(self, fault: KafkaException) -> bool:
-        """Whether another instance has the partition now; counted and logged."""
+        """Whether another instance owns the partition now; if so, it is counted and logged."""
         error = fault.args[0]
         if error.code() not in FENCED:
             return False
         self.fenced += 1
-        self.has_left_open = False  # taking over has ended it
-        told = {"partition": self._partition, "reason": error.name()}
-        log.warning("writer_fenced", extra=told)
+        self.may_have_open_transaction = False  # the takeover has ended it
+        log.warning(
+            "upload writer fenced", extra={"partition": self._partition, "reason": error.name()}
+        )
         return True
 
     def close(self) -> None:
-        """Let go of the producer."""
+        """Release the producer."""
         self._producer = None
 
 

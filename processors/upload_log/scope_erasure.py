@@ -1,7 +1,7 @@
-"""The events of an erasure: appended through the fenced writer of the scope's partition, as the API's are.
+"""Appends the events of an erasure, through the fenced producer of the scope's partition, as the API does.
 
-An erasure that is asked for twice appends nothing the second time. So what became of a transaction that nobody
-answered is found out by trying again.
+An erasure that is run twice appends nothing the second time. So if the outcome of a transaction is unknown, it is
+found out by running the erasure again.
 """
 
 import random
@@ -27,12 +27,12 @@ from tables.context import apply
 from tables.upload_record import UploadRecord, read_upload
 
 PATIENCE_S = 30.0
-LONGEST_PAUSE_S = 0.2
+MAX_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeEvent:
-    """An upload event of the scope, and where it stands."""
+    """An upload event of the scope, and its coordinates."""
 
     event: UploadEvent
     at: Coordinates
@@ -52,7 +52,7 @@ class ScopeLog:
         partitions = [Partition(name, self.partition) for name in self._topics.by_name]
         self._log = LogReader(settings, partitions)
         self._positions: Positions = {
-            one: low for one, (low, _) in self._log.offset_ranges().items()
+            partition: low for partition, (low, _) in self._log.offset_ranges().items()
         }
 
     def __enter__(self) -> Self:
@@ -69,14 +69,13 @@ class ScopeLog:
         self._log.seek(self._positions)
         for record in self._log.records_until(ends, PATIENCE_S):
             if record.key == self.scope_key.encode():
-                stood = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
-                self._take(stood)
+                self._add(UploadRecord(record.at, record.key, record.value, record.appended_at_ms))
         self._positions = ends
 
-    def _take(self, record: UploadRecord) -> None:
+    def _add(self, record: UploadRecord) -> None:
         try:
             event = read_upload(record, self._codec, self._topics)
-        except Malformed:  # the fold leaves it out, too
+        except Malformed:  # the fold ignores it, too
             return
         self.events.append(ScopeEvent(event, record.at))
         self.context = apply(self.context, event, record.at, record.appended_at_ms)
@@ -85,40 +84,43 @@ class ScopeLog:
 def append_erasure(
     settings: Settings,
     codec: Codec,
-    known: ScopeLog,
-    writing: WriteMetadata,
+    scope_log: ScopeLog,
+    metadata: WriteMetadata,
     new_id: Callable[[], str],
 ) -> None:
-    """Erase every role that the scope ever had and that is not erased; known has the events afterwards.
+    """Erase every role that the scope ever had and that is not erased; `scope_log` then has the new events.
 
-    1. have the partition  2. read to its end  3. decide  4. append and commit: nobody has had it since 1
+    1. own the partition  2. read to its end  3. decide
+    4. append and commit, which proves that nobody else has owned it since 1
 
-    Raises Unreachable or WriterContended where nothing was appended; OutcomeUnknown.
+    Raises Unreachable or WriterContended if nothing was appended; OutcomeUnknown.
     """
     until = time.monotonic() + settings.write_timeout_s
-    with closing(FencedProducer(settings, codec, known.partition)) as appender:
+    with closing(FencedProducer(settings, codec, scope_log.partition)) as producer:
         while True:
             try:
-                appender.open(until)  # 1
-                known.read()  # 2
-                decision = decide(known.context, erasure_of(known.scope_key), writing, new_id)  # 3
+                producer.open(until)  # 1
+                scope_log.read()  # 2
+                command = erasure_of(scope_log.scope_key)
+                decision = decide(scope_log.context, command, metadata, new_id)  # 3
                 if decision.events:
-                    appender.append(decision.events, until)  # 4
-                known.read()
+                    producer.append(decision.events, until)  # 4
+                scope_log.read()
                 return
             except (WriterContended, Aborted, Fenced) as fault:
                 if time.monotonic() > until:
-                    raise _given_up(known.scope_key, fault) from fault
-            Event().wait(random.uniform(0, LONGEST_PAUSE_S))  # so that two do not keep step
+                    raise _final_error(scope_log.scope_key, fault) from fault
+            Event().wait(random.uniform(0, MAX_PAUSE_S))  # so that two instances do not alternate
 
 
-def _given_up(scope_key: str, fault: WriterContended | Aborted | Fenced) -> Exception:
+def _final_error(scope_key: str, fault: WriterContended | Aborted | Fenced) -> Exception:
     if isinstance(fault, Fenced):
         return OutcomeUnknown(scope_key)
     return WriterContended(f"nothing was appended: {fault}")
 
 
-def events_of(known: ScopeLog, writing: WriteMetadata) -> Iterable[ScopeEvent]:
-    """What one asking has appended, in the order of roles."""
-    own = [one for one in known.events if one.event.correlation_id == writing.correlation_id]
-    return sorted(own, key=lambda one: ROLES.index(role_of(one.event)))
+def events_of(scope_log: ScopeLog, metadata: WriteMetadata) -> Iterable[ScopeEvent]:
+    """The events that one run has appended, in the order of roles."""
+    correlation_id = metadata.correlation_id
+    appended = [item for item in scope_log.events if item.event.correlation_id == correlation_id]
+    return sorted(appended, key=lambda item: ROLES.index(role_of(item.event)))

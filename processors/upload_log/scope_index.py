@@ -1,4 +1,4 @@
-"""The scopes whose instructions live, newest first: a page of them costs no look at the others."""
+"""The scopes with live instructions, newest first; reading one page does not visit the others."""
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable
@@ -9,53 +9,53 @@ from tables.context import live
 
 
 class SortKey(NamedTuple):
-    """Where a scope stands: the newest update first, then by scope key."""
+    """The sort key of a scope: newest update first, then by scope key."""
 
-    before_ms: int  # the update's time, negative
+    before_ms: int  # the update's time in ms, negative
     scope_key: str
 
 
 class ScopeIndex:
-    """Keeps the order as folds change it. Used under the fold's lock alone."""
+    """Keeps the scopes sorted as folds change them; used only under the fold's lock."""
 
     def __init__(self, context: Callable[[str], AssignmentContext | None]) -> None:
         self._context = context
-        self._everywhere = list[SortKey]()
+        self._all = list[SortKey]()
         self._by_scale: dict[str, list[SortKey]] = {}
-        self._places: dict[str, tuple[str, SortKey]] = {}  # scale and place by scope key
+        self._entries: dict[str, tuple[str, SortKey]] = {}  # grade scale and sort key by scope key
 
     def fill(self, contexts: Iterable[AssignmentContext]) -> None:
-        """Begin anew with these contexts."""
-        self._places = {
-            context.scope_key: _placed(context.scope_key, living)
+        """Replace the index by these contexts."""
+        self._entries = {
+            context.scope_key: _entry(context.scope_key, component)
             for context in contexts
-            if (living := live(context, "instructions"))
+            if (component := live(context, "instructions"))
         }
-        self._everywhere = sorted(place for _, place in self._places.values())
+        self._all = sorted(key for _, key in self._entries.values())
         self._by_scale = {}
-        for scale, place in sorted(self._places.values()):
-            self._by_scale.setdefault(scale, []).append(place)
+        for scale, key in sorted(self._entries.values()):
+            self._by_scale.setdefault(scale, []).append(key)
 
     def changed(self, scope_keys: Collection[str]) -> None:
-        """Put these scopes where they belong now."""
+        """Update the entries of these scopes."""
         for scope_key in scope_keys:
-            if known := self._places.pop(scope_key, None):
-                self._take_out(*known)
-            if living := live(self._context(scope_key), "instructions"):
-                scale, place = self._places[scope_key] = _placed(scope_key, living)
-                insort(self._everywhere, place)
-                insort(self._by_scale.setdefault(scale, []), place)
+            if entry := self._entries.pop(scope_key, None):
+                self._remove(*entry)
+            if component := live(self._context(scope_key), "instructions"):
+                scale, key = self._entries[scope_key] = _entry(scope_key, component)
+                insort(self._all, key)
+                insort(self._by_scale.setdefault(scale, []), key)
 
-    def _take_out(self, scale: str, place: SortKey) -> None:
-        for order in (self._everywhere, self._by_scale[scale]):
-            del order[bisect_left(order, place)]
+    def _remove(self, scale: str, key: SortKey) -> None:
+        for keys in (self._all, self._by_scale[scale]):
+            del keys[bisect_left(keys, key)]
 
     def page(self, page: int, page_size: int, grade_scale: str | None) -> tuple[list[str], int]:
-        """The scope keys of one page, from 1, and how many there are on all; no keys past the end."""
-        order = self._everywhere if grade_scale is None else self._by_scale.get(grade_scale, [])
-        begin = (page - 1) * page_size
-        return [place.scope_key for place in order[begin : begin + page_size]], len(order)
+        """The scope keys of one page, from 1, and the total count; no keys past the end."""
+        keys = self._all if grade_scale is None else self._by_scale.get(grade_scale, [])
+        start = (page - 1) * page_size
+        return [key.scope_key for key in keys[start : start + page_size]], len(keys)
 
 
-def _placed(scope_key: str, living: Component) -> tuple[str, SortKey]:
-    return living.grade_scale or "", SortKey(-living.occurred_at_ms, scope_key)
+def _entry(scope_key: str, component: Component) -> tuple[str, SortKey]:
+    return component.grade_scale or "", SortKey(-component.occurred_at_ms, scope_key)

@@ -1,4 +1,4 @@
-"""The admin log on a real broker: what is written is read, by whichever instance, and nothing is decided stale."""
+"""The upload log on a real broker: every instance reads what was written, and no decision is based on old data."""
 
 import asyncio
 import time
@@ -48,19 +48,21 @@ from tests.support.until import until
 
 CODEC = Codec()
 SCALE = "swedish_8_anchor"
-WRITING = WriteMetadata(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
+METADATA = WriteMetadata(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
 
 
-def text(said: str) -> TextRef:
-    sha256 = sha256_of(said)
-    return TextRef(storage_id=sha256, sha256=sha256, media_type="text/plain", size_bytes=len(said))
+def text(content: str) -> TextRef:
+    sha256 = sha256_of(content)
+    return TextRef(
+        storage_id=sha256, sha256=sha256, media_type="text/plain", size_bytes=len(content)
+    )
 
 
-def instructions(said: str, *tags: str, assignment_id: str = "a1", **more: Any) -> WriteCommand:
+def instructions(content: str, *tags: str, assignment_id: str = "a1", **more: Any) -> WriteCommand:
     return WriteCommand(
         assignment_id=assignment_id,
         course_id=None,
-        instructions=NewInstructions(text=text(said), grade_scale=SCALE),
+        instructions=NewInstructions(text=text(content), grade_scale=SCALE),
         condition_on="instructions",
         condition=Condition(if_match=tags or None),
         **more,
@@ -82,13 +84,15 @@ def tag(written: WriteResult) -> str:
     return str(etag_of(written.context.instructions))
 
 
-def told(settings: Settings, story: Callable[..., Coroutine[Any, Any, None]], logs: int) -> None:
-    """Run a story with so many instances of the API, each with a replica of its own."""
+def run_scenario(
+    settings: Settings, scenario: Callable[..., Coroutine[Any, Any, None]], instances: int
+) -> None:
+    """Run a scenario with this number of API instances, each with its own replica."""
 
     async def run() -> None:
         faults: list[BaseException] = []
         started = list[UploadLog]()
-        for number in range(logs):
+        for number in range(instances):
             own = settings.model_copy(update={"slot": f"api{number}"})
             started.append(build_upload_log(own, faults.append, CODEC))
             await started[-1].start()
@@ -96,7 +100,7 @@ def told(settings: Settings, story: Callable[..., Coroutine[Any, Any, None]], lo
             await asyncio.to_thread(
                 until, lambda: all(all(one.ready().values()) for one in started)
             )
-            await story(*started)
+            await scenario(*started)
         finally:
             for one in started:
                 await one.stop()
@@ -105,7 +109,7 @@ def told(settings: Settings, story: Callable[..., Coroutine[Any, Any, None]], lo
     asyncio.run(run())
 
 
-def in_the_log(settings: Settings, topic: str | None = None) -> list[LogRecord]:
+def records_in_log(settings: Settings, topic: str | None = None) -> list[LogRecord]:
     """Every committed record of an upload topic."""
     partitions = partitions_of([topic or settings.topics.instructions.name], settings)
     with LogReader(settings, partitions) as log:
@@ -113,14 +117,14 @@ def in_the_log(settings: Settings, topic: str | None = None) -> list[LogRecord]:
         return list(log.records_until(high_watermarks_when_reachable(settings, partitions)))
 
 
-def versions_in_the_log(settings: Settings) -> list[int]:
-    events = [CODEC.decode_as(InstructionsUploaded, one.value) for one in in_the_log(settings)]
+def versions_in_log(settings: Settings) -> list[int]:
+    events = [CODEC.decode_as(InstructionsUploaded, one.value) for one in records_in_log(settings)]
     return sorted(event.version for event in events)
 
 
-def test_what_is_written_is_read_at_once_with_its_place_in_the_log(settings: Settings) -> None:
-    async def story(log: UploadLog) -> None:
-        written = await log.write(instructions("Judge clarity."), WRITING)
+def test_a_write_is_readable_at_once_with_its_coordinates(settings: Settings) -> None:
+    async def scenario(log: UploadLog) -> None:
+        written = await log.write(instructions("Judge clarity."), METADATA)
         assert (written.decision.outcome, written.folded) == ("created", True)
         reading = await log.read("assignment:a1")
         assert reading.context == written.context
@@ -131,39 +135,43 @@ def test_what_is_written_is_read_at_once_with_its_place_in_the_log(settings: Set
         assert component.sha256 == sha256_of("Judge clarity.")
         assert (await log.read("course:ENG5")).context is None
 
-    told(settings, story, 1)
-    (record,) = in_the_log(settings)
+    run_scenario(settings, scenario, 1)
+    (record,) = records_in_log(settings)
     assert dict(record.headers) == {
         "event_type": b"InstructionsUploaded",
         "correlation_id": b"c-9",
     }
 
 
-def test_what_changes_nothing_appends_nothing_and_tells_where_it_stands(settings: Settings) -> None:
-    async def story(log: UploadLog) -> None:
-        first = await log.write(instructions("Judge clarity."), WRITING)
-        again = await log.write(instructions("Judge clarity."), WRITING)
+def test_an_unchanged_write_appends_nothing_and_returns_the_known_coordinates(
+    settings: Settings,
+) -> None:
+    async def scenario(log: UploadLog) -> None:
+        first = await log.write(instructions("Judge clarity."), METADATA)
+        again = await log.write(instructions("Judge clarity."), METADATA)
         assert again.decision.outcome == "unchanged"
         assert (again.context, again.positions) == (first.context, first.positions)
 
-    told(settings, story, 1)
-    assert versions_in_the_log(settings) == [1]
+    run_scenario(settings, scenario, 1)
+    assert versions_in_log(settings) == [1]
 
 
-def test_events_of_one_request_stand_in_one_partition_and_fall_together(settings: Settings) -> None:
-    async def story(log: UploadLog) -> None:
-        whole = replace(
+def test_the_events_of_one_request_are_in_one_partition_and_are_deleted_together(
+    settings: Settings,
+) -> None:
+    async def scenario(log: UploadLog) -> None:
+        command = replace(
             instructions("Judge clarity."),
             student_prompt=text("Is rain good?"),
             judge_rubric=text("Weigh structure."),
             condition_on="assignment",
         )
-        written = await log.write(whole, WRITING)
+        written = await log.write(command, METADATA)
         number = partition_for(b"assignment:a1", settings.partitions)
         assert written.positions == tuple(
             Coordinates(topic.name, number, 0) for topic in settings.topics.uploads
         )
-        gone = await log.write(deletion(), WRITING)
+        gone = await log.write(deletion(), METADATA)
         assert gone.decision.outcomes == dict.fromkeys(ROLES, "deleted")
         reading = await log.read("assignment:a1")
         assert reading.context == gone.context
@@ -171,96 +179,98 @@ def test_events_of_one_request_stand_in_one_partition_and_fall_together(settings
             await log.check(deletion())
         assert refusal.value.was_deleted
 
-    told(settings, story, 1)
+    run_scenario(settings, scenario, 1)
 
 
-def test_another_instance_sees_what_was_just_written_and_takes_over(settings: Settings) -> None:
-    async def story(one: UploadLog, other: UploadLog) -> None:
+def test_another_instance_sees_the_last_write_and_takes_over_the_partition(
+    settings: Settings,
+) -> None:
+    async def scenario(one: UploadLog, other: UploadLog) -> None:
         seen = "0"
         for number in range(6):
             writer, reader = (one, other) if number % 2 else (other, one)
             change = instructions(f"Judge {number}", *([seen] if number else []))
-            written = await writer.write(change, WRITING)
+            written = await writer.write(change, METADATA)
             assert (await reader.read("assignment:a1")).context == written.context
             with pytest.raises(VersionConflict) as refusal:
-                await reader.write(instructions("Judge late", "9-99"), WRITING)
+                await reader.write(instructions("Judge late", "9-99"), METADATA)
             assert refusal.value.current_tag == tag(written)
             seen = tag(written)
         assert one.fenced + other.fenced >= 4
 
-    told(settings, story, 2)
-    assert versions_in_the_log(settings) == [1, 2, 3, 4, 5, 6]
+    run_scenario(settings, scenario, 2)
+    assert versions_in_log(settings) == [1, 2, 3, 4, 5, 6]
 
 
-def test_of_many_that_saw_the_same_one_is_accepted(settings: Settings) -> None:
-    async def story(log: UploadLog) -> None:
-        seen = tag(await log.write(instructions("Judge clarity."), WRITING))
+def test_of_many_writes_with_the_same_etag_one_is_accepted(settings: Settings) -> None:
+    async def scenario(log: UploadLog) -> None:
+        seen = tag(await log.write(instructions("Judge clarity."), METADATA))
         changes = [instructions(f"Judge {number}", seen) for number in range(12)]
         answers = await asyncio.gather(
-            *(log.write(change, WRITING) for change in changes), return_exceptions=True
+            *(log.write(change, METADATA) for change in changes), return_exceptions=True
         )
         accepted = [one for one in answers if isinstance(one, WriteResult)]
         refused = [one for one in answers if isinstance(one, VersionConflict)]
         assert (len(accepted), len(refused)) == (1, 11)
         assert {one.current_tag for one in refused} == {tag(accepted[0])}
 
-    told(settings, story, 1)
+    run_scenario(settings, scenario, 1)
 
 
-def test_writes_that_wait_together_each_have_a_version_of_their_own(settings: Settings) -> None:
-    async def story(log: UploadLog) -> None:
+def test_each_of_many_concurrent_writes_gets_its_own_version(settings: Settings) -> None:
+    async def scenario(log: UploadLog) -> None:
         changes = [instructions(f"Judge {number}", assignment_id="a1") for number in range(6)]
         others = [instructions("Judge clarity.", assignment_id=f"b{n}") for n in range(30)]
-        await asyncio.gather(*(log.write(one, WRITING) for one in (*changes, *others)))
+        await asyncio.gather(*(log.write(one, METADATA) for one in (*changes, *others)))
         page = await log.page(page=1, page_size=200, grade_scale=SCALE)
         assert page.total == len(page.items) == 31
 
-    told(settings, story, 1)
-    assert versions_in_the_log(settings) == sorted([1, 2, 3, 4, 5, 6, *[1] * 30])
+    run_scenario(settings, scenario, 1)
+    assert versions_in_log(settings) == sorted([1, 2, 3, 4, 5, 6, *[1] * 30])
 
 
-def test_a_foreign_upload_counts_and_is_listed(settings: Settings) -> None:
-    async def story(log: UploadLog) -> None:
-        await log.write(instructions("Judge clarity."), WRITING)
+def test_an_upload_of_another_producer_counts_and_is_listed(settings: Settings) -> None:
+    async def scenario(log: UploadLog) -> None:
+        await log.write(instructions("Judge clarity."), METADATA)
         foreign = instructions_uploaded("Judge otherwise.", version=7, occurred_at_ms=2**42)
         append(plain_producer(settings), settings, foreign)
-        written = await log.write(instructions("Judge clarity.", assignment_id="a2"), WRITING)
+        written = await log.write(instructions("Judge clarity.", assignment_id="a2"), METADATA)
         page = await log.page(page=1, page_size=1, grade_scale=None)
         assert [one.scope_key for one in page.items] == ["assignment:a1"]
         assert page.total == 2
-        written = await log.write(instructions("Judge structure."), WRITING)
+        written = await log.write(instructions("Judge structure."), METADATA)
         component = component_of(written.context, "instructions")
         assert component is not None
         assert (component.version, component.previous_event_id) == (8, foreign.event_id)
 
-    told(settings, story, 1)
+    run_scenario(settings, scenario, 1)
 
 
 def append(producer: Producer, settings: Settings, event: InstructionsUploaded) -> None:
-    """Append as a producer that is not the API does."""
+    """Append as a producer other than the API does."""
     key = f"assignment:{event.assignment_id}".encode()
     number = partition_for(key, settings.partitions)
     producer.produce(settings.topics.instructions.name, CODEC.encode(event), key, number)
     producer.flush(10)
 
 
-def test_what_a_dead_instance_left_open_is_ended_before_anything_is_decided(
+def test_the_open_transaction_of_a_dead_instance_is_ended_before_the_first_decision(
     settings: Settings,
 ) -> None:
-    dead = predecessor(settings)
+    dead = dead_instance(settings)
     append(dead, settings, instructions_uploaded("Never committed.", version=1))
 
-    async def story(log: UploadLog) -> None:
-        written = await log.write(instructions("Judge clarity."), WRITING)
+    async def scenario(log: UploadLog) -> None:
+        written = await log.write(instructions("Judge clarity."), METADATA)
         component = component_of(written.context, "instructions")
         assert component is not None
         assert (component.version, component.previous_event_id) == (1, None)
 
-    told_alone(settings, story)
+    run_with_one_instance(settings, scenario)
 
 
-def predecessor(settings: Settings) -> Producer:
-    """An instance that has assignment a1's partition, a transaction open."""
+def dead_instance(settings: Settings) -> Producer:
+    """A dead instance's producer: it owns the partition of assignment a1 and has a transaction open."""
     number = partition_for(b"assignment:a1", settings.partitions)
     producer = transactional_producer(settings, admin_transactional_id(settings, number))
     producer.init_transactions(30)
@@ -268,71 +278,75 @@ def predecessor(settings: Settings) -> Producer:
     return producer
 
 
-def told_alone(settings: Settings, story: Callable[[UploadLog], Coroutine[Any, Any, None]]) -> None:
-    """Run a story with one instance that does not wait until it is ready."""
+def run_with_one_instance(
+    settings: Settings, scenario: Callable[[UploadLog], Coroutine[Any, Any, None]]
+) -> None:
+    """Run a scenario with one instance, without waiting until it is ready."""
 
     async def run() -> None:
         log = build_upload_log(settings.model_copy(update={"slot": "alone"}), print, CODEC)
         await log.start()
         try:
-            await story(log)
+            await scenario(log)
         finally:
             await log.stop()
 
     asyncio.run(run())
 
 
-def test_an_instance_that_has_just_started_decides_by_what_was_there_before(
+def test_an_instance_that_has_just_started_decides_by_the_earlier_uploads(
     settings: Settings,
 ) -> None:
     async def before(log: UploadLog) -> None:
-        await log.write(instructions("Judge clarity."), WRITING)
+        await log.write(instructions("Judge clarity."), METADATA)
 
     async def after(log: UploadLog) -> None:
-        written = await log.write(instructions("Judge structure."), WRITING)
+        written = await log.write(instructions("Judge structure."), METADATA)
         component = component_of(written.context, "instructions")
         assert component is not None
         assert component.version == 2
 
-    told(settings, before, 1)
-    told_alone(settings, after)
+    run_scenario(settings, before, 1)
+    run_with_one_instance(settings, after)
 
 
-def test_a_read_does_not_pass_by_a_transaction_that_is_open(settings: Settings) -> None:
+def test_reads_and_writes_wait_for_an_open_transaction(settings: Settings) -> None:
     producer = plain_producer(settings, **{"transactional.id": f"{settings.topic_prefix}foreign"})
     producer.init_transactions(30)
 
-    async def story(log: UploadLog) -> None:
+    async def scenario(log: UploadLog) -> None:
         producer.begin_transaction()
         append(producer, settings, instructions_uploaded("Judge otherwise.", event_id="foreign"))
         with pytest.raises(ReplicaBehind):
             await log.read("assignment:a1")
         with pytest.raises(ReplicaBehind):
-            await log.write(instructions("Judge clarity."), WRITING)
+            await log.write(instructions("Judge clarity."), METADATA)
         producer.commit_transaction(10)
         reading = await log.read("assignment:a1")
         component = component_of(reading.context, "instructions")
         assert component is not None
         assert component.event_id == "foreign"
 
-    told(settings.model_copy(update={"fold_timeout_s": 0.7, "write_timeout_s": 1.5}), story, 1)
+    run_scenario(
+        settings.model_copy(update={"fold_timeout_s": 0.7, "write_timeout_s": 1.5}), scenario, 1
+    )
 
 
-def test_a_restart_goes_on_from_what_was_folded(settings: Settings) -> None:
+def test_a_restart_continues_from_the_stored_replica(settings: Settings) -> None:
     async def before(log: UploadLog) -> None:
-        await log.write(instructions("Judge clarity."), WRITING)
-        await log.write(instructions("Judge clarity.", assignment_id="a2"), WRITING)
+        await log.write(instructions("Judge clarity."), METADATA)
+        await log.write(instructions("Judge clarity.", assignment_id="a2"), METADATA)
 
     async def after(log: UploadLog) -> None:
-        await log.write(deletion("a2"), WRITING)
+        await log.write(deletion("a2"), METADATA)
         page = await log.page(page=1, page_size=50, grade_scale=None)
         assert [one.scope_key for one in page.items] == ["assignment:a1"]
 
-    told(settings, before, 1)
-    told(settings, after, 1)
+    run_scenario(settings, before, 1)
+    run_scenario(settings, after, 1)
 
 
-def test_without_a_broker_nothing_is_said_and_nothing_written(tmp_path: Path) -> None:
+def test_without_a_broker_reads_and_writes_raise_unreachable(tmp_path: Path) -> None:
     nowhere = Settings(
         bootstrap_servers="127.0.0.1:9",
         data_dir=tmp_path,
@@ -340,20 +354,20 @@ def test_without_a_broker_nothing_is_said_and_nothing_written(tmp_path: Path) ->
         write_timeout_s=1.0,
     )
 
-    async def story(log: UploadLog) -> None:
+    async def scenario(log: UploadLog) -> None:
         with pytest.raises(Unreachable):
             await log.read("assignment:a1")
         with pytest.raises(Unreachable):
             await log.page(page=1, page_size=50, grade_scale=None)
         with pytest.raises(Unreachable):
-            await log.write(instructions("Judge clarity."), WRITING)
+            await log.write(instructions("Judge clarity."), METADATA)
         assert log.ready() == {"replica": False, "kafka": False}
 
-    told_alone(nowhere, story)
+    run_with_one_instance(nowhere, scenario)
 
 
-class LosesAnAnswer(FencedProducer):
-    """An appender whose first commit is answered by nobody: it was done, or it was not."""
+class LosesCommitAnswer(FencedProducer):
+    """A producer whose first commit gets no answer: it was committed, or it was not."""
 
     def __init__(self, settings: Settings, number: int, *, committed: bool) -> None:
         super().__init__(settings, CODEC, number)
@@ -370,8 +384,8 @@ class LosesAnAnswer(FencedProducer):
         raise Fenced("no answer")
 
 
-class LogAway(LosesAnAnswer):
-    """An appender that also finds the log unreadable afterwards."""
+class LosesCommitAnswerAndLog(LosesCommitAnswer):
+    """A producer that cannot read the log afterwards, either."""
 
     def find(
         self, event_ids: Collection[str], starts: Positions, ends: Positions
@@ -380,45 +394,47 @@ class LogAway(LosesAnAnswer):
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_a_commit_that_nobody_answered_is_settled_by_reading(
+def test_a_commit_without_an_answer_is_settled_by_reading_the_log(
     settings: Settings, committed: bool
 ) -> None:
     number = partition_for(b"assignment:a1", settings.partitions)
-    appender = LosesAnAnswer(settings, number, committed=committed)
-    request = WriteRequest(instructions("Judge clarity."), WRITING, in_seconds(30))
-    answered(settings, appender, request)
-    appended = request.answer.result(0)
+    fenced_producer = LosesCommitAnswer(settings, number, committed=committed)
+    request = WriteRequest(instructions("Judge clarity."), METADATA, in_seconds(30))
+    run_writer(settings, fenced_producer, request)
+    appended = request.future.result(0)
     component = component_of(appended.context, "instructions")
     assert component is not None
     assert component.version == 1
-    assert [one.at for one in appended.placed] == [component.source]
-    assert [record.at for record in in_the_log(settings)] == [component.source]
+    assert [one.at for one in appended.appended] == [component.source]
+    assert [record.at for record in records_in_log(settings)] == [component.source]
 
 
-def test_a_commit_that_cannot_be_settled_in_time_is_told_to_be_unknown(settings: Settings) -> None:
+def test_a_commit_that_cannot_be_settled_in_time_has_an_unknown_outcome(settings: Settings) -> None:
     number = partition_for(b"assignment:a1", settings.partitions)
-    appender = LogAway(settings, number, committed=True)
-    request = WriteRequest(instructions("Judge clarity."), WRITING, in_seconds(3))
-    answered(settings, appender, request)
-    assert isinstance(request.answer.exception(0), OutcomeUnknown)
+    fenced_producer = LosesCommitAnswerAndLog(settings, number, committed=True)
+    request = WriteRequest(instructions("Judge clarity."), METADATA, in_seconds(3))
+    run_writer(settings, fenced_producer, request)
+    assert isinstance(request.future.exception(0), OutcomeUnknown)
 
 
 def in_seconds(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def answered(settings: Settings, appender: FencedProducer, request: WriteRequest) -> None:
-    """Let a writer answer a request, with a replica that is fed as in the API."""
+def run_writer(settings: Settings, fenced_producer: FencedProducer, request: WriteRequest) -> None:
+    """Let a writer decide a request, with a replica that is fed as in the API."""
     faults: list[BaseException] = []
     replica = open_replica(settings, CODEC, settings.api_dir)
     replica.open({})
     feed = ReplicaFeed(settings, replica, faults.append)
     feed.start(upload_partitions(settings), {})
     client = admin_client(settings)
-    writer = writer_of(settings, appender, replica, lambda asked: high_watermarks(client, asked))
+    writer = writer_of(
+        settings, fenced_producer, replica, lambda partitions: high_watermarks(client, partitions)
+    )
     writer.start()
     writer.submit(request)
-    until(request.answer.done)
+    until(request.future.done)
     writer.stop()
     writer.join(10)
     feed.stop()
@@ -428,10 +444,10 @@ def answered(settings: Settings, appender: FencedProducer, request: WriteRequest
 
 def writer_of(
     settings: Settings,
-    appender: FencedProducer,
+    fenced_producer: FencedProducer,
     replica: ContextReplica,
     watermarks: Callable[..., Positions],
 ) -> PartitionWriter:
     number = partition_for(b"assignment:a1", settings.partitions)
     partitions = tuple(Partition(topic.name, number) for topic in settings.topics.uploads)
-    return PartitionWriter(appender, replica, partitions, watermarks, lambda: str(uuid4()))
+    return PartitionWriter(fenced_producer, replica, partitions, watermarks, lambda: str(uuid4()))

@@ -75,10 +75,10 @@ def everything(_letter: DeadLetter) -> bool:
     return True
 
 
-def redriven(settings: Settings, topic: Topic, most_attempts: int = 3) -> dict[int, str]:
+def redriven(settings: Settings, topic: Topic, max_attempts: int = 3) -> dict[int, str]:
     """Re-drive it all; gives what became of each, by original offset."""
-    with closing(Redrive(settings, topic, most_attempts=most_attempts)) as redrive:
-        done = list(redrive.carry(redrive.begin(everything)))
+    with closing(Redrive(settings, topic, max_attempts=max_attempts)) as redrive:
+        done = list(redrive.run(redrive.take_over(everything)))
     return {decision.letter.refusal.at.offset: decision.fate for decision, _ in done}
 
 
@@ -107,7 +107,7 @@ def test_what_a_worker_refused_is_sent_back_and_taken_or_refused_again(
     until(lambda: [one.refusal.attempt for one in read_dead_letters(settings, both).open] == [1])
     code, again, grumbled = told(settings, "dlq", "redrive", "--yes", "--max-attempts", "1")
     assert code == 3
-    assert "allowed are 1" in grumbled
+    assert "the limit is 1" in grumbled
     assert [one["fate"] for one in again["dead_letters"]] == ["refused"]
 
     send(settings, requested(assignment_id="a1", batch_id="now"))
@@ -130,7 +130,7 @@ def test_a_redriven_request_is_the_record_it_was_in_its_partition_and_order(
     assert {one.key for one in back} == {b"same"}
     letters = read_dead_letters(settings, [topic])
     assert [
-        letters.went(one) for one in sorted(letters.letters, key=lambda one: one.refusal.at)
+        letters.destination(one) for one in sorted(letters.letters, key=lambda one: one.refusal.at)
     ] == [str(one.at) for one in back]
     of = {str(one.at): one.refusal.at for one in letters.letters}
     for one in back:
@@ -147,14 +147,14 @@ def test_the_second_of_two_redrives_fences_the_first(settings: Settings) -> None
     topic = settings.topics.requests_dlq
     append(settings, [dead_request(settings, one, f"k-{one}") for one in range(20)])
     with (
-        closing(Redrive(settings, topic, most_attempts=3)) as first,
-        closing(Redrive(settings, topic, most_attempts=3)) as second,
+        closing(Redrive(settings, topic, max_attempts=3)) as first,
+        closing(Redrive(settings, topic, max_attempts=3)) as second,
     ):
-        of_first = first.begin(everything)
-        of_second = second.begin(everything)
+        of_first = first.take_over(everything)
+        of_second = second.take_over(everything)
         with pytest.raises(Fenced, match="another re-drive has taken over"):
-            list(first.carry(of_first))
-        assert len(list(second.carry(of_second))) == 20
+            list(first.run(of_first))
+        assert len(list(second.run(of_second))) == 20
     assert len(whole(settings, settings.topics.requests)) == 20
 
 
@@ -179,7 +179,7 @@ def test_an_upload_is_sent_back_only_where_nothing_newer_is_known(settings: Sett
     assert versions(settings, first) == [2, 3]
     letters = read_dead_letters(settings, [topic])
     (closed,) = (one for one in letters.letters if one.refusal.at.offset == 999)
-    assert (letters.went(closed) or "").startswith("superseded by ")
+    assert (letters.destination(closed) or "").startswith("superseded by ")
 
     append(settings, [dead_upload(settings, fourth, 0, home)])
     send(settings, prompt_uploaded(version=5))
@@ -194,8 +194,8 @@ def test_an_upload_that_comes_between_a_decision_and_its_commit_wins(settings: S
     append(settings, [dead_upload(settings, one, n, stood[n]) for n, one in enumerate(events)])
     last = events[max(range(len(events)), key=lambda n: (stood[n], n))]
     newer = prompt_uploaded("Newer", assignment_id=last.assignment_id, version=2)
-    with closing(Redrive(settings, topic, most_attempts=3)) as redrive:
-        carrying = redrive.carry(redrive.begin(everything))
+    with closing(Redrive(settings, topic, max_attempts=3)) as redrive:
+        carrying = redrive.run(redrive.take_over(everything))
         done = [next(carrying)]  # the first chunk is committed, the second was decided as well
         send(settings, newer)
         done += carrying
@@ -243,10 +243,10 @@ def test_a_dead_letter_is_shown_without_its_bytes_which_go_to_a_file(
     }
     code, _, grumbled = told(settings, "dlq", "show", str(stands), "--value-file", str(path))
     assert (code, path.name in grumbled) == (1, True)
-    with pytest.raises(CJStreamError, match="no dead letter stands at"):
-        dlq.shown(settings, str(stands).replace("@0", "@1"), None)
+    with pytest.raises(CJStreamError, match="there is no dead letter at"):
+        dlq.find_letter(settings, str(stands).replace("@0", "@1"), None)
     with pytest.raises(Misconfigured):
-        dlq.shown(settings, "nonsense", None)
+        dlq.find_letter(settings, "nonsense", None)
 
 
 def test_filters_choose_what_is_meant_and_strangers_are_named(settings: Settings) -> None:
@@ -265,7 +265,7 @@ def test_filters_choose_what_is_meant_and_strangers_are_named(settings: Settings
     def found(topic: str | None = None, *, closed: bool = False, **words: Any) -> list[str]:
         options = {"reason": "", "key": None, "since": None, "until": None, **words}
         chosen = dlq.filters(**options)
-        letters = dlq.listed(settings, topic, chosen, closed=closed).letters
+        letters = dlq.list_letters(settings, topic, chosen, closed=closed).letters
         return sorted(str(one.refusal.at).removeprefix(settings.topic_prefix) for one, _ in letters)
 
     requests = ["cj.requests.v1/0@1", "cj.requests.v1/0@2"]

@@ -14,7 +14,7 @@ from tests.faults.running import Process
 CANNOT_OPEN = "cannot open the replica"
 RESTART_S = 1.0  # a supervisor's pause: one that refuses to start is not started without end
 CORRUPT = "Corruption"
-OF_SINGLE_ONES = ("written anew", "left out of the replica")
+OF_SINGLE_ONES = ("rewritten", "not folded into the replica")
 DISK_BYTES = (16 * 1024, 128 * 1024, 2 * 1024 * 1024)
 
 

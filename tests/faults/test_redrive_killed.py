@@ -107,4 +107,4 @@ def test_a_killed_redrive_is_gone_on_with_and_doubles_nothing(
     assert letters.open == []
     at = {record.value: str(record.at) for record in went}
     for letter in letters.letters:
-        assert letters.went(letter) == at[f"no request {letter.refusal.at.offset}".encode()]
+        assert letters.destination(letter) == at[f"no request {letter.refusal.at.offset}".encode()]

@@ -32,10 +32,10 @@ def test_an_upload_partition_held_by_an_open_transaction_is_named(
     holder.produce(record.topic, record.value, record.key)
     holder.flush(30)
     worker = start_worker(command=COMMAND)
-    until(lambda: worker.said("partition held by an open transaction"))
+    until(lambda: worker.said("partition blocked by an open transaction"))
     assert worker.said(f'"at":"{record.topic}/') == 1
     holder.commit_transaction(30)
-    until(lambda: worker.said("partition no longer held"))
+    until(lambda: worker.said("partition no longer blocked"))
     worker.wait_until_it_runs()
     send(settings, requested(assignment_id="a1"))
     with Progress(settings) as progress:
@@ -47,14 +47,14 @@ def test_a_consumer_of_requests_that_stalls_ends_the_worker(
 ) -> None:
     send(settings, *assignment("a1"), requested(assignment_id="a1"))
     worker = start_worker(command=(*COMMAND, "requests"))
-    assert "cjstream: batch preparation stands still at " in ended(worker)
+    assert "cjstream: batch preparation makes no progress at " in ended(worker)
 
 
 def test_a_fold_that_stalls_ends_the_worker(settings: Settings, start_worker: StartWorker) -> None:
     damaged = Record(settings.topics.instructions.name, 1, b"assignment:a1", b"no event")
     append(settings, [damaged])
     worker = start_worker(command=(*COMMAND, "fold"))
-    assert f"cjstream: the fold stands still at {damaged.topic}/1@0 " in ended(worker)
+    assert f"cjstream: the fold makes no progress at {damaged.topic}/1@0 " in ended(worker)
 
 
 def test_requests_with_markers_behind_them_are_no_stall(
@@ -76,7 +76,7 @@ def test_a_replica_that_no_longer_advances_ends_the_worker(
 ) -> None:
     send(settings, *assignment("a1"))
     worker = start_worker(command=(*COMMAND, "replica"))
-    assert "cjstream: the context replica stands still at " in ended(worker)
+    assert "cjstream: the context replica makes no progress at " in ended(worker)
 
 
 def test_a_transaction_that_hangs_ends_the_worker(

@@ -1,11 +1,11 @@
-"""An upload log in memory: what AdminLog does, by the same decisions and the same fold, without Kafka."""
+"""An upload log in memory: what UploadLog does, by the same decisions and the same fold, without Kafka."""
 
 from collections.abc import Mapping
 from itertools import count
 from uuid import uuid4
 
 from processors.policy import Policy
-from processors.upload_log.upload_log import NOBODY, CurrentContext, Page, WriteResult
+from processors.upload_log.upload_log import DRY_RUN_METADATA, CurrentContext, Page, WriteResult
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
@@ -54,7 +54,7 @@ class MemoryLog:
         return Page(items=items, total=len(found))
 
     async def check(self, change: WriteCommand) -> None:
-        decide(self.rows.get(change.scope_key), change, NOBODY, lambda: "-")
+        decide(self.rows.get(change.scope_key), change, DRY_RUN_METADATA, lambda: "-")
 
     async def write(self, change: WriteCommand, writing: WriteMetadata) -> WriteResult:
         self._fail()

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 
 from processors.dead_letters.open_letters import DeadLetter, OpenLetters
 from processors.dead_letters.redrive_plan import (
-    Judged,
     NewestUploads,
     RedriveDecision,
     Slot,
+    Target,
     chunks,
     decide,
-    judge_request,
-    judge_upload,
+    target_of_request,
+    target_of_upload,
 )
 from processors.kafka.records import LogRecord
 from schemas.codec import Codec
@@ -56,14 +56,14 @@ def fates(
     letters: Iterable[DeadLetter],
     newest: Mapping[Slot, Origin] | None = None,
     refused: Iterable[int] = (),
-    most_attempts: int = 3,
+    max_attempts: int = 3,
 ) -> dict[int, str]:
     """What becomes of each, by offset, in the order decided; those at the refused offsets are unreadable."""
     known = list(letters)
-    verdicts: dict[Coordinates, Judged] = {
+    verdicts: dict[Coordinates, Target] = {
         one.at: "unreadable" if one.refusal.at.offset in refused else BELONGS for one in known
     }
-    decided = decide(known, verdicts, newest or {}, most_attempts=most_attempts)
+    decided = decide(known, verdicts, newest or {}, max_attempts=max_attempts)
     return {one.letter.refusal.at.offset: one.fate for one in decided}
 
 
@@ -89,7 +89,7 @@ def test_the_same_key_in_another_topic_is_another_order() -> None:
 def test_attempts_are_capped() -> None:
     tried = dead(1, own=[("cjstream-redrive-attempt", b"2")])
     assert fates([tried]) == {1: "redrive"}
-    assert fates([tried], most_attempts=2) == {1: "refused"}
+    assert fates([tried], max_attempts=2) == {1: "refused"}
 
 
 def test_an_upload_is_superseded_by_a_newer_one_of_its_slot() -> None:
@@ -105,7 +105,7 @@ def test_an_older_one_that_was_redriven_does_not_supersede_a_later_one() -> None
         Coordinates(PROMPTS, BELONGS.partition, 20), A1, CODEC.encode(prompt_uploaded()), 200
     )
     newest = NewestUploads([(PROMPTS, A1)], UPLOADS, CODEC)
-    newest.learn(redriven, Origin(Coordinates(PROMPTS, 0, 5), 50))
+    newest.add(redriven, Origin(Coordinates(PROMPTS, 0, 5), 50))
     assert fates([dead(8)], newest.origins) == {8: "redrive"}
     assert fates([dead(4)], newest.origins) == {4: "superseded"}
 
@@ -114,26 +114,26 @@ def test_what_the_fold_leaves_out_supersedes_nothing_and_a_later_releases_upload
     at = Coordinates(PROMPTS, BELONGS.partition, 20)
     here = Origin(at, 200)
     newest = NewestUploads([(PROMPTS, A1)], UPLOADS, CODEC)
-    newest.learn(UploadRecord(at, A1, b"nonsense", 200), here)
-    newest.learn(UploadRecord(at, A1, CODEC.encode(instructions_uploaded()), 200), here)
+    newest.add(UploadRecord(at, A1, b"nonsense", 200), here)
+    newest.add(UploadRecord(at, A1, CODEC.encode(instructions_uploaded()), 200), here)
     assert newest.origins == {}
-    newest.learn(UploadRecord(at, A1, b"\0\x7f\xff\xff\xfflater", 200), here)
+    newest.add(UploadRecord(at, A1, b"\0\x7f\xff\xff\xfflater", 200), here)
     assert newest.origins == {(PROMPTS, A1): here}
 
 
 def test_a_request_goes_to_the_partition_it_came_from() -> None:
     topic = CATALOGUE.requests
-    assert judge_request(dead(1, topic=topic.name, partition=3), topic, 4) == (topic.name, 3)
-    gone = judge_request(dead(1, b"k", topic=topic.name, partition=9), topic, 4)
+    assert target_of_request(dead(1, topic=topic.name, partition=3), topic, 4) == (topic.name, 3)
+    gone = target_of_request(dead(1, b"k", topic=topic.name, partition=9), topic, 4)
     assert gone == (topic.name, partition_for(b"k", 4))
-    assert isinstance(judge_request(dead(1), topic, 4), str)
-    assert isinstance(judge_request(dead(1, topic=topic.name, size=MIB - 100), topic, 4), str)
+    assert isinstance(target_of_request(dead(1), topic, 4), str)
+    assert isinstance(target_of_request(dead(1, topic=topic.name, size=MIB - 100), topic, 4), str)
 
 
 def test_an_upload_goes_to_the_partition_of_its_scope_key() -> None:
     value = CODEC.encode(prompt_uploaded())
     wrong = (BELONGS.partition + 1) % 4
-    assert judge_upload(dead(1, partition=wrong), value, UPLOADS, CODEC) == BELONGS
+    assert target_of_upload(dead(1, partition=wrong), value, UPLOADS, CODEC) == BELONGS
 
 
 def test_an_upload_that_cannot_be_folded_is_refused_and_the_reason_said() -> None:
@@ -148,7 +148,7 @@ def test_an_upload_that_cannot_be_folded_is_refused_and_the_reason_said() -> Non
         dead(7, topic="elsewhere"): whole,
         dead(8, size=2 * MIB): whole,
     }.items():
-        assert isinstance(judge_upload(letter, value, UPLOADS, CODEC), str), letter
+        assert isinstance(target_of_upload(letter, value, UPLOADS, CODEC), str), letter
 
 
 def test_chunks_keep_the_order_and_their_bounds() -> None:
@@ -182,14 +182,14 @@ def test_what_is_open_has_no_marker_and_a_repeated_dead_letter_counts_once() -> 
         marker_record(6, 99),
         LogRecord(Coordinates("dlq", 0, 7), None, b"?", (), 9),
     ):
-        found.learn(record)
+        found.add(record)
     assert [one.at.offset for one in found.letters] == [0, 1, 5]
     assert [one.at.offset for one in found.open] == [1, 5]
-    assert found.strangers == [Coordinates("dlq", 0, 7)]
-    repeated = found.at(Coordinates("dlq", 0, 4))
+    assert found.foreign_records == [Coordinates("dlq", 0, 7)]
+    repeated = found.find(Coordinates("dlq", 0, 4))
     assert repeated is not None
-    assert (repeated.at.offset, found.went(repeated)) == (0, "superseded")
-    assert found.at(Coordinates("dlq", 0, 3)) is None
+    assert (repeated.at.offset, found.destination(repeated)) == (0, "superseded")
+    assert found.find(Coordinates("dlq", 0, 3)) is None
 
 
 def test_a_redriven_record_tells_its_attempt_and_where_it_comes_from() -> None:
