@@ -1,4 +1,4 @@
-"""Stand-ins for the clients of confluent-kafka that batch preparation uses, on the cluster in memory."""
+"""Fakes of the confluent-kafka clients that batch preparation uses, on the cluster in memory."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -10,36 +10,36 @@ from tests.simulation.group import Membership
 from tests.simulation.log import Headers, Transaction, refused
 from tests.simulation.world import World
 
-LAG = 0.15  # how often what is in the log has not been fetched yet
-LATE = 0.4  # how often a marker is not there when its commit returns
+LAG = 0.15  # probability that a record in the log is not fetched yet
+LATE = 0.4  # probability that a commit returns before all its markers are written
 STALL_S = 1.0
 
 
 class Process:
-    """One worker's process, seen from its clients: whether it lives, and which call it makes."""
+    """The process of one worker as its clients see it: whether it is alive, and the faults of its calls."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
         self.is_alive = True
         self.is_frozen = False
-        self.stops = 0  # where it may stand or die: before each call and after it
-        self.stands_at = self.dies_at = 0
-        # what its producer's next calls come to, each before its effect or after it
+        self.stops = 0  # points where it may freeze or die: before and after each call
+        self.freezes_at = self.dies_at = 0
+        # the errors of its producer's next calls, and whether each is raised after the call's effect
         self.errors: list[tuple[KafkaException, bool]] = []
-        self.spared = 0  # calls before those errors come
-        self.failed = 0  # calls that came to one
+        self.calls_before_errors = 0  # calls that succeed before those errors
+        self.failed_calls = 0
 
     def call(self, name: str, effect: Callable[[], Any], *, may_fail: bool = False) -> Any:
-        """One call into a client; before it and after it an actor may stand, or die."""
+        """Make one client call; before and after it an actor may freeze or die."""
         self._stop()
-        error, is_after = self._error() if may_fail else (None, False)
-        self.world.tell(f"{name} -> {error.args[0].name()}" if error else name)
-        answer = None if error and not is_after else effect()
+        error, is_after = self._next_error() if may_fail else (None, False)
+        self.world.record(f"{name} -> {error.args[0].name()}" if error else name)
+        result = None if error and not is_after else effect()
         if error:
             raise error
         self._stop()
-        return answer
+        return result
 
     def _stop(self) -> None:
         actor = self.world.running
@@ -48,56 +48,58 @@ class Process:
         self.stops += 1
         if not self.is_alive or self.stops == self.dies_at:
             actor.is_killed = True
-        if self.stops == self.stands_at:
+        if self.stops == self.freezes_at:
             self.is_frozen = True
-            actor.stand()
-        actor.stop_here()
+            actor.pause()
+        actor.before_or_after_call()
 
-    def _error(self) -> tuple[KafkaException | None, bool]:
-        if self.spared or not self.errors:
-            self.spared = max(0, self.spared - 1)
+    def _next_error(self) -> tuple[KafkaException | None, bool]:
+        if self.calls_before_errors or not self.errors:
+            self.calls_before_errors = max(0, self.calls_before_errors - 1)
             return None, False
-        self.failed += 1
+        self.failed_calls += 1
         return self.errors.pop(0)
 
 
 class Reader:
-    """A consumer of assigned partitions that sees committed records only."""
+    """A consumer of assigned partitions that sees only committed records."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._world = process.world
-        self._at: dict[Partition, int] = {}
-        self._moved: set[Partition] = set()  # whose position is known
-        self._turn = 0
+        self._next_offsets: dict[Partition, int] = {}
+        self._known_positions: set[Partition] = set()
+        self._first_partition = 0
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        self._at, self._moved = {}, set()
+        self._next_offsets, self._known_positions = {}, set()
         self.incremental_assign(partitions)
 
     def incremental_assign(self, partitions: Iterable[TopicPartition]) -> None:
-        self._at.update({Partition(at.topic, at.partition): at.offset for at in partitions})
+        self._next_offsets.update(
+            {Partition(tp.topic, tp.partition): tp.offset for tp in partitions}
+        )
 
     def incremental_unassign(self, partitions: Iterable[TopicPartition]) -> None:
-        for at in partitions:
-            self._at.pop(Partition(at.topic, at.partition), None)
-            self._moved.discard(Partition(at.topic, at.partition))
+        for tp in partitions:
+            self._next_offsets.pop(Partition(tp.topic, tp.partition), None)
+            self._known_positions.discard(Partition(tp.topic, tp.partition))
 
     def unassign(self) -> None:
         self.assign(())
 
-    def position(self, asked: Sequence[TopicPartition]) -> list[TopicPartition]:
-        """The next offset; not known before anything was fetched."""
-        known = {at: self._at[at] for at in self._moved}
+    def position(self, request: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """The next offset of each partition; OFFSET_INVALID before its first record was fetched."""
+        known = {partition: self._next_offsets[partition] for partition in self._known_positions}
         return [
             TopicPartition(
-                at.topic, at.partition, known.get(Partition(at.topic, at.partition), OFFSET_INVALID)
+                tp.topic, tp.partition, known.get(Partition(tp.topic, tp.partition), OFFSET_INVALID)
             )
-            for at in asked
+            for tp in request
         ]
 
-    def get_watermark_offsets(self, at: TopicPartition, **_: Any) -> tuple[int, int]:
-        log = self._world.cluster.log(Partition(at.topic, at.partition))
+    def get_watermark_offsets(self, tp: TopicPartition, **_: Any) -> tuple[int, int]:
+        log = self._world.cluster.log(Partition(tp.topic, tp.partition))
         return 0, log.last_stable
 
     def poll(self, wait_s: float) -> Message | None:
@@ -105,43 +107,45 @@ class Reader:
         return message
 
     def _next(self, wait_s: float) -> Message | None:
-        found = None if self._world.likely(LAG) else self.take()
-        if found is None and wait_s and self._world.running is not None:
-            stall_s = STALL_S if self._world.likely(0.2) else 0.0
+        message = None if self._world.happens(LAG) else self.take()
+        if message is None and wait_s and self._world.running is not None:
+            stall_s = STALL_S if self._world.happens(0.2) else 0.0
             self._world.running.wait(self.has_more, max(wait_s, stall_s))
-            found = self.take()
-        return found
+            message = self.take()
+        return message
 
-    def consume(self, most: int, _wait_s: float) -> list[Message]:
-        found = list[Message]()
-        while len(found) < most and not self._world.likely(LAG):
-            one = self.take()
-            if one is None:  # a tombstone is false
+    def consume(self, limit: int, _wait_s: float) -> list[Message]:
+        messages = list[Message]()
+        while len(messages) < limit and not self._world.happens(LAG):
+            message = self.take()
+            if message is None:  # compare with None: a tombstone is false
                 break
-            found.append(one)
-        return found
+            messages.append(message)
+        return messages
 
     def has_more(self) -> bool:
         return any(
-            offset < self._world.cluster.log(at).last_stable for at, offset in self._at.items()
+            offset < self._world.cluster.log(partition).last_stable
+            for partition, offset in self._next_offsets.items()
         )
 
     def take(self) -> Message | None:
-        """The next record of any partition; positions pass what is none."""
-        ones = sorted(self._at)
-        self._turn += 1
-        for at in ones[self._turn % len(ones) :] + ones[: self._turn % len(ones)] if ones else ():
-            log = self._world.cluster.log(at)
-            while self._at[at] < log.last_stable:
-                stored = log.read(self._at[at])
-                self._at[at] += 1
-                self._moved.add(at)
+        """The next committed record of any partition; positions also pass markers and aborted records."""
+        assigned = sorted(self._next_offsets)
+        self._first_partition += 1
+        first = self._first_partition % len(assigned) if assigned else 0
+        for partition in assigned[first:] + assigned[:first]:
+            log = self._world.cluster.log(partition)
+            while self._next_offsets[partition] < log.last_stable:
+                stored = log.read(self._next_offsets[partition])
+                self._next_offsets[partition] += 1
+                self._known_positions.add(partition)
                 if stored is not None:
                     return stored.message
         return None
 
     def close(self) -> None:
-        self._at = {}
+        self._next_offsets = {}
 
 
 class GroupMember(Reader):
@@ -150,7 +154,7 @@ class GroupMember(Reader):
     def __init__(self, process: Process, instance: str) -> None:
         super().__init__(process)
         self.membership = Membership(self._world.group, instance)
-        self._told: dict[str, Callable[..., None]] = {}
+        self._callbacks: dict[str, Callable[..., None]] = {}
 
     def subscribe(
         self,
@@ -160,7 +164,7 @@ class GroupMember(Reader):
         on_revoke: Callable[..., None],
         on_lost: Callable[..., None],
     ) -> None:
-        self._told = {"assign": on_assign, "revoke": on_revoke, "lost": on_lost}
+        self._callbacks = {"assign": on_assign, "revoke": on_revoke, "lost": on_lost}
         self.membership.subscribe()
 
     def consumer_group_metadata(self) -> bytes:
@@ -172,49 +176,52 @@ class GroupMember(Reader):
             fatal = KafkaError(KafkaError.FENCED_INSTANCE_ID, "simulated", fatal=True)
             return Message(error=fatal)
         if self.membership.events:
-            self._tell(*self.membership.events.pop(0))
+            self._call_back(*self.membership.events.pop(0))
             return None
         return super()._next(wait_s)
 
     def has_more(self) -> bool:
         return bool(self.membership.events) or super().has_more()
 
-    def consume(self, most: int, wait_s: float) -> list[Message]:
+    def consume(self, limit: int, wait_s: float) -> list[Message]:
         if self.membership.events:
-            self._tell(*self.membership.events.pop(0))
-        return super().consume(most, wait_s)
+            self._call_back(*self.membership.events.pop(0))
+        return super().consume(limit, wait_s)
 
-    def _tell(self, kind: str, partitions: set[Partition]) -> None:
-        self._world.tell(f"{kind} {sorted(at.partition for at in partitions)}")
+    def _call_back(self, kind: str, partitions: set[Partition]) -> None:
+        self._world.record(f"{kind} {sorted(tp.partition for tp in partitions)}")
         if kind == "assign":
             self.membership.assigned |= partitions
-        named = [TopicPartition(at.topic, at.partition) for at in sorted(partitions)]
-        self._told[kind](self, named)
+        client_partitions = [TopicPartition(tp.topic, tp.partition) for tp in sorted(partitions)]
+        self._callbacks[kind](self, client_partitions)
         if kind != "assign":
             self.membership.assigned -= partitions
         if kind == "revoke":
-            self.membership.let_go(partitions)
+            self.membership.release(partitions)
 
-    def seek(self, at: TopicPartition) -> None:
-        if Partition(at.topic, at.partition) not in self._at:
+    def seek(self, tp: TopicPartition) -> None:
+        if Partition(tp.topic, tp.partition) not in self._next_offsets:
             raise refused(KafkaError._STATE)
-        self._at[Partition(at.topic, at.partition)] = at.offset
+        self._next_offsets[Partition(tp.topic, tp.partition)] = tp.offset
 
-    def committed(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-        """Stable offsets; they are waited for. Raises where the time is up."""
-        partitions = [Partition(at.topic, at.partition) for at in asked]
-        answer: list[TopicPartition] = self._process.call(
+    def committed(self, request: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        """The committed offsets, as soon as they are stable. Raises if they are not within the timeout."""
+        partitions = [Partition(tp.topic, tp.partition) for tp in request]
+        offsets: list[TopicPartition] = self._process.call(
             "committed", lambda: self._stable(partitions, timeout)
         )
-        return answer
+        return offsets
 
     def _stable(self, partitions: list[Partition], timeout_s: float) -> list[TopicPartition]:
         cluster, actor = self._world.cluster, self._world.running
         assert actor is not None
         if not actor.wait(lambda: cluster.is_stable(partitions), timeout_s):
             raise refused(KafkaError._TIMED_OUT, retriable=True)
-        known = {at: cluster.committed.get(at, (OFFSET_INVALID, 0))[0] for at in partitions}
-        return [TopicPartition(at.topic, at.partition, offset) for at, offset in known.items()]
+        known = {
+            partition: cluster.committed.get(partition, (OFFSET_INVALID, 0))[0]
+            for partition in partitions
+        }
+        return [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in known.items()]
 
     def close(self) -> None:
         super().close()
@@ -241,7 +248,7 @@ class TransactionalProducer:
 
     def begin_transaction(self) -> None:
         def begin() -> None:
-            self._sends_at_once = self._world.likely(0.5)
+            self._sends_at_once = self._world.happens(0.5)
             self._decided = False
 
         self._process.call("begin", begin, may_fail=True)
@@ -269,11 +276,11 @@ class TransactionalProducer:
     ) -> None:
         def send() -> None:
             self._world.group.check(metadata)
-            positions = {Partition(at.topic, at.partition): at.offset for at in offsets}
-            self._world.cluster.offsets(self._transaction(), positions)
+            positions = {Partition(tp.topic, tp.partition): tp.offset for tp in offsets}
+            self._world.cluster.add_offsets(self._transaction(), positions)
 
-        told = {f"{at.topic}/{at.partition}": at.offset for at in offsets}
-        self._process.call(f"send offsets {told}", send, may_fail=True)
+        by_partition = {f"{tp.topic}/{tp.partition}": tp.offset for tp in offsets}
+        self._process.call(f"send offsets {by_partition}", send, may_fail=True)
 
     def commit_transaction(self, _timeout_s: float) -> None:
         if not self._decided:
@@ -292,25 +299,26 @@ class TransactionalProducer:
             self._world.cluster.append(*self._queue.pop(0), self._transaction())
 
     def _end(self, *, commit: bool) -> None:
-        ended = self._world.cluster.end(self._name, self._epoch, commit=commit)
+        transaction = self._world.cluster.end(self._name, self._epoch, commit=commit)
         self._decided = True
-        if ended is not None:
-            deliver(self._world, ended)
+        if transaction is not None:
+            write_most_markers(self._world, transaction)
 
 
-def deliver(world: World, transaction: Transaction) -> None:
-    """Most markers arrive before the commit returns; some do not, in whatever order."""
-    late = world.likely(LATE)
-    for at in list(transaction.targets):
-        if not (late and world.likely(0.5)):
-            world.cluster.write_marker(transaction, at)
+def write_most_markers(world: World, transaction: Transaction) -> None:
+    """Write most markers before the commit returns; some stay missing, in random order."""
+    some_are_late = world.happens(LATE)
+    for partition in list(transaction.targets):
+        if not (some_are_late and world.happens(0.5)):
+            world.cluster.write_marker(transaction, partition)
 
 
 def high_watermarks(process: Process, partitions: Iterable[Partition]) -> Positions:
-    """As processors.cluster has them."""
+    """Like processors.kafka.offsets.high_watermarks."""
 
-    def ask() -> Positions:
-        return {at: process.world.cluster.log(at).high_watermark for at in partitions}
+    def read() -> Positions:
+        logs = process.world.cluster.log
+        return {partition: logs(partition).high_watermark for partition in partitions}
 
-    answer: Positions = process.call("high watermarks", ask)
-    return answer
+    watermarks: Positions = process.call("high watermarks", read)
+    return watermarks

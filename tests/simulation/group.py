@@ -1,7 +1,7 @@
-"""The consumer group in memory: members and generations, which alone fence; cooperative rebalances.
+"""The consumer group in memory: fencing by member and generation, and cooperative rebalances.
 
-The broker's side, and what each member's client has heard of it: the two differ until the client's background
-thread has spoken to the broker (`beat`).
+It models the broker's state and each client's view of it. The two differ until the client's background thread has
+sent a heartbeat to the broker.
 """
 
 import struct
@@ -14,23 +14,24 @@ from schemas.coordinates import Partition
 from tests.simulation.log import refused
 
 GENERATION = struct.Struct("<i")
-NOBODY = -1
+NO_GENERATION = -1
 
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One member as the broker knows it."""
+    """One member as the broker sees it."""
 
     name: str
     instance: str
     seen_at: float
-    holds: set[Partition] = field(default_factory=set)  # not anyone else's before it let go
-    news: list[tuple[int, set[Partition]]] = field(default_factory=list)  # generation, target
-    has_joined: bool = False  # since the group wants to rebalance
+    owned: set[Partition] = field(default_factory=set)  # assigned to nobody else until released
+    # generation and target assignment, not yet received by the client
+    assignments: list[tuple[int, set[Partition]]] = field(default_factory=list)
+    has_joined: bool = False  # the rebalance that is in progress
 
 
 class Group:
-    """The coordinator's side of the one group."""
+    """The coordinator's state of the only group."""
 
     def __init__(self, partitions: list[Partition], session_s: float) -> None:
         self._partitions = partitions
@@ -38,79 +39,79 @@ class Group:
         self._names = 0
         self.members: dict[str, Member] = {}
         self.generation = 0
-        self.fenced: set[str] = set()  # members whose instance id another one took
-        self.unsettled = False
+        self.fenced: set[str] = set()  # members whose instance id another member has taken
+        self.is_rebalancing = False
 
     def join(self, instance: str, now_s: float) -> Member:
-        """A new member; one with the instance id of another replaces it, and nothing moves."""
+        """Add a member; one with the instance id of another replaces it without a rebalance."""
         self._names += 1
         member = Member(f"member-{self._names}", instance, now_s)
-        before = next(
-            (one for one in self.members.values() if instance == one.instance != ""), None
+        replaced = next(
+            (known for known in self.members.values() if instance == known.instance != ""), None
         )
-        if before is None:
-            self._unsettle()
+        if replaced is None:
+            self._start_rebalance()
         else:
-            del self.members[before.name]
-            self.fenced.add(before.name)
-            member.holds = before.holds
-            member.news = [(self.generation, set(before.holds))]
+            del self.members[replaced.name]
+            self.fenced.add(replaced.name)
+            member.owned = replaced.owned
+            member.assignments = [(self.generation, set(replaced.owned))]
         self.members[member.name] = member
         return member
 
     def leave(self, name: str) -> None:
-        """A member is gone, and what it held is free."""
+        """Remove a member, which releases its partitions."""
         if self.members.pop(name, None):
-            self._unsettle()
+            self._start_rebalance()
 
-    def _unsettle(self) -> None:
-        if not self.unsettled:
-            self.unsettled = True
+    def _start_rebalance(self) -> None:
+        if not self.is_rebalancing:
+            self.is_rebalancing = True
             for member in self.members.values():
                 member.has_joined = False
 
-    def beat(self, name: str, now_s: float) -> None:
-        """A member's client lives, and knows that the group wants to rebalance."""
+    def heartbeat(self, name: str, now_s: float) -> None:
+        """Note that a member's client is alive and joins a rebalance that is in progress."""
         member = self.members[name]
         member.seen_at = now_s
         member.has_joined = True
-        if self.unsettled and all(one.has_joined for one in self.members.values()):
+        if self.is_rebalancing and all(other.has_joined for other in self.members.values()):
             self._rebalance()
 
     def expire(self, now_s: float) -> None:
-        """Whoever was silent for too long is no member any more."""
+        """Remove members whose session timed out."""
         for member in list(self.members.values()):
             if now_s - member.seen_at >= self._session_s:
                 self.leave(member.name)
 
     def _rebalance(self) -> None:
         self.generation += 1
-        self.unsettled = False
-        members = sorted(self.members.values(), key=lambda one: one.name)
+        self.is_rebalancing = False
+        members = sorted(self.members.values(), key=lambda member: member.name)
         quota = -(-len(self._partitions) // max(1, len(members)))
-        targets = {one.name: set(sorted(one.holds)[:quota]) for one in members}
-        held = set[Partition]().union(*(one.holds for one in members))
-        for at in self._partitions:
-            if at not in held:
-                least = min(members, key=lambda one: len(targets[one.name]))
-                targets[least.name].add(at)
-        for one in members:
-            one.holds |= targets[one.name]
-            one.news.append((self.generation, targets[one.name]))
+        targets = {member.name: set(sorted(member.owned)[:quota]) for member in members}
+        owned = set[Partition]().union(*(member.owned for member in members))
+        for partition in self._partitions:
+            if partition not in owned:
+                smallest = min(members, key=lambda member: len(targets[member.name]))
+                targets[smallest.name].add(partition)
+        for member in members:
+            member.owned |= targets[member.name]
+            member.assignments.append((self.generation, targets[member.name]))
 
-    def let_go(self, name: str, partitions: set[Partition]) -> None:
-        """A member was revoked these and has let go: another rebalance gives them to others."""
+    def release(self, name: str, partitions: set[Partition]) -> None:
+        """Release partitions that a member was revoked; another rebalance assigns them to others."""
         if name in self.members:
-            self.members[name].holds -= partitions
-            self._unsettle()
+            self.members[name].owned -= partitions
+            self._start_rebalance()
 
     def check(self, metadata: bytes) -> None:
-        """Whether offsets may be committed under this metadata: member and generation, nothing else.
+        """Raise if offsets may not be committed under this metadata: only member and generation are checked.
 
-        A client that is no member, and says so, is not fenced: this is how the broker is.
+        Like a real broker, it does not fence a client that says that it is not a member.
         """
         generation, name, _instance = read_metadata(metadata)
-        if generation == NOBODY and not name:
+        if generation == NO_GENERATION and not name:
             return
         if name in self.fenced:
             raise refused(KafkaError.FENCED_INSTANCE_ID, abort=True)
@@ -121,52 +122,52 @@ class Group:
 
 
 class Membership:
-    """The client's side: what it has heard, and what its application still has to be told."""
+    """The client's view of the group, and the events that its application has not yet received."""
 
     def __init__(self, group: Group, instance: str) -> None:
         self._group = group
         self._instance = instance
         self.name = ""
-        self.generation = NOBODY
-        self.assigned: set[Partition] = set()  # as the application knows it
+        self.generation = NO_GENERATION
+        self.assigned: set[Partition] = set()  # as far as the application has received it
         self.events: list[tuple[str, set[Partition]]] = []
         self.is_fenced = False
-        self._wanted = False
+        self._is_subscribed = False
 
     def subscribe(self) -> None:
-        """From the next beat on it is a member."""
-        self._wanted = True
+        """Become a member at the next heartbeat."""
+        self._is_subscribed = True
 
     def metadata(self) -> bytes:
         """Group metadata, as librdkafka serializes it."""
-        said = f"prep\0{self.name}\0{self._instance}\0".encode()
-        return MAGIC + GENERATION.pack(self.generation) + said
+        member = f"prep\0{self.name}\0{self._instance}\0".encode()
+        return MAGIC + GENERATION.pack(self.generation) + member
 
-    def beat(self, now_s: float) -> None:
-        """The background thread speaks with the broker once."""
-        if not self._wanted or self.is_fenced:
+    def heartbeat(self, now_s: float) -> None:
+        """The background thread sends one heartbeat to the broker."""
+        if not self._is_subscribed or self.is_fenced:
             return
         if not self.name:
-            if not self.events:  # what was lost has to be known first
+            if not self.events:  # the application must first receive what was lost
                 self.name = self._group.join(self._instance, now_s).name
-                self._group.beat(self.name, now_s)
+                self._group.heartbeat(self.name, now_s)
             return
         if self.name in self._group.fenced:
             self.is_fenced = True
             return
         if self.name not in self._group.members:
-            self.name, self.generation = "", NOBODY
+            self.name, self.generation = "", NO_GENERATION
             self.events = [("lost", set(self.assigned))] if self.assigned else []
             return
         if any(kind == "revoke" for kind, _ in self.events):
             self._group.members[self.name].seen_at = now_s
-            return  # it joins again when its application has let go
-        self._group.beat(self.name, now_s)
-        self._hear(self._group.members[self.name])
+            return  # it joins again after its application has released them
+        self._group.heartbeat(self.name, now_s)
+        self._receive_assignments(self._group.members[self.name])
 
-    def _hear(self, member: Member) -> None:
-        while member.news:
-            self.generation, target = member.news.pop(0)
+    def _receive_assignments(self, member: Member) -> None:
+        while member.assignments:
+            self.generation, target = member.assignments.pop(0)
             known = set(self.assigned)
             for kind, partitions in self.events:
                 known = known | partitions if kind == "assign" else known - partitions
@@ -175,20 +176,20 @@ class Membership:
             if target - known:
                 self.events.append(("assign", target - known))
 
-    def let_go(self, partitions: set[Partition]) -> None:
-        """The application has been told of a revocation and has let go."""
+    def release(self, partitions: set[Partition]) -> None:
+        """Release revoked partitions, after the application has handled the revocation."""
         if self.name:
-            self._group.let_go(self.name, partitions)
+            self._group.release(self.name, partitions)
 
     def leave(self) -> None:
-        """Leave for good; a static member stays until its session ends."""
-        self._wanted = False
+        """Leave the group; a static member stays in it until its session times out."""
+        self._is_subscribed = False
         if self.name and not self._instance:
             self._group.leave(self.name)
 
 
 def read_metadata(metadata: bytes) -> tuple[int, str, str]:
-    """Generation, member and instance."""
+    """The generation, member and instance of group metadata."""
     generation = GENERATION.unpack_from(metadata, len(MAGIC))[0]
     _group, name, instance, _ = metadata[len(MAGIC) + GENERATION.size :].decode().split("\0")
     return generation, name, instance

@@ -1,6 +1,6 @@
 """Kafka in memory: partitions, transactions and their markers, producer epochs.
 
-Only what batch preparation can tell from the real one: who is fenced, what is stable, what is visible when.
+It models only what batch preparation can observe: who is fenced, what is stable, and when records become visible.
 """
 
 from dataclasses import dataclass, field
@@ -11,31 +11,30 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from schemas.coordinates import Partition
 
 Headers = list[tuple[str, str | bytes | None]]
-OFFSETS = Partition(
-    "committed offsets", 0
-)  # where a transaction's offsets lie; it has a marker too
+# stands for the partition of committed offsets, in which a transaction also writes a marker
+OFFSETS = Partition("committed offsets", 0)
 
 
 def refused(
     code: int, *, fatal: bool = False, retriable: bool = False, abort: bool = False
 ) -> KafkaException:
-    """An error as the client raises it: the marks decide what is to be done."""
+    """An error as the client raises it; its marks decide how to react."""
     marks = {"fatal": fatal, "retriable": retriable, "txn_requires_abort": abort}
     return KafkaException(KafkaError(code, "simulated", **marks))
 
 
 @dataclass(slots=True, eq=False)
 class Transaction:
-    """One transaction of one producer; it ends once, and then partition by partition."""
+    """One transaction of one producer; it is decided once, then each partition gets its marker."""
 
     opened_at: float
-    targets: list[Partition] = field(default_factory=list)  # whose marker is still to come
+    targets: list[Partition] = field(default_factory=list)  # partitions without a marker so far
     offsets: dict[Partition, tuple[int, int]] = field(default_factory=dict)  # position, order
     committed: bool | None = None  # None while it is open
 
 
 class Stored(NamedTuple):
-    """One record; order is its place among all appends of the cluster."""
+    """One record; order is its position among all appends of the cluster."""
 
     message: Message
     order: int
@@ -44,7 +43,7 @@ class Stored(NamedTuple):
 
 @dataclass(slots=True)
 class PartitionLog:
-    """One partition; None is a marker, or what compaction took away."""
+    """One partition; None is a marker, or a record that compaction removed."""
 
     records: list[Stored | None] = field(default_factory=list)
     undecided: dict[Transaction, int] = field(default_factory=dict)  # first offset of each
@@ -58,35 +57,39 @@ class PartitionLog:
         return min(self.undecided.values(), default=len(self.records))
 
     def read(self, offset: int) -> Stored | None:
-        """The record there, unless it was aborted, or is none."""
+        """The committed record at this offset; None if there is none."""
         stored = self.records[offset]
         if stored is None or (stored.transaction and not stored.transaction.committed):
             return None
         return stored
 
     def committed(self) -> list[Stored]:
-        """Every record that read-committed readers see."""
-        return [one for at in range(self.last_stable) if (one := self.read(at))]
+        """Every record that read_committed consumers can see."""
+        return [stored for offset in range(self.last_stable) if (stored := self.read(offset))]
 
     def compact(self) -> None:
-        """Take away every record that a newer one of its key follows; the last one stays."""
-        newest = {one.message.key(): at for at in range(self.last_stable) if (one := self.read(at))}
-        for at in range(self.last_stable):
-            stored = self.records[at]
-            if stored and newest.get(stored.message.key(), at) > at:
-                self.records[at] = None
+        """Remove every record with a newer record of the same key."""
+        newest = {
+            stored.message.key(): offset
+            for offset in range(self.last_stable)
+            if (stored := self.read(offset))
+        }
+        for offset in range(self.last_stable):
+            record = self.records[offset]
+            if record and newest.get(record.message.key(), offset) > offset:
+                self.records[offset] = None
 
 
 @dataclass(slots=True)
 class Identity:
-    """What the coordinator knows of one transactional id."""
+    """The coordinator's state of one transactional id."""
 
     epoch: int = 0
-    transaction: Transaction | None = None  # open, or its markers are still to come
+    transaction: Transaction | None = None  # open, or decided with missing markers
 
 
 class Cluster:
-    """Every partition, every transactional id, the committed offsets of the one group."""
+    """Every partition, every transactional id, and the committed offsets of the only group."""
 
     def __init__(self, transaction_timeout_s: float) -> None:
         self.now_ms = 0
@@ -96,24 +99,24 @@ class Cluster:
         self.logs: dict[Partition, PartitionLog] = {}
         self.identities: dict[str, Identity] = {}
         self.committed: dict[Partition, tuple[int, int]] = {}  # position, order of its append
-        self.pending: list[Transaction] = []  # with offsets whose marker is still to come
+        self.pending: list[Transaction] = []  # with offsets, but without their marker
 
-    def log(self, at: Partition) -> PartitionLog:
-        return self.logs.setdefault(at, PartitionLog())
+    def log(self, partition: Partition) -> PartitionLog:
+        return self.logs.setdefault(partition, PartitionLog())
 
     def append(
         self,
-        at: Partition,
+        partition: Partition,
         key: bytes | None,
         value: bytes | None,
         headers: Headers | None = None,
         transaction: Transaction | None = None,
     ) -> Stored:
-        """Append one record, stamped by the broker's clock."""
-        log = self.log(at)
+        """Append one record with the append time of the broker's clock."""
+        log = self.log(partition)
         message = Message(
-            topic=at.topic,
-            partition=at.partition,
+            topic=partition.topic,
+            partition=partition.partition,
             offset=len(log.records),
             key=key,
             value=value,
@@ -123,29 +126,29 @@ class Cluster:
         stored = Stored(message, self.next_order(), transaction)
         if transaction is not None:
             log.undecided.setdefault(transaction, len(log.records))
-            self._touch(transaction, at)
+            self._touch(transaction, partition)
         log.records.append(stored)
         return stored
 
     def next_order(self) -> int:
-        """What happens now comes after all that happened."""
+        """The next number in the order of all events; it is greater than all before."""
         self._appends += 1
         return self._appends
 
-    def _touch(self, transaction: Transaction, at: Partition) -> None:
-        if at not in transaction.targets:
-            transaction.targets.append(at)
+    def _touch(self, transaction: Transaction, partition: Partition) -> None:
+        if partition not in transaction.targets:
+            transaction.targets.append(partition)
 
     # --- transactions
 
     def init(self, name: str) -> int:
-        """A new epoch of a transactional id: its last transaction is over, all its markers there."""
+        """Start a new epoch of a transactional id: its last transaction ends, with all its markers."""
         identity = self.identities.setdefault(name, Identity())
         identity.epoch += 1
-        self._over(identity)
+        self._finish(identity)
         return identity.epoch
 
-    def _over(self, identity: Identity) -> None:
+    def _finish(self, identity: Identity) -> None:
         if identity.transaction is None:
             return
         if identity.transaction.committed is None:
@@ -154,10 +157,10 @@ class Cluster:
         identity.transaction = None
 
     def transaction_of(self, name: str, epoch: int) -> Transaction:
-        """The open transaction of a producer, begun if there is none. Raises where it is fenced."""
+        """The open transaction of a producer; a new one if there is none. Raises if the producer is fenced."""
         identity = self._checked(name, epoch)
         if identity.transaction is None or identity.transaction.committed is not None:
-            self._over(identity)  # what the client waits for, at CONCURRENT_TRANSACTIONS
+            self._finish(identity)  # the real client waits for this, at CONCURRENT_TRANSACTIONS
             identity.transaction = Transaction(self.now_s)
         return identity.transaction
 
@@ -168,7 +171,7 @@ class Cluster:
         return identity
 
     def end(self, name: str, epoch: int, *, commit: bool) -> Transaction | None:
-        """Decide a producer's transaction; its markers come later. Raises where it is fenced."""
+        """Commit or abort a producer's transaction; its markers are written later. Raises if the producer is fenced."""
         identity = self._checked(name, epoch)
         if identity.transaction is not None and identity.transaction.committed is None:
             self._end(identity, commit=commit)
@@ -179,54 +182,64 @@ class Cluster:
         identity.transaction.committed = commit
 
     def expire(self) -> None:
-        """Abort what was open for too long; its producer is fenced."""
+        """Abort transactions that are open for too long, and fence their producers."""
         for identity in self.identities.values():
-            one = identity.transaction
-            if one and one.committed is None and self.now_s - one.opened_at >= self._timeout_s:
+            transaction = identity.transaction
+            if (
+                transaction
+                and transaction.committed is None
+                and self.now_s - transaction.opened_at >= self._timeout_s
+            ):
                 identity.epoch += 1
-                self._over(identity)
+                self._finish(identity)
 
-    def offsets(self, transaction: Transaction, positions: dict[Partition, int]) -> None:
-        """Offsets become part of a transaction."""
+    def add_offsets(self, transaction: Transaction, positions: dict[Partition, int]) -> None:
+        """Add offsets to a transaction."""
         order = self.next_order()
-        transaction.offsets.update({at: (position, order) for at, position in positions.items()})
+        transaction.offsets.update(
+            {partition: (position, order) for partition, position in positions.items()}
+        )
         self._touch(transaction, OFFSETS)
         if transaction not in self.pending:
             self.pending.append(transaction)
 
     @property
-    def undelivered(self) -> list[tuple[Transaction, Partition]]:
-        """Markers of decided transactions that are still on their way."""
+    def unwritten_markers(self) -> list[tuple[Transaction, Partition]]:
+        """The markers of decided transactions that are not yet written."""
         return [
-            (identity.transaction, at)
+            (identity.transaction, partition)
             for identity in self.identities.values()
             if identity.transaction and identity.transaction.committed is not None
-            for at in identity.transaction.targets
+            for partition in identity.transaction.targets
         ]
 
     def write_markers(self, transaction: Transaction) -> None:
-        """Every marker arrives."""
-        for at in list(transaction.targets):
-            self.write_marker(transaction, at)
+        """Write every missing marker."""
+        for partition in list(transaction.targets):
+            self.write_marker(transaction, partition)
 
-    def write_marker(self, transaction: Transaction, at: Partition) -> None:
-        """One marker arrives: here, the transaction is over."""
-        transaction.targets.remove(at)
-        if at == OFFSETS:
-            self._settle_offsets(transaction)
+    def write_marker(self, transaction: Transaction, partition: Partition) -> None:
+        """Write one marker: in this partition, the transaction ends."""
+        transaction.targets.remove(partition)
+        if partition == OFFSETS:
+            self._apply_offsets(transaction)
             return
-        log = self.log(at)
+        log = self.log(partition)
         del log.undecided[transaction]
         log.records.append(None)
 
-    def _settle_offsets(self, transaction: Transaction) -> None:
+    def _apply_offsets(self, transaction: Transaction) -> None:
         self.pending.remove(transaction)
         if not transaction.committed:
             return
-        for at, (position, order) in transaction.offsets.items():
-            if self.committed.get(at, (0, -1))[1] < order:
-                self.committed[at] = (position, order)
+        for partition, (position, order) in transaction.offsets.items():
+            if self.committed.get(partition, (0, -1))[1] < order:
+                self.committed[partition] = (position, order)
 
     def is_stable(self, partitions: list[Partition]) -> bool:
-        """Whether no transaction still holds offsets of these."""
-        return not any(at in one.offsets for one in self.pending for at in partitions)
+        """Whether no transaction has offsets of these partitions that still lack their marker."""
+        return not any(
+            partition in transaction.offsets
+            for transaction in self.pending
+            for partition in partitions
+        )

@@ -1,4 +1,4 @@
-"""What must hold of every history, told from the log alone."""
+"""What must hold after every history, checked on the log alone."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.simulation.history import CODEC, PARTITIONS, SETTINGS, TOPICS, Histor
 from tests.simulation.log import Stored
 
 POLICY = SETTINGS.policy
-MAY_END_A_WORKER = (Fenced, Unreachable)  # it is started again
+MAY_END_A_WORKER = (Fenced, Unreachable)  # the worker is restarted
 ROUNDING_MS = 1
 UPLOADS = [
     Partition(topic.name, number) for topic in TOPICS.uploads for number in range(PARTITIONS)
@@ -24,50 +24,51 @@ UPLOADS = [
 
 
 def broken_promises(history: History) -> Iterator[str]:
-    """Every promise that a history broke which was given the time to settle."""
+    """Every promise that a settled history broke."""
     for fault in history.faults:
         if not isinstance(fault, MAY_END_A_WORKER):
             yield f"a worker ended: {fault!r}"
     outcomes = outcomes_by_request(history)
     for request in history.requests:
         at = coordinates_of(request.stored.message)
-        found = outcomes.pop(at, [])
-        if len(found) == 1:
-            yield from (f"{at}: {what}" for what in _wrong(history, request, found[0]))
+        of_request = outcomes.pop(at, [])
+        if len(of_request) == 1:
+            problems = _outcome_problems(history, request, of_request[0])
+            yield from (f"{at}: {problem}" for problem in problems)
         else:
-            yield f"{at} has {len(found)} outcomes"
-    yield from (f"{at} has an outcome and is no request" for at in outcomes)
+            yield f"{at} has {len(of_request)} outcomes"
+    yield from (f"{at} has an outcome but is not a request" for at in outcomes)
     yield from (f"{key!r} is still parked" for key in still_parked(history))
 
 
-def waiting_in_vain(history: History) -> Iterator[str]:
-    """Parked requests whose context is complete, and which wait all the same."""
-    rows = contexts_at(history, {at: history.cluster.log(at).last_stable for at in UPLOADS})
+def parked_despite_context(history: History) -> Iterator[str]:
+    """Parked requests that wait although their context is complete."""
+    rows = contexts_at(history, {tp: history.cluster.log(tp).last_stable for tp in UPLOADS})
     for key, stored in still_parked(history).items():
         parked = CODEC.decode_as(ParkedRequest, stored.message.value())
-        answer = OutcomeBuilder(CODEC, POLICY, rows.get).encoded(parked.request, parked.request_at)
-        if not isinstance(answer.resolution, Unresolved):
+        built = OutcomeBuilder(CODEC, POLICY, rows.get).encoded(parked.request, parked.request_at)
+        if not isinstance(built.resolution, Unresolved):
             yield f"{key!r} is complete and still parked"
 
 
 def outcomes_by_request(history: History) -> dict[Coordinates, list[Stored]]:
-    """Every committed record of the outcome topics, by the request that it answers."""
+    """Every committed record of the outcome topics, by its request."""
     outcomes = defaultdict[Coordinates, list[Stored]](list)
     for topic in TOPICS.outcomes:
         for number in range(PARTITIONS):
             for stored in history.cluster.log(Partition(topic.name, number)).committed():
-                outcomes[_answered(stored.message)].append(stored)
+                outcomes[_request_of(stored.message)].append(stored)
     return outcomes
 
 
-def _answered(message: Message) -> Coordinates:
+def _request_of(message: Message) -> Coordinates:
     if message.topic() != TOPICS.requests_dlq.name:
         event = CODEC.decode(message.value())
         assert isinstance(event, CJBatchPrepared | CJBatchUnresolved)
         return event.provenance.request
-    told = _headers(message)
+    headers = _headers(message)
     topic, partition, offset = (
-        told[f"kafka_dlt-original-{name}"].decode() for name in ("topic", "partition", "offset")
+        headers[f"kafka_dlt-original-{name}"].decode() for name in ("topic", "partition", "offset")
     )
     return Coordinates(topic, int(partition), int(offset))
 
@@ -86,56 +87,62 @@ def still_parked(history: History) -> dict[bytes, Stored]:
 
 
 def deadline_s(history: History) -> float:
-    """How many seconds from now the last deadline is of what is still parked."""
+    """The seconds from now until the last deadline of a parked request."""
     parked = (
-        CODEC.decode_as(ParkedRequest, one.message.value())
-        for one in still_parked(history).values()
+        CODEC.decode_as(ParkedRequest, stored.message.value())
+        for stored in still_parked(history).values()
     )
-    last_ms = max((one.deadline_at_ms for one in parked), default=0)
+    last_ms = max((entry.deadline_at_ms for entry in parked), default=0)
     return max(0.0, (last_ms - history.cluster.now_ms) / 1000)
 
 
-def _wrong(history: History, request: Request, outcome: Stored) -> Iterator[str]:
-    asked, answered = request.stored.message, outcome.message
-    if answered.partition() != asked.partition() or answered.key() != asked.key():
+def _outcome_problems(history: History, request: Request, outcome: Stored) -> Iterator[str]:
+    request_message, outcome_message = request.stored.message, outcome.message
+    if (
+        outcome_message.partition() != request_message.partition()
+        or outcome_message.key() != request_message.key()
+    ):
         yield "its outcome has another partition or key"
     if not request.is_valid:
-        if answered.topic() != TOPICS.requests_dlq.name or answered.value() != asked.value():
-            yield "it is damaged, and not dead-lettered byte for byte"
+        if (
+            outcome_message.topic() != TOPICS.requests_dlq.name
+            or outcome_message.value() != request_message.value()
+        ):
+            yield "it is damaged, but its dead letter does not have the same bytes"
         return
-    positions = positions_of(answered)
-    yield from _unlawful(history, request, outcome, positions)
+    positions = positions_of(outcome_message)
+    yield from _wrong_uploads(history, request, outcome, positions)
     rows = contexts_at(history, positions)
     try:
-        answer = OutcomeBuilder(CODEC, POLICY, rows.get).encoded(
-            asked.value(), coordinates_of(asked)
+        built = OutcomeBuilder(CODEC, POLICY, rows.get).encoded(
+            request_message.value(), coordinates_of(request_message)
         )
     except BadRecord as fault:
-        yield f"it is valid and was refused: {fault}"
+        yield f"it is valid but was refused: {fault}"
         return
-    if answer.value != answered.value():
-        yield f"its outcome is not what {dict(positions)} say"
-    waited_ms = answered.timestamp()[1] - asked.timestamp()[1]
-    may_wait = isinstance(answer.resolution, Unresolved) and answer.resolution.may_wait
+    if built.value != outcome_message.value():
+        yield f"its outcome does not match its upload positions {dict(positions)}"
+    waited_ms = outcome_message.timestamp()[1] - request_message.timestamp()[1]
+    may_wait = isinstance(built.resolution, Unresolved) and built.resolution.may_wait
     if may_wait and waited_ms + ROUNDING_MS < POLICY.patience_s * 1000:
-        yield f"it was given up after {waited_ms} ms"
+        yield f"it was unresolved after only {waited_ms} ms"
 
 
-def _unlawful(
+def _wrong_uploads(
     history: History, request: Request, outcome: Stored, positions: Positions
 ) -> Iterator[str]:
-    """An upload acknowledged before the request was appended is used, none appended after its outcome is."""
+    """Uploads acknowledged before the request that are not used, and uploads appended after the outcome that are."""
     for upload in history.uploads:
         at = coordinates_of(upload.stored.message)
         is_used = at.offset < positions[Partition(at.topic, at.partition)]
         if not is_used and (upload.acknowledged or outcome.order) < request.stored.order:
-            yield f"{at} was acknowledged before it and is not used"
+            yield f"{at} was acknowledged before the request but is not used"
         if is_used and upload.stored.order > outcome.order:
-            yield f"{at} was appended after its outcome and is used"
+            yield f"{at} was appended after the outcome but is used"
 
 
 def contexts_at(history: History, positions: Positions) -> dict[str, AssignmentContext]:
-    """What the uploads below these positions say."""
+    """The contexts that the uploads below these positions give."""
     rows = dict[str, AssignmentContext]()
     for upload in history.uploads:
         message, transaction = upload.stored.message, upload.stored.transaction
@@ -147,7 +154,7 @@ def contexts_at(history: History, positions: Positions) -> dict[str, AssignmentC
 
 
 def positions_of(outcome: Message) -> Positions:
-    """The upload positions that an outcome rests on."""
+    """The upload positions in an outcome's header."""
     return read_positions(_headers(outcome)[POSITIONS_HEADER], TOPICS)
 
 
@@ -156,5 +163,5 @@ def _headers(message: Message) -> dict[str, bytes]:
 
 
 def coordinates_of(message: Message) -> Coordinates:
-    """Where a message stands."""
+    """The coordinates of a message."""
     return Coordinates(str(message.topic()), message.partition() or 0, message.offset() or 0)

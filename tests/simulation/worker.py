@@ -1,4 +1,4 @@
-"""One worker of the simulation: the product's own parts, wired as processors/app.py wires them."""
+"""One worker of the simulation: the product's own classes, wired as processors/app.py wires them."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ from tests.simulation.clients import (
 from tests.simulation.world import FOREVER, Actor, TurnLock, World
 
 FETCH_WAIT_S = 0.2
-SLOW_FEED = 0.2  # how often the replica is still behind when a batch asks
+SLOW_FEED = 0.2  # probability that the replica is behind when a batch waits for it
 
 
 @cache
@@ -46,33 +46,36 @@ def _uploads(partitions: int) -> tuple[list[Partition], UploadTopics]:
 
 
 class FedReplica(ContextReplica):
-    """A replica that is fed where the simulation says, and waited for in its time."""
+    """A replica that folds when the simulation feeds it, and waits in virtual time."""
 
     def feed_from(self, world: World, partitions: Sequence[Partition]) -> None:
-        """Go on from where the rows stand."""
+        """Start at the positions of the stored rows."""
         self._world = world
         self._partitions = partitions
         self._reader = Reader(Process(world, "feed"))
         known = self.open({})
-        self._at = {at: known.get(at, 0) for at in partitions}
+        self._fed_positions = {partition: known.get(partition, 0) for partition in partitions}
 
-    def feed(self, most: int) -> None:
-        """Fold at most so many records of each partition; the position passes what is none."""
+    def feed(self, limit: int) -> None:
+        """Fold up to `limit` more offsets of each partition; offsets without a committed record are skipped."""
         positions, records = dict[Partition, int](), []
-        for at in self._partitions:
-            log = self._world.cluster.log(at)
-            offset, end = self._at[at], min(log.last_stable, self._at[at] + most)
-            found = (log.read(one) for one in range(offset, end))
-            records += [upload_record_of(one.message) for one in found if one is not None]
-            positions[at] = self._at[at] = end
+        for partition in self._partitions:
+            log = self._world.cluster.log(partition)
+            start = self._fed_positions[partition]
+            end = min(log.last_stable, start + limit)
+            stored_records = (log.read(offset) for offset in range(start, end))
+            records += [
+                upload_record_of(stored.message) for stored in stored_records if stored is not None
+            ]
+            positions[partition] = self._fed_positions[partition] = end
         if records:
             self.fold(records, positions)
         else:
             self.advance(positions)
 
     def wait_past(self, watermarks: Positions, seconds: float) -> Positions:
-        """As the replica's own, in virtual time."""
-        if not self._world.likely(SLOW_FEED):
+        """Like ContextReplica.wait_past, in virtual time."""
+        if not self._world.happens(SLOW_FEED):
             self.feed(1000)
         if (actor := self._world.running) is not None:
             actor.wait(lambda: not super(FedReplica, self).wait_past(watermarks, 0), seconds)
@@ -80,7 +83,7 @@ class FedReplica(ContextReplica):
 
 
 class Worker:
-    """One process, its two threads and what they share."""
+    """One process: its two threads and their shared objects."""
 
     def __init__(
         self, world: World, settings: Settings, codec: Codec, store: MemoryStore, name: str
@@ -89,8 +92,8 @@ class Worker:
         self.settings = settings
         self.name = name
         self.process = Process(world, name)
-        self._consumer = GroupMember(self.process, settings.slot)
-        self._lane = deque[Batch]()
+        self._member = GroupMember(self.process, settings.slot)
+        self._channel = deque[Batch]()
         self._is_ready = False
         self._build(codec, store)
         self.fetching = Actor(world, f"{name} fetch", self._fetch)
@@ -98,78 +101,78 @@ class Worker:
 
     def _build(self, codec: Codec, store: MemoryStore) -> None:
         world, settings, topics = self._world, self.settings, self.settings.topics
-        machine = Clock(world.monotonic, world.sleep)
-        arrivals = ChangedScopes()
+        clock = Clock(world.monotonic, world.sleep)
+        changed_scopes = ChangedScopes()
         uploads, by_topic = _uploads(settings.partitions)
-        self.replica = FedReplica(store, codec, by_topic, arrivals.add)
+        self.replica = FedReplica(store, codec, by_topic, changed_scopes.add)
         self.replica.feed_from(world, uploads)
         self.replica.feed(1000)
-        ownership = AssignmentEpoch(TurnLock(world))
-        own_id = f"prep-{settings.slot or self.name}"
-        self.outbox = BatchProducer(
-            lambda: cast(Producer, TransactionalProducer(self.process, own_id)),
+        epochs = AssignmentEpoch(TurnLock(world))
+        producer_id = f"prep-{settings.slot or self.name}"
+        self.producer = BatchProducer(
+            lambda: cast(Producer, TransactionalProducer(self.process, producer_id)),
             settings.transaction_timeout_s,
-            machine,
+            clock,
         )
-        committer = Committer(ownership, self.outbox)
-        clock = BrokerClock(world.monotonic)
-        parking = ParkedTopic(
+        committer = Committer(epochs, self.producer)
+        broker_clock = BrokerClock(world.monotonic)
+        parked = ParkedTopic(
             topics.parked.name,
             codec,
             settings.policy,
             self.replica.context,
-            arrivals,
-            clock,
+            changed_scopes,
+            broker_clock,
             lambda partitions: high_watermarks(self.process, partitions),
             lambda: cast(Consumer, Reader(self.process)),
-            machine,
+            clock,
         )
         consumed = consumed_requests(
             settings,
-            parking.take_over,
+            parked.take_over,
             lambda: cast(Consumer, Reader(self.process)),
-            machine,
+            clock,
         )
-        self.fetcher = GroupConsumer(
+        self.consumer = GroupConsumer(
             consumed,
-            cast(Consumer, self._consumer),
-            ownership,
+            cast(Consumer, self._member),
+            epochs,
             committer.commit,
             settings.batch_max,
-            machine,
+            clock,
         )
         self.preparer = Preparer(
             settings,
-            self.fetcher,
-            parking,
-            clock,
+            self.consumer,
+            parked,
+            broker_clock,
             self.replica,
             OutcomeBuilder(codec, settings.policy, self.replica.context),
             lambda: high_watermarks(self.process, uploads),
-            ownership,
+            epochs,
             committer,
         )
         self.committer = committer
 
     def _fetch(self) -> None:
-        me = self.fetching
-        me.wait(lambda: self._is_ready, FOREVER)
-        self.fetcher.join()
+        actor = self.fetching
+        actor.wait(lambda: self._is_ready, FOREVER)
+        self.consumer.join()
         while True:
             batch = self.preparer.next_batch(FETCH_WAIT_S)
             if batch is not None:
-                me.wait(lambda: not self._lane, FOREVER)
-                self._lane.append(batch)
-            me.round_over()
+                actor.wait(lambda: not self._channel, FOREVER)
+                self._channel.append(batch)
+            actor.end_round()
 
     def _commit(self) -> None:
-        me = self.committing
-        self.outbox.recreate()
+        actor = self.committing
+        self.producer.recreate()
         self._is_ready = True
         while True:
-            me.wait(lambda: bool(self._lane), FOREVER)
-            self.committer.commit(self._lane.popleft())
-            me.round_over()
+            actor.wait(lambda: bool(self._channel), FOREVER)
+            self.committer.commit(self._channel.popleft())
+            actor.end_round()
 
     @property
     def is_alive(self) -> bool:
@@ -179,39 +182,39 @@ class Worker:
     def runs(self) -> bool:
         return self.process.is_alive and not self.process.is_frozen
 
-    def beat(self) -> None:
-        """Its client's background thread speaks with the broker."""
+    def heartbeat(self) -> None:
+        """Its client's background thread sends a heartbeat to the broker."""
         if self.runs:
-            self._consumer.membership.beat(self._world.cluster.now_s)
+            self._member.membership.heartbeat(self._world.cluster.now_s)
 
-    def stay(self) -> None:
-        """Its session goes on while time passes."""
-        member = self._world.group.members.get(self._consumer.membership.name)
+    def keep_session(self) -> None:
+        """Keep its session alive while time passes."""
+        member = self._world.group.members.get(self._member.membership.name)
         if self.runs and member is not None:
             member.seen_at = self._world.cluster.now_s
 
     def run(self, actor: Actor, calls: int = 0, *, kill: bool = False) -> None:
-        """Let one of its threads go on; the process ends with it."""
+        """Let one of its threads run; if the thread ends, the process ends."""
         if not self.runs:
             return
         actor.run(calls, kill=kill)
-        if actor.is_over:
+        if actor.has_ended:
             self.kill()
 
     def kill(self) -> None:
-        """The process ends at once."""
+        """End the process at once."""
         if self.process.is_alive:
             self.process.is_alive = False
-            self._world.tell(f"{self.name} is dead")
+            self._world.record(f"{self.name} is dead")
             self.fetching.kill()
             self.committing.kill()
 
     def leave(self) -> None:
-        """The process ends; its member leaves the group."""
+        """End the process after its member has left the group."""
         if self.runs:
-            self._consumer.membership.leave()
+            self._member.membership.leave()
             self.kill()
 
     @property
     def faults(self) -> list[Exception]:
-        return [one.fault for one in (self.fetching, self.committing) if one.fault]
+        return [actor.fault for actor in (self.fetching, self.committing) if actor.fault]
