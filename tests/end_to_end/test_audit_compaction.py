@@ -1,4 +1,4 @@
-"""Settings altered behind the product's back, a real compaction, and what the audit says of it."""
+"""A real compaction after topic settings were changed by hand, and how the audit reports it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,13 +24,13 @@ SHORT = {
     "min.cleanable.dirty.ratio": "0.01",
     "delete.retention.ms": "1000",
 }
-HERE = partition_for(b"assignment:a1", 4)
+PARTITION = partition_for(b"assignment:a1", 4)
 
 
 def prompt(number: int) -> UploadEvent:
     previous = f"e{number - 1}" if number > 1 else None
-    own: dict[str, Any] = {"event_id": f"e{number}", "previous_event_id": previous}
-    return prompt_uploaded(f"Text number {number}.", version=number, **own)
+    ids: dict[str, Any] = {"event_id": f"e{number}", "previous_event_id": previous}
+    return prompt_uploaded(f"Text number {number}.", version=number, **ids)
 
 
 def alter(settings: Settings, topic: str, config: dict[str, str]) -> None:
@@ -45,79 +45,77 @@ def alter(settings: Settings, topic: str, config: dict[str, str]) -> None:
 
 
 def offsets(settings: Settings, topic: str) -> list[int]:
-    """The offsets of assignment a1's partition that are still there."""
-    at = Partition(topic, HERE)
-    with LogReader(settings, [at]) as log:
-        low, end = log.offset_ranges()[at]
-        log.seek({at: low})
-        return [record.at.offset for record in log.records_until({at: end})]
+    """The offsets that assignment a1's partition of a topic still has."""
+    partition = Partition(topic, PARTITION)
+    with LogReader(settings, [partition]) as log:
+        low, end = log.offset_ranges()[partition]
+        log.seek({partition: low})
+        return [record.at.offset for record in log.records_until({partition: end})]
 
 
 @pytest.fixture
 def compacted(settings: Settings) -> Sequence[Coordinates]:
-    """Five versions of a prompt of which the first four have been compacted away; gives their coordinates.
+    """The coordinates of five versions of a prompt, of which compaction has removed the first four.
 
-    Compaction never touches the segment that is written to: appends of another assignment roll it.
+    Compaction never touches the active segment, so records of another assignment are appended to roll it.
     """
     topic = settings.topics.student_prompts.name
     send(settings, instructions_uploaded())
-    places = [send(settings, prompt(number))[0] for number in range(1, 5)]
+    coordinates = [send(settings, prompt(number))[0] for number in range(1, 5)]
     alter(settings, topic, SHORT)
-    places += send(settings, prompt(5))
-    until(lambda: _rolled(settings, topic, places), seconds=90)
-    return places
+    coordinates += send(settings, prompt(5))
+    until(lambda: _is_compacted(settings, topic, coordinates), seconds=90)
+    return coordinates
 
 
-def _rolled(settings: Settings, topic: str, places: Sequence[Coordinates]) -> bool:
-    """Append to another assignment of the partition, which rolls the segment, and look."""
+def _is_compacted(settings: Settings, topic: str, coordinates: Sequence[Coordinates]) -> bool:
+    """Append a record of another assignment, to roll the segment; returns whether the versions are removed."""
     neighbour = next(
         name
         for name in map("b{}".format, range(99))
-        if partition_for(f"assignment:{name}".encode(), 4) == HERE
+        if partition_for(f"assignment:{name}".encode(), 4) == PARTITION
     )
     send(settings, prompt_uploaded(assignment_id=neighbour))
-    return places[3].offset not in offsets(settings, topic)
+    return coordinates[3].offset not in offsets(settings, topic)
 
 
-def test_a_real_gap_is_told_by_keys_versions_and_coordinates(
+def test_a_real_gap_is_reported_with_scope_versions_and_coordinates(
     settings: Settings, compacted: Sequence[Coordinates]
 ) -> None:
-    *gone, last = compacted
-    code, history, grumbled = told(settings, "audit", "history", "a1")
+    *removed, last = compacted
+    code, history, stderr = told(settings, "audit", "history", "a1")
     assert (code, history["complete"]) == (3, False)
     (gap,) = history["gaps"]
     assert (gap["role"], gap["after_version"], gap["before_version"]) == ("student_prompt", 0, 5)
     assert gap["complete_from"]["offset"] == last.offset
-    assert "history-compacted: assignment:a1: student_prompt: before the first known" in grumbled
-    assert f"complete again from version 5 at {last} on" in grumbled
+    assert "history-compacted: assignment:a1: student_prompt: before the first known" in stderr
+    assert f"complete again from version 5 at {last}" in stderr
 
-    at = history["items"]
-    assert [(one["role"], one["version"]) for one in at] == [
+    items = history["items"]
+    assert [(item["role"], item["version"]) for item in items] == [
         ("student_prompt", 5),
         ("instructions", 1),
     ]
-    code, now, grumbled = told(settings, "audit", "as-of", "a1", "--at", "0s", "--no-texts")
-    assert (code, now["student_prompt"]["version"], grumbled) == (0, 5, "")
+    code, now, stderr = told(settings, "audit", "as-of", "a1", "--at", "0s", "--no-texts")
+    assert (code, now["student_prompt"]["version"], stderr) == (0, 5, "")
     instructions = now["instructions"]["appended_at"]
-    code, then, grumbled = told(
-        settings, "audit", "as-of", "a1", "--at", instructions, "--no-texts"
-    )
+    code, then, stderr = told(settings, "audit", "as-of", "a1", "--at", instructions, "--no-texts")
     assert (code, then["complete"], then["unknown"]) == (3, False, ["student_prompt"])
     assert (then["student_prompt"], then["instructions"]["version"]) == (None, 1)
-    assert "history-compacted: student_prompt of assignment:a1 cannot be told" in grumbled
-    code, _, grumbled = told(settings, "audit", "as-of", "a1", "--offsets", str(gone[1]))
-    assert (code, "compacted" in grumbled) == (3, True)
+    assert "history-compacted: student_prompt of assignment:a1 is unknown" in stderr
+    code, _, stderr = told(settings, "audit", "as-of", "a1", "--offsets", str(removed[1]))
+    assert (code, "compacted" in stderr) == (3, True)
 
-    code, shown, _ = printed(settings, "audit", "replay", "--scope", "a1")
-    assert (code, "history broken: student_prompt" in shown) == (0, True)
-    assert "1 scopes with a broken history" in shown
+    code, stdout, _ = printed(settings, "audit", "replay", "--scope", "a1")
+    assert (code, "history broken: student_prompt" in stdout) == (0, True)
+    assert "1 scopes with a broken history" in stdout
 
-    code, document, grumbled = told(settings, "doctor")
-    assert (code, grumbled) == (3, "")
-    lines = [one["detail"] for one in document["checks"] if one["name"] == "audit horizon"]
+    code, document, stderr = told(settings, "doctor")
+    assert (code, stderr) == (3, "")
+    lines = [check["detail"] for check in document["checks"] if check["name"] == "audit horizon"]
     assert len(lines) == 2
     assert "min.compaction.lag.ms lets replaced versions go after 0 s" in lines[0]
-    code, _, grumbled = told(settings, "topics", "apply")
+    code, _, stderr = told(settings, "topics", "apply")
     assert code == 3
-    assert f"warning: audit horizon: {last.topic}: min.compaction.lag.ms lets" in grumbled
-    assert "the cluster contradicts the topic catalogue" in grumbled
+    assert f"warning: audit horizon: {last.topic}: min.compaction.lag.ms lets" in stderr
+    assert "the cluster contradicts the topic catalogue" in stderr

@@ -216,7 +216,7 @@ class Installation:
         timelines = UploadTimelines(UPLOADS)
         timelines.add_records(self.uploads)
         audit = CompletenessCheck(settings, CODEC, self.extent(), 0, InMemory(self), self.now_ms)
-        said = CorrectnessCheck(settings, CODEC, self.positions(), {}).of(timelines, audit.run())
+        said = CorrectnessCheck(settings, CODEC, self.positions(), {}).check(timelines, audit.run())
         remarks = [one for one in said if not isinstance(one, int)]
         for one in remarks:
             audit.tally.add(one)
@@ -245,10 +245,10 @@ class InMemory:
     def parked_since(self) -> Iterable[LogRecord]:
         return ()
 
-    def picked(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
+    def records_at(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
         for at in sorted(wanted):
             if at.topic == REQUESTS.topic and at.offset < len(self.of.requests):
                 yield log_record_of(self.of.requests[at.offset])
 
-    def outcomes_kept_since_ms(self, now_ms: int) -> int:
+    def outcomes_complete_since_ms(self, now_ms: int) -> int:
         return min(self.of.kept_since_ms, now_ms)

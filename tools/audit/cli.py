@@ -1,4 +1,4 @@
-"""`cjstream audit …`: parses, asks, prints."""
+"""The commands of `cjstream audit`."""
 
 import typer
 
@@ -10,7 +10,7 @@ from tools.audit.seal.seal_cli import seal_app
 from tools.audit.verify import verify_cli
 
 audit_app = typer.Typer(
-    help="What was known, when, and proof: from topic offsets, joining no group and committing nothing.",
+    help="What was known, when, and proof: read from the topics; joins no group and commits nothing.",
     no_args_is_help=True,
 )
 audit_app.command("replay")(replay_cli.replay)

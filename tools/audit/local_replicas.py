@@ -1,4 +1,4 @@
-"""The replicas that lie in this machine's data folder, read without disturbing the processes that feed them."""
+"""The replicas in this machine's data folder, read without disturbing the processes that write them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ CACHE_MB = 8
 
 @dataclass(frozen=True, slots=True)
 class LocalReplica:
-    """What a replica's folder says of itself; its rows stand at these positions."""
+    """A replica's folder and what its notes say: the positions of its rows, the topic ids and the fold version."""
 
     folder: Path
     positions: Positions
@@ -25,9 +25,9 @@ class LocalReplica:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[RocksStore]:
+def open_read_only(folder: Path) -> Iterator[RocksStore]:
     """A replica's rows as they were last flushed. Raises Misconfigured."""
-    store = RocksStore.as_it_stands(folder, cache_mb=CACHE_MB)
+    store = RocksStore.open_read_only(folder, cache_mb=CACHE_MB)
     try:
         yield store
     finally:
@@ -35,15 +35,15 @@ def opened(folder: Path) -> Iterator[RocksStore]:
 
 
 def replica_at(folder: Path) -> LocalReplica:
-    """The replica in a folder: a process's own folder, or the one called replica in it. Raises Misconfigured."""
-    inner = folder / "replica"
-    place = inner if inner.is_dir() else folder
-    if not (place / "CURRENT").is_file():  # the file that makes a folder a store
+    """The replica in a process's folder or in its subfolder `replica`. Raises Misconfigured."""
+    subfolder = folder / "replica"
+    store_folder = subfolder if subfolder.is_dir() else folder
+    if not (store_folder / "CURRENT").is_file():  # every RocksDB folder has this file
         raise Misconfigured(f"no replica to read in {folder}")
-    with opened(place) as store:
+    with open_read_only(store_folder) as store:
         notes = {name: value.decode() for name, value in store.notes().items()}
     return LocalReplica(
-        place,
+        store_folder,
         {
             _partition(name.removeprefix("position:")): int(value)
             for name, value in notes.items()
@@ -58,23 +58,23 @@ def replica_at(folder: Path) -> LocalReplica:
     )
 
 
-def replicas_here(settings: Settings) -> list[LocalReplica]:
-    """Those of this installation's workers and API processes that can be read."""
+def readable_replicas(settings: Settings) -> list[LocalReplica]:
+    """The readable replicas of this installation's workers and API processes."""
     found = list[LocalReplica]()
     for kind in ("worker", "api"):
         for folder in sorted(settings.data_dir.glob(f"{settings.topic_prefix}{kind}-*")):
             try:
                 found.append(replica_at(folder))
             except Misconfigured:
-                continue  # one that was never written, or is being deleted
+                continue  # never written, or being deleted
     return found
 
 
-def made_anew(settings: Settings, topic_ids: dict[str, str]) -> set[str]:
-    """The topics that some replica here was folded from, but that now have another id."""
+def recreated_topics(settings: Settings, topic_ids: dict[str, str]) -> set[str]:
+    """The topics whose id is not the one that a replica here was folded from."""
     return {
         name
-        for replica in replicas_here(settings)
+        for replica in readable_replicas(settings)
         for name, known in replica.topic_ids.items()
         if topic_ids.get(name, known) != known
     }

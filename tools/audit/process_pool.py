@@ -1,7 +1,7 @@
-"""Work in several processes, where there is enough of it.
+"""Work in several processes, if there is enough of it.
 
-What a process yields comes to the caller as it comes, in no order among the processes. A foreseen fault of one of
-them is raised here; the others are ended then, as they are when the caller has had enough.
+Items arrive in no particular order among the processes. If a process raises a CJStreamError, it is raised here and
+the other processes are terminated. They are also terminated when the caller stops iterating.
 """
 
 import gc
@@ -16,29 +16,29 @@ from typing import Any, TypeVar
 from schemas.errors import CJStreamError
 
 T = TypeVar("T")
-WORTH_A_PROCESS = 100_000  # records: it takes a second to start one
+MIN_RECORDS = 100_000  # with fewer, one process is faster: starting another takes a second
 
 
-def shares(items: Sequence[T], count: int) -> list[list[T]]:
-    """The items dealt out to so many, none of them empty."""
-    dealt = [list(items[start::count]) for start in range(count)]
-    return [one for one in dealt if one]
+def split_evenly(items: Sequence[T], count: int) -> list[list[T]]:
+    """The items in up to `count` lists, none of them empty."""
+    groups = [list(items[start::count]) for start in range(count)]
+    return [group for group in groups if group]
 
 
-def processes_for(records: int, most: int | None = None) -> int:
-    """How many processes are worth it for so many records."""
-    if records < WORTH_A_PROCESS:
+def processes_for(records: int, max_processes: int | None = None) -> int:
+    """The number of processes to use for this number of records."""
+    if records < MIN_RECORDS:
         return 1
-    return most or os.cpu_count() or 1
+    return max_processes or os.cpu_count() or 1
 
 
 def in_processes(
     task: Callable[..., Iterator[T]], arguments: Sequence[tuple[Any, ...]]
 ) -> Iterator[T]:
-    """What the task yields for each of these arguments; a single one is done in this process.
+    """The items that the task yields for each tuple of arguments; a single one runs in this process.
 
-    The task is a module's function; its arguments and what it yields can be pickled. Raises what the task raises
-    of CJStreamError, and CJStreamError where a process dies.
+    The task must be a module's function; its arguments and items must be picklable. Raises every CJStreamError
+    that the task raises, and CJStreamError if a process dies.
     """
     if len(arguments) == 1:
         yield from task(*arguments[0])
@@ -46,13 +46,13 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     readers = dict[Connection, Any]()
     try:
-        for given in arguments:
+        for task_arguments in arguments:
             reader, writer = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(task, given, writer), daemon=True)
+            process = context.Process(target=_run, args=(task, task_arguments, writer), daemon=True)
             process.start()
-            writer.close()  # ours, so that the reader ends with the process
+            writer.close()  # so that only the process holds it, and the reader gets EOF if that dies
             readers[reader] = process
-        yield from _heard(dict(readers))
+        yield from _received(dict(readers))
     finally:
         for reader, process in readers.items():
             reader.close()
@@ -60,38 +60,40 @@ def in_processes(
             process.join()
 
 
-def _heard(readers: dict[Connection, Any]) -> Iterator[Any]:
+def _received(readers: dict[Connection, Any]) -> Iterator[Any]:
     while readers:
         for reader in wait(list(readers)):
             if not isinstance(reader, Connection):
                 continue
             try:
-                is_last, said = reader.recv()
+                is_last, content = reader.recv()
             except (EOFError, OSError) as fault:
                 readers[reader].join()
                 code = readers[reader].exitcode
                 raise CJStreamError(f"a process of the audit died with exit code {code}") from fault
             if not is_last:
-                yield said
-            elif said is None:
+                yield content
+            elif content is None:
                 del readers[reader]
             else:
-                raise _again(*said)
+                raise _rebuilt_error(*content)
 
 
-def _again(kind: type[CJStreamError], sentence: str) -> CJStreamError:
-    """A fault of another process; made without its own making, which may take other things than a sentence."""
+def _rebuilt_error(kind: type[CJStreamError], message: str) -> CJStreamError:
+    """An error of another process; `__init__` is not called, for it may take other arguments than the message."""
     fault = kind.__new__(kind)
-    fault.args = (sentence,)
+    fault.args = (message,)
     return fault
 
 
-def _run(task: Callable[..., Iterator[Any]], given: tuple[Any, ...], writer: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
-    gc.disable()  # it takes a tenth of the time, and values that refer to each other in a ring are not made here
+def _run(
+    task: Callable[..., Iterator[Any]], task_arguments: tuple[Any, ...], writer: Connection
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process terminates its children
+    gc.disable()  # it costs a tenth of the time, and the tasks create no reference cycles
     with suppress(BrokenPipeError):
         try:
-            for item in task(*given):
+            for item in task(*task_arguments):
                 writer.send((False, item))
             writer.send((True, None))
         except CJStreamError as fault:

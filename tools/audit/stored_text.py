@@ -11,12 +11,12 @@ from tables.content_store import ContentStore
 from tables.history.scope_history import ScopeHistory
 
 State = Literal["present", "erased", "missing", "damaged", "elsewhere"]
-AMISS = ("missing", "damaged")
+FAULTY_STATES = ("missing", "damaged")
 
 
 @dataclass(frozen=True, slots=True)
 class TextState:
-    """A version's text, or why there is none; elsewhere: a foreign producer stored it under an id of its own."""
+    """A version's text, or why there is none; `elsewhere`: stored by another producer, its id is not a sha256."""
 
     state: State
     text: str | None = None
@@ -30,7 +30,7 @@ def text_of(
     at: Coordinates,
     history: ScopeHistory,
 ) -> TextState:
-    """The text that the version at these coordinates names. Raises Unreachable."""
+    """The text of the version at these coordinates. Raises Unreachable."""
     if not SHA256.fullmatch(storage_id):
         return TextState("elsewhere")
     try:
@@ -47,6 +47,8 @@ def text_of(
 def _erased_after(history: ScopeHistory, role: str, at: Coordinates) -> bool:
     """Whether a later deletion says that the role's texts were erased."""
     return any(
-        one.role == role and one.at.offset > at.offset and getattr(one.event, "erased", False)
-        for one in history.versions
+        version.role == role
+        and version.at.offset > at.offset
+        and getattr(version.event, "erased", False)
+        for version in history.versions
     )

@@ -1,4 +1,4 @@
-"""Work in several processes: everything comes, and a fault of one of them is raised as what it was."""
+"""Work in several processes: every item arrives, and an error in one of them keeps its type."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ from schemas.errors import CJStreamError, StoreFailed, Unreachable
 from tests.support.until import until
 from tools.audit.process_pool import in_processes
 
-LARGE = 10_000_000
+LARGE_BYTES = 10_000_000
 
 
-def counted(begin: int, end: int) -> Iterator[int]:
-    yield from range(begin, end)
+def numbers(start: int, end: int) -> Iterator[int]:
+    yield from range(start, end)
 
 
 def failing(kind: str) -> Iterator[int]:
@@ -27,40 +27,40 @@ def failing(kind: str) -> Iterator[int]:
     raise SystemExit(7)
 
 
-def test_what_every_process_gives_comes() -> None:
-    assert sorted(in_processes(counted, [(0, 3), (10, 12)])) == [0, 1, 2, 10, 11]
+def test_the_items_of_every_process_arrive() -> None:
+    assert sorted(in_processes(numbers, [(0, 3), (10, 12)])) == [0, 1, 2, 10, 11]
 
 
 @pytest.mark.parametrize(
-    ("kind", "fault", "sentence"),
+    ("kind", "fault", "message"),
     [
         ("store", StoreFailed, "a folder of x cannot be read or written: .*No space left"),
         ("broker", Unreachable, "nobody there"),
         ("death", CJStreamError, "a process of the audit died with exit code 7"),
     ],
 )
-def test_a_fault_of_a_process_is_raised_here(
-    kind: str, fault: type[CJStreamError], sentence: str
+def test_an_error_in_a_process_is_raised_in_the_parent(
+    kind: str, fault: type[CJStreamError], message: str
 ) -> None:
-    with pytest.raises(fault, match=sentence):
+    with pytest.raises(fault, match=message):
         list(in_processes(failing, [(kind,), (kind,)]))
 
 
-def large(_: int) -> Iterator[object]:
+def large_items(_: int) -> Iterator[object]:
     yield os.getpid()
-    yield bytes(LARGE)
+    yield bytes(LARGE_BYTES)
 
 
-def test_a_process_that_is_killed_in_the_middle_of_a_message_is_told() -> None:
-    told = in_processes(large, [(0,), (1,)])
-    pid = next(told)
+def test_a_process_that_is_killed_while_it_sends_is_reported() -> None:
+    items = in_processes(large_items, [(0,), (1,)])
+    pid = next(items)
     assert isinstance(pid, int)
-    until(lambda: state_of(pid) == "S")  # for somebody to read on: a pipe takes less than that
+    until(lambda: state_of(pid) == "S")  # waits for the reader: the item is larger than the pipe
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(CJStreamError, match="a process of the audit died with exit code -9"):
-        list(told)
+        list(items)
 
 
 def state_of(pid: int) -> str:
-    """`R` for a process that runs, `S` for one that waits."""
+    """The state of a process: `R` if it is running, `S` if it is waiting."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]

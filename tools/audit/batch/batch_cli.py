@@ -1,4 +1,4 @@
-"""`cjstream audit batch`: parses, asks, prints."""
+"""The command `cjstream audit batch`."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -12,22 +12,23 @@ from tools.printing import harmless, print_json, print_table
 
 
 def batch(
-    batch_id: Annotated[str, typer.Argument(help="As the request says it.")],
+    batch_id: Annotated[str, typer.Argument(help="The batch id in the request.")],
     texts: Annotated[bool, typer.Option("--texts", help="Show the texts in full.")] = False,
     everywhere: Annotated[
         bool,
         typer.Option(
-            "--everywhere", help="Requests under other keys than the batch id, too: reads them all."
+            "--everywhere",
+            help="Also find requests with another key than the batch id: reads all requests.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Everything about one batch: each request with its id, waiting, outcome, uploads, texts, verdict.
+    """Everything about one batch: each request with its id, time parked, outcome, uploads, texts, verdict.
 
-    A request is looked for in the partition where the batch id is its key, as
-    our own tools send it; where none is there, or with --everywhere, the whole
-    topic is read. Waiting is told as far as compaction has left it. Exit 3
-    where there is no such request or the verdict has findings.
+    Reads the partition of a request whose key is the batch id, as our own tools
+    send it; if it is not there, or with --everywhere, reads the whole topic. Of
+    the entries in the parked topic, shows those that compaction has left.
+    Exits with 3 if there is no such request or the verdict has findings.
     """
     from processors.registry.registry_codec import codec_for
     from tools.audit.batch import batch_story as command
@@ -36,21 +37,25 @@ def batch(
 
     settings = settings_from_environment()
     now_ms = round(datetime.now(UTC).timestamp() * 1000)
-    extent = scan_range_of(settings, None, None)
-    stories = command.batch(settings, extent, batch_id, now_ms, {}, everywhere=everywhere)
+    scan_range = scan_range_of(settings, None, None)
+    stories = command.batch(settings, scan_range, batch_id, now_ms, {}, everywhere=everywhere)
     if not stories:
-        raise Discrepancy(f"no request of batch {batch_id} is in the log")
+        raise Discrepancy(f"the log has no request of batch {batch_id}")
     document = document_of(batch_id, stories, codec_for(settings), texts=texts)
     if as_json:
         print_json(document)
     else:
         for request in document["requests"]:
             _show(request)
-    amiss = ("missing", "damaged")
+    faulty = ("missing", "damaged")
     states = [
-        it.text.state for one in stories for end in one.outcomes for it in end.used if it.text
+        used.text.state
+        for story in stories
+        for outcome in story.outcomes
+        for used in outcome.used
+        if used.text
     ]
-    if any(one.tally.findings for one in stories) or any(state in amiss for state in states):
+    if any(story.tally.findings for story in stories) or any(state in faulty for state in states):
         raise typer.Exit(3)
 
 
@@ -58,8 +63,14 @@ def _show(request: dict[str, Any]) -> None:
     event = request["event"] or {}
     rows = [
         ("request", request["at"], request["appended_at"], f"event {event.get('event_id', '-')}"),
-        *(("waiting", it["at"], it["appended_at"], _waits(it)) for it in request["parking"]),
-        *((request["state"], it["at"], it["appended_at"], _came(it)) for it in request["outcomes"]),
+        *(
+            ("parking", entry["at"], entry["appended_at"], _parking(entry))
+            for entry in request["parking"]
+        ),
+        *(
+            (request["state"], outcome["at"], outcome["appended_at"], _reason(outcome))
+            for outcome in request["outcomes"]
+        ),
     ]
     print_table(f"{request['at']}: {request['state']}", ("", "at", "appended", ""), rows)
     uploads = [
@@ -82,18 +93,18 @@ def _show(request: dict[str, Any]) -> None:
         for used in outcome["uploads"]:
             if used.get("text") is not None:
                 typer.echo(harmless(f"--- {used['role']}\n{used['text']}"))
-    for remark in request["verdict"]:
-        typer.echo(harmless(f"{remark['at']}  {remark['kind']}: {remark['sentence']}"))
+    for finding in request["verdict"]:
+        typer.echo(harmless(f"{finding['at']}  {finding['kind']}: {finding['sentence']}"))
     typer.echo("verified" if request["verified"] else "NOT verified: see above")
 
 
-def _waits(entry: dict[str, Any]) -> str:
+def _parking(entry: dict[str, Any]) -> str:
     if entry["is"] != "parked":
         return str(entry["is"])
     return f"for {', '.join(entry['missing'])} of {entry['scope_key']}, until {entry['deadline']}"
 
 
-def _came(outcome: dict[str, Any]) -> str:
+def _reason(outcome: dict[str, Any]) -> str:
     if "processing_metadata" in outcome:
         return f"context of the {outcome['processing_metadata']['context_source']}"
     if "missing" in outcome:

@@ -1,4 +1,4 @@
-"""The stories of `audit batch` as one JSON document."""
+"""The result of `audit batch` as one JSON document."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -15,51 +15,56 @@ from tools.audit_json import event_document, instant, source_document
 def document_of(
     batch_id: str, stories: Iterable[BatchStory], codec: Codec, *, texts: bool
 ) -> dict[str, Any]:
-    """The stories for machines; texts says whether those are told whole."""
+    """The stories as a JSON document, with or without the texts."""
     return {
         "batch_id": batch_id,
-        "requests": [_story_document(one, codec, texts=texts) for one in stories],
+        "requests": [_story_document(story, codec, texts=texts) for story in stories],
     }
 
 
-def _story_document(one: BatchStory, codec: Codec, *, texts: bool) -> dict[str, Any]:
+def _story_document(story: BatchStory, codec: Codec, *, texts: bool) -> dict[str, Any]:
     return {
-        "at": str(one.record.at),
-        "appended_at": instant(one.record.appended_at_ms),
-        "key": None if one.record.key is None else one.record.key.decode(errors="replace"),
-        "event": None if one.event is None else asdict(one.event),
-        "state": _state(one),
-        "parking": [_entry_document(entry, codec) for entry in one.parking],
-        "outcomes": [_outcome_document(ended, texts=texts) for ended in one.outcomes],
+        "at": str(story.record.at),
+        "appended_at": instant(story.record.appended_at_ms),
+        "key": None if story.record.key is None else story.record.key.decode(errors="replace"),
+        "event": None if story.event is None else asdict(story.event),
+        "state": _state(story),
+        "parking": [_entry_document(entry, codec) for entry in story.parking],
+        "outcomes": [_outcome_document(outcome, texts=texts) for outcome in story.outcomes],
         "verdict": [
-            {"says": type(it).__name__, "kind": it.kind, "at": str(it.at), "sentence": it.sentence}
-            for it in one.remarks
+            {
+                "says": type(finding).__name__,
+                "kind": finding.kind,
+                "at": str(finding.at),
+                "sentence": finding.sentence,
+            }
+            for finding in story.findings
         ],
-        "verified": not one.tally.findings and not one.tally.not_verifiable,
+        "verified": not story.tally.findings and not story.tally.not_verifiable,
     }
 
 
-def _state(one: BatchStory) -> str:
-    """What became of a request, in a word."""
-    if not one.outcomes:
+def _state(story: BatchStory) -> str:
+    """The state of a request in one word."""
+    if not story.outcomes:
         states = ("waiting", "not_yet_prepared")
-        return next((state for state in states if one.tally.requests[state]), "without_outcome")
-    event = one.outcomes[0].event
+        return next((state for state in states if story.tally.requests[state]), "without_outcome")
+    event = story.outcomes[0].event
     if event is None:
         return "dead_lettered"
     return "prepared" if isinstance(event, CJBatchPrepared) else "unresolved"
 
 
 def _entry_document(entry: LogRecord, codec: Codec) -> dict[str, Any]:
-    told = {"at": str(entry.at), "appended_at": instant(entry.appended_at_ms)}
+    document = {"at": str(entry.at), "appended_at": instant(entry.appended_at_ms)}
     if entry.value is None:
-        return {**told, "is": "released"}
+        return {**document, "is": "released"}
     try:
         parked = codec.decode_as(ParkedRequest, entry.value)
     except BadRecord as fault:
-        return {**told, "is": f"unreadable: {fault}"}
+        return {**document, "is": f"unreadable: {fault}"}
     return {
-        **told,
+        **document,
         "is": "parked",
         "scope_key": parked.scope_key,
         "missing": list(parked.missing),
@@ -67,21 +72,21 @@ def _entry_document(entry: LogRecord, codec: Codec) -> dict[str, Any]:
     }
 
 
-def _outcome_document(ended: OutcomeStory, *, texts: bool) -> dict[str, Any]:
-    record, event = ended.record, ended.event
+def _outcome_document(outcome: OutcomeStory, *, texts: bool) -> dict[str, Any]:
+    record, event = outcome.record, outcome.event
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "at": str(record.at),
         "appended_at": instant(record.appended_at_ms),
         "headers": headers,
         "event_type": None if event is None else type(event).__name__,
     }
     if isinstance(event, CJBatchPrepared):
-        told["processing_metadata"] = asdict(event.processing_metadata)
+        document["processing_metadata"] = asdict(event.processing_metadata)
     elif event is not None:
-        told |= {"scope_key": event.scope_key, "missing": list(event.missing)}
-    told["uploads"] = [_used_document(used, texts=texts) for used in ended.used]
-    return told
+        document |= {"scope_key": event.scope_key, "missing": list(event.missing)}
+    document["uploads"] = [_used_document(used, texts=texts) for used in outcome.used]
+    return document
 
 
 def _used_document(used: UsedUpload, *, texts: bool) -> dict[str, Any]:

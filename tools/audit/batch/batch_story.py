@@ -1,7 +1,7 @@
-"""`cjstream audit batch`: all that the log knows of one batch id: requests, waiting, outcomes, uploads, texts, verdict.
+"""`cjstream audit batch`: everything in the log about one batch id, from its requests to the verdict.
 
-Requests are looked for in the partition of the id as a key, where our own tools put them, and everywhere where none is
-there or that is wanted: a key may be any bytes.
+Requests are searched for in the partition of the id as a key, to which our own tools send them. If there is none, or
+if the caller asks for it, all partitions are searched, because a request may have any key.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ from tools.audit.stored_text import TextState, text_of
 
 @dataclass(frozen=True, slots=True)
 class UsedUpload:
-    """An upload that an outcome names, as it stands in the log, and its text; no version where it is not there."""
+    """An upload that an outcome names, its version in the log (None if it is not there) and its text."""
 
     role: str
     named: UploadUsed
@@ -51,7 +51,7 @@ class UsedUpload:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeStory:
-    """One outcome: an event, or a dead letter, and the uploads that it names."""
+    """One outcome: an event, or a dead letter without an event; and the uploads that it names."""
 
     record: LogRecord
     event: Outcome | None
@@ -60,55 +60,57 @@ class OutcomeStory:
 
 @dataclass(frozen=True, slots=True)
 class BatchStory:
-    """One request with the batch's id, and all that came of it; no event where its bytes are none."""
+    """One request with the batch's id and everything about it; `event` is None if the request is not valid."""
 
     record: LogRecord
     event: CJAssessmentRequested | None
     parking: tuple[LogRecord, ...]
     outcomes: tuple[OutcomeStory, ...]
-    remarks: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
     tally: Tally
 
 
 def batch(
     settings: Settings,
-    extent: ScanRange,
+    scan_range: ScanRange,
     batch_id: str,
     now_ms: int,
     texts: Texts,
     *,
     everywhere: bool = False,
 ) -> list[BatchStory]:
-    """Every request of a batch id with its story; none where there is none. Raises Unreachable, Discrepancy.
+    """Every request of a batch id with its story. Raises Unreachable, Discrepancy.
 
-    texts are told those that the verdict rests on.
+    The texts on which the verdict depends are added to `texts`.
     """
     codec = codec_for(settings)
     return [
-        _story(settings, extent, request, codec, now_ms, texts)
-        for request in _requests(settings, extent, batch_id, codec, everywhere=everywhere)
+        _story(settings, scan_range, request, codec, now_ms, texts)
+        for request in _requests(settings, scan_range, batch_id, codec, everywhere=everywhere)
     ]
 
 
 def _requests(
-    settings: Settings, extent: ScanRange, batch_id: str, codec: Codec, *, everywhere: bool
+    settings: Settings, scan_range: ScanRange, batch_id: str, codec: Codec, *, everywhere: bool
 ) -> list[LogRecord]:
-    belongs = partition_for(batch_id.encode(), settings.partitions)
-    asked = sorted(extent.requests, key=lambda one: one.partition != belongs)
+    own_partition = partition_for(batch_id.encode(), settings.partitions)
+    partitions = sorted(
+        scan_range.requests, key=lambda partition: partition.partition != own_partition
+    )
     found = list[LogRecord]()
-    for one in asked:
+    for partition in partitions:
         if found and not everywhere:
             break
-        span = {one: (extent.requests[one], extent.requests_end[one])}
+        span = {partition: (scan_range.requests[partition], scan_range.requests_end[partition])}
         for message in messages_containing(settings, span, batch_id.encode()):
             record = log_record_of(message)
-            if _is_of(record, batch_id, codec):
+            if _is_request_of(record, batch_id, codec):
                 found.append(record)
     return found
 
 
-def _is_of(record: LogRecord, batch_id: str, codec: Codec) -> bool:
-    """Whether it asks for that batch; of what is no request the key has to do."""
+def _is_request_of(record: LogRecord, batch_id: str, codec: Codec) -> bool:
+    """Whether this is a request of the batch; if it is not a valid request, its key decides."""
     event = _event_of(record, codec)
     return record.key == batch_id.encode() if event is None else event.batch_id == batch_id
 
@@ -122,57 +124,58 @@ def _event_of(record: LogRecord, codec: Codec) -> CJAssessmentRequested | None:
 
 def _story(
     settings: Settings,
-    extent: ScanRange,
+    scan_range: ScanRange,
     request: LogRecord,
     codec: Codec,
     now_ms: int,
     texts: Texts,
 ) -> BatchStory:
     at, event = request.at, _event_of(request, codec)
-    own = replace(
-        extent,
-        requests={**extent.requests, Partition(at.topic, at.partition): at.offset},
-        requests_end={**extent.requests_end, Partition(at.topic, at.partition): at.offset + 1},
+    one_request = replace(
+        scan_range,
+        requests={**scan_range.requests, Partition(at.topic, at.partition): at.offset},
+        requests_end={**scan_range.requests_end, Partition(at.topic, at.partition): at.offset + 1},
     )
-    log = OneRequest(settings, own, request)
+    log = OneRequest(settings, one_request, request)
     scope_keys = (
         {f"assignment:{event.assignment_id}", f"course:{event.course_code}"} if event else ()
     )
     timelines, histories = _uploads(settings, scope_keys, codec)
-    audit = CompletenessCheck(settings, codec, own, at.partition, log, now_ms)
-    verdicts = CorrectnessCheck(settings, codec, own.uploads_end, texts)
-    said = verdicts.of(timelines, audit.run())
-    remarks = tuple(one for one in said if not isinstance(one, int))
-    for one in remarks:
-        audit.tally.add(one)
+    completeness = CompletenessCheck(settings, codec, one_request, at.partition, log, now_ms)
+    correctness = CorrectnessCheck(settings, codec, one_request.uploads_end, texts)
+    items = correctness.check(timelines, completeness.run())
+    findings = tuple(item for item in items if not isinstance(item, int))
+    for finding in findings:
+        completeness.tally.add(finding)
     outcomes = tuple(
-        _ended(log_record_of(one), codec, histories, settings) for one in log.of_this_request
+        _outcome_story(log_record_of(message), codec, histories, settings)
+        for message in log.outcomes_read
     )
-    return BatchStory(request, event, tuple(log.entries), outcomes, remarks, audit.tally)
+    return BatchStory(request, event, tuple(log.entries), outcomes, findings, completeness.tally)
 
 
 class OneRequest:
-    """What an audit of a single request reads: of outcomes and entries those that name it."""
+    """The PartitionRecords of a single request: of outcomes and parked entries, those that name it."""
 
-    def __init__(self, settings: Settings, extent: ScanRange, request: LogRecord) -> None:
-        self._log = PartitionReader(settings, extent, request.at.partition)
+    def __init__(self, settings: Settings, scan_range: ScanRange, request: LogRecord) -> None:
+        self._log = PartitionReader(settings, scan_range, request.at.partition)
         self._settings = settings
-        self._extent = extent
+        self._scan_range = scan_range
         self._name = str(request.at).encode()
         self._request = request
-        self.of_this_request: Messages = []
+        self.outcomes_read: Messages = []
         self.entries: list[LogRecord] = []
 
     def requests(self) -> Iterator[Messages]:
         return self._log.requests()
 
     def parked(self) -> Iterator[LogRecord]:
-        return self._kept(self._log.parked())
+        return self._own_entries(self._log.parked())
 
     def parked_since(self) -> Iterator[LogRecord]:
-        return self._kept(self._log.parked_since())
+        return self._own_entries(self._log.parked_since())
 
-    def _kept(self, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
+    def _own_entries(self, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
         for record in records:
             if record.key == self._name:
                 self.entries.append(record)
@@ -181,26 +184,26 @@ class OneRequest:
     def outcomes(self) -> Iterator[Messages]:
         number = self._request.at.partition
         span = {
-            one: (begin, self._extent.outcomes_end[one])
-            for one, begin in self._extent.outcomes.items()
-            if one.partition == number
+            partition: (start, self._scan_range.outcomes_end[partition])
+            for partition, start in self._scan_range.outcomes.items()
+            if partition.partition == number
         }
-        letters = self._settings.topics.requests_dlq.name
-        for message in messages_containing(self._settings, span, self._name, whole=letters):
-            if message.topic() != letters or _is_letter_of(
+        dead_letters = self._settings.topics.requests_dlq.name
+        for message in messages_containing(self._settings, span, self._name, whole=dead_letters):
+            if message.topic() != dead_letters or _is_dead_letter_of(
                 log_record_of(message), self._request.at
             ):
-                self.of_this_request.append(message)
+                self.outcomes_read.append(message)
                 yield [message]
 
-    def picked(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
-        return self._log.picked(wanted)
+    def records_at(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
+        return self._log.records_at(wanted)
 
-    def outcomes_kept_since_ms(self, now_ms: int) -> int:
-        return self._log.outcomes_kept_since_ms(now_ms)
+    def outcomes_complete_since_ms(self, now_ms: int) -> int:
+        return self._log.outcomes_complete_since_ms(now_ms)
 
 
-def _is_letter_of(record: LogRecord, at: Coordinates) -> bool:
+def _is_dead_letter_of(record: LogRecord, at: Coordinates) -> bool:
     try:
         return read_refusal(record.headers).at == at
     except Malformed:
@@ -210,22 +213,24 @@ def _is_letter_of(record: LogRecord, at: Coordinates) -> bool:
 def _uploads(
     settings: Settings, scope_keys: Iterable[str], codec: Codec
 ) -> tuple[UploadTimelines, dict[str, ScopeHistory]]:
-    """The records of these scopes alone, and their histories."""
+    """The upload records of these scopes, and the scopes' histories."""
     topics = upload_topics(settings)
     timelines, histories = UploadTimelines(topics), dict[str, ScopeHistory]()
     for scope_key in scope_keys:
-        belongs = partition_for(scope_key.encode(), settings.partitions)
-        wanted = [one for one in upload_partitions(settings) if one.partition == belongs]
-        ends = high_watermarks_when_reachable(settings, wanted)
-        with LogReader(settings, wanted) as log:
-            starts = {one: low for one, (low, _) in log.offset_ranges().items()}
+        number = partition_for(scope_key.encode(), settings.partitions)
+        partitions = [
+            partition for partition in upload_partitions(settings) if partition.partition == number
+        ]
+        ends = high_watermarks_when_reachable(settings, partitions)
+        with LogReader(settings, partitions) as log:
+            starts = {partition: low for partition, (low, _) in log.offset_ranges().items()}
             records = list(records_of_key(log, scope_key.encode(), starts, ends))
         timelines.add_records(records)
         histories[scope_key] = history_of(scope_key, records, starts, codec, topics)
     return timelines, histories
 
 
-def _ended(
+def _outcome_story(
     record: LogRecord, codec: Codec, histories: dict[str, ScopeHistory], settings: Settings
 ) -> OutcomeStory:
     try:

@@ -1,4 +1,1 @@
-"""
-
-hat `audit verify` and `audit batch` share: the outcomes of a range held against their requests and uploads.
-"""
+"""What `audit verify` and `audit batch` share: the outcomes of a range checked against their requests and uploads."""

@@ -1,7 +1,7 @@
-"""The outcomes of one request partition held against its requests: none missing, none twice, each with its request.
+"""Whether the outcomes of one request partition are complete: none missing, none doubled, each with a request.
 
-Whether they are right takes the uploads, too: see `verdicts`. Memory: the ledger's 30 bytes for each offset of the
-range, the requests that wait, and SUSPECTS outcomes whose requests are still to be read.
+Whether they are right is checked in `correctness`, which needs the uploads, too. Memory: the request table's 30 bytes
+for each offset of the range, the parked requests, and up to MAX_SUSPECTS outcomes whose requests are yet to be read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,20 +17,20 @@ from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord
 from schemas.events import ParkedRequest
 from tools.audit.check.findings import Finding, NotVerifiable, Tally, Violation
-from tools.audit.check.full_check import request_of
+from tools.audit.check.full_check import request_coordinates
 from tools.audit.check.outcome_claim import ClaimReader, OutcomeClaim, OutcomeWithRequest
 from tools.audit.check.partition_reader import PartitionRecords
 from tools.audit.check.request_table import RequestTable
 from tools.audit.check.scan_range import ScanRange
 from tools.times import span_of
 
-SUSPECTS = 1000
-SUSPECT_BYTES = 32 * 1024 * 1024
-LATE_MS = 60_000  # past its deadline, before a parked request is a finding
+MAX_SUSPECTS = 1000
+MAX_SUSPECT_BYTES = 32 * 1024 * 1024
+MAX_LATE_MS = 60_000  # how long after its deadline a request may still be parked
 
 
 class OpenPark(NamedTuple):
-    """A request in the parked topic."""
+    """A parked request: the coordinates of its entry, and its deadline."""
 
     entry_at: Coordinates
     deadline_at_ms: int
@@ -38,31 +38,31 @@ class OpenPark(NamedTuple):
 
 @dataclass(slots=True)
 class SuspectOutcomes:
-    """Outcomes that have to be judged in full, until their requests are read."""
+    """Outcomes that need the full check, until their requests are read."""
 
     records: list[tuple[LogRecord, Coordinates]] = field(default_factory=list)
-    held_bytes: int = 0
+    size_bytes: int = 0
 
     def add(self, outcome: LogRecord, request_at: Coordinates) -> bool:
-        """Take one; whether it is time to read their requests."""
+        """Add one; returns whether the limit is reached, so that the requests must be read now."""
         self.records.append((outcome, request_at))
-        self.held_bytes += len(outcome.value or b"")
-        return len(self.records) >= SUSPECTS or self.held_bytes >= SUSPECT_BYTES
+        self.size_bytes += len(outcome.value or b"")
+        return len(self.records) >= MAX_SUSPECTS or self.size_bytes >= MAX_SUSPECT_BYTES
 
-    def taken(self) -> list[tuple[LogRecord, Coordinates]]:
-        """All of them, and none are left."""
-        records, self.records, self.held_bytes = self.records, [], 0
+    def drain(self) -> list[tuple[LogRecord, Coordinates]]:
+        """Remove and return all of them."""
+        records, self.records, self.size_bytes = self.records, [], 0
         return records
 
 
 class CompletenessCheck:
-    """One partition: `run` gives what is to be said or judged as it is found; its counts are in tally then."""
+    """The check of one partition; `tally` is complete when `run` has ended."""
 
     def __init__(
         self,
         settings: Settings,
         codec: Codec,
-        extent: ScanRange,
+        scan_range: ScanRange,
         number: int,
         log: PartitionRecords,
         now_ms: int,
@@ -70,29 +70,33 @@ class CompletenessCheck:
         self.tally = Tally()
         self._log = log
         self._topics = topics = settings.topics
-        self._extent = extent
+        self._range = scan_range
         self._now_ms = now_ms
-        self._at = Partition(topics.requests.name, number)
+        self._partition = Partition(topics.requests.name, number)
         self._codec = codec
-        self._ledger = RequestTable(extent.requests[self._at], extent.requests_end[self._at])
-        self._claims = ClaimReader(codec, topics, self._ledger, number)
+        self._requests = RequestTable(
+            scan_range.requests[self._partition], scan_range.requests_end[self._partition]
+        )
+        self._claim_reader = ClaimReader(codec, topics, self._requests, number)
         self._suspects = SuspectOutcomes()
-        self._waiting: dict[Coordinates, OpenPark] = {}
+        self._parked: dict[Coordinates, OpenPark] = {}
 
     def run(self) -> Iterator[Finding | OutcomeClaim | OutcomeWithRequest | int]:
-        """Remarks, what is left to be judged, and in between how many more outcomes were read."""
+        """Findings, outcomes that are yet to be checked for correctness, and numbers of further outcomes read."""
         for messages in self._log.requests():
             self.tally.requests["requests"] += len(messages)
             for message in messages:
-                at_ms = message.timestamp()[1]
-                self._ledger.add(message.offset() or 0, message.key(), message.value(), at_ms)
+                appended_at_ms = message.timestamp()[1]
+                self._requests.add(
+                    message.offset() or 0, message.key(), message.value(), appended_at_ms
+                )
         yield from self._read_parked(self._log.parked())
-        waited = dict(self._waiting)
+        parked = dict(self._parked)
         yield from self._read_outcomes()
-        yield from self._cases()
-        yield from self._judge_open(waited)
+        yield from self._outcomes_with_requests()
+        yield from self._check_open(parked)
         yield from self._read_parked(self._log.parked_since())
-        yield from self._judge_released(waited)
+        yield from self._check_released(parked)
 
     def _read_parked(self, records: Iterable[LogRecord]) -> Iterator[Finding]:
         for record in records:
@@ -101,22 +105,24 @@ class CompletenessCheck:
             try:
                 if record.value is None:
                     key = (record.key or b"").decode(errors="replace")
-                    self._waiting.pop(coordinates_from(key), None)
+                    self._parked.pop(coordinates_from(key), None)
                     continue
                 entry = self._codec.decode_as(ParkedRequest, record.value)
             except BadRecord as fault:
-                yield Violation("parked", record.at, f"it is no parked request: {fault}")
+                yield Violation(
+                    "parked", record.at, f"the record is not a valid parked request: {fault}"
+                )
                 continue
             at = entry.request_at
-            if at.offset in self._ledger and Partition(at.topic, at.partition) == self._at:
-                if not self._ledger.is_same(at.offset, entry.request_key, entry.request):
-                    yield Violation("parked", record.at, f"it is not the request at {at}")
-                self._waiting[at] = OpenPark(record.at, entry.deadline_at_ms)
+            if at.offset in self._requests and Partition(at.topic, at.partition) == self._partition:
+                if not self._requests.is_same(at.offset, entry.request_key, entry.request):
+                    yield Violation("parked", record.at, f"its copy differs from the request {at}")
+                self._parked[at] = OpenPark(record.at, entry.deadline_at_ms)
 
     def _read_outcomes(self) -> Iterator[Finding | OutcomeClaim | OutcomeWithRequest | int]:
-        claim_of, answer, counts = (
-            self._claims.claim,
-            self._ledger.mark_answered,
+        claim_of, mark_outcome, counts = (
+            self._claim_reader.claim,
+            self._requests.mark_outcome,
             self.tally.outcomes,
         )
         for messages in self._log.outcomes():
@@ -130,91 +136,95 @@ class CompletenessCheck:
                     message.headers(),  # type: ignore[arg-type]
                     message.timestamp()[1],
                 )
-                if claim is not None and answer(claim.request_offset):
+                if claim is not None and mark_outcome(claim.request_offset):
                     counts[topic] += 1
                     yield claim
                 else:
-                    yield from self._suspect(log_record_of(message))
+                    yield from self._check_suspect(log_record_of(message))
             yield len(messages)
 
-    def _suspect(self, outcome: LogRecord) -> Iterator[Finding | OutcomeWithRequest]:
-        """Find whose outcome it is, and have its request read with others."""
+    def _check_suspect(self, outcome: LogRecord) -> Iterator[Finding | OutcomeWithRequest]:
+        """Find the request of an outcome that is no claim, and add the outcome to the suspects."""
         if outcome.at.topic == self._topics.requests_dlq.name and is_marker(outcome.headers):
             return
-        at = request_of(outcome, self._codec, self._topics)
+        at = request_coordinates(outcome, self._codec, self._topics)
         if isinstance(at, Violation):
             self.tally.outcomes[outcome.at.topic] += 1
             yield at
-            guess = self._claims.offset_in(outcome.value or b"")
-            if guess is not None and guess in self._ledger:
-                self._ledger.mark_answered(guess)  # so that its request is not missing as well
+            offset = self._claim_reader.offset_in(outcome.value or b"")
+            if offset is not None and offset in self._requests:
+                self._requests.mark_outcome(
+                    offset
+                )  # so that its request is not reported as missing, too
             return
-        one = Partition(at.topic, at.partition)
-        if one not in self._extent.retained:
-            yield Violation("no_request", outcome.at, f"it is of {at}, where no requests are")
+        partition = Partition(at.topic, at.partition)
+        if partition not in self._range.retained:
+            yield Violation(
+                "no_request", outcome.at, f"its request {at} is not in a partition of requests"
+            )
             return
-        if at.offset < self._extent.retained[one]:
-            told = f"its request {at} is not kept any more"
-            yield NotVerifiable("request_gone", outcome.at, told)
+        if at.offset < self._range.retained[partition]:
+            sentence = f"its request {at} is no longer in the log"
+            yield NotVerifiable("request_gone", outcome.at, sentence)
             return
-        if one == self._at and at.offset in self._ledger:
-            if self._ledger.is_request(at.offset) and not self._ledger.mark_answered(at.offset):
-                yield Violation("doubled", outcome.at, f"{at} has another outcome before this one")
-        elif one == self._at and at.offset < self._extent.requests_high[one]:
-            return  # of a request that is not looked at
+        if partition == self._partition and at.offset in self._requests:
+            if self._requests.is_request(at.offset) and not self._requests.mark_outcome(at.offset):
+                yield Violation(
+                    "doubled", outcome.at, f"its request {at} already has another outcome"
+                )
+        elif partition == self._partition and at.offset < self._range.requests_high[partition]:
+            return  # its request is outside the range
         self.tally.outcomes[outcome.at.topic] += 1
         if self._suspects.add(outcome, at):
-            yield from self._cases()
+            yield from self._outcomes_with_requests()
 
-    def _cases(self) -> Iterator[Finding | OutcomeWithRequest]:
-        """The suspects with their requests."""
-        suspects = self._suspects.taken()
+    def _outcomes_with_requests(self) -> Iterator[Finding | OutcomeWithRequest]:
+        """The suspects with their requests, which are read now."""
+        suspects = self._suspects.drain()
         wanted = {at for _, at in suspects}
-        found = {record.at: record for record in self._log.picked(wanted)}
+        found = {record.at: record for record in self._log.records_at(wanted)}
         for outcome, at in suspects:
             if at in found:
                 yield OutcomeWithRequest(outcome, found[at])
             else:
-                yield Violation("no_request", outcome.at, f"no committed request stands at {at}")
+                yield Violation("no_request", outcome.at, f"there is no committed request at {at}")
 
-    def _judge_open(self, waited: dict[Coordinates, OpenPark]) -> Iterator[Finding]:
-        """Requests without an outcome: they wait, are not reached yet, or have lost it."""
-        committed = self._extent.committed.get(self._at)
+    def _check_open(self, parked: dict[Coordinates, OpenPark]) -> Iterator[Finding]:
+        """Check the requests without an outcome: each is parked, not yet prepared, or has lost its outcome."""
+        committed = self._range.committed.get(self._partition)
         lost = list[Coordinates]()
-        for offset in self._ledger.open():
-            at = Coordinates(*self._at, offset)
-            if at in waited:
-                self.tally.wait(waited[at].deadline_at_ms)
-                late_ms = self._now_ms - waited[at].deadline_at_ms
-                if late_ms > LATE_MS:
+        for offset in self._requests.without_outcome():
+            at = Coordinates(*self._partition, offset)
+            if at in parked:
+                self.tally.add_parked(parked[at].deadline_at_ms)
+                late_ms = self._now_ms - parked[at].deadline_at_ms
+                if late_ms > MAX_LATE_MS:
                     self.tally.requests["late"] += 1
-                    told = f"it waits {span_of(late_ms / 1000)} past its deadline"
-                    yield Violation("late", at, told)
+                    sentence = f"it is still parked {span_of(late_ms / 1000)} after its deadline"
+                    yield Violation("late", at, sentence)
             elif committed is None or offset >= committed:
                 self.tally.requests["not_yet_prepared"] += 1
             else:
                 lost.append(at)
-            if len(lost) >= SUSPECTS:
-                yield from self._judge_lost(lost)
+            if len(lost) >= MAX_SUSPECTS:
+                yield from self._check_lost(lost)
                 lost = []
-        yield from self._judge_lost(lost)
+        yield from self._check_lost(lost)
 
-    def _judge_lost(self, lost: list[Coordinates]) -> Iterator[Finding]:
-        """Missing, unless the outcomes of that time are not kept any more."""
-        kept_since_ms = self._log.outcomes_kept_since_ms(self._now_ms) if lost else 0
-        for request in self._log.picked(lost):
-            if request.appended_at_ms <= kept_since_ms:
-                told = "it has no outcome, and those of its time are not all kept any more"
-                yield NotVerifiable("outcome_gone", request.at, told)
+    def _check_lost(self, lost: list[Coordinates]) -> Iterator[Finding]:
+        """Report lost outcomes as missing, unless the log no longer has all outcomes of that time."""
+        complete_since_ms = self._log.outcomes_complete_since_ms(self._now_ms) if lost else 0
+        for request in self._log.records_at(lost):
+            if request.appended_at_ms <= complete_since_ms:
+                sentence = "it has no outcome, and the log no longer has all outcomes of its time"
+                yield NotVerifiable("outcome_gone", request.at, sentence)
             else:
                 self.tally.requests["missing"] += 1
-                yield Violation(
-                    "missing", request.at, "it has no outcome and does not wait for one"
-                )
+                yield Violation("missing", request.at, "it has no outcome and is not parked")
 
-    def _judge_released(self, waited: dict[Coordinates, OpenPark]) -> Iterator[Finding]:
-        """An outcome and the end of the waiting are one transaction."""
-        for at in waited:
-            if at in self._waiting and not self._ledger.is_open(at.offset):
-                told = f"{at} has its outcome and waits all the same"
-                yield Violation("not_released", self._waiting[at].entry_at, told)
+    def _check_released(self, parked: dict[Coordinates, OpenPark]) -> Iterator[Finding]:
+        """Check that no request with an outcome is still parked: outcome and release are one transaction."""
+        for at in parked:
+            if at in self._parked and not self._requests.lacks_outcome(at.offset):
+                sentence = f"{at} has its outcome but is still parked"
+                yield Violation("not_released", self._parked[at].entry_at, sentence)

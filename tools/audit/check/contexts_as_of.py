@@ -1,7 +1,7 @@
-"""Contexts as they stood at upload positions, from the upload records themselves. Pure but for what it is lent.
+"""Contexts as they were at upload positions, from the upload records themselves.
 
-Only the records that decide are read: per role the newest below the position that is an upload at all. The plain
-fold over every record below the positions gives the same; a property test holds both equal.
+Only the deciding records are read: for each role, the newest one below the position that is a valid upload. The plain
+fold of every record below the positions gives the same contexts; a property test compares the two.
 """
 
 from collections.abc import Iterator
@@ -21,67 +21,67 @@ class TextReference(NamedTuple):
     sha256: str
 
 
-Texts = dict[
+Texts = dict[  # with the first upload that names the text, in the order of coordinates
     TextReference, Coordinates
-]  # with the first of the uploads that name it, by coordinates
+]
 
 
-def note(texts: Texts, text: TextReference, at: Coordinates) -> None:
-    """A text that an upload names; it does not matter in which order they are noted."""
+def add_text(texts: Texts, text: TextReference, at: Coordinates) -> None:
+    """Add a text that the upload at these coordinates names; the order of the calls does not matter."""
     known = texts.get(text)
     if known is None or at < known:
         texts[text] = at
 
 
 def add_component(texts: Texts, component: Component) -> None:
-    """Note the text that a component names, if it has one."""
+    """Add the text that a component names, if it names one."""
     if component.storage_id is not None and component.sha256 is not None:
-        note(texts, TextReference(component.storage_id, component.sha256), component.source)
+        add_text(texts, TextReference(component.storage_id, component.sha256), component.source)
 
 
 class ContextsAsOf:
-    """What was known of any scope where the standing is. Raises UnknownSchema, whatever is asked.
+    """The context of any scope as of the positions of `uploads`. Every method can raise UnknownSchema.
 
-    texts are told the text of every upload that was current in a context, and that upload.
+    The text of every upload that was current in a context is added to `texts`.
     """
 
-    def __init__(self, standing: UploadsAsOf, texts: Texts) -> None:
-        self._standing = standing
+    def __init__(self, uploads: UploadsAsOf, texts: Texts) -> None:
+        self._uploads = uploads
         self._texts = texts
 
     def context(self, scope_key: str) -> AssignmentContext | None:
         """The scope's context."""
         key, components = scope_key.encode(), dict[str, Component]()
-        sides = self._standing.sides(key)
-        for role, (topic, (before, _)) in zip(ROLES, sides, strict=True):
-            read = partial(self._standing.upload, topic, key)
-            if upload := self._standing.newest(topic, key, before, read):
+        by_topic = self._uploads.at_positions(key)
+        for role, (topic, (below, _)) in zip(ROLES, by_topic, strict=True):
+            read = partial(self._uploads.upload, topic, key)
+            if upload := self._uploads.newest_readable(topic, key, below, read):
                 components[role] = component_from(*upload)
                 add_component(self._texts, components[role])
         if not components:
             return None
         return AssignmentContext(scope_key=scope_key, fold_version=FOLD_VERSION, **components)
 
-    def first_after(self, scope_key: str) -> Iterator[UploadAt]:
-        """Of each role the first upload that the positions do not cover, where there is one."""
+    def first_beyond(self, scope_key: str) -> Iterator[UploadAt]:
+        """For each role, the scope's first upload at or beyond the positions, if there is one."""
         key = scope_key.encode()
-        for topic, (_, behind) in self._standing.sides(key):
-            read = partial(self._standing.upload, topic, key)
-            if upload := self._standing.first(topic, key, behind, read):
+        for topic, (_, beyond) in self._uploads.at_positions(key):
+            read = partial(self._uploads.upload, topic, key)
+            if upload := self._uploads.first_readable(topic, key, beyond, read):
                 yield upload
 
     def upload(self, scope_key: str, at: Coordinates) -> UploadAt | None:
-        """The scope's upload that stands there, whatever the positions."""
+        """The scope's upload at these coordinates; ignores the positions."""
         key = scope_key.encode()
-        _, found = self._standing.beside(key, at)
-        upload = found and self._standing.upload(at.topic, key, found)
+        _, found = self._uploads.neighbours(key, at)
+        upload = found and self._uploads.upload(at.topic, key, found)
         return upload if upload and upload.at == at else None
 
-    def is_before_all(self, scope_key: str, at: Coordinates) -> bool:
-        """Whether only later records of the scope are left: compaction takes the older ones first."""
+    def has_only_later(self, scope_key: str, at: Coordinates) -> bool:
+        """Whether the scope has only records after these coordinates: compaction removes the older ones first."""
         key = scope_key.encode()
-        before, behind = self._standing.beside(key, at)
-        is_its_partition = at.partition == self._standing.belongs(key)
+        below, beyond = self._uploads.neighbours(key, at)
+        is_its_partition = at.partition == self._uploads.partition_of(key)
         return (
-            is_its_partition and before is None and behind is not None and behind.offset > at.offset
+            is_its_partition and below is None and beyond is not None and beyond.offset > at.offset
         )

@@ -1,7 +1,7 @@
-"""The fast way to find nothing wrong with a claim: what it tells of its context is spelled again. Pure.
+"""The fast check of a claim: encode the context part of the outcome again, and compare the bytes.
 
-What this does not certify may still be right: it is judged in full then, and that decides. So a guess is enough here
-where a wrong one can only fail to certify.
+An outcome that does not pass may still be right: the full check decides. So a shortcut is allowed here if it can only
+make an outcome fail.
 """
 
 from functools import lru_cache
@@ -20,60 +20,70 @@ from tools.audit.check.encoded_contexts_as_of import (
     encoded_roles,
 )
 from tools.audit.check.outcome_claim import OutcomeClaim
-from tools.audit.check.uploads_as_of import Below, below_of
+from tools.audit.check.uploads_as_of import PositionTable, position_table
 
-POSITIONS = 40_000  # partitions' positions that are kept: joins differ in them, the batches of one join do not
-OF_NONE = EncodedRoles(NOTHING, NOTHING, NOTHING)
+MAX_CACHED_POSITIONS = 40_000  # of all partitions; the batches of one join have the same positions
+NO_CONTEXT = EncodedRoles(NOTHING, NOTHING, NOTHING)
 
 
 class PositionsCache:
-    """Positions as headers tell them, where they can be told and do not reach beyond the ends of the uploads."""
+    """The positions in outcome headers, if they are readable and not beyond the ends of the uploads; cached."""
 
-    def __init__(self, topics: Topics, cut: UploadTopics, upload_ends: Positions) -> None:
+    def __init__(self, topics: Topics, upload_topics: UploadTopics, upload_ends: Positions) -> None:
         self._topics = topics
-        self._cut = cut
+        self._upload_topics = upload_topics
         self._upload_ends = upload_ends
-        self.below = lru_cache(maxsize=max(100, POSITIONS // cut.partitions))(self._below)
+        self.positions = lru_cache(
+            maxsize=max(100, MAX_CACHED_POSITIONS // upload_topics.partitions)
+        )(self._positions)
 
-    def _below(self, told: bytes) -> Below | None:
+    def _positions(self, header: bytes) -> PositionTable | None:
         try:
-            positions = read_positions(told, self._topics)
-            below = below_of(positions, self._cut)
+            positions = read_positions(header, self._topics)
+            table = position_table(positions, self._upload_topics)
         except Malformed:
             return None
-        is_within = all(position <= self._upload_ends[one] for one, position in positions.items())
-        return below if is_within else None
+        is_within = all(
+            position <= self._upload_ends[partition] for partition, position in positions.items()
+        )
+        return table if is_within else None
 
 
 class FastCheck:
-    """Certifies claims whose scopes' contexts it is given."""
+    """The fast check of claims, given the encoded contexts of their scopes."""
 
     def __init__(
-        self, topics: Topics, policy: Policy, places: PositionsCache, raw: EncodedContextsAsOf
+        self,
+        topics: Topics,
+        policy: Policy,
+        positions_cache: PositionsCache,
+        contexts: EncodedContextsAsOf,
     ) -> None:
         self._batches = topics.batches.name
         self._policy = policy
-        self._below = places.below
-        self._stood = raw.as_of
+        self._positions = positions_cache.positions
+        self._context_as_of = contexts.as_of
 
     def passes(self, claim: OutcomeClaim) -> bool:
         """Whether the outcome is certainly right."""
-        below = self._below(claim.positions)
-        if below is None:
+        positions = self._positions(claim.positions)
+        if positions is None:
             return False
-        asked = claim.asked
-        context, followed_ms = self._stood(scope_key_for(asked).encode(), below)
-        # what follows may have been appended before the request, and the join not have seen it
+        request = claim.request_fields
+        context, followed_ms = self._context_as_of(scope_key_for(request).encode(), positions)
+        # a record beyond the positions may be older than the request, and the join may have missed it
         if followed_ms < claim.appended_at_ms:
             return False
-        resolution = resolve(asked, context, self._policy)
+        resolution = resolve(request, context, self._policy)
         is_prepared = isinstance(resolution, Prepared)
         if is_prepared != (claim.topic == self._batches):
             return False
-        explicit = asked.student_prompt_ref
+        own_prompt = request.student_prompt_ref
         known: EncodedContext | None = resolution.context
-        told = OF_NONE if known is None else encoded_roles(known)
-        middle = encode_context_part(resolution, told, brings_prompt=explicit is not None)
-        if is_prepared and explicit is not None:
-            middle += optional(explicit)
-        return middle == claim.middle
+        encoded = NO_CONTEXT if known is None else encoded_roles(known)
+        context_part = encode_context_part(
+            resolution, encoded, brings_prompt=own_prompt is not None
+        )
+        if is_prepared and own_prompt is not None:
+            context_part += optional(own_prompt)
+        return context_part == claim.context_part

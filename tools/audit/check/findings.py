@@ -1,4 +1,4 @@
-"""What an audit of outcomes has to say: findings, what cannot be verified, and notes. Values."""
+"""The findings about outcomes: violations, what cannot be verified, and notes."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from schemas.coordinates import Coordinates
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that was broken: its kind, where it shows, and one sentence."""
+    """A broken guarantee: its kind, the coordinates of the record that shows it, and one sentence."""
 
     kind: str
     at: Coordinates
@@ -17,7 +17,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class NotVerifiable:
-    """What the log no longer has, so that nothing is said of the record that needs it."""
+    """A record that cannot be verified, because the log no longer has what that takes."""
 
     kind: str
     at: Coordinates
@@ -26,7 +26,7 @@ class NotVerifiable:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is no fault, and worth knowing: such as that today's policy would have decided otherwise."""
+    """A fact that is no error but worth knowing, such as that today's policy would have decided differently."""
 
     kind: str
     at: Coordinates
@@ -38,14 +38,14 @@ Finding = Violation | NotVerifiable | Note
 
 @dataclass(slots=True)
 class FindingGroup:
-    """Remarks of one kind: how many, and the first and last of them in the order they came."""
+    """The findings of one kind: their count, and the first and the last in the order of arrival."""
 
     count: int = 0
     first: str = ""
     last: str = ""
 
     def add(self, at: str) -> None:
-        """One more."""
+        """Count one more."""
         self.count += 1
         self.first = self.first or at
         self.last = at
@@ -53,38 +53,38 @@ class FindingGroup:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one part of the log; findings themselves are told as they come and not kept."""
+    """The counts for one part of the log; findings are only counted, not kept."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
     findings: dict[str, FindingGroup] = field(default_factory=dict)
     not_verifiable: dict[str, FindingGroup] = field(default_factory=dict)
     notes: dict[str, FindingGroup] = field(default_factory=dict)
-    deadlines_ms: list[int] = field(default_factory=list)  # the first of what waits, and the last
+    deadlines_ms: list[int] = field(default_factory=list)  # earliest and latest of parked requests
 
-    def wait(self, deadline_ms: int) -> None:
-        """One more request waits, until then."""
+    def add_parked(self, deadline_ms: int) -> None:
+        """Count a parked request with this deadline."""
         self.requests["waiting"] += 1
-        known = [*self.deadlines_ms, deadline_ms]
-        self.deadlines_ms = [min(known), max(known)]
+        deadlines_ms = [*self.deadlines_ms, deadline_ms]
+        self.deadlines_ms = [min(deadlines_ms), max(deadlines_ms)]
 
-    def add(self, remark: Finding) -> None:
-        """Count a remark under its kind."""
+    def add(self, finding: Finding) -> None:
+        """Count a finding under its kind."""
         of = {Violation: self.findings, NotVerifiable: self.not_verifiable, Note: self.notes}
-        of[type(remark)].setdefault(remark.kind, FindingGroup()).add(str(remark.at))
+        of[type(finding)].setdefault(finding.kind, FindingGroup()).add(str(finding.at))
 
-    def join(self, other: "Tally") -> None:
-        """Take in the counts of another part."""
+    def merge(self, other: "Tally") -> None:
+        """Add the counts for another part of the log."""
         self.outcomes.update(other.outcomes)
         self.requests.update(other.requests)
-        deadlines = self.deadlines_ms + other.deadlines_ms
-        self.deadlines_ms = [min(deadlines), max(deadlines)] if deadlines else []
-        for mine, its in (
+        deadlines_ms = self.deadlines_ms + other.deadlines_ms
+        self.deadlines_ms = [min(deadlines_ms), max(deadlines_ms)] if deadlines_ms else []
+        for own, others in (
             (self.findings, other.findings),
             (self.not_verifiable, other.not_verifiable),
             (self.notes, other.notes),
         ):
-            for kind, group in its.items():
-                known = mine.setdefault(kind, FindingGroup(0, group.first))
+            for kind, group in others.items():
+                known = own.setdefault(kind, FindingGroup(0, group.first))
                 known.count += group.count
                 known.last = group.last

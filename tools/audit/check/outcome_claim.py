@@ -1,7 +1,7 @@
-"""What an outcome says, once all of it is seen to be right but what it tells of its context. Pure.
+"""An outcome of which everything is checked but its context part.
 
-An outcome is its frame and head, what it tells of its context (the middle), and its request's own bytes. Everything but
-the middle is checked here, against the requests alone; that is left to whoever has the uploads of the scope.
+An outcome consists of its frame and head, its context part, and the bytes of its request. Here all but the context
+part is checked, against the requests alone; the context part needs the uploads of the scope, and is checked with them.
 """
 
 from typing import NamedTuple
@@ -19,36 +19,36 @@ from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnreso
 from schemas.topics import MAX_REQUEST_BYTES, Topics
 from tools.audit.check.request_table import RequestTable
 
-DIGITS = 20  # and more are no offset
+DIGITS = 20  # a number with so many digits or more is no offset
 Headers = list[tuple[str, bytes | None]]
 
 
 class OutcomeClaim(NamedTuple):
-    """An outcome that is right if its context is; with all that it takes to judge it in full."""
+    """An outcome that is right if its context part is right, with all that the full check needs."""
 
     topic: str
     partition: int
     offset: int
     key: bytes | None
     value: bytes
-    positions: bytes  # the header's
+    positions: bytes  # the value of its positions header
     appended_at_ms: int
     request_topic: str
     request_offset: int
     requested_at_ms: int
     request_frame: bytes
-    asked: ScannedFields
-    middle_at: int
-    request_at: int  # where its bytes begin, and end
+    request_fields: ScannedFields
+    context_start: int  # the context part ends at request_start
+    request_start: int  # the request's bytes in the value, without its frame
     request_end: int
 
     @property
-    def middle(self) -> bytes:
-        """What it tells of its context."""
-        return self.value[self.middle_at : self.request_at]
+    def context_part(self) -> bytes:
+        """The encoded context."""
+        return self.value[self.context_start : self.request_start]
 
     def outcome(self) -> LogRecord:
-        """The outcome as it stands in the log."""
+        """The outcome as a record of the log."""
         return LogRecord(
             Coordinates(self.topic, self.partition, self.offset),
             self.key,
@@ -58,40 +58,42 @@ class OutcomeClaim(NamedTuple):
         )
 
     def request(self) -> LogRecord:
-        """Its request; without the headers, which only a dead letter tells."""
+        """Its request without the headers, which only a dead letter has."""
         return LogRecord(
             Coordinates(self.request_topic, self.partition, self.request_offset),
             self.key,
-            self.request_frame + self.value[self.request_at : self.request_end],
+            self.request_frame + self.value[self.request_start : self.request_end],
             (),
             self.requested_at_ms,
         )
 
 
 class OutcomeWithRequest(NamedTuple):
-    """An outcome that has to be judged in full, and its request."""
+    """An outcome that needs the full check, and its request."""
 
     outcome: LogRecord
     request: LogRecord
 
 
-def scope_key_of(case: OutcomeWithRequest, codec: Codec) -> bytes:
-    """The scope whose uploads it takes to judge it; empty where it takes none."""
+def scope_key_of(outcome: OutcomeWithRequest, codec: Codec) -> bytes:
+    """The scope whose uploads the full check needs; empty if the request is not readable and it needs none."""
     try:
-        return scope_key_for(codec.decode_as(CJAssessmentRequested, case.request.value)).encode()
+        return scope_key_for(codec.decode_as(CJAssessmentRequested, outcome.request.value)).encode()
     except BadRecord:
         return b""
 
 
 class ClaimReader:
-    """Reads the outcomes of one partition as claims, given its requests."""
+    """Turns the outcomes of one partition into claims, given its requests."""
 
-    def __init__(self, codec: Codec, topics: Topics, ledger: RequestTable, partition: int) -> None:
+    def __init__(
+        self, codec: Codec, topics: Topics, requests: RequestTable, partition: int
+    ) -> None:
         self._codec = codec
-        self._ledger = ledger
+        self._requests = requests
         self._partition = partition
         self._topic = topics.requests.name
-        self._begins = f"{self._topic}/{partition}@".encode()
+        self._prefix = f"{self._topic}/{partition}@".encode()
         self._frames = {
             topics.batches.name: codec.frame_of(CJBatchPrepared, RECIPES[RECIPE].outcome),
             topics.unresolved.name: codec.frame_of(CJBatchUnresolved, RECIPES[RECIPE].outcome),
@@ -106,7 +108,7 @@ class ClaimReader:
         headers: Headers | None,
         appended_at_ms: int,
     ) -> OutcomeClaim | None:
-        """What the outcome claims; None where more than that has to be judged."""
+        """The outcome as a claim; None if it needs the full check."""
         frame = self._frames.get(topic)
         if value is None or frame is None or headers is None or len(headers) != 1:
             return None
@@ -114,25 +116,27 @@ class ClaimReader:
         if name != POSITIONS_HEADER or positions is None:
             return None
         request_offset = self.offset_in(value)
-        if request_offset is None or request_offset not in self._ledger:
+        if request_offset is None or request_offset not in self._requests:
             return None
-        version = self._codec.version_of(CJAssessmentRequested, self._ledger.frame(request_offset))
-        behind = RECIPES[RECIPE].spliced.get(version)
-        if behind is None:
+        version = self._codec.version_of(
+            CJAssessmentRequested, self._requests.frame(request_offset)
+        )
+        suffix = RECIPES[RECIPE].spliced.get(version)
+        if suffix is None:
             return None
-        request = self._ledger.embedded(request_offset, key, value, len(behind))
+        request = self._requests.embedded_request(request_offset, key, value, len(suffix))
         if request is None or len(request) > MAX_REQUEST_BYTES:
             return None
-        asked = scan_request(request, version)
-        if asked is None:
+        request_fields = scan_request(request, version)
+        if request_fields is None:
             return None
         at = Coordinates(self._topic, self._partition, request_offset)
         head = frame + encode_head(at, RECIPE)
-        if not (value.startswith(head) and value.endswith(behind)):
+        if not (value.startswith(head) and value.endswith(suffix)):
             return None
-        request_end = len(value) - len(behind)
-        request_at = request_end - len(request) + FRAME.size
-        if request_at < len(head):
+        request_end = len(value) - len(suffix)
+        request_start = request_end - len(request) + FRAME.size
+        if request_start < len(head):
             return None
         return OutcomeClaim(
             topic,
@@ -144,24 +148,26 @@ class ClaimReader:
             appended_at_ms,
             self._topic,
             request_offset,
-            self._ledger.appended_at_ms(request_offset),
+            self._requests.appended_at_ms(request_offset),
             request[: FRAME.size],
-            asked,
+            request_fields,
             len(head),
-            request_at,
+            request_start,
             request_end,
         )
 
     def offset_in(self, value: bytes) -> int | None:
-        """The offset in the event id, which is the first field: the request's coordinates as text."""
+        """The offset in the event id, the first field: the request's coordinates as text; None if there is none."""
         start = FRAME.size + 1
         if len(value) <= start:
             return None
         size = value[start - 1]
-        if size > 127:  # of 64 characters or more
+        if size > 127:  # a varint of two bytes: the text has 64 bytes or more
             size += (value[start] - 1) << 7
             start += 1
         text = value[start : start + (size >> 1)]
-        digits = text[len(self._begins) :]
-        is_of_here = text.startswith(self._begins) and digits.isdigit() and len(digits) < DIGITS
-        return int(digits) if is_of_here else None
+        digits = text[len(self._prefix) :]
+        is_of_this_partition = (
+            text.startswith(self._prefix) and digits.isdigit() and len(digits) < DIGITS
+        )
+        return int(digits) if is_of_this_partition else None

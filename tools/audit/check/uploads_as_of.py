@@ -1,4 +1,4 @@
-"""The upload topics as they stood at the positions of a join. Pure but for what it is lent."""
+"""The upload topics as they were at the positions of a join."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -12,12 +12,12 @@ from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tools.audit.check.upload_timelines import TimelineRecord, UploadTimelines
 
 T = TypeVar("T")
-Sides = tuple[TimelineRecord | None, TimelineRecord | None]
-Below = tuple[tuple[int, ...], ...]
+Neighbours = tuple[TimelineRecord | None, TimelineRecord | None]  # below, and at or beyond
+PositionTable = tuple[tuple[int, ...], ...]  # by partition number and topic number
 
 
 class UploadAt(NamedTuple):
-    """An upload, read and checked, and its place."""
+    """An upload, read and checked, with its coordinates."""
 
     event: UploadEvent
     at: Coordinates
@@ -25,85 +25,86 @@ class UploadAt(NamedTuple):
 
 
 def upload_of(
-    scope_key: bytes, at: Coordinates, stood: TimelineRecord, codec: Codec, topics: UploadTopics
+    scope_key: bytes, at: Coordinates, found: TimelineRecord, codec: Codec, topics: UploadTopics
 ) -> UploadAt | None:
-    """The upload that stands there; None where the record is a damaged one. Raises UnknownSchema."""
-    record = UploadRecord(at, scope_key, stood.value, stood.appended_at_ms)
+    """The upload in this record; None if the record is damaged. Raises UnknownSchema."""
+    record = UploadRecord(at, scope_key, found.value, found.appended_at_ms)
     try:
-        return UploadAt(read_upload(record, codec, topics), at, stood.appended_at_ms)
+        return UploadAt(read_upload(record, codec, topics), at, found.appended_at_ms)
     except Malformed:
         return None
 
 
-def below_of(positions: Positions, topics: UploadTopics) -> Below:
-    """By partition, the position in each upload topic. Raises Malformed where one lacks."""
+def position_table(positions: Positions, topics: UploadTopics) -> PositionTable:
+    """For each partition number, the position in each upload topic. Raises Malformed if a partition is missing."""
     numbers = range(topics.partitions)
     if len(positions) != len(topics.by_name) * topics.partitions:
         raise Malformed(f"positions of {len(positions)} upload partitions")
     try:
         return tuple(
-            tuple(positions[Partition(name, one)] for name in topics.by_name) for one in numbers
+            tuple(positions[Partition(name, number)] for name in topics.by_name)
+            for number in numbers
         )
     except KeyError as fault:
         raise Malformed("positions of other upload partitions") from fault
 
 
 class UploadsAsOf:
-    """What stood where, as of the positions told last."""
+    """The upload records of scopes, as of the positions set last."""
 
     def __init__(self, uploads: UploadTimelines, codec: Codec, topics: UploadTopics) -> None:
         self._uploads = uploads
         self._codec = codec
         self._topics = topics
-        self._below: Below = ((0,) * len(topics.by_name),) * topics.partitions
+        self._positions: PositionTable = ((0,) * len(topics.by_name),) * topics.partitions
 
     def set_positions(self, positions: Positions) -> None:
-        """Be at these positions from now on. Raises Malformed where a partition lacks."""
-        self._below = below_of(positions, self._topics)
+        """Use these positions from now on. Raises Malformed if a partition is missing."""
+        self._positions = position_table(positions, self._topics)
 
-    def sides(self, scope_key: bytes) -> list[tuple[str, Sides]]:
-        """Of each upload topic the newest record of a scope below the position, and the first one that is not."""
-        below = self._below[self.belongs(scope_key)]
+    def at_positions(self, scope_key: bytes) -> list[tuple[str, Neighbours]]:
+        """For each upload topic, the scope's newest record below the position and its first one at or beyond it."""
+        positions = self._positions[self.partition_of(scope_key)]
         return [
-            (topic, self._uploads.beside(topic, scope_key, position))
-            for topic, position in zip(self._topics.by_name, below, strict=True)
+            (topic, self._uploads.neighbours(topic, scope_key, position))
+            for topic, position in zip(self._topics.by_name, positions, strict=True)
         ]
 
-    def beside(self, scope_key: bytes, at: Coordinates) -> Sides:
-        """The same on both sides of these coordinates, wherever the positions are."""
+    def neighbours(self, scope_key: bytes, at: Coordinates) -> Neighbours:
+        """The scope's newest record below these coordinates and its first one at or beyond; ignores the positions."""
         if at.topic not in self._topics.by_name:
             return None, None
-        return self._uploads.beside(at.topic, scope_key, at.offset)
+        return self._uploads.neighbours(at.topic, scope_key, at.offset)
 
-    def belongs(self, scope_key: bytes) -> int:
+    def partition_of(self, scope_key: bytes) -> int:
         """The partition of a scope's uploads."""
         return partition_for(scope_key, self._topics.partitions)
 
-    def newest(
+    def newest_readable(
         self,
         topic: str,
         scope_key: bytes,
-        stood: TimelineRecord | None,
+        record: TimelineRecord | None,
         read: Callable[[TimelineRecord], T | None],
     ) -> T | None:
-        """What this record reads as, or the next older one that reads as anything."""
-        while stood is not None and (found := read(stood)) is None:
-            stood, _ = self._uploads.beside(topic, scope_key, stood.offset)
-        return None if stood is None else found
+        """What `read` returns for this record, or for the next older one for which it is not None."""
+        while record is not None and (found := read(record)) is None:
+            record, _ = self._uploads.neighbours(topic, scope_key, record.offset)
+        return None if record is None else found
 
-    def first(
+    def first_readable(
         self,
         topic: str,
         scope_key: bytes,
-        stood: TimelineRecord | None,
+        record: TimelineRecord | None,
         read: Callable[[TimelineRecord], T | None],
     ) -> T | None:
-        """The same on to later ones."""
-        while stood is not None and (found := read(stood)) is None:
-            _, stood = self._uploads.beside(topic, scope_key, stood.offset + 1)
-        return None if stood is None else found
+        """What `read` returns for this record, or for the next later one for which it is not None."""
+        while record is not None and (found := read(record)) is None:
+            _, record = self._uploads.neighbours(topic, scope_key, record.offset + 1)
+        return None if record is None else found
 
-    def upload(self, topic: str, scope_key: bytes, stood: TimelineRecord) -> UploadAt | None:
-        """The upload that stands there; None where the record is a damaged one. Raises UnknownSchema."""
-        at = Coordinates(topic, self.belongs(scope_key), stood.offset)
-        return upload_of(scope_key, at, stood, self._codec, self._topics)
+    def upload(self, topic: str, scope_key: bytes, record: TimelineRecord) -> UploadAt | None:
+        """The upload in this record; None if the record is damaged. Raises UnknownSchema."""
+        at = Coordinates(topic, self.partition_of(scope_key), record.offset)
+        return upload_of(scope_key, at, record, self._codec, self._topics)

@@ -1,4 +1,4 @@
-"""The texts that uploads name, read from the content store: each distinct one once."""
+"""The texts that uploads name, read from the content store; each distinct text once."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from tools.audit.check.contexts_as_of import TextReference, Texts
 from tools.audit.check.findings import Finding, Note, NotVerifiable, Violation
 
 READERS = 8
-AHEAD = 1000  # texts asked for at once
+BATCH_TEXTS = 1000  # texts that are passed to the readers at once
 
 
 class TextFault(NamedTuple):
@@ -32,27 +32,27 @@ class TextFault(NamedTuple):
 
 
 def check_texts(settings: Settings, texts: Texts, upload_ends: Positions) -> Iterator[Finding]:
-    """What is to be said of texts: missing, damaged, erased by a deletion that says so, or stored elsewhere."""
+    """A finding for each text that is missing, damaged, erased by a deletion that says so, or stored elsewhere."""
     store = ContentStore.at(settings.content)
     missing = list[TextFault]()
     with ThreadPoolExecutor(READERS) as readers:
-        left = iter(texts.items())
-        while some := list(islice(left, AHEAD)):
-            for fault in readers.map(lambda one: faulty(store, *one), some):
+        remaining = iter(texts.items())
+        while batch := list(islice(remaining, BATCH_TEXTS)):
+            for fault in readers.map(lambda item: fault_of(store, *item), batch):
                 if fault is None:
                     continue
                 if fault.kind == "text_missing":
                     missing.append(fault)
                 else:
-                    yield _remark(fault)
+                    yield _finding(fault)
     if missing:
-        erased = erased_of(settings, {fault.text.storage_id for fault in missing}, upload_ends)
+        erased = erasures_of(settings, {fault.text.storage_id for fault in missing}, upload_ends)
         for fault in missing:
-            yield _erased(fault, erased) or _remark(fault)
+            yield _erased(fault, erased) or _finding(fault)
 
 
-def faulty(store: ContentStore, text: TextReference, upload_at: Coordinates) -> TextFault | None:
-    """What is wrong with a text in the store."""
+def fault_of(store: ContentStore, text: TextReference, upload_at: Coordinates) -> TextFault | None:
+    """What is wrong with a text in the store; None if it is intact."""
     if text.sha256 != text.storage_id or not SHA256.fullmatch(text.storage_id):
         return TextFault(text, upload_at, "text_elsewhere")
     try:
@@ -66,26 +66,29 @@ def faulty(store: ContentStore, text: TextReference, upload_at: Coordinates) -> 
 
 SENTENCES = {
     "text_missing": "its text {} is not in the content store",
-    "text_damaged": "its text {} stands in the content store with other bytes",
-    "text_elsewhere": "its text's id is not the sha256 of a text in the content store",
+    "text_damaged": "the content store has different bytes for its text {}",
+    "text_elsewhere": "its text is stored elsewhere: the text's id is not its sha256",
 }
 
 
-def _remark(fault: TextFault) -> Finding:
-    says = NotVerifiable if fault.kind == "text_elsewhere" else Violation
-    return says(fault.kind, fault.upload_at, SENTENCES[fault.kind].format(fault.text.storage_id))
+def _finding(fault: TextFault) -> Finding:
+    finding = NotVerifiable if fault.kind == "text_elsewhere" else Violation
+    return finding(fault.kind, fault.upload_at, SENTENCES[fault.kind].format(fault.text.storage_id))
 
 
 def _erased(fault: TextFault, erased: dict[str, Coordinates]) -> Note | None:
-    by = erased.get(fault.text.storage_id)
-    told = f"its text {fault.text.storage_id} was erased by {by}"
-    return None if by is None else Note("text_erased", fault.upload_at, told)
+    deletion_at = erased.get(fault.text.storage_id)
+    sentence = f"its text {fault.text.storage_id} was erased by the deletion {deletion_at}"
+    return None if deletion_at is None else Note("text_erased", fault.upload_at, sentence)
 
 
-def erased_of(
+def erasures_of(
     settings: Settings, storage_ids: set[str], upload_ends: Positions
 ) -> dict[str, Coordinates]:
-    """Which of these texts an erasing deletion of a scope and role that had named them has erased, and where it is."""
+    """Which of these texts were erased, and the coordinates of the deletion that says so.
+
+    A deletion with `erased` set erases the texts that earlier uploads of its scope and role named.
+    """
     topics = upload_topics(settings)
     codec, named, erased = (
         codec_for(settings),
@@ -94,19 +97,19 @@ def erased_of(
     )
     for record in _uploads(settings, upload_ends):
         event = _event_of(record, codec, topics)
-        place = record.at.topic, record.key or b""
+        topic_and_key = record.at.topic, record.key or b""
         if getattr(event, "storage_id", None) in storage_ids:
-            named.setdefault(place, set()).add(event.storage_id)  # type: ignore[union-attr]
+            named.setdefault(topic_and_key, set()).add(event.storage_id)  # type: ignore[union-attr]
         elif getattr(event, "erased", False):
-            erased |= dict.fromkeys(named.get(place, ()), record.at)
+            erased |= dict.fromkeys(named.get(topic_and_key, ()), record.at)
     return erased
 
 
 def _uploads(settings: Settings, ends: Positions) -> Iterator[LogRecord]:
-    for one, end in ends.items():
-        with LogReader(settings, [one]) as log:
-            log.seek({one: log.offset_ranges()[one][0]})
-            yield from log.records_until({one: end})
+    for partition, end in ends.items():
+        with LogReader(settings, [partition]) as log:
+            log.seek({partition: log.offset_ranges()[partition][0]})
+            yield from log.records_until({partition: end})
 
 
 def _event_of(record: LogRecord, codec: Codec, topics: UploadTopics) -> UploadEvent | None:

@@ -1,7 +1,7 @@
-"""`cjstream audit verify`: every outcome of the requests in a range is made again and held against what stands there.
+"""`cjstream audit verify`: every outcome of the requests in a range, computed again and compared with the log.
 
-Joins no group, commits nothing. A Grace hash join, in a process for each core: uploads and outcomes are read and dealt
-into buckets on disk by their scope, then judged bucket by bucket; the texts come last.
+Joins no group and commits nothing. It is a Grace hash join with one process for each core: uploads and outcomes are
+read and sorted by scope into buckets on disk, then checked bucket by bucket; the texts come last.
 """
 
 import time
@@ -13,7 +13,7 @@ from processors.settings import Settings
 from schemas.errors import Discrepancy
 from tables.history.point_in_time import Moment
 from tools.audit.batch.batch_story import batch
-from tools.audit.check.contexts_as_of import Texts, note
+from tools.audit.check.contexts_as_of import Texts, add_text
 from tools.audit.check.findings import Finding, Note, NotVerifiable, Tally, Violation
 from tools.audit.check.scan_range import ScanRange, scan_range_of
 from tools.audit.process_pool import in_processes, processes_for
@@ -25,26 +25,26 @@ from tools.audit_json import instant
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What verify looked at, and its counts."""
+    """The range that was verified, the counts and the durations."""
 
-    extent: ScanRange
+    scan_range: ScanRange
     group: str
     tally: Tally = field(default_factory=Tally)
     uploads: int = 0
-    texts: int | None = None  # None: not looked at
+    texts: int | None = None  # None: not checked
     uploads_s: float = 0
     outcomes_s: float = 0
     texts_s: float = 0
 
     @property
     def outcomes(self) -> int:
-        """How many were judged."""
+        """The number of outcomes in the range."""
         return self.tally.outcomes.total()
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyProgress:
-    """So many more of something, of that many at most."""
+    """How much more of something was done, and the most that there can be."""
 
     what: str
     more: int
@@ -61,117 +61,119 @@ def verify(
     processes: int | None = None,
     buckets: int | None = None,
 ) -> Iterator[Finding | VerifyProgress | VerifyReport]:
-    """Remarks as they are found, and the report last. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
-    extent = scan_range_of(settings, since, until)
-    report, found = VerifyReport(extent, settings.prep_group), Texts()
-    outcomes, uploads = _total(extent), sum(extent.uploads_end.values())
+    """Findings and progress, then the report. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
+    scan_range = scan_range_of(settings, since, until)
+    report, named_texts = VerifyReport(scan_range, settings.prep_group), Texts()
+    outcomes, uploads = _total(scan_range), sum(scan_range.uploads_end.values())
     with bucket_folder() as folder:
         count = min(processes or processes_for(uploads + 2 * outcomes), settings.partitions)
         work = JoinWork(
             settings,
-            extent,
+            scan_range,
             folder,
             buckets or buckets_for(uploads + outcomes),
             count,
             now_ms,
         )
-        begun = time.monotonic()
-        yield from _deal(work, report)
-        yield from _judge(work, report, found)
-        report.outcomes_s = time.monotonic() - begun - report.uploads_s
-    yield from _with_texts(settings, report, found, look=texts)
+        started = time.monotonic()
+        yield from _partition_rows(work, report)
+        yield from _join_buckets(work, report, named_texts)
+        report.outcomes_s = time.monotonic() - started - report.uploads_s
+    yield from _check_texts(settings, report, named_texts, is_requested=texts)
 
 
 def verify_batches(
     settings: Settings, now_ms: int, batch_ids: Iterable[str], *, texts: bool = True
 ) -> Iterator[Finding | VerifyProgress | VerifyReport]:
-    """The same of the requests of these batch ids alone. Raises Discrepancy where there are none of one."""
-    extent, found = scan_range_of(settings, None, None), Texts()
-    report = VerifyReport(extent, settings.prep_group)
-    begun = time.monotonic()
+    """Like `verify`, for the requests of these batch ids alone. Also raises Discrepancy if an id has no request."""
+    scan_range, named_texts = scan_range_of(settings, None, None), Texts()
+    report = VerifyReport(scan_range, settings.prep_group)
+    started = time.monotonic()
     for batch_id in batch_ids:
-        stories = batch(settings, extent, batch_id, now_ms, found)
+        stories = batch(settings, scan_range, batch_id, now_ms, named_texts)
         if not stories:
-            raise Discrepancy(f"no request of batch {batch_id} is in the log")
+            raise Discrepancy(f"the log has no request of batch {batch_id}")
         for story in stories:
-            report.tally.join(story.tally)
-            yield from story.remarks
-    report.outcomes_s = time.monotonic() - begun
-    yield from _with_texts(settings, report, found, look=texts)
+            report.tally.merge(story.tally)
+            yield from story.findings
+    report.outcomes_s = time.monotonic() - started
+    yield from _check_texts(settings, report, named_texts, is_requested=texts)
 
 
-def _with_texts(
-    settings: Settings, report: VerifyReport, found: Texts, *, look: bool
+def _check_texts(
+    settings: Settings, report: VerifyReport, named_texts: Texts, *, is_requested: bool
 ) -> Iterator[Finding | VerifyReport]:
-    """What is to be said of the texts, where they are looked at, and the report."""
-    if look:
-        begun = time.monotonic()
-        for remark in check_texts(settings, found, report.extent.uploads_end):
-            report.tally.add(remark)
-            yield remark
-        report.texts, report.texts_s = len(found), time.monotonic() - begun
+    """Findings about the texts, if their check is requested, and the report."""
+    if is_requested:
+        started = time.monotonic()
+        for finding in check_texts(settings, named_texts, report.scan_range.uploads_end):
+            report.tally.add(finding)
+            yield finding
+        report.texts, report.texts_s = len(named_texts), time.monotonic() - started
     yield report
 
 
-def _total(extent: ScanRange) -> int:
-    return sum(end - extent.outcomes[one] for one, end in extent.outcomes_end.items())
+def _total(scan_range: ScanRange) -> int:
+    return sum(
+        end - scan_range.outcomes[partition] for partition, end in scan_range.outcomes_end.items()
+    )
 
 
-def _deal(work: JoinWork, report: VerifyReport) -> Iterator[Finding | VerifyProgress]:
-    begun = time.monotonic()
-    totals = sum(work.extent.uploads_end.values()), _total(work.extent)
-    for told in in_processes(partition_rows, work.each()):
-        match told:
+def _partition_rows(work: JoinWork, report: VerifyReport) -> Iterator[Finding | VerifyProgress]:
+    started = time.monotonic()
+    totals = sum(work.scan_range.uploads_end.values()), _total(work.scan_range)
+    for item in in_processes(partition_rows, work.tasks()):
+        match item:
             case UploadsRead(more):
                 report.uploads += more
-                report.uploads_s = time.monotonic() - begun
+                report.uploads_s = time.monotonic() - started
                 yield VerifyProgress("uploads read", more, totals[0])
             case int():
-                yield VerifyProgress("outcomes read", told, totals[1])
+                yield VerifyProgress("outcomes read", item, totals[1])
             case Tally():
-                report.tally.join(told)
+                report.tally.merge(item)
             case Violation() | NotVerifiable() | Note():
-                report.tally.add(told)
-                yield told
+                report.tally.add(item)
+                yield item
 
 
-def _judge(
-    work: JoinWork, report: VerifyReport, found: Texts
+def _join_buckets(
+    work: JoinWork, report: VerifyReport, named_texts: Texts
 ) -> Iterator[Finding | VerifyProgress]:
-    total = _total(work.extent)
-    for told in in_processes(join_bucket, work.each()):
-        match told:
+    total = _total(work.scan_range)
+    for item in in_processes(join_bucket, work.tasks()):
+        match item:
             case int():
-                yield VerifyProgress("outcomes judged", told, total)
+                yield VerifyProgress("outcomes checked", item, total)
             case Violation() | NotVerifiable() | Note():
-                report.tally.add(told)
-                yield told
+                report.tally.add(item)
+                yield item
             case texts:
                 for text, at in texts.items():
-                    note(found, text, at)
+                    add_text(named_texts, text, at)
 
 
 def document_of(report: VerifyReport, findings: Iterable[Finding]) -> dict[str, Any]:
-    """The report for machines; findings are those that were kept."""
-    extent, tally = report.extent, report.tally
+    """The report as a JSON document, with these findings one by one."""
+    scan_range, tally = report.scan_range, report.tally
     rate = report.outcomes / report.outcomes_s if report.outcomes_s else 0
     return {
         "requests": {
-            f"{one.topic}/{one.partition}": {
-                "from": begin,
-                "to": extent.requests_end[one],
-                "retained_from": extent.retained[one],
-                "committed": extent.committed.get(one),
+            f"{partition.topic}/{partition.partition}": {
+                "from": start,
+                "to": scan_range.requests_end[partition],
+                "retained_from": scan_range.retained[partition],
+                "committed": scan_range.committed.get(partition),
             }
-            for one, begin in extent.requests.items()
+            for partition, start in scan_range.requests.items()
         },
         "group": report.group,
-        "group_has_committed": bool(extent.committed),
+        "group_has_committed": bool(scan_range.committed),
         "uploads": report.uploads,
         "counts": {"requests": 0, **tally.requests},
-        "waits_until": [instant(one) for one in tally.deadlines_ms],
+        "waits_until": [instant(deadline_ms) for deadline_ms in tally.deadlines_ms],
         "outcomes": {**tally.outcomes},
-        "findings": [finding_document(one) for one in findings],
+        "findings": [finding_document(finding) for finding in findings],
         "findings_by_kind": _groups(tally.findings),
         "not_verifiable": _groups(tally.not_verifiable),
         "notes": _groups(tally.notes),

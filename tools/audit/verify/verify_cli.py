@@ -1,4 +1,4 @@
-"""`cjstream audit verify`: parses, asks, prints."""
+"""The command `cjstream audit verify`."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from tools.audit.check.findings import Violation
     from tools.audit.verify.verify import VerifyReport
 
-Since = Annotated[str | None, typer.Option("--from", help=f"Requests from there on: {FORMS}.")]
-Until = Annotated[str | None, typer.Option("--to", help="Requests up to there, included.")]
+Since = Annotated[
+    str | None, typer.Option("--from", help=f"Requests from this moment on: {FORMS}.")
+]
+Until = Annotated[str | None, typer.Option("--to", help="Requests up to this moment, included.")]
 
 
 def verify(
@@ -27,44 +29,45 @@ def verify(
     until: Until = None,
     batch: Annotated[
         list[str] | None,
-        typer.Option("--batch", help="Only the requests of this batch id; may be repeated."),
+        typer.Option("--batch", help="Verify only the requests of this batch id; may be repeated."),
     ] = None,
     texts: Annotated[
-        bool, typer.Option(help="Read each text that the batches rest on from the content store.")
+        bool, typer.Option(help="Check in the content store each text that the batches used.")
     ] = True,
     seal: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Instead: does the log still say what this seal says? A chain of them: oldest first.",
+            help="Verify this seal instead: has the log changed since? For a chain of seals, oldest first.",
             metavar="FILE",
         ),
     ] = None,
     public_key: Annotated[
         Path | None,
-        typer.Option(help="The public key that must have signed the seals.", metavar="FILE"),
+        typer.Option(help="The public key with which the seals must be signed.", metavar="FILE"),
     ] = None,
-    most: Annotated[
-        int, typer.Option(min=0, help="Findings that are told one by one; all are counted.")
+    max_findings: Annotated[
+        int, typer.Option("--most", min=0, help="List up to this many findings; all are counted.")
     ] = 1000,
     as_json: Json = False,
 ) -> None:
-    """Make every outcome again, and hold it against what stands in the log; exit 3 with findings.
+    """Compute every outcome again and compare it with the log; exit 3 if there are findings.
 
-    Of each prepared batch, unresolved request and dead letter: bytes, key,
-    partition and headers; the uploads that it names; that these were the current
-    ones at its upload positions; that no upload of its scope which was appended
-    before its request lies beyond those (by more than 5 s, for the clocks of
-    brokers differ). No outcome is missing or doubled, nothing waits long past
-    its deadline, and each distinct text is in the content store.
+    Checks of each prepared batch, unresolved batch and dead letter its bytes,
+    key, partition and headers, and the uploads that it names: they were the
+    current ones at its upload positions, and no upload of its scope beyond
+    these positions is older than its request (by more than 5 s, because the
+    clocks of brokers differ). Checks that no outcome is missing or doubled,
+    that no request is still parked long after its deadline, and that each
+    distinct text is in the content store.
 
-    What the log no longer has is told as not verifiable, by coordinates and
-    count; nothing is guessed. Uploads and outcomes are sorted by scope in
-    temporary files (TMPDIR), which take as much room as the records. Memory, in
-    each of as many processes as there are cores: 30 bytes a request of a
-    partition, and the uploads of some thousand scopes.
+    Reports what the log no longer has as not verifiable, with coordinates and
+    count, and guesses nothing. Sorts uploads and outcomes by scope in temporary
+    files (TMPDIR), which need as much space as the records. Runs one process
+    for each core; each needs memory for 30 bytes for each request of a
+    partition, and for the uploads of some thousand scopes.
 
-    With --seal: what the log says now against what was sealed, record by record;
-    names the first one altered, removed, added or cut off.
+    With --seal: compares the log with the seal, record by record, and names the
+    first record that was altered, removed, added or cut off.
     """
     from tools.audit.check.findings import Violation
     from tools.audit.verify import verify as command
@@ -72,40 +75,40 @@ def verify(
 
     if seal or public_key:
         if not seal or since or until or batch:
-            raise Misconfigured("give --seal FILE, with --public-key FILE and nothing else")
+            raise Misconfigured("use --seal FILE alone or with --public-key FILE")
         check(seal, public_key, as_json=as_json)
         return
     now = datetime.now(UTC)
-    begin, end = _moment(since, now, "--from"), _moment(until, now, "--to")
+    start, end = _moment(since, now, "--from"), _moment(until, now, "--to")
     settings = settings_from_environment()
     now_ms = round(now.timestamp() * 1000)
     if batch and (since or until):
-        raise Misconfigured("give --batch, or --from and --to")
-    found = (
+        raise Misconfigured("use --batch alone, or --from and --to")
+    items = (
         command.verify_batches(settings, now_ms, batch, texts=texts)
         if batch
-        else command.verify(settings, now_ms, since=begin, until=end, texts=texts)
+        else command.verify(settings, now_ms, since=start, until=end, texts=texts)
     )
-    kept = list[Violation]()
-    for told in with_progress(found):
-        if isinstance(told, command.VerifyReport):
-            _show(told, kept, as_json=as_json)
-            if told.tally.findings:
+    violations = list[Violation]()
+    for item in with_progress(items):
+        if isinstance(item, command.VerifyReport):
+            _show(item, violations, as_json=as_json)
+            if item.tally.findings:
                 raise typer.Exit(3)
-        elif isinstance(told, Violation) and len(kept) < most:
-            kept.append(told)
+        elif isinstance(item, Violation) and len(violations) < max_findings:
+            violations.append(item)
             if not as_json:
-                typer.echo(harmless(f"{told.at}  {told.kind}: {told.sentence}"))
+                typer.echo(harmless(f"{item.at}  {item.kind}: {item.sentence}"))
 
 
 def _moment(text: str | None, now: datetime, option: str) -> Moment | None:
     return None if text is None else point_in_time_from(text, now, option)
 
 
-def _show(report: "VerifyReport", kept: "list[Violation]", *, as_json: bool) -> None:
+def _show(report: "VerifyReport", violations: "list[Violation]", *, as_json: bool) -> None:
     from tools.audit.verify.verify import document_of
 
-    document = document_of(report, kept)
+    document = document_of(report, violations)
     if as_json:
         print_json(document)
         return
@@ -122,12 +125,12 @@ def _show(report: "VerifyReport", kept: "list[Violation]", *, as_json: bool) -> 
     ]
     print_table("Verified", ("", "what", "count", "where"), rows)
     typer.echo(
-        f"{report.outcomes} outcomes in {report.outcomes_s:.1f} s, {document['outcomes_per_s']} a second; "
+        f"{report.outcomes} outcomes in {report.outcomes_s:.1f} s, {document['outcomes_per_s']} per second; "
         f"{report.uploads_s:.1f} s for the uploads, {report.texts_s:.1f} s for the texts"
     )
     if document["waits_until"]:
-        typer.echo(f"what waits has its deadlines from {' to '.join(document['waits_until'])}")
-    if not report.extent.committed:
+        typer.echo(f"parked requests have deadlines from {' to '.join(document['waits_until'])}")
+    if not report.scan_range.committed:
         typer.echo(
-            f"group {report.group} has committed nothing: what it should have prepared is not known"
+            f"group {report.group} has committed no offset: it is unknown which requests it should have prepared"
         )

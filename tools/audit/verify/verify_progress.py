@@ -1,4 +1,4 @@
-"""Bars of what is read and judged, on stderr where that is a terminal, while everything else passes through."""
+"""Progress bars on stderr, if that is a terminal."""
 
 from collections.abc import Iterator
 
@@ -11,16 +11,16 @@ from tools.audit.verify.verify import VerifyProgress, VerifyReport
 
 
 def with_progress(
-    told: Iterator[Finding | VerifyProgress | VerifyReport],
+    items: Iterator[Finding | VerifyProgress | VerifyReport],
 ) -> Iterator[Finding | VerifyReport]:
-    """The same without the counts, which the bar shows."""
+    """The findings and the report; the progress goes to the bars."""
     console = Console(stderr=True)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks = dict[str, TaskID]()
-        for one in told:
-            if isinstance(one, VerifyProgress):
-                if one.what not in tasks:
-                    tasks[one.what] = bar.add_task(one.what, total=one.total)
-                bar.advance(tasks[one.what], one.more)
+        for item in items:
+            if isinstance(item, VerifyProgress):
+                if item.what not in tasks:
+                    tasks[item.what] = bar.add_task(item.what, total=item.total)
+                bar.advance(tasks[item.what], item.more)
             else:
-                yield one
+                yield item
