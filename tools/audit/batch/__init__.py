@@ -1,1 +1,1 @@
-"""`audit batch`: the whole story of one batch."""
+"""`audit batch`: everything about one batch."""

@@ -25,9 +25,9 @@ def batch(
 ) -> None:
     """Everything about one batch: each request with its id, time parked, outcome, uploads, texts, verdict.
 
-    Reads the partition of a request whose key is the batch id, as our own tools
-    send it; if it is not there, or with --everywhere, reads the whole topic. Of
-    the entries in the parked topic, shows those that compaction has left.
+    Searches the partition of the key BATCH_ID, to which our own tools send the
+    request; if there is none, or with --everywhere, searches the whole topic.
+    Of the entries in the parked topic, shows those that compaction has left.
     Exits with 3 if there is no such request or the verdict has findings.
     """
     from processors.registry.registry_codec import codec_for

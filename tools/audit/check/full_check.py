@@ -225,7 +225,7 @@ class FullCheck:
         return builder.build(request.value, request.at).value
 
     def _is_same(self, expected: bytes, actual: bytes, outcome: type) -> bool:
-        """Whether the bytes are equal, but for the schema id: a schema may have two, its own and a registry's."""
+        """Whether schema version and body are equal; a schema may have two ids, its own and a registry's."""
         version = self._codec.version_of(outcome, expected)
         has_same_schema = version is not None and version == self._codec.version_of(outcome, actual)
         return has_same_schema and expected[FRAME.size :] == actual[FRAME.size :]

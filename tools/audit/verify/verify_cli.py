@@ -52,9 +52,9 @@ def verify(
 ) -> None:
     """Compute every outcome again and compare it with the log; exit 3 if there are findings.
 
-    Checks of each prepared batch, unresolved batch and dead letter its bytes,
-    key, partition and headers, and the uploads that it names: they were the
-    current ones at its upload positions, and no upload of its scope beyond
+    Checks the bytes, key, partition and headers of each prepared batch,
+    unresolved batch and dead letter, and the uploads that it names: they were
+    the current ones at its upload positions, and no upload of its scope beyond
     these positions is older than its request (by more than 5 s, because the
     clocks of brokers differ). Checks that no outcome is missing or doubled,
     that no request is still parked long after its deadline, and that each
