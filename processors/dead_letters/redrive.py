@@ -80,15 +80,17 @@ class Redrive:
         done = set[Coordinates]()
         for _ in range(MAX_RACES):
             plan = self._decide([letter for letter in letters if letter.at not in done], targets)
-            movable = [one for one in plan if one.fate in ("redrive", "superseded")]
+            movable = [decision for decision in plan if decision.fate in ("redrive", "superseded")]
             for chunk in chunks(movable, CHUNK_LETTERS, CHUNK_BYTES):
                 destinations = self._commit(chunk)
                 if destinations is None:
                     break
-                done |= {one.letter.at for one in chunk}
+                done |= {decision.letter.at for decision in chunk}
                 yield from zip(chunk, destinations, strict=True)
             else:
-                yield from ((one, "") for one in plan if one.fate in ("refused", "held"))
+                yield from (
+                    (decision, "") for decision in plan if decision.fate in ("refused", "held")
+                )
                 return
         raise Aborted(
             "uploads of the same scopes keep arriving during the re-drive: try again later"
@@ -141,20 +143,22 @@ class Redrive:
         4. produce the markers  5. commit
         """
         transaction = self._transaction
-        values = read_values(self._settings, (one.letter for one in chunk if one.to))
+        values = read_values(self._settings, (decision.letter for decision in chunk if decision.to))
         try:
             transaction.begin()  # 1
-            redriven = [one for one in chunk if one.to]
-            records = [_redriven(one, values[one.letter.at]) for one in redriven]
+            redriven = [decision for decision in chunk if decision.to]
+            records = [_redriven(decision, values[decision.letter.at]) for decision in redriven]
             produced_at = transaction.produce(records)  # 2
             if self._redrives_uploads and self._upload_came_between(produced_at, redriven):  # 3
                 transaction.abort()
                 return None
             redriven_to = {
-                one.letter.at: str(at) for one, at in zip(redriven, produced_at, strict=True)
+                decision.letter.at: str(at)
+                for decision, at in zip(redriven, produced_at, strict=True)
             }
             destinations = [
-                redriven_to.get(one.letter.at, f"{SUPERSEDED} {one.reason}") for one in chunk
+                redriven_to.get(decision.letter.at, f"{SUPERSEDED} {decision.reason}")
+                for decision in chunk
             ]
             transaction.produce(map(_marker, chunk, destinations))  # 4
             transaction.commit()  # 5
@@ -176,7 +180,7 @@ class Redrive:
 
         Open transactions count, too. A record after the re-driven one is newer, and therefore wins.
         """
-        slots = {slot_of(one.letter) for one in redriven}
+        slots = {slot_of(decision.letter) for decision in redriven}
         self._produced_at.update(produced_at)
         last = {Partition(at.topic, at.partition): at.offset for at in sorted(produced_at)}
         with LogReader(self._settings, last, uncommitted=True) as log:

@@ -1,4 +1,4 @@
-"""Dead letters listed, shown and sent back, on the real broker."""
+"""Dead letters listed, shown and re-driven, on a real broker."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -31,12 +31,12 @@ from tools.tail import tail_batches
 GARBAGE = b"\1no event, and nobody's business"
 
 
-def whole(settings: Settings, topic: Topic) -> list[LogRecord]:
+def committed_records(settings: Settings, topic: Topic) -> list[LogRecord]:
     """Every committed record of a topic, in log order per partition."""
     partitions = partitions_of([topic.name], settings)
     ends = high_watermarks_when_reachable(settings, partitions)
     with LogReader(settings, partitions) as log:
-        log.seek({one: low for one, (low, _) in log.offset_ranges().items()})
+        log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
         return sorted(log.records_until(ends), key=lambda record: record.at)
 
 
@@ -49,7 +49,7 @@ def letter(
     own: Sequence[tuple[str, bytes | None]] = (),
     why: str = "was refused",
 ) -> Record:
-    """A dead letter as a worker writes it; its record was appended at its offset, in ms."""
+    """A dead letter as a worker writes it; the append time (ms) of its record is the record's offset."""
     headers = dead_letter_headers(of, of.offset, Malformed(why), own)
     return Record(dlq.name, of.partition, key, value, headers)
 
@@ -67,28 +67,28 @@ def dead_upload(settings: Settings, event: UploadEvent, offset: int, partition: 
     return letter(settings.topics.uploads_dlq, at, record.key, record.value)
 
 
-def belongs(event: UploadEvent) -> int:
+def partition_of(event: UploadEvent) -> int:
     return partition_for(scope_key_of(event).encode(), 4)
 
 
-def everything(_letter: DeadLetter) -> bool:
+def every_letter(_letter: DeadLetter) -> bool:
     return True
 
 
 def redriven(settings: Settings, topic: Topic, max_attempts: int = 3) -> dict[int, str]:
-    """Re-drive it all; gives what became of each, by original offset."""
+    """Re-drive every dead letter; returns the fate of each, by original offset."""
     with closing(Redrive(settings, topic, max_attempts=max_attempts)) as redrive:
-        done = list(redrive.run(redrive.take_over(everything)))
+        done = list(redrive.run(redrive.take_over(every_letter)))
     return {decision.letter.refusal.at.offset: decision.fate for decision, _ in done}
 
 
-def test_what_a_worker_refused_is_sent_back_and_taken_or_refused_again(
+def test_redriven_records_are_processed_or_refused_again(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     topics = settings.topics
     instructions, prompt, _ = assignment("a1")
     send(settings, instructions)
-    misplaced = (belongs(prompt) + 1) % 4
+    misplaced = (partition_of(prompt) + 1) % 4
     record = record_of(settings, prompt)
     append(settings, [Record(record.topic, misplaced, record.key, record.value)])
     append(settings, [Record(topics.requests.name, 1, b"bad", GARBAGE)])
@@ -99,32 +99,32 @@ def test_what_a_worker_refused_is_sent_back_and_taken_or_refused_again(
     code, dry, _ = told(settings, "dlq", "redrive")
     assert (code, dry["dry_run"]) == (0, True)
     assert [one["fate"] for one in dry["dead_letters"]] == ["redrive", "redrive"]
-    assert len(whole(settings, topics.requests)) == 1
+    assert len(committed_records(settings, topics.requests)) == 1
 
-    code, done, grumbled = told(settings, "dlq", "redrive", "--yes", "--max-attempts", "1")
-    assert (code, grumbled) == (0, "")
+    code, done, stderr = told(settings, "dlq", "redrive", "--yes", "--max-attempts", "1")
+    assert (code, stderr) == (0, "")
     assert all(one["went"] for one in done["dead_letters"])
     until(lambda: [one.refusal.attempt for one in read_dead_letters(settings, both).open] == [1])
-    code, again, grumbled = told(settings, "dlq", "redrive", "--yes", "--max-attempts", "1")
+    code, again, stderr = told(settings, "dlq", "redrive", "--yes", "--max-attempts", "1")
     assert code == 3
-    assert "the limit is 1" in grumbled
+    assert "the limit is 1" in stderr
     assert [one["fate"] for one in again["dead_letters"]] == ["refused"]
 
     send(settings, requested(assignment_id="a1", batch_id="now"))
-    (batch,) = until(lambda: whole(settings, topics.batches))
+    (batch,) = until(lambda: committed_records(settings, topics.batches))
     event: Any = CODEC.decode(batch.value)
-    assert event.provenance.student_prompt.source.partition == belongs(prompt)
+    assert event.provenance.student_prompt.source.partition == partition_of(prompt)
     outcomes = list(tail_batches(settings, from_beginning=True, every_outcome=True))
-    assert len(outcomes) == 3  # two dead letters and a batch: markers are none
+    assert len(outcomes) == 3  # two dead letters and a batch; markers do not count
 
 
-def test_a_redriven_request_is_the_record_it_was_in_its_partition_and_order(
+def test_a_redriven_request_keeps_its_bytes_partition_and_order(
     settings: Settings,
 ) -> None:
     topic = settings.topics.requests_dlq
     append(settings, [dead_request(settings, one, "same", 3) for one in (30, 10, 20)])
     assert redriven(settings, topic) == {10: "redrive", 20: "redrive", 30: "redrive"}
-    back = whole(settings, settings.topics.requests)
+    back = committed_records(settings, settings.topics.requests)
     assert [one.at.partition for one in back] == [3, 3, 3]
     assert [CODEC.decode(one.value).event_id for one in back] == ["q-10", "q-20", "q-30"]  # type: ignore[union-attr]
     assert {one.key for one in back} == {b"same"}
@@ -140,7 +140,7 @@ def test_a_redriven_request_is_the_record_it_was_in_its_partition_and_order(
         came_from = of[(headers["cjstream-redriven-from"] or b"").decode()]
         assert headers["cjstream-redrive-origin"] == f"{came_from} {came_from.offset}".encode()
     assert redriven(settings, topic) == {}
-    assert len(whole(settings, settings.topics.requests)) == 3
+    assert len(committed_records(settings, settings.topics.requests)) == 3
 
 
 def test_the_second_of_two_redrives_fences_the_first(settings: Settings) -> None:
@@ -150,26 +150,26 @@ def test_the_second_of_two_redrives_fences_the_first(settings: Settings) -> None
         closing(Redrive(settings, topic, max_attempts=3)) as first,
         closing(Redrive(settings, topic, max_attempts=3)) as second,
     ):
-        of_first = first.take_over(everything)
-        of_second = second.take_over(everything)
+        letters_of_first = first.take_over(every_letter)
+        letters_of_second = second.take_over(every_letter)
         with pytest.raises(Fenced, match="another re-drive has taken over"):
-            list(first.run(of_first))
-        assert len(list(second.run(of_second))) == 20
-    assert len(whole(settings, settings.topics.requests)) == 20
+            list(first.run(letters_of_first))
+        assert len(list(second.run(letters_of_second))) == 20
+    assert len(committed_records(settings, settings.topics.requests)) == 20
 
 
 def versions(settings: Settings, event: UploadEvent) -> list[int]:
-    """The versions in the topic of an upload's role, as they stand."""
+    """The versions in the topic of an upload's role, in log order."""
     name = record_of(settings, event).topic
     (topic,) = (one for one in settings.topics.uploads if one.name == name)
-    found: list[Any] = [CODEC.decode(one.value) for one in whole(settings, topic)]
+    found: list[Any] = [CODEC.decode(one.value) for one in committed_records(settings, topic)]
     return [one.version for one in found]
 
 
-def test_an_upload_is_sent_back_only_where_nothing_newer_is_known(settings: Settings) -> None:
+def test_an_upload_is_redriven_only_if_no_newer_one_exists(settings: Settings) -> None:
     topic = settings.topics.uploads_dlq
     first, second, third, fourth = (prompt_uploaded(version=one) for one in (1, 2, 3, 4))
-    home = belongs(first)
+    home = partition_of(first)
     append(settings, [dead_upload(settings, second, 1000, home)])
     assert redriven(settings, topic) == {1000: "redrive"}
     older = dead_upload(settings, first, 999, home)  # refused before, listed later
@@ -187,34 +187,35 @@ def test_an_upload_is_sent_back_only_where_nothing_newer_is_known(settings: Sett
     assert versions(settings, first) == [2, 3, 5]
 
 
-def test_an_upload_that_comes_between_a_decision_and_its_commit_wins(settings: Settings) -> None:
+def test_an_upload_that_arrives_between_a_decision_and_its_commit_wins(settings: Settings) -> None:
     topic = settings.topics.uploads_dlq
     events = [prompt_uploaded(assignment_id=f"a{n:04}") for n in range(CHUNK_LETTERS + 20)]
-    stood = [(belongs(one) + 1) % 4 for one in events]  # misplaced, which is why they died
-    append(settings, [dead_upload(settings, one, n, stood[n]) for n, one in enumerate(events)])
-    last = events[max(range(len(events)), key=lambda n: (stood[n], n))]
+    # not the partitions of their keys, which is why they were refused
+    partitions = [(partition_of(one) + 1) % 4 for one in events]
+    append(settings, [dead_upload(settings, one, n, partitions[n]) for n, one in enumerate(events)])
+    last = events[max(range(len(events)), key=lambda n: (partitions[n], n))]
     newer = prompt_uploaded("Newer", assignment_id=last.assignment_id, version=2)
     with closing(Redrive(settings, topic, max_attempts=3)) as redrive:
-        carrying = redrive.run(redrive.take_over(everything))
-        done = [next(carrying)]  # the first chunk is committed, the second was decided as well
+        running = redrive.run(redrive.take_over(every_letter))
+        done = [next(running)]  # the first chunk is committed, the second is already decided
         send(settings, newer)
-        done += carrying
+        done += running
     fate = {decision.letter.key: decision.fate for decision, _ in done}
     assert fate.pop(scope_key_of(last).encode()) == "superseded"
     assert set(fate.values()) == {"redrive"}
     assert len(fate) == len(events) - 1
-    back = whole(settings, settings.topics.student_prompts)
+    back = committed_records(settings, settings.topics.student_prompts)
     assert len(back) == len(events)
     (kept,) = (one for one in back if one.key == scope_key_of(last).encode())
     assert kept.value == CODEC.encode(newer)
 
 
-def test_a_dead_letter_is_shown_without_its_bytes_which_go_to_a_file(
+def test_a_dead_letter_is_shown_without_its_value_which_is_written_to_a_file(
     settings: Settings, tmp_path: Path
 ) -> None:
     topics = settings.topics
     at = Coordinates(topics.instructions.name, 2, 7)
-    (stands,) = append(
+    (letter_at,) = append(
         settings,
         [
             letter(
@@ -223,11 +224,11 @@ def test_a_dead_letter_is_shown_without_its_bytes_which_go_to_a_file(
         ],
     )
     path = tmp_path / "value"
-    code, document, _ = told(settings, "dlq", "show", str(stands), "--value-file", str(path))
+    code, document, _ = told(settings, "dlq", "show", str(letter_at), "--value-file", str(path))
     assert code == 0
     assert path.read_bytes() == GARBAGE
     assert document == {
-        "at": str(stands),
+        "at": str(letter_at),
         "died_at_ms": document["died_at_ms"],
         "original_at": str(at),
         "original_appended_at_ms": 7,
@@ -241,15 +242,15 @@ def test_a_dead_letter_is_shown_without_its_bytes_which_go_to_a_file(
         "open": True,
         "went": None,
     }
-    code, _, grumbled = told(settings, "dlq", "show", str(stands), "--value-file", str(path))
-    assert (code, path.name in grumbled) == (1, True)
+    code, _, stderr = told(settings, "dlq", "show", str(letter_at), "--value-file", str(path))
+    assert (code, path.name in stderr) == (1, True)
     with pytest.raises(CJStreamError, match="there is no dead letter at"):
-        dlq.find_letter(settings, str(stands).replace("@0", "@1"), None)
+        dlq.find_letter(settings, str(letter_at).replace("@0", "@1"), None)
     with pytest.raises(Misconfigured):
         dlq.find_letter(settings, "nonsense", None)
 
 
-def test_filters_choose_what_is_meant_and_strangers_are_named(settings: Settings) -> None:
+def test_filters_select_dead_letters_and_foreign_records_are_listed(settings: Settings) -> None:
     topics = settings.topics
     upload_at = Coordinates(topics.instructions.name, 0, 1)
     append(
@@ -292,5 +293,7 @@ def test_filters_choose_what_is_meant_and_strangers_are_named(settings: Settings
     assert told(settings, "dlq", "redrive", "--key", "two", "--yes")[0] == 0
     assert found() == [upload, requests[0]]
     assert len(found(closed=True)) == 3
-    markers = [one for one in whole(settings, topics.requests_dlq) if is_marker(one.headers)]
+    markers = [
+        one for one in committed_records(settings, topics.requests_dlq) if is_marker(one.headers)
+    ]
     assert [(one.key, one.value) for one in markers] == [(b"two", None)]

@@ -1,4 +1,4 @@
-"""What `doctor` shows of an installation that waits, holds, dies and moves."""
+"""What `doctor` shows for lag, open transactions, dead letters, parked requests and rebalances."""
 
 from confluent_kafka import Producer
 
@@ -18,12 +18,12 @@ from tests.support.until import until
 from tools.doctor import Check, examine
 
 
-def seen(settings: Settings) -> dict[str, Check]:
-    """What it looked at, by name; the installation's prefix is taken off."""
-    return {one.name.replace(settings.topic_prefix, ""): one for one in examine(settings)}
+def checks_by_name(settings: Settings) -> dict[str, Check]:
+    """The checks by name, without the topic prefix of the installation."""
+    return {check.name.replace(settings.topic_prefix, ""): check for check in examine(settings)}
 
 
-def test_a_worker_at_rest_is_shown_with_nothing_behind_and_its_last_rebalance(
+def test_an_idle_worker_is_shown_without_lag_and_with_its_last_rebalance(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *assignment("a1"))
@@ -31,25 +31,26 @@ def test_a_worker_at_rest_is_shown_with_nothing_behind_and_its_last_rebalance(
     start_worker("one")
     with Progress(settings) as progress:
         until(lambda: progress.total() == 1)
-    checks = until(lambda: settled(settings))
+    checks = until(lambda: checks_when_settled(settings))
     assert all(check.ok for check in checks.values())
-    assert "1 members, 0 records behind" in checks["batch preparation"].detail  # a marker is none
+    # the marker of the request's transaction does not count
+    assert "1 members, 0 records behind" in checks["batch preparation"].detail
     assert checks["lag by request partition"].detail == "none"
     assert checks["open transactions"].detail == "none"
-    assert checks["oldest parked request"].detail == "none waits"
+    assert checks["oldest parked request"].detail == "none"
     rebalanced = checks["last rebalance of worker-one"].detail
     assert rebalanced.endswith("since its start; request partitions: 0, 1, 2, 3")
     assert told(settings, "doctor")[0] == 0
 
 
-def settled(settings: Settings) -> dict[str, Check]:
-    """What is seen, once the fold's group has a member and no transaction is ending."""
-    checks = seen(settings)
+def checks_when_settled(settings: Settings) -> dict[str, Check]:
+    """The checks, once the fold's group has a member and no transaction is open."""
+    checks = checks_by_name(settings)
     ready = "1 members, 0 records behind" in checks["fold"].detail
     return checks if ready and checks["open transactions"].detail == "none" else {}
 
 
-def test_lag_age_of_transactions_and_parked_requests_and_dead_letters_are_shown(
+def test_lag_open_transactions_parked_requests_and_dead_letters_are_shown(
     settings: Settings,
 ) -> None:
     topics = settings.topics
@@ -75,22 +76,22 @@ def test_lag_age_of_transactions_and_parked_requests_and_dead_letters_are_shown(
             ),
         ],
     )
-    held = record_of(settings, prompt_uploaded())
-    holder: Producer = plain_producer(settings, **{"transactional.id": settings.topic_prefix})
-    holder.init_transactions(30)
-    holder.begin_transaction()
-    holder.produce(held.topic, held.value, held.key)
-    holder.flush(30)
+    upload = record_of(settings, prompt_uploaded())
+    producer: Producer = plain_producer(settings, **{"transactional.id": settings.topic_prefix})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(upload.topic, upload.value, upload.key)
+    producer.flush(30)
 
-    checks = seen(settings)
-    assert not checks["batch preparation"].ok  # three behind, and nobody there
+    checks = checks_by_name(settings)
+    assert not checks["batch preparation"].ok  # lag of three, and the group has no member
     assert checks["lag by request partition"].detail.startswith(f"{at.partition}: 3 records, ")
-    assert checks["open transactions"].ok  # for a moment only
-    assert checks["open transactions"].detail.startswith(f"{held.topic}/")
+    assert checks["open transactions"].ok  # only open for a moment
+    assert checks["open transactions"].detail.startswith(f"{upload.topic}/")
     parked = checks["oldest parked request"]
     assert not parked.ok
     assert f"{parked_at} waits" in parked.detail
-    assert "for assignment:late, until 1970-01-01T00:15:01Z; 1 in all" in parked.detail
-    assert checks["dead letters in cj.requests.dlq.v1"].detail == "1 in the last day, 0.0 an hour"
+    assert "for assignment:late, until 1970-01-01T00:15:01Z; 1 parked in total" in parked.detail
+    assert checks["dead letters in cj.requests.dlq.v1"].detail == "1 in the last day, 0.0 per hour"
     assert checks["dead letters in assessment.uploads.dlq.v1"].detail.startswith("0 in the last")
-    holder.abort_transaction(30)
+    producer.abort_transaction(30)

@@ -1,4 +1,4 @@
-"""The fold over a real broker: transactional uploads in, the published view out."""
+"""The fold on a real broker: transactional uploads are read, the published view is written."""
 
 import asyncio
 import threading
@@ -39,8 +39,8 @@ CODEC = Codec()
 UNKNOWN = b"\x00\x7f\xff\xff\xff" + b"later"
 
 
-class Side:
-    """What the fold told: dead letters and fatal faults."""
+class Reports:
+    """The dead letters and the fatal faults that the fold reported."""
 
     def __init__(self) -> None:
         self.letters: list[Coordinates] = []
@@ -51,7 +51,7 @@ class Side:
 
 
 class Loop:
-    """An event loop on a thread of its own, as in a worker."""
+    """An event loop on its own thread, as in a worker."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -75,10 +75,10 @@ def loop() -> Iterator[Loop]:
 
 
 @contextmanager
-def folding(loop: Loop, settings: Settings, side: Side) -> Iterator[faust.App]:
+def folding(loop: Loop, settings: Settings, reports: Reports) -> Iterator[faust.App]:
     async def build() -> faust.App:
         app = build_app(settings)
-        add_folding(app, settings, CODEC, side.dead_letter, side.faults.append)
+        add_folding(app, settings, CODEC, reports.dead_letter, reports.faults.append)
         return app
 
     with started(loop, loop.run(build())) as app:
@@ -101,7 +101,7 @@ def upload(assignment_id: str, version: int) -> InstructionsUploaded:
 def append(
     producer: Producer, topic: str, key: bytes, value: bytes | None, *, aborted: bool = False
 ) -> None:
-    """One record in a transaction of its own."""
+    """Append one record in its own transaction."""
     producer.begin_transaction()
     producer.produce(topic, key=key, value=value)
     if aborted:
@@ -119,32 +119,32 @@ def writer(settings: Settings) -> Producer:
 
 
 def ends(consumer: Consumer, topic: str, partitions: int) -> list[int]:
-    found: list[int] = []
+    offsets: list[int] = []
 
     def is_answered() -> bool:
-        asked = [TopicPartition(topic, one) for one in range(partitions)]
+        requested = [TopicPartition(topic, partition) for partition in range(partitions)]
         with suppress(KafkaException):  # a new topic may have no leader yet
-            found[:] = [consumer.get_watermark_offsets(at, timeout=10)[1] for at in asked]
-        return bool(found)
+            offsets[:] = [consumer.get_watermark_offsets(tp, timeout=10)[1] for tp in requested]
+        return bool(offsets)
 
     until(is_answered)
-    return found
+    return offsets
 
 
 def read_all(settings: Settings, topic: str) -> list[Message]:
     """Every committed record of a topic."""
     consumer = reader(settings)
     target = ends(consumer, topic, settings.partitions)
-    at = [TopicPartition(topic, one, 0) for one in range(settings.partitions)]
-    consumer.assign(at)
+    assigned = [TopicPartition(topic, partition, 0) for partition in range(settings.partitions)]
+    consumer.assign(assigned)
     messages = []
 
     def has_read_all() -> bool:
         message = consumer.poll(0.05)
         if message is not None:  # a tombstone is falsy
             messages.append(message)
-        behind = zip(consumer.position(at), target, strict=True)
-        return all(max(here.offset, 0) >= end for here, end in behind)
+        positions = zip(consumer.position(assigned), target, strict=True)
+        return all(max(tp.offset, 0) >= end for tp, end in positions)
 
     until(has_read_all)
     consumer.close()
@@ -158,13 +158,13 @@ def published(settings: Settings) -> dict[str, AssignmentContext]:
 
 
 def last_row(settings: Settings, key: bytes) -> bytes | None:
-    """The bytes that compaction would keep."""
+    """The bytes that compaction would retain."""
     rows = read_all(settings, settings.topics.context.name)
     return [row.value() for row in rows if row.key() == key][-1]
 
 
 def folded(settings: Settings) -> dict[str, AssignmentContext]:
-    """What the uploads come to by the one fold."""
+    """The table that folding the uploads gives."""
     rows: dict[str, AssignmentContext] = {}
     for topic in settings.topics.uploads:
         for record in map(upload_record_of, read_all(settings, topic.name)):
@@ -188,22 +188,22 @@ def end_offsets(settings: Settings, topic: str) -> list[int]:
 def committed(settings: Settings, topic: str) -> list[int]:
     consumer = reader(settings, **{"group.id": settings.fold_group})
     try:
-        asked = [TopicPartition(topic, one) for one in range(settings.partitions)]
-        return [max(0, at.offset) for at in consumer.committed(asked, timeout=10)]
+        requested = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
+        return [max(0, tp.offset) for tp in consumer.committed(requested, timeout=10)]
     finally:
         consumer.close()
 
 
-def test_a_seek_before_anything_was_committed_brings_the_first_upload_again(
+def test_after_a_seek_without_a_committed_offset_the_first_upload_is_read_again(
     settings: Settings, loop: Loop
 ) -> None:
-    """As a rebalance does whose records were dropped: a first start must not pass them by."""
-    side = Side()
+    """Like a rebalance that drops records: the first start must not skip them."""
+    reports = Reports()
 
     async def build() -> faust.App:
         app = build_app(settings)
         app.conf.broker_commit_interval = 600  # nothing is committed here
-        add_folding(app, settings, CODEC, side.dead_letter, side.faults.append)
+        add_folding(app, settings, CODEC, reports.dead_letter, reports.faults.append)
         return app
 
     deliver(
@@ -211,55 +211,53 @@ def test_a_seek_before_anything_was_committed_brings_the_first_upload_again(
         [Record(settings.topics.instructions.name, 0, b"assignment:a1", b"no upload")],
     )
     with started(loop, loop.run(build())) as app:
-        until(lambda: len(side.letters) == 1)
+        until(lambda: len(reports.letters) == 1)
         loop.run(app.consumer.perform_seek())
-        until(lambda: len(side.letters) == 2)
-    assert side.faults == []
+        until(lambda: len(reports.letters) == 2)
+    assert reports.faults == []
 
 
 def damaged(settings: Settings, number: int) -> Record:
     return Record(settings.topics.instructions.name, number % 4, b"assignment:a1", b"no upload")
 
 
-def test_uploads_that_only_an_abandoned_fetch_took_are_read_again(
-    settings: Settings, loop: Loop
-) -> None:
-    """As after a rebalance that cancels whoever waited for the fetch, while the fetch goes on."""
-    side, producer = Side(), plain_producer(settings)
-    taken: list[int] = []
+def test_uploads_of_an_abandoned_fetch_are_read_again(settings: Settings, loop: Loop) -> None:
+    """As after a rebalance that cancels the caller of a fetch, while the fetch itself continues."""
+    reports, producer = Reports(), plain_producer(settings)
+    fetched_offsets: list[int] = []
     sent = 0
 
     async def abandon(app: faust.App) -> None:
         consumer = cast(TrackedConsumer, app.consumer)
         active = consumer._get_active_partitions()  # noqa: SLF001 (what Faust does)
         fetched = await consumer._getmany(active, 0.2)  # noqa: SLF001
-        taken.extend(record.offset for records in fetched.values() for record in records)
+        fetched_offsets.extend(record.offset for records in fetched.values() for record in records)
 
-    with folding(loop, settings, side) as app:
+    with folding(loop, settings, reports) as app:
         until(lambda: len(app.consumer.assignment()) == 16 and not app.rebalancing)
-        while len(taken) < 20:
+        while len(fetched_offsets) < 20:
             deliver(producer, [damaged(settings, number) for number in range(4)])
             sent += 4
             loop.run(abandon(app))
-        until(lambda: len(set(side.letters)) == sent)
-    assert side.faults == []
+        until(lambda: len(set(reports.letters)) == sent)
+    assert reports.faults == []
 
 
-def test_an_upload_is_not_dropped_because_faust_believes_it_was_read(
+def test_an_upload_is_folded_even_if_faust_has_noted_it_as_read(
     settings: Settings, loop: Loop
 ) -> None:
-    """A rebalance that overtakes a record in hand leaves the note of it standing after the seek."""
-    side, producer = Side(), plain_producer(settings)
-    with folding(loop, settings, side) as app:
+    """If a rebalance overtakes a record that is being delivered, Faust still notes it as read after the seek."""
+    reports, producer = Reports(), plain_producer(settings)
+    with folding(loop, settings, reports) as app:
         until(lambda: len(app.consumer.assignment()) == 16 and not app.rebalancing)
-        notes = cast(TrackedConsumer, app.consumer)._read_offset  # noqa: SLF001 (Faust's)
-        notes.update(dict.fromkeys(app.consumer.assignment(), 1_000_000))
+        read_offsets = cast(TrackedConsumer, app.consumer)._read_offset  # noqa: SLF001 (Faust's)
+        read_offsets.update(dict.fromkeys(app.consumer.assignment(), 1_000_000))
         deliver(producer, [damaged(settings, number) for number in range(4)])
-        until(lambda: len(side.letters) == 4)
-    assert side.faults == []
+        until(lambda: len(reports.letters) == 4)
+    assert reports.faults == []
 
 
-def test_the_view_equals_the_fold_and_offsets_pass_markers_and_aborted_uploads(
+def test_the_published_view_equals_the_fold_and_offsets_pass_markers_and_aborted_uploads(
     loop: Loop, settings: Settings, writer: Producer
 ) -> None:
     topic = settings.topics.instructions.name
@@ -267,27 +265,27 @@ def test_the_view_equals_the_fold_and_offsets_pass_markers_and_aborted_uploads(
         event = upload(f"a{number % 10}", number + 1)
         key = f"assignment:a{number % 10}".encode()
         append(writer, topic, key, CODEC.encode(event), aborted=number % 5 == 4)
-    with folding(loop, settings, Side()):
+    with folding(loop, settings, Reports()):
         until(lambda: is_all_committed(settings, topic), seconds=15)
         append(writer, topic, b"assignment:a0", CODEC.encode(upload("a0", 99)))
         until(lambda: is_all_committed(settings, topic), seconds=5)
     view = published(settings)
     assert view == folded(settings)
-    assert {"assignment:a4", "assignment:a9"}.isdisjoint(view)  # their every upload was aborted
+    assert {"assignment:a4", "assignment:a9"}.isdisjoint(view)  # all their uploads were aborted
 
 
-def test_a_damaged_upload_is_dead_lettered_and_the_fold_goes_on(
+def test_a_damaged_upload_is_dead_lettered_and_the_fold_continues(
     loop: Loop, settings: Settings, writer: Producer
 ) -> None:
     topic = settings.topics.instructions.name
-    key, side = b"assignment:a1", Side()
+    key, reports = b"assignment:a1", Reports()
     append(writer, topic, key, b"rubbish")
     append(writer, topic, key, None)
     append(writer, topic, key, CODEC.encode(upload("a1", 7)))
-    with folding(loop, settings, side):
+    with folding(loop, settings, reports):
         until(lambda: is_all_committed(settings, topic))
     partition = partition_for(key, settings.partitions)
-    assert side.letters == [Coordinates(topic, partition, 0), Coordinates(topic, partition, 2)]
+    assert reports.letters == [Coordinates(topic, partition, 0), Coordinates(topic, partition, 2)]
     assert [
         row.instructions and row.instructions.version for row in published(settings).values()
     ] == [7]
@@ -297,98 +295,98 @@ def test_an_upload_of_an_unknown_schema_is_fatal_and_never_committed(
     loop: Loop, settings: Settings, writer: Producer
 ) -> None:
     topic = settings.topics.instructions.name
-    key, side = b"assignment:a1", Side()
+    key, reports = b"assignment:a1", Reports()
     partition = partition_for(key, settings.partitions)
     append(writer, topic, key, CODEC.encode(upload("a1", 1)))
     append(writer, topic, key, UNKNOWN)
     append(writer, topic, key, CODEC.encode(upload("a1", 2)))
-    with folding(loop, settings, side):
-        until(lambda: side.faults)
+    with folding(loop, settings, reports):
+        until(lambda: reports.faults)
         until(lambda: committed(settings, topic)[partition] == 2)
-    assert isinstance(side.faults[0], UnknownSchema)
-    assert committed(settings, topic)[partition] == 2  # after the stop's last commit, too
-    again = Side()
+    assert isinstance(reports.faults[0], UnknownSchema)
+    assert committed(settings, topic)[partition] == 2  # also after the last commit, at the stop
+    again = Reports()
     with folding(loop, settings, again):
         until(lambda: again.faults)
 
 
-def test_an_older_row_that_a_zombie_wrote_is_reasserted(
+def test_an_older_row_that_a_zombie_wrote_late_is_repaired(
     loop: Loop, settings: Settings, writer: Producer
 ) -> None:
     topic = settings.topics.instructions.name
-    key, side = b"assignment:a1", Side()
+    key, reports = b"assignment:a1", Reports()
     replica = ContextReplica(MemoryStore(), CODEC, upload_topics(settings))
     replica.open({})
 
     async def build() -> tuple[faust.App, ChangelogRepair]:
         app = build_app(settings)
-        table = add_folding(app, settings, CODEC, side.dead_letter, side.faults.append)
-        return app, ChangelogRepair(app, settings, CODEC, replica, table, side.faults.append)
+        table = add_folding(app, settings, CODEC, reports.dead_letter, reports.faults.append)
+        return app, ChangelogRepair(app, settings, CODEC, replica, table, reports.faults.append)
 
-    async def begin() -> "asyncio.Task[None]":
-        return asyncio.create_task(reassertion.run())
+    async def start_repair() -> "asyncio.Task[None]":
+        return asyncio.create_task(repair.run())
 
-    async def end() -> None:
-        reassertion.stop()
+    async def stop_repair() -> None:
+        repair.stop()
         await running
 
     for version in (1, 2):
         append(writer, topic, key, CODEC.encode(upload("a1", version)))
     first, _ = uploads = [upload_record_of(message) for message in read_all(settings, topic)]
     replica.fold(uploads, {})
-    app, reassertion = loop.run(build())
+    app, repair = loop.run(build())
     with started(loop, app):
         until(lambda: is_all_committed(settings, topic))
         assert published(settings) == folded(settings)
-        running = loop.run(begin())
-        zombies: dict[str, AssignmentContext] = {}
+        running = loop.run(start_repair())
+        zombie_rows: dict[str, AssignmentContext] = {}
         event = read_upload(first, CODEC, upload_topics(settings))
-        fold(zombies, event, first.at, first.appended_at_ms)
+        fold(zombie_rows, event, first.at, first.appended_at_ms)
         zombie = plain_producer(settings)
-        truth = last_row(settings, key)
-        for late in (CODEC.encode(zombies["assignment:a1"]), b"damaged", None):
+        current_row = last_row(settings, key)
+        for late in (CODEC.encode(zombie_rows["assignment:a1"]), b"damaged", None):
             zombie.produce(settings.topics.context.name, key=key, value=late)
             zombie.flush()
-            until(lambda: last_row(settings, key) == truth)
-        loop.run(end())
-    assert reassertion.count >= 3
-    assert side.faults == []
+            until(lambda: last_row(settings, key) == current_row)
+        loop.run(stop_repair())
+    assert repair.count >= 3
+    assert reports.faults == []
 
 
-def test_a_lane_keeps_every_item_in_order_through_two_rebalances(
+def test_a_bounded_channel_keeps_every_item_in_order_through_two_rebalances(
     loop: Loop, settings: Settings, tmp_path: Path
 ) -> None:
-    taken: list[int] = []
-    given: list[int] = []
+    received: list[int] = []
+    sent: list[int] = []
 
-    async def take(stream: StreamT[int]) -> None:
+    async def receive(stream: StreamT[int]) -> None:
         async for item in stream:
-            taken.append(item)
+            received.append(item)
 
-    async def give(lane: BoundedChannel) -> None:
+    async def send(channel: BoundedChannel) -> None:
         for item in range(1_000_000):
-            await lane.put(item)
-            given.append(item)
+            await channel.put(item)
+            sent.append(item)
 
     async def build() -> tuple[faust.App, "asyncio.Task[None]"]:
         app = build_app(settings)
-        add_folding(app, settings, CODEC, Side().dead_letter, Side().faults.append)
-        lane = BoundedChannel(app, maxsize=2)
-        app.agent(lane, name="take")(take)
-        return app, asyncio.create_task(give(lane))
+        add_folding(app, settings, CODEC, Reports().dead_letter, Reports().faults.append)
+        channel = BoundedChannel(app, maxsize=2)
+        app.agent(channel, name="receive")(receive)
+        return app, asyncio.create_task(send(channel))
 
     async def cancel() -> None:
-        giving.cancel()
+        sending.cancel()
 
-    app, giving = loop.run(build())
+    app, sending = loop.run(build())
     neighbour = settings.model_copy(update={"data_dir": tmp_path / "neighbour"})
     with started(loop, app):
-        with folding(loop, neighbour, Side()):
+        with folding(loop, neighbour, Reports()):
             until(lambda: 0 < len(app.consumer.assignment()) < 16)
         until(lambda: len(app.consumer.assignment()) == 16 and not app.rebalancing)
-        so_far = len(taken)
-        until(lambda: len(taken) > so_far + 100)
-        assert not giving.done()
+        so_far = len(received)
+        until(lambda: len(received) > so_far + 100)
+        assert not sending.done()
         loop.run(cancel())
-    assert taken == given[: len(taken)]
-    assert len(given) - len(taken) <= 3
+    assert received == sent[: len(received)]
+    assert len(sent) - len(received) <= 3

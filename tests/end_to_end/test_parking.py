@@ -1,4 +1,4 @@
-"""Requests that outran their context: parked, released, timed out; through restarts, too."""
+"""Requests that arrive before their context: parked, released, timed out, also across restarts."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,11 +19,11 @@ PATIENT = {"patience_s": 600}
 
 
 @pytest.fixture
-def topics(settings: Settings) -> "Readable":
-    return Readable(settings)
+def topics(settings: Settings) -> "TopicReader":
+    return TopicReader(settings)
 
 
-class Readable:
+class TopicReader:
     """The topics of an installation, read from outside."""
 
     def __init__(self, settings: Settings) -> None:
@@ -34,13 +34,13 @@ class Readable:
 
     @property
     def parked(self) -> list[ParkedRequest]:
-        """What was ever parked."""
+        """Every request that was ever parked."""
         values = (one.value for one in self.read(self.settings.topics.parked.name))
         return [CODEC.decode_as(ParkedRequest, value) for value in values if value]
 
     @property
-    def waiting(self) -> set[bytes | None]:
-        """The keys that have no tombstone: what compaction would leave."""
+    def waiting_keys(self) -> set[bytes | None]:
+        """The keys without a tombstone: the ones that compaction would retain."""
         newest = {one.key: one.value for one in self.read(self.settings.topics.parked.name)}
         return {key for key, value in newest.items() if value is not None}
 
@@ -58,7 +58,7 @@ class Readable:
         return by_batch
 
 
-def ask(settings: Settings, names: Iterable[str], assignment_id: str = "a1") -> None:
+def send_requests(settings: Settings, names: Iterable[str], assignment_id: str = "a1") -> None:
     append(
         settings,
         (
@@ -69,14 +69,14 @@ def ask(settings: Settings, names: Iterable[str], assignment_id: str = "a1") -> 
 
 
 def test_a_request_is_released_by_the_upload_that_completes_its_context(
-    settings: Settings, start_worker: StartWorker, topics: Readable
+    settings: Settings, start_worker: StartWorker, topics: TopicReader
 ) -> None:
     start_worker(**PATIENT).wait_until_it_runs()
-    ask(settings, ["b1"])
-    until(lambda: topics.waiting)
+    send_requests(settings, ["b1"])
+    until(lambda: topics.waiting_keys)
     send(settings, instructions_uploaded())
-    ask(settings, ["b2"])
-    until(lambda: len(topics.waiting) == 2)
+    send_requests(settings, ["b2"])
+    until(lambda: len(topics.waiting_keys) == 2)
     assert sorted(len(one.missing) for one in topics.parked) == [1, 2]
     (prompt_at,) = send(settings, prompt_uploaded())
     until(lambda: len(topics.outcomes()) == 2)
@@ -84,32 +84,32 @@ def test_a_request_is_released_by_the_upload_that_completes_its_context(
         assert isinstance(outcome, CJBatchPrepared)
         assert outcome.provenance.student_prompt is not None
         assert outcome.provenance.student_prompt.source == prompt_at
-    assert topics.waiting == set()
+    assert topics.waiting_keys == set()
     all_have_one_outcome(settings)
 
 
-def test_a_deadline_makes_an_explicit_outcome(
-    settings: Settings, start_worker: StartWorker, topics: Readable
+def test_a_request_past_its_deadline_is_unresolved(
+    settings: Settings, start_worker: StartWorker, topics: TopicReader
 ) -> None:
     start_worker(patience_s=2).wait_until_it_runs()
-    ask(settings, ["b1"], "nobody-knows")
+    send_requests(settings, ["b1"], "nobody-knows")
     until(lambda: topics.outcomes())
     (outcome,) = topics.outcomes().values()
     assert isinstance(outcome, CJBatchUnresolved)
     assert outcome.missing == ("instructions", "student_prompt")
     (parked,) = topics.parked
     assert parked.deadline_at_ms - parked.appended_at_ms == 2000
-    assert topics.waiting == set()
+    assert topics.waiting_keys == set()
     all_have_one_outcome(settings)
 
 
-def test_a_restart_does_not_start_the_waiting_anew(
-    settings: Settings, start_worker: StartWorker, topics: Readable
+def test_a_restart_does_not_extend_the_deadline(
+    settings: Settings, start_worker: StartWorker, topics: TopicReader
 ) -> None:
-    first = start_worker(patience_s=10)  # long enough to be seen waiting
+    first = start_worker(patience_s=10)  # long enough to see it parked
     first.wait_until_it_runs()
-    ask(settings, ["b1"])
-    until(lambda: topics.waiting)
+    send_requests(settings, ["b1"])
+    until(lambda: topics.waiting_keys)
     first.kill()
     (parked,) = topics.parked
     second = start_worker("two", patience_s=600, session_timeout_s=6)
@@ -120,37 +120,37 @@ def test_a_restart_does_not_start_the_waiting_anew(
     all_have_one_outcome(settings)
 
 
-def test_what_waited_for_a_dead_worker_is_released_by_its_successor(
-    settings: Settings, start_worker: StartWorker, topics: Readable
+def test_the_parked_requests_of_a_killed_worker_are_released_after_its_restart(
+    settings: Settings, start_worker: StartWorker, topics: TopicReader
 ) -> None:
     worker = start_worker(**PATIENT)
     worker.wait_until_it_runs()
     names = [f"b{number}" for number in range(200)]
-    ask(settings, names)
-    until(lambda: len(topics.waiting) == 200)
+    send_requests(settings, names)
+    until(lambda: len(topics.waiting_keys) == 200)
     worker.kill()
     send(settings, instructions_uploaded(), prompt_uploaded())
     worker.start()
     until(lambda: len(topics.outcomes()) == 200)
-    assert topics.waiting == set()
+    assert topics.waiting_keys == set()
     all_have_one_outcome(settings)
 
 
-def test_a_crowd_is_released_in_chunks_while_others_are_answered(
-    settings: Settings, start_worker: StartWorker, topics: Readable
+def test_many_requests_are_released_in_chunks_while_other_requests_are_prepared(
+    settings: Settings, start_worker: StartWorker, topics: TopicReader
 ) -> None:
     send(
         settings, *(one(assignment_id="ready") for one in (instructions_uploaded, prompt_uploaded))
     )
     worker = start_worker(**PATIENT, release_max=100)
     worker.wait_until_it_runs()
-    ask(settings, (f"b{number}" for number in range(3000)))
-    ask(settings, (f"other{number}" for number in range(3000)), "unknown")
-    until(lambda: len(topics.waiting) == 6000, 30)
+    send_requests(settings, (f"b{number}" for number in range(3000)))
+    send_requests(settings, (f"other{number}" for number in range(3000)), "unknown")
+    until(lambda: len(topics.waiting_keys) == 6000, 30)
     send(settings, instructions_uploaded(), prompt_uploaded())
-    ask(settings, (f"ready{number}" for number in range(500)), "ready")
+    send_requests(settings, (f"ready{number}" for number in range(500)), "ready")
     until(lambda: len(topics.outcomes()) >= 3500, 60)
     outcomes = topics.outcomes()
     assert {one.removeprefix("ready")[:1] for one in outcomes} <= set("b0123456789")
-    assert len(topics.waiting) == 3000
+    assert len(topics.waiting_keys) == 3000
     assert worker.is_alive

@@ -1,4 +1,4 @@
-"""What becomes of open dead letters, decided on values."""
+"""The decisions on open dead letters, tested on plain values."""
 
 from collections.abc import Iterable, Mapping
 
@@ -35,10 +35,10 @@ CATALOGUE = Topics()
 UPLOADS = UploadTopics({topic.name: topic for topic in CATALOGUE.uploads}, 4)
 PROMPTS = CATALOGUE.student_prompts.name
 A1 = b"assignment:a1"
-BELONGS = Partition(PROMPTS, partition_for(A1, 4))
+TARGET = Partition(PROMPTS, partition_for(A1, 4))
 
 
-def dead(
+def dead_letter(
     offset: int,
     key: bytes | None = A1,
     *,
@@ -47,7 +47,7 @@ def dead(
     size: int = 10,
     own: Headers = (),
 ) -> DeadLetter:
-    """A dead letter of the record at that offset, which was appended at ten times the offset."""
+    """A dead letter of the record at that offset; the record was appended at ten times the offset, in ms."""
     refusal = DeadLetterHeaders(Coordinates(topic, partition, offset), offset * 10, "F", "m", own)
     return DeadLetter(Coordinates("dlq", partition, offset + 1000), 1, key, size, "", refusal)
 
@@ -58,60 +58,75 @@ def fates(
     refused: Iterable[int] = (),
     max_attempts: int = 3,
 ) -> dict[int, str]:
-    """What becomes of each, by offset, in the order decided; those at the refused offsets are unreadable."""
+    """The fate of each dead letter, by original offset, in the order decided; those at `refused` are unreadable."""
     known = list(letters)
-    verdicts: dict[Coordinates, Target] = {
-        one.at: "unreadable" if one.refusal.at.offset in refused else BELONGS for one in known
+    targets: dict[Coordinates, Target] = {
+        letter.at: "unreadable" if letter.refusal.at.offset in refused else TARGET
+        for letter in known
     }
-    decided = decide(known, verdicts, newest or {}, max_attempts=max_attempts)
-    return {one.letter.refusal.at.offset: one.fate for one in decided}
+    decisions = decide(known, targets, newest or {}, max_attempts=max_attempts)
+    return {decision.letter.refusal.at.offset: decision.fate for decision in decisions}
 
 
-def test_dead_letters_are_taken_in_the_order_in_which_their_records_stood() -> None:
-    assert list(fates([dead(7), dead(3), dead(5, b"other")])) == [3, 5, 7]
+def test_dead_letters_are_decided_in_the_order_of_the_refused_records() -> None:
+    assert list(fates([dead_letter(7), dead_letter(3), dead_letter(5, b"other")])) == [3, 5, 7]
 
 
-def test_a_refused_one_holds_back_the_later_ones_of_its_key_alone() -> None:
-    letters = [dead(1), dead(2, b"k"), dead(3, b"k"), dead(4), dead(5, b"k")]
-    told = fates(letters, refused=[3])
-    assert told == {1: "redrive", 2: "redrive", 3: "refused", 4: "redrive", 5: "held"}
+def test_a_refused_dead_letter_holds_back_only_later_ones_of_its_key() -> None:
+    letters = [
+        dead_letter(1),
+        dead_letter(2, b"k"),
+        dead_letter(3, b"k"),
+        dead_letter(4),
+        dead_letter(5, b"k"),
+    ]
+    assert fates(letters, refused=[3]) == {
+        1: "redrive",
+        2: "redrive",
+        3: "refused",
+        4: "redrive",
+        5: "held",
+    }
 
 
-def test_records_without_a_key_have_no_order() -> None:
-    assert fates([dead(1, None), dead(2, None)], refused=[1]) == {1: "refused", 2: "redrive"}
+def test_records_without_a_key_do_not_hold_each_other_back() -> None:
+    assert fates([dead_letter(1, None), dead_letter(2, None)], refused=[1]) == {
+        1: "refused",
+        2: "redrive",
+    }
 
 
-def test_the_same_key_in_another_topic_is_another_order() -> None:
-    letters = [dead(1), dead(2, topic=CATALOGUE.judge_rubrics.name)]
+def test_the_same_key_in_another_topic_is_not_held_back() -> None:
+    letters = [dead_letter(1), dead_letter(2, topic=CATALOGUE.judge_rubrics.name)]
     assert fates(letters, refused=[1]) == {1: "refused", 2: "redrive"}
 
 
-def test_attempts_are_capped() -> None:
-    tried = dead(1, own=[("cjstream-redrive-attempt", b"2")])
+def test_attempts_are_limited() -> None:
+    tried = dead_letter(1, own=[("cjstream-redrive-attempt", b"2")])
     assert fates([tried]) == {1: "redrive"}
     assert fates([tried], max_attempts=2) == {1: "refused"}
 
 
 def test_an_upload_is_superseded_by_a_newer_one_of_its_slot() -> None:
     newer: dict[Slot, Origin] = {(PROMPTS, A1): Origin(Coordinates(PROMPTS, 0, 9), 90)}
-    assert fates([dead(8, b"k")], newer) == {8: "redrive"}
-    assert fates([dead(8)], newer) == {8: "superseded"}
-    assert fates([dead(10)], newer) == {10: "redrive"}
+    assert fates([dead_letter(8, b"k")], newer) == {8: "redrive"}
+    assert fates([dead_letter(8)], newer) == {8: "superseded"}
+    assert fates([dead_letter(10)], newer) == {10: "redrive"}
 
 
-def test_an_older_one_that_was_redriven_does_not_supersede_a_later_one() -> None:
-    """It stands at a higher offset than the later one did; its origin tells."""
+def test_a_redriven_older_upload_does_not_supersede_a_later_one() -> None:
+    """Its new offset is higher than the later upload's, but its origin is older."""
     redriven = UploadRecord(
-        Coordinates(PROMPTS, BELONGS.partition, 20), A1, CODEC.encode(prompt_uploaded()), 200
+        Coordinates(PROMPTS, TARGET.partition, 20), A1, CODEC.encode(prompt_uploaded()), 200
     )
     newest = NewestUploads([(PROMPTS, A1)], UPLOADS, CODEC)
     newest.add(redriven, Origin(Coordinates(PROMPTS, 0, 5), 50))
-    assert fates([dead(8)], newest.origins) == {8: "redrive"}
-    assert fates([dead(4)], newest.origins) == {4: "superseded"}
+    assert fates([dead_letter(8)], newest.origins) == {8: "redrive"}
+    assert fates([dead_letter(4)], newest.origins) == {4: "superseded"}
 
 
-def test_what_the_fold_leaves_out_supersedes_nothing_and_a_later_releases_upload_does() -> None:
-    at = Coordinates(PROMPTS, BELONGS.partition, 20)
+def test_an_upload_of_a_later_release_supersedes_and_an_ignored_record_does_not() -> None:
+    at = Coordinates(PROMPTS, TARGET.partition, 20)
     here = Origin(at, 200)
     newest = NewestUploads([(PROMPTS, A1)], UPLOADS, CODEC)
     newest.add(UploadRecord(at, A1, b"nonsense", 200), here)
@@ -123,46 +138,53 @@ def test_what_the_fold_leaves_out_supersedes_nothing_and_a_later_releases_upload
 
 def test_a_request_goes_to_the_partition_it_came_from() -> None:
     topic = CATALOGUE.requests
-    assert target_of_request(dead(1, topic=topic.name, partition=3), topic, 4) == (topic.name, 3)
-    gone = target_of_request(dead(1, b"k", topic=topic.name, partition=9), topic, 4)
+    assert target_of_request(dead_letter(1, topic=topic.name, partition=3), topic, 4) == (
+        topic.name,
+        3,
+    )
+    gone = target_of_request(dead_letter(1, b"k", topic=topic.name, partition=9), topic, 4)
     assert gone == (topic.name, partition_for(b"k", 4))
-    assert isinstance(target_of_request(dead(1), topic, 4), str)
-    assert isinstance(target_of_request(dead(1, topic=topic.name, size=MIB - 100), topic, 4), str)
+    assert isinstance(target_of_request(dead_letter(1), topic, 4), str)
+    assert isinstance(
+        target_of_request(dead_letter(1, topic=topic.name, size=MIB - 100), topic, 4), str
+    )
 
 
 def test_an_upload_goes_to_the_partition_of_its_scope_key() -> None:
     value = CODEC.encode(prompt_uploaded())
-    wrong = (BELONGS.partition + 1) % 4
-    assert target_of_upload(dead(1, partition=wrong), value, UPLOADS, CODEC) == BELONGS
+    wrong = (TARGET.partition + 1) % 4
+    assert target_of_upload(dead_letter(1, partition=wrong), value, UPLOADS, CODEC) == TARGET
 
 
-def test_an_upload_that_cannot_be_folded_is_refused_and_the_reason_said() -> None:
-    whole = CODEC.encode(prompt_uploaded())
+def test_an_upload_that_cannot_be_folded_is_refused_with_a_reason() -> None:
+    encoded = CODEC.encode(prompt_uploaded())
     for letter, value in {
-        dead(1): None,
-        dead(2): whole[:-1],
-        dead(3): b"\0\x7f\xff\xff\xfflater",
-        dead(4): CODEC.encode(requested()),
-        dead(5, b"assignment:other"): whole,
-        dead(6, topic=CATALOGUE.judge_rubrics.name): whole,
-        dead(7, topic="elsewhere"): whole,
-        dead(8, size=2 * MIB): whole,
+        dead_letter(1): None,
+        dead_letter(2): encoded[:-1],
+        dead_letter(3): b"\0\x7f\xff\xff\xfflater",
+        dead_letter(4): CODEC.encode(requested()),
+        dead_letter(5, b"assignment:other"): encoded,
+        dead_letter(6, topic=CATALOGUE.judge_rubrics.name): encoded,
+        dead_letter(7, topic="elsewhere"): encoded,
+        dead_letter(8, size=2 * MIB): encoded,
     }.items():
         assert isinstance(target_of_upload(letter, value, UPLOADS, CODEC), str), letter
 
 
-def test_chunks_keep_the_order_and_their_bounds() -> None:
-    decisions = [RedriveDecision(dead(offset, size=4), "redrive", BELONGS) for offset in range(10)]
-    assert [len(one) for one in chunks(decisions, 4, 1000)] == [4, 4, 2]
-    assert [len(one) for one in chunks(decisions, 100, 9)] == [2, 2, 2, 2, 2]
-    assert [len(one) for one in chunks(decisions, 100, 1)] == [1] * 10
-    assert [one for chunk in chunks(decisions, 3, 9) for one in chunk] == decisions
+def test_chunks_keep_the_order_and_their_limits() -> None:
+    decisions = [
+        RedriveDecision(dead_letter(offset, size=4), "redrive", TARGET) for offset in range(10)
+    ]
+    assert [len(chunk) for chunk in chunks(decisions, 4, 1000)] == [4, 4, 2]
+    assert [len(chunk) for chunk in chunks(decisions, 100, 9)] == [2, 2, 2, 2, 2]
+    assert [len(chunk) for chunk in chunks(decisions, 100, 1)] == [1] * 10
+    assert [decision for chunk in chunks(decisions, 3, 9) for decision in chunk] == decisions
 
 
 def letter_record(offset: int, original: int, own: Headers = ()) -> LogRecord:
     """A dead letter, as a record, of the upload at that original offset."""
-    told = dead_letter_headers(Coordinates(PROMPTS, 0, original), 5, Malformed("x"), own)
-    return LogRecord(Coordinates("dlq", 0, offset), A1, b"value", tuple(told), 7)
+    headers = dead_letter_headers(Coordinates(PROMPTS, 0, original), 5, Malformed("x"), own)
+    return LogRecord(Coordinates("dlq", 0, offset), A1, b"value", tuple(headers), 7)
 
 
 def marker_record(offset: int, of: int) -> LogRecord:
@@ -170,7 +192,7 @@ def marker_record(offset: int, of: int) -> LogRecord:
     return LogRecord(Coordinates("dlq", 0, offset), A1, None, tuple(headers), 8)
 
 
-def test_what_is_open_has_no_marker_and_a_repeated_dead_letter_counts_once() -> None:
+def test_dead_letters_without_a_marker_are_open_and_a_repeated_one_counts_once() -> None:
     found = OpenLetters()
     for record in (
         letter_record(0, 10),
@@ -183,8 +205,8 @@ def test_what_is_open_has_no_marker_and_a_repeated_dead_letter_counts_once() -> 
         LogRecord(Coordinates("dlq", 0, 7), None, b"?", (), 9),
     ):
         found.add(record)
-    assert [one.at.offset for one in found.letters] == [0, 1, 5]
-    assert [one.at.offset for one in found.open] == [1, 5]
+    assert [letter.at.offset for letter in found.letters] == [0, 1, 5]
+    assert [letter.at.offset for letter in found.open] == [1, 5]
     assert found.foreign_records == [Coordinates("dlq", 0, 7)]
     repeated = found.find(Coordinates("dlq", 0, 4))
     assert repeated is not None
@@ -192,8 +214,8 @@ def test_what_is_open_has_no_marker_and_a_repeated_dead_letter_counts_once() -> 
     assert found.find(Coordinates("dlq", 0, 3)) is None
 
 
-def test_a_redriven_record_tells_its_attempt_and_where_it_comes_from() -> None:
-    letter = dead(1, own=[("trace", b"t"), ("cjstream-redrive-attempt", b"1")])
+def test_the_headers_of_a_redriven_record_have_its_attempt_and_origin() -> None:
+    letter = dead_letter(1, own=[("trace", b"t"), ("cjstream-redrive-attempt", b"1")])
     assert redriven_headers(letter.at, letter.refusal) == [
         ("trace", b"t"),
         ("cjstream-redrive-attempt", b"2"),

@@ -1,4 +1,4 @@
-"""What the fold may commit: nothing above a record that was read and not done, whatever fetches come to."""
+"""The fold never commits an offset above a record that was read and is not processed, whatever happens to fetches."""
 
 from dataclasses import dataclass, field
 
@@ -8,207 +8,220 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from processors.fold.offset_tracker import OffsetTracker
 
-AT = ("assessment.instructions.v1", 0)
+PARTITION = ("assessment.instructions.v1", 0)
 
 
 @dataclass(eq=False)
-class Handed:
-    """A record in somebody's hands."""
+class Delivered:
+    """A delivered record that is not yet processed."""
 
     offset: int
 
 
-def begun(committed: int) -> OffsetTracker[tuple[str, int]]:
-    books = OffsetTracker[tuple[str, int]]()
-    books.start_at(AT, committed)
-    return books
+def tracker_at(committed: int) -> OffsetTracker[tuple[str, int]]:
+    tracker = OffsetTracker[tuple[str, int]]()
+    tracker.start_at(PARTITION, committed)
+    return tracker
 
 
-def handed(books: OffsetTracker[tuple[str, int]], *offsets: int) -> list[Handed]:
-    records = [Handed(offset) for offset in offsets]
+def deliver(tracker: OffsetTracker[tuple[str, int]], *offsets: int) -> list[Delivered]:
+    records = [Delivered(offset) for offset in offsets]
     for record in records:
-        books.delivered(AT, record.offset, record)
+        tracker.delivered(PARTITION, record.offset, record)
     return records
 
 
-def test_what_was_taken_holds_the_offset_back_until_it_is_done() -> None:
-    books = begun(5)
-    assert books.fetched(AT, 5, [5, 6], 8)
-    five, six = handed(books, 5, 6)
-    books.processed(AT, 6, six)
-    assert books.committable(AT) == 5
-    books.processed(AT, 5, five)
-    assert books.committable(AT) == 8  # past the marker at 7
+def test_a_fetched_record_holds_the_offset_back_until_it_is_processed() -> None:
+    tracker = tracker_at(5)
+    assert tracker.fetched(PARTITION, 5, [5, 6], 8)
+    five, six = deliver(tracker, 5, 6)
+    tracker.processed(PARTITION, 6, six)
+    assert tracker.committable(PARTITION) == 5
+    tracker.processed(PARTITION, 5, five)
+    assert tracker.committable(PARTITION) == 8  # past the marker at 7
 
 
-def test_a_fetch_that_starts_elsewhere_is_not_handed_on_and_moves_nothing() -> None:
-    books = begun(5)
-    assert not books.fetched(AT, 7, [7], 8)
-    assert (books.fetch_positions([AT]), books.committable(AT)) == ({AT: 5}, 5)
+def test_a_fetch_from_another_position_is_dropped_and_moves_nothing() -> None:
+    tracker = tracker_at(5)
+    assert not tracker.fetched(PARTITION, 7, [7], 8)
+    assert (tracker.fetch_positions([PARTITION]), tracker.committable(PARTITION)) == (
+        {PARTITION: 5},
+        5,
+    )
 
 
-def test_a_fetch_that_was_not_handed_on_whole_has_lost_its_place() -> None:
-    books = begun(5)
-    books.fetched(AT, 5, [5, 6], 7)
-    handed(books, 5)
-    assert books.unplaced([AT]) == [AT]
-    assert books.fetch_positions([AT]) == {}
+def test_a_fetch_that_was_only_partly_delivered_loses_the_position() -> None:
+    tracker = tracker_at(5)
+    tracker.fetched(PARTITION, 5, [5, 6], 7)
+    deliver(tracker, 5)
+    assert tracker.unplaced([PARTITION]) == [PARTITION]
+    assert tracker.fetch_positions([PARTITION]) == {}
 
 
-def test_nothing_of_a_partition_without_a_place_is_handed_on_or_committed() -> None:
-    books = begun(5)
-    books.reset()
-    assert not books.fetched(AT, 5, [5], 6)
-    assert books.committable(AT) is None
+def test_a_partition_without_a_position_delivers_and_commits_nothing() -> None:
+    tracker = tracker_at(5)
+    tracker.reset()
+    assert not tracker.fetched(PARTITION, 5, [5], 6)
+    assert tracker.committable(PARTITION) is None
 
 
-def test_a_record_that_was_read_anew_is_not_done_by_its_first_reading() -> None:
-    books = begun(5)
-    books.fetched(AT, 5, [5], 6)
-    (first,) = handed(books, 5)
-    books.reset()
-    books.start_at(AT, 5)
-    books.fetched(AT, 5, [5], 6)
-    handed(books, 5)
-    books.processed(AT, 5, first)
-    assert books.committable(AT) == 5
+def test_processing_the_first_read_of_a_record_does_not_complete_its_second_read() -> None:
+    tracker = tracker_at(5)
+    tracker.fetched(PARTITION, 5, [5], 6)
+    (first,) = deliver(tracker, 5)
+    tracker.reset()
+    tracker.start_at(PARTITION, 5)
+    tracker.fetched(PARTITION, 5, [5], 6)
+    deliver(tracker, 5)
+    tracker.processed(PARTITION, 5, first)
+    assert tracker.committable(PARTITION) == 5
 
 
 @dataclass
 class Log:
-    """A partition: at which offsets there are records, and where it ends."""
+    """A partition: the offsets of its records, and its end."""
 
     records: list[int] = field(default_factory=list)
     end: int = 0
 
 
-class Reading(RuleBasedStateMachine):
-    """A client whose position anything may move, and a worker that reads by the rule and commits at any moment.
+class FoldConsumer(RuleBasedStateMachine):
+    """A client whose position may change at any time, and a worker that fetches by the rule and commits at any time.
 
-    The rule's steps are taken one by one, so that a rebalance, a seek or a commit may come between any two.
+    The steps of the rule run one by one, so that a rebalance, a seek or a commit may happen between any two.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.log = Log()
-        self.books = OffsetTracker[tuple[str, int]]()
-        self.position: int | None = None  # the client's
-        self.start: int | None = None  # of the fetch that is under way
-        self.asked: int | None = None  # a committed offset that is under way
+        self.tracker = OffsetTracker[tuple[str, int]]()
+        self.position: int | None = None  # of the client
+        self.start: int | None = None  # of the current fetch
+        self.committed_answer: int | None = None  # a committed offset that is not used yet
         self.committed = 0
-        self.sent: list[int] = []  # offsets that are to be committed, and may come late
-        self.waiting: list[int] = []  # taken, and not handed on
-        self.hands: list[Handed] = []
+        self.sent_commits: list[int] = []  # offsets whose commit was sent, and may arrive late
+        self.undelivered: list[int] = []  # fetched, and not delivered
+        self.delivered_records: list[Delivered] = []
         self.effects: set[int] = set()
 
     @initialize()
-    def first(self) -> None:
+    def append_first_records(self) -> None:
         self.append([True, False, True])
 
     @rule(kinds=st.lists(st.booleans(), min_size=1, max_size=4))
     def append(self, kinds: list[bool]) -> None:
-        """Records, and holes: markers, or what was aborted."""
+        """Append records, and gaps: markers, or aborted records."""
         self.log.records += [self.log.end + n for n, is_record in enumerate(kinds) if is_record]
         self.log.end += len(kinds)
 
     @rule()
-    def ask(self) -> None:
-        if self.start is None and self.books.unplaced([AT]):
-            self.asked = self.committed
+    def request_committed_offset(self) -> None:
+        if self.start is None and self.tracker.unplaced([PARTITION]):
+            self.committed_answer = self.committed
 
     @rule()
-    def begin(self) -> None:
-        if self.asked is not None:
-            self.books.start_at(AT, self.asked)
-            self.asked = None
+    def start_at_committed_offset(self) -> None:
+        if self.committed_answer is not None:
+            self.tracker.start_at(PARTITION, self.committed_answer)
+            self.committed_answer = None
 
     @rule()
     def start_fetch(self) -> None:
-        """Another fetch before the last one was handed on: that one was abandoned."""
-        if self.start is None and self.asked is None and not self.books.unplaced([AT]):
-            self.position = self.start = self.books.fetch_positions([AT])[AT]
-            self.waiting = []
+        """A fetch before the last one was delivered: that one was abandoned."""
+        if (
+            self.start is None
+            and self.committed_answer is None
+            and not self.tracker.unplaced([PARTITION])
+        ):
+            self.position = self.start = self.tracker.fetch_positions([PARTITION])[PARTITION]
+            self.undelivered = []
 
-    @rule(most=st.integers(1, 4))
-    def end_fetch(self, most: int) -> None:
+    @rule(max_records=st.integers(1, 4))
+    def end_fetch(self, max_records: int) -> None:
         if self.start is None or self.position is None:
             return
-        taken = [one for one in self.log.records if one >= self.position][:most]
-        self.position = taken[-1] + 1 if len(taken) == most else self.log.end
-        if self.books.fetched(AT, self.start, taken, self.position):
-            self.waiting = taken
+        fetched = [offset for offset in self.log.records if offset >= self.position][:max_records]
+        self.position = fetched[-1] + 1 if len(fetched) == max_records else self.log.end
+        if self.tracker.fetched(PARTITION, self.start, fetched, self.position):
+            self.undelivered = fetched
         self.start = None
 
     @rule()
-    def hand_on(self) -> None:
-        if self.waiting and self.start is None:
-            record = Handed(self.waiting.pop(0))
-            self.books.delivered(AT, record.offset, record)
-            self.hands.append(record)
+    def deliver_next(self) -> None:
+        if self.undelivered and self.start is None:
+            record = Delivered(self.undelivered.pop(0))
+            self.tracker.delivered(PARTITION, record.offset, record)
+            self.delivered_records.append(record)
 
     @rule()
-    def drop_the_rest(self) -> None:
-        self.waiting = []
+    def drop_undelivered(self) -> None:
+        self.undelivered = []
 
     @rule(data=st.data())
-    def take_effect(self, data: st.DataObject) -> None:
-        if self.hands:
-            record = self.hands.pop(data.draw(st.integers(0, len(self.hands) - 1)))
+    def process_one(self, data: st.DataObject) -> None:
+        if self.delivered_records:
+            record = self.delivered_records.pop(
+                data.draw(st.integers(0, len(self.delivered_records) - 1))
+            )
             self.effects.add(record.offset)
-            self.books.processed(AT, record.offset, record)
+            self.tracker.processed(PARTITION, record.offset, record)
 
     @rule()
-    def drop_what_is_in_hands_and_seek(self) -> None:
-        """A rebalance."""
-        self.hands.clear()
-        self.books.reset()
+    def rebalance(self) -> None:
+        """Drop the delivered records and seek."""
+        self.delivered_records.clear()
+        self.tracker.reset()
 
     @rule()
-    def assign_anew(self) -> None:
-        """The client finds its own way to the committed offset, also while a fetch is under way."""
-        self.books.reset()
+    def reassign(self) -> None:
+        """The client seeks to the committed offset by itself, also during a fetch."""
+        self.tracker.reset()
         self.position = self.committed
 
     @rule()
     def move_the_position(self) -> None:
-        """Between fetches it may be anywhere: a fetch that nobody knows of."""
+        """Between fetches the position may be anywhere, because of a fetch that the worker does not know of."""
         if self.start is None:
             self.position = self.log.end
 
     @rule()
     def send_commit(self) -> None:
-        offset = self.books.committable(AT)
+        offset = self.tracker.committable(PARTITION)
         if offset is not None:
-            self.sent.append(offset)
+            self.sent_commits.append(offset)
 
     @rule(data=st.data())
     def commit(self, data: st.DataObject) -> None:
-        if self.sent:
-            self.committed = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
+        if self.sent_commits:
+            self.committed = self.sent_commits.pop(
+                data.draw(st.integers(0, len(self.sent_commits) - 1))
+            )
 
     @invariant()
     def nothing_was_skipped(self) -> None:
-        below = {one for one in self.log.records if one < self.committed}
+        below = {offset for offset in self.log.records if offset < self.committed}
         assert below <= self.effects
 
     def teardown(self) -> None:
-        """Left in peace, all of it is read and done."""
-        self.start = self.asked = None
-        self.books.reset()
-        self.ask()
-        self.begin()
+        """Without further faults, every record is read and processed."""
+        self.start = self.committed_answer = None
+        self.tracker.reset()
+        self.request_committed_offset()
+        self.start_at_committed_offset()
         self.start_fetch()
         for _ in range(len(self.log.records) + 1):
             self.end_fetch(1)
-            self.hand_on()
-            while self.hands:
-                record = self.hands.pop()
+            self.deliver_next()
+            while self.delivered_records:
+                record = self.delivered_records.pop()
                 self.effects.add(record.offset)
-                self.books.processed(AT, record.offset, record)
+                self.tracker.processed(PARTITION, record.offset, record)
             self.start_fetch()
-        assert self.books.committable(AT) == self.log.end
+        assert self.tracker.committable(PARTITION) == self.log.end
         assert set(self.log.records) <= self.effects
 
 
-TestReading = Reading.TestCase
-TestReading.settings = hypothesis_settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestFoldConsumer = FoldConsumer.TestCase
+TestFoldConsumer.settings = hypothesis_settings(
+    max_examples=200, stateful_step_count=60, deadline=None
+)

@@ -1,4 +1,4 @@
-"""The list of live instructions: newest first, and never out of step with what was folded."""
+"""The index of live instructions: newest first, and always in step with what was folded."""
 
 from typing import Any
 
@@ -27,58 +27,58 @@ TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 1)
 SCALES = ("swedish_8_anchor", "eng5_np_national_9_step")
 
 
-def listed(listing: ScopeIndex, scale: str | None = None, *, size: int = 200) -> list[str]:
-    keys, total = listing.page(1, size, scale)
+def first_page(index: ScopeIndex, scale: str | None = None, *, size: int = 200) -> list[str]:
+    keys, total = index.page(1, size, scale)
     assert len(keys) == min(size, total)
     return keys
 
 
-def of(assignment_id: str, occurred_at_ms: int, **changes: Any) -> AssignmentContext:
+def context_of(assignment_id: str, occurred_at_ms: int, **changes: Any) -> AssignmentContext:
     event = instructions_uploaded(
         assignment_id=assignment_id, occurred_at_ms=occurred_at_ms, **changes
     )
     return context_after(event)
 
 
-def filled(*contexts: AssignmentContext) -> tuple[ScopeIndex, dict[str, AssignmentContext]]:
+def index_of(*contexts: AssignmentContext) -> tuple[ScopeIndex, dict[str, AssignmentContext]]:
     rows = {context.scope_key: context for context in contexts}
-    listing = ScopeIndex(rows.get)
-    listing.fill(rows.values())
-    return listing, rows
+    index = ScopeIndex(rows.get)
+    index.fill(rows.values())
+    return index, rows
 
 
-def test_the_newest_comes_first_then_by_scope_key() -> None:
-    listing, _ = filled(of("b", 5), of("c", 9), of("a", 5))
-    assert listed(listing) == ["assignment:c", "assignment:a", "assignment:b"]
+def test_scopes_are_sorted_newest_first_then_by_scope_key() -> None:
+    index, _ = index_of(context_of("b", 5), context_of("c", 9), context_of("a", 5))
+    assert first_page(index) == ["assignment:c", "assignment:a", "assignment:b"]
 
 
-def test_a_page_is_cut_out_and_one_past_the_end_is_empty() -> None:
-    listing, _ = filled(*(of(f"a{number}", number) for number in range(5)))
-    assert listing.page(2, 2, None) == (["assignment:a2", "assignment:a1"], 5)
-    assert listing.page(3, 2, None) == (["assignment:a0"], 5)
-    assert listing.page(4, 2, None) == ([], 5)
+def test_pages_follow_each_other_and_one_past_the_end_is_empty() -> None:
+    index, _ = index_of(*(context_of(f"a{number}", number) for number in range(5)))
+    assert index.page(2, 2, None) == (["assignment:a2", "assignment:a1"], 5)
+    assert index.page(3, 2, None) == (["assignment:a0"], 5)
+    assert index.page(4, 2, None) == ([], 5)
 
 
-def test_a_list_of_one_scale_counts_that_scale_only() -> None:
-    listing, _ = filled(of("a", 1, grade_scale=SCALES[1]), of("b", 2))
-    assert listing.page(1, 9, SCALES[1]) == (["assignment:a"], 1)
-    assert listing.page(1, 9, "never_used") == ([], 0)
+def test_a_page_of_one_scale_counts_only_that_scale() -> None:
+    index, _ = index_of(context_of("a", 1, grade_scale=SCALES[1]), context_of("b", 2))
+    assert index.page(1, 9, SCALES[1]) == (["assignment:a"], 1)
+    assert index.page(1, 9, "never_used") == ([], 0)
 
 
-def test_what_has_no_live_instructions_is_not_listed() -> None:
+def test_a_scope_without_live_instructions_is_not_listed() -> None:
     gone = context_after(instructions_uploaded(), instructions_deleted())
     only_prompt = context_after(prompt_uploaded(assignment_id="a2"))
-    assert listed(filled(gone, only_prompt)[0]) == []
+    assert first_page(index_of(gone, only_prompt)[0]) == []
 
 
-def test_an_update_moves_a_scope_and_a_deletion_takes_it_out() -> None:
-    listing, rows = filled(of("a", 1), of("b", 2))
-    rows["assignment:a"] = of("a", 3)
-    listing.changed(["assignment:a"])
-    assert listed(listing) == ["assignment:a", "assignment:b"]
+def test_an_update_moves_a_scope_and_a_deletion_removes_it() -> None:
+    index, rows = index_of(context_of("a", 1), context_of("b", 2))
+    rows["assignment:a"] = context_of("a", 3)
+    index.changed(["assignment:a"])
+    assert first_page(index) == ["assignment:a", "assignment:b"]
     rows["assignment:a"] = context_after(instructions_uploaded(), instructions_deleted())
-    listing.changed(["assignment:a"])
-    assert listed(listing) == listed(listing, SCALES[0]) == ["assignment:b"]
+    index.changed(["assignment:a"])
+    assert first_page(index) == first_page(index, SCALES[0]) == ["assignment:b"]
 
 
 def instructions_of(assignment_id: str) -> st.SearchStrategy[UploadEvent]:
@@ -92,7 +92,9 @@ def instructions_of(assignment_id: str) -> st.SearchStrategy[UploadEvent]:
 
 
 EVENTS = st.sampled_from(["a1", "a2", "a3"]).flatmap(
-    lambda one: instructions_of(one) | st.just(prompt_uploaded(assignment_id=one))
+    lambda assignment_id: (
+        instructions_of(assignment_id) | st.just(prompt_uploaded(assignment_id=assignment_id))
+    )
 )
 
 
@@ -103,27 +105,28 @@ def record(event: UploadEvent, offset: int) -> UploadRecord:
 
 
 @given(st.lists(st.lists(EVENTS, max_size=4), max_size=6), st.integers(0, 6))
-def test_folds_and_a_start_from_rows_lead_to_the_same_list(
+def test_folds_and_a_restart_from_rows_give_the_same_list(
     folds: list[list[UploadEvent]], restart_after: int
 ) -> None:
     replica = ContextReplica(MemoryStore(), CODEC, TOPICS)
-    listing = ScopeIndex(replica.context)
-    replica.changed = listing.changed
+    index = ScopeIndex(replica.context)
+    replica.on_changed = index.changed
     ends = dict.fromkeys(ROLES, 0)
     for number, fold in enumerate(folds):
         if number == restart_after:
-            listing = ScopeIndex(replica.context)
-            listing.fill(replica.contexts())
-            replica.changed = listing.changed
+            index = ScopeIndex(replica.context)
+            index.fill(replica.contexts())
+            replica.on_changed = index.changed
         records = []
         for event in fold:
             records.append(record(event, ends[role_of(event)]))
             ends[role_of(event)] += 1
         replica.fold(records, {})
     for scale in (None, *SCALES):
-        living = [
-            (-one.occurred_at_ms, context.scope_key)
+        expected = [
+            (-component.occurred_at_ms, context.scope_key)
             for context in replica.contexts()
-            if (one := live(context, "instructions")) and scale in (None, one.grade_scale)
+            if (component := live(context, "instructions"))
+            and scale in (None, component.grade_scale)
         ]
-        assert listed(listing, scale) == [key for _, key in sorted(living)]
+        assert first_page(index, scale) == [key for _, key in sorted(expected)]
