@@ -22,12 +22,12 @@ from tools.api.errors.validation_errors import Fault, fault_at, faults_of, inval
 from tools.api.requests.body_reader import (
     JSON,
     MERGE_PATCH,
+    check_media_type,
+    check_request_target,
     parse_json,
     read_body,
-    refuse_bad_target,
-    refuse_other_media,
 )
-from tools.api.requests.field_types import normal_id
+from tools.api.requests.field_types import normalize_id
 from tools.api.requests.preconditions import condition_of
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
@@ -65,7 +65,7 @@ class AdmittedRoute(APIRoute):
             document = NOTHING
             if self.body_field is not None:
                 document = await self._document(request)
-            refuse_bad_target(request)
+            check_request_target(request)
             is_write = request.method in WRITES
             required = is_write and parts.settings.require_if_match
             condition = condition_of(request, required=required) if is_write else Condition()
@@ -83,7 +83,7 @@ class AdmittedRoute(APIRoute):
         return handle
 
     async def _document(self, request: Request) -> Any:
-        refuse_other_media(request, MERGE_PATCH if request.method == "PATCH" else JSON)
+        check_media_type(request, MERGE_PATCH if request.method == "PATCH" else JSON)
         return parse_json(await read_body(request))
 
 
@@ -120,7 +120,7 @@ async def admit(request: Request, parts: Dependencies, roles: tuple[str, ...]) -
     caller = await parts.verifier.caller(request.headers.get("authorization"))
     request.state.actor = caller.subject
     caller.must_have(roles)
-    parts.rate.spend(caller.subject)
+    parts.rate.consume(caller.subject)
     return caller
 
 
@@ -132,7 +132,7 @@ def scope_faults(path: Mapping[str, str], document: Any) -> list[Fault]:
         fault_at(f"body/{name}", "scope_mismatch")
         for name in ("assignment_id", "course_id")
         if isinstance(sent := document.get(name), str)
-        and (name not in path or normal_id(sent) != normal_id(path[name]))
+        and (name not in path or normalize_id(sent) != normalize_id(path[name]))
     ]
     if "course_id" in path:
         faults += [

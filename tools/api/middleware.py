@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tools.api.errors.correlation import CURRENT, HEADER, Correlation, correlate
-from tools.api.errors.problems import Problem, answer
+from tools.api.errors.problems import Problem, problem_response
 from tools.api.services.metrics import Metrics
 
 log = logging.getLogger("cjstream.api")
@@ -53,14 +53,14 @@ class RequestObserver:
             if status:
                 raise  # half an answer is out: the connection has to break
             problem = Problem("internal-error", "the request failed; its correlation id finds why")
-            await answer(Request(scope), problem)(scope, receive, told)
+            await problem_response(Request(scope), problem)(scope, receive, told)
         finally:
             self._tell(scope, correlation, status, self._clock() - began)
             CURRENT.reset(token)
 
     def _tell(self, scope: Scope, correlation: Correlation, status: int, took_s: float) -> None:
         route = route_of(scope)
-        self._metrics.answered(scope["method"], route, status, took_s)
+        self._metrics.count_request(scope["method"], route, status, took_s)
         state = scope["state"]
         fields = {
             "actor": state.get("actor"),

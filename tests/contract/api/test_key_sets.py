@@ -22,8 +22,8 @@ from tests.support.tokens import (
     segment,
 )
 from tools.api.auth.authentication import KeysUnavailable, Unauthenticated, Verifier
-from tools.api.auth.jwks import FAILED_PAUSE_S, KEPT_S, UNKNOWN_PAUSE_S, KeySet
-from tools.api.auth.key_settings import build_verifier, fit_key
+from tools.api.auth.jwks import FAILED_PAUSE_S, MAX_AGE_S, UNKNOWN_KEY_PAUSE_S, KeySet
+from tools.api.auth.key_settings import build_verifier, prepare_public_key
 from tools.api.auth.key_settings import jwt_settings as settings
 
 
@@ -49,7 +49,10 @@ class Publisher:
 
     def verifier(self, algorithm: str = "RS256") -> Verifier:
         keys = KeySet(
-            self.fetch, lambda key: fit_key(algorithm, key.key), algorithm, lambda: self.now_s
+            self.fetch,
+            lambda key: prepare_public_key(algorithm, key.key),
+            algorithm,
+            lambda: self.now_s,
         )
         return Verifier(
             keys=keys,
@@ -84,10 +87,10 @@ async def seen(verifier: Verifier, authorization: str) -> str:
 async def test_keys_are_fetched_once_and_kept_for_ten_minutes() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
     verifier = publisher.verifier()
-    for publisher.now_s in (0, 1, KEPT_S - 1):
+    for publisher.now_s in (0, 1, MAX_AGE_S - 1):
         assert await seen(verifier, signed("one")) == "anna"
     assert publisher.fetches == 1
-    publisher.now_s = KEPT_S
+    publisher.now_s = MAX_AGE_S
     assert await seen(verifier, signed("one")) == "anna"
     assert publisher.fetches == 2
 
@@ -97,7 +100,7 @@ async def test_a_key_that_was_withdrawn_is_refused_after_ten_minutes() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
     verifier = publisher.verifier()
     assert await seen(verifier, signed("one")) == "anna"
-    publisher.keys, publisher.now_s = [jwk(RSA_KEY, kid="two")], KEPT_S
+    publisher.keys, publisher.now_s = [jwk(RSA_KEY, kid="two")], MAX_AGE_S
     assert await seen(verifier, signed("one")) == "unknown_key"
 
 
@@ -111,7 +114,7 @@ async def test_an_unknown_key_id_causes_one_fetch_in_thirty_seconds() -> None:
     assert await seen(verifier, signed("two")) == "anna"
     assert [await seen(verifier, signed("three")) for _ in range(5)] == ["unknown_key"] * 5
     assert publisher.fetches == 2
-    publisher.now_s = UNKNOWN_PAUSE_S
+    publisher.now_s = UNKNOWN_KEY_PAUSE_S
     await asyncio.gather(*(seen(verifier, signed("three")) for _ in range(5)))
     assert publisher.fetches == 3
 
@@ -147,7 +150,7 @@ async def test_keys_that_are_cached_serve_on_while_new_ones_cannot_be_fetched() 
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
     verifier = publisher.verifier()
     assert await seen(verifier, signed("one")) == "anna"
-    publisher.keys, publisher.now_s = None, KEPT_S
+    publisher.keys, publisher.now_s = None, MAX_AGE_S
     assert await seen(verifier, signed("one")) == "anna"
     assert await seen(verifier, signed("two")) == "unknown_key"
     assert publisher.fetches == 2

@@ -1,6 +1,6 @@
-"""Who calls, and may they: from an Authorization header to a Caller, or to the reason of a refusal.
+"""Who calls: turns an Authorization header into a Caller, or raises an error with the reason.
 
-`tools/api/signing_keys.py: build_verifier` makes a Verifier from the JWT_… settings. A handler does:
+`tools/api/auth/key_settings.py: build_verifier` makes a Verifier from the JWT_… settings. A handler does:
 
     caller = await verifier.caller(request.headers.get("authorization"))
     caller.must_have(AUDITORS)
@@ -16,7 +16,7 @@ from jwt.exceptions import InvalidSubjectError
 from schemas.errors import CJStreamError, Unreachable
 from schemas.field_limits import NAME
 
-ADMINS = ("admin",)  # whatever is not named below
+ADMINS = ("admin",)  # every route that is not named below
 AUDITORS = ("admin", "auditor")  # GET assignment
 READERS = ("admin", "auditor", "service")  # readiness, grade scales; GET and HEAD content
 CONTENT_WRITERS = ("admin", "service")  # POST content
@@ -24,7 +24,7 @@ CONTENT_WRITERS = ("admin", "service")  # POST content
 REALM = 'Bearer realm="cjstream"'
 REASONS = {
     "missing_authorization_header": "send a token: Authorization: Bearer …",
-    "invalid_authorization_format": "the header is not `Bearer` and one token",
+    "invalid_authorization_format": "the header must be `Bearer` and one token",
     "token_expired": "the token has expired: sign in again",
     "token_not_yet_valid": "nbf or iat is in the future: compare the clocks",
     "missing_exp": "the token has no exp",
@@ -32,17 +32,17 @@ REASONS = {
     "invalid_issuer": "iss is missing or names another issuer",
     "invalid_signature": "the signature is not that of the configured key",
     "invalid_algorithm": "alg is not the configured algorithm",
-    "unknown_key": "kid is missing or names no key of the key set",
-    "invalid_subject": "sub is missing, blank, too long or no text",
+    "unknown_key": "kid is missing or not in the key set",
+    "invalid_subject": "sub is missing, blank, too long or not text",
     "invalid_token": "not a well-formed JWT",
 }
-OF_A_CLAIM = {
+REASON_BY_CLAIM = {
     "exp": "missing_exp",
     "aud": "invalid_audience",
     "iss": "invalid_issuer",
     "sub": "invalid_subject",
 }
-OF_A_FAULT: dict[type[jwt.PyJWTError], str] = {
+REASON_BY_ERROR: dict[type[jwt.PyJWTError], str] = {
     jwt.InvalidSignatureError: "invalid_signature",
     jwt.InvalidAlgorithmError: "invalid_algorithm",
     jwt.ExpiredSignatureError: "token_expired",
@@ -54,7 +54,7 @@ OF_A_FAULT: dict[type[jwt.PyJWTError], str] = {
 
 
 class Unauthenticated(CJStreamError):
-    """No credentials or bad ones: 401. reason is a key of REASONS, challenge the WWW-Authenticate header."""
+    """No credentials or invalid ones: 401. `reason` is a key of REASONS, `challenge` the WWW-Authenticate header."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(REASONS[reason])
@@ -62,14 +62,14 @@ class Unauthenticated(CJStreamError):
 
     @property
     def challenge(self) -> str:
-        """The WWW-Authenticate header; it says nothing of a token where there was none."""
+        """The WWW-Authenticate header; it names an error only if a token was sent (RFC 6750, section 3.1)."""
         if self.reason == "missing_authorization_header":
             return REALM
         return f'{REALM}, error="invalid_token", error_description="{self.reason}"'
 
 
 class Forbidden(CJStreamError):
-    """A good token without the role: 403."""
+    """A valid token without a required role: 403."""
 
     challenge = f'{REALM}, error="insufficient_scope"'
 
@@ -79,7 +79,7 @@ class Forbidden(CJStreamError):
 
 
 class KeysUnavailable(Unreachable):
-    """The key set cannot be fetched and none is cached: 503. retry_after_s suits Retry-After."""
+    """The key set cannot be fetched and none is cached: 503 with `retry_after_s` as Retry-After."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("the signing keys cannot be fetched (JWT_JWKS_URL)")
@@ -88,30 +88,30 @@ class KeysUnavailable(Unreachable):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a verified token speaks for. subject becomes the actor of events."""
+    """The subject and roles of a verified token; `subject` becomes the actor of events."""
 
     subject: str
     roles: frozenset[str]
 
     def must_have(self, roles: Collection[str]) -> None:
-        """Raise Forbidden without one of the roles."""
+        """Raise Forbidden if the caller has none of the roles."""
         if self.roles.isdisjoint(roles):
             raise Forbidden(roles)
 
 
 class SigningKeys(Protocol):
-    """Where the key of a token comes from."""
+    """The source of the key that verifies a token."""
 
     async def key_for(self, kid: str | None) -> Any:
-        """The public key or secret. Raises Unauthenticated(unknown_key) and KeysUnavailable."""
+        """The public key or secret for this key id. Raises Unauthenticated(unknown_key) and KeysUnavailable."""
 
     async def are_loaded(self) -> bool:
-        """Whether there are keys, fetched now if need be."""
+        """Whether there are keys; missing ones are fetched first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """Tokens of one issuer for one audience, signed with one algorithm."""
+    """Verifies tokens of one issuer for one audience, signed with one algorithm."""
 
     keys: SigningKeys
     algorithm: str
@@ -120,22 +120,22 @@ class Verifier:
     leeway_s: float
 
     async def caller(self, authorization: str | None) -> Caller:
-        """Who the header's token speaks for. Raises Unauthenticated and KeysUnavailable."""
+        """The caller of the header's token. Raises Unauthenticated and KeysUnavailable."""
         token = token_of(authorization)
         try:
             header = jwt.get_unverified_header(token)
-            if header.get("alg") != self.algorithm:  # before a key is asked for
+            if header.get("alg") != self.algorithm:  # before a key is fetched
                 raise Unauthenticated("invalid_algorithm")
             key = await self.keys.key_for(header.get("kid"))
             claims = self._claims(token, key)
         except jwt.MissingRequiredClaimError as fault:
-            raise Unauthenticated(OF_A_CLAIM[fault.claim]) from None
+            raise Unauthenticated(REASON_BY_CLAIM[fault.claim]) from None
         except jwt.PyJWTError as fault:
-            raise Unauthenticated(OF_A_FAULT.get(type(fault), "invalid_token")) from None
+            raise Unauthenticated(REASON_BY_ERROR.get(type(fault), "invalid_token")) from None
         return Caller(subject_of(claims), roles_of(claims))
 
     async def has_keys(self) -> bool:
-        """Whether tokens can be verified now, for /readyz; fetches a key set that is missing."""
+        """Whether tokens can be verified now, for /readyz; a missing key set is fetched first."""
         return await self.keys.are_loaded()
 
     def _claims(self, token: str, key: Any) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Verifier:
             leeway=self.leeway_s,
             options={"require": ["exp", "sub"], "enforce_minimum_key_length": True},
         )
-        for name in ("exp", "nbf", "iat"):  # PyJWT takes "123" and true for a time
+        for name in ("exp", "nbf", "iat"):  # PyJWT accepts "123" and true as a time
             if name in claims and type(claims[name]) not in (int, float):
                 raise Unauthenticated("invalid_token")
         return claims
@@ -165,7 +165,7 @@ def token_of(authorization: str | None) -> str:
 
 
 def subject_of(claims: dict[str, Any]) -> str:
-    """The claim sub, which must be fit for an event's actor. Raises Unauthenticated."""
+    """The claim sub, which must be valid as an event's actor. Raises Unauthenticated."""
     subject: str = claims["sub"]
     is_text = not any("\ud800" <= character <= "\udfff" for character in subject)
     if not subject.strip() or NAME.refusal(subject) or not is_text:
@@ -174,7 +174,7 @@ def subject_of(claims: dict[str, Any]) -> str:
 
 
 def roles_of(claims: dict[str, Any]) -> frozenset[str]:
-    """The claim roles; none where it is not a list of strings."""
+    """The claim roles; empty if it is not a list of strings."""
     roles = claims.get("roles")
     if isinstance(roles, list) and all(isinstance(role, str) for role in roles):
         return frozenset(roles)

@@ -1,4 +1,4 @@
-"""A key set behind a URL (JWKS), kept for ten minutes."""
+"""A key set behind a URL (JWKS), cached for ten minutes."""
 
 import asyncio
 import logging
@@ -11,9 +11,9 @@ from jwt import PyJWK
 
 from tools.api.auth.authentication import KeysUnavailable, Unauthenticated
 
-KEPT_S = 600
-UNKNOWN_PAUSE_S = 30  # between two fetches that unknown key ids cause
-FAILED_PAUSE_S = 5  # after a fetch that failed
+MAX_AGE_S = 600
+UNKNOWN_KEY_PAUSE_S = 30  # between two fetches for unknown key ids
+FAILED_PAUSE_S = 5  # after a failed fetch
 FETCH_TIMEOUT_S = 5
 
 log = logging.getLogger(__name__)
@@ -23,34 +23,34 @@ Document = Any
 class KeySet:
     """The keys of a URL by their ids.
 
-    Fetched when first needed, every ten minutes, and for an unknown key id, for which at most every 30 s.
-    Where a fetch fails, the keys of the last good one stay in use.
+    They are fetched on first use, every ten minutes, and for an unknown key id (at most every 30 s).
+    If a fetch fails, the keys of the last successful fetch stay in use.
     """
 
     def __init__(
         self,
         fetch: Callable[[], Awaitable[Document]],
-        fit: Callable[[PyJWK], Any],
+        prepare: Callable[[PyJWK], Any],
         algorithm: str,
         now_s: Callable[[], float],
     ) -> None:
-        """`fetch` gives the JWKS document, `fit` a key's public part or raises jwt.InvalidKeyError."""
-        self._fetch, self._fit, self._algorithm, self._now_s = fetch, fit, algorithm, now_s
+        """`fetch` returns the JWKS document; `prepare` returns a key's public part or raises jwt.InvalidKeyError."""
+        self._fetch, self._prepare, self._algorithm, self._now_s = fetch, prepare, algorithm, now_s
         self._keys: Mapping[str, Any] = {}
-        self._lock = asyncio.Lock()  # however many ask: one fetch
-        self._fresh_until_s = self._rest_until_s = self._next_unknown_s = float("-inf")
+        self._lock = asyncio.Lock()  # concurrent callers share one fetch
+        self._fresh_until_s = self._no_fetch_until_s = self._unknown_keys_after_s = float("-inf")
 
     async def key_for(self, kid: str | None) -> Any:
-        """The key of that id. Raises Unauthenticated(unknown_key) and KeysUnavailable."""
+        """The key with this id. Raises Unauthenticated(unknown_key) and KeysUnavailable."""
         if kid is None:
             raise Unauthenticated("unknown_key")
-        if self._is_fresh and kid in self._keys:  # nobody waits for another's unknown key
+        if self._is_fresh and kid in self._keys:  # does not wait for the fetch of an unknown key
             return self._keys[kid]
         async with self._lock:
-            fetched = await self._refreshed()
-            may_ask = not fetched and self._now_s() >= self._next_unknown_s
-            if kid not in self._keys and may_ask and await self._fetched():
-                self._next_unknown_s = self._now_s() + UNKNOWN_PAUSE_S
+            attempted = await self._refresh()
+            may_fetch = not attempted and self._now_s() >= self._unknown_keys_after_s
+            if kid not in self._keys and may_fetch and await self._try_fetch():
+                self._unknown_keys_after_s = self._now_s() + UNKNOWN_KEY_PAUSE_S
         if not self._keys:
             raise KeysUnavailable(FAILED_PAUSE_S)
         if kid not in self._keys:
@@ -58,40 +58,40 @@ class KeySet:
         return self._keys[kid]
 
     async def are_loaded(self) -> bool:
-        """Whether there are keys, fetched now if need be."""
+        """Whether there are keys; missing ones are fetched first."""
         async with self._lock:
-            await self._refreshed()
+            await self._refresh()
         return bool(self._keys)
 
     @property
     def _is_fresh(self) -> bool:
         return self._now_s() < self._fresh_until_s
 
-    async def _refreshed(self) -> bool:
-        """Fetch what is missing or too old; whether a fetch was tried."""
-        return not self._is_fresh and await self._fetched()
+    async def _refresh(self) -> bool:
+        """Fetch keys that are missing or too old; returns whether a fetch was attempted."""
+        return not self._is_fresh and await self._try_fetch()
 
-    async def _fetched(self) -> bool:
-        """Fetch, unless the last try failed a moment ago; whether a fetch was tried."""
-        if self._now_s() < self._rest_until_s:
+    async def _try_fetch(self) -> bool:
+        """Fetch, unless the last attempt has just failed; returns whether a fetch was attempted."""
+        if self._now_s() < self._no_fetch_until_s:
             return False
         try:
             self._keys = self._usable(await self._fetch())
-            self._fresh_until_s = self._now_s() + KEPT_S
+            self._fresh_until_s = self._now_s() + MAX_AGE_S
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, jwt.PyJWTError) as fault:
-            self._rest_until_s = self._now_s() + FAILED_PAUSE_S
+            self._no_fetch_until_s = self._now_s() + FAILED_PAUSE_S
             log.warning("signing keys not fetched", extra={"fault": type(fault).__name__})
         return True
 
     def _usable(self, document: Document) -> Mapping[str, Any]:
-        """The signing keys that fit the algorithm. Raises ValueError where there is none."""
+        """The signing keys for the algorithm, by their ids. Raises ValueError if there is none."""
         listed = document.get("keys") if isinstance(document, dict) else None
         keys = {}
         for entry in listed if isinstance(listed, list) else []:
             if self._is_for_signing(entry):
                 try:
-                    keys[entry["kid"]] = self._fit(PyJWK(entry, self._algorithm))
-                except jwt.PyJWTError:  # of another kind, or too weak: not for us
+                    keys[entry["kid"]] = self._prepare(PyJWK(entry, self._algorithm))
+                except jwt.PyJWTError:  # of another type, or too weak
                     continue
         if not keys:
             raise ValueError("no usable key")
@@ -106,8 +106,8 @@ class KeySet:
         )
 
 
-async def fetched(url: str) -> Document:
+async def fetch_json(url: str) -> Document:
     """The JSON document of a URL. Raises httpx.HTTPError and ValueError."""
     async with httpx.AsyncClient(timeout=FETCH_TIMEOUT_S) as client:
-        answer = await client.get(url, headers={"Accept": "application/json"})
-    return answer.raise_for_status().json()
+        response = await client.get(url, headers={"Accept": "application/json"})
+    return response.raise_for_status().json()

@@ -1,4 +1,4 @@
-"""The JWT_… settings, and the verifier that they describe; what cannot be trusted is refused at the start."""
+"""The JWT_… settings and their verifier; keys that cannot be trusted are refused at startup."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import Misconfigured
 from tools.api.auth.authentication import SigningKeys, Verifier
-from tools.api.auth.jwks import KeySet, fetched
+from tools.api.auth.jwks import KeySet, fetch_json
 
 PUBLIC_KEYS = {"RS256": RSAPublicKey, "ES256": EllipticCurvePublicKey}
 MIN_SECRET_BYTES = 32
@@ -25,44 +25,46 @@ SOURCES = ("secret_key", "public_key", "public_key_path", "jwks_url")
 
 
 class JwtSettings(BaseSettings):
-    """How tokens are verified; `JWT_AUDIENCE=…` sets `audience`. An empty variable is none."""
+    """How tokens are verified; `JWT_AUDIENCE=…` sets `audience`. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(env_prefix="JWT_", frozen=True, env_ignore_empty=True)
 
     algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
-    secret_key: SecretStr | None = Field(None, description="of HS256; at least 32 bytes")
-    public_key: str | None = Field(None, description="PEM, of RS256 and ES256")
-    public_key_path: Path | None = Field(None, description="of a PEM file")
-    jwks_url: HttpUrl | None = Field(None, description="of a key set")
+    secret_key: SecretStr | None = Field(None, description="secret for HS256; at least 32 bytes")
+    public_key: str | None = Field(None, description="PEM public key for RS256 or ES256")
+    public_key_path: Path | None = Field(None, description="file with a PEM public key")
+    jwks_url: HttpUrl | None = Field(None, description="URL of a key set (JWKS)")
     audience: str = "cjstream"
     issuer: str = "cjstream-identity"
-    leeway_s: float = Field(30, ge=0, le=300, description="clocks may differ by so much")
+    leeway_s: float = Field(30, ge=0, le=300, description="seconds by which clocks may differ")
 
     @property
     def source(self) -> str | None:
-        """The name of the one key source that is set. Raises Misconfigured where there are two."""
-        given = [name for name in SOURCES if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise Misconfigured(f"{_variable(given[1])}: {_variable(given[0])} is set, too")
-        return given[0] if given else None
+        """The name of the one key source that is set, if any. Raises Misconfigured if several are set."""
+        names = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(names) > 1:
+            raise Misconfigured(
+                f"{_variable(names[1])}: {_variable(names[0])} is set, too; set only one"
+            )
+        return names[0] if names else None
 
 
-def jwt_settings(**given: object) -> JwtSettings:
-    """The environment's settings, with those given on top.
+def jwt_settings(**overrides: object) -> JwtSettings:
+    """The settings of the environment, with `overrides` applied.
 
     Raises Misconfigured, which names the variable and never repeats its value.
     """
     try:
-        return JwtSettings(**given)  # type: ignore[arg-type]
+        return JwtSettings(**overrides)  # type: ignore[arg-type]
     except ValidationError as fault:
         first = fault.errors(include_input=False, include_url=False)[0]
         raise Misconfigured(f"{_variable(str(first['loc'][0]))}: {first['msg']}") from fault
 
 
 def build_verifier(environment: str, settings: JwtSettings) -> Verifier:
-    """The verifier of the settings; nothing is fetched before the first token.
+    """The verifier for these settings; no key set is fetched before the first token.
 
-    Raises Misconfigured, naming the variable, for a key that is missing, doubled or unfit.
+    Raises Misconfigured, which names the variable, if the key is missing, given twice or unsuitable.
     """
     return Verifier(
         keys=_keys(environment, settings),
@@ -74,30 +76,36 @@ def build_verifier(environment: str, settings: JwtSettings) -> Verifier:
 
 
 def hmac_secret(environment: str, settings: JwtSettings) -> bytes:
-    """The secret of HS256; in development the fixed one where none is set. Raises Misconfigured."""
+    """The secret for HS256; in development, a fixed one if none is set. Raises Misconfigured."""
     is_development = environment == "development"
     if settings.source not in (None, "secret_key"):
-        raise Misconfigured(f"{_variable(str(settings.source))}: HS256 takes JWT_SECRET_KEY only")
+        raise Misconfigured(
+            f"{_variable(str(settings.source))}: HS256 needs JWT_SECRET_KEY instead"
+        )
     if settings.secret_key is None and not is_development:
-        raise Misconfigured("JWT_SECRET_KEY: missing (or another JWT_ALGORITHM with its key)")
+        raise Misconfigured("JWT_SECRET_KEY: missing (or set another JWT_ALGORITHM and its key)")
     secret = (
         settings.secret_key.get_secret_value() if settings.secret_key else DEV_SECRET
     ).encode()
     if not is_development and secret == DEV_SECRET.encode():
-        raise Misconfigured("JWT_SECRET_KEY: the development secret, which is public")
+        raise Misconfigured("JWT_SECRET_KEY: is the development secret, which is public")
     if not is_development and len(secret) < MIN_SECRET_BYTES:
-        raise Misconfigured(f"JWT_SECRET_KEY: {len(secret)} bytes, at least {MIN_SECRET_BYTES}")
+        raise Misconfigured(
+            f"JWT_SECRET_KEY: has {len(secret)} bytes; the minimum is {MIN_SECRET_BYTES}"
+        )
     try:
         get_default_algorithms()["HS256"].prepare_key(secret)
     except jwt.InvalidKeyError:
-        raise Misconfigured("JWT_SECRET_KEY: a public key or certificate is no secret") from None
-    # HMAC itself fills up with zeros: the same signatures, and PyJWT takes a short secret
+        raise Misconfigured(
+            "JWT_SECRET_KEY: is a public key or certificate, not a secret"
+        ) from None
+    # HMAC pads the secret with zeros itself: signatures stay the same, and PyJWT accepts a short secret
     return secret.ljust(MIN_SECRET_BYTES, b"\0")
 
 
 @dataclass(frozen=True, slots=True)
 class OneKey:
-    """A key that was given; a token's kid does not matter."""
+    """The one configured key; the kid of a token is ignored."""
 
     key: Any
 
@@ -106,7 +114,7 @@ class OneKey:
         return self.key
 
     async def are_loaded(self) -> bool:
-        """It is."""
+        """Always true: the key is configured."""
         return True
 
 
@@ -116,19 +124,19 @@ def _keys(environment: str, settings: JwtSettings) -> SigningKeys:
         return OneKey(hmac_secret(environment, settings))
     if source is None:
         raise Misconfigured(
-            f"JWT_PUBLIC_KEY: missing; {algorithm} takes it, JWT_PUBLIC_KEY_PATH or JWT_JWKS_URL"
+            f"JWT_PUBLIC_KEY: missing; {algorithm} needs it, JWT_PUBLIC_KEY_PATH or JWT_JWKS_URL"
         )
     if source == "secret_key":
-        raise Misconfigured(f"JWT_SECRET_KEY: {algorithm} takes a public key")
+        raise Misconfigured(f"JWT_SECRET_KEY: {algorithm} needs a public key instead")
     if settings.jwks_url is not None:
         return KeySet(
-            partial(fetched, str(settings.jwks_url)),
-            lambda key: fit_key(algorithm, key.key),
+            partial(fetch_json, str(settings.jwks_url)),
+            lambda key: prepare_public_key(algorithm, key.key),
             algorithm,
             time.monotonic,
         )
     try:
-        return OneKey(fit_key(algorithm, _pem(settings)))
+        return OneKey(prepare_public_key(algorithm, _pem(settings)))
     except (jwt.InvalidKeyError, ValueError, TypeError, UnsupportedAlgorithm):
         raise Misconfigured(f"{_variable(source)}: not a public key for {algorithm}") from None
 
@@ -142,13 +150,13 @@ def _pem(settings: JwtSettings) -> str:
         raise Misconfigured(f"JWT_PUBLIC_KEY_PATH: cannot be read: {fault.strerror}") from fault
 
 
-def fit_key(algorithm: str, key: Any) -> Any:
-    """The public key, where it can verify that algorithm; else raises what the libraries raise."""
-    verifying = get_default_algorithms()[algorithm]
-    prepared = verifying.prepare_key(key)
+def prepare_public_key(algorithm: str, key: Any) -> Any:
+    """The public key, prepared by PyJWT for this algorithm; raises the libraries' errors if it is unsuitable."""
+    signing_algorithm = get_default_algorithms()[algorithm]
+    prepared = signing_algorithm.prepare_key(key)
     if not isinstance(prepared, PUBLIC_KEYS[algorithm]):
         raise jwt.InvalidKeyError("not a public key")
-    if weakness := verifying.check_key_length(prepared):
+    if weakness := signing_algorithm.check_key_length(prepared):
         raise jwt.InvalidKeyError(weakness)
     return prepared
 

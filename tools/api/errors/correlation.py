@@ -1,4 +1,4 @@
-"""The id that ties a request to its answer, its events and its log lines."""
+"""The id that connects a request with its response, its events and its log lines."""
 
 import re
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 HEADER = "X-Correlation-ID"
 PARAMETER = "correlation_id"
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-LONGEST = 200
+MAX_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """The id in use, and what the client sent where that was no UUID."""
+    """The id in use, and the value that the client sent if it was not a UUID."""
 
     id: str
     original: str | None = None
@@ -26,21 +26,21 @@ CURRENT: ContextVar[Correlation | None] = ContextVar("correlation", default=None
 
 
 def correlate(scope: Mapping[str, Any]) -> Correlation:
-    """The id of a request: from its header, else its query, else a new one."""
+    """The correlation of a request: from its header, else from its query, else a new id."""
     for sent in (_header(scope), _parameter(scope)):
         if sent is None:
             continue
         if UUID.fullmatch(sent):
             return Correlation(sent)
-        if 1 <= len(sent) <= LONGEST and sent.isprintable():
+        if 1 <= len(sent) <= MAX_LENGTH and sent.isprintable():
             return Correlation(str(uuid5(NAMESPACE_OID, sent)), sent)
     return Correlation(str(uuid4()))
 
 
 def correlation_of(scope: Mapping[str, Any]) -> Correlation:
-    """What the request was given when it came in."""
-    found: Correlation = scope["state"]["correlation"]
-    return found
+    """The correlation that was stored when the request arrived."""
+    correlation: Correlation = scope["state"]["correlation"]
+    return correlation
 
 
 def _header(scope: Mapping[str, Any]) -> str | None:

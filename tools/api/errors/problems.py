@@ -1,6 +1,6 @@
-"""Problems (RFC 9457): every refusal and fault of the API as application/problem+json, by one table.
+"""Problems (RFC 9457): every error response of the API as application/problem+json, from one table.
 
-What was sent is never repeated; the path in `instance` is the one exception.
+Values of the request are never repeated, except for the path in `instance`.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ URN = "urn:cjstream:problem:"
 
 
 class ProblemKind(NamedTuple):
-    """What all problems of one slug share."""
+    """Status, title and Retry-After of all problems with one slug."""
 
     status: int
     title: str
@@ -56,7 +56,7 @@ KINDS: Mapping[str, ProblemKind] = {
 
 
 class Problem(CJStreamError):
-    """One answer that is a problem: slug is a key of KINDS, members stand beside the standard ones."""
+    """One error response: `slug` is a key of KINDS, `members` are added to the standard members."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class Problem(CJStreamError):
             self.headers.setdefault("Retry-After", str(self.kind.retry_after_s))
 
 
-def answer(request: Request, problem: Problem) -> Response:
-    """The problem as a response; the request's log line gets its slug."""
+def problem_response(request: Request, problem: Problem) -> Response:
+    """The problem as a response; its slug is recorded for the request's log line."""
     request.scope.setdefault("state", {})["problem"] = problem.slug
     document = {
         "type": URN + problem.slug,

@@ -1,6 +1,6 @@
-"""The types of single values as strangers send them: brought into form, then held to the limits.
+"""The types of single request values: normalized, then checked against the limits.
 
-Texts and ids lose one leading byte-order mark and the white space around them; ids are brought to NFC.
+Texts and ids lose one leading byte-order mark and surrounding white space; ids are normalized to NFC.
 """
 
 import re
@@ -21,99 +21,99 @@ from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
 from tools.times import FORMS, point_in_time_from
 
 ID_CORE = r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff.]"
-WHOLE = re.compile(r"-?[0-9]{1,18}")
+INTEGER = re.compile(r"-?[0-9]{1,18}")
 FLAGS = {"true": True, "false": False}
 
 
-def broken(code: str, limit: int | None = None) -> PydanticCustomError:
-    """The error of a rule that pydantic does not know."""
-    # the message is ours and has no braces, so pydantic puts nothing into it
+def rule_error(code: str, limit: int | None = None) -> PydanticCustomError:
+    """The error of a rule that pydantic does not have."""
+    # our messages have no braces, so pydantic inserts nothing into them
     context = None if limit is None else {"limit": limit}
     return PydanticCustomError(code, MESSAGES[code], context)
 
 
-def _text_within(most_bytes: int) -> Callable[[str], str]:
+def _text_within(max_bytes: int) -> Callable[[str], str]:
     def check(text: str) -> str:
-        text = _read(text)
+        text = _trimmed_text(text)
         if not text:
-            raise broken("blank")
+            raise rule_error("blank")
         if len(text) < MIN_TEXT:
-            raise broken("too_short", MIN_TEXT)
-        if len(text.encode()) > most_bytes:
-            raise broken("too_long", most_bytes)
+            raise rule_error("too_short", MIN_TEXT)
+        if len(text.encode()) > max_bytes:
+            raise rule_error("too_long", max_bytes)
         if "\0" in text:
-            raise broken("invalid_characters")
+            raise rule_error("invalid_characters")
         return text
 
     return check
 
 
-def _read(text: str) -> str:
-    """A text without what stands around it; JSON can escape half a character, which is none."""
+def _trimmed_text(text: str) -> str:
+    """A text without surrounding white space; raises for a lone surrogate, which JSON can escape."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise broken("invalid_characters") from None
+        raise rule_error("invalid_characters") from None
     return trimmed(text)
 
 
-def normal_id(text: str) -> str:
-    """An id as it is kept and compared."""
+def normalize_id(text: str) -> str:
+    """An id as it is stored and compared."""
     return unicodedata.normalize("NFC", trimmed(text))
 
 
 def _id(text: str) -> str:
-    return normal_id(_read(text))
+    return normalize_id(_trimmed_text(text))
 
 
-def _within(rule: TextLimit | IdLimit, form: Callable[[str], str]) -> Callable[[str], str]:
-    """Held to a rule, once it is brought into form."""
+def _within(rule: TextLimit | IdLimit, normalize: Callable[[str], str]) -> Callable[[str], str]:
+    """A check that normalizes a value and then applies the rule."""
 
     def check(text: str) -> str:
-        text = form(text)
+        text = normalize(text)
         if not text:
-            raise broken("blank")
+            raise rule_error("blank")
         if len(text) > rule.most:
-            raise broken("too_long", rule.most)
+            raise rule_error("too_long", rule.most)
         if rule.refusal(text):
-            raise broken("invalid_characters")
+            raise rule_error("invalid_characters")
         return text
 
     return check
 
 
-def _registered(scale: str) -> str:
-    scale = _read(scale)
+def _registered_scale(scale: str) -> str:
+    scale = _trimmed_text(scale)
     if scale not in SCALES:
-        raise broken("unknown_grade_scale")
+        raise rule_error("unknown_grade_scale")
     return scale
 
 
 def _slug(rule: PatternLimit) -> Callable[[str], str]:
     def check(text: str) -> str:
-        text = _read(text)
+        text = _trimmed_text(text)
         if not text:
-            raise broken("blank")
+            raise rule_error("blank")
         if rule.refusal(text):
-            raise broken("invalid_characters")
+            raise rule_error("invalid_characters")
         return text
 
     return check
 
 
 def _storage_id(text: str) -> str:
-    text = _read(text)
+    text = _trimmed_text(text)
     if not SHA256.fullmatch(text):
-        raise broken("unknown_content")  # the store names nothing otherwise
+        raise rule_error("unknown_content")  # the store has no other ids
     return text
 
 
-def _whole_within(least: int, most: int) -> Callable[[Any], int]:
+def _integer_within(minimum: int, maximum: int) -> Callable[[Any], int]:
     def check(sent: Any) -> int:
-        if not isinstance(sent, int) and not WHOLE.fullmatch(str(sent)):
-            raise broken("wrong_type")
-        if not least <= int(sent) <= most:
-            raise broken("out_of_range", most if int(sent) > most else least)
+        if not isinstance(sent, int) and not INTEGER.fullmatch(str(sent)):
+            raise rule_error("wrong_type")
+        if not minimum <= int(sent) <= maximum:
+            raise rule_error("out_of_range", maximum if int(sent) > maximum else minimum)
         return int(sent)
 
     return check
@@ -123,21 +123,21 @@ def _moment(sent: Any) -> Moment:
     try:
         return point_in_time_from(str(sent), datetime.now(UTC), "moment")
     except Misconfigured:
-        raise broken("invalid_time") from None
+        raise rule_error("invalid_time") from None
 
 
 def _scope_key(text: str) -> str:
-    kind, _, an_id = _read(text).partition(":")
+    kind, _, scope_id = _trimmed_text(text).partition(":")
     if kind not in ("assignment", "course"):
-        raise broken("invalid_characters")
-    return f"{kind}:{_within(ASSIGNMENT if kind == 'assignment' else COURSE, _id)(an_id)}"
+        raise rule_error("invalid_characters")
+    return f"{kind}:{_within(ASSIGNMENT if kind == 'assignment' else COURSE, _id)(scope_id)}"
 
 
 def _flag(sent: Any) -> bool:
     if isinstance(sent, bool):
         return sent
     if sent not in FLAGS:
-        raise broken("wrong_type")
+        raise rule_error("wrong_type")
     return FLAGS[sent]
 
 
@@ -145,19 +145,24 @@ def _described(description: str, **rules: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": description, **rules})
 
 
-def _text_schema(most_bytes: int) -> WithJsonSchema:
-    told = f"{MIN_TEXT} characters to {most_bytes} bytes of UTF-8; white space around it is dropped"
+def _text_schema(max_bytes: int) -> WithJsonSchema:
+    description = (
+        f"at least {MIN_TEXT} characters, at most {max_bytes} bytes of UTF-8; "
+        "surrounding white space is removed"
+    )
     core = rf"[^\s\x00\ufeff][^\x00]{{{MIN_TEXT - 2},}}[^\s\x00]"
     return _described(
-        told, minLength=MIN_TEXT, maxLength=most_bytes, pattern=rf"^\ufeff?\s*{core}\s*$"
+        description, minLength=MIN_TEXT, maxLength=max_bytes, pattern=rf"^\ufeff?\s*{core}\s*$"
     )
 
 
 def _id_schema(rule: IdLimit) -> WithJsonSchema:
-    told = f"1 to {rule.most} characters; no control character, slash or backslash; not `.` or `..`"
+    description = (
+        f"1 to {rule.most} characters; no control character, slash or backslash; not `.` or `..`"
+    )
     inner, outer = r"[^\x00-\x1f\x7f-\x9f/\\]", r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff]"
     core = rf"{outer}({inner}{{0,{rule.most - 2}}}{outer})?"
-    return _described(told, minLength=1, pattern=rf"^\ufeff?\s*(?!\.{{1,2}}\s*$){core}\s*$")
+    return _described(description, minLength=1, pattern=rf"^\ufeff?\s*(?!\.{{1,2}}\s*$){core}\s*$")
 
 
 INSTRUCTIONS_BYTES = MAX_TEXT_BYTES["instructions"]
@@ -183,7 +188,7 @@ CourseId = Annotated[str, Strict(), AfterValidator(_within(COURSE, _id)), _id_sc
 GradeScaleId = Annotated[
     str,
     Strict(),
-    AfterValidator(_registered),
+    AfterValidator(_registered_scale),
     _described("id of a registered grade scale", enum=sorted(SCALES)),
 ]
 ContextOrigin = Annotated[
@@ -191,7 +196,7 @@ ContextOrigin = Annotated[
     Strict(),
     AfterValidator(_slug(ORIGIN)),
     _described(
-        "where the assignment comes from; fixed while the instructions live",
+        "where the assignment comes from; cannot change while the instructions are live",
         pattern=rf"^\s*{ORIGIN.pattern.pattern}\s*$",
     ),
 ]
@@ -203,20 +208,20 @@ StorageId = Annotated[
 ]
 PageNumber = Annotated[
     int,
-    BeforeValidator(_whole_within(1, 2**53)),
+    BeforeValidator(_integer_within(1, 2**53)),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 2**53}),
 ]
 PageSize = Annotated[
     int,
-    BeforeValidator(_whole_within(1, 200)),
+    BeforeValidator(_integer_within(1, 200)),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 200}),
 ]
 Instant = Annotated[Moment, BeforeValidator(_moment), _described(FORMS)]
 BatchId = Annotated[
     str,
     Strict(),
-    AfterValidator(_within(BATCH, _read)),
-    _described("as the request says it", minLength=1, maxLength=BATCH.most),
+    AfterValidator(_within(BATCH, _trimmed_text)),
+    _described("the batch id in the request", minLength=1, maxLength=BATCH.most),
 ]
 ScopeKey = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""What strangers send in bodies and queries. Every rule is a field's, so that all faults are found at once."""
+"""Request bodies and queries. Every rule belongs to a field, so that all faults are found at once."""
 
 from typing import Annotated, Any
 
@@ -18,26 +18,28 @@ from tools.api.requests.field_types import (
     PageSize,
     ScopeKey,
     StorageId,
-    broken,
+    rule_error,
 )
 
 Schema = dict[str, Any]
 
 
 class RequestModel(BaseModel):
-    """Frozen, strict, and nothing unknown in it."""
+    """Frozen and strict; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Common(RequestModel):
-    """The query of every route."""
+    """The query parameters of every route."""
 
-    correlation_id: str | None = Field(None, description="where the header cannot be sent")
+    correlation_id: str | None = Field(
+        None, description="for clients that cannot send the header X-Correlation-ID"
+    )
 
 
 class Paging(Common):
-    """Which page of a list, and of which scale."""
+    """The page of a list, and the grade scale to filter by."""
 
     page: PageNumber = 1
     page_size: PageSize = 50
@@ -45,32 +47,32 @@ class Paging(Common):
 
 
 class WithTexts(Common):
-    """Whether texts are wanted."""
+    """Whether texts are included."""
 
     texts: Flag = True
 
 
 class AssignmentQuery(WithTexts):
-    """The assignment now, or as it stood."""
+    """The assignment now, or as of a point in time."""
 
     as_of: Instant | None = None
 
 
 class AsOfQuery(WithTexts):
-    """Which moment, and what has changed since another one."""
+    """The point in time, and optionally another one from which changes are shown."""
 
     at: Instant
     diff: Instant | None = None
 
 
 class HistoryQuery(Common):
-    """Whether batches are to be counted: that reads their whole topic."""
+    """Whether batches are counted, which reads their whole topic."""
 
     uses: Flag = False
 
 
 class BatchQuery(Common):
-    """Which batch, whether texts are told whole, and whether requests under other keys than its id are looked for."""
+    """The batch, whether full texts are included, and whether requests with other keys than its id are searched."""
 
     batch_id: BatchId
     texts: Flag = False
@@ -82,33 +84,33 @@ UNTIL = Field(None, alias="to")
 
 
 class RangeQuery(Common):
-    """A part of the log; `to` is included."""
+    """A range of the log; `to` is included."""
 
     since: Instant | None = SINCE
     until: Instant | None = UNTIL
 
 
 class ReplayQuery(RangeQuery):
-    """A part of the upload topics, of one scope or of all."""
+    """A range of the upload topics, for one scope or for all."""
 
     scope: ScopeKey | None = None
 
 
 class VerifyQuery(RangeQuery):
-    """Requests of a part of the log."""
+    """The requests in a range of the log."""
 
     texts: Flag = True
 
 
 class HistoryPaging(Common):
-    """Which page of a history."""
+    """The page of a history."""
 
     page: PageNumber = 1
     page_size: PageSize = 50
 
 
 class ContentCheck(Common):
-    """Whether the content store is to be asked, too."""
+    """Whether the content store is checked, too."""
 
     check_content: Flag = False
 
@@ -135,15 +137,15 @@ INSTRUCTIONS: Schema = {
     "grade_scale": "swedish_8_anchor",
 }
 TASK = "Write about a rule that you would change."
-ABSENT = Field(default_factory=str)  # empty: was not sent; null is refused
+ABSENT = Field(default_factory=str)  # an empty string means "not sent"; null is refused
 
 
 SCOPE = ("assignment_id", "course_id")
-OF_ASSIGNMENTS = ("student_prompt_storage_id", "judge_rubric_storage_id")
+ASSIGNMENT_ONLY = ("student_prompt_storage_id", "judge_rubric_storage_id")
 
 
-def shown(example: Schema, hidden: tuple[str, ...] = (), **rules: Any) -> ConfigDict:
-    """How a body is documented: hidden is what its path has said, and what it can do without."""
+def documented(example: Schema, hidden: tuple[str, ...] = (), **rules: Any) -> ConfigDict:
+    """The OpenAPI documentation of a body, without the `hidden` fields: those in the path, or of assignments only."""
 
     def complete(schema: Schema) -> None:
         schema |= {"examples": [example], **rules}
@@ -154,23 +156,23 @@ def shown(example: Schema, hidden: tuple[str, ...] = (), **rules: Any) -> Config
 
 
 class Scoped(RequestModel):
-    """What may name a scope; a course has neither prompt nor rubric."""
+    """The fields that can name a scope; a course has neither prompt nor rubric."""
 
     assignment_id: AssignmentId | None = None
     course_id: CourseId | None = None
 
-    @field_validator(*OF_ASSIGNMENTS, check_fields=False)
+    @field_validator(*ASSIGNMENT_ONLY, check_fields=False)
     @classmethod
     def _has_assignment(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("course_id") is not None:
-            raise broken("assignment_scope_only")
+            raise rule_error("assignment_scope_only")
         return value
 
 
 class PutInstructions(Scoped):
-    """Whole instructions for the assignment of the path."""
+    """Complete instructions for the assignment in the path."""
 
-    model_config = shown(INSTRUCTIONS, SCOPE)
+    model_config = documented(INSTRUCTIONS, SCOPE)
 
     instructions_text: InstructionsText
     grade_scale: GradeScaleId
@@ -180,31 +182,31 @@ class PutInstructions(Scoped):
 
 
 class PutCourseInstructions(PutInstructions):
-    """Whole instructions for the course of the path."""
+    """Complete instructions for the course in the path."""
 
-    model_config = shown(INSTRUCTIONS, SCOPE + OF_ASSIGNMENTS)
+    model_config = documented(INSTRUCTIONS, SCOPE + ASSIGNMENT_ONLY)
 
 
 class Instructions(PutInstructions):
-    """Whole instructions with their scope."""
+    """Complete instructions with their scope."""
 
-    model_config = shown({"assignment_id": "eng5-a1", **INSTRUCTIONS}, **EITHER_SCOPE)
+    model_config = documented({"assignment_id": "eng5-a1", **INSTRUCTIONS}, **EITHER_SCOPE)
 
     course_id: Annotated[CourseId | None, Field(validate_default=True)] = None
 
     @field_validator("course_id")
     @classmethod
     def _one_scope(cls, course_id: str | None, info: ValidationInfo) -> str | None:
-        is_told = "assignment_id" in info.data  # else that is a fault already
-        if is_told and (info.data["assignment_id"] is None) == (course_id is None):
-            raise broken("scope_not_exclusive")
+        is_parsed = "assignment_id" in info.data  # otherwise it is a fault already
+        if is_parsed and (info.data["assignment_id"] is None) == (course_id is None):
+            raise rule_error("scope_not_exclusive")
         return course_id
 
 
 class PatchInstructions(Scoped):
-    """Some parts of an assignment's instructions: what is absent stays, a storage id that is null is unset."""
+    """Parts of an assignment's instructions: absent fields stay as they are, a storage id that is null is unset."""
 
-    model_config = shown({"judge_rubric_storage_id": None}, SCOPE)
+    model_config = documented({"judge_rubric_storage_id": None}, SCOPE)
 
     instructions_text: InstructionsText = ABSENT
     grade_scale: GradeScaleId = ABSENT
@@ -214,17 +216,17 @@ class PatchInstructions(Scoped):
 
 
 class PatchCourseInstructions(PatchInstructions):
-    """Some parts of a course's instructions: what is absent stays."""
+    """Parts of a course's instructions: absent fields stay as they are."""
 
-    model_config = shown(
-        {"instructions_text": INSTRUCTIONS["instructions_text"]}, SCOPE + OF_ASSIGNMENTS
+    model_config = documented(
+        {"instructions_text": INSTRUCTIONS["instructions_text"]}, SCOPE + ASSIGNMENT_ONLY
     )
 
 
 class NewPrompt(RequestModel):
     """A student prompt for an assignment that has instructions."""
 
-    model_config = shown({"assignment_id": "eng5-a1", "prompt_text": TASK})
+    model_config = documented({"assignment_id": "eng5-a1", "prompt_text": TASK})
 
     assignment_id: AssignmentId
     prompt_text: LongText
@@ -233,16 +235,16 @@ class NewPrompt(RequestModel):
 class NewRubric(RequestModel):
     """A judge rubric for an assignment that has instructions."""
 
-    model_config = shown({"assignment_id": "eng5-a1", "rubric_text": "Weigh structure twice."})
+    model_config = documented({"assignment_id": "eng5-a1", "rubric_text": "Weigh structure twice."})
 
     assignment_id: AssignmentId
     rubric_text: LongText
 
 
 class NewAssignment(RequestModel):
-    """A whole assignment; roles that are absent stay as they are."""
+    """A whole assignment; absent roles stay as they are."""
 
-    model_config = shown({"assignment_id": "eng5-a1", **INSTRUCTIONS, "prompt_text": TASK})
+    model_config = documented({"assignment_id": "eng5-a1", **INSTRUCTIONS, "prompt_text": TASK})
 
     assignment_id: AssignmentId
     instructions_text: InstructionsText

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 
 from schemas.errors import CJStreamError
-from tools.api.errors.problems import Problem, answer
+from tools.api.errors.problems import Problem, problem_response
 from tools.api.errors.validation_errors import faults_of, invalid
 from tools.api.responses.error_mapping import note, problem_of
 
@@ -28,23 +28,27 @@ async def _foreseen(request: Request, fault: Exception) -> Response:
     if problem is None:
         raise fault
     note(request, fault)
-    return answer(request, problem)
+    return problem_response(request, problem)
 
 
 async def _invalid(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, RequestValidationError)
-    return answer(request, invalid(faults_of(fault.errors())))
+    return problem_response(request, invalid(faults_of(fault.errors())))
 
 
 async def _of_framework(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
     if fault.status_code == 404:
-        return answer(request, Problem("route-not-found", "there is no route of this path"))
+        return problem_response(
+            request, Problem("route-not-found", "there is no route of this path")
+        )
     if fault.status_code != 405:
         raise RuntimeError(f"the framework refused with {fault.status_code}") from fault
     allowed = ", ".join(allowed_methods(request))
     detail = "the route has other methods"
-    return answer(request, Problem("method-not-allowed", detail, headers={"Allow": allowed}))
+    return problem_response(
+        request, Problem("method-not-allowed", detail, headers={"Allow": allowed})
+    )
 
 
 def allowed_methods(request: Request) -> list[str]:

@@ -136,5 +136,5 @@ async def _lacking(parts: Dependencies, context: AssignmentContext | None) -> li
     return [
         f"{role}_content"
         for role in ROLES
-        if (component := live(context, role)) and not await parts.texts.is_there(component)
+        if (component := live(context, role)) and not await parts.texts.is_readable(component)
     ]

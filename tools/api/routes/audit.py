@@ -23,7 +23,7 @@ from tools.api.requests.request_models import (
 from tools.api.responses import audit_models as documents
 from tools.api.responses.openapi import FOUND, PAST, STREAMED, shows, streams
 from tools.api.responses.replies import answered
-from tools.api.services.json_lines import streamed
+from tools.api.services.json_lines import stream_lines
 from tools.audit.scope.as_of import ScopeReport, change_document, changes, document_of
 from tools.audit.scope.history import document_of as history_document
 
@@ -82,7 +82,7 @@ async def verify(query: Annotated[VerifyQuery, Query()], parts: Deps) -> Respons
 async def in_range(lines: Iterator[bytes]) -> Response:
     """The lines as they come. Raises 422 for a range that the log does not have."""
     try:
-        return await streamed(lines)
+        return await stream_lines(lines)
     except Discrepancy:
         raise invalid([fault_at("query", "unknown_position")]) from None
 

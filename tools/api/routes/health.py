@@ -22,7 +22,7 @@ async def healthz() -> Response:
 @routes.get("/readyz")
 async def readyz(parts: Deps) -> Response:
     """Whether requests can be answered: keys, replica, Kafka and content store."""
-    keys, content = await asyncio.gather(_has_keys(parts), parts.content.lately())
+    keys, content = await asyncio.gather(_has_keys(parts), parts.content.has_answered_recently())
     checks = {"keys": keys, "content": content, **parts.log.ready()}
     is_ready = all(checks.values())
     document = {"status": "ok" if is_ready else "unavailable", "checks": checks}

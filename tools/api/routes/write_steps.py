@@ -37,7 +37,7 @@ async def write(
     )
     try:
         await parts.log.check(change)  # 1, 2
-        await parts.texts.keep(texts, named)  # 2
+        await parts.texts.store(texts, named)  # 2
         written = await parts.log.write(change, writing)  # 3, 4
     except NotLive as fault:
         raise refused(fault, change.scope_key) from fault

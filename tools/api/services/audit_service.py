@@ -99,11 +99,10 @@ class LogAuditService:
         self, scope_key: str, moments: Sequence[Moment], *, texts: bool
     ) -> list[ScopeReport]:
         positions = [positions_at(self._settings, moment) for moment in moments]
-        history = self._uploads.history(
-            scope_key, everywhere=False
-        )  # read last: covers all positions
+        # read after the positions, so that it covers all of them
+        history = self._uploads.history(scope_key, everywhere=False)
         settings = self._settings
-        store = ContentStore.at(settings.content, settings.content_max_bytes) if texts else None
+        store = ContentStore.open(settings.content, settings.content_max_bytes) if texts else None
         return [scope_report(history, as_of, store) for as_of in positions]
 
     def _batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None:

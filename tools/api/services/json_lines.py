@@ -1,4 +1,4 @@
-"""Long answers as JSON lines: worked out in threads, sent as they come, the last line the summary."""
+"""Long responses as JSON lines: computed in threads, sent line by line; the last line is the summary."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -13,47 +13,47 @@ from tools.audit.replay import replay
 from tools.audit.verify import verify
 
 LINES = "application/x-ndjson"
-MOST = 1000  # findings that are told one by one; all are counted
+MAX_FINDINGS = 1000  # sent one by one; all are counted
 
 
-async def streamed(lines: Iterable[bytes]) -> StreamingResponse:
-    """The lines as an answer, once there is a first one: what is raised before it can still be a problem."""
-    coming = iter(lines)
-    first = await asyncio.to_thread(next, coming, b"")
-    return StreamingResponse(_after(first, coming), media_type=LINES)
+async def stream_lines(lines: Iterable[bytes]) -> StreamingResponse:
+    """The lines as a response; the first one is awaited, so that an error before it can still become a problem."""
+    remaining = iter(lines)
+    first = await asyncio.to_thread(next, remaining, b"")
+    return StreamingResponse(_joined(first, remaining), media_type=LINES)
 
 
-def _after(first: bytes, coming: Iterator[bytes]) -> Iterator[bytes]:
+def _joined(first: bytes, remaining: Iterator[bytes]) -> Iterator[bytes]:
     yield first
-    yield from coming
+    yield from remaining
 
 
-def replayed(
+def replay_lines(
     settings: Settings, since: Moment | None, until: Moment | None, scope_keys: list[str]
 ) -> Iterator[bytes]:
-    """Contexts, and the summary. Raises Unreachable, Discrepancy, UnknownSchema."""
-    of = replay.range_of(settings, since, until)
-    for said in replay.replay(settings, of, scope_keys):
-        match said:
+    """Contexts, then the summary. Raises Unreachable, Discrepancy, UnknownSchema."""
+    replay_range = replay.range_of(settings, since, until)
+    for result in replay.replay(settings, replay_range, scope_keys):
+        match result:
             case replay.ContextLines(lines) if lines:
                 yield lines
             case replay.ReplaySummary():
-                yield _line("summary", replay.summary_document(said))
+                yield _line("summary", replay.summary_document(result))
 
 
-def verified(
+def verify_lines(
     settings: Settings, now_ms: int, since: Moment | None, until: Moment | None, *, texts: bool
 ) -> Iterator[bytes]:
-    """Findings as they are found, and the report. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
-    found = verify.verify(settings, now_ms, since=since, until=until, texts=texts)
-    kept = list[Violation]()
-    for told in found:
-        match told:
-            case Violation() if len(kept) < MOST:
-                kept.append(told)
-                yield _line("finding", verify.finding_document(told))
+    """Findings as they are found, then the report. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
+    results = verify.verify(settings, now_ms, since=since, until=until, texts=texts)
+    reported = list[Violation]()
+    for result in results:
+        match result:
+            case Violation() if len(reported) < MAX_FINDINGS:
+                reported.append(result)
+                yield _line("finding", verify.finding_document(result))
             case verify.VerifyReport():
-                yield _line("summary", verify.document_of(told, kept))
+                yield _line("summary", verify.document_of(result, reported))
 
 
 def _line(name: str, document: object) -> bytes:

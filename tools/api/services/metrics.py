@@ -1,4 +1,4 @@
-"""What the API counts, in a registry of its own; every label comes from a closed set."""
+"""The metrics of the API, in their own registry; every label value comes from a closed set."""
 
 from collections.abc import Callable, Iterable
 
@@ -44,67 +44,79 @@ CONTENT = {"POST": "upload", "GET": "download", "HEAD": "head"}
 
 
 class _Fenced(Collector):
-    """A counter that the log keeps itself."""
+    """A counter whose value is kept by the log."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count
 
     def collect(self) -> Iterable[Metric]:
-        """Its value now."""
-        told = "writers fenced by another process"
-        yield CounterMetricFamily("cj_admin_writer_fenced", told, value=self._count())
+        """Its current value."""
+        description = "writers fenced by another process"
+        yield CounterMetricFamily("cj_admin_writer_fenced", description, value=self._count())
 
 
 class Metrics:
-    """The counters and histograms of one API process; fenced tells how often its writers were."""
+    """The counters and histograms of one API process; `fenced` returns how often its writers were fenced."""
 
     def __init__(self, fenced: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
-        own = self.registry
+        registry = self.registry
         self._operations = Counter(
-            "cj_admin_instruction_operations", "requests", ("operation", "status"), registry=own
+            "cj_admin_instruction_operations",
+            "requests",
+            ("operation", "status"),
+            registry=registry,
         )
         self._requests = Counter(
             "cj_admin_http_requests",
             "all requests",
             ("method", "route", "status_code"),
-            registry=own,
+            registry=registry,
         )
         self._durations = Histogram(
             "cj_admin_http_request_duration_seconds",
             "all requests",
             ("method", "route"),
-            registry=own,
+            registry=registry,
         )
         self._contents = Counter(
-            "content_operations", "requests to /v1/content", ("operation", "status"), registry=own
+            "content_operations",
+            "requests to /v1/content",
+            ("operation", "status"),
+            registry=registry,
         )
         self.auth_failures = Counter(
-            "cj_admin_auth_failures", "refused callers", ("reason",), registry=own
+            "cj_admin_auth_failures", "refused callers", ("reason",), registry=registry
         )
         self.events = Counter(
-            "cj_admin_events_appended", "committed events", ("event_type",), registry=own
+            "cj_admin_events_appended", "committed events", ("event_type",), registry=registry
         )
-        self.append = Histogram("cj_admin_append_duration_seconds", "entry to commit", registry=own)
-        self.fold_wait = Histogram("cj_admin_fold_wait_seconds", "commit to fold", registry=own)
-        self.fold_late = Counter("cj_admin_fold_late", "commits not folded in time", registry=own)
+        self.append = Histogram(
+            "cj_admin_append_duration_seconds", "entry to commit", registry=registry
+        )
+        self.fold_wait = Histogram(
+            "cj_admin_fold_wait_seconds", "commit to fold", registry=registry
+        )
+        self.fold_late = Counter(
+            "cj_admin_fold_late", "commits not folded in time", registry=registry
+        )
         self.registry.register(_Fenced(fenced))
         self.preconditions = Counter(
-            "cj_admin_precondition_failures", "412 and 428", ("role",), registry=own
+            "cj_admin_precondition_failures", "412 and 428", ("role",), registry=registry
         )
 
-    def answered(self, method: str, route: str, status: int, took_s: float) -> None:
-        """Count one request; route is the template, or `unmatched`."""
-        told = method if method in METHODS else "other"
-        self._requests.labels(told, route, str(status)).inc()
-        self._durations.labels(told, route).observe(took_s)
+    def count_request(self, method: str, route: str, status: int, took_s: float) -> None:
+        """Count one request; `route` is the path template, or `unmatched`."""
+        label = method if method in METHODS else "other"
+        self._requests.labels(label, route, str(status)).inc()
+        self._durations.labels(label, route).observe(took_s)
         if operation := OPERATIONS.get((method, route)):
             self._operations.labels(operation, "success" if status < 400 else "failure").inc()
         if route.startswith("/v1/content") and method in CONTENT:
             self._contents.labels(CONTENT[method], _content_status(status)).inc()
 
     def text(self) -> bytes:
-        """Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
