@@ -23,7 +23,6 @@ class Batch:
     group: bytes
     epoch: int
     internal: int = 0  # other records: tombstones, and a record that asks for the broker's time
-    state_offsets: Mapping[Partition, int] = field(
-        default_factory=dict
-    )  # offsets to commit in the state topic: its oldest live entries
+    # to commit in the state topic: the offset of each partition's oldest live entry
+    state_offsets: Mapping[Partition, int] = field(default_factory=dict)
     only_input: Coordinates | None = None  # the input, if there is exactly one

@@ -19,9 +19,8 @@ class Committer:
         self._epochs = epochs
         self._producer = producer
         self._fenced_in_a_row = 0
-        self.refused_at: Coordinates | None = (
-            None  # an input, alone in its batch: outcome too large
-        )
+        # the newest input that was alone in its batch and whose outcome was too large
+        self.refused_at: Coordinates | None = None
         self.too_large_inputs = 0  # in the last batch that the broker refused because of its size
 
     def commit(self, batch: Batch) -> None:

@@ -30,9 +30,7 @@ from schemas.errors import Discrepancy, Fenced, Unreachable
 
 log = logging.getLogger("cjstream.fetch")
 MAX_STABLE_WAIT_S = 60.0
-STABLE_CALL_S = (
-    2.0  # then the group is served and the call repeated: an open transaction may take longer
-)
+STABLE_CALL_S = 2.0  # then the group is served, and the call repeated: a transaction may be open
 GENERATION = struct.Struct("<i")
 MAGIC = b"CGMDv2:"  # librdkafka's serialized group metadata: magic, generation, group, member
 
@@ -142,9 +140,8 @@ class GroupConsumer:
             return None  # no partition is owned
         try:
             return self._fetched_records(messages, group, epoch)
-        except (
-            Unreachable
-        ) as fault:  # skipped records could not be ruled out: fetch and check again
+        except Unreachable as fault:
+            # it is unknown whether a record was skipped: fetch the records and check again
             log.warning("records are fetched again", extra={"reason": str(fault)})
             self._epochs.end()
             return None
@@ -244,9 +241,9 @@ class GroupConsumer:
             return {}
 
     def _committed_offsets(self, partitions: set[Partition]) -> dict[Partition, int]:
-        request = [TopicPartition(tp.topic, tp.partition) for tp in sorted(partitions)]
+        query = [TopicPartition(tp.topic, tp.partition) for tp in sorted(partitions)]
         # a read_committed consumer gets stable offsets only
-        response = self._consumer.committed(request, timeout=STABLE_CALL_S)
+        response = self._consumer.committed(query, timeout=STABLE_CALL_S)
         for tp in response:
             if tp.error is not None:
                 raise KafkaException(tp.error)

@@ -27,9 +27,7 @@ from tables.changed_scopes import ChangedScopes
 log = logging.getLogger("cjstream.parking")
 MAX_POLLED_RECORDS = 5000
 READ_BODIES_S = 10.0
-TAKEOVER_S = (
-    5.0  # then the group is served and the call repeated: an open transaction may take longer
-)
+TAKEOVER_S = 5.0  # then the group is served and the takeover repeated: an open transaction may last
 POLL_S = 0.05
 FETCH_WAIT_WHILE_PARKED_S = 0.01
 FETCH_WAIT_S = 1.0
