@@ -1,1 +1,1 @@
-"""What is known: the fold, the context row, the replica and its store, the content store. Kafka-free."""
+"""The fold, the context row, the replica and its store, the content store; no Kafka client."""

@@ -1,4 +1,4 @@
-"""What becomes of a change that somebody asks for: events to append, or a refusal. Pure."""
+"""Write commands, and the decision on one: the events to append, or a refusal. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,16 +33,16 @@ from tables.etags import (
     parse_etag,
 )
 
-ASSIGNMENT = "assignment"  # every role at once
+ASSIGNMENT = "assignment"  # all roles at once
 DEFAULT_ORIGIN = "research_experiment"
-FIXED = ("grade_scale", "context_origin")  # while the instructions live
+IMMUTABLE_FIELDS = ("grade_scale", "context_origin")  # until the instructions are deleted
 NO_CONDITION = Condition()
-UPLOADED: Mapping[str, Callable[..., Upload]] = {
+UPLOAD_EVENTS: Mapping[str, Callable[..., Upload]] = {
     "instructions": InstructionsUploaded,
     "student_prompt": StudentPromptUploaded,
     "judge_rubric": JudgeRubricUploaded,
 }
-DELETED: Mapping[str, Callable[..., Deletion]] = {
+DELETION_EVENTS: Mapping[str, Callable[..., Deletion]] = {
     "instructions": InstructionsDeleted,
     "student_prompt": StudentPromptDeleted,
     "judge_rubric": JudgeRubricDeleted,
@@ -52,7 +52,7 @@ Outcome = Literal["created", "replaced", "unchanged", "deleted"]
 
 
 class Delete(Enum):
-    """`DELETE`: the role is to be live no more."""
+    """`DELETE`: delete the role if it is live."""
 
     DELETE = "delete"
 
@@ -61,7 +61,7 @@ DELETE = Delete.DELETE
 
 
 class Erase(Enum):
-    """`audit erase`: whatever the role ever was, its texts are to be gone, too."""
+    """`audit erase`: delete the role, live or not, and mark its earlier texts as erased."""
 
     ERASE = "erase"
 
@@ -71,7 +71,7 @@ ERASE = Erase.ERASE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRef:
-    """A text that is in the content store."""
+    """A reference to a text in the content store."""
 
     storage_id: str
     sha256: str
@@ -81,7 +81,7 @@ class TextRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewInstructions:
-    """What instructions are to be; None keeps what is live."""
+    """New values of instructions; None keeps the live value."""
 
     text: TextRef | None = None
     grade_scale: str | None = None
@@ -90,10 +90,10 @@ class NewInstructions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteCommand:
-    """What is asked for at one scope; roles that are None are not touched.
+    """A write to one scope; a role that is None stays as it is.
 
-    needs_live and condition_on name a role, or `assignment` for all of them. Deleting an assignment's
-    instructions deletes its prompt and rubric, too.
+    needs_live and condition_on name a role, or `assignment` for all roles. Deleting an assignment's
+    instructions also deletes its prompt and its rubric.
     """
 
     assignment_id: str | None
@@ -107,7 +107,7 @@ class WriteCommand:
 
     def __post_init__(self) -> None:
         if (self.assignment_id is None) == (self.course_id is None):
-            raise ValueError("a change is of one assignment or of one course")
+            raise ValueError("a write command names either an assignment or a course")
         if self.course_id is not None and (self.student_prompt or self.judge_rubric):
             raise ValueError("a course has instructions only")
 
@@ -119,15 +119,15 @@ class WriteCommand:
         return f"course:{self.course_id}"
 
 
-def erasure_of(scope_key: str) -> WriteCommand:
-    """The change that erases every role which the scope ever had and which is not erased."""
-    kind, _, name = scope_key.partition(":")
+def erase_command(scope_key: str) -> WriteCommand:
+    """The command that erases every role of the scope that was ever uploaded and is not erased yet."""
+    kind, _, scope_id = scope_key.partition(":")
     if kind == "course":
         return WriteCommand(
-            assignment_id=None, course_id=name, instructions=ERASE, condition_on="instructions"
+            assignment_id=None, course_id=scope_id, instructions=ERASE, condition_on="instructions"
         )
     return WriteCommand(
-        assignment_id=name,
+        assignment_id=scope_id,
         course_id=None,
         instructions=ERASE,
         student_prompt=ERASE,
@@ -138,7 +138,7 @@ def erasure_of(scope_key: str) -> WriteCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteMetadata:
-    """Who asks and when: the same for all events of one request."""
+    """Actor, correlation id and time of a request; all its events have the same."""
 
     actor: str
     correlation_id: str
@@ -147,7 +147,7 @@ class WriteMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteDecision:
-    """The events to append, in the order of roles, and what each role that was asked for comes to."""
+    """The events to append, in the order of ROLES; the outcome for each role concerned, and for the command."""
 
     events: tuple[UploadEvent, ...]
     outcomes: Mapping[str, Outcome]
@@ -156,154 +156,161 @@ class WriteDecision:
 
 def decide(
     context: AssignmentContext | None,
-    change: WriteCommand,
-    writing: WriteMetadata,
+    command: WriteCommand,
+    metadata: WriteMetadata,
     new_id: Callable[[], str],
 ) -> WriteDecision:
-    """What a change comes to in the context that it meets.
+    """Decide which events a command appends, given the current context of its scope.
 
-    Raises NotLive, then Immutable, then ConditionRequired or VersionConflict; Malformed for a tag or a field that
-    breaks its rule; ValueError where there is nothing to keep.
+    Raises NotLive, then Immutable, then ConditionRequired or VersionConflict; Malformed if an etag or a field breaks
+    its rule; ValueError if a field is None and there is no live value to keep.
     """
-    _refuse_what_needs_more(context, change)
-    _refuse_what_is_fixed(context, change)
-    _refuse_what_was_not_seen(context, change)
+    _require_live(context, command)
+    _refuse_immutable_changes(context, command)
+    _check_condition(context, command)
     events = list[UploadEvent]()
     outcomes = dict[str, Outcome]()
-    for role, wanted in _wanted(context, change).items():
-        event = _event(context, change, role, wanted, writing, new_id)
+    for role, wanted in _wanted(context, command).items():
+        event = _event(context, command, role, wanted, metadata, new_id)
         if event is not None:
             check_limits(event)
             events.append(event)
         outcomes[role] = _outcome(event, was_live=is_live(context, role))
-    outcome = _outcome_of_all(context, change, events, outcomes)
+    outcome = _overall_outcome(context, command, events, outcomes)
     return WriteDecision(events=tuple(events), outcomes=outcomes, outcome=outcome)
 
 
-def _live_among(context: AssignmentContext | None, role: str) -> bool:
+def _is_any_live(context: AssignmentContext | None, role: str) -> bool:
     if role == ASSIGNMENT:
-        return any(is_live(context, one) for one in ROLES)
+        return any(is_live(context, each) for each in ROLES)
     return is_live(context, role)
 
 
-def _refuse_what_needs_more(context: AssignmentContext | None, change: WriteCommand) -> None:
-    role = change.needs_live
-    if role is None or _live_among(context, role):
+def _require_live(context: AssignmentContext | None, command: WriteCommand) -> None:
+    role = command.needs_live
+    if role is None or _is_any_live(context, role):
         return
-    known = [component_of(context, one) for one in (ROLES if role == ASSIGNMENT else (role,))]
-    raise NotLive(role, was_deleted=any(known))
+    roles = ROLES if role == ASSIGNMENT else (role,)
+    raise NotLive(role, was_deleted=any(component_of(context, each) for each in roles))
 
 
-def _refuse_what_is_fixed(context: AssignmentContext | None, change: WriteCommand) -> None:
-    known = live(context, "instructions")
-    if known is None or not isinstance(change.instructions, NewInstructions):
+def _refuse_immutable_changes(context: AssignmentContext | None, command: WriteCommand) -> None:
+    current = live(context, "instructions")
+    if current is None or not isinstance(command.instructions, NewInstructions):
         return
-    for field in FIXED:
-        wanted, current = getattr(change.instructions, field), getattr(known, field)
-        if wanted is not None and wanted != current:
-            raise Immutable(field, current)
+    for field in IMMUTABLE_FIELDS:
+        wanted, value = getattr(command.instructions, field), getattr(current, field)
+        if wanted is not None and wanted != value:
+            raise Immutable(field, value)
 
 
-def _refuse_what_was_not_seen(context: AssignmentContext | None, change: WriteCommand) -> None:
-    condition, role = change.condition, change.condition_on
-    tag, version = _current(context, role)
-    if condition.required and not condition.is_given:
-        raise ConditionRequired(current_version=version, current_tag=str(tag), role=role)
-    if not _holds(context, change):
+def _check_condition(context: AssignmentContext | None, command: WriteCommand) -> None:
+    condition, role = command.condition, command.condition_on
+    etag, version = _current(context, role)
+    if condition.required and not condition.is_present:
+        raise ConditionRequired(current_version=version, current_tag=str(etag), role=role)
+    if not _condition_holds(context, command):
         raise VersionConflict(
-            expected=str(condition), current_version=version, current_tag=str(tag), role=role
+            expected=str(condition), current_version=version, current_tag=str(etag), role=role
         )
 
 
 def _current(context: AssignmentContext | None, role: str) -> tuple[ETag | AssignmentETag, int]:
     if role == ASSIGNMENT:
-        whole = assignment_etag_of(context)
-        return whole, whole.instructions.version
-    tag = etag_of(component_of(context, role))
-    return tag, tag.version
+        assignment_etag = assignment_etag_of(context)
+        return assignment_etag, assignment_etag.instructions.version
+    etag = etag_of(component_of(context, role))
+    return etag, etag.version
 
 
-def _holds(context: AssignmentContext | None, change: WriteCommand) -> bool:
-    condition = change.condition
-    something_lives = _live_among(context, change.condition_on)
-    if condition.if_none_match_any and something_lives:
+def _condition_holds(context: AssignmentContext | None, command: WriteCommand) -> bool:
+    condition = command.condition
+    is_any_live = _is_any_live(context, command.condition_on)
+    if condition.if_none_match_any and is_any_live:
         return False
     if condition.if_match is None:
         return True
-    return something_lives and any(_is_now(text, context, change) for text in condition.if_match)
+    return is_any_live and any(_is_current(text, context, command) for text in condition.if_match)
 
 
-def _is_now(text: str, context: AssignmentContext | None, change: WriteCommand) -> bool:
+def _is_current(text: str, context: AssignmentContext | None, command: WriteCommand) -> bool:
     if text == ANY:
         return True
-    takes_the_rest_along = change.instructions is DELETE and change.assignment_id is not None
-    if change.condition_on == ASSIGNMENT or (takes_the_rest_along and text.startswith("i")):
+    deletes_other_roles = command.instructions is DELETE and command.assignment_id is not None
+    if command.condition_on == ASSIGNMENT or (deletes_other_roles and text.startswith("i")):
         return parse_assignment_etag(text).offsets == assignment_etag_of(context).offsets
-    seen = parse_etag(text).offset
-    return seen == etag_of(component_of(context, change.condition_on)).offset
+    expected = parse_etag(text).offset
+    return expected == etag_of(component_of(context, command.condition_on)).offset
 
 
-Wanted = NewInstructions | TextRef | Delete | Erase
+WantedState = NewInstructions | TextRef | Delete | Erase
 
 
-def _wanted(context: AssignmentContext | None, change: WriteCommand) -> dict[str, Wanted]:
-    """What each role that the change touches is to be, in the order of roles."""
-    wanted: dict[str, Wanted | None] = {role: getattr(change, role) for role in ROLES}
-    if change.instructions is DELETE:  # made anew, they must not revive an old prompt unseen
+def _wanted(context: AssignmentContext | None, command: WriteCommand) -> dict[str, WantedState]:
+    """The wanted state of each role that the command changes, in the order of ROLES."""
+    wanted: dict[str, WantedState | None] = {role: getattr(command, role) for role in ROLES}
+    # if instructions are uploaded again later, an old prompt must not be live with them unnoticed
+    if command.instructions is DELETE:
         wanted = {role: DELETE for role in ROLES if wanted[role] or is_live(context, role)}
-    return {role: one for role, one in wanted.items() if one is not None}
+    return {role: state for role, state in wanted.items() if state is not None}
 
 
 def _event(
     context: AssignmentContext | None,
-    change: WriteCommand,
+    command: WriteCommand,
     role: str,
-    wanted: Wanted,
-    writing: WriteMetadata,
+    wanted: WantedState,
+    metadata: WriteMetadata,
     new_id: Callable[[], str],
 ) -> UploadEvent | None:
-    """The event that makes a role as wanted; None where it is so already."""
-    known, living = component_of(context, role), live(context, role)
+    """The event that brings a role to the wanted state; None if it already has that state."""
+    newest, current = component_of(context, role), live(context, role)
     if isinstance(wanted, Erase):
-        if known is None or known.erased:
+        if newest is None or newest.erased:
             return None
-        return DELETED[role](**_said(change, role, known, writing, new_id), erased=True)
+        return DELETION_EVENTS[role](
+            **_shared_fields(command, role, newest, metadata, new_id), erased=True
+        )
     if isinstance(wanted, Delete):
-        if living is None:
+        if current is None:
             return None
-        return DELETED[role](**_said(change, role, known, writing, new_id))
-    fields = _instructions(living, wanted) if isinstance(wanted, NewInstructions) else _text(wanted)
-    if living is not None and _is_as_wanted(living, fields):
+        return DELETION_EVENTS[role](**_shared_fields(command, role, newest, metadata, new_id))
+    fields = (
+        _instructions_fields(current, wanted)
+        if isinstance(wanted, NewInstructions)
+        else _text_fields(wanted)
+    )
+    if current is not None and _is_unchanged(current, fields):
         return None
-    created_at_ms = writing.occurred_at_ms if living is None else living.created_at_ms
-    said = _said(change, role, known, writing, new_id)
-    return UPLOADED[role](**said, **fields, created_at_ms=created_at_ms)
+    created_at_ms = metadata.occurred_at_ms if current is None else current.created_at_ms
+    shared = _shared_fields(command, role, newest, metadata, new_id)
+    return UPLOAD_EVENTS[role](**shared, **fields, created_at_ms=created_at_ms)
 
 
-def _said(
-    change: WriteCommand,
+def _shared_fields(
+    command: WriteCommand,
     role: str,
-    known: Component | None,
-    writing: WriteMetadata,
+    newest: Component | None,
+    metadata: WriteMetadata,
     new_id: Callable[[], str],
 ) -> dict[str, Any]:
-    """What uploads and deletions alike say."""
-    scope = {"assignment_id": change.assignment_id}
+    """The fields that uploads and deletions share."""
+    scope = {"assignment_id": command.assignment_id}
     if role == "instructions":
-        scope["course_id"] = change.course_id
+        scope["course_id"] = command.course_id
     return {
         **scope,
         "event_id": new_id(),
-        # a foreign producer may have used up the numbers; tags are compared by offset
-        "version": 1 if known is None else min(known.version + 1, MAX_LONG),
-        "previous_event_id": None if known is None else known.event_id,
-        "actor": writing.actor,
-        "correlation_id": writing.correlation_id,
-        "occurred_at_ms": writing.occurred_at_ms,
+        # a foreign producer may have used the highest number; etags are compared by offset
+        "version": 1 if newest is None else min(newest.version + 1, MAX_LONG),
+        "previous_event_id": None if newest is None else newest.event_id,
+        "actor": metadata.actor,
+        "correlation_id": metadata.correlation_id,
+        "occurred_at_ms": metadata.occurred_at_ms,
     }
 
 
-def _text(text: TextRef | Component) -> dict[str, Any]:
+def _text_fields(text: TextRef | Component) -> dict[str, Any]:
     return {
         "storage_id": text.storage_id,
         "sha256": text.sha256,
@@ -312,19 +319,19 @@ def _text(text: TextRef | Component) -> dict[str, Any]:
     }
 
 
-def _instructions(living: Component | None, wanted: NewInstructions) -> dict[str, Any]:
-    text = wanted.text or living
-    scale = wanted.grade_scale or (living and living.grade_scale)
-    origin = wanted.context_origin or (living.context_origin if living else DEFAULT_ORIGIN)
+def _instructions_fields(current: Component | None, wanted: NewInstructions) -> dict[str, Any]:
+    text = wanted.text or current
+    scale = wanted.grade_scale or (current and current.grade_scale)
+    origin = wanted.context_origin or (current.context_origin if current else DEFAULT_ORIGIN)
     if text is None or scale is None:
         raise ValueError("instructions that are not live need a text and a grade scale")
-    return {**_text(text), "grade_scale": scale, "context_origin": origin}
+    return {**_text_fields(text), "grade_scale": scale, "context_origin": origin}
 
 
-def _is_as_wanted(living: Component, fields: Mapping[str, Any]) -> bool:
-    """Whether nothing would change; the same bytes under another media type are the same text."""
+def _is_unchanged(current: Component, fields: Mapping[str, Any]) -> bool:
+    """Whether the write would change nothing; the same bytes with another media type are the same text."""
     compared = fields.keys() - {"media_type", "size_bytes"}
-    return all(getattr(living, name) == fields[name] for name in compared)
+    return all(getattr(current, name) == fields[name] for name in compared)
 
 
 def _outcome(event: UploadEvent | None, *, was_live: bool) -> Outcome:
@@ -335,15 +342,15 @@ def _outcome(event: UploadEvent | None, *, was_live: bool) -> Outcome:
     return "replaced" if was_live else "created"
 
 
-def _outcome_of_all(
+def _overall_outcome(
     context: AssignmentContext | None,
-    change: WriteCommand,
+    command: WriteCommand,
     events: list[UploadEvent],
     outcomes: Mapping[str, Outcome],
 ) -> Outcome:
     if not events:
         return "unchanged"
-    if change.condition_on == ASSIGNMENT:
-        return "replaced" if _live_among(context, ASSIGNMENT) else "created"
-    main = outcomes.get(change.condition_on, "unchanged")
-    return "replaced" if main == "unchanged" else main  # what came along was changed
+    if command.condition_on == ASSIGNMENT:
+        return "replaced" if _is_any_live(context, ASSIGNMENT) else "created"
+    outcome = outcomes.get(command.condition_on, "unchanged")
+    return "replaced" if outcome == "unchanged" else outcome  # another role was changed

@@ -1,10 +1,10 @@
-"""The content store: texts by the sha256 of their bytes, behind one URL (a folder, S3, GCS, Azure).
+"""The content store: texts by the sha256 of their bytes, at one URL (a folder, S3, GCS, Azure).
 
-The same bytes have the same id, so a retry is free, and what is read is checked against its id.
+The same bytes have the same id, so a retry does no harm, and bytes are checked against their id when they are read.
 
   sha256/<2 digits>/<id>   the bytes
-  trash/<2 digits>/<id>    bytes that the sweep moved here; they are read from here, too
-  media/<2 digits>/<id>    the media type where it is not plain text: an object, since folders keep no attributes
+  trash/<2 digits>/<id>    bytes that the sweep moved to the trash; they can still be read
+  media/<2 digits>/<id>    the media type if it is not plain text; an object, because folders store no attributes
 """
 
 import hashlib
@@ -37,17 +37,19 @@ if TYPE_CHECKING:
 MAX_CONTENT_BYTES = 1024 * 1024
 PLAIN_TEXT = "text/plain; charset=utf-8"
 RETRY: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
-ROUNDED_BY = timedelta(seconds=1)  # some stores list milliseconds, but answer with whole seconds
+ROUNDING = timedelta(
+    seconds=1
+)  # some stores list times in milliseconds, but HEAD gives whole seconds
 LIVE, TRASH, MEDIA = "sha256", "trash", "media"
-NEVER_STORED = hashlib.sha256().hexdigest()  # an empty text is refused
-FAULTS = (BaseError, OSError, NotImplementedError)
+NEVER_STORED = hashlib.sha256().hexdigest()  # the id of the empty text, which put refuses
+STORE_ERRORS = (BaseError, OSError, NotImplementedError)
 CAUSE = re.compile(r"HTTP error: [^:\n]+|[^:\n]+ \(os error \d+\)|status code: \d+[^:\n]*")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredText:
-    """A text in the store: its id, which is its sha256, and its size; existed says that put found it there."""
+    """A stored text: its id, which is its sha256, and its size; existed says whether it was there before put."""
 
     storage_id: str
     size_bytes: int
@@ -57,7 +59,7 @@ class StoredText:
 
 @dataclass(frozen=True, slots=True)
 class ListedText:
-    """A text as the store lists it; stored_at is when its bytes were last written where they are."""
+    """A text in a listing; stored_at is when its object was last written."""
 
     storage_id: str
     size_bytes: int
@@ -65,10 +67,10 @@ class ListedText:
 
 
 class ContentStore:
-    """Texts by storage id. Blocking; one object per id, never changed.
+    """Texts by storage id, each an object that never changes; all methods block.
 
-    Every method raises ContentUnreachable, ContentTimeout or ContentFailed for the store, and Malformed for what is
-    no storage id.
+    Every method raises ContentUnreachable, ContentTimeout or ContentFailed if the store fails, and Malformed for an
+    invalid storage id.
     """
 
     def __init__(self, store: ObjectStore, max_bytes: int = MAX_CONTENT_BYTES) -> None:
@@ -76,53 +78,57 @@ class ContentStore:
         self._max_bytes = max_bytes
 
     @classmethod
-    def at(cls, url: str, max_bytes: int = MAX_CONTENT_BYTES) -> "ContentStore":
-        """The store at a URL such as file:///srv/content, s3://bucket/prefix or memory:///.
+    def open(cls, url: str, max_bytes: int = MAX_CONTENT_BYTES) -> "ContentStore":
+        """Open the store at a URL such as file:///srv/content, s3://bucket/prefix or memory:///.
 
-        A remote store, which takes its credentials, endpoint and so on from the environment (AWS_…, GOOGLE_…,
-        AZURE_…), is asked twice more where it fails. Raises Misconfigured.
+        Credentials, endpoint and other options of a remote store come from the environment (AWS_…, GOOGLE_…,
+        AZURE_…); a failed request is retried twice. Raises Misconfigured.
         """
         try:
             if url.startswith("file:"):
                 return cls(from_url(url, mkdir=True), max_bytes)
-            # no client_options: giving any would hide those of the environment, such as AWS_ALLOW_HTTP
+            # no client_options: passing any would hide those of the environment, such as AWS_ALLOW_HTTP
             return cls(from_url(url, retry_config=RETRY), max_bytes)
         except (BaseError, ValueError, TypeError) as fault:
             scheme = url.partition(":")[0][:20]
             raise Misconfigured(
-                f"CJSTREAM_CONTENT_URL: no content store at this {scheme!r} URL ({type(fault).__name__})"
+                f"CJSTREAM_CONTENT_URL: cannot open a content store at this {scheme!r} URL ({type(fault).__name__})"
             ) from fault
 
     def put(self, text: bytes, media_type: str = PLAIN_TEXT) -> StoredText:
-        """Store a text, or renew the age of one that is there. Its first media type stays.
+        """Store a text; if it exists, reset its age. The first media type of a text stays.
 
-        Raises Malformed for its size.
+        Raises Malformed if the text is empty or too long.
         """
         if not 1 <= len(text) <= self._max_bytes:
-            raise Malformed(f"a text of {len(text)} bytes, allowed are 1 to {self._max_bytes}")
+            raise Malformed(
+                f"a text of {len(text)} bytes; 1 to {self._max_bytes} bytes are allowed"
+            )
         storage_id = hashlib.sha256(text).hexdigest()
         existed = self._size(storage_id) is not None
         if not existed and media_type != PLAIN_TEXT:
-            self._note(storage_id, media_type)  # before the bytes, which are what makes it exist
-        self._write(LIVE, storage_id, text)  # a damaged one is healed by this
+            self._write_media_type(
+                storage_id, media_type
+            )  # before the bytes: the text exists once its bytes do
+        self._write(LIVE, storage_id, text)  # always: this repairs a damaged text
         return StoredText(storage_id, len(text), self._media_type(storage_id), existed)
 
     def get(self, storage_id: str) -> bytes:
         """The bytes of a text. Raises ContentMissing and ContentCorrupt."""
-        text = self._anywhere(storage_id, self._read)
+        text = self._from_live_or_trash(storage_id, self._read)
         if hashlib.sha256(text).hexdigest() != storage_id:
             raise ContentCorrupt(storage_id)
         return text
 
     def head(self, storage_id: str) -> StoredText:
-        """What is known of a text without reading it. Raises ContentMissing."""
-        size = self._size(_checked(storage_id))
+        """Size and media type of a text, without reading it. Raises ContentMissing."""
+        size = self._size(_valid_id(storage_id))
         if size is None:
             raise ContentMissing(storage_id)
         return StoredText(storage_id, size, self._media_type(storage_id))
 
     def renew(self, storage_id: str) -> StoredText:
-        """Make a text young, so that no sweep takes it before an event names it.
+        """Reset the age of a text, so that the sweep does not remove it before an event names it.
 
         Raises ContentMissing and ContentCorrupt.
         """
@@ -131,77 +137,77 @@ class ContentStore:
         return StoredText(storage_id, len(text), self._media_type(storage_id))
 
     def probe(self) -> None:
-        """Ask the store for something; returns when it has answered."""
+        """Send one read to the store; returns when the store has answered."""
         with suppress(ContentMissing):
             self._read(LIVE, NEVER_STORED)
 
-    def listed(self) -> Iterator[ListedText]:
-        """Every text but those in the trash."""
-        return self._listed(LIVE)
+    def list_texts(self) -> Iterator[ListedText]:
+        """Every text that is not in the trash."""
+        return self._list(LIVE)
 
-    def trashed(self) -> Iterator[ListedText]:
+    def list_trash(self) -> Iterator[ListedText]:
         """Every text in the trash."""
-        return self._listed(TRASH)
+        return self._list(TRASH)
 
-    def trash(self, seen: ListedText) -> bool:
-        """Move a text to the trash, unless it was renewed since it was seen; whether it was moved.
+    def trash(self, listed: ListedText) -> bool:
+        """Move a listed text to the trash unless it was renewed since; returns whether it was moved.
 
-        For one sweep at a time, as are restore and erase.
+        Only one process at a time may call trash, restore and erase.
         """
-        text = self._read(LIVE, seen.storage_id)  # as it stands: damaged bytes are evidence
-        self._write(TRASH, seen.storage_id, text)
-        modified = self._modified(seen.storage_id)
-        if modified is None or modified - seen.stored_at > ROUNDED_BY:
-            return False  # the copy in the trash does no harm: it is erased in its time
-        self._remove(LIVE, seen.storage_id)
+        text = self._read(LIVE, listed.storage_id)  # without a check: damaged bytes are evidence
+        self._write(TRASH, listed.storage_id, text)
+        modified = self._modified_at(listed.storage_id)
+        if modified is None or modified - listed.stored_at > ROUNDING:
+            return False  # the copy in the trash does no harm; the sweep erases it later
+        self._delete(LIVE, listed.storage_id)
         return True
 
     def restore(self, storage_id: str) -> None:
-        """Move a text back from the trash; one that was stored anew is kept as it is."""
+        """Move a text back from the trash; if it was stored again meanwhile, only remove it from the trash."""
         text = self._read(TRASH, storage_id)
-        if self._modified(storage_id) is None:
+        if self._modified_at(storage_id) is None:
             self._write(LIVE, storage_id, text)
-        self._remove(TRASH, storage_id)
+        self._delete(TRASH, storage_id)
 
     def erase(self, storage_id: str) -> None:
-        """Erase a text from the trash, and its media type unless it was stored anew."""
-        self._remove(TRASH, storage_id)
-        if self._modified(storage_id) is None:
-            self._remove(MEDIA, storage_id)
+        """Erase a text from the trash, and its media type unless the text was stored again."""
+        self._delete(TRASH, storage_id)
+        if self._modified_at(storage_id) is None:
+            self._delete(MEDIA, storage_id)
 
     def stored_at(self, storage_id: str) -> datetime | None:
-        """When a text was last written; None for one that is in the trash at most."""
-        return self._modified(_checked(storage_id))
+        """When a text was last written; None if it is only in the trash or nowhere."""
+        return self._modified_at(_valid_id(storage_id))
 
     def has(self, storage_id: str) -> bool:
-        """Whether a text is there, or in the trash."""
-        return self._size(_checked(storage_id)) is not None
+        """Whether a text exists, in the trash or outside."""
+        return self._size(_valid_id(storage_id)) is not None
 
     def discard(self, storage_id: str) -> bool:
-        """Erase a text for good, wherever it is; whether it was anywhere."""
+        """Erase a text and its media type, also from the trash; returns whether the text existed."""
         was_there = self.has(storage_id)
         for kind in (LIVE, TRASH, MEDIA):
-            self._remove(kind, storage_id)
+            self._delete(kind, storage_id)
         return was_there
 
-    def _anywhere(self, storage_id: str, ask: Callable[[str, str], T]) -> T:
-        """Ask where the bytes are; they may be moved from one place to the other meanwhile."""
+    def _from_live_or_trash(self, storage_id: str, operation: Callable[[str, str], T]) -> T:
+        """Try the live object, the trash, then the live object again: the bytes may be moved meanwhile."""
         for kind in (LIVE, TRASH):
             with suppress(ContentMissing):
-                return ask(kind, storage_id)
-        return ask(LIVE, storage_id)
+                return operation(kind, storage_id)
+        return operation(LIVE, storage_id)
 
     def _size(self, storage_id: str) -> int | None:
         with suppress(ContentMissing):
-            return self._anywhere(storage_id, self._meta)[0]
+            return self._from_live_or_trash(storage_id, self._size_and_time)[0]
         return None
 
-    def _modified(self, storage_id: str) -> datetime | None:
+    def _modified_at(self, storage_id: str) -> datetime | None:
         with suppress(ContentMissing):
-            return self._meta(LIVE, storage_id)[1]
+            return self._size_and_time(LIVE, storage_id)[1]
         return None
 
-    def _meta(self, kind: str, storage_id: str) -> tuple[int, datetime]:
+    def _size_and_time(self, kind: str, storage_id: str) -> tuple[int, datetime]:
         path = _path(kind, storage_id)
         meta = _call("look", storage_id, lambda: obstore.head(self._store, path))
         return meta["size"], meta["last_modified"]
@@ -212,33 +218,33 @@ class ContentStore:
 
     def _write(self, kind: str, storage_id: str, text: bytes) -> None:
         path = _path(kind, storage_id)
-        try:  # a folder's object is written aside, then renamed
+        try:  # in a folder, obstore writes a temporary file and renames it
             _call("write", storage_id, lambda: obstore.put(self._store, path, text))
-        except ContentMissing as fault:  # of the place itself: such as a bucket
+        except ContentMissing as fault:  # the place itself is missing, such as a bucket
             raise ContentFailed(
-                "content store: there is no place to write to", storage_id
+                "content store: there is no such folder or bucket to write to", storage_id
             ) from fault
 
-    def _remove(self, kind: str, storage_id: str) -> None:
+    def _delete(self, kind: str, storage_id: str) -> None:
         path = _path(kind, storage_id)
         with suppress(ContentMissing):
             _call("remove", storage_id, lambda: obstore.delete(self._store, path))
 
-    def _note(self, storage_id: str, media_type: str) -> None:
-        path, noted = _path(MEDIA, storage_id), media_type.encode("latin-1")
+    def _write_media_type(self, storage_id: str, media_type: str) -> None:
+        path, encoded = _path(MEDIA, storage_id), media_type.encode("latin-1")
 
-        def note() -> None:
+        def write() -> None:
             with suppress(AlreadyExistsError):
-                obstore.put(self._store, path, noted, mode="create")
+                obstore.put(self._store, path, encoded, mode="create")
 
-        _call("write", storage_id, note)
+        _call("write", storage_id, write)
 
     def _media_type(self, storage_id: str) -> str:
         with suppress(ContentMissing):
             return self._read(MEDIA, storage_id).decode("latin-1")
         return PLAIN_TEXT
 
-    def _listed(self, kind: str) -> Iterator[ListedText]:
+    def _list(self, kind: str) -> Iterator[ListedText]:
         batches = iter(obstore.list(self._store, kind))
         while (batch := _call("list", None, lambda: next(batches, None))) is not None:
             for meta in batch:
@@ -247,34 +253,34 @@ class ContentStore:
                     yield ListedText(storage_id, meta["size"], meta["last_modified"])
 
 
-def _checked(storage_id: str) -> str:
+def _valid_id(storage_id: str) -> str:
     if not SHA256.fullmatch(storage_id):
-        raise Malformed("not a storage id: 64 lower-case hex digits")
+        raise Malformed("not a storage id: expected 64 lower-case hex digits")
     return storage_id
 
 
 def _path(kind: str, storage_id: str) -> str:
-    return f"{kind}/{_checked(storage_id)[:2]}/{storage_id}"
+    return f"{kind}/{_valid_id(storage_id)[:2]}/{storage_id}"
 
 
-def _call(doing: str, storage_id: str | None, ask: Callable[[], T]) -> T:
-    """What the store answers, its faults as ours."""
+def _call(action: str, storage_id: str | None, operation: Callable[[], T]) -> T:
+    """Call the store and translate its exceptions."""
     try:
-        return ask()
-    except FAULTS as fault:
-        raise _translated(doing, storage_id, fault) from fault
+        return operation()
+    except STORE_ERRORS as fault:
+        raise _translated(action, storage_id, fault) from fault
 
 
-def _translated(doing: str, storage_id: str | None, fault: Exception) -> CJStreamError:
-    text = str(fault)  # the library tells its kinds of network fault in words only
+def _translated(action: str, storage_id: str | None, fault: Exception) -> CJStreamError:
+    text = str(fault)  # obstore names the kind of a network error only in its message
     if "NoSuchBucket" in text:
         return ContentFailed("content store: there is no such bucket", storage_id)
     if isinstance(fault, FileNotFoundError) and storage_id:
         return ContentMissing(storage_id)
     if "kind: Timeout" in text:
-        return ContentTimeout(f"content store: no answer in time ({doing})")
+        return ContentTimeout(f"content store: no response in time ({action})")
     if "kind: Connect" in text or "kind: Request" in text:
-        return ContentUnreachable(f"content store: nobody answers ({doing})")
+        return ContentUnreachable(f"content store: unreachable ({action})")
     cause = CAUSE.search(text)
-    told = cause[0].strip() if cause else type(fault).__name__
-    return ContentFailed(f"content store: cannot {doing}: {told}", storage_id)
+    reason = cause[0].strip() if cause else type(fault).__name__
+    return ContentFailed(f"content store: cannot {action}: {reason}", storage_id)

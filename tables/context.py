@@ -1,4 +1,4 @@
-"""The fold: uploads into the context of their scope. Pure; every driver lends it a mapping."""
+"""The fold: applies uploads to the context of their scope. Pure; each caller passes its own mapping of rows."""
 
 from functools import cache
 from typing import Any, Protocol
@@ -7,29 +7,29 @@ from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, Component, UploadEvent, role_of, scope_key_of
 
 FOLD_VERSION = 1  # rows of another version are rebuilt
-TAKEN_OVER = tuple({*Component.__slots__} - {"source", "appended_at_ms", "is_deletion"})
+COMPONENT_FIELDS = tuple({*Component.__slots__} - {"source", "appended_at_ms", "is_deletion"})
 
 
 class Rows(Protocol):
-    """What the fold asks of a table; a dict is one."""
+    """What the fold needs of a table; a dict has it."""
 
     def get(self, scope_key: str, /) -> AssignmentContext | None:
         """The row of one scope."""
 
     def __setitem__(self, scope_key: str, context: AssignmentContext, /) -> None:
-        """Put the row of one scope."""
+        """Store the row of one scope."""
 
 
 class Part(Protocol):
-    """A role's newest upload or deletion, in whatever form."""
+    """A role's newest upload or deletion, decoded or encoded."""
 
     @property
     def is_deletion(self) -> bool:
-        """Whether it took the text away."""
+        """Whether it is a deletion."""
 
 
 class Roles(Protocol):
-    """A scope's context, in whatever form."""
+    """A scope's context, decoded or encoded."""
 
     @property
     def instructions(self) -> Part | None: ...
@@ -40,7 +40,7 @@ class Roles(Protocol):
 
 
 def fold(rows: Rows, event: UploadEvent, at: Coordinates, appended_at_ms: int) -> None:
-    """Fold one upload into rows: a Faust table, the replica or a dict."""
+    """Fold one upload into rows: a Faust table, rows of the replica or a dict."""
     scope_key = scope_key_of(event)
     known = rows.get(scope_key)
     folded = apply(known, event, at, appended_at_ms)
@@ -52,44 +52,48 @@ def apply(
     context: AssignmentContext | None, event: UploadEvent, at: Coordinates, appended_at_ms: int
 ) -> AssignmentContext:
     """The context after one upload; an older or repeated upload changes nothing."""
-    row = only(event, at, appended_at_ms)
+    row = context_from(event, at, appended_at_ms)
     return row if context is None else merge(context, row)
 
 
-def merge(one: AssignmentContext, other: AssignmentContext) -> AssignmentContext:
-    """Role by role the newer offset wins, of equal ones the newer fold's: idempotent, commutative, associative.
+def merge(first: AssignmentContext, second: AssignmentContext) -> AssignmentContext:
+    """Merge two rows of one scope; for each role the higher offset wins. Idempotent, commutative, associative.
 
-    Raises ValueError where two scopes, or one role's components of two partitions, meet.
+    If the offsets are equal, the row with the higher fold version wins. Raises ValueError for rows of different scopes
+    and for components of one role from different partitions.
     """
-    if one.scope_key != other.scope_key:
-        raise ValueError(f"cannot merge {one.scope_key} with {other.scope_key}")
-    if one.fold_version < other.fold_version:
-        one, other = other, one
+    if first.scope_key != second.scope_key:
+        raise ValueError(f"cannot merge {first.scope_key} with {second.scope_key}")
+    if first.fold_version < second.fold_version:
+        first, second = second, first
     return AssignmentContext(
-        scope_key=one.scope_key,
-        fold_version=one.fold_version,
-        instructions=_newer(one.instructions, other.instructions),
-        student_prompt=_newer(one.student_prompt, other.student_prompt),
-        judge_rubric=_newer(one.judge_rubric, other.judge_rubric),
+        scope_key=first.scope_key,
+        fold_version=first.fold_version,
+        instructions=_newer(first.instructions, second.instructions),
+        student_prompt=_newer(first.student_prompt, second.student_prompt),
+        judge_rubric=_newer(first.judge_rubric, second.judge_rubric),
     )
 
 
-def _newer(one: Component | None, other: Component | None) -> Component | None:
-    if one is None or other is None:
-        return one or other
-    if (one.source.topic, one.source.partition) != (other.source.topic, other.source.partition):
-        raise ValueError(f"cannot merge {one.source} with {other.source}: different partitions")
-    return one if one.source.offset >= other.source.offset else other
+def _newer(first: Component | None, second: Component | None) -> Component | None:
+    if first is None or second is None:
+        return first or second
+    if (first.source.topic, first.source.partition) != (
+        second.source.topic,
+        second.source.partition,
+    ):
+        raise ValueError(f"cannot merge {first.source} with {second.source}: different partitions")
+    return first if first.source.offset >= second.source.offset else second
 
 
-def only(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> AssignmentContext:
-    """The context that knows one upload and nothing else."""
+def context_from(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> AssignmentContext:
+    """The context that contains one upload and nothing else."""
     by_role = {role_of(event): component_from(event, at, appended_at_ms)}
     return AssignmentContext(scope_key=scope_key_of(event), fold_version=FOLD_VERSION, **by_role)
 
 
 def component_from(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> Component:
-    """What a role's row says of one upload."""
+    """The component of one upload."""
     return Component(
         source=at,
         appended_at_ms=appended_at_ms,
@@ -99,18 +103,18 @@ def component_from(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> 
 
 
 def is_deletion(event_class: Any) -> bool:
-    """Whether events of this class take a text away."""
+    """Whether events of this class are deletions."""
     return hasattr(event_class, "erased")
 
 
 @cache
 def component_fields_of(event_class: Any) -> tuple[str, ...]:
-    """The fields of an upload of this class that its component has, too."""
-    return tuple(name for name in TAKEN_OVER if name in event_class.__slots__)
+    """The fields that a component copies from an upload of this class."""
+    return tuple(name for name in COMPONENT_FIELDS if name in event_class.__slots__)
 
 
 def component_of(context: AssignmentContext | None, role: str) -> Component | None:
-    """One role's newest upload or deletion."""
+    """The newest upload or deletion of one role."""
     if context is None:
         return None
     if role not in ROLES:
@@ -120,7 +124,7 @@ def component_of(context: AssignmentContext | None, role: str) -> Component | No
 
 
 def live(context: AssignmentContext | None, role: str) -> Component | None:
-    """One role's component if it was uploaded and not deleted since."""
+    """The component of one role if it was uploaded and not deleted since."""
     component = component_of(context, role)
     return None if component is None or component.is_deletion else component
 
@@ -131,5 +135,5 @@ def is_live(context: Roles | None, role: str) -> bool:
         return False
     if role not in ROLES:
         raise ValueError(f"no role is called {role}")
-    part: Part | None = getattr(context, role)
-    return part is not None and not part.is_deletion
+    component: Part | None = getattr(context, role)
+    return component is not None and not component.is_deletion

@@ -1,7 +1,7 @@
-"""Tags: which state of a component, or of a whole assignment, somebody has seen. Pure.
+"""Etags of components and of assignments: which state a client has seen. Pure.
 
-A component's is version and offset, `3-41`, and `0` where there never was one; an assignment's are the three,
-`i3-41.p2-7.r0`. Tags are compared by offset: a producer may misnumber, the log does not.
+A component's etag is its version and offset, `3-41`, or `0` if the role was never uploaded; an assignment's etag is
+those of its three roles, `i3-41.p2-7.r0`. Etags are compared by offset, because a producer may number versions wrongly.
 """
 
 import re
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from schemas.errors import Malformed
 from schemas.events import AssignmentContext, Component
 
-TAG = re.compile(r"0|([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})")
+ETAG = re.compile(r"0|([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})")
 ANY = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class ETag:
-    """One component's: version 0 without an offset where there never was one."""
+    """The etag of one component; version 0 and no offset if the role was never uploaded."""
 
     version: int = 0
     offset: int | None = None
@@ -27,7 +27,7 @@ class ETag:
 
 @dataclass(frozen=True, slots=True)
 class AssignmentETag:
-    """A whole assignment's."""
+    """The etag of an assignment: those of its three roles."""
 
     instructions: ETag = ETag()
     student_prompt: ETag = ETag()
@@ -38,15 +38,15 @@ class AssignmentETag:
 
     @property
     def offsets(self) -> tuple[int | None, int | None, int | None]:
-        """What it is compared by."""
+        """The offsets of the three roles; assignment etags are compared by them."""
         return (self.instructions.offset, self.student_prompt.offset, self.judge_rubric.offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold for a change to be made: the entity tags of If-Match and If-None-Match, without quotes.
+    """The precondition of a write: the entity tags of If-Match and If-None-Match, without quotes.
 
-    if_match is `("*",)` for any live state. required: a change without a condition is refused.
+    if_match is `("*",)` for any live state. If required is set, a write without a condition is refused.
     """
 
     if_match: tuple[str, ...] | None = None
@@ -54,8 +54,8 @@ class Condition:
     required: bool = False
 
     @property
-    def is_given(self) -> bool:
-        """Whether anything is demanded."""
+    def is_present(self) -> bool:
+        """Whether the request has a condition."""
         return self.if_match is not None or self.if_none_match_any
 
     def __str__(self) -> str:
@@ -65,12 +65,12 @@ class Condition:
 
 
 def etag_of(component: Component | None) -> ETag:
-    """The tag of an upload or a deletion, or of nothing."""
+    """The etag of an upload or a deletion; `0` if component is None."""
     return ETag() if component is None else ETag(component.version, component.source.offset)
 
 
 def assignment_etag_of(context: AssignmentContext | None) -> AssignmentETag:
-    """The tag of an assignment, whatever of it is live."""
+    """The etag of an assignment; deletions count, too."""
     if context is None:
         return AssignmentETag()
     return AssignmentETag(
@@ -81,17 +81,17 @@ def assignment_etag_of(context: AssignmentContext | None) -> AssignmentETag:
 
 
 def parse_etag(text: str) -> ETag:
-    """A component's tag from its text. Raises Malformed."""
-    found = TAG.fullmatch(text)
-    if found is None:
-        raise Malformed("not a tag such as 3-41")
-    version, offset = found.groups()
+    """Parse a component's etag. Raises Malformed."""
+    match = ETAG.fullmatch(text)
+    if match is None:
+        raise Malformed("not an etag such as 3-41")
+    version, offset = match.groups()
     return ETag() if version is None else ETag(int(version), int(offset))
 
 
 def parse_assignment_etag(text: str) -> AssignmentETag:
-    """An assignment's tag from its text. Raises Malformed."""
+    """Parse an assignment's etag. Raises Malformed."""
     parts = text.split(".")
     if [part[:1] for part in parts] != ["i", "p", "r"]:
-        raise Malformed("not a tag such as i3-41.p2-7.r0")
+        raise Malformed("not an etag such as i3-41.p2-7.r0")
     return AssignmentETag(*(parse_etag(part[1:]) for part in parts))

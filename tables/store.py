@@ -1,6 +1,6 @@
-"""Where the replica's rows and positions lie: on disk (rocksdict), or in memory for a dry run.
+"""Storage of the replica's rows and positions: on disk (rocksdict), or in memory for a dry run.
 
-A write shows its rows and its positions together or not at all: both go into one WriteBatch.
+Rows and positions of one write become visible together or not at all: both go into one WriteBatch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ NOTE = b"n"
 
 
 class Store(Protocol):
-    """Rows by scope key, and notes (positions, versions) by name, written together."""
+    """Rows by scope key, and notes (positions, versions, topic ids) by name, written together."""
 
     def row(self, key: str) -> bytes | None:
         """The row of one scope."""
@@ -34,20 +34,20 @@ class Store(Protocol):
         """Every note."""
 
     def rows(self) -> Iterator[tuple[str, bytes]]:
-        """Every row, by key."""
+        """Every row, in the order of keys."""
 
     def write(self, rows: Mapping[str, bytes], notes: Mapping[str, bytes]) -> None:
-        """Put rows and notes, all or nothing."""
+        """Store rows and notes, all or nothing."""
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete every row and every note."""
 
     def close(self) -> None:
-        """Flush what is in memory and let go of the folder."""
+        """Flush to disk and close the folder."""
 
 
 class MemoryStore:
-    """A store that lives as long as its process."""
+    """A store in memory; it ends with its process."""
 
     def __init__(self) -> None:
         self._rows: dict[str, bytes] = {}
@@ -75,10 +75,10 @@ class MemoryStore:
 
 
 class RocksStore:
-    """A store in a folder of its own; one process at a time.
+    """A store in its own folder; only one process at a time can open it for writing.
 
-    The write-ahead log is off: a kill loses the newest writes, but rows and positions agree, and
-    the rest is read again from Kafka.
+    The write-ahead log is off: a kill loses the newest writes, but rows and positions still agree, and
+    the lost uploads are read again from Kafka.
     """
 
     def __init__(self, folder: Path, *, cache_mb: int) -> None:
@@ -87,20 +87,22 @@ class RocksStore:
             self._db = open_db(folder, cache_mb)
         except Exception as fault:  # rocksdict raises plain Exceptions
             raise Misconfigured(
-                f"cannot open the replica in {folder}: another process holds it, the disk is full or "
-                f"the folder is damaged ({str(fault)[:200]}); a damaged one may be deleted, it is rebuilt"
+                f"cannot open the replica in {folder}: another process has it open, the disk is full or the folder "
+                f"is damaged ({str(fault)[:200]}); if it is damaged, delete it, then the replica is rebuilt"
             ) from fault
         self._without_wal: WriteOptions | None = without_wal()
 
     @classmethod
-    def as_it_stands(cls, folder: Path, *, cache_mb: int) -> "RocksStore":
-        """What was last flushed there, to be read alone; the process that writes it is not disturbed.
+    def open_read_only(cls, folder: Path, *, cache_mb: int) -> "RocksStore":
+        """Open the last flushed state of a store for reading only; a process that writes it is not disturbed.
 
-        Raises Misconfigured where there is no store.
+        Raises Misconfigured if there is no store.
         """
         options = _options(cache_mb)
         options.create_if_missing(False)
-        options.set_max_open_files(-1)  # the writer may delete files: those that are open stay
+        options.set_max_open_files(
+            -1
+        )  # the writer may delete files; files that are open stay readable
         self = cls.__new__(cls)
         self._folder = folder
         try:
@@ -111,21 +113,21 @@ class RocksStore:
         return self
 
     def row(self, key: str) -> bytes | None:
-        with self._disk():
+        with self._translated_errors():
             value: bytes | None = self._db.get(ROW + key.encode())
             return value
 
     def notes(self) -> dict[str, bytes]:
-        return {key[1:].decode(): value for key, value in self._below(NOTE)}
+        return {key[1:].decode(): value for key, value in self._with_prefix(NOTE)}
 
     def rows(self) -> Iterator[tuple[str, bytes]]:
-        return ((key[1:].decode(), value) for key, value in self._below(ROW))
+        return ((key[1:].decode(), value) for key, value in self._with_prefix(ROW))
 
-    def _below(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
-        with self._disk():
-            for key, value in self._db.items(from_key=kind):
-                if not isinstance(key, bytes) or not key.startswith(kind):
-                    return  # raw mode: all are bytes
+    def _with_prefix(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        with self._translated_errors():
+            for key, value in self._db.items(from_key=prefix):
+                if not isinstance(key, bytes) or not key.startswith(prefix):
+                    return  # in raw mode every key is bytes
                 yield key, value
 
     def write(self, rows: Mapping[str, bytes], notes: Mapping[str, bytes]) -> None:
@@ -134,24 +136,24 @@ class RocksStore:
             batch.put(ROW + key.encode(), value)
         for name, value in notes.items():
             batch.put(NOTE + name.encode(), value)
-        with self._disk():
+        with self._translated_errors():
             self._db.write(batch, self._without_wal)
 
     def clear(self) -> None:
         batch = WriteBatch(raw_mode=True)
-        with self._disk():
-            for key in self._db.keys():  # noqa: SIM118 (it is no dict)
+        with self._translated_errors():
+            for key in self._db.keys():  # noqa: SIM118 (Rdict is not a dict)
                 batch.delete(key)
             self._db.write(batch, self._without_wal)
 
     def close(self) -> None:
-        with self._disk():
-            if self._without_wal is not None:  # else it was opened to be read alone
+        with self._translated_errors():
+            if self._without_wal is not None:  # None: opened for reading only
                 self._db.flush()
             self._db.close()
 
     @contextmanager
-    def _disk(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as fault:  # rocksdict raises plain Exceptions
@@ -159,13 +161,13 @@ class RocksStore:
 
 
 def open_db(folder: Path, cache_mb: int) -> Rdict:
-    """A folder of rocksdict, in raw mode; raises its plain Exceptions."""
+    """Open a folder with rocksdict in raw mode; rocksdict's plain Exceptions pass through."""
     folder.mkdir(parents=True, exist_ok=True)
     return Rdict(str(folder), _options(cache_mb))
 
 
 def without_wal() -> WriteOptions:
-    """Writes that a kill may lose, but never tears."""
+    """Options for writes without a write-ahead log: a kill may lose a write, but never a part of one."""
     options = WriteOptions()
     setattr(options, "disable_wal", True)  # noqa: B010 (a property, typed as a method)
     return options

@@ -1,4 +1,4 @@
-"""A record of an upload topic, read and checked: what the fold may take, and what it may not."""
+"""Records of the upload topics, decoded and checked before the fold applies them."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from schemas.topics import Topic
 
 @dataclass(frozen=True, slots=True)
 class UploadRecord:
-    """One record of an upload topic as it stands in the log."""
+    """One record of an upload topic, not yet decoded."""
 
     at: Coordinates
     key: bytes | None
@@ -22,7 +22,7 @@ class UploadRecord:
 
 @dataclass(frozen=True, slots=True)
 class UploadTopics:
-    """The upload topics by name, and into how many partitions they are cut."""
+    """The upload topics by name, and the number of partitions of each."""
 
     by_name: dict[str, Topic]
     partitions: int
@@ -31,20 +31,24 @@ class UploadTopics:
 def read_upload(record: UploadRecord, codec: Codec, topics: UploadTopics) -> UploadEvent:
     """The upload event of a record.
 
-    Raises Malformed for what no release can read: dead-letter it and go on. Raises UnknownSchema
-    for what a later release wrote: stop, for going on would skip it.
+    Raises Malformed if no release can read the record: dead-letter it and go on. Raises UnknownSchema
+    if a later release wrote it: stop, because going on would skip the upload.
     """
     try:
         event = codec.decode(record.value)
     except UnknownSchema as fault:
-        raise UnknownSchema(f"{record.at}: {fault}; deploy one that knows it first") from fault
-    belongs_here = type(event) in topics.by_name[record.at.topic].carries
-    if not (isinstance(event, UploadEvent) and belongs_here):
+        raise UnknownSchema(
+            f"{record.at}: {fault}; deploy a release that knows it first"
+        ) from fault
+    is_allowed = type(event) in topics.by_name[record.at.topic].carries
+    if not (isinstance(event, UploadEvent) and is_allowed):
         raise Malformed(f"a {type(event).__name__} does not belong in {record.at.topic}")
     scope_key = scope_key_of(event).encode()
     if record.key != scope_key:
-        raise Malformed(f"the key is not the scope key of its {type(event).__name__}")
-    belongs = partition_for(scope_key, topics.partitions)
-    if record.at.partition != belongs:
-        raise Malformed(f"in partition {record.at.partition}, murmur2 of its key says {belongs}")
+        raise Malformed(f"the record key is not the scope key of its {type(event).__name__}")
+    expected = partition_for(scope_key, topics.partitions)
+    if record.at.partition != expected:
+        raise Malformed(
+            f"in partition {record.at.partition}, but murmur2 of the key gives {expected}"
+        )
     return event
