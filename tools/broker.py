@@ -1,7 +1,7 @@
-"""The embedded broker: real Apache Kafka, one node, as a child process of its own session.
+"""The embedded broker: real Apache Kafka, one node, as a child process in its own session.
 
-A broker is a folder: its properties, data, log and pid. Whoever opens the folder can tell whether
-it runs and stop it, so the development broker and a test's temporary one are the same thing.
+A broker is a folder with its properties, data, log and pid. Any process can find out from the folder whether
+the broker runs, and stop it; so the development broker and a test's temporary broker work the same way.
 """
 
 import base64
@@ -28,7 +28,7 @@ from tools.java import find_java
 from tools.progress import waiting_for
 
 LOG_SETTINGS = Path(__file__).with_name("broker.log4j2.properties")
-START_S = 180  # five on a quiet machine
+START_S = 180  # it takes 5 s on an idle machine
 STOP_S = 20
 HEAP_MB = 512
 ONE_NODE = {
@@ -59,7 +59,7 @@ ONE_NODE = {
 
 @dataclass(frozen=True, slots=True)
 class BrokerStatus:
-    """What can be said of the embedded broker from outside."""
+    """The state of the embedded broker as seen from outside."""
 
     running: bool
     ready: bool  # it answers a metadata request
@@ -71,13 +71,13 @@ class BrokerStatus:
 
 @dataclass(frozen=True)
 class Broker:
-    """One Kafka node that lives in a folder; libs is the folder of its jars."""
+    """One Kafka node with its data in a folder; libs is the folder of its jars."""
 
     folder: Path  # absolute
     libs: Path
     port: int
-    properties: Mapping[str, str] = field(default_factory=dict)  # on top of ONE_NODE
-    cluster_id: str = ""  # nodes of one cluster share it; empty: its own
+    properties: Mapping[str, str] = field(default_factory=dict)  # override ONE_NODE
+    cluster_id: str = ""  # shared by the nodes of a cluster; empty: a new one
     heap_mb: int = HEAP_MB
 
     @classmethod
@@ -85,9 +85,9 @@ class Broker:
     def temporary(
         cls, data_dir: Path, properties: Mapping[str, str] | None = None
     ) -> Iterator[Self]:
-        """A ready broker on a free port in a folder of its own; both are gone afterwards.
+        """A ready broker on a free port in a temporary folder; both are removed afterwards.
 
-        data_dir is where the jars are kept, so that they are fetched once.
+        data_dir keeps the jars, so that they are fetched only once.
         """
         libs = data_dir.resolve() / "kafka-libs"
         with tempfile.TemporaryDirectory(prefix="cjstream-broker-") as folder:
@@ -100,12 +100,12 @@ class Broker:
 
     @property
     def bootstrap(self) -> str:
-        """Where clients begin: host:port."""
+        """The bootstrap server for clients, host:port."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def port_in_use(self) -> int:
-        """The port that it was last started on."""
+        """The port on which it was last started."""
         written = re.search(
             r"^advertised.listeners=.*:(\d+)$", self._server_properties.read_text(), re.MULTILINE
         )
@@ -113,12 +113,12 @@ class Broker:
 
     @property
     def log(self) -> Path:
-        """Kafka's own log."""
+        """Kafka's own log file."""
         return self.folder / "kafka.log"
 
     @property
     def pid(self) -> int | None:
-        """The process, None where it does not run; a number that another process took is not it."""
+        """The process id; None if it does not run, or if another process now has the id."""
         try:
             pid = int(self._pid_file.read_text())
         except (OSError, ValueError):
@@ -126,9 +126,9 @@ class Broker:
         return pid if self._is_ours(pid) else None
 
     def start(self) -> None:
-        """Start Kafka and return when it answers; on the same port and data after a kill or stop.
+        """Start Kafka and return when it answers; after a kill or stop it has the same port and data.
 
-        Raises Misconfigured where the port is taken, Unreachable where it does not come up.
+        Raises Misconfigured if the port is taken, Unreachable if Kafka does not come up.
         """
         self._require_free_port()
         ensure_jars(self.libs, listed_jars("broker"))
@@ -142,50 +142,54 @@ class Broker:
             )
 
     def stop(self) -> None:
-        """End it in good order, or by force when that takes too long."""
+        """Shut it down cleanly, or kill it if that takes too long."""
         try:
-            self._end(signal.SIGTERM)
+            self._signal_and_wait(signal.SIGTERM)
         except Unreachable:
             self.kill()
 
     def kill(self) -> None:
-        """End it with SIGKILL, as a crash would, and return when it is gone."""
-        self._end(signal.SIGKILL)
+        """Kill it with SIGKILL, as in a crash, and return when it is gone."""
+        self._signal_and_wait(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Freeze it with SIGSTOP; resume() lets it go on."""
+        """Freeze it with SIGSTOP, until resume()."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen one go on."""
+        """Continue a frozen broker."""
         self._signal(signal.SIGCONT)
 
     def java_tool(
-        self, main_class: str, *arguments: str, beside: tuple[str, ...] = (), timeout_s: float = 60
+        self,
+        main_class: str,
+        *arguments: str,
+        extra_parts: tuple[str, ...] = (),
+        timeout_s: float = 60,
     ) -> subprocess.CompletedProcess[str]:
         """Run a Java tool from the broker's jars, for instance
-        `org.apache.kafka.tools.consumer.ConsoleConsumer`, and return what it said; with more parts of the list beside.
+        `org.apache.kafka.tools.consumer.ConsoleConsumer`, and return its output; extra_parts are more jar lists.
         """
-        parts = ("tools", *beside)
+        parts = ("tools", *extra_parts)
         ensure_jars(self.libs, tuple(jar for part in parts for jar in listed_jars(part)))
         return self._run(parts, main_class, *arguments, timeout_s=timeout_s)
 
     def _run(
         self, parts: tuple[str, ...], main_class: str, *arguments: str, timeout_s: float = START_S
     ) -> subprocess.CompletedProcess[str]:
-        quiet = "-Dlog4j2.level=OFF"  # stdout is the tool's
+        quiet = "-Dlog4j2.level=OFF"  # stdout belongs to the tool
         command = [*self._java(*parts), "-Xmx256m", quiet, main_class, *arguments]
         return subprocess.run(
             command,
             capture_output=True,
             text=True,
-            errors="replace",  # a console consumer prints whatever the records hold
+            errors="replace",  # a console consumer prints arbitrary record bytes
             timeout=timeout_s,
             check=False,
         )
 
     def _java(self, *parts: str) -> tuple[str, ...]:
-        """Java with a class path: the tools' jars before the broker's, where they differ, and those before others."""
+        """Java with a class path; for differing versions the tools' jars come first, then the broker's, then others."""
         order = sorted({*parts, "broker"}, key=("tools", "broker", "serde").index)
         jars = (jar for part in order for jar in listed_jars(part))
         paths = (str(self.libs / jar.file_name) for jar in jars)
@@ -202,7 +206,7 @@ class Broker:
     def _require_free_port(self) -> None:
         if not is_free(self.port):
             raise Misconfigured(
-                f"port {self.port} is taken: stop what listens there, or set"
+                f"port {self.port} is taken: stop the process that listens there, or set"
                 " CJSTREAM_BOOTSTRAP_SERVERS to 127.0.0.1 and another port"
             )
 
@@ -232,8 +236,8 @@ class Broker:
             config,
         )
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise Misconfigured(f"Kafka cannot format {self.folder}: {said[-1:]}")
+            output = (done.stderr or done.stdout).strip().splitlines()
+            raise Misconfigured(f"Kafka cannot format {self.folder}: {output[-1:]}")
 
     def _spawn(self) -> int:
         command = [
@@ -244,30 +248,32 @@ class Broker:
             "kafka.Kafka",
             str(self._server_properties),
         ]
-        said = os.open(self.folder / "kafka.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        output = os.open(self.folder / "kafka.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            pid = os.posix_spawn(  # not Popen, which would warn that its child outlives it
+            pid = os.posix_spawn(  # not Popen, which warns if its child outlives it
                 command[0],
                 command,
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, said, 1),
-                    (os.POSIX_SPAWN_DUP2, said, 2),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
                 ],
                 setsid=True,
             )
         finally:
-            os.close(said)
+            os.close(output)
         self._pid_file.write_text(str(pid))
         return pid
 
     def _answers(self, pid: int) -> bool:
         if _has_ended(pid):
-            raise Unreachable(f"Kafka ended while starting: its log is {self.log}; {self._last()}")
+            raise Unreachable(
+                f"Kafka ended while starting: its log is {self.log}; {self._last_error()}"
+            )
         return metadata_answers(self.bootstrap)
 
-    def _last(self) -> str:
+    def _last_error(self) -> str:
         lines = [
             line
             for path in (self.folder / "kafka.out", self.log)
@@ -275,23 +281,23 @@ class Broker:
             for line in path.read_text(errors="replace").splitlines()
             if re.search("ERROR|FATAL|Exception|Error", line)
         ]
-        return lines[-1][:300] if lines else "it says nothing"
+        return lines[-1][:300] if lines else "it has no error message"
 
     def _signal(self, number: signal.Signals) -> bool:
-        """Whether it ran, and so got the signal."""
+        """Send a signal; whether the broker was running and received it."""
         with suppress(ProcessLookupError):
             if pid := self.pid:
                 os.kill(pid, number)
                 return True
         return False
 
-    def _end(self, number: signal.Signals) -> None:
+    def _signal_and_wait(self, number: signal.Signals) -> None:
         if self._signal(number):
             wait_until(self._is_gone, seconds=STOP_S, what=f"Kafka on {self.bootstrap} to end")
             self._pid_file.unlink(missing_ok=True)
 
     def _is_gone(self) -> bool:
-        """A killed process loses its command line first and its sockets a moment later."""
+        """Whether process and socket are gone; a killed process loses its command line first, its socket later."""
         return self.pid is None and is_free(self.port)
 
     def _is_ours(self, pid: int) -> bool:
@@ -300,29 +306,29 @@ class Broker:
 
 
 def start(settings: Settings) -> BrokerStatus:
-    """Start the development broker in data_dir/broker, or find it running; it outlives us."""
+    """Start the development broker in data_dir/broker if it does not run; it outlives this process."""
     folder = settings.data_dir.resolve() / "broker"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
         broker = _broker(settings)
         if not broker.pid:
             broker.start()
-        elif broker.port != _own_port(settings):
+        elif broker.port != _configured_port(settings):
             raise Misconfigured(
-                f"the broker of {folder} runs already, on {broker.bootstrap}, and"
+                f"the broker in {folder} already runs, on {broker.bootstrap}, but"
                 f" CJSTREAM_BOOTSTRAP_SERVERS is {settings.bootstrap_servers}: stop it first"
             )
     return status(settings)
 
 
 def stop(settings: Settings) -> BrokerStatus:
-    """Stop the development broker; one that does not run is already stopped."""
+    """Stop the development broker; nothing happens if it does not run."""
     _broker(settings).stop()
     return status(settings)
 
 
 def status(settings: Settings) -> BrokerStatus:
-    """Whether the development broker runs, and answers."""
+    """The state of the development broker."""
     broker = _broker(settings)
     pid = broker.pid
     return BrokerStatus(
@@ -336,21 +342,21 @@ def status(settings: Settings) -> BrokerStatus:
 
 
 def new_cluster_id() -> str:
-    """An id that a cluster's nodes are formatted with."""
+    """A new cluster id, for formatting the nodes of a cluster."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody has.
+    """A free port on the loopback interface.
 
-    Below the range that clients' own ends are taken from: while a broker is away, a client that
-    keeps knocking at a port of that range can end up connected to itself, and hold it.
+    It is below the ephemeral ports: while a broker is down, a client that keeps connecting to a port in the ephemeral
+    range can end up connected to itself, and occupy the port.
     """
     return next(port for port in iter(lambda: random.randint(20_000, 32_000), 0) if is_free(port))
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there on the loopback."""
+    """Whether a server could listen on this port of the loopback interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does
         try:
@@ -361,23 +367,23 @@ def is_free(port: int) -> bool:
 
 
 def _broker(settings: Settings) -> Broker:
-    """The development broker, at the port where it runs or else is to run."""
+    """The development broker, with the port it runs on, or else the configured port."""
     data_dir = settings.data_dir.resolve()
-    broker = Broker(data_dir / "broker", data_dir / "kafka-libs", _own_port(settings))
+    broker = Broker(data_dir / "broker", data_dir / "kafka-libs", _configured_port(settings))
     return replace(broker, port=broker.port_in_use) if broker.pid else broker
 
 
-def _own_port(settings: Settings) -> int:
+def _configured_port(settings: Settings) -> int:
     found = re.fullmatch(r"(?:127\.0\.0\.1|localhost):(\d{1,5})", settings.bootstrap_servers)
     if not found or not 0 < int(found[1]) < 65_536:
         raise Misconfigured(
-            "CJSTREAM_BOOTSTRAP_SERVERS: the embedded broker is one node on 127.0.0.1, host:port"
+            "CJSTREAM_BOOTSTRAP_SERVERS: the embedded broker is a single node, so this must be 127.0.0.1:port"
         )
     return int(found[1])
 
 
 def _has_ended(child: int) -> bool:
-    """Whether a child of ours has ended; takes its exit, so that it does not stay a zombie."""
+    """Whether a child of this process has ended; reaps it, so that it does not stay a zombie."""
     try:
         return os.waitpid(child, os.WNOHANG) != (0, 0)
     except ChildProcessError:
@@ -390,5 +396,5 @@ def _command_line(pid: int) -> str:
             return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8")
         except (OSError, UnicodeDecodeError):
             return ""
-    asked = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout

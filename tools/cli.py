@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Answers go to stdout, everything else to stderr."""
+"""The command line: reads arguments, calls commands, prints results. Results go to stdout, all else to stderr."""
 
 import os
 import sys
@@ -29,7 +29,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 a check found a discrepancy, 4 a dependency is unreachable.",
 )
 broker_app = typer.Typer(help="The embedded Kafka broker.", no_args_is_help=True)
-topics_app = typer.Typer(help="The topic catalogue against the cluster.", no_args_is_help=True)
+topics_app = typer.Typer(
+    help="The topics of the catalogue, compared with the cluster.", no_args_is_help=True
+)
 uploads_app = typer.Typer(
     help="Upload events, for producers other than the API.", no_args_is_help=True
 )
@@ -53,13 +55,14 @@ for name, sub in {
     app.add_typer(sub, name=name)
 
 Files = Annotated[
-    list[str], typer.Argument(help="JSON (one object or an array) or JSON lines; - is stdin.")
+    list[str],
+    typer.Argument(help="Files with JSON (one object or an array) or JSON lines; - is stdin."),
 ]
 
 
 @app.command()
 def worker() -> None:
-    """Run one worker in the foreground: fold uploads, prepare batches. SIGTERM or Ctrl-C ends it."""
+    """Run one worker in the foreground: fold uploads, prepare batches. Stop it with SIGTERM or Ctrl-C."""
     from tools import worker as command
 
     command.run(settings_from_environment())
@@ -67,7 +70,7 @@ def worker() -> None:
 
 @app.command()
 def api() -> None:
-    """Serve the admin API in the foreground. SIGTERM or Ctrl-C ends it."""
+    """Serve the admin API in the foreground. Stop it with SIGTERM or Ctrl-C."""
     from tools.api import server as command
 
     command.run(settings_from_environment())
@@ -75,34 +78,34 @@ def api() -> None:
 
 @topics_app.command("list")
 def topics_list(as_json: Json = False) -> None:
-    """Every topic of the catalogue as the cluster has it; exit 3 where something is missing or contradicts."""
+    """List the catalogue's topics as the cluster has them; exit 3 if one is missing or contradicts the catalogue."""
     from tools import topics as command
 
-    show_topics(command.listed(settings_from_environment()), as_json=as_json)
+    show_topics(command.list_topics(settings_from_environment()), as_json=as_json)
 
 
 @topics_app.command("apply")
 def topics_apply(
     wait: Annotated[
-        float, typer.Option(help="Seconds to wait for the broker's name and answer.")
+        float, typer.Option(help="Seconds to wait until the broker's name resolves and it answers.")
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Create the topics that are missing; exit 3 where one is there that contradicts the catalogue."""
+    """Create the missing topics; exit 3 if an existing topic contradicts the catalogue."""
     from tools import topics as command
 
-    show_topics(command.applied(settings_from_environment(), wait_s=wait), as_json=as_json)
+    show_topics(command.apply(settings_from_environment(), wait_s=wait), as_json=as_json)
 
 
 def show_topics(states: list[Any], *, as_json: bool) -> None:
-    """Print topic states; exit 3 where one is not as the catalogue wants it."""
+    """Print topic states; exit 3 if a topic is missing or contradicts the catalogue."""
     rows = [
         {
             "topic": state.topic.name,
             "exists": state.topic_id is not None,
             "partitions": state.partitions,
             "replication": state.replication,
-            "kept": state.topic.kept,
+            "kept": state.topic.retention,
             "contradictions": list(state.contradictions),
             "warnings": list(state.warnings),
         }
@@ -147,19 +150,19 @@ def broker_stop(as_json: Json = False) -> None:
 
 @broker_app.command("status")
 def broker_status(as_json: Json = False) -> None:
-    """Say whether the embedded broker runs; exit 3 where it does not."""
+    """Show whether the embedded broker runs; exit 3 if it does not."""
     from tools import broker
 
     status = broker.status(settings_from_environment())
     show_broker(status, as_json=as_json)
     if not status.ready:
-        say("the embedded broker is not running: `cjstream broker start` starts it")
+        say("the embedded broker is not running: start it with `cjstream broker start`")
         raise typer.Exit(3)
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Is this machine, this cluster, this configuration sane; exit 3 where something is not."""
+    """Check this machine, the cluster and the configuration; exit 3 if a check fails."""
     from tools import doctor as command
 
     checks = command.examine(settings_from_environment())
@@ -174,7 +177,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def up() -> None:
-    """Broker, topics, worker and API for development, in the foreground; Ctrl-C stops what it started."""
+    """Run broker, topics, worker and API for development, in the foreground; Ctrl-C stops what it started."""
     from tools import up as command
 
     command.run(settings_from_environment())
@@ -182,50 +185,54 @@ def up() -> None:
 
 @uploads_app.command("send")
 def uploads_send(files: Files, as_json: Json = False) -> None:
-    """Store the texts and append the upload events; bad input sends nothing. One sender at a time."""
+    """Store the texts and append the upload events; if any input is bad, nothing is sent. Run one sender at a time."""
     from tools import send
 
     sent = send.send_uploads(settings_from_environment(), files)
     if as_json:
-        print_json({"uploads": [{**asdict(one), "at": str(one.at)} for one in sent]})
+        print_json({"uploads": [{**asdict(upload), "at": str(upload.at)} for upload in sent]})
     else:
-        rows = [(one.scope_key, one.event_type, one.version, one.at) for one in sent]
+        rows = [(upload.scope_key, upload.event_type, upload.version, upload.at) for upload in sent]
         print_table("Sent uploads", ("scope", "event", "version", "at"), rows)
 
 
 @requests_app.command("send")
 def requests_send(files: Files, as_json: Json = False) -> None:
-    """Append CJ requests, in the plain form or in JSON event envelopes; bad input sends nothing."""
+    """Append CJ requests, in plain form or in JSON event envelopes; if any input is bad, nothing is sent."""
     from tools import send
 
     sent = send.send_requests(settings_from_environment(), files)
     if as_json:
-        print_json({"requests": [{**asdict(one), "at": str(one.at)} for one in sent]})
+        print_json({"requests": [{**asdict(request), "at": str(request.at)} for request in sent]})
     else:
-        rows = [(one.batch_id, one.event_id, one.at) for one in sent]
+        rows = [(request.batch_id, request.event_id, request.at) for request in sent]
         print_table("Sent requests", ("batch", "event", "at"), rows)
 
 
 @batches_app.command("tail")
 def batches_tail(
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on without end; with --json, one object a line.")
+        bool,
+        typer.Option(
+            "--follow", help="Keep reading new batches; with --json, one object per line."
+        ),
     ] = False,
     from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="From the first batch that is kept.")
+        bool, typer.Option("--from-beginning", help="Start with the first batch in the log.")
     ] = False,
     limit: Annotated[
         int | None,
         typer.Option(
-            min=0, help="How many of the newest (10); from the beginning: how many in all."
+            min=0,
+            help="The number of newest batches (default 10), or with --from-beginning the total number.",
         ),
     ] = None,
     every_outcome: Annotated[
-        bool, typer.Option("--all", help="Unresolved requests and dead letters, too.")
+        bool, typer.Option("--all", help="Also show unresolved requests and dead letters.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Enriched batches, decoded, up to the end of the log as it is now."""
+    """Show decoded enriched batches, up to the current end of the log."""
     from tools import tail
 
     found = tail.tail_batches(
@@ -236,37 +243,37 @@ def batches_tail(
         every_outcome=every_outcome,
     )
     if as_json and not follow:
-        print_json({"batches": [tail.document_of(one) for one in found]})
+        print_json({"batches": [tail.document_of(outcome) for outcome in found]})
         return
-    for one in found:
+    for outcome in found:
         if as_json:
-            print_json(tail.document_of(one))
+            print_json(tail.document_of(outcome))
             sys.stdout.flush()
         else:
-            Console().print(tail.line_of(one), markup=False, highlight=False, soft_wrap=True)
+            Console().print(tail.line_of(outcome), markup=False, highlight=False, soft_wrap=True)
 
 
 @content_app.command("sweep")
 def content_sweep(
     delete: Annotated[
-        bool, typer.Option("--delete", help="Move them; without it they are only listed.")
+        bool, typer.Option("--delete", help="Move the texts; without it they are only listed.")
     ] = False,
     grace: Annotated[
-        str, typer.Option(help="How old an orphan is at least: 7d, 36h, 90m, 7200s; from 1h on.")
+        str, typer.Option(help="The minimum age of an orphan: 7d, 36h, 90m, 7200s; at least 1h.")
     ] = "7d",
     as_json: Json = False,
 ) -> None:
-    """Texts that nothing in the log names: to the trash, and a grace period later for good. One at a time."""
+    """Move texts that the log does not name to the trash, and delete them a grace period later. Run one at a time."""
     from tables.content_store import ContentStore
     from tools import sweep as command
 
     try:
-        within = command.grace_of(grace)
+        grace_period = command.grace_of(grace)
     except ValueError as fault:
         raise typer.BadParameter(str(fault), param_hint="--grace") from fault
     settings = settings_from_environment()
-    store = ContentStore.at(settings.content)
-    swept = command.sweep(settings, store, grace=within, delete=delete, now=datetime.now(UTC))
+    store = ContentStore.open(settings.content)
+    swept = command.sweep(settings, store, grace=grace_period, delete=delete, now=datetime.now(UTC))
     if as_json:
         print_json(command.document_of(swept))
         return
@@ -275,15 +282,17 @@ def content_sweep(
         for move, texts in command.moves(swept).items()
         for text in texts
     ]
-    told = f"{len(rows)} texts, {sum(row[2] for row in rows)} bytes, of {swept.listed} in the store"
-    typer.echo(f"To be moved by --delete: {told}" if swept.dry_run else f"Moved: {told}")
+    total = (
+        f"{len(rows)} texts, {sum(row[2] for row in rows)} bytes, of {swept.listed} in the store"
+    )
+    typer.echo(f"To be moved by --delete: {total}" if swept.dry_run else f"Moved: {total}")
     if rows:
         print_table("", ("", "id", "bytes", "stored at"), rows)
 
 
 @app.command()
 def demo(as_json: Json = False) -> None:
-    """The whole story on a broker of its own: uploads, 2,000 requests, every outcome read back and checked."""
+    """Run the whole story on a temporary broker: uploads, 2,000 requests, every outcome read back and checked."""
     from tools import demo as command
 
     report = command.run(say)
@@ -305,7 +314,7 @@ def show_broker(status: Any, *, as_json: bool) -> None:
 
 
 def program_name() -> str:
-    """What people type: `tools/run` in a checkout, `cjstream` where the package is installed."""
+    """The command that people type: `tools/run` in a checkout, `cjstream` if the package is installed."""
     in_checkout = Path(sys.prefix).resolve() == (ROOT / ".venv").resolve()
     return "tools/run" if in_checkout and Path(sys.argv[0]).name != "cjstream" else "cjstream"
 

@@ -1,8 +1,7 @@
-"""`cjstream demo`: the whole story on a broker and in a folder of its own, read back and checked.
+"""`cjstream demo`: the whole story on a temporary broker and in a temporary folder, read back and checked.
 
-Administrators upload by command line and API, a real worker process joins 2,000 requests with what they
-upload while some of it changes and some comes late, and every outcome is read back from the committed log and
-proven from it.
+Administrators upload by command line and API. A real worker process joins 2,000 requests with these uploads, of
+which some change meanwhile and some come late. Every outcome is read back from the committed log and checked with it.
 """
 
 import subprocess
@@ -31,13 +30,13 @@ from tools.broker import Broker, free_port
 from tools.demo_check import AvroReader, Evidence, Findings, OutcomeFound, SentRecord, found_in
 from tools.demo_story import PARTS, StoryRequest, story
 from tools.demo_uploads import Administrators, Uploaded
-from tools.processes import Tell, api_running, end_on_sigterm, running
+from tools.processes import Say, api_running, end_on_sigterm, running
 from tools.progress import bar
 
 DATA = Path(__file__).with_name("demo_data")
 SEED = 5
-BUNDLE = 50  # requests that are sent at once
-PATIENCE_S = 15  # of a request: what nobody ever uploads is unresolved after that
+BUNDLE = 50  # requests sent at once
+PATIENCE_S = 15  # of a request: if its context is not uploaded by then, it is unresolved
 SILENCE_S = 60.0  # without any outcome, before the demo gives up
 
 
@@ -57,28 +56,29 @@ class DemoReport:
     slow_path: int
     context_sources: dict[str, int]
     prompt_sources: dict[str, int]
-    parked: int  # requests that outran their context and waited for it
+    parked: int  # requests that arrived before their context and waited for it
     released: int  # those of them whose context came before their deadline
     faults: list[str]
     seconds: float
 
     @property
     def is_good(self) -> bool:
-        """Whether every request has one outcome, and each of them is proven."""
+        """Whether every request has exactly one outcome, and every outcome was verified."""
         return self.verified and not (self.missing or self.duplicated or self.stale)
 
 
-def run(tell: Tell, **overrides: object) -> DemoReport:
-    """Tell the story and check it; tell is given lines for people. What it starts and makes is gone after.
+def run(say: Say, **overrides: object) -> DemoReport:
+    """Play the story and check it; `say` receives lines for people. Everything it starts and creates is removed.
 
-    The environment's settings and the overrides hold, but for broker, folder and content store.
+    Settings come from the environment and the overrides, except those for broker, folder, slot, environment, API port,
+    patience and content store.
     """
-    begun = monotonic()
+    started_at = monotonic()
     end_on_sigterm()
-    given = settings_from_environment(**overrides)
+    base = settings_from_environment(**overrides)
     with (
         tempfile.TemporaryDirectory(prefix="cjstream-demo-") as folder,
-        Broker.temporary(given.data_dir) as broker,
+        Broker.temporary(base.data_dir) as broker,
     ):
         own = {
             "bootstrap_servers": broker.bootstrap,
@@ -89,22 +89,22 @@ def run(tell: Tell, **overrides: object) -> DemoReport:
             "api_port": free_port(),
             "patience_s": PATIENCE_S,
         }
-        settings = given.model_copy(update=own)
-        tell(f"Kafka answers on {broker.bootstrap}: making the topics")
-        topics.applied(settings, wait_s=0)
+        settings = base.model_copy(update=own)
+        say(f"Kafka answers on {broker.bootstrap}: creating the topics")
+        topics.apply(settings, wait_s=0)
         high_watermarks_when_reachable(
-            settings, partitions_of((one.name for one in settings.topics.all), settings)
+            settings, partitions_of((topic.name for topic in settings.topics.all), settings)
         )
         codec = codec_for(settings)
-        played = _played(settings, codec, tell)
-        tell("the worker has ended: reading the log back to its end")
-        findings = _checked(settings, codec, played)
-    return _report(played, codec, findings, monotonic() - begun)
+        played = _play(settings, codec, say)
+        say("the worker has ended: reading the log back to its end")
+        findings = _check(settings, codec, played)
+    return _report(played, codec, findings, monotonic() - started_at)
 
 
 @dataclass(slots=True)
 class Played:
-    """What was sent, and what came of it so far."""
+    """The requests and uploads sent, and the outcomes so far."""
 
     sent: dict[Coordinates, SentRecord] = field(default_factory=dict)
     uploads: list[Uploaded] = field(default_factory=list)
@@ -114,18 +114,18 @@ class Played:
     unreadable: list[str] = field(default_factory=list)
 
     def acknowledged(self) -> dict[tuple[str, str], int]:
-        """The newest offset by scope and role."""
-        return {(one.scope_key, one.role): one.at.offset for one in self.uploads}
+        """The newest acknowledged offset by scope and role."""
+        return {(upload.scope_key, upload.role): upload.at.offset for upload in self.uploads}
 
 
-def _played(settings: Settings, codec: Codec, tell: Tell) -> Played:
-    """The story, from the first upload to the worker's end."""
+def _play(settings: Settings, codec: Codec, say: Say) -> Played:
+    """Play the story, from the first upload to the end of the worker."""
     with (
         LogReader(settings, _read_partitions(settings)) as log,
-        api_running(settings, tell) as api,
-        running("worker", settings, tell) as worker,
+        api_running(settings, say) as api,
+        running("worker", settings, say) as worker,
     ):
-        stage = Stage(settings, codec, log, api, worker, tell)
+        stage = Stage(settings, codec, log, api, worker, say)
         stage.upload("1-before")
         first, second, third = _parts(story(SEED, codec))
         stage.request(first)
@@ -150,11 +150,11 @@ def _read_partitions(settings: Settings) -> list[Partition]:
 
 
 def _parts(requests: Sequence[StoryRequest]) -> list[list[StoryRequest]]:
-    return [[one for one in requests if one.part == part] for part in range(PARTS)]
+    return [[request for request in requests if request.part == part] for part in range(PARTS)]
 
 
 class Stage:
-    """Plays the story: sends, and gathers what comes of it."""
+    """Plays the story: sends uploads and requests, and collects their outcomes."""
 
     def __init__(
         self,
@@ -163,73 +163,73 @@ class Stage:
         log: LogReader,
         api: str,
         worker: "subprocess.Popen[bytes]",
-        tell: Tell,
+        say: Say,
     ) -> None:
         self.played = Played()
         self._settings = settings
         self._log = log
         self._administrators = Administrators(settings, api)
         self._worker = worker
-        self._tell = tell
+        self._say = say
         self._reader = AvroReader(codec)
         self._producer = plain_producer(settings)
         log.seek(dict.fromkeys(_read_partitions(settings), 0))
 
     def upload(self, name: str) -> None:
-        """Upload what one file says, by the admin commands."""
+        """Upload the contents of one file with admin commands."""
         uploaded = self._administrators.upload(DATA / f"{name}.jsonl")
         self.played.uploads += uploaded
-        self._tell(f"{len(uploaded)} uploads acknowledged ({name})")
+        self._say(f"{len(uploaded)} uploads acknowledged ({name})")
 
     def request(self, requests: Sequence[StoryRequest]) -> None:
         """Send requests in bundles."""
-        known = self.played.acknowledged()
+        acknowledged = self.played.acknowledged()
         bundles = range(0, len(requests), BUNDLE)
         for start in bar(bundles, "requests", len(bundles)):
             records = [
-                Record(self._settings.topics.requests.name, -1, one.key, one.value)
-                for one in requests[start : start + BUNDLE]
+                Record(self._settings.topics.requests.name, -1, request.key, request.value)
+                for request in requests[start : start + BUNDLE]
             ]
             for message in deliver(self._producer, records):
                 at = coordinates_of(message)
-                self.played.sent[at] = SentRecord(message.key(), message.value(), known)
-        self._tell(f"{len(requests)} requests acknowledged")
+                self.played.sent[at] = SentRecord(message.key(), message.value(), acknowledged)
+        self._say(f"{len(requests)} requests acknowledged")
 
     def wait_for(self, count: int, *, or_parked: bool = False) -> None:
-        """Gather outcomes of that many requests, or see them parked; give up when none comes any more."""
+        """Collect outcomes until this many requests have one, or are parked; stop after a silence without any."""
         left = count - len(self.played.answered)
-        for _ in bar(self._new_answers(count, or_parked), "outcomes", left):
+        for _ in bar(self._new_outcomes(count, or_parked), "outcomes", left):
             pass
         waiting = len(self.played.parked - self.played.answered)
-        self._tell(f"{len(self.played.answered)} requests have their outcome, {waiting} wait")
+        self._say(f"{len(self.played.answered)} requests have their outcome, {waiting} wait")
 
-    def _new_answers(self, count: int, or_parked: bool) -> Iterator[Coordinates]:
+    def _new_outcomes(self, count: int, or_parked: bool) -> Iterator[Coordinates]:
         played = self.played
-        until = monotonic() + SILENCE_S
-        while monotonic() < until:
+        deadline = monotonic() + SILENCE_S
+        while monotonic() < deadline:
             seen = played.answered | played.parked if or_parked else played.answered
             if len(seen) >= count:
                 return
             for record in self._log.read():
-                until = monotonic() + SILENCE_S
-                yield from self._gather(record)
+                deadline = monotonic() + SILENCE_S
+                yield from self._collect(record)
             if self._worker.poll() is not None:
                 raise CJStreamError(f"the worker ended by itself: {self._worker.returncode}")
 
-    def _gather(self, record: LogRecord) -> Iterator[Coordinates]:
+    def _collect(self, record: LogRecord) -> Iterator[Coordinates]:
         played = self.played
         if record.at.topic == self._settings.topics.parked.name:
             if record.value is not None:
                 played.parked.add(coordinates_from((record.key or b"").decode()))
             return
-        known = len(played.answered)
-        gather(record, self._reader, played)
-        if len(played.answered) > known:
+        before = len(played.answered)
+        collect(record, self._reader, played)
+        if len(played.answered) > before:
             yield played.outcomes[-1].request_at
 
 
-def gather(record: LogRecord, reader: AvroReader, played: Played) -> None:
-    """Take one record of an outcome topic for what it is."""
+def collect(record: LogRecord, reader: AvroReader, played: Played) -> None:
+    """Add one record of an outcome topic to `played`, as an outcome or as unreadable."""
     try:
         found = found_in(record, reader)
     except ValueError as fault:
@@ -239,25 +239,25 @@ def gather(record: LogRecord, reader: AvroReader, played: Played) -> None:
         played.answered.add(found.request_at)
 
 
-def _checked(settings: Settings, codec: Codec, played: Played) -> Findings:
-    """Read the outcomes on to the end of the log, and everything that they rest on."""
+def _check(settings: Settings, codec: Codec, played: Played) -> Findings:
+    """Read all outcomes up to the end of the log, and everything they depend on, and check them."""
     reader = AvroReader(codec)
     outcomes = Played()
-    for record in _whole(settings, _outcome_partitions(settings)):
-        gather(record, reader, outcomes)
+    for record in _all_records(settings, _outcome_partitions(settings)):
+        collect(record, reader, outcomes)
     uploads = partitions_of((topic.name for topic in settings.topics.uploads), settings)
-    deleted = [one for one in played.uploads if one.is_deletion]
+    deletions = [upload for upload in played.uploads if upload.is_deletion]
     evidence = Evidence(
         played.sent,
-        {record.at: record for record in _whole(settings, uploads)},
-        frozenset((one.scope_key, one.role) for one in deleted),
-        ContentStore.at(settings.content),
+        {record.at: record for record in _all_records(settings, uploads)},
+        frozenset((deletion.scope_key, deletion.role) for deletion in deletions),
+        ContentStore.open(settings.content),
         reader,
     )
-    return evidence.weigh(outcomes.outcomes, outcomes.unreadable)
+    return evidence.check(outcomes.outcomes, outcomes.unreadable)
 
 
-def _whole(settings: Settings, partitions: Sequence[Partition]) -> list[LogRecord]:
+def _all_records(settings: Settings, partitions: Sequence[Partition]) -> list[LogRecord]:
     """Every committed record of these partitions, up to their high watermarks."""
     ends = high_watermarks_when_reachable(settings, partitions)
     with LogReader(settings, partitions) as log:
@@ -269,7 +269,7 @@ def _report(played: Played, codec: Codec, findings: Findings, seconds: float) ->
     def is_canonical(request: bytes) -> bool:
         return scan_request(request, codec.version_of(CJAssessmentRequested, request)) is not None
 
-    by_decoding = sum(
+    slow_path = sum(
         found.event is not None and not is_canonical(played.sent[found.request_at].value or b"")
         for found in played.outcomes
         if found.request_at in played.sent
@@ -284,7 +284,7 @@ def _report(played: Played, codec: Codec, findings: Findings, seconds: float) ->
         duplicated=findings.duplicated,
         stale=findings.stale,
         verified=findings.outcomes["prepared"] > 0 and not findings.faults,
-        slow_path=by_decoding,
+        slow_path=slow_path,
         context_sources=dict(sorted(findings.context_sources.items())),
         prompt_sources=dict(sorted(findings.prompt_sources.items())),
         parked=len(played.parked),

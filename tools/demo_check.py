@@ -1,4 +1,4 @@
-"""What the demo holds against its outcomes, from the log alone and by another Avro reader than the worker's."""
+"""The demo's checks of its outcomes, from the log alone and with a different Avro reader than the worker's."""
 
 import json
 from collections import Counter
@@ -25,24 +25,26 @@ DLT = "kafka_dlt-original-"
 
 
 class AvroReader:
-    """Framed Avro records by the `avro` package, as the newest version of their name.
+    """Reads framed Avro records with the `avro` package, as the newest version of their schema.
 
-    The schema that wrote one is the .avsc file of the id in the frame, which may be a registry's.
+    The writer's schema is the .avsc file for the id in the frame; the id may come from a registry.
     """
 
     def __init__(self, codec: Codec) -> None:
-        parsed = [(one, avro.schema.parse(json.dumps(one.schema))) for one in released()]
-        latest = {one.name: schema for one, schema in parsed}  # ascending versions
+        parsed = [
+            (release, avro.schema.parse(json.dumps(release.schema))) for release in released()
+        ]
+        latest = {release.name: schema for release, schema in parsed}  # versions are ascending
         self._readers = {
-            codec.frame_of(getattr(events, one.name), one.version): (
-                one.name,
-                DatumReader(schema, latest[one.name]),
+            codec.frame_of(getattr(events, release.name), release.version): (
+                release.name,
+                DatumReader(schema, latest[release.name]),
             )
-            for one, schema in parsed
+            for release, schema in parsed
         }
 
     def read(self, payload: bytes | None) -> tuple[str, dict[str, Any]]:
-        """The record's name and fields. Raises ValueError."""
+        """The schema name and fields of a record. Raises ValueError."""
         if payload is None or len(payload) < FRAME.size:
             raise ValueError("no frame")
         frame = payload[: FRAME.size]
@@ -61,7 +63,7 @@ class AvroReader:
 
 @dataclass(frozen=True, slots=True)
 class SentRecord:
-    """A request as it was appended, and the uploads acknowledged before: newest offset by scope and role."""
+    """A request as appended, and the uploads acknowledged before it: the newest offset by scope and role."""
 
     key: bytes | None
     value: bytes | None
@@ -70,7 +72,7 @@ class SentRecord:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeFound:
-    """One outcome: of which request, and what; no event in a dead letter."""
+    """One outcome and the request it belongs to; a dead letter has no event."""
 
     record: LogRecord
     request_at: Coordinates
@@ -78,18 +80,18 @@ class OutcomeFound:
 
 
 def found_in(record: LogRecord, reader: AvroReader) -> OutcomeFound:
-    """The outcome that a record is. Raises ValueError."""
-    told = {name: (value or b"").decode() for name, value in record.headers}
-    if DLT + "topic" in told:
-        numbers = (int(told[DLT + "partition"]), int(told[DLT + "offset"]))
-        return OutcomeFound(record, Coordinates(told[DLT + "topic"], *numbers), None)
+    """The outcome in a record. Raises ValueError."""
+    headers = {name: (value or b"").decode() for name, value in record.headers}
+    if DLT + "topic" in headers:
+        numbers = (int(headers[DLT + "partition"]), int(headers[DLT + "offset"]))
+        return OutcomeFound(record, Coordinates(headers[DLT + "topic"], *numbers), None)
     _, event = reader.read(record.value)
     return OutcomeFound(record, Coordinates(**event["provenance"]["request"]), event)
 
 
 @dataclass(slots=True)
 class Findings:
-    """What came of all requests."""
+    """The result of checking all outcomes."""
 
     missing: int
     duplicated: int
@@ -106,12 +108,12 @@ class Evidence:
 
     sent: Mapping[Coordinates, SentRecord]
     uploads: Mapping[Coordinates, LogRecord]
-    withdrawn: frozenset[tuple[str, str]]  # scopes and roles that were deleted at some time
+    withdrawn: frozenset[tuple[str, str]]  # scopes and roles that were deleted at any time
     content: ContentStore
     reader: AvroReader
     proven: dict[tuple[Coordinates, int, str, str], str] = field(default_factory=dict)
 
-    def weigh(self, outcomes: Iterable[OutcomeFound], unreadable: Iterable[str]) -> Findings:
+    def check(self, outcomes: Iterable[OutcomeFound], unreadable: Iterable[str]) -> Findings:
         """Count the outcomes by the coordinates of their requests, and check each one."""
         outcomes = list(outcomes)
         counted = Counter(found.request_at for found in outcomes)
@@ -122,36 +124,36 @@ class Evidence:
         )
         for found in outcomes:
             try:
-                self._weigh(found, findings)
+                self._check_outcome(found, findings)
             except (ValueError, CJStreamError) as fault:
                 findings.faults.append(f"{found.record.at}: {fault}")
         return findings
 
-    def _weigh(self, found: OutcomeFound, findings: Findings) -> None:
+    def _check_outcome(self, found: OutcomeFound, findings: Findings) -> None:
         sent = self.sent.get(found.request_at)
-        _hold(sent is not None, "no request stands at the coordinates it names")
+        _require(sent is not None, "there is no request at the coordinates it names")
         if sent is None:
             return
-        _hold(found.record.key == sent.key, "its key is not the request's")
+        _require(found.record.key == sent.key, "its key is not the request's")
         if found.event is None:
             findings.outcomes["dead_lettered"] += 1
-            _hold(found.record.value == sent.value, "its bytes are not the request's")
+            _require(found.record.value == sent.value, "its bytes are not the request's")
             return
-        _hold(found.event["request"] == self.reader.read(sent.value)[1], "not the request sent")
+        _require(found.event["request"] == self.reader.read(sent.value)[1], "not the request sent")
         if "processing_metadata" in found.event:
             metadata = found.event["processing_metadata"]
             findings.outcomes["prepared"] += 1
             findings.context_sources[metadata["context_source"]] += 1
             findings.prompt_sources[metadata["prompt_source"]] += 1
-            self._hold_metadata(found.event)
+            self._check_metadata(found.event)
         else:
             findings.outcomes["unresolved"] += 1
         for role in ROLES:
-            self._storage_id_proven(found.event["provenance"][role])
+            self._proven_storage_id(found.event["provenance"][role])
         findings.stale += self._is_stale(found.event, sent)
 
-    def _storage_id_proven(self, used: Mapping[str, Any] | None) -> str | None:
-        """The text of an upload that provenance names, once all that it says is found to be so."""
+    def _proven_storage_id(self, used: Mapping[str, Any] | None) -> str | None:
+        """The storage id of an upload that provenance names, after every claim about the upload was checked."""
         if used is None:
             return None
         at = Coordinates(**used["source"])
@@ -162,23 +164,26 @@ class Evidence:
 
     def _read_back(self, at: Coordinates, version: int, event_id: str, digest: str) -> str:
         record = self.uploads.get(at)
-        _hold(record is not None, f"no upload stands at {at}")
+        _require(record is not None, f"there is no upload at {at}")
         _, upload = self.reader.read(record.value if record else None)
         same = (upload["version"], upload["event_id"]) == (version, event_id)
-        _hold(same and upload["sha256"] == digest, f"another upload stands at {at}")
+        _require(same and upload["sha256"] == digest, f"there is another upload at {at}")
         storage_id = str(upload["storage_id"])
         text = self.content.get(storage_id)
-        _hold(sha256(text).hexdigest() == digest, f"the text of {at} has another sha256")
+        _require(sha256(text).hexdigest() == digest, f"the text of {at} has another sha256")
         return storage_id
 
-    def _hold_metadata(self, event: Mapping[str, Any]) -> None:
-        """The metadata names just the texts that the provenance proves, or the request's own prompt."""
+    def _check_metadata(self, event: Mapping[str, Any]) -> None:
+        """Check that the metadata names exactly the texts in the provenance, or the request's own prompt."""
         metadata, explicit = event["processing_metadata"], event["request"]["student_prompt_ref"]
         for role in ROLES:
-            proven = self._storage_id_proven(event["provenance"][role])
+            proven = self._proven_storage_id(event["provenance"][role])
             if role == "student_prompt":
                 proven = explicit or proven
-            _hold(metadata[f"{role}_storage_id"] == proven, f"its {role} is not what it proves")
+            _require(
+                metadata[f"{role}_storage_id"] == proven,
+                f"its {role} is not the one in its provenance",
+            )
 
     def _is_stale(self, event: Mapping[str, Any], sent: SentRecord) -> bool:
         """Whether it missed an upload that was acknowledged before its request was sent."""
@@ -198,6 +203,6 @@ class Evidence:
         return False
 
 
-def _hold(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValueError(otherwise)
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise ValueError(problem)

@@ -1,7 +1,7 @@
-"""The demo's CJ requests: 2,000 of them, whole and damaged, the same for the same seed. Pure.
+"""The demo's 2,000 CJ requests, valid and damaged; the same seed gives the same requests. Pure.
 
-They name the assignments of `demo_data`. Whole ones come from plain events, from JSON event envelopes, and in
-Avro encodings that are valid but not canonical, which take the slow path.
+They name the assignments of `demo_data`. Valid requests are made from plain events, from JSON event envelopes, and
+in Avro encodings that are valid but not canonical, which take the slow path.
 """
 
 import json
@@ -21,12 +21,12 @@ from tools.json_files import JsonValue
 REQUESTS = 2000
 PARTS = 3  # before the updates, around them, after the deletion
 AUTUMN_MS = 1_788_250_000_000
-BODY = FRAME.size  # where the first field, event_id, begins
+BODY = FRAME.size  # the offset of the first field, event_id
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked for: an assignment or only a course, how often, and how often with a prompt of its own."""
+    """An assignment or only a course, its share of the requests, and how many of them bring their own prompt."""
 
     assignment_id: str | None
     course_code: str
@@ -40,16 +40,18 @@ TASKS = (
     Task("sve1-debattartikel", "SVE1", "sv", 25),
     Task("sve2-novellanalys", "SVE2", "sv", 15),
     Task("eng6-speech-analysis", "ENG6", "en", 10),
-    Task("his1b-kallkritik", "HIS1b", "sv", 6, 0.4),  # its prompt comes late: its requests wait
-    Task(None, "ENG5", "en", 7),  # the course's instructions
-    Task(None, "FRA3", "fr", 4),  # guests: nothing is known of the course
-    Task("eng5-book-reveiw", "ENG5", "en", 3, 0.3),  # nobody uploaded it: a slip of the pen
+    Task(
+        "his1b-kallkritik", "HIS1b", "sv", 6, 0.4
+    ),  # its prompt is uploaded late: its requests wait
+    Task(None, "ENG5", "en", 7),  # resolved with the course's instructions
+    Task(None, "FRA3", "fr", 4),  # guests: nothing was uploaded for the course
+    Task("eng5-book-reveiw", "ENG5", "en", 3, 0.3),  # a typing error: nobody uploaded it
 )
 
 
 @dataclass(frozen=True, slots=True)
 class StoryRequest:
-    """One record to append: its part of the story, key and bytes, and what is wrong with them."""
+    """One record to append: its part of the story, form, key and bytes, and how they are damaged."""
 
     part: int
     form: str
@@ -59,15 +61,17 @@ class StoryRequest:
 
 
 def story(seed: int, codec: Codec) -> list[StoryRequest]:
-    """Every request, in the order in which they are sent."""
+    """Every request, in sending order."""
     random = Random(seed)
     damaged_at = dict(
         zip(sorted(random.sample(range(REQUESTS), len(DAMAGES))), DAMAGES, strict=True)
     )
-    return [_told(number, damaged_at.get(number), random, codec) for number in range(REQUESTS)]
+    return [
+        _story_request(number, damaged_at.get(number), random, codec) for number in range(REQUESTS)
+    ]
 
 
-def _told(number: int, damage: str | None, random: Random, codec: Codec) -> StoryRequest:
+def _story_request(number: int, damage: str | None, random: Random, codec: Codec) -> StoryRequest:
     request = _request(number, random)
     part = number * PARTS // REQUESTS
     key = None if random.random() < 0.02 else request.batch_id.encode()  # any key works
@@ -108,8 +112,8 @@ def _json(value: object) -> str:
 
 def _essays(count: int, random: Random) -> tuple[Essay, ...]:
     return tuple(
-        Essay(essay_id=f"essay-{one:02d}", text_storage_id=random.randbytes(32).hex())
-        for one in range(1, count + 1)
+        Essay(essay_id=f"essay-{number:02d}", text_storage_id=random.randbytes(32).hex())
+        for number in range(1, count + 1)
     )
 
 
@@ -118,12 +122,12 @@ def _plain(request: CJAssessmentRequested, codec: Codec) -> bytes:
 
 
 def _envelope(request: CJAssessmentRequested, codec: Codec) -> bytes:
-    """The way of a request that comes as a JSON event."""
-    at = datetime.fromtimestamp(request.occurred_at_ms / 1000, UTC)
-    said = {
+    """The bytes of a request that arrived as a JSON event."""
+    occurred_at = datetime.fromtimestamp(request.occurred_at_ms / 1000, UTC)
+    document = {
         "event_id": request.event_id,
         "event_type": "CJAssessmentRequested",
-        "event_timestamp": at.isoformat(timespec="milliseconds"),
+        "event_timestamp": occurred_at.isoformat(timespec="milliseconds"),
         "source_service": request.source_service,
         "correlation_id": request.correlation_id,
         "data": {
@@ -141,33 +145,33 @@ def _envelope(request: CJAssessmentRequested, codec: Codec) -> bytes:
             "org_id": request.org_id,
         },
     }
-    return codec.encode(request_of(JsonValue("demo", 1, said), 0, str))
+    return codec.encode(request_of(JsonValue("demo", 1, document), 0, str))
 
 
 def _padded(request: CJAssessmentRequested, codec: Codec) -> bytes:
-    """The first length in two bytes where one would do."""
+    """The first length encoded in two bytes instead of one."""
     payload = codec.encode(request)
     return payload[:BODY] + bytes([payload[BODY] | 0x80, 0]) + payload[BODY + 1 :]
 
 
 def _split(request: CJAssessmentRequested, codec: Codec) -> bytes:
     """The essays in two blocks."""
-    head, essays = _parts(request, codec)
+    head, essays = _head_and_essays(request, codec)
     half = len(essays) // 2
     first, second = essays[:half], essays[half:]
     return b"".join((head, _block(first), _block(second), b"\0"))
 
 
 def _sized(request: CJAssessmentRequested, codec: Codec) -> bytes:
-    """The essays in one block that tells its bytes: a negative count, then the size."""
-    head, essays = _parts(request, codec)
+    """The essays in one block with its byte size: a negative count, then the size."""
+    head, essays = _head_and_essays(request, codec)
     items = b"".join(essays)
     return b"".join((head, avro_long(-len(essays)), avro_long(len(items)), items, b"\0"))
 
 
-def _parts(request: CJAssessmentRequested, codec: Codec) -> tuple[bytes, list[bytes]]:
-    """Everything before the essays, and the essays one by one, by an older producer: in v1 they come last."""
-    essays = [_text(one.essay_id) + _text(one.text_storage_id) for one in request.essays]
+def _head_and_essays(request: CJAssessmentRequested, codec: Codec) -> tuple[bytes, list[bytes]]:
+    """The bytes before the essays, and the bytes of each essay, in schema version 1, where the essays come last."""
+    essays = [_text(essay.essay_id) + _text(essay.text_storage_id) for essay in request.essays]
     return codec.encode(replace(request, essays=()), 1)[:-1], essays
 
 
@@ -176,7 +180,7 @@ def _block(items: list[bytes]) -> bytes:
 
 
 def avro_long(value: int) -> bytes:
-    """Avro's long: zigzag, then seven bits a byte, lowest first."""
+    """Avro's long: zigzag, then seven bits per byte, lowest first."""
     left = value << 1 if value >= 0 else -value * 2 - 1
     out = bytearray()
     while left > 0x7F:
@@ -201,18 +205,20 @@ FORMS: dict[str, Form] = {
 }
 
 
-def _bent(bend: Callable[[bytes], bytes | None]) -> Callable[..., bytes | None]:
-    """Damage done to the bytes of a request."""
-    return lambda request, codec: bend(codec.encode(request))
+def _with_damaged_bytes(damage: Callable[[bytes], bytes | None]) -> Callable[..., bytes | None]:
+    """Damage the bytes of a valid request."""
+    return lambda request, codec: damage(codec.encode(request))
 
 
-def _broken(**changes: object) -> Callable[..., bytes | None]:
-    """Sound bytes of a request that breaks a limit."""
+def _over_limit(**changes: object) -> Callable[..., bytes | None]:
+    """Well-formed bytes of a request that exceeds a limit."""
     return lambda request, codec: codec.encode(replace(request, **changes))
 
 
-def _short(count: int, length: int = 1) -> tuple[Essay, ...]:
-    return tuple(Essay(essay_id=str(n), text_storage_id="x" * length) for n in range(count))
+def _essays_of_length(count: int, length: int = 1) -> tuple[Essay, ...]:
+    return tuple(
+        Essay(essay_id=str(number), text_storage_id="x" * length) for number in range(count)
+    )
 
 
 def _another_event(request: CJAssessmentRequested, codec: Codec) -> bytes:
@@ -229,29 +235,39 @@ def _another_event(request: CJAssessmentRequested, codec: Codec) -> bytes:
 
 
 def _unknown_branch(request: CJAssessmentRequested, codec: Codec) -> bytes:
-    head, essays = _parts(replace(request, llm_config_overrides=None), codec)
+    head, essays = _head_and_essays(replace(request, llm_config_overrides=None), codec)
     return head[:-1] + avro_long(4) + _block(essays) + b"\0"
 
 
 DAMAGES: dict[str, Callable[[CJAssessmentRequested, Codec], bytes | None]] = {
-    "no value": _bent(lambda payload: None),
-    "empty": _bent(lambda payload: b""),
-    "cut inside the frame": _bent(lambda payload: payload[:3]),
+    "no value": _with_damaged_bytes(lambda payload: None),
+    "empty": _with_damaged_bytes(lambda payload: b""),
+    "cut inside the frame": _with_damaged_bytes(lambda payload: payload[:3]),
     "JSON where Avro belongs": lambda request, _: _json({"batch_id": request.batch_id}).encode(),
-    "another magic byte": _bent(lambda payload: b"\x01" + payload[1:]),
-    "unknown schema id": _bent(lambda payload: FRAME.pack(0, 42) + payload[BODY:]),
+    "another magic byte": _with_damaged_bytes(lambda payload: b"\x01" + payload[1:]),
+    "unknown schema id": _with_damaged_bytes(lambda payload: FRAME.pack(0, 42) + payload[BODY:]),
     "another event": _another_event,
-    "cut in half": _bent(lambda payload: payload[: len(payload) // 2]),
-    "last byte missing": _bent(lambda payload: payload[:-1]),
-    "bytes left over": _bent(lambda payload: payload + b"\0"),
-    "not UTF-8": _bent(lambda p: p[: BODY + 1] + b"\xff\xfe" + p[BODY + 3 :]),
-    "negative length": _bent(lambda p: p[:BODY] + avro_long(-37) + p[BODY + 1 :]),
-    "length beyond the end": _bent(lambda p: p[:BODY] + avro_long(1 << 40) + p[BODY + 1 :]),
-    "length without an end": _bent(lambda p: p[:BODY] + b"\xff" * 11 + p[BODY + 1 :]),
+    "cut in half": _with_damaged_bytes(lambda payload: payload[: len(payload) // 2]),
+    "last byte missing": _with_damaged_bytes(lambda payload: payload[:-1]),
+    "bytes left over": _with_damaged_bytes(lambda payload: payload + b"\0"),
+    "not UTF-8": _with_damaged_bytes(
+        lambda payload: payload[: BODY + 1] + b"\xff\xfe" + payload[BODY + 3 :]
+    ),
+    "negative length": _with_damaged_bytes(
+        lambda payload: payload[:BODY] + avro_long(-37) + payload[BODY + 1 :]
+    ),
+    "length beyond the end": _with_damaged_bytes(
+        lambda payload: payload[:BODY] + avro_long(1 << 40) + payload[BODY + 1 :]
+    ),
+    "length without an end": _with_damaged_bytes(
+        lambda payload: payload[:BODY] + b"\xff" * 11 + payload[BODY + 1 :]
+    ),
     "unknown union branch": _unknown_branch,
-    "one essay": _broken(essays=_short(1)),
-    "too many essays": _broken(essays=_short(MAX_ESSAYS + 1)),
-    "course code too long": _broken(course_code="ENG5" * 13),
-    "slash in the assignment": _broken(assignment_id="eng5/letter"),
-    "more bytes than a request may have": _broken(essays=_short(4000, MAX_REQUEST_BYTES // 4000)),
+    "one essay": _over_limit(essays=_essays_of_length(1)),
+    "too many essays": _over_limit(essays=_essays_of_length(MAX_ESSAYS + 1)),
+    "course code too long": _over_limit(course_code="ENG5" * 13),
+    "slash in the assignment": _over_limit(assignment_id="eng5/letter"),
+    "more bytes than a request may have": _over_limit(
+        essays=_essays_of_length(4000, MAX_REQUEST_BYTES // 4000)
+    ),
 }

@@ -12,7 +12,7 @@ from schemas.coordinates import Coordinates
 from schemas.errors import CJStreamError
 from schemas.events import ROLES
 from tools.children import command, environment
-from tools.processes import told
+from tools.processes import settings_values
 from tools.progress import bar
 
 COMMAND_S = 60
@@ -22,7 +22,7 @@ TEXTS = {"student_prompt": "prompt", "judge_rubric": "rubric"}
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """An upload or deletion that the API acknowledged, and where it stands."""
+    """An upload or deletion that the API acknowledged, and its coordinates."""
 
     scope_key: str
     role: str
@@ -31,19 +31,19 @@ class Uploaded:
 
 
 class Administrators:
-    """Those who upload in the demo, each with a token of their own."""
+    """The users who upload in the demo, each with their own token."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._topics = [topic.name for topic in settings.topics.uploads]
-        self._variables = {**environment(**told(settings)), "CJ_ADMIN_BASE_URL": url}
+        self._variables = {**environment(**settings_values(settings)), "CJ_ADMIN_BASE_URL": url}
         self._tokens: dict[str, str] = {}
 
     def upload(self, path: Path) -> list[Uploaded]:
-        """Run the commands that a file of uploads asks for. Raises CJStreamError where one fails."""
+        """Run the commands for a file of uploads. Raises CJStreamError if one fails."""
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        together = list(_together(lines))
+        groups = list(_groups(lines))
         uploaded = []
-        for group in bar(together, "admin commands", len(together)):
+        for group in bar(groups, "admin commands", len(groups)):
             uploaded += [
                 Uploaded(
                     _scope_key(group[0]),
@@ -55,19 +55,19 @@ class Administrators:
             ]
         return uploaded
 
-    def _run(self, actor: str, asked: Sequence[str]) -> Any:
+    def _run(self, actor: str, command_arguments: Sequence[str]) -> Any:
         variables = {**self._variables, "CJ_ADMIN_TOKEN": self._token(actor)}
-        return json.loads(_said(["admin", *asked, "--json"], variables))
+        return json.loads(_output(["admin", *command_arguments, "--json"], variables))
 
     def _token(self, actor: str) -> str:
         if actor not in self._tokens:
-            asked = ["admin", "token", "dev", "--subject", actor]
-            self._tokens[actor] = _said(asked, self._variables).strip()
+            sign_in = ["admin", "token", "dev", "--subject", actor]
+            self._tokens[actor] = _output(sign_in, self._variables).strip()
         return self._tokens[actor]
 
 
-def _together(lines: Sequence[Line]) -> Iterator[list[Line]]:
-    """Instructions and the texts that follow them for the same assignment: one command."""
+def _groups(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """The uploads of each command: instructions go with the texts that follow them for the same assignment."""
     group: list[Line] = []
     for line in lines:
         follows = (
@@ -75,7 +75,7 @@ def _together(lines: Sequence[Line]) -> Iterator[list[Line]]:
             and group[0]["type"] == "instructions"
             and line["type"] in TEXTS
             and _scope_key(line) == _scope_key(group[0])
-            and line["type"] not in {one["type"] for one in group}
+            and line["type"] not in {grouped["type"] for grouped in group}
         )
         if group and not follows:
             yield group
@@ -94,18 +94,18 @@ def arguments(group: Sequence[Line]) -> list[str]:
         return [f"{name}s", "upload", *scoped, f"--{name}-text", first["text"]]
     if first.get("delete"):
         return ["instructions", "delete", *scoped, "--yes"]
-    asked = ["instructions", "create", *scoped, "--grade-scale", first["grade_scale"]]
-    asked += ["--instructions-text", first["text"]]
+    words = ["instructions", "create", *scoped, "--grade-scale", first["grade_scale"]]
+    words += ["--instructions-text", first["text"]]
     if "context_origin" in first:
-        asked += ["--context-origin", first["context_origin"]]
+        words += ["--context-origin", first["context_origin"]]
     for line in group[1:]:
-        asked += [f"--{TEXTS[line['type']]}-text", line["text"]]
-    return asked
+        words += [f"--{TEXTS[line['type']]}-text", line["text"]]
+    return words
 
 
-def _said(arguments_: Sequence[str], variables: dict[str, str]) -> str:
+def _output(command_arguments: Sequence[str], variables: dict[str, str]) -> str:
     done = subprocess.run(
-        command(*arguments_),
+        command(*command_arguments),
         env=variables,
         capture_output=True,
         text=True,
@@ -114,8 +114,8 @@ def _said(arguments_: Sequence[str], variables: dict[str, str]) -> str:
         stdin=subprocess.DEVNULL,
     )
     if done.returncode:
-        named = " ".join(arguments_[:3])
-        raise CJStreamError(f"cjstream {named} failed ({done.returncode}): {done.stderr.strip()}")
+        name = " ".join(command_arguments[:3])
+        raise CJStreamError(f"cjstream {name} failed ({done.returncode}): {done.stderr.strip()}")
     return done.stdout
 
 

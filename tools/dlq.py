@@ -1,6 +1,6 @@
-"""`cjstream dlq list · show · redrive`: the dead letters, where each came from, and the way back.
+"""`cjstream dlq list`, `show` and `redrive`: the dead letters, where each came from, and how to re-drive them.
 
-Nothing here prints a value: `show` writes it to a file where it is asked to.
+Nothing here prints a value; `show` writes it to a file on request.
 """
 
 import os
@@ -28,20 +28,20 @@ from schemas.topics import Topic
 from tools.progress import bar
 from tools.times import time_ms, time_of
 
-MOST_CHARACTERS = 200
+MAX_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which dead letters are meant; times are those of the dead letter, in ms since the epoch."""
+    """Which dead letters to select; times are those of the dead letter, in ms since the epoch."""
 
     reason: str = ""
     key: bytes | None = None
     since_ms: int | None = None
     until_ms: int | None = None
 
-    def take(self, letter: DeadLetter) -> bool:
-        """Whether a dead letter is meant."""
+    def select(self, letter: DeadLetter) -> bool:
+        """Whether a dead letter is selected."""
         refusal = letter.refusal
         return (
             self.reason.casefold() in f"{refusal.fault}: {refusal.message}".casefold()
@@ -52,7 +52,7 @@ class Filters:
 
 
 def filters(reason: str, key: str | None, since: str | None, until: str | None) -> Filters:
-    """The options' words as filters. Raises Misconfigured."""
+    """The filters from the command's options. Raises Misconfigured."""
     now = datetime.now(UTC)
     return Filters(
         reason,
@@ -68,53 +68,56 @@ def topics_named(settings: Settings, name: str | None) -> tuple[Topic, ...]:
     if name is None:
         return tuple(known.values())
     if name not in known:
-        raise Misconfigured(f"--topic: is {' or '.join(known)}")
+        raise Misconfigured(f"--topic: must be {' or '.join(known)}")
     return (known[name],)
 
 
 @dataclass(frozen=True, slots=True)
 class ListedLetters:
-    """Dead letters with where the closed ones went; strangers are records that are no dead letters."""
+    """Dead letters, with the coordinates where closed ones went; foreign_records are not dead letters."""
 
     letters: tuple[tuple[DeadLetter, str | None], ...]
-    strangers: tuple[str, ...]
+    foreign_records: tuple[str, ...]
 
 
-def listed(
+def list_letters(
     settings: Settings, topic: str | None, filters: Filters, *, closed: bool
 ) -> ListedLetters:
-    """The dead letters that are open, or all, oldest first."""
-    found = _found(settings, topics_named(settings, topic))
-    taken = filter(filters.take, found.letters)
-    told = ((one, found.went(one)) for one in sorted(taken, key=lambda one: one.died_at_ms))
-    letters = tuple((one, went) for one, went in told if closed or went is None)
-    return ListedLetters(letters, tuple(map(str, found.strangers)))
+    """The open dead letters, or with `closed` all of them, oldest first."""
+    found = _read_letters(settings, topics_named(settings, topic))
+    selected = filter(filters.select, found.letters)
+    in_order = sorted(selected, key=lambda letter: letter.died_at_ms)
+    with_destination = ((letter, found.destination(letter)) for letter in in_order)
+    letters = tuple((letter, went) for letter, went in with_destination if closed or went is None)
+    return ListedLetters(letters, tuple(map(str, found.foreign_records)))
 
 
-def _found(settings: Settings, topics: Iterable[Topic]) -> OpenLetters:
+def _read_letters(settings: Settings, topics: Iterable[Topic]) -> OpenLetters:
     checked_topics(admin_client(settings), settings)
     return read_dead_letters(settings, topics)
 
 
-def shown(
+def find_letter(
     settings: Settings, coordinates: str, value_file: Path | None
 ) -> tuple[DeadLetter, str | None]:
-    """One dead letter, by its coordinates, and where it went; its value goes to a new file.
+    """The dead letter at these coordinates, and where it went; writes its value to a new file on request.
 
-    Raises Misconfigured, CJStreamError where there is none, or where the file cannot be made.
+    Raises Misconfigured, CJStreamError if there is no such dead letter or the file cannot be written.
     """
     try:
         at = coordinates_from(coordinates)
     except BadRecord as fault:
         raise Misconfigured(str(fault)) from fault
-    topics = [one for one in topics_named(settings, None) if one.name == at.topic]
-    found = _found(settings, topics)
-    letter = found.at(at) if topics else None
+    topics = [topic for topic in topics_named(settings, None) if topic.name == at.topic]
+    found = _read_letters(settings, topics)
+    letter = found.find(at) if topics else None
     if letter is None:
-        raise CJStreamError(f"no dead letter stands at {at}; `cjstream dlq list --all` names them")
+        raise CJStreamError(
+            f"there is no dead letter at {at}; `cjstream dlq list --all` lists them"
+        )
     if value_file is not None:
         _write(value_file, read_values(settings, [letter]).get(letter.at))
-    return letter, found.went(letter)
+    return letter, found.destination(letter)
 
 
 def _write(path: Path, value: bytes | None) -> None:
@@ -129,45 +132,45 @@ def _write(path: Path, value: bytes | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RedriveReport:
-    """What a re-drive decided on every dead letter that was meant, and where those went that were carried."""
+    """What a re-drive decided on every selected dead letter, and the coordinates of the re-driven records."""
 
     decisions: tuple[RedriveDecision, ...]
     went: Mapping[str, str]
     is_dry_run: bool
 
 
-def redriven(
-    settings: Settings, topic: str | None, filters: Filters, *, most_attempts: int, yes: bool
+def redrive(
+    settings: Settings, topic: str | None, filters: Filters, *, max_attempts: int, yes: bool
 ) -> RedriveReport:
-    """Re-drive the open dead letters that are meant; unless yes, only say what would be done."""
-    topics = topics_named(settings, topic)
+    """Re-drive the selected open dead letters; without `yes`, only report what would be done."""
+    dead_letter_topics = topics_named(settings, topic)
     checked_topics(admin_client(settings), settings)
     decisions = list[RedriveDecision]()
     went = dict[str, str]()
-    for one in topics:
-        with closing(Redrive(settings, one, most_attempts=most_attempts)) as redrive:
+    for dlq in dead_letter_topics:
+        with closing(Redrive(settings, dlq, max_attempts=max_attempts)) as topic_redrive:
             if not yes:
-                decisions += redrive.plan(filters.take)
+                decisions += topic_redrive.plan(filters.select)
                 continue
-            letters = redrive.begin(filters.take)
-            for decision, where in bar(redrive.carry(letters), one.name, len(letters)):
+            letters = topic_redrive.take_over(filters.select)
+            for decision, destination in bar(topic_redrive.run(letters), dlq.name, len(letters)):
                 decisions.append(decision)
-                went[str(decision.letter.at)] = where
+                went[str(decision.letter.at)] = destination
     return RedriveReport(tuple(decisions), went, not yes)
 
 
-def refuse_refusals(redriven: RedriveReport) -> None:
-    """Raise Discrepancy, counting, where a dead letter was refused or held back."""
-    refused = [one for one in redriven.decisions if one.fate in ("refused", "held")]
+def refuse_refusals(report: RedriveReport) -> None:
+    """Raise Discrepancy, with a count, if a dead letter was refused or held back."""
+    refused = [decision for decision in report.decisions if decision.fate in ("refused", "held")]
     if refused:
         first = refused[0]
         raise Discrepancy(
-            f"{len(refused)} dead letters stay where they are, the first {first.letter.at}: {first.reason}"
+            f"{len(refused)} dead letters were refused or held back, the first {first.letter.at}: {first.reason}"
         )
 
 
 def document_of(letter: DeadLetter, went: str | None) -> dict[str, Any]:
-    """One dead letter for machines."""
+    """One dead letter as JSON."""
     refusal = letter.refusal
     return {
         "at": str(letter.at),
@@ -181,7 +184,8 @@ def document_of(letter: DeadLetter, went: str | None) -> dict[str, Any]:
         "value_bytes": letter.value_bytes,
         "sha256": letter.sha256,
         "headers": [
-            [name, None if value is None else text_of(value)] for name, value in refusal.own
+            [name, None if value is None else text_of(value)]
+            for name, value in refusal.original_headers
         ],
         "open": went is None,
         "went": went,
@@ -189,7 +193,7 @@ def document_of(letter: DeadLetter, went: str | None) -> dict[str, Any]:
 
 
 def row_of(letter: DeadLetter, went: str | None) -> tuple[object, ...]:
-    """One dead letter in a line for people."""
+    """One dead letter as a table row for people."""
     refusal = letter.refusal
     return (
         letter.at,
@@ -203,7 +207,7 @@ def row_of(letter: DeadLetter, went: str | None) -> tuple[object, ...]:
 
 
 def decision_of(decision: RedriveDecision, went: Mapping[str, str]) -> dict[str, Any]:
-    """One decision for machines."""
+    """One decision as JSON."""
     letter = decision.letter
     return {
         "at": str(letter.at),
@@ -218,11 +222,13 @@ def decision_of(decision: RedriveDecision, went: Mapping[str, str]) -> dict[str,
 
 
 def text_of(raw: bytes) -> str:
-    """A key or a header's value in a line: what is no printable text is escaped, what is long is cut."""
+    """A key or header value as one line of text: unprintable bytes are escaped, long text is cut."""
     return plain(raw.decode(errors="backslashreplace"))
 
 
 def plain(text: str) -> str:
-    """Text in a line, for a terminal to trust."""
-    told = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-    return told if len(told) <= MOST_CHARACTERS else f"{told[:MOST_CHARACTERS]}…"
+    """Text as one line that is safe for a terminal: unprintable characters are escaped, long text is cut."""
+    escaped = "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
+    return escaped if len(escaped) <= MAX_CHARACTERS else f"{escaped[:MAX_CHARACTERS]}…"

@@ -1,4 +1,4 @@
-"""`cjstream doctor`: is this machine, this cluster, this configuration sane."""
+"""`cjstream doctor`: checks this machine, the cluster and the configuration."""
 
 import os
 import platform
@@ -23,16 +23,16 @@ from schemas.coordinates import Partition
 from schemas.errors import CJStreamError
 from tables.content_store import ContentStore
 from tools.java import find_java
-from tools.parked import Parked, parked
+from tools.parked import Parked, parked_requests
 from tools.times import span_of, time_of
 
 DAY_MS = 24 * 60 * 60 * 1000
-LATE_S = 60.0  # a transaction is open, or a parked request overdue, for longer than any should be
+LATE_S = 60.0  # no transaction should be open, and no parked request overdue, for longer
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at; detail says what was seen, and what to do where it is not ok."""
+    """The result of one check; detail says what was found, and what to do if it is not ok."""
 
     name: str
     ok: bool
@@ -40,14 +40,14 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Look at everything. Raises Unreachable where no broker answers: nothing else can be told then."""
+    """Run every check. Raises Unreachable if no broker answers, as nothing else can be checked then."""
     admin = admin_client(settings)
     brokers = count_brokers(admin, settings, 3.0)
     answering = Check("broker", True, f"{brokers} at {settings.bootstrap_servers}")
     machine = [*_machine(settings), answering]
     states = topic_states(admin, settings)
     if any(state.topic_id is None or state.contradictions for state in states):
-        return [*machine, *_topics(states)]  # what flows is read of topics as they should be
+        return [*machine, *_topics(states)]  # the other checks need correct topics
     return [*machine, *_topics(states), *_groups(settings), *_flow(settings)]
 
 
@@ -55,7 +55,7 @@ def _groups(settings: Settings) -> list[Check]:
     topics = settings.topics
 
     def state_of(group: str, names: list[str]) -> GroupState:
-        # the first question for a group makes the topic that its coordinator needs
+        # the first request for a group creates the topic that its coordinator needs
         what = f"the coordinator of group {group}"
         return retry_while_unreachable(lambda: group_state(settings, group, names), what=what)
 
@@ -63,24 +63,24 @@ def _groups(settings: Settings) -> list[Check]:
     fold = state_of(settings.fold_group, [topic.name for topic in topics.uploads])
     unread = unread_requests(settings, admin_client(settings))
     return [
-        _group("batch preparation", prep, sum(one.offsets for one in unread.values())),
+        _group("batch preparation", prep, sum(partition.offsets for partition in unread.values())),
         _group("fold", fold, sum(fold.lag.values())),
         _lag(unread, _now_ms()),
     ]
 
 
 def _flow(settings: Settings) -> list[Check]:
-    """What waits, what is held, what died, what moved."""
+    """Checks of parked requests, open transactions, dead letters and rebalances."""
     now_ms, topics, admin = _now_ms(), settings.topics, admin_client(settings)
     return [
-        _parked(parked(settings, now_ms)),
-        _held(open_transactions(settings, admin), now_ms),
+        _parked(parked_requests(settings, now_ms)),
+        _open_transactions(open_transactions(settings, admin), now_ms),
         *(
-            _dead(topic.name, dead_letters_since(settings, admin, [topic], now_ms - DAY_MS))
+            _dead_letters(topic.name, dead_letters_since(settings, admin, [topic], now_ms - DAY_MS))
             for topic in (topics.requests_dlq, topics.uploads_dlq)
         ),
         *(
-            Check(f"last rebalance of {name}", True, _rebalanced(status, now_ms))
+            Check(f"last rebalance of {name}", True, _last_rebalance(status, now_ms))
             for name, status in statuses(settings).items()
         ),
     ]
@@ -91,65 +91,70 @@ def _now_ms() -> int:
 
 
 def _lag(unread: Mapping[Partition, Unread], now_ms: int) -> Check:
-    told = [
-        f"{at.partition}: {one.offsets} records, {span_of((now_ms - one.since_ms) / 1000)}"
-        for at, one in sorted(unread.items())
+    lags = [
+        f"{partition.partition}: {lag.offsets} records, {span_of((now_ms - lag.since_ms) / 1000)}"
+        for partition, lag in sorted(unread.items())
     ]
-    return Check("lag by request partition", True, "; ".join(told) or "none")
+    return Check("lag by request partition", True, "; ".join(lags) or "none")
 
 
 def _parked(waiting: list[Parked]) -> Check:
     if not waiting:
-        return Check("oldest parked request", True, "none waits")
+        return Check("oldest parked request", True, "none")
     oldest = waiting[0]
-    overdue = -min(one.left_s for one in waiting)
-    told = (
-        f"{oldest.request_at} waits {span_of(oldest.waits_s)} for {oldest.scope_key}, "
-        f"until {time_of(oldest.deadline_at_ms)}; {len(waiting)} in all"
+    overdue = -min(request.left_s for request in waiting)
+    detail = (
+        f"{oldest.request_at} has waited {span_of(oldest.waits_s)} for {oldest.scope_key}, "
+        f"until {time_of(oldest.deadline_at_ms)}; {len(waiting)} parked in total"
     )
     if overdue > LATE_S:
-        told += f"; one is {span_of(overdue)} past its deadline: does a worker run?"
-    return Check("oldest parked request", overdue <= LATE_S, told)
+        detail += f"; one is {span_of(overdue)} past its deadline: does a worker run?"
+    return Check("oldest parked request", overdue <= LATE_S, detail)
 
 
-def _held(held: Mapping[Partition, int], now_ms: int) -> Check:
-    ages = {at: (now_ms - since) / 1000 for at, since in held.items()}
-    old = [at for at, age in ages.items() if age > LATE_S]
-    told = "; ".join(f"{at.topic}/{at.partition}: {span_of(age)}" for at, age in ages.items())
-    if old:
-        told += ": readers of committed records wait for it; end the producer that holds it"
-    return Check("open transactions", not old, told or "none")
+def _open_transactions(started_at_ms: Mapping[Partition, int], now_ms: int) -> Check:
+    ages_s = {
+        partition: (now_ms - since_ms) / 1000 for partition, since_ms in started_at_ms.items()
+    }
+    is_late = any(age_s > LATE_S for age_s in ages_s.values())
+    detail = "; ".join(
+        f"{partition.topic}/{partition.partition}: {span_of(age_s)}"
+        for partition, age_s in ages_s.items()
+    )
+    if is_late:
+        detail += ": readers of committed records wait for it; stop the producer that opened it"
+    return Check("open transactions", not is_late, detail or "none")
 
 
-def _dead(topic: str, count: int) -> Check:
-    told = f"{count} in the last day, {count / 24:.1f} an hour"
-    return Check(f"dead letters in {topic}", True, told)
+def _dead_letters(topic: str, count: int) -> Check:
+    detail = f"{count} in the last day, {count / 24:.1f} per hour"
+    return Check(f"dead letters in {topic}", True, detail)
 
 
-def _rebalanced(status: WorkerStatus, now_ms: int) -> str:
-    ago = span_of((now_ms - status.rebalanced_at_ms) / 1000)
+def _last_rebalance(status: WorkerStatus, now_ms: int) -> str:
+    age = span_of((now_ms - status.rebalanced_at_ms) / 1000)
     partitions = ", ".join(map(str, status.partitions)) or "none"
-    return f"{ago} ago, {status.rebalances} since its start; request partitions: {partitions}"
+    return f"{age} ago, {status.rebalances} since its start; request partitions: {partitions}"
 
 
 def _machine(settings: Settings) -> list[Check]:
     return [
         Check("python", sys.version_info >= (3, 11), platform.python_version()),
-        _tried("java, for the embedded broker", lambda: str(find_java(os.environ))),
-        _tried("data folder is writable", lambda: _writable(settings)),
-        _tried("content store", lambda: _opened(settings)),
+        _checked("java, for the embedded broker", lambda: str(find_java(os.environ))),
+        _checked("data folder is writable", lambda: _check_writable(settings)),
+        _checked("content store", lambda: _check_store(settings)),
         Check("policy", True, str(settings.policy)),
     ]
 
 
-def _tried(name: str, look: Callable[[], str]) -> Check:
+def _checked(name: str, check: Callable[[], str]) -> Check:
     try:
-        return Check(name, True, look())
+        return Check(name, True, check())
     except (CJStreamError, OSError) as fault:
         return Check(name, False, str(fault))
 
 
-def _writable(settings: Settings) -> str:
+def _check_writable(settings: Settings) -> str:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     probe = settings.data_dir / ".doctor"
     probe.touch()
@@ -157,8 +162,8 @@ def _writable(settings: Settings) -> str:
     return str(settings.data_dir)
 
 
-def _opened(settings: Settings) -> str:
-    ContentStore.at(settings.content)
+def _check_store(settings: Settings) -> str:
+    ContentStore.open(settings.content)
     return settings.content.partition("?")[0]
 
 
@@ -171,7 +176,7 @@ def _topics(states: list[TopicState]) -> list[Check]:
         Check(
             "topics exist",
             not missing,
-            f"missing: {', '.join(missing)}; `cjstream topics apply`"
+            f"missing: {', '.join(missing)}; create them with `cjstream topics apply`"
             if missing
             else f"{len(states)}",
         ),
@@ -185,15 +190,15 @@ def _topics(states: list[TopicState]) -> list[Check]:
 
 
 def _horizon(states: list[TopicState]) -> list[Check]:
-    """One line for each setting that would break the audit horizon."""
-    told = [f"{state.topic.name}: {one}" for state in states for one in state.warnings]
-    if not told:
-        return [Check("audit horizon", True, "every topic keeps what an auditor may ask for")]
-    return [Check("audit horizon", False, one) for one in told]
+    """One failed check for each topic setting that violates the audit horizon."""
+    warnings = [f"{state.topic.name}: {warning}" for state in states for warning in state.warnings]
+    if not warnings:
+        return [Check("audit horizon", True, "every topic keeps its records for the audit horizon")]
+    return [Check("audit horizon", False, warning) for warning in warnings]
 
 
 def _group(name: str, group: GroupState, behind: int) -> Check:
-    told = f"{group.members} members, {behind} records behind ({group.state.lower()})"
+    detail = f"{group.members} members, {behind} records behind ({group.state.lower()})"
     if behind and not group.members:
-        return Check(name, False, f"{told}: no worker runs; `cjstream worker`")
-    return Check(name, True, told)
+        return Check(name, False, f"{detail}: no worker runs; start one with `cjstream worker`")
+    return Check(name, True, detail)

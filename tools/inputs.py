@@ -1,7 +1,7 @@
-"""Files that strangers hand in: upload lines and CJ requests, as JSON or JSON lines, checked whole.
+"""Input files: upload lines and CJ requests, as JSON or JSON lines, completely checked before anything is sent.
 
-A file is one JSON object, an array of them, or objects on lines of their own; `-` is standard input. Every
-fault is Malformed and names file, line, field and rule, never the text.
+A file is one JSON object, an array of objects, or one object per line; `-` is standard input. Every error is
+Malformed and names file, line, field and rule, never the text.
 """
 
 import json
@@ -26,22 +26,22 @@ from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, Essay
 from schemas.field_limits import RULES
 from schemas.scales import get_scale
-from tools.json_files import DECODER, STDIN, JsonValue, json_values, tellable
+from tools.json_files import DECODER, STDIN, JsonValue, json_values, safe_name
 from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
 
 T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class _Given(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def _within(name: str) -> AfterValidator:
-    """The limit of that field of the events."""
+    """A validator with the limit of this event field."""
 
     def check(value: Any) -> Any:
-        refusal = RULES[name].refusal(value)
+        refusal = RULES[name].problem_with(value)
         if refusal:
             raise ValueError(refusal)
         return value
@@ -49,32 +49,32 @@ def _within(name: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _normal(an_id: str) -> str:
-    return unicodedata.normalize("NFC", trimmed(an_id))
+def _normalized(scope_id: str) -> str:
+    return unicodedata.normalize("NFC", trimmed(scope_id))
 
 
-def _registered(scale_id: str) -> str:
+def _known_scale(scale_id: str) -> str:
     try:
         return get_scale(scale_id).id
     except Malformed as fault:
         raise ValueError(str(fault)) from fault
 
 
-AssignmentId = Annotated[str, AfterValidator(_normal), _within("assignment_id")]
-CourseId = Annotated[str, AfterValidator(_normal), _within("course_id")]
+AssignmentId = Annotated[str, AfterValidator(_normalized), _within("assignment_id")]
+CourseId = Annotated[str, AfterValidator(_normalized), _within("course_id")]
 Name = Annotated[str, _within("batch_id")]
 CorrelationId = Annotated[str, _within("correlation_id")]
 
 
-class UploadLine(_Given):
-    """One upload or deletion as it stands in a file."""
+class UploadLine(_StrictModel):
+    """One upload or deletion in an input file."""
 
     type: Literal["instructions", "student_prompt", "judge_rubric"]
     assignment_id: AssignmentId | None = None
     course_id: CourseId | None = None
     text: str | None = None
     text_file: str | None = None
-    grade_scale: Annotated[str, AfterValidator(trimmed), AfterValidator(_registered)] | None = None
+    grade_scale: Annotated[str, AfterValidator(trimmed), AfterValidator(_known_scale)] | None = None
     context_origin: Annotated[str, AfterValidator(trimmed), _within("context_origin")] = (
         "research_experiment"
     )
@@ -84,7 +84,7 @@ class UploadLine(_Given):
     delete: bool = False
 
     @model_validator(mode="after")
-    def _agrees(self) -> "UploadLine":
+    def _check_consistency(self) -> "UploadLine":
         if fault := self._scope_fault() or self._content_fault():
             raise ValueError(fault)
         return self
@@ -93,27 +93,27 @@ class UploadLine(_Given):
         if (self.assignment_id is None) == (self.course_id is None):
             return "exactly one of assignment_id and course_id"
         if self.course_id is not None and self.type != "instructions":
-            return f"course_id: a course has instructions only, no {self.type}"
+            return f"course_id: a course has only instructions, no {self.type}"
         return None
 
     def _content_fault(self) -> str | None:
         of_instructions = {"grade_scale", "context_origin"} & self.model_fields_set
-        of_a_text = {"text", "text_file", "language"} & self.model_fields_set
-        of_uploads = of_a_text | of_instructions
+        of_texts = {"text", "text_file", "language"} & self.model_fields_set
+        of_uploads = of_texts | of_instructions
         if self.delete:
-            return f"{min(of_uploads)}: not in a deletion" if of_uploads else None
+            return f"{min(of_uploads)}: not allowed in a deletion" if of_uploads else None
         if (self.text is None) == (self.text_file is None):
             return "exactly one of text and text_file"
         if self.language is not None and self.type != "student_prompt":
-            return "language: a student prompt has it"
+            return "language: only a student prompt has it"
         if self.type != "instructions":
-            return f"{min(of_instructions)}: instructions have it" if of_instructions else None
+            return f"{min(of_instructions)}: only instructions have it" if of_instructions else None
         return "grade_scale: missing" if self.grade_scale is None else None
 
 
 @dataclass(frozen=True, slots=True)
 class GivenUpload:
-    """A checked upload line: its text in bytes, None for a deletion."""
+    """A checked upload line with its text in bytes; the text is None for a deletion."""
 
     document: JsonValue
     line: UploadLine
@@ -121,14 +121,14 @@ class GivenUpload:
 
     @property
     def scope_key(self) -> str:
-        """The key of its record."""
+        """The scope key, which is the key of the record."""
         if self.line.assignment_id is not None:
             return f"assignment:{self.line.assignment_id}"
         return f"course:{self.line.course_id}"
 
 
 def read_uploads(files: Sequence[str]) -> list[GivenUpload]:
-    """Every upload of the files, all of them checked. Raises Malformed."""
+    """Every upload in the files, checked. Raises Malformed."""
     return _each(files, _upload)
 
 
@@ -137,43 +137,45 @@ def _upload(document: JsonValue) -> GivenUpload:
     if line.delete:
         return GivenUpload(document, line, None)
     field = "text" if line.text_file is None else "text_file"
-    text = trimmed(line.text or "" if line.text_file is None else _beside(document, line.text_file))
+    text = trimmed(
+        line.text or "" if line.text_file is None else _file_text(document, line.text_file)
+    )
     encoded = text.encode()
-    most = MAX_TEXT_BYTES[line.type]
+    max_bytes = MAX_TEXT_BYTES[line.type]
     if len(text) < MIN_TEXT:
         raise document.fault(f"{field}: {len(text)} characters, at least {MIN_TEXT}")
-    if len(encoded) > most:
-        raise document.fault(f"{field}: {len(encoded)} bytes, at most {most}")
+    if len(encoded) > max_bytes:
+        raise document.fault(f"{field}: {len(encoded)} bytes, at most {max_bytes}")
     if "\0" in text:
-        raise document.fault(f"{field}: U+0000 in it")
+        raise document.fault(f"{field}: contains U+0000")
     return GivenUpload(document, line, encoded)
 
 
-def _beside(document: JsonValue, text_file: str) -> str:
-    """The text of a file in or below the folder of the one that names it."""
+def _file_text(document: JsonValue, text_file: str) -> str:
+    """The text of a file, which must be in or below the folder of the input file that names it."""
     folder = Path() if document.file == STDIN else Path(document.file).parent
     try:
         path = (folder / text_file).resolve()
         if Path(text_file).is_absolute() or not path.is_relative_to(folder.resolve()):
-            raise document.fault("text_file: not in the folder of the file that names it")
+            raise document.fault("text_file: not in or below the folder of the file that names it")
         with path.open("rb") as opened:
             return opened.read(max(MAX_TEXT_BYTES.values()) * 2).decode()
     except UnicodeDecodeError:
         raise document.fault("text_file: not UTF-8") from None
     except (OSError, ValueError) as fault:
-        rule = getattr(fault, "strerror", None) or "no file name"
+        rule = getattr(fault, "strerror", None) or "not a file name"
         raise document.fault(f"text_file: cannot be read: {rule}") from None
 
 
 def _overrides(value: object) -> object:
-    """A JSON object, or the text of one, as canonical text: keys sorted, no white space."""
+    """A JSON object, or the text of one, as canonical JSON text: keys sorted, no white space."""
     if isinstance(value, str):
         try:
             value = DECODER.decode(value)
         except (ValueError, RecursionError):
-            raise ValueError("no JSON object") from None
+            raise ValueError("not a JSON object") from None
         if not isinstance(value, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("not a JSON object")
     if not isinstance(value, dict):
         return value
     try:
@@ -181,7 +183,7 @@ def _overrides(value: object) -> object:
             value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         )
     except (ValueError, RecursionError):
-        raise ValueError("a number beyond all bounds, or nested too deeply") from None
+        raise ValueError("a number out of range, or nested too deeply") from None
 
 
 Overrides = Annotated[
@@ -195,22 +197,22 @@ def _instant_ms(value: object) -> int:
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None:
-        raise ValueError("no ISO 8601 time with a time zone")
+        raise ValueError("not an ISO 8601 time with a time zone")
     return (instant - EPOCH) // timedelta(milliseconds=1)
 
 
 InstantMs = Annotated[int, BeforeValidator(_instant_ms), _within("occurred_at_ms")]
 
 
-class EssayLine(_Given):
+class EssayLine(_StrictModel):
     """One essay of a request, by reference."""
 
     essay_id: Name
     text_storage_id: Name
 
 
-class _Asking(_Given):
-    """What both forms of a request say in the same words."""
+class _RequestFields(_StrictModel):
+    """The fields that both forms of a request share."""
 
     assignment_id: AssignmentId | None = None
     course_code: CourseId
@@ -224,8 +226,8 @@ class _Asking(_Given):
 Essays = Annotated[list[EssayLine], _within("essays")]
 
 
-class RequestLine(_Asking):
-    """The plain form: the fields of CJAssessmentRequested."""
+class RequestLine(_RequestFields):
+    """The plain form of a request: the fields of CJAssessmentRequested."""
 
     event_id: Name | None = None
     occurred_at_ms: Annotated[int, _within("occurred_at_ms")] | None = None
@@ -236,15 +238,15 @@ class RequestLine(_Asking):
     due_at_ms: Annotated[int, _within("due_at_ms")] | None = None
 
 
-class EnvelopeData(_Asking):
-    """What a JSON event envelope carries."""
+class EnvelopeData(_RequestFields):
+    """The data of a JSON event envelope."""
 
     entity_id: Name
     essays_for_cj: Essays
 
 
-class Envelope(_Given):
-    """A CJ request as a JSON event; event_timestamp is ISO 8601."""
+class Envelope(_StrictModel):
+    """A CJ request in a JSON event envelope; event_timestamp is ISO 8601."""
 
     event_id: Name
     event_type: Name
@@ -255,9 +257,9 @@ class Envelope(_Given):
 
     def plain(self) -> RequestLine:
         """The same request in the plain form."""
-        said = self.data.model_dump(exclude={"entity_id", "essays_for_cj"})
+        fields = self.data.model_dump(exclude={"entity_id", "essays_for_cj"})
         return RequestLine(
-            **said,
+            **fields,
             event_id=self.event_id,
             occurred_at_ms=self.event_timestamp,
             source_service=self.source_service,
@@ -269,7 +271,7 @@ class Envelope(_Given):
 
 @dataclass(frozen=True, slots=True)
 class GivenRequest:
-    """A checked request and where it was given."""
+    """A checked request, and the JSON value it was read from."""
 
     document: JsonValue
     request: CJAssessmentRequested
@@ -278,7 +280,7 @@ class GivenRequest:
 def read_requests(
     files: Sequence[str], now_ms: int, new_id: Callable[[], str]
 ) -> list[GivenRequest]:
-    """Every request of the files, all of them checked; what was left out is filled in. Raises Malformed."""
+    """Every request in the files, checked, with defaults for omitted fields. Raises Malformed."""
     return _each(
         files, lambda document: GivenRequest(document, request_of(document, now_ms, new_id))
     )
@@ -287,15 +289,15 @@ def read_requests(
 def request_of(
     document: JsonValue, now_ms: int, new_id: Callable[[], str]
 ) -> CJAssessmentRequested:
-    """One request in either form. Raises Malformed."""
+    """The request in a JSON value, in either form. Raises Malformed."""
     value = document.value
     if isinstance(value, dict) and "data" in value:
         line = _model(Envelope, document).plain()
     else:
         line = _model(RequestLine, document)
-    said = line.model_dump(exclude={"essays", "event_id", "occurred_at_ms", "correlation_id"})
+    fields = line.model_dump(exclude={"essays", "event_id", "occurred_at_ms", "correlation_id"})
     return CJAssessmentRequested(
-        **said,
+        **fields,
         event_id=line.event_id or new_id(),
         occurred_at_ms=now_ms if line.occurred_at_ms is None else line.occurred_at_ms,
         correlation_id=line.correlation_id or new_id(),
@@ -307,19 +309,19 @@ def request_of(
 
 
 def _each(files: Sequence[str], read: Callable[[JsonValue], T]) -> list[T]:
-    """Every document read; Malformed with the first fault and the number of the others."""
+    """Read every document. Raises Malformed with the first error and the number of the others."""
     if list(files).count(STDIN) > 1:
-        raise Malformed("standard input can be read once only")
-    good, faults = list[T](), list[Malformed]()
+        raise Malformed("standard input can be read only once")
+    items, faults = list[T](), list[Malformed]()
     for document in (document for file in files for document in json_values(file)):
         try:
-            good.append(read(document))
+            items.append(read(document))
         except Malformed as fault:
             faults.append(fault)
     if faults:
         more = f" (and {len(faults) - 1} more faulty lines)" if len(faults) > 1 else ""
         raise Malformed(f"{faults[0]}{more}; nothing was sent")
-    return good
+    return items
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -327,16 +329,16 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def _model(model: type[Model], document: JsonValue) -> Model:
     if not isinstance(document.value, dict):
-        raise document.fault("no JSON object")
+        raise document.fault("not a JSON object")
     try:
         return model.model_validate(document.value)
     except ValidationError as fault:
-        told = fault.errors(include_url=False, include_input=False, include_context=False)
-        raise document.fault("; ".join(map(_told, told[:5]))) from None
+        errors = fault.errors(include_url=False, include_input=False, include_context=False)
+        raise document.fault("; ".join(map(_error_text, errors[:5]))) from None
 
 
-def _told(fault: ErrorDetails) -> str:
-    path = ".".join(tellable(str(part)) for part in fault["loc"])
+def _error_text(fault: ErrorDetails) -> str:
+    path = ".".join(safe_name(str(part)) for part in fault["loc"])
     rule = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         rule = "no such field"

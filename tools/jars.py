@@ -1,7 +1,7 @@
-"""The broker's jars: fetched by jgo into its own cache, held to a checked-in list of sha256 sums.
+"""The broker's jars: fetched by jgo into its cache, and checked against a checked-in list of sha256 sums.
 
-Beside them stand those of a schema registry and its Java deserializer, which tests run. `python -m tools.jars
---write` makes the list anew, from what each of them depends on.
+The list also has the jars of a schema registry and its Java deserializer, which tests run. `python -m tools.jars
+--write` recreates the list by resolving the dependencies.
 """
 
 import csv
@@ -24,24 +24,24 @@ LIST = Path(__file__).with_name("broker.jars.tsv")
 KAFKA_VERSION = "4.4.0"
 KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"  # for slf4j 1.7: not slf4j2-impl
-# Kafka 4.4.0 was published without its console tools; the last ones need classes of their own time.
+# Kafka 4.4.0 was published without its console tools; the last published ones need classes of their own version.
 TOOLS = tuple(
     f"org.apache.kafka:{name}:4.3.1"
     for name in ("kafka-tools", "kafka-tools-api", "kafka-server-common", "kafka-clients")
 )
 REGISTRY = "io.apicurio:apicurio-registry-app:3.3.3:all:tar.gz"
-SERDE = "io.apicurio:apicurio-registry-avro-serde-kafka:3.1.7"  # the newest there is
+SERDE = "io.apicurio:apicurio-registry-avro-serde-kafka:3.1.7"  # the newest release
 
 
 @dataclass(frozen=True, slots=True)
 class Jar:
     """One line of the list.
 
-    Its part is "broker", "tools" for what only the Java console tools need, "registry" for the archive of the schema
-    registry, "serde" for what its deserializer needs beside the broker's and the tools' jars.
+    Its part is "broker", "tools" for jars that only the Java console tools need, "registry" for the archive of the
+    schema registry, or "serde" for jars that only the registry's deserializer needs.
     """
 
-    coordinates: str  # group:artifact:version, for what is no plain jar also :classifier:type
+    coordinates: str  # group:artifact:version, and :classifier:type unless it is a plain jar
     file_name: str
     sha256: str  # hex
     part: str
@@ -52,7 +52,7 @@ Source = Callable[[], AbstractContextManager[Fetch]]
 
 
 def listed_jars(part: str, path: Path = LIST) -> tuple[Jar, ...]:
-    """The part's jars in the checked-in list: tab-separated, one jar a line."""
+    """The jars of a part in the checked-in list: tab-separated, one jar per line."""
     with path.open(encoding="utf-8", newline="") as lines:
         jars = (Jar(*row) for row in csv.reader(lines, delimiter="\t"))
         return tuple(jar for jar in jars if jar.part == part)
@@ -60,7 +60,7 @@ def listed_jars(part: str, path: Path = LIST) -> tuple[Jar, ...]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with the process that holds it."""
+    """Hold an exclusive lock on a file; it is released at the latest when the process ends."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -68,11 +68,11 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def jgo_cache() -> Iterator[Fetch]:
-    """Fetch exactly the coordinates of a jar, nothing it depends on, through jgo and its cache.
+    """Fetch exactly the jar with these coordinates, without its dependencies, through jgo and its cache.
 
-    jgo writes straight into its cache and takes what lies there for whole: hence the lock.
+    The lock is needed because jgo writes directly into its cache and assumes that every file there is complete.
     """
-    from jgo.maven import MavenContext  # 0.7 s, so only where something is missing
+    from jgo.maven import MavenContext  # the import takes 0.7 s, so only if a jar is missing
 
     context = MavenContext(timeout=60)
     context.repo_cache.mkdir(parents=True, exist_ok=True)
@@ -87,38 +87,38 @@ def _resolve(context: Any, coordinates: str) -> Path:
 
 
 def ensure_jars(folder: Path, jars: tuple[Jar, ...], source: Source = jgo_cache) -> Path:
-    """The folder, holding each of the jars with its right sum; only what is missing is fetched.
+    """The folder with all of these jars, each with the listed sum; only missing or damaged jars are fetched.
 
-    Raises Unreachable where a jar cannot be fetched, Misconfigured where its sum is wrong.
+    Raises Unreachable if a jar cannot be fetched, Misconfigured if its sum is wrong.
     """
     missing = [jar for jar in jars if not _is_intact(folder / jar.file_name, jar)]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         with source() as fetch:
-            _place(missing, folder, fetch)
+            _copy_all(missing, folder, fetch)
     return folder
 
 
-def _place(jars: list[Jar], folder: Path, fetch: Fetch) -> None:
-    def place(jar: Jar) -> None:
+def _copy_all(jars: list[Jar], folder: Path, fetch: Fetch) -> None:
+    def copy(jar: Jar) -> None:
         partial = folder / f".{jar.file_name}.{os.getpid()}"
         shutil.copyfile(_fetched(jar, fetch), partial)
         partial.replace(folder / jar.file_name)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
-        for _ in bar(pool.map(place, jars), "fetching Kafka", total=len(jars)):
+        for _ in bar(pool.map(copy, jars), "fetching Kafka", total=len(jars)):
             pass
 
 
 def _fetched(jar: Jar, fetch: Fetch) -> Path:
-    """The jar's file; what an interrupted download left in the cache is fetched anew, once."""
+    """The jar's file; a file that an interrupted download left in the cache is fetched again, once."""
     path = _try(jar, fetch)
     if not _is_intact(path, jar):
         path.unlink(missing_ok=True)
         path = _try(jar, fetch)
     if not _is_intact(path, jar):
         raise Misconfigured(
-            f"{jar.coordinates} refused: its sha256 is {_sha256(path)}, listed is {jar.sha256}"
+            f"{jar.coordinates} refused: its sha256 is {_sha256(path)}, not {jar.sha256} as listed"
         )
     return path
 
@@ -140,9 +140,9 @@ def _sha256(path: Path) -> str:
 
 
 def _resolved() -> Iterator[Jar]:
-    """What Kafka needs at run time, its logging and the tools.
+    """The jars that Kafka, its logging, the tools, the registry and its deserializer need at run time.
 
-    Kafka is resolved alone: asked for all at once, jgo 3.2 takes log4j's pins for Kafka's too.
+    Kafka is resolved separately: if everything is resolved at once, jgo 3.2 applies log4j's pinned versions to Kafka.
     """
     from jgo.maven import MavenContext
 
@@ -168,7 +168,7 @@ def _resolved() -> Iterator[Jar]:
 
 
 def write_list(path: Path = LIST) -> None:
-    """Resolve Kafka anew and write what it takes; the diff is what changed upstream."""
+    """Resolve Kafka again and write the list; the diff shows what changed upstream."""
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, delimiter="\t", lineterminator="\n")
         rows.writerows(sorted(astuple(jar) for jar in _resolved()))

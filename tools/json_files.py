@@ -1,4 +1,4 @@
-"""JSON and JSON lines read from files and standard input."""
+"""JSON and JSON lines, read from files and standard input."""
 
 import json
 import re
@@ -13,39 +13,41 @@ from schemas.errors import Malformed
 STDIN = "-"
 MAX_FILE_BYTES = 256 * 1024 * 1024
 SPACE = re.compile(r"[ \t\r\n]*")
-TELLABLE = re.compile(r"\w{1,40}")  # a field's name may be a text in the wrong place
+SAFE_NAME = re.compile(
+    r"\w{1,40}"
+)  # a field name may be a misplaced text, which no message may show
 
 
 @dataclass(frozen=True, slots=True)
 class JsonValue:
-    """One JSON value of a file, and the line that it begins in."""
+    """One JSON value of a file, and the line in which it begins."""
 
     file: str
     line: int
     value: object
 
     def fault(self, rule: str) -> Malformed:
-        """What is wrong with it."""
+        """An error that names the file, the line and the violated rule."""
         return Malformed(f"{name_of(self.file)}, line {self.line}: {rule}")
 
 
 def name_of(file: str) -> str:
-    """The file as messages name it."""
+    """The name of the file in messages."""
     return "standard input" if file == STDIN else file
 
 
 def json_values(file: str) -> list[JsonValue]:
-    """Every JSON value of a file. Raises Malformed, also where the file cannot be read."""
+    """Every JSON value of a file. Raises Malformed, also if the file cannot be read."""
     text = _utf8(_bytes_of(file), name_of(file)).removeprefix("\ufeff")
-    found = []
-    line, counted = 1, 0
-    for at, value in _values(text, name_of(file)):
-        line += text.count("\n", counted, at)
-        counted = at
-        found.append(JsonValue(file, line, value))
-    if not found:
-        raise Malformed(f"{name_of(file)}: nothing in it")
-    return found
+    values = []
+    line, counted_to = 1, 0
+    for start, value in _values(text, name_of(file)):
+        line += text.count("\n", counted_to, start)
+        counted_to = start
+        values.append(JsonValue(file, line, value))
+    if not values:
+        raise Malformed(f"{name_of(file)}: is empty")
+    return values
 
 
 def _bytes_of(file: str) -> bytes:
@@ -58,7 +60,7 @@ def _bytes_of(file: str) -> bytes:
     except OSError as fault:
         raise Malformed(f"cannot read {name_of(file)}: {fault.strerror}") from fault
     if len(content) > MAX_FILE_BYTES:
-        raise Malformed(f"{name_of(file)}: more than {MAX_FILE_BYTES} bytes: split it")
+        raise Malformed(f"{name_of(file)}: more than {MAX_FILE_BYTES} bytes: split the file")
     return content
 
 
@@ -71,65 +73,68 @@ def _utf8(content: bytes, name: str) -> str:
 
 
 def _values(text: str, name: str) -> Iterator[tuple[int, object]]:
-    """Each value with the index that it begins at: an array's items, or values on lines of their own."""
-    at = _past_space(text, 0)
-    in_array = text.startswith("[", at)
+    """Each value with its start index: the items of an array, or one value per line."""
+    index = _skip_space(text, 0)
+    in_array = text.startswith("[", index)
     if in_array:
-        at = _past_space(text, at + 1)
-    while at < len(text) and not (in_array and text[at] == "]"):
-        value, end = _decoded(text, at, name)
-        yield at, value
-        begins, at = at, _past_space(text, end)
-        if in_array and text.startswith(",", at):
-            at = _past_space(text, at + 1)
-        elif in_array and not text.startswith("]", at):
-            raise _no_json(text, at, name, "`,` or `]` is missing")
-        elif not in_array and at < len(text) and "\n" not in text[end:at]:
-            raise _no_json(text, begins, name, "more than one value in the line")
-    if in_array and SPACE.sub("", text[at:]) != "]":
-        raise _no_json(text, at, name, "the array does not end where the file ends")
+        index = _skip_space(text, index + 1)
+    while index < len(text) and not (in_array and text[index] == "]"):
+        value, end = _decoded(text, index, name)
+        yield index, value
+        start, index = index, _skip_space(text, end)
+        if in_array and text.startswith(",", index):
+            index = _skip_space(text, index + 1)
+        elif in_array and not text.startswith("]", index):
+            raise _not_json(text, index, name, "`,` or `]` is missing")
+        elif not in_array and index < len(text) and "\n" not in text[end:index]:
+            raise _not_json(text, start, name, "more than one value in the line")
+    if in_array and SPACE.sub("", text[index:]) != "]":
+        raise _not_json(text, index, name, "the array does not end at the end of the file")
 
 
-def _past_space(text: str, at: int) -> int:
-    found = SPACE.match(text, at)
-    return found.end() if found else at
+def _skip_space(text: str, index: int) -> int:
+    found = SPACE.match(text, index)
+    return found.end() if found else index
 
 
-def _decoded(text: str, at: int, name: str) -> tuple[object, int]:
+def _decoded(text: str, start: int, name: str) -> tuple[object, int]:
     try:
-        value, end = DECODER.raw_decode(text, at)
-        if "\\u" in text[at:end]:
-            json.dumps(value, ensure_ascii=False).encode()  # finds lone surrogates
+        value, end = DECODER.raw_decode(text, start)
+        if "\\u" in text[start:end]:
+            json.dumps(value, ensure_ascii=False).encode()  # raises for lone surrogates
     except json.JSONDecodeError as fault:
         where = f"line {fault.lineno}, column {fault.colno}"
-        raise _no_json(text, at, name, f"{fault.msg.partition(':')[0]} ({where})") from None
+        raise _not_json(text, start, name, f"{fault.msg.partition(':')[0]} ({where})") from None
     except UnicodeEncodeError:
-        raise _no_json(text, at, name, "a lone surrogate in it") from None
+        raise _not_json(text, start, name, "it contains a lone surrogate") from None
     except RecursionError:
-        raise _no_json(text, at, name, "nested too deeply") from None
+        raise _not_json(text, start, name, "nested too deeply") from None
     except ValueError as fault:
-        raise _no_json(text, at, name, str(fault)[:80]) from None
+        raise _not_json(text, start, name, str(fault)[:80]) from None
     return value, end
 
 
-def _no_json(text: str, at: int, name: str, rule: str) -> Malformed:
-    return Malformed(f"{name}, line {text.count(chr(10), 0, at) + 1}: not JSON: {rule}")
+def _not_json(text: str, index: int, name: str, rule: str) -> Malformed:
+    return Malformed(f"{name}, line {text.count(chr(10), 0, index) + 1}: not JSON: {rule}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(key for key, _ in pairs if sum(key == one for one, _ in pairs) > 1)
-        raise ValueError(f"the field {tellable(twice)} stands there twice")
-    return found
+def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        repeated = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f"the field {safe_name(repeated)} occurs twice")
+    return fields
 
 
-def _no_number(_constant: str) -> object:
-    raise ValueError("NaN and Infinity are no JSON numbers")
+def _refuse_constant(_constant: str) -> object:
+    raise ValueError("NaN and Infinity are not JSON numbers")
 
 
-def tellable(name: str) -> str:
-    return name if TELLABLE.fullmatch(name) else f"of a name of {len(name)} characters"
+def safe_name(name: str) -> str:
+    """The field name if it is certainly not a text, else only its length."""
+    return name if SAFE_NAME.fullmatch(name) else f"(a name of {len(name)} characters)"
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_object_without_repeats, parse_constant=_refuse_constant
+)

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object a line on stderr, a fixed phrase and its fields."""
+"""Log lines: one JSON object per line on stderr, a fixed phrase and its fields."""
 
 import logging
 import sys
@@ -14,17 +14,17 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "
 
 
 class JsonLines(logging.Formatter):
-    """A record as JSON; exceptions by class and place, never with values of theirs.
+    """Format a record as JSON; an exception by class and stack, never with its message or values.
 
-    always gives what every line says beside its own fields.
+    `common_fields` returns fields that every line gets in addition to its own.
     """
 
-    def __init__(self, always: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(self, common_fields: Callable[[], Mapping[str, Any]] = dict) -> None:
         super().__init__()
-        self._always = always
+        self._common_fields = common_fields
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """The record as one line."""
         line = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(
                 timespec="milliseconds"
@@ -32,29 +32,31 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
-            **self._always(),
+            **self._common_fields(),
         }
         line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
         if record.exc_info and record.exc_info[0]:
             line["exception"] = record.exc_info[0].__name__
-            line["stack"] = "".join(traceback.format_tb(record.exc_info[2]))  # places, no values
+            line["stack"] = "".join(
+                traceback.format_tb(record.exc_info[2])
+            )  # file and line only, no values
         return orjson.dumps(line, default=str).decode()
 
 
 def log_to_stderr(
-    level: int = logging.INFO, always: Callable[[], Mapping[str, Any]] = dict
+    level: int = logging.INFO, common_fields: Callable[[], Mapping[str, Any]] = dict
 ) -> None:
     """Send every log line of this process to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(always))
+    handler.setFormatter(JsonLines(common_fields))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    threading.excepthook = _thread_ended
+    threading.excepthook = _log_thread_exception
 
 
-def _thread_ended(ended: threading.ExceptHookArgs) -> None:
-    """A library's thread that ends with an exception is a line, too, and no traceback on stderr."""
-    name = ended.thread.name if ended.thread else ""
-    fault = ended.exc_type.__name__
+def _log_thread_exception(arguments: threading.ExceptHookArgs) -> None:
+    """Log that a thread ended with an exception, instead of printing a traceback to stderr."""
+    name = arguments.thread.name if arguments.thread else ""
+    fault = arguments.exc_type.__name__
     logging.getLogger("cjstream").warning(
         "thread ended", extra={"name_of_thread": name, "fault": fault}
     )

@@ -1,4 +1,4 @@
-"""`cjstream parked list`: which requests wait for their context, how long already, and until when."""
+"""`cjstream parked list`: the requests that wait for their context, since when, and until when."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ from schemas.events import ParkedRequest
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """One request that waits; times are the broker's, in ms since the epoch."""
+    """One parked request; times are the broker's, in ms since the epoch."""
 
     request_at: str
     scope_key: str
@@ -26,35 +26,35 @@ class Parked:
     left_s: float  # below 0 once the deadline has passed
 
 
-def parked(settings: Settings, now_ms: int) -> list[Parked]:
-    """Every parked request without a tombstone, the oldest first. Raises Discrepancy for one that is none."""
+def parked_requests(settings: Settings, now_ms: int) -> list[Parked]:
+    """Every parked request that was not released, oldest first. Raises Discrepancy for a record that is not one."""
     checked_topics(admin_client(settings), settings)
     codec = codec_for(settings)
-    live: dict[bytes | None, ParkedRequest] = {}
+    waiting: dict[bytes | None, ParkedRequest] = {}
     partitions = partitions_of([settings.topics.parked.name], settings)
     ends = high_watermarks_when_reachable(settings, partitions)
     with LogReader(settings, partitions) as log:
-        log.seek({one: low for one, (low, _) in log.offset_ranges().items()})
+        log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
         for record in log.records_until(ends):
-            if record.value is None:  # released, or a reading of the clock
-                live.pop(record.key, None)
+            if record.value is None:  # released, or a record that only shows the broker's time
+                waiting.pop(record.key, None)
                 continue
             try:
                 entry = codec.decode_as(ParkedRequest, record.value)
             except BadRecord as fault:
-                raise Discrepancy(f"{record.at} is no parked request: {fault}") from fault
-            live[record.key] = replace(entry, request=b"")  # bodies may be large
-    waiting = sorted(live.values(), key=lambda one: (one.appended_at_ms, one.request_at))
-    return [_waiting(one, now_ms) for one in waiting]
+                raise Discrepancy(f"{record.at} is not a parked request: {fault}") from fault
+            waiting[record.key] = replace(entry, request=b"")  # bodies may be large
+    entries = sorted(waiting.values(), key=lambda entry: (entry.appended_at_ms, entry.request_at))
+    return [_parked(entry, now_ms) for entry in entries]
 
 
-def _waiting(one: ParkedRequest, now_ms: int) -> Parked:
+def _parked(entry: ParkedRequest, now_ms: int) -> Parked:
     return Parked(
-        str(one.request_at),
-        one.scope_key,
-        one.missing,
-        one.appended_at_ms,
-        one.deadline_at_ms,
-        (now_ms - one.appended_at_ms) / 1000,
-        (one.deadline_at_ms - now_ms) / 1000,
+        str(entry.request_at),
+        entry.scope_key,
+        entry.missing,
+        entry.appended_at_ms,
+        entry.deadline_at_ms,
+        (now_ms - entry.appended_at_ms) / 1000,
+        (entry.deadline_at_ms - now_ms) / 1000,
     )

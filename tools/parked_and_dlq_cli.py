@@ -1,4 +1,4 @@
-"""`cjstream parked …` and `cjstream dlq …`: the side doors, looked into and opened."""
+"""`cjstream parked …` and `cjstream dlq …`: list parked requests, and list and re-drive dead letters."""
 
 import time
 from dataclasses import asdict
@@ -14,42 +14,55 @@ from tools.progress import say
 from tools.times import span_of, time_of
 
 parked_app = typer.Typer(help="Requests that wait for their context.", no_args_is_help=True)
-dlq_app = typer.Typer(help="Dead letters, and the way back.", no_args_is_help=True)
+dlq_app = typer.Typer(help="Dead letters: list, show and re-drive them.", no_args_is_help=True)
 
 DeadTopic = Annotated[
     str | None,
-    typer.Option("--topic", help="Of requests or of uploads alone.", metavar="requests|uploads"),
+    typer.Option(
+        "--topic",
+        help="Only the dead letters of requests, or only those of uploads.",
+        metavar="requests|uploads",
+    ),
 ]
-Reason = Annotated[str, typer.Option(help="Words in the fault's class or message, in any case.")]
+Reason = Annotated[
+    str,
+    typer.Option(
+        help="Only those whose error class or message contains this text; case is ignored."
+    ),
+]
 Since = Annotated[
     str | None,
-    typer.Option(help="Dead since: 2026-03-01T12:00:00Z, or a time ago as 90s, 30m, 2h, 7d."),
+    typer.Option(
+        help="Only those written since this time: 2026-03-01T12:00:00Z, or a time ago such as 90s, 30m, 2h, 7d."
+    ),
 ]
-Until = Annotated[str | None, typer.Option(help="Dead before that time, told alike.")]
-Key = Annotated[str | None, typer.Option(help="Of just this record key.")]
+Until = Annotated[
+    str | None, typer.Option(help="Only those written before this time; same forms as --since.")
+]
+Key = Annotated[str | None, typer.Option(help="Only those with this record key.")]
 
 
 @parked_app.command("list")
 def parked_list(as_json: Json = False) -> None:
-    """Who waits for what, how long already, and until when."""
+    """List the waiting requests: what each waits for, since when, and until when."""
     from tools import parked
 
-    found = parked.parked(settings_from_environment(), now_ms=int(time.time() * 1000))
+    found = parked.parked_requests(settings_from_environment(), now_ms=int(time.time() * 1000))
     if as_json:
         print_json({"parked": list(map(asdict, found))})
         return
     rows = [
         (
-            one.request_at,
-            one.scope_key,
-            ", ".join(one.missing),
-            span_of(one.waits_s),
-            time_of(one.deadline_at_ms),
-            span_of(one.left_s) if one.left_s > 0 else "due",
+            request.request_at,
+            request.scope_key,
+            ", ".join(request.missing),
+            span_of(request.waits_s),
+            time_of(request.deadline_at_ms),
+            span_of(request.left_s) if request.left_s > 0 else "due",
         )
-        for one in found
+        for request in found
     ]
-    columns = ("request", "waits for", "lacked when parked", "waits since", "until", "left")
+    columns = ("request", "waits for", "missing when parked", "waiting", "until", "left")
     print_table(f"Parked requests: {len(rows)}", columns, rows)
 
 
@@ -61,37 +74,38 @@ def dlq_list(
     until: Until = None,
     key: Key = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Those re-driven or superseded already, too.")
+        bool,
+        typer.Option("--all", help="Also list those that were already re-driven or superseded."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Dead letters that are open, oldest first, with where they stood and why they were refused."""
+    """List open dead letters, oldest first, with their original coordinates and the reason."""
     from tools import dlq
 
     filters = dlq.filters(reason, key, since, until)
-    found = dlq.listed(settings_from_environment(), topic, filters, closed=every)
+    found = dlq.list_letters(settings_from_environment(), topic, filters, closed=every)
     if as_json:
         letters = [dlq.document_of(letter, went) for letter, went in found.letters]
-        print_json({"dead_letters": letters, "strangers": found.strangers})
+        print_json({"dead_letters": letters, "strangers": found.foreign_records})
         return
-    columns = ("at", "stood at", "key", "died", "attempt", "went", "reason")
-    print_table("Dead letters", columns, [dlq.row_of(*one) for one in found.letters])
-    for stranger in found.strangers:
-        say(f"{stranger} is neither a dead letter nor a marker: some other producer wrote it")
+    columns = ("at", "original at", "key", "written", "attempt", "went to", "reason")
+    print_table("Dead letters", columns, [dlq.row_of(*letter) for letter in found.letters])
+    for record in found.foreign_records:
+        say(f"{record} is neither a dead letter nor a marker: some other producer wrote it")
 
 
 @dlq_app.command("show")
 def dlq_show(
-    at: Annotated[str, typer.Argument(help="Where it stands: topic/partition@offset.")],
+    at: Annotated[str, typer.Argument(help="Its coordinates: topic/partition@offset.")],
     value_file: Annotated[
-        Path | None, typer.Option(help="Write its raw bytes to this new file.", metavar="FILE")
+        Path | None, typer.Option(help="Write the record's value to this new file.", metavar="FILE")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """One dead letter: coordinates, reason, headers, sizes, sha256; never its bytes, but into a file."""
+    """Show one dead letter: coordinates, reason, headers, sizes, sha256. Its value only goes into a file."""
     from tools import dlq
 
-    document = dlq.document_of(*dlq.shown(settings_from_environment(), at, value_file))
+    document = dlq.document_of(*dlq.find_letter(settings_from_environment(), at, value_file))
     if as_json:
         print_json(document)
     else:
@@ -105,33 +119,38 @@ def dlq_redrive(
     since: Since = None,
     until: Until = None,
     key: Key = None,
-    most_attempts: Annotated[
+    max_attempts: Annotated[
         int,
-        typer.Option("--max-attempts", min=1, help="Refuse what was re-driven so often already."),
+        typer.Option(
+            "--max-attempts",
+            min=1,
+            help="Refuse dead letters that were already re-driven this often.",
+        ),
     ] = 3,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do it; without, only say what would be.")
+        bool, typer.Option("--yes", help="Re-drive; without it, only show what would be done.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Send dead letters back to where they came from, each once, in order per key. A dry run unless --yes.
+    """Append dead letters to their original topics again, each once, in order per key. A dry run unless --yes.
 
-    A refused one holds back the later ones of its key that are meant, too. Killed, it is gone on with by calling
-    it again; exit 3 where some stay where they are.
+    A refused dead letter also holds back the later selected ones of its key. If it is killed, run it again.
+    Exit 3 if some were refused or held back.
     """
     from tools import dlq
 
     filters = dlq.filters(reason, key, since, until)
     settings = settings_from_environment()
-    done = dlq.redriven(settings, topic, filters, most_attempts=most_attempts, yes=yes)
-    documents = [dlq.decision_of(one, done.went) for one in done.decisions]
+    done = dlq.redrive(settings, topic, filters, max_attempts=max_attempts, yes=yes)
+    documents = [dlq.decision_of(decision, done.went) for decision in done.decisions]
     if as_json:
         print_json({"dry_run": done.is_dry_run, "dead_letters": documents})
     else:
-        title = "Would be re-driven; --yes does it" if done.is_dry_run else "Re-driven"
+        title = "Would be re-driven; use --yes to re-drive" if done.is_dry_run else "Re-driven"
         columns = ("at", "original_at", "key", "fate", "attempt", "to", "went", "reason")
         rows = [
-            tuple("" if one[name] is None else one[name] for name in columns) for one in documents
+            tuple("" if document[name] is None else document[name] for name in columns)
+            for document in documents
         ]
         print_table(title, columns, rows)
     dlq.refuse_refusals(done)

@@ -1,4 +1,4 @@
-"""What a command answers, on stdout: one JSON document for machines, a table for people."""
+"""The result of a command on stdout: one JSON document for machines, or a table for people."""
 
 import re
 import sys
@@ -14,19 +14,21 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line f
 
 
 def print_json(document: Any) -> None:
-    """The one JSON document of a --json command."""
+    """Print one JSON document and a line feed."""
     sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    """A table for people."""
+    """Print a table for people."""
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(Text(harmless(str(cell))) for cell in row))  # no markup of a stranger's
+        table.add_row(
+            *(Text(harmless(str(cell))) for cell in row)
+        )  # Text: cells may hold foreign markup
     console = Console()
     console.print(table) if console.is_terminal else Console(width=250).print(table)
 
 
 def harmless(text: str) -> str:
-    """The text without characters that steer a terminal."""
+    """The text with control characters replaced, except tab and line feed, so that it is safe for a terminal."""
     return CONTROL.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""Worker and API as real processes of a command; what they said is shown where anything fails."""
+"""Worker and API as real child processes of a command; their last log lines are shown if anything fails."""
 
 import signal
 import subprocess
@@ -14,19 +14,19 @@ from processors.settings import Settings
 from schemas.errors import CJStreamError
 from tools.children import command, environment
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 READY_S = 60.0
 STOP_S = 15.0
-LAST_WORDS = 20  # log lines of a process that failed
+SHOWN_LINES = 20  # last log lines of a process that failed
 
 
 @contextmanager
-def running(name: str, settings: Settings, tell: Tell) -> "Iterator[subprocess.Popen[bytes]]":
-    """The command of that name as a process with these settings, ended by SIGTERM.
+def running(name: str, settings: Settings, say: Say) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a cjstream command as a process with these settings, and end it with SIGTERM.
 
-    Raises CJStreamError where it did not end well.
+    Raises CJStreamError if its exit code is not 0.
     """
-    with started(name, settings, tell) as child:
+    with started(name, settings, say) as child:
         yield child
         child.terminate()
         if code := child.wait(STOP_S):
@@ -34,22 +34,22 @@ def running(name: str, settings: Settings, tell: Tell) -> "Iterator[subprocess.P
 
 
 @contextmanager
-def started(name: str, settings: Settings, tell: Tell) -> "Iterator[subprocess.Popen[bytes]]":
-    """The same for one that may end in any way: killed at the latest when the block is left."""
+def started(name: str, settings: Settings, say: Say) -> "Iterator[subprocess.Popen[bytes]]":
+    """The same for a process that may end in any way; it is killed when the block is left, if it still runs."""
     log = settings.data_dir / f"{name}.log"
-    with log.open("ab") as said:
+    with log.open("ab") as output:
         child = subprocess.Popen(
             command(name),
-            env=environment(**told(settings)),
-            stdout=said,
-            stderr=said,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which ends it
+            env=environment(**settings_values(settings)),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C then reaches only this process, which ends the child
         )
     try:
-        tell(f"{name} starts: process {child.pid}")
+        say(f"{name} starts: process {child.pid}")
         yield child
     except Exception:
-        _show_last_words(name, log, tell)
+        _show_last_lines(name, log, say)
         raise
     finally:
         child.kill()
@@ -57,10 +57,10 @@ def started(name: str, settings: Settings, tell: Tell) -> "Iterator[subprocess.P
 
 
 @contextmanager
-def api_running(settings: Settings, tell: Tell) -> Iterator[str]:
-    """The admin API's address, once it says that it is ready."""
+def api_running(settings: Settings, say: Say) -> Iterator[str]:
+    """Run the API as a process; yields its base URL once it is ready."""
     url = f"http://{settings.api_host}:{settings.api_port}"
-    with running("api", settings, tell) as api:
+    with running("api", settings, say) as api:
 
         def is_ready() -> bool:
             if api.poll() is not None:
@@ -75,18 +75,18 @@ def api_running(settings: Settings, tell: Tell) -> Iterator[str]:
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM leave every block that is open, so that what was started in it is ended."""
-    signal.signal(signal.SIGTERM, _end)
+    """Make SIGTERM raise SystemExit, so that every open block is left and ends what it started."""
+    signal.signal(signal.SIGTERM, _exit)
 
 
-def _end(_signal: int, _frame: object) -> NoReturn:
+def _exit(_signal: int, _frame: object) -> NoReturn:
     raise SystemExit(
         128 + signal.SIGTERM
-    )  # not sys.exit: librdkafka's binding trips over its bare int
+    )  # not sys.exit, which raises with a bare int that librdkafka's binding cannot handle
 
 
-def told(settings: Settings) -> dict[str, object]:
-    """Settings as the environment of another process says them."""
+def settings_values(settings: Settings) -> dict[str, object]:
+    """The settings by field name, in the form of environment variables; unset ones are left out."""
     return {
         name: ",".join(map(str, value)) if isinstance(value, tuple) else value
         for name, value in settings.model_dump().items()
@@ -94,8 +94,8 @@ def told(settings: Settings) -> dict[str, object]:
     }
 
 
-def _show_last_words(name: str, log: Path, tell: Tell) -> None:
-    words = log.read_text(errors="replace").splitlines()[-LAST_WORDS:]
-    tell(f"the last words of {name}:" if words else f"{name} said nothing")
-    for line in words:
-        tell(f"  {line}")
+def _show_last_lines(name: str, log: Path, say: Say) -> None:
+    lines = log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
+    say(f"the last log lines of {name}:" if lines else f"{name} logged nothing")
+    for line in lines:
+        say(f"  {line}")

@@ -1,4 +1,4 @@
-"""What a person sees while something takes long: on stderr, so that stdout stays a document."""
+"""Progress for people during long work, on stderr, so that stdout holds only the result."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +12,13 @@ Item = TypeVar("Item")
 
 
 def say(line: str) -> None:
-    """One line for people."""
-    print(line, file=sys.stderr)  # noqa: T201 (the one place)
+    """Print one line for people."""
+    print(line, file=sys.stderr)  # noqa: T201 (the only place that prints)
 
 
 @contextmanager
 def waiting_for(what: str) -> Iterator[None]:
-    """Say what is waited for: a spinner on a terminal, else one line."""
+    """Show what the command waits for: a spinner on a terminal, else one line."""
     console = Console(stderr=True)
     if console.is_terminal:
         with console.status(f"waiting for {what}"):
@@ -29,7 +29,7 @@ def waiting_for(what: str) -> Iterator[None]:
 
 
 def bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """The same items, counted by a progress bar where stderr is a terminal."""
+    """The same items, counted by a progress bar if stderr is a terminal."""
     console = Console(stderr=True)
     yield from track(
         items,
@@ -43,7 +43,7 @@ def bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
 
 @contextmanager
 def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar that is told of so many more, where stderr is a terminal."""
+    """A progress bar if stderr is a terminal; call the function it yields with the number of new items."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)

@@ -1,6 +1,6 @@
-"""`cjstream uploads send` and `requests send`: events from files, for producers other than the API.
+"""`cjstream uploads send` and `requests send`: append events from files, for producers other than the API.
 
-Every line is checked, and every event made, before the first one is sent.
+Every line is checked, and every event is created, before the first event is sent.
 """
 
 from collections import defaultdict, deque
@@ -28,7 +28,7 @@ from schemas.events import ROLES, AssignmentContext, CJAssessmentRequested, Uplo
 from schemas.field_limits import check_limits
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_REQUEST_BYTES
-from tables.commands import DELETED, UPLOADED
+from tables.commands import DELETION_EVENTS, UPLOAD_EVENTS
 from tables.content_store import PLAIN_TEXT, ContentStore
 from tables.context import component_of, fold, live
 from tables.upload_record import UploadRecord, read_upload
@@ -40,7 +40,7 @@ Rows = dict[str, AssignmentContext]
 
 @dataclass(frozen=True, slots=True)
 class SentUpload:
-    """An upload or deletion that the broker has."""
+    """An upload or deletion that the broker acknowledged."""
 
     scope_key: str
     role: str
@@ -53,7 +53,7 @@ class SentUpload:
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """A CJ request that the broker has."""
+    """A CJ request that the broker acknowledged."""
 
     batch_id: str
     event_id: str
@@ -61,25 +61,25 @@ class SentRequest:
 
 
 def send_uploads(settings: Settings, files: Sequence[str]) -> list[SentUpload]:
-    """Store the texts of the files' uploads and append the events, numbered from a fold of their scopes.
+    """Store the texts of the uploads and append the events, with versions that continue those in the log.
 
-    No guarantee under concurrency: two senders who read the same version write the same next number; the
-    fold goes by offsets and takes both. Raises Malformed, and then nothing was sent.
+    Versions are not unique if two senders run at once: both may read the same version and use the same next one. The
+    fold still accepts both, because it goes by offsets. Raises Malformed before anything is sent.
     """
-    given = read_uploads(files)
+    uploads = read_uploads(files)
     checked_topics(admin_client(settings), settings)
-    rows, ends = _known(settings, given)
-    events = numbered(given, rows, ends, settings, now_ms=_now_ms(), new_id=_new_id)
-    content = ContentStore.at(settings.content)
-    for upload in bar(given, "texts", len(given)):
+    rows, ends = _read_rows(settings, uploads)
+    events = numbered(uploads, rows, ends, settings, now_ms=_now_ms(), new_id=_new_id)
+    content = ContentStore.open(settings.content)
+    for upload in bar(uploads, "texts", len(uploads)):
         if upload.text is not None:
             content.put(upload.text)
     codec = codec_for(settings)
     records = [
-        _record(_place(settings, upload).topic, upload.scope_key, event, codec)
-        for upload, event in zip(given, events, strict=True)
+        _record(_partition_of(settings, upload).topic, upload.scope_key, event, codec)
+        for upload, event in zip(uploads, events, strict=True)
     ]
-    delivered = _delivered(plain_producer(settings), records, "uploads")
+    coordinates = _deliver(plain_producer(settings), records, "uploads")
     return [
         SentUpload(
             upload.scope_key,
@@ -90,7 +90,7 @@ def send_uploads(settings: Settings, files: Sequence[str]) -> list[SentUpload]:
             getattr(event, "storage_id", None),
             at,
         )
-        for upload, event, at in zip(given, events, delivered, strict=True)
+        for upload, event, at in zip(uploads, events, coordinates, strict=True)
     ]
 
 
@@ -102,33 +102,33 @@ def _new_id() -> str:
     return str(uuid4())
 
 
-def _place(settings: Settings, upload: GivenUpload) -> Partition:
+def _partition_of(settings: Settings, upload: GivenUpload) -> Partition:
     topic = settings.topics.uploads[ROLES.index(upload.line.type)]
     return Partition(topic.name, partition_for(upload.scope_key.encode(), settings.partitions))
 
 
-def _known(settings: Settings, given: Sequence[GivenUpload]) -> tuple[Rows, Positions]:
-    """What the log says of these scopes, and up to where it was read."""
-    places = {_place(settings, upload) for upload in given}
-    ends = high_watermarks_when_reachable(settings, places)
+def _read_rows(settings: Settings, uploads: Sequence[GivenUpload]) -> tuple[Rows, Positions]:
+    """The current rows of these scopes, folded from the log, and the positions up to which it was read."""
+    partitions = {_partition_of(settings, upload) for upload in uploads}
+    ends = high_watermarks_when_reachable(settings, partitions)
     rows: Rows = {}
     codec, topics = codec_for(settings), upload_topics(settings)
-    scopes = {upload.scope_key.encode() for upload in given}
-    with LogReader(settings, places) as log:
-        log.seek({place: low for place, (low, _) in log.offset_ranges().items()})
+    scopes = {upload.scope_key.encode() for upload in uploads}
+    with LogReader(settings, partitions) as log:
+        log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
         for record in log.records_until(ends, seconds=30):
             if record.key not in scopes:
                 continue
-            stood = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+            upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
             try:
-                fold(rows, read_upload(stood, codec, topics), record.at, record.appended_at_ms)
-            except Malformed:  # the fold leaves it out, too
+                fold(rows, read_upload(upload, codec, topics), record.at, record.appended_at_ms)
+            except Malformed:  # the fold skips it, too
                 continue
     return rows, ends
 
 
 def numbered(
-    given: Sequence[GivenUpload],
+    uploads: Sequence[GivenUpload],
     rows: Rows,
     ends: Positions,
     settings: Settings,
@@ -136,18 +136,18 @@ def numbered(
     now_ms: int,
     new_id: Callable[[], str],
 ) -> list[UploadEvent]:
-    """The events of these uploads, each numbered after those before it. Raises Malformed.
+    """The events of these uploads; the versions of each scope and role continue those in `rows`. Raises Malformed.
 
-    Events are folded into rows as if they stood at the ends of the log.
+    The events are folded into `rows` as if they were appended at the ends of the log.
     """
     events = []
     next_offset = dict(ends)
-    for upload in given:
+    for upload in uploads:
         event = _event(upload, rows.get(upload.scope_key), now_ms, new_id)
         check_limits(event)
-        place = _place(settings, upload)
-        fold(rows, event, Coordinates(*place, next_offset[place]), now_ms)
-        next_offset[place] += 1
+        partition = _partition_of(settings, upload)
+        fold(rows, event, Coordinates(*partition, next_offset[partition]), now_ms)
+        next_offset[partition] += 1
         events.append(event)
     return events
 
@@ -156,30 +156,30 @@ def _event(
     upload: GivenUpload, context: AssignmentContext | None, now_ms: int, new_id: Callable[[], str]
 ) -> UploadEvent:
     line = upload.line
-    before, living = component_of(context, line.type), live(context, line.type)
-    said: dict[str, Any] = {
+    previous, live_component = component_of(context, line.type), live(context, line.type)
+    fields: dict[str, Any] = {
         "event_id": new_id(),
         "assignment_id": line.assignment_id,
-        "version": before.version + 1 if before else 1,
-        "previous_event_id": before.event_id if before else None,
+        "version": previous.version + 1 if previous else 1,
+        "previous_event_id": previous.event_id if previous else None,
         "actor": line.actor,
         "correlation_id": line.correlation_id or new_id(),
         "occurred_at_ms": now_ms,
     }
     if line.type == "instructions":
-        said["course_id"] = line.course_id
+        fields["course_id"] = line.course_id
     if upload.text is None:
-        if living is None:
+        if live_component is None:
             raise upload.document.fault(f"delete: {upload.scope_key} has no {line.type}")
-        return DELETED[line.type](**said)
+        return DELETION_EVENTS[line.type](**fields)
     if line.type == "instructions":
-        said |= {"grade_scale": line.grade_scale, "context_origin": line.context_origin}
+        fields |= {"grade_scale": line.grade_scale, "context_origin": line.context_origin}
     if line.type == "student_prompt":
-        said["language"] = line.language
+        fields["language"] = line.language
     storage_id = sha256(upload.text).hexdigest()
-    return UPLOADED[line.type](
-        **said,
-        created_at_ms=(living.created_at_ms if living else None) or now_ms,
+    return UPLOAD_EVENTS[line.type](
+        **fields,
+        created_at_ms=(live_component.created_at_ms if live_component else None) or now_ms,
         storage_id=storage_id,
         sha256=storage_id,
         media_type=PLAIN_TEXT,
@@ -188,16 +188,16 @@ def _event(
 
 
 def send_requests(settings: Settings, files: Sequence[str]) -> list[SentRequest]:
-    """Append the files' CJ requests, each under its batch id. Raises Malformed, and then nothing was sent."""
-    given = read_requests(files, _now_ms(), _new_id)
+    """Append the CJ requests in the files, with the batch id as key. Raises Malformed before anything is sent."""
+    requests = read_requests(files, _now_ms(), _new_id)
     codec = codec_for(settings)
     topic = settings.topics.requests.name
-    records = [_request_record(topic, one, codec) for one in given]
+    records = [_request_record(topic, given, codec) for given in requests]
     checked_topics(admin_client(settings), settings)
-    delivered = _delivered(plain_producer(settings), records, "requests")
+    coordinates = _deliver(plain_producer(settings), records, "requests")
     return [
-        SentRequest(one.request.batch_id, one.request.event_id, at)
-        for one, at in zip(given, delivered, strict=True)
+        SentRequest(given.request.batch_id, given.request.event_id, at)
+        for given, at in zip(requests, coordinates, strict=True)
     ]
 
 
@@ -216,12 +216,12 @@ def _record(
         ("event_type", type(event).__name__.encode()),
         ("correlation_id", event.correlation_id.encode()),
     ]
-    by_its_key = -1
-    return Record(topic, by_its_key, key.encode(), codec.encode(event), headers)
+    partition_by_key = -1
+    return Record(topic, partition_by_key, key.encode(), codec.encode(event), headers)
 
 
-def _delivered(producer: Producer, records: Sequence[Record], what: str) -> list[Coordinates]:
-    """Deliver records; where each of them stands. One key's records keep their order."""
+def _deliver(producer: Producer, records: Sequence[Record], what: str) -> list[Coordinates]:
+    """Deliver the records and return their coordinates; the records of one key keep their order."""
     reports = defaultdict[tuple[str | None, bytes | None], deque[Message]](deque)
     for message in deliver(producer, bar(records, what, len(records))):
         reports[message.topic(), message.key()].append(message)

@@ -1,7 +1,7 @@
-"""`cjstream content sweep`: texts that nothing in the log names go to the trash, and from there, later, for good.
+"""`cjstream content sweep`: move texts that nothing in the log names to the trash, and delete them later.
 
-The store is listed first and the log is read after it, to ends taken then. A text is stored before its event is
-appended, and made young when an event is to name one that is there already: what is old and unnamed is an orphan.
+The store is listed first; the log is read afterwards, up to its ends at that time. A text is stored before its event
+is appended, and an existing text gets a new time before a new event names it. So an old, unnamed text is an orphan.
 """
 
 import re
@@ -22,8 +22,8 @@ from schemas.errors import ContentCorrupt, Discrepancy, Unreachable
 from tables.content_store import ContentStore, ListedText
 from tools.progress import bar
 
-LEAST_GRACE = timedelta(hours=1)  # far more than a write takes from its text to its event
-MOST_GRACE = timedelta(days=36_500)
+MIN_GRACE = timedelta(hours=1)  # a write needs far less time between its text and its event
+MAX_GRACE = timedelta(days=36_500)
 DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 ID_LENGTH = 64
@@ -33,24 +33,26 @@ Texts = tuple[ListedText, ...]
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What was moved, or would be in a dry run; listed and records are how many were looked at."""
+    """What was moved, or would be moved in a dry run; `listed` and `records` count the texts and records examined."""
 
     dry_run: bool
     listed: int
     records: int
     trashed: Texts  # orphans
-    restored: Texts  # in the trash, and named again
-    erased: Texts  # in the trash for a grace period, and not named
+    restored: Texts  # in the trash, but named again
+    erased: Texts  # in the trash for at least the grace period, and not named
 
 
 def grace_of(text: str) -> timedelta:
-    """A grace period such as 7d, 36h, 90m or 7200s. Raises ValueError where it is none, or too short."""
-    told = DURATION.fullmatch(text)
-    if told is None:
-        raise ValueError("a duration is a number and its unit: 7d, 36h, 90m, 7200s")
-    grace = timedelta(**{UNITS[told[2]]: int(told[1])})
-    if not LEAST_GRACE <= grace <= MOST_GRACE:
-        raise ValueError("from an hour, as a text is stored before its event, to 36500 days")
+    """A grace period such as 7d, 36h, 90m or 7200s. Raises ValueError if it is not a duration, or out of range."""
+    duration = DURATION.fullmatch(text)
+    if duration is None:
+        raise ValueError("must be a duration, a number with a unit: 7d, 36h, 90m, 7200s")
+    grace = timedelta(**{UNITS[duration[2]]: int(duration[1])})
+    if not MIN_GRACE <= grace <= MAX_GRACE:
+        raise ValueError(
+            "must be at least an hour, as a text is stored before its event, and at most 36500 days"
+        )
     return grace
 
 
@@ -63,19 +65,23 @@ def sweep(
     now: datetime,
     patience_s: float = 30.0,
 ) -> SweepReport:
-    """Find what the log does not name, and move it if delete is set; one sweep at a time.
+    """Find the texts that the log does not name, and move them if `delete` is set; run one sweep at a time.
 
-    patience_s is how long the reading may stand still, as before the end of an open transaction.
+    patience_s is how long reading may make no progress, for example before the end of an open transaction.
 
-    1. list the store  2. read every topic, to ends taken now  3. plan  4. read what is to be moved  5. move it
+    1. list the store  2. read every topic up to its current end  3. plan  4. read the texts to move  5. move them
 
-    Raises Unreachable where a topic or a text cannot be read; nothing has been moved then.
+    Raises Unreachable if a topic or a text cannot be read, before anything is moved.
     """
-    listed, in_trash, before = tuple(store.listed()), tuple(store.trashed()), now - grace  # 1
+    listed, in_trash, before = (
+        tuple(store.list_texts()),
+        tuple(store.list_trash()),
+        now - grace,
+    )  # 1
     old = tuple(text for text in listed if text.stored_at <= before)
     with LogReader(settings, _every_partition(settings)) as log:
         records, named = names_in(
-            _whole(settings, log, patience_s), {*map(_id, old), *map(_id, in_trash)}
+            _all_records(settings, log, patience_s), {*map(_id, old), *map(_id, in_trash)}
         )  # 2
     planned = SweepReport(
         dry_run=not delete,
@@ -89,22 +95,22 @@ def sweep(
     )  # 3
     for text in (*planned.trashed, *planned.restored, *planned.erased):
         _refuse_unreadable(store, text)  # 4
-    return _moved(store, planned) if delete else planned  # 5
+    return _move(store, planned) if delete else planned  # 5
 
 
 def names_in(records: Iterable[LogRecord], wanted: Set[bytes]) -> tuple[int, Set[bytes]]:
-    """How many records there are, and which of the wanted ids stand in a key, a value or a header of them."""
+    """The number of records, and those of the wanted ids that occur in a key, a value or a header."""
     count, named = 0, set[bytes]()
     for record in records:
         count += 1
         headers = (part for name, value in record.headers for part in (name.encode(), value))
         for part in (record.key, record.value, *headers):
-            named.update(one for one in ids_in(part or b"") if one in wanted)
+            named.update(text_id for text_id in ids_in(part or b"") if text_id in wanted)
     return count, named
 
 
 def ids_in(data: bytes) -> Iterator[bytes]:
-    """Every 64 hex digits in a row; what follows an id in Avro may look like one more digit."""
+    """Every run of 64 hex digits, overlapping ones too: the byte next to an id in Avro may look like a digit."""
     for run in HEX_RUN.finditer(data):
         for start in range(run.start(), run.end() - ID_LENGTH + 1):
             yield data[start : start + ID_LENGTH]
@@ -128,7 +134,7 @@ def document_of(swept: SweepReport) -> dict[str, Any]:
 
 
 def moves(swept: SweepReport) -> dict[str, Texts]:
-    """The texts by what becomes of them."""
+    """The texts by kind of move."""
     return {"trashed": swept.trashed, "restored": swept.restored, "erased": swept.erased}
 
 
@@ -137,37 +143,45 @@ def _id(text: ListedText) -> bytes:
 
 
 def _every_partition(settings: Settings) -> list[Partition]:
-    """Every partition there is of every topic of the catalogue, those that were added, too."""
+    """Every existing partition of every topic of the catalogue, including partitions that were added later."""
     states = topic_states(admin_client(settings), settings)
     missing = [state.topic.name for state in states if state.topic_id is None]
     if missing:
         raise Unreachable(
-            f"missing topics: {', '.join(missing)}; nothing can be told to be orphaned"
+            f"missing topics: {', '.join(missing)}; without them no text is known to be an orphan"
         )
-    return [Partition(state.topic.name, one) for state in states for one in range(state.partitions)]
+    return [
+        Partition(state.topic.name, number)
+        for state in states
+        for number in range(state.partitions)
+    ]
 
 
-def _whole(settings: Settings, log: LogReader, patience_s: float) -> Iterator[LogRecord]:
-    """Every retained record up to the high watermarks; an open transaction holds the reading up."""
-    starts = {one: low for one, (low, _) in log.offset_ranges().items()}
+def _all_records(settings: Settings, log: LogReader, patience_s: float) -> Iterator[LogRecord]:
+    """Every retained record up to the high watermarks; an open transaction delays the reading."""
+    starts = {partition: low for partition, (low, _) in log.offset_ranges().items()}
     ends = high_watermarks_when_reachable(settings, starts)
     log.seek(starts)
-    total = sum(ends[one] - start for one, start in starts.items())
+    total = sum(ends[partition] - start for partition, start in starts.items())
     try:
         yield from bar(log.records_until(ends, seconds=patience_s), "records", total)
-    except Discrepancy as fault:  # such as a segment that was deleted under the reader
-        raise Unreachable(f"not all of the log could be read: {fault}; sweep again") from fault
+    except Discrepancy as fault:  # for example, a segment was deleted during the reading
+        raise Unreachable(
+            f"not all of the log could be read: {fault}; run the sweep again"
+        ) from fault
 
 
 def _refuse_unreadable(store: ContentStore, text: ListedText) -> None:
     try:
-        with suppress(ContentCorrupt):  # damaged bytes are bytes: they are moved as they are
+        with suppress(ContentCorrupt):  # damaged texts are moved as they are
             store.get(text.storage_id)
     except Discrepancy as fault:
-        raise Unreachable(f"not all of the store could be read: {fault}; sweep again") from fault
+        raise Unreachable(
+            f"not all of the store could be read: {fault}; run the sweep again"
+        ) from fault
 
 
-def _moved(store: ContentStore, planned: SweepReport) -> SweepReport:
+def _move(store: ContentStore, planned: SweepReport) -> SweepReport:
     for text in planned.restored:
         store.restore(text.storage_id)
     for text in planned.erased:

@@ -1,4 +1,4 @@
-"""`cjstream batches tail`: outcomes as they stand in the log, decoded; no group, nothing is committed."""
+"""`cjstream batches tail`: the outcomes in the log, decoded; without a consumer group, so no offset is committed."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ NEWEST = 10
 
 @dataclass(frozen=True, slots=True)
 class TailedRecord:
-    """One outcome: a decoded event, or a dead letter, whose headers say where it stood and why."""
+    """One outcome: a decoded event, or a dead letter, whose headers give its original coordinates and the error."""
 
     record: LogRecord
     event: Outcome | None
@@ -38,9 +38,9 @@ def tail_batches(
     limit: int | None = None,
     every_outcome: bool = False,
 ) -> Iterator[TailedRecord]:
-    """Prepared batches, or every outcome, up to the end offsets seen at start, or without end.
+    """Prepared batches, or every outcome, up to the end offsets at the start; with `follow` without end.
 
-    From the beginning, limit is how many in all; otherwise it is how many of the newest, ten unless told.
+    `limit` is the total number if from_beginning is set, otherwise the number of newest ones, 10 by default.
     """
     checked_topics(admin_client(settings), settings)
     topics = settings.topics.outcomes if every_outcome else (settings.topics.batches,)
@@ -55,21 +55,22 @@ def tail_batches(
         for record in _newest(log, retained, NEWEST if limit is None else limit):
             yield _tailed(record, codec)
         if follow:
-            log.seek({one: end for one, (_, end) in retained.items()})
+            log.seek({partition: end for partition, (_, end) in retained.items()})
             yield from (_tailed(record, codec) for record in _without_end(log))
 
 
 def _from_start(
     log: LogReader, retained: Mapping[Partition, tuple[int, int]], *, follow: bool
 ) -> Iterator[LogRecord]:
-    log.seek({one: low for one, (low, _) in retained.items()})
+    log.seek({partition: low for partition, (low, _) in retained.items()})
     if follow:
         return _without_end(log)
-    return _outcomes(log.records_until({one: end for one, (_, end) in retained.items()}))
+    ends = {partition: end for partition, (_, end) in retained.items()}
+    return _outcomes(log.records_until(ends))
 
 
 def _outcomes(records: Iterable[LogRecord]) -> Iterator[LogRecord]:
-    """Without the markers that say of a dead letter that it was re-driven."""
+    """The records without the markers of re-driven dead letters."""
     return (record for record in records if not is_marker(record.headers))
 
 
@@ -81,64 +82,68 @@ def _without_end(log: LogReader) -> Iterator[LogRecord]:
 def _newest(
     log: LogReader, retained: Mapping[Partition, tuple[int, int]], count: int
 ) -> list[LogRecord]:
-    """The newest records by append time; looks back further while markers and aborts leave too few."""
-    ends = {one: end for one, (_, end) in retained.items()}
+    """The newest records by append time; reads further back while markers and aborted records leave too few."""
+    ends = {partition: end for partition, (_, end) in retained.items()}
     back = 2 * count
     while True:
-        starts = {one: max(low, end - back) for one, (low, end) in retained.items()}
+        starts = {partition: max(low, end - back) for partition, (low, end) in retained.items()}
         log.seek(starts)
         found = sorted(_outcomes(log.records_until(ends)), key=lambda record: record.appended_at_ms)
-        if len(found) >= count or all(starts[one] == low for one, (low, _) in retained.items()):
+        at_start = all(starts[partition] == low for partition, (low, _) in retained.items())
+        if len(found) >= count or at_start:
             return found[-count:] if count else []
         back *= 4
 
 
 def _tailed(record: LogRecord, codec: Codec) -> TailedRecord:
-    told = {
+    dead_letter = {
         name.removeprefix("kafka_dlt-"): (value or b"").decode(errors="replace")
         for name, value in record.headers
         if name.startswith("kafka_dlt-")
     }
-    if told:
-        return TailedRecord(record, None, told)
+    if dead_letter:
+        return TailedRecord(record, None, dead_letter)
     try:
         event = codec.decode(record.value)
     except BadRecord as fault:
         raise Discrepancy(f"{record.at}: {fault}") from fault
     if not isinstance(event, CJBatchPrepared | CJBatchUnresolved):
-        raise Discrepancy(f"{record.at}: a {type(event).__name__} is no outcome")
+        raise Discrepancy(f"{record.at}: {type(event).__name__} is not an outcome")
     return TailedRecord(record, event, {})
 
 
 def document_of(tailed: TailedRecord) -> dict[str, Any]:
-    """One outcome for machines."""
+    """One outcome as JSON."""
     record = tailed.record
-    about = {
+    common = {
         "at": str(record.at),
         "appended_at_ms": record.appended_at_ms,
         "key": None if record.key is None else record.key.decode(errors="replace"),
     }
     if tailed.event is None:
-        return {**about, "dead_letter": dict(tailed.dead_letter), "event": None}
+        return {**common, "dead_letter": dict(tailed.dead_letter), "event": None}
     kind = type(tailed.event).__name__
-    return {**about, "event_type": kind, "event": asdict(tailed.event)}
+    return {**common, "event_type": kind, "event": asdict(tailed.event)}
 
 
 def line_of(tailed: TailedRecord) -> str:
-    """One outcome in a line for people."""
-    event, told = tailed.event, tailed.dead_letter
+    """One outcome as one line for people."""
+    event, headers = tailed.event, tailed.dead_letter
     if event is None:
-        stood = "/".join(told.get(f"original-{name}", "?") for name in ("topic", "partition"))
-        where = f"{stood}@{told.get('original-offset', '?')}"
-        return f"{tailed.record.at}  dead letter of {where}: {told.get('exception-message', '?')}"
-    asked = event.request
-    said = f"{tailed.record.at}  {asked.batch_id}  {len(asked.essays)} essays  "
+        partition = "/".join(
+            headers.get(f"original-{name}", "?") for name in ("topic", "partition")
+        )
+        original_at = f"{partition}@{headers.get('original-offset', '?')}"
+        message = headers.get("exception-message", "?")
+        return f"{tailed.record.at}  dead letter of {original_at}: {message}"
+    request = event.request
+    prefix = f"{tailed.record.at}  {request.batch_id}  {len(request.essays)} essays  "
     if isinstance(event, CJBatchUnresolved):
-        return f"{said}unresolved: {event.scope_key} has no {', '.join(event.missing)}"
+        return f"{prefix}unresolved: {event.scope_key} has no {', '.join(event.missing)}"
     metadata = event.processing_metadata
     used = [
         f"{role} v{upload.version}"
         for role in ROLES
         if (upload := getattr(event.provenance, role)) is not None
     ]
-    return f"{said}{metadata.context_source}: {', '.join(used) or 'nothing known'}"
+    return f"{prefix}{metadata.context_source}: {', '.join(used) or 'no context'}"

@@ -1,9 +1,9 @@
-"""Rules for the texts that people give."""
+"""Rules for the texts that people upload."""
 
 MIN_TEXT = 10  # characters
 MAX_TEXT_BYTES = {"instructions": 65_536, "student_prompt": 131_072, "judge_rubric": 131_072}
 
 
 def trimmed(text: str) -> str:
-    """Without one leading byte-order mark and without white space around it."""
+    """The text without one leading byte-order mark and without surrounding white space."""
     return text.removeprefix("\ufeff").strip()

@@ -1,4 +1,4 @@
-"""Moments and spans as people write and read them."""
+"""Times and durations as people write and read them."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -7,9 +7,7 @@ from schemas.coordinates import coordinates_from
 from schemas.errors import Malformed, Misconfigured
 from tables.history.point_in_time import AtRecords, AtTime, Moment
 
-FORMS = (
-    "2026-03-01T12:00:00Z, a time ago as 90s, 30m, 2h, 7d, or records as topic/partition@offset,…"
-)
+FORMS = "2026-03-01T12:00:00Z, a time ago such as 90s, 30m, 2h, 7d, or records as topic/partition@offset,…"
 
 DURATION = re.compile(r"(\d{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -23,40 +21,38 @@ def time_ms(text: str, now: datetime, option: str) -> int:
             return round(moment.timestamp() * 1000)
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as fault:
-        raise Misconfigured(
-            f"{option}: not a time like 2026-03-01T12:00:00Z, nor 2h ago"
-        ) from fault
+        raise Misconfigured(f"{option}: not a time such as 2026-03-01T12:00:00Z or 2h") from fault
     if moment.tzinfo is None:
-        raise Misconfigured(f"{option}: a time needs its offset, Z for UTC")
+        raise Misconfigured(f"{option}: a time needs a UTC offset, such as Z")
     return round(moment.timestamp() * 1000)
 
 
 def span_of(seconds: float) -> str:
-    """Seconds for people: `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
-    whole = int(abs(seconds))
+    """A duration for people: `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
+    rounded = int(abs(seconds))
     for size, name, rest_size, rest_name in (
         (86_400, "d", 3600, "h"),
         (3600, "h", 60, "min"),
         (60, "min", 1, "s"),
     ):
-        if whole >= size:
-            return f"{whole // size} {name} {whole % size // rest_size} {rest_name}"
-    return f"{whole} s"
+        if rounded >= size:
+            return f"{rounded // size} {name} {rounded % size // rest_size} {rest_name}"
+    return f"{rounded} s"
 
 
 def time_of(ms: int) -> str:
-    """A moment for people: RFC 3339, UTC, seconds."""
+    """A time for people: RFC 3339, UTC, with seconds."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def point_in_time_from(text: str, now: datetime, option: str) -> Moment:
-    """A time or coordinates, with commas between them. Raises Misconfigured: not parseable, or in the future."""
+    """A time, or coordinates separated by commas. Raises Misconfigured if it cannot be parsed or is in the future."""
     if "@" in text:
         try:
-            return AtRecords(tuple(coordinates_from(one.strip()) for one in text.split(",")))
+            return AtRecords(tuple(coordinates_from(part.strip()) for part in text.split(",")))
         except Malformed as fault:
             raise Misconfigured(f"{option}: {fault}") from fault
     ms = time_ms(text, now, option)
-    if ms > round(now.timestamp() * 1000):  # as moment_ms rounds: `0s` is now
+    if ms > round(now.timestamp() * 1000):  # rounded as in time_ms, so that `0s` is now
         raise Misconfigured(f"{option}: {text} is in the future")
     return AtTime(ms)

@@ -1,4 +1,4 @@
-"""`cjstream topics`: the catalogue against the cluster."""
+"""`cjstream topics`: the catalogue compared with the cluster."""
 
 from processors.kafka.bounded_wait import wait_until
 from processors.kafka.clients import admin_client
@@ -13,15 +13,15 @@ from processors.settings import Settings
 from tools.progress import say, waiting_for
 
 
-def listed(settings: Settings) -> list[TopicState]:
-    """Every topic as it is."""
+def list_topics(settings: Settings) -> list[TopicState]:
+    """The state of every topic of the catalogue."""
     states = topic_states(admin_client(settings), settings)
     _warn(states)
     return states
 
 
-def applied(settings: Settings, *, wait_s: float) -> list[TopicState]:
-    """Every topic, those that were missing created; waits for a broker up to wait_s seconds."""
+def apply(settings: Settings, *, wait_s: float) -> list[TopicState]:
+    """Create the missing topics and return the state of every topic; waits for a broker up to wait_s seconds."""
     if wait_s > 0:
         with waiting_for(f"a broker at {settings.bootstrap_servers}"):
             wait_until(
@@ -32,7 +32,7 @@ def applied(settings: Settings, *, wait_s: float) -> list[TopicState]:
             )
     admin = admin_client(settings)
     count_brokers(admin, settings)
-    _warn(topic_states(admin, settings))  # before a contradiction is refused
+    _warn(topic_states(admin, settings))  # before a contradiction raises an error
     return apply_topics(admin, settings)
 
 

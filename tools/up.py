@@ -16,23 +16,23 @@ Children = Mapping[str, "subprocess.Popen[bytes]"]
 
 
 def run(settings: Settings) -> None:
-    """Start what does not run yet, wait for Ctrl-C, SIGTERM or a process's end, stop what was started."""
+    """Start what does not run yet, wait for Ctrl-C, SIGTERM or the end of a process, then stop what was started."""
     stopping = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda _signal, _frame: stopping.set())
     was_running = broker.status(settings).ready
     broker.start(settings)
     try:
-        topics.applied(settings, wait_s=0)
-        _work_until(stopping, _started(settings))
+        topics.apply(settings, wait_s=0)
+        _run_until(stopping, _start(settings))
     finally:
         if not was_running:
             broker.stop(settings)
 
 
-def _started(settings: Settings) -> Children:
+def _start(settings: Settings) -> Children:
     variables = environment(environment="development", slot=settings.slot or "up")
-    # sessions of their own, so that Ctrl-C reaches them once and in order
+    # each in its own session: Ctrl-C then reaches only this process, which stops them in order
     children = {
         name: subprocess.Popen(command(name), env=variables, start_new_session=True)
         for name in ("worker", "api")
@@ -40,13 +40,13 @@ def _started(settings: Settings) -> Children:
     url = f"http://{settings.api_host}:{settings.api_port}"
     say(f"the admin API will be on {url}, for development only: `CJSTREAM_ENVIRONMENT=development`")
     say(
-        "lets `cjstream admin …` sign itself in; `cjstream admin token dev` prints a token for others"
+        "lets `cjstream admin …` sign in by itself; `cjstream admin token dev` prints a token for other clients"
     )
     return children
 
 
-def _work_until(stopping: threading.Event, children: Children) -> None:
-    """Let them run until told to stop. Raises CJStreamError where one ended by itself."""
+def _run_until(stopping: threading.Event, children: Children) -> None:
+    """Let the processes run until `stopping` is set. Raises CJStreamError if one ended by itself."""
 
     def watch(child: "subprocess.Popen[bytes]") -> None:
         child.wait()
@@ -64,4 +64,6 @@ def _work_until(stopping: threading.Event, children: Children) -> None:
         except subprocess.TimeoutExpired:
             child.kill()
     for name, code in ended.items():
-        raise CJStreamError(f"{name} ended by itself with exit code {code}: see its lines above")
+        raise CJStreamError(
+            f"{name} ended by itself with exit code {code}: see its log lines above"
+        )

@@ -38,7 +38,7 @@ def apicurio(data_dir: Path) -> Iterator[str]:
         with said.open("wb") as log:
             process = subprocess.Popen(
                 [
-                    find_java(os.environ, oldest=OLDEST_JAVA),
+                    find_java(os.environ, min_version=OLDEST_JAVA),
                     "-Xmx384m",
                     *(
                         "-XX:TieredStopAtLevel=1",

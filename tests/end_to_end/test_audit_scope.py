@@ -1,4 +1,4 @@
-"""`audit as-of` and `audit history`: one scope, asked for on the real log."""
+"""`audit as-of` and `audit history`: one scope, read from a real log."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,16 +36,16 @@ HERE = partition_for(b"assignment:a1", 4)
 
 @pytest.fixture
 def store(settings: Settings) -> ContentStore:
-    """The content store with all texts of the story but the first prompt's."""
-    store = ContentStore.at(settings.content)
+    """The content store with all texts of the story except the first prompt."""
+    store = ContentStore.open(settings.content)
     for text in ("Judge the argument.", NEW):
         store.put(text.encode())
     return store
 
 
 @pytest.fixture
-def places(settings: Settings, store: ContentStore) -> Sequence[Coordinates]:
-    """The story: instructions, a prompt, another one, its deletion."""
+def coordinates(settings: Settings, store: ContentStore) -> Sequence[Coordinates]:
+    """The coordinates of the story: instructions, a prompt, its replacement, its deletion."""
     story = (instructions_uploaded(), FIRST, SECOND, DELETED)
     return [send(settings, event)[0] for event in story]
 
@@ -54,19 +54,19 @@ def as_of(settings: Settings, *options: str) -> tuple[int, Any, str]:
     return told(settings, "audit", "as-of", "a1", *options)
 
 
-def test_a_scope_as_it_stood_by_time_and_by_coordinates(
-    settings: Settings, places: Sequence[Coordinates]
+def test_as_of_a_time_and_as_of_coordinates(
+    settings: Settings, coordinates: Sequence[Coordinates]
 ) -> None:
-    code, then, grumbled = as_of(settings, "--offsets", f"{places[0]},{places[2]}")
-    assert (code, grumbled) == (0, "")
-    assert (then["complete"], then["unknown"], then["judge_rubric"]) == (True, [], None)
-    prompt, instructions = then["student_prompt"], then["instructions"]
+    code, report, messages = as_of(settings, "--offsets", f"{coordinates[0]},{coordinates[2]}")
+    assert (code, messages) == (0, "")
+    assert (report["complete"], report["unknown"], report["judge_rubric"]) == (True, [], None)
+    prompt, instructions = report["student_prompt"], report["instructions"]
     assert (prompt["version"], prompt["text"], prompt["text_state"]) == (2, NEW, "present")
     assert (instructions["text"], instructions["grade_scale"]) == (
         "Judge the argument.",
         "swedish_8_anchor",
     )
-    assert prompt["source"]["offset"] == places[2].offset
+    assert prompt["source"]["offset"] == coordinates[2].offset
     code, before, _ = as_of(settings, "--at", "1h")
     assert (code, before["instructions"], before["student_prompt"]) == (0, None, None)
     code, now, _ = as_of(settings, "--at", "0s")
@@ -79,35 +79,35 @@ def test_a_scope_as_it_stood_by_time_and_by_coordinates(
     assert as_of(settings, "--at", when)[1]["student_prompt"] == now["student_prompt"]
 
 
-def test_an_erased_text_is_told_as_such_and_a_missing_or_damaged_one_found(
-    settings: Settings, places: Sequence[Coordinates], store: ContentStore
+def test_an_erased_text_is_marked_and_a_missing_or_damaged_one_is_an_error(
+    settings: Settings, coordinates: Sequence[Coordinates], store: ContentStore
 ) -> None:
-    code, then, grumbled = as_of(settings, "--offsets", f"{places[0]},{places[1]}")
-    assert (code, grumbled) == (0, "")
-    assert then["student_prompt"]["text_state"] == "erased"  # a later deletion says so
+    code, report, messages = as_of(settings, "--offsets", f"{coordinates[0]},{coordinates[1]}")
+    assert (code, messages) == (0, "")
+    assert report["student_prompt"]["text_state"] == "erased"  # a later deletion says so
     lost = send(
         settings, prompt_uploaded("Lost.", event_id="e4", version=4, previous_event_id="e3")
     )
-    code, then, grumbled = as_of(settings, "--offsets", f"{places[0]},{lost[0]}")
-    assert (code, then["student_prompt"]["text_state"]) == (3, "missing")
-    assert "the text of the student_prompt of assignment:a1 is missing" in grumbled
+    code, report, messages = as_of(settings, "--offsets", f"{coordinates[0]},{lost[0]}")
+    assert (code, report["student_prompt"]["text_state"]) == (3, "missing")
+    assert "the text of the student_prompt of assignment:a1 is missing" in messages
     assert as_of(settings, "--offsets", str(lost[0]), "--no-texts")[0] == 0
     sha256 = sha256_of(NEW)
     path = settings.data_dir / "content" / "sha256" / sha256[:2] / sha256
     path.write_bytes(NEW.upper().encode())
-    code, then, grumbled = as_of(settings, "--offsets", str(places[2]))
-    assert (code, then["student_prompt"]["text_state"]) == (3, "damaged")
-    assert then["student_prompt"]["text"] is None
-    assert sha256 in grumbled
+    code, report, messages = as_of(settings, "--offsets", str(coordinates[2]))
+    assert (code, report["student_prompt"]["text_state"]) == (3, "damaged")
+    assert report["student_prompt"]["text"] is None
+    assert sha256 in messages
 
 
-def test_two_moments_differ_in_a_form_people_read(
-    settings: Settings, places: Sequence[Coordinates], store: ContentStore
+def test_the_difference_between_two_moments_is_a_text_diff(
+    settings: Settings, coordinates: Sequence[Coordinates], store: ContentStore
 ) -> None:
     store.put(OLD.encode())
-    later, earlier = f"{places[0]},{places[2]}", f"{places[0]},{places[1]}"
+    later, earlier = f"{coordinates[0]},{coordinates[2]}", f"{coordinates[0]},{coordinates[1]}"
     code, document, _ = as_of(settings, "--offsets", later, "--diff", earlier)
-    by_role = {one["role"]: one for one in document["diff"]}
+    by_role = {change["role"]: change for change in document["diff"]}
     assert code == 0
     assert by_role["instructions"]["change"] == by_role["judge_rubric"]["change"] == "unchanged"
     prompt = by_role["student_prompt"]
@@ -121,8 +121,8 @@ def test_two_moments_differ_in_a_form_people_read(
     assert "version 2, head@school.example" in prompt["text_diff"]
 
 
-def test_a_history_has_every_version_the_damaged_ones_too(
-    settings: Settings, places: Sequence[Coordinates]
+def test_a_history_has_every_version_and_the_damaged_uploads(
+    settings: Settings, coordinates: Sequence[Coordinates]
 ) -> None:
     topics = settings.topics
     damaged = Record(topics.student_prompts.name, HERE, b"assignment:a1", b"\1?")
@@ -130,10 +130,10 @@ def test_a_history_has_every_version_the_damaged_ones_too(
     append(settings, [damaged, stray])
     send(settings, prompt_uploaded(version=2, event_id="e9", previous_event_id="e1"))
     send(settings, prompt_uploaded(assignment_id="a2"))
-    code, document, grumbled = told(settings, "audit", "history", "assignment:a1")
-    assert (code, grumbled) == (0, "")
+    code, document, messages = told(settings, "audit", "history", "assignment:a1")
+    assert (code, messages) == (0, "")
     assert (document["complete"], document["gaps"]) == (True, [])
-    shown = [(one["role"], one["version"], one["mark"]) for one in document["items"]]
+    shown = [(item["role"], item["version"], item["mark"]) for item in document["items"]]
     assert shown == [
         ("student_prompt", 2, "version_repeated"),
         ("student_prompt", 3, None),
@@ -144,17 +144,17 @@ def test_a_history_has_every_version_the_damaged_ones_too(
     assert document["items"][2]["changed"] == ["storage_id", "sha256", "size_bytes"]
     assert document["items"][2]["actor"] == "head@school.example"
     assert document["items"][4]["source"] == {
-        "topic": places[0].topic,
-        "partition": places[0].partition,
-        "offset": places[0].offset,
+        "topic": coordinates[0].topic,
+        "partition": coordinates[0].partition,
+        "offset": coordinates[0].offset,
     }
-    found = {(one["role"], one["source"]["partition"]) for one in document["damaged"]}
+    found = {(item["role"], item["source"]["partition"]) for item in document["damaged"]}
     assert found == {("student_prompt", HERE), ("judge_rubric", (HERE + 1) % 4)}
-    assert all("without Confluent framing" in one["reason"] for one in document["damaged"])
+    assert all("without Confluent framing" in item["reason"] for item in document["damaged"])
 
 
-def test_how_many_batches_used_each_version_and_which_used_one_that_is_gone(
-    settings: Settings, start_worker: StartWorker, places: Sequence[Coordinates]
+def test_uses_counts_batches_by_version_and_finds_versions_missing_from_the_log(
+    settings: Settings, start_worker: StartWorker, coordinates: Sequence[Coordinates]
 ) -> None:
     again = prompt_uploaded(event_id="e4", version=4, previous_event_id="e3")
     (at,) = send(settings, again)
@@ -164,29 +164,29 @@ def test_how_many_batches_used_each_version_and_which_used_one_that_is_gone(
     until(lambda: len(list(tail_batches(settings, from_beginning=True))) == 3)
     batches = list(tail_batches(settings, from_beginning=True))
     code, document, _ = told(settings, "audit", "history", "a1", "--uses")
-    used = {(one["role"], one["version"]): one["batches"] for one in document["items"]}
+    used = {(item["role"], item["version"]): item["batches"] for item in document["items"]}
     assert (code, used.pop(("student_prompt", 4)), used.pop(("instructions", 1))) == (0, 3, 3)
     assert set(used.values()) == {0}
 
     batch: Any = batches[0].event
     gone = Coordinates(at.topic, at.partition, at.offset + 100)
-    forged = CODEC.encode(_resting_on(batch, gone))
+    forged = CODEC.encode(_with_prompt_source(batch, gone))
     append(settings, [Record(settings.topics.batches.name, 0, b"forged", forged)])
-    code, document, grumbled = told(settings, "audit", "history", "a1", "--uses")
+    code, document, messages = told(settings, "audit", "history", "a1", "--uses")
     assert (code, document["complete"]) == (3, False)
-    assert [(one["source"]["offset"], one["batches"]) for one in document["lost"]] == [
+    assert [(upload["source"]["offset"], upload["batches"]) for upload in document["lost"]] == [
         (gone.offset, 1)
     ]
-    assert f"version 4 at {gone}, which 1 batches name, is not in the log" in grumbled
+    assert f"version 4 at {gone}, which 1 batches name, is not in the log" in messages
 
 
-def _resting_on(batch: Any, at: Coordinates) -> Any:
+def _with_prompt_source(batch: Any, at: Coordinates) -> Any:
     prompt = replace(batch.provenance.student_prompt, source=at)
     return replace(batch, provenance=replace(batch.provenance, student_prompt=prompt))
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "why"),
+    ("options", "code", "message"),
     [
         (["as-of", "a1"], 2, "give --at TIME or --offsets"),
         (["as-of", "a1", "--at", "0s", "--offsets", "t/0@1"], 2, "give --at TIME or --offsets"),
@@ -198,29 +198,31 @@ def _resting_on(batch: Any, at: Coordinates) -> Any:
         (["as-of", "a1", "--offsets", "elsewhere/0@1"], 3, "in none of the partitions"),
     ],
 )
-def test_bad_input_is_one_line_and_the_right_exit_code(
-    settings: Settings, options: list[str], code: int, why: str
+def test_bad_input_is_a_one_line_error_with_the_right_exit_code(
+    settings: Settings, options: list[str], code: int, message: str
 ) -> None:
-    ended, _, grumbled = told(settings, "audit", *options)
+    ended, _, messages = told(settings, "audit", *options)
     assert ended == code
-    assert why in grumbled
-    assert grumbled.count("\n") == bool(why)
+    assert message in messages
+    assert messages.count("\n") == bool(message)
 
 
-def test_without_a_broker_it_ends_with_4(settings: Settings) -> None:
+def test_without_a_broker_the_exit_code_is_4(settings: Settings) -> None:
     away = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     for command in (["as-of", "a1", "--at", "1h"], ["history", "a1"]):
-        code, _, grumbled = told(away, "audit", *command)
-        assert (code, grumbled.count("\n")) == (4, 1)
+        code, _, messages = told(away, "audit", *command)
+        assert (code, messages.count("\n")) == (4, 1)
 
 
-def test_people_get_tables_and_texts(settings: Settings, places: Sequence[Coordinates]) -> None:
-    for command in (["as-of", "a1", "--offsets", str(places[2])], ["history", "a1"]):
-        code, shown, grumbled = printed(settings, "audit", *command)
-        assert (code, grumbled) == (0, "")
+def test_without_json_the_output_has_tables_and_texts(
+    settings: Settings, coordinates: Sequence[Coordinates]
+) -> None:
+    for command in (["as-of", "a1", "--offsets", str(coordinates[2])], ["history", "a1"]):
+        code, shown, messages = printed(settings, "audit", *command)
+        assert (code, messages) == (0, "")
         assert "head@school.example" in shown
-        assert f"{places[2]}" in shown
+        assert f"{coordinates[2]}" in shown
     code, shown, _ = printed(
-        settings, "audit", "as-of", "a1", "--offsets", str(places[2]), "--diff", "1h"
+        settings, "audit", "as-of", "a1", "--offsets", str(coordinates[2]), "--diff", "1h"
     )
     assert (code, "+Give three reasons." in shown) == (0, True)

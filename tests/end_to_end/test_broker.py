@@ -1,4 +1,4 @@
-"""The embedded broker: real Kafka that starts, dies, comes back with its data, and stops."""
+"""The embedded broker: real Kafka that starts, is killed, starts again with its data, and stops."""
 
 import socket
 import subprocess
@@ -20,13 +20,13 @@ TOPIC = "kept"
 
 @pytest.fixture(scope="module")
 def data_dir() -> Path:
-    """Where the jars are kept between runs."""
+    """The folder that keeps the jars between runs."""
     return ROOT / ".cjstream"
 
 
 @pytest.fixture
 def settings(data_dir: Path, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of a development broker of its own, which is stopped in the end."""
+    """Settings with their own development broker, which is stopped after the test."""
     libs = ensure_jars(data_dir / "kafka-libs", listed_jars("broker"))
     (tmp_path / "kafka-libs").symlink_to(libs, target_is_directory=True)
     own = Settings(data_dir=tmp_path, bootstrap_servers=f"127.0.0.1:{free_port()}")
@@ -56,7 +56,7 @@ def test_data_survives_a_kill(broker: Broker) -> None:
     assert TOPIC in tool(broker, "TopicCommand", "--list").split()
 
 
-def test_javas_console_consumer_reads_what_a_plain_producer_wrote(broker: Broker) -> None:
+def test_the_java_console_consumer_reads_a_record_of_a_plain_producer(broker: Broker) -> None:
     write = (
         "import sys; from confluent_kafka import Producer;"
         "p = Producer({'bootstrap.servers': sys.argv[1]}); p.produce('lines', b'read me');"
@@ -83,13 +83,13 @@ start(Settings(data_dir=Path({str(settings.data_dir)!r}),
     assert start(settings) == started
     elsewhere = settings.model_copy(update={"bootstrap_servers": f"127.0.0.1:{free_port()}"})
     assert status(elsewhere) == started
-    with pytest.raises(Misconfigured, match=f"runs already, on {started.bootstrap_servers}"):
+    with pytest.raises(Misconfigured, match=f"already runs, on {started.bootstrap_servers}"):
         start(elsewhere)
     assert not stop(settings).running
     assert not metadata_answers(settings.bootstrap_servers)
 
 
-def test_a_taken_port_is_named(settings: Settings) -> None:
+def test_the_error_names_a_port_that_is_taken(settings: Settings) -> None:
     port = int(settings.bootstrap_servers.rpartition(":")[2])
     with (
         socket.create_server(("127.0.0.1", port)),
@@ -98,12 +98,12 @@ def test_a_taken_port_is_named(settings: Settings) -> None:
         start(settings)
 
 
-def test_a_cluster_elsewhere_is_not_ours_to_start(tmp_path: Path) -> None:
+def test_a_cluster_on_another_host_is_not_started(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="CJSTREAM_BOOTSTRAP_SERVERS"):
         start(Settings(data_dir=tmp_path, bootstrap_servers="kafka.example:9092"))
 
 
-def test_a_pid_that_another_process_has_is_not_the_broker(settings: Settings) -> None:
+def test_a_pid_that_another_process_now_has_is_not_the_broker(settings: Settings) -> None:
     folder = settings.data_dir / "broker"
     folder.mkdir()
     (folder / "broker.pid").write_text("1")

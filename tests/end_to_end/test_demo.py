@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it, and its checks, which must not be fooled."""
+"""The demo as a new user runs it, and its checks, which must find every wrong outcome."""
 
 import json
 import subprocess
@@ -44,12 +44,12 @@ UPLOADS = {
     for offset, event in enumerate(SENT_UPLOADS)
 }
 BATCH = outcome_of(requested(), REQUEST_AT, Prepared("assignment", context_after(*READY)))
-Bend = Callable[[CJBatchPrepared], Outcome]
+Alter = Callable[[CJBatchPrepared], Outcome]
 
 
 @pytest.fixture
 def content() -> ContentStore:
-    store = ContentStore.at("memory:///")
+    store = ContentStore.open("memory:///")
     for text in ("Judge the argument.", "Should homework be banned?", "Weigh structure twice."):
         store.put(text.encode())
     return store
@@ -65,20 +65,20 @@ def dead_letter(value: bytes = b"damaged") -> OutcomeFound:
     return found_in(LogRecord(replace(LETTER_AT, topic="dlq"), b"b2", value, headers, 0), READER)
 
 
-def weigh(
+def check(
     content: ContentStore, *outcomes: OutcomeFound, uploads: Mapping[Any, LogRecord] = UPLOADS
 ) -> Findings:
-    return Evidence(SENT, uploads, frozenset(), content, READER).weigh(outcomes, [])
+    return Evidence(SENT, uploads, frozenset(), content, READER).check(outcomes, [])
 
 
-def test_one_true_outcome_a_request_is_good(content: ContentStore) -> None:
-    found = weigh(content, prepared(), dead_letter())
+def test_exactly_one_correct_outcome_per_request_has_no_findings(content: ContentStore) -> None:
+    found = check(content, prepared(), dead_letter())
     assert (found.missing, found.duplicated, found.stale, found.faults) == (0, 0, 0, [])
     assert found.outcomes == {"prepared": 1, "dead_lettered": 1}
 
 
-def test_a_missing_and_a_doubled_outcome_are_counted(content: ContentStore) -> None:
-    found = weigh(content, prepared(), prepared(), prepared())
+def test_missing_and_duplicate_outcomes_are_counted(content: ContentStore) -> None:
+    found = check(content, prepared(), prepared(), prepared())
     assert (found.missing, found.duplicated) == (1, 2)
 
 
@@ -89,7 +89,7 @@ def without_prompt(batch: CJBatchPrepared) -> Outcome:
 
 def test_an_outcome_that_missed_an_acknowledged_upload_is_stale(content: ContentStore) -> None:
     assert isinstance(BATCH, CJBatchPrepared)
-    assert weigh(content, prepared(without_prompt(BATCH)), dead_letter()).stale == 1
+    assert check(content, prepared(without_prompt(BATCH)), dead_letter()).stale == 1
 
 
 def with_instructions(batch: CJBatchPrepared, **changes: Any) -> Outcome:
@@ -100,12 +100,12 @@ def with_instructions(batch: CJBatchPrepared, **changes: Any) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("bend", "fault"),
+    ("alter", "fault"),
     [
         (lambda batch: replace(batch, request=requested(language="sv")), "not the request sent"),
-        (lambda batch: with_instructions(batch, version=7), "another upload stands at"),
-        (lambda batch: with_instructions(batch, sha256="0" * 64), "another upload stands at"),
-        (lambda batch: with_instructions(batch, source=LETTER_AT), "no upload stands at"),
+        (lambda batch: with_instructions(batch, version=7), "there is another upload at"),
+        (lambda batch: with_instructions(batch, sha256="0" * 64), "there is another upload at"),
+        (lambda batch: with_instructions(batch, source=LETTER_AT), "there is no upload at"),
         (
             lambda batch: replace(
                 batch,
@@ -113,26 +113,26 @@ def with_instructions(batch: CJBatchPrepared, **changes: Any) -> Outcome:
                     batch.processing_metadata, judge_rubric_storage_id="0" * 64
                 ),
             ),
-            "its judge_rubric is not what it proves",
+            "its judge_rubric is not the one in its provenance",
         ),
     ],
 )
-def test_a_batch_that_is_not_true_is_a_fault(content: ContentStore, bend: Bend, fault: str) -> None:
+def test_an_altered_batch_is_a_fault(content: ContentStore, alter: Alter, fault: str) -> None:
     assert isinstance(BATCH, CJBatchPrepared)
-    (said,) = weigh(content, prepared(bend(BATCH)), dead_letter()).faults
-    assert fault in said
+    (message,) = check(content, prepared(alter(BATCH)), dead_letter()).faults
+    assert fault in message
 
 
-def test_an_altered_key_letter_text_or_upload_is_a_fault(content: ContentStore) -> None:
-    assert weigh(content, prepared(key=b"b7"), dead_letter()).faults
-    assert weigh(content, prepared(), dead_letter(b"repaired")).faults
-    assert weigh(ContentStore.at("memory:///"), prepared(), dead_letter()).faults
-    place = at(prompt_uploaded(), 1)
-    other = replace(UPLOADS[place], value=CODEC.encode(prompt_uploaded("Another text.")))
-    assert weigh(content, prepared(), dead_letter(), uploads={**UPLOADS, place: other}).faults
+def test_an_altered_key_dead_letter_text_or_upload_is_a_fault(content: ContentStore) -> None:
+    assert check(content, prepared(key=b"b7"), dead_letter()).faults
+    assert check(content, prepared(), dead_letter(b"repaired")).faults
+    assert check(ContentStore.open("memory:///"), prepared(), dead_letter()).faults
+    upload_at = at(prompt_uploaded(), 1)
+    other = replace(UPLOADS[upload_at], value=CODEC.encode(prompt_uploaded("Another text.")))
+    assert check(content, prepared(), dead_letter(), uploads={**UPLOADS, upload_at: other}).faults
 
 
-def test_the_demo_proves_one_outcome_for_every_request() -> None:
+def test_the_demo_verifies_one_outcome_for_every_request() -> None:
     command = [sys.executable, "-W", "error", "-m", "tools.cli", "demo", "--json"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=170, check=False, cwd=ROOT

@@ -1,4 +1,4 @@
-"""Erasure on a real log and store: what goes, what stays for whom, and a kill in between."""
+"""Erasure on a real log and store: which texts are erased, which are kept for others, and a kill in between."""
 
 import signal
 import subprocess
@@ -37,20 +37,20 @@ from tools.broker import free_port
 
 OWN = ("Judge the argument.", "Judge the style.", "Write a letter.", "Weigh structure twice.")
 SHARED, REQUESTED = "Use paragraphs.", "Write a poem."
-ASKED = ("--actor", "dpo", "--reason-code", "gdpr-17", "--grace", "0s")
+OPTIONS = ("--actor", "dpo", "--reason-code", "gdpr-17", "--grace", "0s")
 
 
 @pytest.fixture
 def store(settings: Settings) -> ContentStore:
     """The installation's store with every text of the story in it."""
-    store = ContentStore.at(settings.content)
+    store = ContentStore.open(settings.content)
     for text in (*OWN, SHARED, REQUESTED):
         store.put(text.encode())
     return store
 
 
-def told_by_log(settings: Settings) -> None:
-    """Assignment a1 named seven texts, of which b2's rubric names one, and a request of c3 another."""
+def send_story(settings: Settings) -> None:
+    """Send uploads of a1 that name six texts; b2's rubric also names one of them, a request of c3 another."""
     send(
         settings,
         instructions_uploaded(OWN[0]),
@@ -71,36 +71,38 @@ def ids(*texts: str) -> list[str]:
 
 
 def erased(settings: Settings, *options: str, scope: str = "assignment:a1") -> Any:
-    code, document, said = told(settings, "audit", "erase", scope, *ASKED, *options)
-    assert code == 0, said
+    code, document, messages = told(settings, "audit", "erase", scope, *OPTIONS, *options)
+    assert code == 0, messages
     return document
 
 
 def events_in(settings: Settings, scope_key: str) -> list[UploadEvent]:
-    """Every upload event of a scope as the log has it."""
+    """Every upload event of a scope in the log."""
     codec, topics = Codec(), settings.topics
     partitions = partitions_of([topic.name for topic in topics.uploads], settings)
     with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
-        log.seek({one: low for one, (low, _) in retained.items()})
-        records = list(log.records_until({one: end for one, (_, end) in retained.items()}))
-    own = sorted((one for one in records if one.key == scope_key.encode()), key=attrgetter("at"))
-    found = [codec.decode(one.value) for one in own]
-    return [one for one in found if isinstance(one, UploadEvent)]
+        log.seek({partition: low for partition, (low, _) in retained.items()})
+        records = list(
+            log.records_until({partition: end for partition, (_, end) in retained.items()})
+        )
+    own = [record for record in records if record.key == scope_key.encode()]
+    found = [codec.decode(record.value) for record in sorted(own, key=attrgetter("at"))]
+    return [event for event in found if isinstance(event, UploadEvent)]
 
 
-def there(store: ContentStore) -> set[str]:
-    return {text.storage_id for text in (*store.listed(), *store.trashed())}
+def stored_ids(store: ContentStore) -> set[str]:
+    return {text.storage_id for text in (*store.list_texts(), *store.list_trash())}
 
 
-def test_a_scopes_texts_are_erased_and_those_that_others_name_are_kept(
+def test_a_scopes_texts_are_erased_except_those_that_others_name(
     settings: Settings, store: ContentStore
 ) -> None:
-    told_by_log(settings)
+    send_story(settings)
     before = events_in(settings, "assignment:a1")
     planned = erased(settings)
     assert (planned["dry_run"], planned["events"]) == (True, [])
-    assert (events_in(settings, "assignment:a1"), len(there(store))) == (before, 6)
+    assert (events_in(settings, "assignment:a1"), len(stored_ids(store))) == (before, 6)
 
     done = erased(settings, "--yes")
     kept = {
@@ -110,18 +112,18 @@ def test_a_scopes_texts_are_erased_and_those_that_others_name_are_kept(
     for document in (planned, done):
         assert document["roles"] == ["instructions", "student_prompt", "judge_rubric"]
         assert document["erased"] == ids(*OWN)
-        assert {one["storage_id"]: one["named_by"] for one in document["kept"]} == kept
+        assert {text["storage_id"]: text["named_by"] for text in document["kept"]} == kept
         assert (document["absent"], document["left"], document["gaps"]) == ([], [], [])
-    assert there(store) == {*ids(SHARED, REQUESTED)}
+    assert stored_ids(store) == {*ids(SHARED, REQUESTED)}
     after = events_in(settings, "assignment:a1")
-    appended = [one for one in after if one not in before]
+    appended = [event for event in after if event not in before]
     assert len(after) == len(before) + 3
-    assert all(isinstance(one, Deletion) and one.erased for one in appended)
-    assert {(one.actor, one.correlation_id) for one in appended} == {
+    assert all(isinstance(event, Deletion) and event.erased for event in appended)
+    assert {(event.actor, event.correlation_id) for event in appended} == {
         ("dpo", done["correlation_id"])
     }
     assert done["correlation_id"].startswith("erasure-gdpr-17-")
-    assert sorted(one["version"] for one in done["events"]) == [2, 4, 4]
+    assert sorted(event["version"] for event in done["events"]) == [2, 4, 4]
     assert erased_texts(after) == {*ids(*OWN, SHARED, REQUESTED)}
 
     again = erased(settings, "--yes")
@@ -130,7 +132,7 @@ def test_a_scopes_texts_are_erased_and_those_that_others_name_are_kept(
     assert last["erased"] == ids(SHARED)
 
 
-def test_an_upload_after_an_erasure_is_normal_and_names_its_text_anew(
+def test_an_erased_text_that_is_uploaded_again_is_named_again(
     settings: Settings, store: ContentStore
 ) -> None:
     send(settings, instructions_uploaded(OWN[0]), rubric_uploaded(OWN[0], assignment_id="b2"))
@@ -143,28 +145,32 @@ def test_an_upload_after_an_erasure_is_normal_and_names_its_text_anew(
     assert erased_texts(events_in(settings, "assignment:a1")) == set()
 
 
-def test_a_text_written_just_now_is_left_for_another_run(
+def test_a_text_younger_than_the_grace_period_is_left_for_another_run(
     settings: Settings, store: ContentStore
 ) -> None:
     send(settings, instructions_uploaded(OWN[0]))
-    code, document, said = told(settings, "audit", "erase", "assignment:a1", *ASKED[:4], "--yes")
+    code, document, messages = told(
+        settings, "audit", "erase", "assignment:a1", *OPTIONS[:4], "--yes"
+    )
     assert (code, document["left"], document["erased"]) == (3, ids(OWN[0]), [])
-    assert said.splitlines() == ["1 texts were written less than 1h ago: call it again then"]
+    assert messages.splitlines() == [
+        "1 texts were written less than 1h ago: run the command again after that"
+    ]
     assert erased(settings, "--yes")["erased"] == ids(OWN[0])
 
 
-def test_versions_that_the_log_no_longer_has_are_told(
+def test_versions_missing_from_the_log_are_reported(
     settings: Settings, store: ContentStore
 ) -> None:
     send(settings, instructions_uploaded(OWN[0], assignment_id=None, course_id="ENG5", version=4))
-    code, document, said = told(settings, "audit", "erase", "course:ENG5", *ASKED, "--yes")
+    code, document, messages = told(settings, "audit", "erase", "course:ENG5", *OPTIONS, "--yes")
     assert (code, document["erased"]) == (0, ids(OWN[0]))
     gap = {"role": "instructions", "after_version": 0, "before_version": 4}
     assert document["gaps"] == [gap]
-    assert "no longer has versions 1 to 3 of the instructions" in said
+    assert "no longer has versions 1 to 3 of the instructions" in messages
 
 
-def test_the_api_answers_404_for_what_is_erased_and_its_writer_goes_on(settings: Settings) -> None:
+def test_the_api_answers_404_for_erased_roles_and_accepts_new_uploads(settings: Settings) -> None:
     path = "/admin/v1/assessment-instructions/assignment/a1"
     body = {"assignment_id": "a1", "instructions_text": OWN[0], "grade_scale": "swedish_8_anchor"}
     with serving(settings.model_copy(update={"api_port": free_port()})) as api:
@@ -178,21 +184,22 @@ def test_the_api_answers_404_for_what_is_erased_and_its_writer_goes_on(settings:
         assert api("GET", f"/v1/content/{sha256_of(OWN[0])}").status_code == 404
         again = api("PUT", path, body)
         assert (again.status_code, again.json()["version"]) == (201, 3), again.text
-        whole = api("GET", "/admin/v1/assignments/a1").json()
-        assert whole["instructions"]["text"] == OWN[0]
-        assert (whole["student_prompt"]["deleted"], whole["student_prompt"]["erased"]) == (
+        assignment = api("GET", "/admin/v1/assignments/a1").json()
+        assert assignment["instructions"]["text"] == OWN[0]
+        prompt = assignment["student_prompt"]
+        assert (prompt["deleted"], prompt["erased"]) == (
             True,
             True,
         )
 
 
-KILLED = """
+KILLED_ERASURE = """
 import os, signal, sys
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 from processors.settings import settings_from_environment
 from tables.content_store import ContentStore
-from tools.audit.erase.erase import Asked, erase
+from tools.audit.erase.erase import EraseRequest, erase
 
 class Killed(ContentStore):
     left = int(sys.argv[1])
@@ -203,47 +210,49 @@ class Killed(ContentStore):
         return super().discard(storage_id)
 
 settings = settings_from_environment()
-asked = Asked(scope_key="assignment:a1", actor="dpo", reason_code="gdpr-17", grace=timedelta(0))
-erase(settings, Killed.at(settings.content), asked, yes=True, now=lambda: datetime.now(UTC),
+request = EraseRequest(
+    scope_key="assignment:a1", actor="dpo", reason_code="gdpr-17", grace=timedelta(0)
+)
+erase(settings, Killed.open(settings.content), request, yes=True, now=lambda: datetime.now(UTC),
       new_id=lambda: str(uuid4()))
 """
 
 
 @pytest.mark.parametrize("texts_before", [0, 2])
-def test_killed_after_its_events_it_is_finished_by_the_next_run(
+def test_an_erasure_killed_after_its_events_is_finished_by_the_next_run(
     settings: Settings, store: ContentStore, texts_before: int
 ) -> None:
-    told_by_log(settings)
+    send_story(settings)
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(texts_before)],
+        [sys.executable, "-c", KILLED_ERASURE, str(texts_before)],
         cwd=ROOT,
         env=environment_of(settings),
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
-    assert len(there(store)) == 6 - texts_before
+    assert len(stored_ids(store)) == 6 - texts_before
     after = events_in(settings, "assignment:a1")
     done = erased(settings, "--yes")
     assert events_in(settings, "assignment:a1") == after
     assert (done["erased"], done["absent"]) == (ids(*OWN)[texts_before:], ids(*OWN)[:texts_before])
-    assert there(store) == {*ids(SHARED, REQUESTED)}
+    assert stored_ids(store) == {*ids(SHARED, REQUESTED)}
 
 
 def run(settings: Settings, store: ContentStore) -> ErasureReport:
-    asked = EraseRequest(
+    request = EraseRequest(
         scope_key="assignment:a1", actor="dpo", reason_code="gdpr-17", grace=timedelta(0)
     )
     return erase(
         settings,
         store,
-        asked,
+        request,
         yes=True,
         now=lambda: datetime.now(UTC),
         new_id=lambda: str(uuid4()),
     )
 
 
-def test_a_store_that_lets_nothing_be_removed_is_told_and_the_next_run_finishes(
+def test_a_read_only_store_is_an_error_and_the_next_run_finishes_the_erasure(
     settings: Settings,
 ) -> None:
     send(settings, instructions_uploaded(OWN[0]))
@@ -251,34 +260,34 @@ def test_a_store_that_lets_nothing_be_removed_is_told_and_the_next_run_finishes(
         store = ContentStore(bucket.store())
         store.put(OWN[0].encode())
         bucket.is_read_only = True
-        with pytest.raises(Unreachable, match="not every text is gone: call it again"):
+        with pytest.raises(Unreachable, match="not every text is gone: run the command again"):
             run(settings, store)
         assert store.get(sha256_of(OWN[0])) == OWN[0].encode()
         assert erased_texts(events_in(settings, "assignment:a1")) == {*ids(OWN[0])}
         bucket.is_read_only = False
-        assert [one.storage_id for one in run(settings, store).of("erased")] == ids(OWN[0])
+        assert [text.storage_id for text in run(settings, store).with_fate("erased")] == ids(OWN[0])
         with pytest.raises(ContentMissing):
             store.get(sha256_of(OWN[0]))
 
 
-def test_faults_that_are_foreseen_are_one_line(
+def test_expected_errors_are_one_line(
     settings: Settings, store: ContentStore, tmp_path: Path
 ) -> None:
-    for scope, options, code, why in (
-        ("assignment:nobody", ASKED, 1, "nothing was ever uploaded there"),
-        ("school:s1", ASKED, 2, "SCOPE"),
-        ("assignment:a1", (*ASKED, "--actor", ""), 2, "--actor"),
-        ("assignment:a1", (*ASKED, "--grace", "soon"), 2, "--grace"),
+    for scope, options, code, message in (
+        ("assignment:nobody", OPTIONS, 1, "nothing was ever uploaded for this scope"),
+        ("school:s1", OPTIONS, 2, "SCOPE"),
+        ("assignment:a1", (*OPTIONS, "--actor", ""), 2, "--actor"),
+        ("assignment:a1", (*OPTIONS, "--grace", "soon"), 2, "--grace"),
     ):
         ended = told(settings, "audit", "erase", scope, *options, "--yes")
         assert (ended[0], ended[1], len(ended[2].splitlines())) == (code, None, 1), ended
-        assert why in ended[2]
+        assert message in ended[2]
     away = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
-    code, document, said = told(away, "audit", "erase", "assignment:a1", *ASKED, "--yes")
-    assert (code, document, len(said.splitlines())) == (4, None, 1)
+    code, document, messages = told(away, "audit", "erase", "assignment:a1", *OPTIONS, "--yes")
+    assert (code, document, len(messages.splitlines())) == (4, None, 1)
     send(settings, instructions_uploaded(OWN[0]))
-    place = tmp_path / "content" / "media" / sha256_of(OWN[0])[:2] / sha256_of(OWN[0])
-    (place / "in the way").mkdir(parents=True)
-    code, document, said = told(settings, "audit", "erase", "assignment:a1", *ASKED, "--yes")
-    assert (code, document, len(said.splitlines())) == (4, None, 1)
-    assert "call it again" in said
+    blocked = tmp_path / "content" / "media" / sha256_of(OWN[0])[:2] / sha256_of(OWN[0])
+    (blocked / "in the way").mkdir(parents=True)
+    code, document, messages = told(settings, "audit", "erase", "assignment:a1", *OPTIONS, "--yes")
+    assert (code, document, len(messages.splitlines())) == (4, None, 1)
+    assert "run the command again" in messages

@@ -1,4 +1,4 @@
-"""`parked list`, over the parked topic as batch preparation writes it."""
+"""`parked list` on a parked topic as batch preparation writes it."""
 
 import pytest
 
@@ -10,11 +10,11 @@ from schemas.events import ParkedRequest
 from tests.faults.load import CODEC, append
 from tests.support.builders import requested
 from tests.support.run_command import told
-from tools.parked import parked
+from tools.parked import parked_requests
 
 
 def entry(settings: Settings, offset: int, appended_at_ms: int) -> Record:
-    """A request that was parked for want of its student prompt, for 900 s."""
+    """A request that was parked for up to 900 s because its student prompt was missing."""
     topics = settings.topics
     at = Coordinates(topics.requests.name, 1, offset)
     waiting = ParkedRequest(
@@ -34,7 +34,7 @@ def released(settings: Settings, offset: int) -> Record:
     return Record(settings.topics.parked.name, 1, key, None)
 
 
-def test_who_waits_for_what_how_long_and_until_when(settings: Settings) -> None:
+def test_waiting_requests_are_listed_with_scope_duration_and_deadline(settings: Settings) -> None:
     clock = Record(settings.topics.parked.name, 0, b"clock", None)
     append(
         settings,
@@ -46,19 +46,22 @@ def test_who_waits_for_what_how_long_and_until_when(settings: Settings) -> None:
             released(settings, 1),
         ],
     )
-    waiting = parked(settings, now_ms=1_930_000)
-    assert [(one.request_at, one.scope_key, one.missing) for one in waiting] == [
+    waiting = parked_requests(settings, now_ms=1_930_000)
+    assert [(request.request_at, request.scope_key, request.missing) for request in waiting] == [
         (f"{settings.topics.requests.name}/1@2", "assignment:a2", ("student_prompt",)),
         (f"{settings.topics.requests.name}/1@3", "assignment:a3", ("student_prompt",)),
     ]
-    assert [(one.waits_s, one.left_s) for one in waiting] == [(930.0, -30.0), (-70.0, 970.0)]
-    code, document, grumbled = told(settings, "parked", "list")
-    assert (code, grumbled) == (0, "")
-    assert [one["deadline_at_ms"] for one in document["parked"]] == [1_900_000, 2_900_000]
-    assert all("request" not in one for one in document["parked"])
+    assert [(request.waits_s, request.left_s) for request in waiting] == [
+        (930.0, -30.0),
+        (-70.0, 970.0),
+    ]
+    code, document, messages = told(settings, "parked", "list")
+    assert (code, messages) == (0, "")
+    assert [request["deadline_at_ms"] for request in document["parked"]] == [1_900_000, 2_900_000]
+    assert all("request" not in fields for fields in document["parked"])
 
 
-def test_an_entry_that_is_none_is_a_discrepancy(settings: Settings) -> None:
+def test_a_record_that_is_not_a_parked_request_is_a_discrepancy(settings: Settings) -> None:
     append(settings, [Record(settings.topics.parked.name, 2, b"who", b"?")])
-    with pytest.raises(Discrepancy, match="/2@0 is no parked request"):
-        parked(settings, now_ms=0)
+    with pytest.raises(Discrepancy, match="/2@0 is not a parked request"):
+        parked_requests(settings, now_ms=0)

@@ -182,7 +182,7 @@ def java_reads(broker: Broker, settings: Settings, registry: str, count: int) ->
         "value.deserializer=io.apicurio.registry.serde.avro.AvroKafkaDeserializer",
         "--formatter-property",
         f"value.deserializer.apicurio.registry.url={registry}{OWN}",
-        beside=("serde",),
+        extra_parts=("serde",),
         timeout_s=180,
     )
     assert ended.returncode == 0, ended.stderr

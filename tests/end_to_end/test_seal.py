@@ -1,4 +1,4 @@
-"""Seals of a real log, and what becomes of them when somebody rewrites a segment of it."""
+"""Seals of a real log, and what `verify --seal` finds after somebody rewrote a segment of the log."""
 
 import struct
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def key(settings: Settings, tmp_path: Path) -> Path:
-    """A key that signs."""
+    """The file of a signing key."""
     code, document, _ = told(settings, "audit", "seal-key", "--out", str(tmp_path / "seal.pem"))
     assert (code, document["private"]) == (0, str(tmp_path / "seal.pem"))
     return tmp_path / "seal.pem"
@@ -47,34 +47,34 @@ def key(settings: Settings, tmp_path: Path) -> Path:
 
 def sealed(settings: Settings, key: Path, name: str, *options: str) -> tuple[Path, Any]:
     out = key.parent / name
-    code, document, said = told(
+    code, document, messages = told(
         settings, "audit", "seal", "--key", str(key), "--out", str(out), *options
     )
-    assert code == 0, said
+    assert code == 0, messages
     return out, document
 
 
 def checked(settings: Settings, *seals: Path) -> tuple[int, Any, str]:
     public = next(iter(seals)).parent / "seal.pem.pub"
-    files = [word for one in seals for word in ("--seal", str(one))]
+    files = [word for seal in seals for word in ("--seal", str(seal))]
     return told(settings, "audit", "verify", *files, "--public-key", str(public))
 
 
-def filled(settings: Settings) -> None:
-    """Uploads of five assignments, some in transactions, and requests."""
+def fill(settings: Settings) -> None:
+    """Send uploads of five assignments, one more upload in a transaction, and requests."""
     for number in range(5):
         send(settings, *assignment(f"a{number}"))
     send_in_transaction(settings, assignment("a1", 2)[0])
     send(settings, *(a_request(number) for number in range(30)))
 
 
-def test_a_seal_of_a_log_that_is_as_it_was_holds_and_a_chain_of_them_too(
+def test_a_seal_of_an_unchanged_log_holds_and_so_does_a_chain_of_seals(
     settings: Settings, key: Path
 ) -> None:
-    filled(settings)
+    fill(settings)
     first, document = sealed(settings, key, "first.seal")
     assert document["records"] == 46
-    assert {one["topic"] for one in document["partitions"]} == {
+    assert {each["topic"] for each in document["partitions"]} == {
         topic.name for topic in settings.topics.all
     } - {settings.topics.context.name, settings.topics.parked.name}
     send(settings, *assignment("a9"))
@@ -82,26 +82,26 @@ def test_a_seal_of_a_log_that_is_as_it_was_holds_and_a_chain_of_them_too(
     assert document["records"] == 3
     third, document = sealed(settings, key, "third.seal", "--after", str(second))
     assert document["records"] == 0
-    code, document, said = checked(settings, first, second, third)
-    assert (code, document["holds"], said) == (0, True, "")
-    intact = [sum(one["intact"] for one in seal["partitions"]) for seal in document["seals"]]
+    code, document, messages = checked(settings, first, second, third)
+    assert (code, document["holds"], messages) == (0, True, "")
+    intact = [sum(each["intact"] for each in seal["partitions"]) for seal in document["seals"]]
     assert intact == [46, 3, 0]
-    code, document, said = checked(settings, first, third)
+    code, document, messages = checked(settings, first, third)
     assert (code, document["holds"]) == (3, False)
-    assert said.splitlines() == [
-        f"{third}: it does not follow the seal before it: another one was left out"
+    assert messages.splitlines() == [
+        f"{third}: it does not follow the seal given before it: a seal in between is missing"
     ]
 
 
-def test_a_range_and_a_topic_of_choice_are_sealed(settings: Settings, key: Path) -> None:
-    filled(settings)
+def test_a_selected_range_of_a_selected_topic_is_sealed(settings: Settings, key: Path) -> None:
+    fill(settings)
     topic = settings.topics.instructions.name
     number = partition_for(KEY, settings.partitions)
     here = f"{topic}/{number}@0"
     _, document = sealed(settings, key, "one", "--topics", topic, "--to", here, "--from", here)
-    assert {one["topic"] for one in document["partitions"]} == {topic}
-    (one,) = [one for one in document["partitions"] if one["partition"] == number]
-    assert (one["from"], one["to"], one["records"]) == (0, 1, 1)
+    assert {each["topic"] for each in document["partitions"]} == {topic}
+    (partition,) = [each for each in document["partitions"] if each["partition"] == number]
+    assert (partition["from"], partition["to"], partition["records"]) == (0, 1, 1)
     pause(0.01)
     _, document = sealed(settings, key, "later", "--from", "0s")
     assert document["records"] == 0
@@ -111,45 +111,45 @@ def test_a_range_and_a_topic_of_choice_are_sealed(settings: Settings, key: Path)
         ("--after", str(key)),
         ("--from", here, "--to", "1h"),
     ):
-        named = ("--key", str(key), "--out", str(key.parent / "none"))
-        code, nothing, said = told(settings, "audit", "seal", *named, *options)
-        assert (code, nothing, len(said.splitlines())) == (2, None, 1)
+        files = ("--key", str(key), "--out", str(key.parent / "none"))
+        code, nothing, messages = told(settings, "audit", "seal", *files, *options)
+        assert (code, nothing, len(messages.splitlines())) == (2, None, 1)
     assert not (key.parent / "none").exists()
 
 
-def test_without_the_public_key_it_is_said_who_signed(settings: Settings, key: Path) -> None:
+def test_without_the_public_key_the_signer_is_printed(settings: Settings, key: Path) -> None:
     seal, document = sealed(settings, key, "seal")
-    code, _, said = told(settings, "audit", "verify", "--seal", str(seal))
-    assert (code, said) == (
+    code, _, messages = told(settings, "audit", "verify", "--seal", str(seal))
+    assert (code, messages) == (
         0,
-        f"signed by {document['key']}; --public-key proves whose that is\n",
+        f"signed by {document['key']}; use --public-key to check whose key that is\n",
     )
     told(settings, "audit", "seal-key", "--out", str(key.parent / "other.pem"))
     other = str(key.parent / "other.pem.pub")
-    code, nothing, said = told(
+    code, nothing, messages = told(
         settings, "audit", "verify", "--seal", str(seal), "--public-key", other
     )
-    assert (code, nothing, len(said.splitlines())) == (3, None, 1)
-    assert "the seal of another key" in said
+    assert (code, nothing, len(messages.splitlines())) == (3, None, 1)
+    assert "the seal was signed by another key" in messages
 
 
-# A segment that somebody rewrites while the broker is stopped
+# Somebody rewrites a segment while the broker is stopped
 
-BATCH = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, crc32c of what follows
+BATCH = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, crc32c of the rest
 
 
 def rewrite(segment: Path, text: bytes) -> int:
-    """Flip one byte behind this text in a segment, and mend the sum of its batch; gives the batch's offset.
+    """Flip the byte after this text in a segment, and correct the checksum of its batch; returns the batch's offset.
 
-    Record batches are those of Kafka's format 2, not compressed.
+    The record batches are in Kafka's format 2, uncompressed.
     """
     data = bytearray(segment.read_bytes())
     start = 0
     while start < len(data):
         offset, length, *_ = BATCH.unpack_from(data, start)
         end = start + 12 + length
-        if (place := data.find(text, start, end)) >= 0:
-            data[place + len(text)] ^= 1
+        if (index := data.find(text, start, end)) >= 0:
+            data[index + len(text)] ^= 1
             crc = calc_crc32c(bytes(data[start + BATCH.size : end]))
             struct.pack_into(">I", data, start + BATCH.size - 4, crc)
             segment.write_bytes(data)
@@ -158,58 +158,62 @@ def rewrite(segment: Path, text: bytes) -> int:
     raise AssertionError("the text is not in the segment")
 
 
-def segment_of(broker: Broker, at: Partition) -> Path:
-    (segment,) = (broker.folder / "data" / f"{at.topic}-{at.partition}").glob("*.log")
+def segment_of(broker: Broker, partition: Partition) -> Path:
+    folder = broker.folder / "data" / f"{partition.topic}-{partition.partition}"
+    (segment,) = folder.glob("*.log")
     return segment
 
 
-def test_a_byte_flipped_in_the_segment_of_a_stopped_broker_is_named_by_coordinates(
+def test_a_record_altered_in_the_segment_of_a_stopped_broker_is_named_by_coordinates(
     broker: Broker, settings: Settings, key: Path
 ) -> None:
-    filled(settings)
+    fill(settings)
     plain = plain_producer(settings, **{"compression.type": "none", "linger.ms": 0})
     for version in range(2, 6):
         deliver(plain, [record_of(settings, assignment("a1", version)[1])])
     seal, _ = sealed(settings, key, "seal")
-    at = Partition(settings.topics.student_prompts.name, partition_for(KEY, settings.partitions))
-    before = values(settings, at)
+    partition = Partition(
+        settings.topics.student_prompts.name, partition_for(KEY, settings.partitions)
+    )
+    before = values(settings, partition)
     broker.stop()
     try:
-        actor = b"teacher@school.exampl"  # and the byte behind it
-        altered = rewrite(segment_of(broker, at), actor)
+        actor = b"teacher@school.exampl"  # rewrite() flips the byte after it
+        altered = rewrite(segment_of(broker, partition), actor)
     finally:
         broker.start()
-    after = values(settings, at)  # the broker and its clients notice nothing
+    after = values(settings, partition)  # broker and clients accept the altered record
     assert [offset for offset in before if before[offset] != after[offset]] == [altered]
-    code, document, said = checked(settings, seal)
-    there = str(Coordinates(*at, altered))
-    assert (code, said) == (3, f"{seal}: {there} was altered\n")
-    (found,) = [one for one in document["seals"][0]["partitions"] if one["first"]]
-    assert (found["first"], found["findings"]) == ({"at": there, "was": "altered"}, {"altered": 1})
+    code, document, messages = checked(settings, seal)
+    altered_at = str(Coordinates(*partition, altered))
+    assert (code, messages) == (3, f"{seal}: {altered_at} was altered\n")
+    (found,) = [each for each in document["seals"][0]["partitions"] if each["first"]]
+    assert (found["first"], found["findings"]) == (
+        {"at": altered_at, "was": "altered"},
+        {"altered": 1},
+    )
 
 
-def values(settings: Settings, at: Partition) -> dict[int, bytes | None]:
-    with LogReader(settings, [at]) as log:
-        log.seek({at: 0})
-        ends = {one: end for one, (_, end) in log.offset_ranges().items()}
-        return {one.at.offset: one.value for one in log.records_until(ends)}
+def values(settings: Settings, partition: Partition) -> dict[int, bytes | None]:
+    with LogReader(settings, [partition]) as log:
+        log.seek({partition: 0})
+        ends = {each: end for each, (_, end) in log.offset_ranges().items()}
+        return {record.at.offset: record.value for record in log.records_until(ends)}
 
 
-def test_a_log_whose_last_records_are_cut_off_is_found(
-    broker: Broker, settings: Settings, key: Path
-) -> None:
-    filled(settings)
+def test_cut_off_last_records_are_found(broker: Broker, settings: Settings, key: Path) -> None:
+    fill(settings)
     plain = plain_producer(settings, **{"compression.type": "none", "linger.ms": 0})
-    at = Partition(settings.topics.requests.name, 0)
+    partition = Partition(settings.topics.requests.name, 0)
     for number in range(3):
-        deliver(plain, [Record(at.topic, 0, b"k", b"last %d" % number)])
+        deliver(plain, [Record(partition.topic, 0, b"k", b"last %d" % number)])
     seal, _ = sealed(settings, key, "seal")
-    end = high_watermarks(admin_client(settings), [at])[at]
+    end = high_watermarks(admin_client(settings), [partition])[partition]
     broker.kill()
     try:
-        segment = segment_of(broker, at)
+        segment = segment_of(broker, partition)
         data = segment.read_bytes()
-        # a batch begins with the offset that its first record has, here its only one
+        # a batch begins with the offset of its first record, here its only one
         segment.write_bytes(data[: data.rfind(struct.pack(">q", end - 2))])
         for index in segment.parent.glob("*index"):
             index.unlink()
@@ -217,33 +221,35 @@ def test_a_log_whose_last_records_are_cut_off_is_found(
             checkpoint.unlink()
     finally:
         broker.start()
-    code, _, said = checked(settings, seal)
+    code, _, messages = checked(settings, seal)
     assert code == 3
-    assert f"{Coordinates(*at, end - 2)} was cut off, the first of 2 cut off" in said
+    assert f"{Coordinates(*partition, end - 2)} was cut off, the first of 2 cut off" in messages
 
 
 def alter(settings: Settings, topic: str, **config: str) -> None:
-    """Another configuration than the catalogue's."""
+    """Change the configuration of a topic away from the catalogue's."""
     entries = [
         ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
         for name, value in config.items()
     ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    client = admin_client(settings)  # held until it has answered
+    client = admin_client(settings)  # must stay alive until it has answered
     (future,) = client.incremental_alter_configs([resource]).values()
     future.result(10)
 
 
-def test_what_compaction_took_is_told_from_what_was_removed(
+def test_compacted_records_are_distinguished_from_removed_ones(
     broker: Broker, settings: Settings, key: Path
 ) -> None:
-    at = Partition(settings.topics.judge_rubrics.name, partition_for(KEY, settings.partitions))
+    partition = Partition(
+        settings.topics.judge_rubrics.name, partition_for(KEY, settings.partitions)
+    )
     for version in range(1, 5):
         send(settings, assignment("a1", version)[2])
     seal, _ = sealed(settings, key, "seal")
     alter(
         settings,
-        at.topic,
+        partition.topic,
         min_compaction_lag_ms="0",
         min_cleanable_dirty_ratio="0.01",
         segment_ms="1000",
@@ -252,65 +258,67 @@ def test_what_compaction_took_is_told_from_what_was_removed(
     def is_compacted() -> bool:
         pause(1.1)
         send(settings, assignment("a1", 9)[2])  # only an append rolls the segment
-        return not {0, 1, 2} & values(settings, at).keys()
+        return not {0, 1, 2} & values(settings, partition).keys()
 
     until(is_compacted, 60)
     (check,) = check_seals(settings, [seal], None, now_ms=2**41)  # long after the horizon
-    (found,) = [one.comparison for one in check.partitions if one.sealed.end]
+    (found,) = [each.comparison for each in check.partitions if each.sealed.end]
     assert (check.holds, found.first) == (True, None)
     assert found.compacted + found.intact == 4
-    code, _, said = checked(settings, seal)  # within the horizon nothing may be compacted
+    code, _, messages = checked(settings, seal)  # within the horizon nothing may be compacted
     assert code == 3
-    assert f"{Coordinates(*at, 0)} was removed" in said
+    assert f"{Coordinates(*partition, 0)} was removed" in messages
 
 
-def test_what_is_past_retention_is_no_finding(
+def test_records_past_retention_are_not_findings(
     broker: Broker, settings: Settings, key: Path
 ) -> None:
-    at = Partition(settings.topics.requests.name, 0)
+    partition = Partition(settings.topics.requests.name, 0)
     plain = plain_producer(settings)
-    deliver(plain, [Record(at.topic, 0, b"k", b"first")])
+    deliver(plain, [Record(partition.topic, 0, b"k", b"first")])
     seal, _ = sealed(settings, key, "seal")
-    alter(settings, at.topic, retention_ms="500", segment_ms="1000")
+    alter(settings, partition.topic, retention_ms="500", segment_ms="1000")
 
     def is_gone() -> bool:
         pause(1.1)
-        deliver(plain, [Record(at.topic, 0, b"k", b"more")])
-        with LogReader(settings, [at]) as log:
-            return log.offset_ranges()[at][0] > 0
+        deliver(plain, [Record(partition.topic, 0, b"k", b"more")])
+        with LogReader(settings, [partition]) as log:
+            return log.offset_ranges()[partition][0] > 0
 
     until(is_gone, 60)
     (check,) = check_seals(settings, [seal], None, now_ms=2**41)
     assert check.holds
-    assert sum(one.comparison.expired for one in check.partitions) == 1
-    code, _, said = checked(settings, seal)  # it is not as old as the catalogue keeps it
+    assert sum(each.comparison.expired for each in check.partitions) == 1
+    code, _, messages = checked(
+        settings, seal
+    )  # the record is younger than the catalogue's retention
     assert code == 3
-    assert f"{Coordinates(*at, 0)} was removed" in said
+    assert f"{Coordinates(*partition, 0)} was removed" in messages
 
 
-def test_a_topic_that_was_made_anew_is_named(settings: Settings, key: Path) -> None:
-    filled(settings)
+def test_a_recreated_topic_is_named(settings: Settings, key: Path) -> None:
+    fill(settings)
     seal, _ = sealed(settings, key, "seal")
     client, name = admin_client(settings), settings.topics.requests.name
     client.delete_topics([name])[name].result(10)
-    code, _, said = checked(settings, seal)
+    code, _, messages = checked(settings, seal)
     assert code == 3
-    assert f"{seal}: {name}/0 is missing" in said
+    assert f"{seal}: {name}/0 is missing" in messages
     apply_topics(client, settings)
-    code, _, said = checked(settings, seal)
+    code, _, messages = checked(settings, seal)
     assert code == 3
-    assert f"{seal}: {name} was made anew" in said
-    assert f"{name}/0@0 was cut off" in said
+    assert f"{seal}: {name} was recreated" in messages
+    assert f"{name}/0@0 was cut off" in messages
 
 
-def test_a_broker_that_is_away_and_files_that_are_no_seals_are_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_broker_and_invalid_seal_files_are_one_line_errors(tmp_path: Path) -> None:
     away = Settings(bootstrap_servers="127.0.0.1:9", data_dir=tmp_path)
     key, seal = str(tmp_path / "key"), str(tmp_path / "seal")
     told(away, "audit", "seal-key", "--out", key)
     assert told(away, "audit", "seal", "--key", key, "--out", seal)[0] == 4
     assert not Path(seal).exists()
     for file in (key, str(tmp_path), seal):
-        code, nothing, said = told(away, "audit", "verify", "--seal", file)
-        assert (code, nothing, len(said.splitlines())) == (2, None, 1)
+        code, nothing, messages = told(away, "audit", "verify", "--seal", file)
+        assert (code, nothing, len(messages.splitlines())) == (2, None, 1)
     again = told(away, "audit", "seal-key", "--out", key)
-    assert (again[0], again[2]) == (1, f"cjstream: {key} is there already\n") or "pub" in again[2]
+    assert (again[0], again[2]) == (1, f"cjstream: {key} exists already\n") or "pub" in again[2]

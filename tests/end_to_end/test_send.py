@@ -1,4 +1,4 @@
-"""Uploads and requests from files into the log, and outcomes out of it, as commands do it."""
+"""Sending uploads and requests from files, and reading outcomes, as the commands do it."""
 
 import json
 from collections.abc import Callable
@@ -47,24 +47,25 @@ def write(tmp_path: Path) -> Write:
     return lines
 
 
-def whole(settings: Settings, *topics: str) -> list[LogRecord]:
+def all_records(settings: Settings, *topics: str) -> list[LogRecord]:
     partitions = partitions_of(topics, settings)
     with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
-        log.seek({one: low for one, (low, _) in retained.items()})
-        return list(log.records_until({one: end for one, (_, end) in retained.items()}))
+        log.seek({partition: low for partition, (low, _) in retained.items()})
+        ends = {partition: end for partition, (_, end) in retained.items()}
+        return list(log.records_until(ends))
 
 
-def standing_at(settings: Settings, sent: SentUpload) -> LogRecord:
-    (record,) = (one for one in whole(settings, sent.at.topic) if one.at == sent.at)
+def record_of(settings: Settings, sent: SentUpload) -> LogRecord:
+    (record,) = (record for record in all_records(settings, sent.at.topic) if record.at == sent.at)
     return record
 
 
-def test_a_sent_upload_stands_where_it_is_said_to_and_its_text_is_stored(
+def test_a_sent_upload_is_at_the_reported_coordinates_and_its_text_is_stored(
     settings: Settings, write: Write
 ) -> None:
     for sent in send_uploads(settings, [write(PROMPT, {**INSTRUCTIONS, "correlation_id": "c"})]):
-        record = standing_at(settings, sent)
+        record = record_of(settings, sent)
         event = CODEC.decode(record.value)
         assert isinstance(event, InstructionsUploaded | StudentPromptUploaded)
         assert (record.key, event.event_id) == (sent.scope_key.encode(), sent.event_id)
@@ -72,15 +73,15 @@ def test_a_sent_upload_stands_where_it_is_said_to_and_its_text_is_stored(
             "event_type": type(event).__name__.encode(),
             "correlation_id": event.correlation_id.encode(),
         }
-        text = ContentStore.at(settings.content).get(event.sha256)
+        text = ContentStore.open(settings.content).get(event.sha256)
         assert text.decode() in (PROMPT["text"], INSTRUCTIONS["text"])
 
 
-def test_versions_go_on_within_a_file_and_from_the_log(settings: Settings, write: Write) -> None:
+def test_versions_continue_within_a_file_and_from_the_log(settings: Settings, write: Write) -> None:
     deletion = {"type": "student_prompt", "assignment_id": "a1", "delete": True}
     sent = send_uploads(settings, [write(PROMPT, {**PROMPT, "text": "Should there be marks?"})])
     sent += send_uploads(settings, [write(deletion, PROMPT, INSTRUCTIONS)])
-    events: list[Any] = [CODEC.decode(standing_at(settings, one).value) for one in sent]
+    events: list[Any] = [CODEC.decode(record_of(settings, upload).value) for upload in sent]
     assert [event.version for event in events] == [1, 2, 3, 4, 1]
     ids = [event.event_id for event in events]
     assert [event.previous_event_id for event in events] == [None, *ids[:3], None]
@@ -99,20 +100,20 @@ def test_versions_go_on_within_a_file_and_from_the_log(settings: Settings, write
 def test_bad_input_sends_nothing(settings: Settings, write: Write, bad: object) -> None:
     with pytest.raises(Malformed, match="line 2"):
         send_uploads(settings, [write(PROMPT, bad)])
-    assert whole(settings, *(topic.name for topic in settings.topics.uploads)) == []
+    assert all_records(settings, *(topic.name for topic in settings.topics.uploads)) == []
     assert not (settings.data_dir / "content" / "sha256").exists()
 
 
-def test_sent_requests_stand_under_their_batch_ids(settings: Settings, write: Write) -> None:
+def test_sent_requests_have_their_batch_ids_as_keys(settings: Settings, write: Write) -> None:
     essays = [{"essay_id": f"e-{n}", "text_storage_id": f"t-{n}"} for n in range(2)]
     plain = {"course_code": "ENG5", "language": "en", "essays": essays}
     sent = send_requests(settings, [write(*({**plain, "batch_id": f"b{n}"} for n in range(9)))])
     by_coordinates = {
-        record.at: record for record in whole(settings, settings.topics.requests.name)
+        record.at: record for record in all_records(settings, settings.topics.requests.name)
     }
-    assert [by_coordinates[one.at].key for one in sent] == [b"b%d" % n for n in range(9)]
-    assert [one.event_id for one in sent] == [
-        getattr(CODEC.decode(by_coordinates[one.at].value), "event_id", "") for one in sent
+    assert [by_coordinates[request.at].key for request in sent] == [b"b%d" % n for n in range(9)]
+    assert [request.event_id for request in sent] == [
+        getattr(CODEC.decode(by_coordinates[request.at].value), "event_id", "") for request in sent
     ]
 
 
@@ -138,12 +139,12 @@ def outcomes(settings: Settings) -> list[Record]:
     return records
 
 
-def batches(settings: Settings, **how: Any) -> list[str]:
-    return sorted(str(document_of(one)["key"]) for one in tail_batches(settings, **how))
+def batches(settings: Settings, **options: Any) -> list[str]:
+    return sorted(str(document_of(tailed)["key"]) for tailed in tail_batches(settings, **options))
 
 
 @pytest.mark.usefixtures("outcomes")
-def test_tail_gives_the_newest_all_or_the_first(settings: Settings) -> None:
+def test_tail_returns_the_newest_all_or_the_first_batches(settings: Settings) -> None:
     assert batches(settings) == [f"b{n}" for n in range(7)]
     assert batches(settings, limit=2) == ["b5", "b6"]
     assert len(batches(settings, limit=3, from_beginning=True)) == 3
@@ -152,16 +153,16 @@ def test_tail_gives_the_newest_all_or_the_first(settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("outcomes")
-def test_tail_says_what_became_of_a_request(settings: Settings) -> None:
-    told = [line_of(one) for one in tail_batches(settings, limit=3, every_outcome=True)]
-    assert told[0].endswith("b6  2 essays  guest: nothing known")
-    assert told[1].endswith("b7  2 essays  unresolved: assignment:a1 has no instructions")
+def test_tail_shows_the_outcome_of_a_request_in_one_line(settings: Settings) -> None:
+    lines = [line_of(tailed) for tailed in tail_batches(settings, limit=3, every_outcome=True)]
+    assert lines[0].endswith("b6  2 essays  guest: no context")
+    assert lines[1].endswith("b7  2 essays  unresolved: assignment:a1 has no instructions")
     requests = settings.topics.requests.name
-    assert told[2].endswith(f"dead letter of {requests}/0@8: bytes left over")
+    assert lines[2].endswith(f"dead letter of {requests}/0@8: bytes left over")
 
 
-def test_tail_follows(settings: Settings, outcomes: list[Record]) -> None:
+def test_tail_with_follow_returns_new_batches(settings: Settings, outcomes: list[Record]) -> None:
     followed = tail_batches(settings, follow=True, limit=1)
-    assert [document_of(one)["key"] for one in islice(followed, 1)] == ["b6"]
+    assert [document_of(tailed)["key"] for tailed in islice(followed, 1)] == ["b6"]
     deliver(plain_producer(settings), outcomes[:1])
-    assert [document_of(one)["key"] for one in islice(followed, 1)] == ["b0"]
+    assert [document_of(tailed)["key"] for tailed in islice(followed, 1)] == ["b0"]

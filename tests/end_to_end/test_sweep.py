@@ -1,4 +1,4 @@
-"""The sweep: what nothing in the log names goes to the trash and, a grace period later, for good."""
+"""The sweep: texts that nothing in the log names go to the trash, and a grace period later they are deleted."""
 
 import hashlib
 import json
@@ -40,26 +40,26 @@ def id_of(text: bytes) -> str:
 
 @pytest.fixture
 def store(settings: Settings) -> ContentStore:
-    return ContentStore.at(settings.content)
+    return ContentStore.open(settings.content)
 
 
 @pytest.fixture
 def run(settings: Settings, store: ContentStore) -> Callable[..., SweepReport]:
-    """A sweep so many days from now."""
+    """A function that sweeps as of some days from now."""
 
-    def swept(days: float = 8, *, delete: bool = True, **how: Any) -> SweepReport:
+    def swept(days: float = 8, *, delete: bool = True, **options: Any) -> SweepReport:
         now = datetime.now(UTC) + timedelta(days=days)
-        return sweep(settings, store, grace=WEEK, delete=delete, now=now, **how)
+        return sweep(settings, store, grace=WEEK, delete=delete, now=now, **options)
 
     return swept
 
 
 def append(
-    settings: Settings, topic: str, key: bytes | None, value: bytes | None, **more: Any
+    settings: Settings, topic: str, key: bytes | None, value: bytes | None, **options: Any
 ) -> None:
-    headers = more.get("headers", [])
+    headers = options.get("headers", [])
     deliver(
-        plain_producer(settings), [Record(topic, more.get("partition", 0), key, value, headers)]
+        plain_producer(settings), [Record(topic, options.get("partition", 0), key, value, headers)]
     )
 
 
@@ -72,14 +72,14 @@ def ids(texts: tuple[ListedText, ...]) -> set[str]:
     return {text.storage_id for text in texts}
 
 
-def there(texts: Iterator[ListedText]) -> set[str]:
+def listed_ids(texts: Iterator[ListedText]) -> set[str]:
     return {text.storage_id for text in texts}
 
 
 Run = Callable[..., SweepReport]
 
 
-def test_an_orphan_goes_to_the_trash_is_read_from_there_and_is_erased_a_grace_period_later(
+def test_an_orphan_goes_to_the_trash_stays_readable_and_is_erased_a_grace_period_later(
     settings: Settings, store: ContentStore, run: Run
 ) -> None:
     for text in (ORPHAN, NAMED):
@@ -89,11 +89,14 @@ def test_an_orphan_goes_to_the_trash_is_read_from_there_and_is_erased_a_grace_pe
     listed = run(delete=False)
     assert (listed.dry_run, listed.listed, listed.records) == (True, 2, 1)
     assert ids(listed.trashed) == {id_of(ORPHAN)}
-    assert there(store.trashed()) == set()
+    assert listed_ids(store.list_trash()) == set()
 
     moved = run()
     assert (ids(moved.trashed), moved.restored, moved.erased) == ({id_of(ORPHAN)}, (), ())
-    assert (there(store.listed()), there(store.trashed())) == ({id_of(NAMED)}, {id_of(ORPHAN)})
+    assert (listed_ids(store.list_texts()), listed_ids(store.list_trash())) == (
+        {id_of(NAMED)},
+        {id_of(ORPHAN)},
+    )
     assert store.get(id_of(ORPHAN)) == ORPHAN
 
     assert run(days=6.9) == SweepReport(False, 1, 1, (), (), ())  # not long enough in the trash
@@ -103,13 +106,13 @@ def test_an_orphan_goes_to_the_trash_is_read_from_there_and_is_erased_a_grace_pe
     assert store.get(id_of(NAMED)) == NAMED
 
 
-def test_what_is_young_is_left_alone(store: ContentStore, run: Run) -> None:
+def test_a_young_text_is_not_moved(store: ContentStore, run: Run) -> None:
     store.put(ORPHAN)
     assert run(days=6.9).trashed == ()
-    assert there(store.listed()) == {id_of(ORPHAN)}
+    assert listed_ids(store.list_texts()) == {id_of(ORPHAN)}
 
 
-def test_what_is_stored_again_is_young_again(
+def test_a_text_that_is_stored_again_is_young_again(
     settings: Settings, store: ContentStore, run: Run
 ) -> None:
     renewals: tuple[Callable[[], StoredText], ...] = (
@@ -125,10 +128,10 @@ def test_what_is_stored_again_is_young_again(
         assert run(days=0).trashed == ()
 
 
-def test_an_id_is_found_wherever_it_stands(
+def test_an_id_is_found_in_every_part_of_a_record_and_in_every_topic(
     settings: Settings, store: ContentStore, run: Run
 ) -> None:
-    """In a key, a value, a header, a tombstone's key, a dead letter; decodable or not; in any topic."""
+    """In a key, a value, a header, a tombstone's key, a dead letter; whether it can be decoded or not."""
     topics = settings.topics
     texts = [b"text %d" % number for number in range(len(topics.all) + 4)]
     for text in (*texts, ORPHAN):
@@ -143,17 +146,17 @@ def test_an_id_is_found_wherever_it_stands(
     assert ids(run(delete=False).trashed) == {id_of(ORPHAN)}
 
 
-def test_partitions_that_were_added_are_read_too(broker: Broker, tmp_path: Path) -> None:
-    whole = Settings(
+def test_partitions_that_were_added_later_are_read_too(broker: Broker, tmp_path: Path) -> None:
+    grown = Settings(
         bootstrap_servers=broker.bootstrap, topic_prefix="grown-", data_dir=tmp_path, partitions=4
     )
-    apply_topics(admin_client(whole), whole)
-    before_it_grew = whole.model_copy(update={"partitions": 2})
-    store = ContentStore.at(whole.content)
+    apply_topics(admin_client(grown), grown)
+    before_growth = grown.model_copy(update={"partitions": 2})
+    store = ContentStore.open(grown.content)
     store.put(NAMED)
-    append(whole, whole.topics.requests.name, b"k", id_of(NAMED).encode(), partition=3)
+    append(grown, grown.topics.requests.name, b"k", id_of(NAMED).encode(), partition=3)
     found = sweep(
-        before_it_grew,
+        before_growth,
         store,
         grace=WEEK,
         delete=True,
@@ -162,19 +165,24 @@ def test_partitions_that_were_added_are_read_too(broker: Broker, tmp_path: Path)
     assert (found.records, found.trashed) == (1, ())
 
 
-def test_what_is_named_again_is_put_back(settings: Settings, store: ContentStore, run: Run) -> None:
+def test_a_text_in_the_trash_that_is_named_again_is_restored(
+    settings: Settings, store: ContentStore, run: Run
+) -> None:
     store.put(NAMED, "text/markdown")
     assert ids(run().trashed) == {id_of(NAMED)}
     name_in_an_event(settings, NAMED)
     assert ids(run(days=16, delete=False).restored) == {id_of(NAMED)}
-    assert there(store.trashed()) == {id_of(NAMED)}
+    assert listed_ids(store.list_trash()) == {id_of(NAMED)}
     swept = run(days=16)
     assert (swept.trashed, ids(swept.restored), swept.erased) == ((), {id_of(NAMED)}, ())
-    assert (there(store.listed()), there(store.trashed())) == ({id_of(NAMED)}, set())
+    assert (listed_ids(store.list_texts()), listed_ids(store.list_trash())) == (
+        {id_of(NAMED)},
+        set(),
+    )
     assert store.head(id_of(NAMED)).media_type == "text/markdown"
 
 
-def test_a_text_stored_anew_keeps_its_name_when_its_copy_in_the_trash_is_erased(
+def test_a_text_that_is_stored_again_survives_the_erasure_of_its_copy_in_the_trash(
     store: ContentStore, run: Run
 ) -> None:
     store.put(ORPHAN)
@@ -182,23 +190,23 @@ def test_a_text_stored_anew_keeps_its_name_when_its_copy_in_the_trash_is_erased(
     store.put(ORPHAN)
     swept = run(days=6.9)
     assert (swept.trashed, swept.erased) == ((), ())
-    swept = run(days=8)  # both are old by now: the copy goes, the text takes its place
+    swept = run(days=8)  # both are old by now: the copy is erased, and the text goes to the trash
     assert (ids(swept.trashed), ids(swept.erased)) == ({id_of(ORPHAN)}, {id_of(ORPHAN)})
     assert store.get(id_of(ORPHAN)) == ORPHAN
 
 
-def test_damaged_orphans_are_moved_as_they_are(
+def test_damaged_orphans_are_moved_unchanged(
     settings: Settings, store: ContentStore, run: Run
 ) -> None:
     store.put(ORPHAN)
-    kept = Path("content", "sha256", id_of(ORPHAN)[:2], id_of(ORPHAN))
-    (settings.data_dir / kept).write_bytes(b"damaged")
+    path = Path("content", "sha256", id_of(ORPHAN)[:2], id_of(ORPHAN))
+    (settings.data_dir / path).write_bytes(b"damaged")
     assert ids(run().trashed) == {id_of(ORPHAN)}
-    moved = settings.data_dir / "content" / "trash" / kept.parts[2] / kept.name
+    moved = settings.data_dir / "content" / "trash" / path.parts[2] / path.name
     assert moved.read_bytes() == b"damaged"
 
 
-# Nothing is moved when anything cannot be read
+# If anything cannot be read, nothing is moved
 
 
 def delete_topic(settings: Settings, name: str) -> None:
@@ -206,16 +214,21 @@ def delete_topic(settings: Settings, name: str) -> None:
     admin.delete_topics([name])[name].result(10)
 
 
-def test_a_missing_topic_moves_nothing(settings: Settings, store: ContentStore, run: Run) -> None:
+def test_with_a_missing_topic_nothing_is_moved(
+    settings: Settings, store: ContentStore, run: Run
+) -> None:
     store.put(ORPHAN)
-    gone = settings.topics.uploads_dlq.name
-    delete_topic(settings, gone)
-    with pytest.raises(Unreachable, match=gone):
+    missing = settings.topics.uploads_dlq.name
+    delete_topic(settings, missing)
+    with pytest.raises(Unreachable, match=missing):
         run()
-    assert (there(store.listed()), there(store.trashed())) == ({id_of(ORPHAN)}, set())
+    assert (listed_ids(store.list_texts()), listed_ids(store.list_trash())) == (
+        {id_of(ORPHAN)},
+        set(),
+    )
 
 
-def in_transaction(settings: Settings, text: bytes) -> Producer:
+def open_transaction(settings: Settings, text: bytes) -> Producer:
     """A producer whose open transaction names a text."""
     producer = transactional_producer(settings, f"{settings.topic_prefix}sweep")
     producer.init_transactions(10)
@@ -225,28 +238,28 @@ def in_transaction(settings: Settings, text: bytes) -> Producer:
     return producer
 
 
-def test_an_open_transaction_moves_nothing_and_its_end_is_waited_for(
+def test_nothing_is_moved_before_an_open_transaction_ends(
     settings: Settings, store: ContentStore, run: Run
 ) -> None:
     store.put(NAMED)
-    producer = in_transaction(settings, NAMED)
-    with pytest.raises(Unreachable, match="stands still"):
+    producer = open_transaction(settings, NAMED)
+    with pytest.raises(Unreachable, match="makes no progress"):
         run(patience_s=0.5)
-    assert there(store.trashed()) == set()
+    assert listed_ids(store.list_trash()) == set()
     producer.commit_transaction(10)
     assert run().trashed == ()
 
 
-def test_what_an_aborted_transaction_named_is_not_named(
+def test_an_aborted_transaction_names_nothing(
     settings: Settings, store: ContentStore, run: Run
 ) -> None:
     store.put(ORPHAN)
-    producer = in_transaction(settings, ORPHAN)
+    producer = open_transaction(settings, ORPHAN)
     producer.abort_transaction(10)
     assert ids(run().trashed) == {id_of(ORPHAN)}
 
 
-def test_a_text_that_cannot_be_read_moves_nothing(settings: Settings) -> None:
+def test_if_a_text_cannot_be_read_nothing_is_moved(settings: Settings) -> None:
     with bucket_server() as bucket:
         store = ContentStore(bucket.store())
         texts = [b"orphan %d" % number for number in range(3)]
@@ -269,7 +282,7 @@ def test_a_text_that_cannot_be_read_moves_nothing(settings: Settings) -> None:
             settings, store, grace=WEEK, delete=True, now=datetime.now(UTC) + timedelta(days=8)
         )
         assert ids(swept.trashed) == {id_of(text) for text in texts}
-        assert there(store.trashed()) == ids(swept.trashed)
+        assert listed_ids(store.list_trash()) == ids(swept.trashed)
 
 
 # The command
@@ -283,49 +296,49 @@ def command(settings: Settings, *options: str) -> "subprocess.CompletedProcess[s
         "CJSTREAM_DATA_DIR": str(settings.data_dir),
         "PYTHONPATH": str(ROOT),
     }
-    asked = [sys.executable, "-m", "tools.cli", "content", "sweep", *options]
-    return subprocess.run(asked, cwd=ROOT, env=variables, capture_output=True, text=True)
+    arguments = [sys.executable, "-m", "tools.cli", "content", "sweep", *options]
+    return subprocess.run(arguments, cwd=ROOT, env=variables, capture_output=True, text=True)
 
 
 def test_the_command_lists_and_then_moves(settings: Settings, store: ContentStore) -> None:
     store.put(ORPHAN)
-    kept = settings.data_dir / "content" / "sha256" / id_of(ORPHAN)[:2] / id_of(ORPHAN)
-    os.utime(kept, (0, 0))
+    path = settings.data_dir / "content" / "sha256" / id_of(ORPHAN)[:2] / id_of(ORPHAN)
+    os.utime(path, (0, 0))
     orphans = {"count": 1, "bytes": len(ORPHAN), "ids": [id_of(ORPHAN)]}
     none = {"count": 0, "bytes": 0, "ids": []}
-    told = {"listed": 1, "records": 0, "trashed": orphans, "restored": none, "erased": none}
+    expected = {"listed": 1, "records": 0, "trashed": orphans, "restored": none, "erased": none}
     for options, dry_run in (((), True), (("--delete", "--grace", "1h"), False)):
         ended = command(settings, "--json", *options)
         assert ended.returncode == 0, ended.stderr
-        assert json.loads(ended.stdout) == {"dry_run": dry_run, **told}
-        assert kept.exists() is dry_run
-    people = command(settings)
-    assert (people.returncode, "0 texts, 0 bytes" in people.stdout) == (0, True)
+        assert json.loads(ended.stdout) == {"dry_run": dry_run, **expected}
+        assert path.exists() is dry_run
+    plain = command(settings)
+    assert (plain.returncode, "0 texts, 0 bytes" in plain.stdout) == (0, True)
 
 
-def test_the_command_ends_with_4_where_the_log_cannot_be_read(settings: Settings) -> None:
-    gone = settings.topics.parked.name
-    delete_topic(settings, gone)
+def test_the_exit_code_is_4_if_the_log_cannot_be_read(settings: Settings) -> None:
+    missing = settings.topics.parked.name
+    delete_topic(settings, missing)
     ended = command(settings, "--delete")
     assert (ended.returncode, ended.stdout) == (4, "")
-    assert gone in ended.stderr
+    assert missing in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(
     "grace", ["59m", "3599s", "0d", "-1d", "7", "7w", "1.5h", "", "9999999d", "36501d"]
 )
-def test_a_grace_period_under_an_hour_or_none_is_refused(grace: str) -> None:
+def test_an_invalid_grace_period_is_refused(grace: str) -> None:
     with pytest.raises(ValueError, match=r"duration|hour"):
         grace_of(grace)
 
 
-def test_a_grace_period_may_be_told_in_any_unit() -> None:
+def test_a_grace_period_may_have_any_unit() -> None:
     assert [grace_of(text) for text in ("1h", "60m", "3600s")] == [timedelta(hours=1)] * 3
     assert grace_of("7d") == WEEK
 
 
-def test_the_command_refuses_a_short_grace_as_usage(settings: Settings) -> None:
+def test_a_short_grace_period_is_a_usage_error(settings: Settings) -> None:
     assert command(settings, "--grace", "59m").returncode == 2
 
 
@@ -336,11 +349,11 @@ AROUND = st.binary(max_size=80) | st.text("0123456789abcdefg", max_size=80).map(
 
 
 @given(HEX, AROUND, AROUND)
-def test_an_id_is_found_whatever_stands_around_it(one: bytes, before: bytes, after: bytes) -> None:
-    data = before + one + after
-    places = [data[start : start + 64] for start in range(len(data) - 63)]
+def test_an_id_is_found_whatever_surrounds_it(text_id: bytes, before: bytes, after: bytes) -> None:
+    data = before + text_id + after
+    windows = [data[start : start + 64] for start in range(len(data) - 63)]
     assert list(ids_in(data)) == [
-        place for place in places if set(place) <= set(b"0123456789abcdef")
+        window for window in windows if set(window) <= set(b"0123456789abcdef")
     ]
     at = Coordinates("t", 0, 0)
     for record in (
@@ -348,4 +361,4 @@ def test_an_id_is_found_whatever_stands_around_it(one: bytes, before: bytes, aft
         LogRecord(at, None, data, (), 0),
         LogRecord(at, None, None, (("h", None), ("h", data)), 0),
     ):
-        assert names_in([record], {one, b"other"}) == (1, {one})
+        assert names_in([record], {text_id, b"other"}) == (1, {text_id})

@@ -1,4 +1,4 @@
-"""The catalogue's topics, made on a cluster."""
+"""Creating the catalogue's topics on a cluster."""
 
 import pytest
 
@@ -8,11 +8,11 @@ from processors.settings import Settings
 from schemas.errors import Unreachable
 
 
-def test_topics_that_are_kept_more_often_than_brokers_are_up_are_refused_in_one_line(
+def test_a_replication_factor_above_the_number_of_brokers_is_a_one_line_error(
     settings: Settings,
 ) -> None:
     elsewhere = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}more-"})
     admin, requests = admin_client(elsewhere), elsewhere.topics.requests
-    with pytest.raises(Unreachable, match=rf"{requests.name} is not created: .*fewer brokers"):
+    with pytest.raises(Unreachable, match=rf"{requests.name} was not created: .*fewer brokers"):
         create_topics(admin, elsewhere, [requests], 3)
     assert not any(state.topic_id for state in topic_states(admin, elsewhere))

@@ -14,7 +14,7 @@ from tools.bench.calls import CallResults, Calls, LoadCaller, measured
 from tools.bench.installation import Machine, installation, process_of, this_machine
 from tools.broker import free_port
 from tools.children import command, environment
-from tools.processes import Tell, api_running, told
+from tools.processes import Say, api_running, settings_values
 
 TIMEOUT_S = 30.0
 OPEN = {  # whatever the environment says: nothing in the way of the requests
@@ -40,7 +40,7 @@ class ApiFigures:
     upload_prompt: Calls  # POST /admin/v1/student-prompts, a new text each time
 
 
-def run(tell: Tell, *, processes: int, assignments: int, rate: float, seconds: float) -> ApiFigures:
+def run(tell: Say, *, processes: int, assignments: int, rate: float, seconds: float) -> ApiFigures:
     """Send requests at that rate, every second one an upload, to each process and assignment in turn."""
     machine = this_machine()
     total = max(2, round(rate * seconds))
@@ -60,7 +60,7 @@ def _processes(settings: Settings, count: int) -> list[Settings]:
 
 def _token(settings: Settings) -> str:
     asked = command("admin", "token", "dev", "--subject", "bench")
-    variables = environment(**told(settings))
+    variables = environment(**settings_values(settings))
     done = subprocess.run(asked, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CJStreamError(f"no token for development: {done.stderr.strip()}")
@@ -68,7 +68,7 @@ def _token(settings: Settings) -> str:
 
 
 async def _called(
-    urls: Sequence[str], names: Sequence[str], token: str, total: int, rate: float, tell: Tell
+    urls: Sequence[str], names: Sequence[str], token: str, total: int, rate: float, tell: Say
 ) -> tuple[CallResults, CallResults]:
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT_S) as client:

@@ -30,7 +30,7 @@ from tables.context import component_of, fold
 from tools.bench.events import instructions_of, prompt_of, request_for, rubric_of
 from tools.bench.installation import Machine, installation, this_machine
 from tools.children import command, environment, module
-from tools.processes import Tell, told
+from tools.processes import Say, settings_values
 from tools.progress import bar
 
 CHUNK = 5000  # records on their way at once; of batches those of one join
@@ -61,7 +61,7 @@ class AuditFigures:
     as_of: CommandFigures
 
 
-def run(tell: Tell, *, uploads: int, assignments: int, batches: int) -> AuditFigures:
+def run(tell: Say, *, uploads: int, assignments: int, batches: int) -> AuditFigures:
     """Write a log of so many, then measure verify, replay and as-of on it."""
     machine = this_machine()
     with installation(tell) as settings:
@@ -106,7 +106,7 @@ def measured(settings: Settings, *audit: str) -> CommandFigures:
     begun, usage = time.monotonic(), settings.data_dir / "usage.json"
     child = subprocess.Popen(
         module("tools.bench.usage", str(usage), *command("audit", *audit, "--json")),
-        env=environment(**told(settings)),
+        env=environment(**settings_values(settings)),
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
     )

@@ -16,7 +16,7 @@ from processors.settings import Settings, settings_from_environment
 from tools import topics
 from tools.broker import Broker
 from tools.jars import KAFKA_VERSION
-from tools.processes import Tell, end_on_sigterm
+from tools.processes import Say, end_on_sigterm
 
 WAIT_S = 120.0  # for anything, before a measurement gives up
 
@@ -44,7 +44,7 @@ def this_machine() -> Machine:
 
 
 @contextmanager
-def installation(tell: Tell, **overrides: object) -> Iterator[Settings]:
+def installation(tell: Say, **overrides: object) -> Iterator[Settings]:
     """The environment's settings, but on a broker and in a folder of their own; both are gone afterwards."""
     end_on_sigterm()
     given = settings_from_environment()
@@ -62,7 +62,7 @@ def installation(tell: Tell, **overrides: object) -> Iterator[Settings]:
         }
         settings = given.model_copy(update=own)
         tell(f"Kafka answers on {broker.bootstrap}: making the topics")
-        topics.applied(settings, wait_s=0)
+        topics.apply(settings, wait_s=0)
         high_watermarks_when_reachable(
             settings, partitions_of((one.name for one in settings.topics.all), settings)
         )

@@ -16,7 +16,7 @@ from tools.bench.installation import (
 from tools.bench.outcomes import AnsweredRequest, outcomes_of, warm_up
 from tools.bench.percentiles import Spread, spread_of
 from tools.bench.traffic import Sender, Steady, steady_requests
-from tools.processes import Tell, running
+from tools.processes import Say, running
 
 SETTLED_S = 1.0  # after the partitions have moved, still counted as part of the move
 
@@ -52,7 +52,7 @@ class Window:
     ended_ms: int
 
 
-def run(tell: Tell, *, protocol: str, times: int, rate: float, quiet_s: float) -> Rebalance:
+def run(tell: Say, *, protocol: str, times: int, rate: float, quiet_s: float) -> Rebalance:
     """Let a second worker join and leave so many times while requests flow at a steady rate."""
     machine = this_machine()
     joins, leaves = list[Window](), list[Window]()

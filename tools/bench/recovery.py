@@ -19,7 +19,7 @@ from tools.bench.installation import (
 from tools.bench.outcomes import AnsweredRequest, Outcomes, outcomes_of, warm_up
 from tools.bench.traffic import Sender, steady_requests
 from tools.broker import ONE_NODE
-from tools.processes import Tell, running, started
+from tools.processes import Say, running, started
 
 Answers = Mapping[Coordinates, AnsweredRequest]
 BROKERS_SESSION_S = int(ONE_NODE["group.consumer.session.timeout.ms"]) // 1000
@@ -60,7 +60,7 @@ class Recovery:
     taken_over: Recovered
 
 
-def run(tell: Tell, *, protocol: str, times: int, rate: float) -> Recovery:
+def run(tell: Say, *, protocol: str, times: int, rate: float) -> Recovery:
     """Kill each kind of worker so many times while requests flow at a steady rate."""
     machine, told = this_machine(), settings_from_environment()
     with (
@@ -77,7 +77,7 @@ def run(tell: Tell, *, protocol: str, times: int, rate: float) -> Recovery:
 
 
 def _killed(
-    settings: Settings, outcomes: Outcomes, times: int, rate: float, tell: Tell, *, slot: str
+    settings: Settings, outcomes: Outcomes, times: int, rate: float, tell: Say, *, slot: str
 ) -> Recovered:
     """Kill the victim again and again; without a slot a survivor stands by and the victim comes back later."""
     victim = process_of(settings, f"victim-{slot}", slot=slot)

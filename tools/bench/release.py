@@ -9,7 +9,7 @@ from tools.bench.installation import Machine, installation, process_of, this_mac
 from tools.bench.outcomes import AnsweredRequest, Outcomes, outcomes_of, wait_until_parked, warm_up
 from tools.bench.percentiles import Spread, spread_of
 from tools.bench.traffic import READY, Sender, steady_requests
-from tools.processes import Tell, running
+from tools.processes import Say, running
 from tools.progress import bar
 
 CROWD = "bench-crowd"
@@ -43,7 +43,7 @@ class Release:
     crowd: Crowd | None
 
 
-def run(tell: Tell, *, requests: int, crowd: int, rate: float) -> Release:
+def run(tell: Say, *, requests: int, crowd: int, rate: float) -> Release:
     """Park that many requests and release them one by one, then a crowd by one upload (none where it is 0)."""
     machine = this_machine()
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ def _one_by_one(
 
 
 def _crowd(
-    settings: Settings, sender: Sender, outcomes: Outcomes, count: int, rate: float, tell: Tell
+    settings: Settings, sender: Sender, outcomes: Outcomes, count: int, rate: float, tell: Say
 ) -> Crowd:
     sender.instruct([CROWD])
     crowd = sender.request([CROWD] * count)

@@ -1,4 +1,4 @@
-"""Erasure as the log tells it, and who else names a text."""
+"""Which texts the log says are erased, and who else names a text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +42,7 @@ def test_a_text_is_erased_by_an_erasure_and_not_by_a_deletion() -> None:
     assert erased_texts(gone) == {sha256_of(SAME)}
 
 
-def test_every_version_is_erased_and_one_that_is_uploaded_again_is_not() -> None:
+def test_an_erasure_covers_every_version_but_not_a_text_uploaded_again() -> None:
     events: list[UploadEvent] = [
         instructions_uploaded(SAME),
         instructions_uploaded(OTHER, version=2),
@@ -64,8 +64,8 @@ def test_a_text_that_another_role_still_names_is_not_erased() -> None:
 
 EVENTS = st.one_of(
     st.sampled_from([SAME, OTHER, "third"]).flatmap(
-        lambda said: st.sampled_from(
-            [instructions_uploaded(said), prompt_uploaded(said), rubric_uploaded(said)]
+        lambda text: st.sampled_from(
+            [instructions_uploaded(text), prompt_uploaded(text), rubric_uploaded(text)]
         )
     ),
     st.booleans().flatmap(
@@ -81,23 +81,23 @@ EVENTS = st.one_of(
 
 
 def is_erased(text: str, events: Sequence[UploadEvent]) -> bool:
-    """As the rule is told: in every role that ever named it, an erasure follows the last upload that did."""
-    named_in = {role_of(one) for one in events if getattr(one, "storage_id", None) == text}
+    """The rule, directly: in every role that ever named the text, an erasure follows the last upload that did."""
+    named_in = {role_of(event) for event in events if getattr(event, "storage_id", None) == text}
     for role in named_in:
-        own = [one for one in events if role_of(one) == role]
-        last = max(n for n, one in enumerate(own) if getattr(one, "storage_id", None) == text)
-        if not any(isinstance(one, Deletion) and one.erased for one in own[last:]):
+        own = [event for event in events if role_of(event) == role]
+        last = max(n for n, event in enumerate(own) if getattr(event, "storage_id", None) == text)
+        if not any(isinstance(event, Deletion) and event.erased for event in own[last:]):
             return False
     return bool(named_in)
 
 
 @given(st.lists(EVENTS, max_size=12))
-def test_what_is_erased_is_what_the_rule_says(events: list[UploadEvent]) -> None:
-    texts = {sha256_of(said) for said in (SAME, OTHER, "third")}
+def test_the_erased_texts_are_those_of_the_rule(events: list[UploadEvent]) -> None:
+    texts = {sha256_of(text) for text in (SAME, OTHER, "third")}
     assert erased_texts(events) == {text for text in texts if is_erased(text, events)}
 
 
-def test_versions_that_the_log_no_longer_has_are_gaps_by_role() -> None:
+def test_versions_missing_from_the_log_are_gaps_by_role() -> None:
     events: list[UploadEvent] = [
         instructions_uploaded(version=3),
         prompt_uploaded(version=1),
@@ -134,38 +134,40 @@ def record(
     return LogRecord(Coordinates(topic, partition, offset), key, value, (), 0)
 
 
-def who(*records: LogRecord) -> set[str]:
-    naming = TextReferrers(SETTINGS, CODEC, b"assignment:a1", {TEXT.encode()})
-    for one in records:
-        naming.take(one)
-    return {name for names in naming.by_text().values() for name in names}
+def referrers(*records: LogRecord) -> set[str]:
+    found = TextReferrers(SETTINGS, CODEC, b"assignment:a1", {TEXT.encode()})
+    for each in records:
+        found.add(each)
+    return {name for names in found.by_text().values() for name in names}
 
 
-def test_a_scopes_own_events_and_requests_name_nothing_elsewhere() -> None:
+def test_a_scopes_own_events_requests_and_dead_letters_are_not_referrers() -> None:
     own = request(student_prompt_ref=TEXT)
     dead = record(SETTINGS.topics.uploads_dlq.name, TEXT.encode(), b"assignment:a1")
-    assert who(upload(instructions_uploaded(SAME)), own, dead) == set()
+    assert referrers(upload(instructions_uploaded(SAME)), own, dead) == set()
 
 
-def test_another_scope_names_a_text_until_its_own_erasure() -> None:
+def test_another_scope_is_a_referrer_until_its_own_erasure() -> None:
     uploaded = upload(prompt_uploaded(SAME, assignment_id="b2"))
-    assert who(uploaded) == {"assignment:b2"}
+    assert referrers(uploaded) == {"assignment:b2"}
     deleted = upload(prompt_deleted(assignment_id="b2"), 1)
-    assert who(uploaded, deleted) == {"assignment:b2"}
+    assert referrers(uploaded, deleted) == {"assignment:b2"}
     erased = upload(prompt_deleted(assignment_id="b2", erased=True), 2)
-    assert who(uploaded, erased) == set()
-    assert who(uploaded, erased, uploaded) == {"assignment:b2"}
+    assert referrers(uploaded, erased) == set()
+    assert referrers(uploaded, erased, uploaded) == {"assignment:b2"}
     another = upload(prompt_deleted(assignment_id="c3", erased=True), 2)
-    assert who(uploaded, another) == {"assignment:b2"}
+    assert referrers(uploaded, another) == {"assignment:b2"}
     other_text = upload(prompt_uploaded(OTHER, assignment_id="b2"))
-    assert who(other_text, record(SETTINGS.topics.requests.name, None)) == set()
+    assert referrers(other_text, record(SETTINGS.topics.requests.name, None)) == set()
 
 
-def test_requests_of_other_scopes_name_a_text() -> None:
-    assert who(request(assignment_id="b2", student_prompt_ref=TEXT)) == {
+def test_requests_of_other_scopes_are_referrers() -> None:
+    assert referrers(request(assignment_id="b2", student_prompt_ref=TEXT)) == {
         "a request of assignment:b2"
     }
-    assert who(request(assignment_id=None, student_prompt_ref=TEXT)) == {"a request of course:ENG5"}
+    assert referrers(request(assignment_id=None, student_prompt_ref=TEXT)) == {
+        "a request of course:ENG5"
+    }
 
 
 @pytest.mark.parametrize(
@@ -177,20 +179,20 @@ def test_requests_of_other_scopes_name_a_text() -> None:
         SETTINGS.topics.uploads_dlq.name,
     ],
 )
-def test_what_nobody_can_read_names_the_texts_whose_ids_it_has(topic: str) -> None:
+def test_an_unreadable_record_is_a_referrer_of_every_id_in_its_bytes(topic: str) -> None:
     for value in (b"?" + TEXT.encode(), b"\0\x7f\0\0\0" + TEXT.encode()):
-        assert who(record(topic, value, offset=7)) == {f"{topic}/0@7"}
-    assert who(record(topic, b"?" + TEXT[1:].encode())) == set()
+        assert referrers(record(topic, value, offset=7)) == {f"{topic}/0@7"}
+    assert referrers(record(topic, b"?" + TEXT[1:].encode())) == set()
 
 
 @pytest.mark.parametrize("scope", ["", "a1", "assignment:", "school:s1", "course:a\nb"])
-def test_what_is_no_scope_is_refused(scope: str) -> None:
+def test_an_invalid_scope_is_refused(scope: str) -> None:
     with pytest.raises(Misconfigured, match="SCOPE"):
         erase_request(scope, "dpo", "gdpr-17", grace_of("1h"))
 
 
 @pytest.mark.parametrize(("actor", "reason"), [("", "r"), (" ", "r"), ("a" * 256, "r"), ("a", "")])
-def test_who_and_why_are_to_be_told(actor: str, reason: str) -> None:
+def test_actor_and_reason_code_are_required_and_checked(actor: str, reason: str) -> None:
     with pytest.raises(Misconfigured):
         erase_request("course:ENG5", actor, reason, grace_of("0s"))
     with pytest.raises(Misconfigured):

@@ -139,8 +139,8 @@ def without(document: dict[str, Any], name: str) -> str:
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        ("", "nothing in it"),
-        ("[]", "nothing in it"),
+        ("", "is empty"),
+        ("[]", "is empty"),
         (b'{"type": "\xff"}', "line 1: not UTF-8 at byte 10"),
         (lines(UPLOAD) + "\n{", "line 2: not JSON: Expecting property name enclosed in double"),
         (
@@ -148,18 +148,21 @@ def without(document: dict[str, Any], name: str) -> str:
             "line 1: not JSON: more than one value in the line",
         ),
         ("[" + lines(UPLOAD), "line 1: not JSON: `,` or `]` is missing"),
-        (lines([UPLOAD]) + "x", "not JSON: the array does not end where the file ends"),
-        ('{"type": 1, "type": 2}', "line 1: not JSON: the field type stands there twice"),
-        ('{"type": NaN}', "not JSON: NaN and Infinity are no JSON numbers"),
-        ('{"type": "\\ud800"}', "not JSON: a lone surrogate in it"),
+        (lines([UPLOAD]) + "x", "not JSON: the array does not end at the end of the file"),
+        ('{"type": 1, "type": 2}', "line 1: not JSON: the field type occurs twice"),
+        ('{"type": NaN}', "not JSON: NaN and Infinity are not JSON numbers"),
+        ('{"type": "\\ud800"}', "not JSON: it contains a lone surrogate"),
         ('{"a":' * 100_000, "not JSON: nested too deeply"),
-        ("7", "line 1: no JSON object"),
+        ("7", "line 1: not a JSON object"),
         (but(UPLOAD, type="essay"), "line 1: type: Input should be"),
         (without(UPLOAD, "type"), "type: missing"),
         (but(UPLOAD, system_prompt="Be kind."), "system_prompt: no such field"),
-        (but(UPLOAD, **{"Secret words of a text": 1}), "of a name of 22 characters: no such field"),
+        (
+            but(UPLOAD, **{"Secret words of a text": 1}),
+            r"\(a name of 22 characters\): no such field",
+        ),
         (but(UPLOAD, language=""), "language: 0 characters"),
-        (but(INSTRUCTIONS, language="sv"), "language: a student prompt has it"),
+        (but(INSTRUCTIONS, language="sv"), "language: only a student prompt has it"),
         (but(UPLOAD, assignment_id=7), "assignment_id: Input should be a valid string"),
         (but(UPLOAD, assignment_id="a/1"), "assignment_id: not an id"),
         (
@@ -171,22 +174,25 @@ def without(document: dict[str, Any], name: str) -> str:
         (without(UPLOAD, "assignment_id"), "exactly one of assignment_id and course_id"),
         (
             but(UPLOAD, assignment_id=None, course_id="ENG5"),
-            "course_id: a course has instructions only",
+            "course_id: a course has only instructions",
         ),
         (without(UPLOAD, "text"), "exactly one of text and text_file"),
         (but(UPLOAD, text=" too short "), "text: 9 characters, at least 10"),
         (but(UPLOAD, text="ö" * 65_537), "text: 131074 bytes, at most 131072"),
         (but(INSTRUCTIONS, text="x" * 65_537), "text: 65537 bytes, at most 65536"),
-        (but(UPLOAD, text="a text with \0 in it"), r"text: U\+0000 in it"),
-        (but(UPLOAD, text=None, text_file="../given.jsonl"), "text_file: not in the folder"),
-        (but(UPLOAD, text=None, text_file="/etc/hosts"), "text_file: not in the folder"),
+        (but(UPLOAD, text="a text with \0 in it"), r"text: contains U\+0000"),
+        (
+            but(UPLOAD, text=None, text_file="../given.jsonl"),
+            "text_file: not in or below the folder",
+        ),
+        (but(UPLOAD, text=None, text_file="/etc/hosts"), "text_file: not in or below the folder"),
         (but(UPLOAD, text=None, text_file="nowhere"), "text_file: cannot be read: No such file"),
         (without(INSTRUCTIONS, "grade_scale"), "grade_scale: missing"),
         (but(INSTRUCTIONS, grade_scale="swedish"), "grade_scale: no such grade scale: there are"),
         (but(INSTRUCTIONS, context_origin="My Class"), "context_origin: does not match"),
-        (but(UPLOAD, grade_scale="swedish_8_anchor"), "grade_scale: instructions have it"),
+        (but(UPLOAD, grade_scale="swedish_8_anchor"), "grade_scale: only instructions have it"),
         (but(UPLOAD, actor="x" * 256), "actor: 256 characters"),
-        (but(DELETION, text="Should it be banned?"), "text: not in a deletion"),
+        (but(DELETION, text="Should it be banned?"), "text: not allowed in a deletion"),
         (but(DELETION, delete="yes"), "delete: Input should be a valid boolean"),
     ],
 )
@@ -207,7 +213,7 @@ def test_a_fault_in_uploads_is_named(write: Write, content: str | bytes, rule: s
         (but(REQUEST, essays=[ESSAYS[0], {"essay_id": "e"}]), "essays.1.text_storage_id: missing"),
         (but(REQUEST, occurred_at_ms=True), "occurred_at_ms: Input should be a valid integer"),
         (but(REQUEST, occurred_at_ms=-1), "occurred_at_ms: allowed are 0"),
-        (but(REQUEST, llm_config_overrides="[1]"), "llm_config_overrides: no JSON object"),
+        (but(REQUEST, llm_config_overrides="[1]"), "llm_config_overrides: not a JSON object"),
         (
             but(REQUEST, llm_config_overrides=7),
             "llm_config_overrides: Input should be a valid string",
@@ -217,8 +223,11 @@ def test_a_fault_in_uploads_is_named(write: Write, content: str | bytes, rule: s
             but(ENVELOPE, data={**DATA_OF_ENVELOPE, "entity_id": None}),
             "data.entity_id: Input should",
         ),
-        (but(ENVELOPE, event_timestamp="2030-01-15T10:30:00"), "event_timestamp: no ISO 8601 time"),
-        (but(ENVELOPE, event_timestamp=1_894_699_800), "event_timestamp: no ISO 8601 time"),
+        (
+            but(ENVELOPE, event_timestamp="2030-01-15T10:30:00"),
+            "event_timestamp: not an ISO 8601 time",
+        ),
+        (but(ENVELOPE, event_timestamp=1_894_699_800), "event_timestamp: not an ISO 8601 time"),
         (without(ENVELOPE, "correlation_id"), "correlation_id: missing"),
     ],
 )
@@ -240,5 +249,5 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
 
 
 def test_standard_input_is_read_once() -> None:
-    with pytest.raises(Malformed, match="standard input can be read once only"):
+    with pytest.raises(Malformed, match="standard input can be read only once"):
         read_uploads(["-", "-"])

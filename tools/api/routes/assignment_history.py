@@ -61,14 +61,14 @@ async def as_it_stood(
     """
     found = await stood_at(parts, scope_key, moment, "query/as_of", texts=with_texts)
     _refuse_hidden(found)
-    return found.standing.context, _texts_of(found) if with_texts else None
+    return found.state.context, _texts_of(found) if with_texts else None
 
 
 def _refuse_hidden(found: ScopeReport) -> None:
     """Raise 410 where a gap hides what a role was."""
-    if found.standing.hidden:
-        gaps = [gap_document(gap) for gap in found.standing.hidden.values()]
-        roles = ", ".join(sorted(found.standing.hidden))
+    if found.state.hidden:
+        gaps = [gap_document(gap) for gap in found.state.hidden.values()]
+        roles = ", ".join(sorted(found.state.hidden))
         raise Problem("history-compacted", f"cannot be told any more: {roles}", gaps=gaps)
 
 
@@ -76,7 +76,7 @@ def _texts_of(found: ScopeReport) -> dict[str, str]:
     """The texts by role; an erased one is left out. Raises ContentMissing and ContentCorrupt."""
     texts = dict[str, str]()
     for role, text in found.texts.items():
-        component = live(found.standing.context, role)
+        component = live(found.state.context, role)
         if component is None or text.state == "erased":
             continue
         if text.text is None:

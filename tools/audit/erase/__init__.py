@@ -1,1 +1,1 @@
-"""`audit erase`: the texts of a scope deleted for good."""
+"""`audit erase`: the texts of a scope, deleted permanently."""

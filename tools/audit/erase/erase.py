@@ -1,7 +1,7 @@
-"""`cjstream audit erase`: a scope's texts, gone for good; its versions and history stand.
+"""`cjstream audit erase`: delete a scope's texts permanently; its versions and history stay.
 
-Events come first, then the texts. Killed in between, it is gone on with by calling it again: roles that are erased
-already get no second event, and texts that are gone already are no fault.
+The events are appended first, then the texts are deleted. If the command is killed in between, run it again: roles
+that are already erased get no second event, and texts that are already gone are not an error.
 """
 
 import re
@@ -32,7 +32,7 @@ Fate = Literal["erased", "absent", "kept", "left"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EraseRequest:
-    """Which scope, by whom, and why; texts written within grace are left, as somebody may be about to name them."""
+    """The scope to erase, by whom and why; texts younger than `grace` are left, as a new event may name them soon."""
 
     scope_key: str
     actor: str
@@ -42,7 +42,7 @@ class EraseRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextFate:
-    """What became of a text: erased, absent already, kept for those who name it, or left for another run."""
+    """The outcome for one text: erased, already absent, kept because others name it, or left for another run."""
 
     storage_id: str
     fate: Fate
@@ -51,113 +51,119 @@ class TextFate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureReport:
-    """What an erasure did, or would do; roles are those that it appended an event for."""
+    """What an erasure did, or would do; `roles` are those it appended an event for."""
 
-    asked: EraseRequest
-    writing: WriteMetadata
+    request: EraseRequest
+    metadata: WriteMetadata
     is_dry_run: bool
     roles: tuple[str, ...]
     events: tuple[ScopeEvent, ...]
     texts: tuple[TextFate, ...]
     gaps: tuple[MissingVersions, ...]
 
-    def of(self, fate: Fate) -> tuple[TextFate, ...]:
-        """The texts that this became of."""
-        return tuple(one for one in self.texts if one.fate == fate)
+    def with_fate(self, fate: Fate) -> tuple[TextFate, ...]:
+        """The texts with this outcome."""
+        return tuple(text for text in self.texts if text.fate == fate)
 
 
 def erase_request(scope_key: str, actor: str, reason_code: str, grace: timedelta) -> EraseRequest:
-    """The options' words, checked. Raises Misconfigured."""
+    """The checked options of the command. Raises Misconfigured."""
     if not SCOPE.fullmatch(scope_key):
-        raise Misconfigured("SCOPE: is assignment:<id> or course:<code>")
-    if not actor.strip() or NAME.refusal(actor):
-        raise Misconfigured("--actor: 1 to 255 characters")
+        raise Misconfigured("SCOPE: must be assignment:<id> or course:<code>")
+    if not actor.strip() or NAME.problem_with(actor):
+        raise Misconfigured("--actor: must have 1 to 255 characters")
     if not REASON.fullmatch(reason_code):
-        raise Misconfigured("--reason-code: a-z, 0-9, - and _, at most 64 of them")
+        raise Misconfigured(
+            "--reason-code: must be 1 to 64 characters of a-z, 0-9, - and _, and start with a-z or 0-9"
+        )
     return EraseRequest(scope_key=scope_key, actor=actor, reason_code=reason_code, grace=grace)
 
 
 def grace_of(text: str) -> timedelta:
-    """A span such as 1h or 0s. Raises Misconfigured."""
-    told = DURATION.fullmatch(text)
-    if told is None:
-        raise Misconfigured("--grace: a number and its unit: 0s, 90m, 1h, 7d")
-    return timedelta(**{UNITS[told[2]]: int(told[1])})
+    """A duration such as 1h or 0s. Raises Misconfigured."""
+    duration = DURATION.fullmatch(text)
+    if duration is None:
+        raise Misconfigured("--grace: must be a number with a unit: 0s, 90m, 1h, 7d")
+    return timedelta(**{UNITS[duration[2]]: int(duration[1])})
 
 
 def erase(
     settings: Settings,
     store: ContentStore,
-    asked: EraseRequest,
+    request: EraseRequest,
     *,
     yes: bool,
     now: Callable[[], datetime],
     new_id: Callable[[], str],
 ) -> ErasureReport:
-    """Erase a scope; unless yes, only say what would be done.
+    """Erase a scope; without `yes`, only report what would be done.
 
-    1. append erasures of all that it ever had  2. find who else names its texts  3. erase those that nobody names
+    1. append an erasure for each role it ever had  2. find who else names its texts  3. erase those nobody names
 
-    Raises CJStreamError where the scope was never there; Unreachable, which says what is done already.
+    Raises CJStreamError if the scope was never uploaded; Unreachable, whose message says what is already done.
     """
     checked_topics(admin_client(settings), settings)
     codec = codec_for(settings)
-    writing = WriteMetadata(
-        actor=asked.actor,
-        correlation_id=f"erasure-{asked.reason_code}-{new_id()}",
+    metadata = WriteMetadata(
+        actor=request.actor,
+        correlation_id=f"erasure-{request.reason_code}-{new_id()}",
         occurred_at_ms=round(now().timestamp() * 1000),
     )
-    with ScopeLog(settings, codec, asked.scope_key) as known:
-        known.read()
-        if known.context is None:
-            raise CJStreamError(f"{asked.scope_key}: nothing was ever uploaded there")
-        roles = _to_be_erased(known)
+    with ScopeLog(settings, codec, request.scope_key) as scope_log:
+        scope_log.read()
+        if scope_log.context is None:
+            raise CJStreamError(f"{request.scope_key}: nothing was ever uploaded for this scope")
+        roles = _roles_to_erase(scope_log)
         if yes:
-            store.probe()  # better nothing done than half of it
-            append_erasure(settings, codec, known, writing, new_id)  # 1
-        events = tuple(events_of(known, writing))
+            store.probe()  # before anything is appended: without the store, step 3 would fail
+            append_erasure(settings, codec, scope_log, metadata, new_id)  # 1
+        events = tuple(events_of(scope_log, metadata))
         try:
-            texts = _named(known)
-            elsewhere = referrers_of(settings, codec, asked.scope_key, texts)  # 2
-            fates = tuple(_fates(store, texts, elsewhere, asked.grace, now, yes=yes))  # 3
+            texts = _texts_named_in(scope_log)
+            referrers = referrers_of(settings, codec, request.scope_key, texts)  # 2
+            fates = tuple(_fates(store, texts, referrers, request.grace, now, yes=yes))  # 3
         except Unreachable as fault:
-            undone = "; the log says erased, but not every text is gone: call it again"
+            undone = "; the events are appended, but not every text is gone: run the command again"
             raise Unreachable(f"{fault}{undone if yes else ''}") from fault
         return ErasureReport(
-            asked=asked,
-            writing=writing,
+            request=request,
+            metadata=metadata,
             is_dry_run=not yes,
-            roles=tuple(role_of(one.event) for one in events) if yes else roles,
+            roles=tuple(role_of(event.event) for event in events) if yes else roles,
             events=events,
             texts=fates,
-            gaps=gaps_in(one.event for one in known.events),
+            gaps=gaps_in(event.event for event in scope_log.events),
         )
 
 
-def _to_be_erased(known: ScopeLog) -> tuple[str, ...]:
-    components = {role: component_of(known.context, role) for role in ROLES}
-    return tuple(role for role, one in components.items() if one is not None and not one.erased)
+def _roles_to_erase(scope_log: ScopeLog) -> tuple[str, ...]:
+    components = {role: component_of(scope_log.context, role) for role in ROLES}
+    return tuple(
+        role
+        for role, component in components.items()
+        if component is not None and not component.erased
+    )
 
 
-def _named(known: ScopeLog) -> Set[str]:
-    """Every text that an upload of the scope ever named; ids of other stores are none of this one's."""
+def _texts_named_in(scope_log: ScopeLog) -> Set[str]:
+    """Every text that an upload of the scope ever named; ids of other stores are left out."""
     named = ReferencedTexts()
-    for one in known.events:
-        named.add(one.event)
+    for event in scope_log.events:
+        named.add(event.event)
     return {text for text in named.ever if SHA256.fullmatch(text)}
 
 
 def _fates(
     store: ContentStore,
     texts: Set[str],
-    elsewhere: Mapping[str, Set[str]],
+    referrers: Mapping[str, Set[str]],
     grace: timedelta,
     now: Callable[[], datetime],
     *,
     yes: bool,
 ) -> Iterator[TextFate]:
     for text in sorted(texts):
-        if named_by := elsewhere.get(text):
+        if named_by := referrers.get(text):
             yield TextFate(text, "kept", tuple(sorted(named_by)))
             continue
         stored_at = store.stored_at(text)
@@ -170,37 +176,37 @@ def _fates(
 
 
 def rows_of(erased: ErasureReport) -> list[tuple[str, ...]]:
-    """An erasure for people: a text a row."""
-    return [(one.storage_id, one.fate, ", ".join(one.named_by)) for one in erased.texts]
+    """An erasure as a table for people, one row per text."""
+    return [(text.storage_id, text.fate, ", ".join(text.named_by)) for text in erased.texts]
 
 
 def document_of(erased: ErasureReport) -> dict[str, Any]:
     """An erasure as JSON."""
-    asked, writing = erased.asked, erased.writing
+    request, metadata = erased.request, erased.metadata
     return {
         "dry_run": erased.is_dry_run,
-        "scope_key": asked.scope_key,
-        "actor": asked.actor,
-        "reason_code": asked.reason_code,
-        "correlation_id": writing.correlation_id,
-        "occurred_at_ms": writing.occurred_at_ms,
+        "scope_key": request.scope_key,
+        "actor": request.actor,
+        "reason_code": request.reason_code,
+        "correlation_id": metadata.correlation_id,
+        "occurred_at_ms": metadata.occurred_at_ms,
         "roles": list(erased.roles),
         "events": [
             {
-                "event_type": type(one.event).__name__,
-                "event_id": one.event.event_id,
-                "version": one.event.version,
-                "at": str(one.at),
+                "event_type": type(event.event).__name__,
+                "event_id": event.event.event_id,
+                "version": event.event.version,
+                "at": str(event.at),
             }
-            for one in erased.events
+            for event in erased.events
         ],
-        "erased": [one.storage_id for one in erased.of("erased")],
-        "absent": [one.storage_id for one in erased.of("absent")],
+        "erased": [text.storage_id for text in erased.with_fate("erased")],
+        "absent": [text.storage_id for text in erased.with_fate("absent")],
         "kept": [
-            {"storage_id": one.storage_id, "named_by": list(one.named_by)}
-            for one in erased.of("kept")
+            {"storage_id": text.storage_id, "named_by": list(text.named_by)}
+            for text in erased.with_fate("kept")
         ],
-        "left": [one.storage_id for one in erased.of("left")],
+        "left": [text.storage_id for text in erased.with_fate("left")],
         "gaps": [
             {
                 "role": gap.role,

@@ -1,4 +1,4 @@
-"""Who names a text: scopes by their uploads, requests, and dead letters, which may come back to life."""
+"""Who names a text: scopes (in their uploads), requests, and dead letters, which may be re-driven."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -26,30 +26,36 @@ PATIENCE_S = 30.0
 def referrers_of(
     settings: Settings, codec: Codec, scope_key: str, texts: Set[str]
 ) -> Mapping[str, Set[str]]:
-    """By storage id, who but the scope names one of these texts in the log as it is now.
+    """By storage id, who else than the scope names one of these texts in the current log.
 
-    A scope names what its uploads name, until they are erased. A request of another scope names its ids for as long as
-    the log has it; so does a dead letter, unless it has the scope's key, and what this release cannot read.
+    Another scope names the texts of its uploads until they are erased. A request of another scope names its ids while
+    the log has the request; so do a dead letter without the scope's key, and a record that this release cannot read.
     Raises Unreachable, Discrepancy for a missing topic.
     """
     topics = settings.topics
-    read = (*topics.uploads, topics.requests, topics.uploads_dlq, topics.requests_dlq)
-    states = present(topic_states(admin_client(settings), settings), read)
-    partitions = [Partition(one.topic.name, n) for one in states for n in range(one.partitions)]
-    naming = TextReferrers(settings, codec, scope_key.encode(), {text.encode() for text in texts})
+    searched = (*topics.uploads, topics.requests, topics.uploads_dlq, topics.requests_dlq)
+    states = present(topic_states(admin_client(settings), settings), searched)
+    partitions = [
+        Partition(state.topic.name, number)
+        for state in states
+        for number in range(state.partitions)
+    ]
+    referrers = TextReferrers(
+        settings, codec, scope_key.encode(), {text.encode() for text in texts}
+    )
     with LogReader(settings, partitions) as log:
-        starts = {one: low for one, (low, _) in log.offset_ranges().items()}
+        starts = {partition: low for partition, (low, _) in log.offset_ranges().items()}
         ends = high_watermarks_when_reachable(settings, starts)
         log.seek(starts)
-        total = sum(end - starts[one] for one, end in ends.items())
+        total = sum(end - starts[partition] for partition, end in ends.items())
         for record in bar(log.records_until(ends, PATIENCE_S), "records", total):
-            naming.take(record)
-    return naming.by_text()
+            referrers.add(record)
+    return referrers.by_text()
 
 
 @dataclass(slots=True)
 class TextReferrers:
-    """What the records so far name of some texts; those of a partition come in log order."""
+    """Who names these texts in the records added so far; the records of a partition come in log order."""
 
     settings: Settings
     codec: Codec
@@ -58,30 +64,30 @@ class TextReferrers:
     scopes: dict[bytes, ReferencedTexts] = field(default_factory=dict)
     others: dict[str, set[str]] = field(default_factory=dict)
 
-    def take(self, record: LogRecord) -> None:
-        """Take in the next record; one that has none of the texts' ids is decoded only where it may be an erasure."""
-        found = {one for one in ids_in(record.value or b"") if one in self.texts}
+    def add(self, record: LogRecord) -> None:
+        """Add the next record; one without any of the texts' ids is decoded only if it may be an erasure."""
+        found = {text for text in ids_in(record.value or b"") if text in self.texts}
         topics = self.settings.topics
         if record.at.topic == topics.requests.name:
             if found:
-                self._name(found, self._requested_by(record))
+                self._note(found, self._requested_by(record))
         elif record.at.topic in (topics.uploads_dlq.name, topics.requests_dlq.name):
             if found and record.key != self.own_key:
-                self._name(found, str(record.at))
+                self._note(found, str(record.at))
         elif record.key != self.own_key and (found or record.key in self.scopes):
-            self._upload(record, found)
+            self._add_upload(record, found)
 
-    def _upload(self, record: LogRecord, found: Set[bytes]) -> None:
-        stood = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+    def _add_upload(self, record: LogRecord, found: Set[bytes]) -> None:
+        upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
         try:
-            event = read_upload(stood, self.codec, upload_topics(self.settings))
-        except BadRecord:  # of a later release, too: what it says of erasures is not known
-            self._name(found, str(record.at))
+            event = read_upload(upload, self.codec, upload_topics(self.settings))
+        except BadRecord:  # also one of a later release: it may or may not be an erasure
+            self._note(found, str(record.at))
             return
         self.scopes.setdefault(record.key or b"", ReferencedTexts()).add(event)
 
     def _requested_by(self, record: LogRecord) -> str | None:
-        """Whose a request is; None for the scope's own."""
+        """Who sent a request; None if it belongs to the scope itself."""
         try:
             request = self.codec.decode_as(CJAssessmentRequested, record.value)
         except BadRecord:
@@ -89,16 +95,16 @@ class TextReferrers:
         scope_key = scope_key_for(request)
         return None if scope_key.encode() == self.own_key else f"a request of {scope_key}"
 
-    def _name(self, found: Set[bytes], who: str | None) -> None:
+    def _note(self, found: Set[bytes], who: str | None) -> None:
         if who is not None:
-            for one in found:
-                self.others.setdefault(one.decode(), set()).add(who)
+            for text in found:
+                self.others.setdefault(text.decode(), set()).add(who)
 
     def by_text(self) -> Mapping[str, Set[str]]:
         """By storage id, who names it."""
         named = {text: set(who) for text, who in self.others.items()}
-        for key, of_scope in self.scopes.items():
-            for text in of_scope.current:
+        for key, referenced in self.scopes.items():
+            for text in referenced.current:
                 if text.encode() in self.texts:
                     named.setdefault(text, set()).add(key.decode())
         return named

@@ -1,1 +1,1 @@
-"""`audit replay`: the table rebuilt from the log, and compared."""
+"""`audit replay`: the table rebuilt from the log, and compared with the stored rows."""

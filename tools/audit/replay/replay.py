@@ -1,4 +1,4 @@
-"""`cjstream audit replay`: the upload topics of a range folded again, by the one fold, from the log alone."""
+"""`cjstream audit replay`: fold a range of the upload topics again, from the log alone and with the live fold."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -18,16 +18,16 @@ from schemas.events import ROLES
 from tables.context import component_of
 from tables.history.bulk_fold import ALL, BulkFold, Counts, FoldedScope
 from tables.history.point_in_time import Moment
-from tools.audit.local_replicas import made_anew
-from tools.audit.process_pool import in_processes, processes_for, shares
+from tools.audit.local_replicas import recreated_topics
+from tools.audit.process_pool import in_processes, processes_for, split_evenly
 from tools.audit_json import component_document, ids_of, positions_document
 
-LINES = 200  # in one message of a process
+LINES = 200  # per message from a process
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRange:
-    """What is replayed: [starts, ends) of every upload partition; whole are those from the log's very start."""
+    """The range to replay: [starts, ends) of every upload partition; lows are the first offsets that the log has."""
 
     starts: Positions
     ends: Positions
@@ -36,105 +36,112 @@ class ReplayRange:
 
     @property
     def records(self) -> int:
-        """At most so many."""
-        return sum(end - self.starts[one] for one, end in self.ends.items())
+        """An upper bound of the number of records: transaction markers and compaction leave offsets unused."""
+        return sum(end - self.starts[partition] for partition, end in self.ends.items())
 
     @property
-    def whole(self) -> frozenset[Partition]:
+    def read_from_start(self) -> frozenset[Partition]:
         """The partitions that are read from the first record that the log has."""
-        return frozenset(one for one, low in self.lows.items() if self.starts[one] <= low)
+        return frozenset(
+            partition for partition, low in self.lows.items() if self.starts[partition] <= low
+        )
 
-    def part(self, numbers: Collection[int]) -> "ReplayRange":
-        """The same range of these partition numbers alone."""
+    def restricted_to(self, numbers: Collection[int]) -> "ReplayRange":
+        """The same range, for these partition numbers only."""
 
-        def of(positions: Positions) -> Positions:
-            return {one: at for one, at in positions.items() if one.partition in numbers}
+        def restricted(positions: Positions) -> Positions:
+            return {
+                partition: offset
+                for partition, offset in positions.items()
+                if partition.partition in numbers
+            }
 
-        return ReplayRange(of(self.starts), of(self.ends), of(self.lows), self.made_anew)
+        return ReplayRange(
+            restricted(self.starts), restricted(self.ends), restricted(self.lows), self.made_anew
+        )
 
 
 def range_of(settings: Settings, since: Moment | None, until: Moment | None) -> ReplayRange:
-    """The range between two moments, or from the log's start, to its end. Raises Unreachable, Discrepancy."""
-    anew = frozenset(made_anew(settings, upload_topic_ids(settings)))
+    """The range between two moments; by default the whole log. Raises Unreachable, Discrepancy."""
+    recreated = frozenset(recreated_topics(settings, upload_topic_ids(settings)))
     with LogReader(settings, upload_partitions(settings)) as log:
         retained = log.offset_ranges()
-        lows = {one: low for one, (low, _) in retained.items()}
+        lows = {partition: low for partition, (low, _) in retained.items()}
         starts = lows if since is None else positions_from(log, since)
-        ends = {one: end for one, (_, end) in retained.items()}
+        ends = {partition: end for partition, (_, end) in retained.items()}
         if until is not None:
             ends = dict(positions_after(log, until))
-    return ReplayRange(
-        starts, {one: max(end, starts[one]) for one, end in ends.items()}, lows, anew
-    )
+    ends = {partition: max(end, starts[partition]) for partition, end in ends.items()}
+    return ReplayRange(starts, ends, lows, recreated)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordsRead:
-    """So many more records have been read."""
+    """The number of records read since the last such message."""
 
     records: int
 
 
 @dataclass(frozen=True, slots=True)
 class ContextLines:
-    """JSON lines, a context each."""
+    """JSON lines, one context per line."""
 
     lines: bytes
 
 
-Said = RecordsRead | ContextLines | Counts
+WorkerMessage = RecordsRead | ContextLines | Counts
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySummary:
-    """What a replay came to."""
+    """The result of a replay."""
 
     counts: Counts
     read_s: float  # until the last record was read and folded
     seconds: float
-    of: ReplayRange
+    replay_range: ReplayRange
 
 
 def replay(
     settings: Settings,
-    of: ReplayRange,
+    replay_range: ReplayRange,
     scope_keys: Collection[str] = (),
     *,
     shown: int | None = None,
     processes: int | None = None,
 ) -> Iterator[RecordsRead | ContextLines | ReplaySummary]:
-    """Fold a range: contexts as JSON lines, at most `shown` of them from each process; the summary is last.
+    """Fold a range; yields contexts as JSON lines, up to `shown` from each process, and the summary last.
 
     Raises Unreachable, UnknownSchema.
     """
     counts = Counts()
-    read_at = began = time.monotonic()
-    count = processes or processes_for(of.records)
-    groups = shares(range(settings.partitions), count)
-    keys = frozenset(one.encode() for one in scope_keys)
-    given = [(settings, of.part(numbers), keys, shown) for numbers in groups]
-    for said in in_processes(_replayed_part, given):
-        if isinstance(said, Counts):
-            counts += said
+    read_at = started_at = time.monotonic()
+    count = processes or processes_for(replay_range.records)
+    groups = split_evenly(range(settings.partitions), count)
+    keys = frozenset(scope_key.encode() for scope_key in scope_keys)
+    arguments = [(settings, replay_range.restricted_to(numbers), keys, shown) for numbers in groups]
+    for message in in_processes(_replay_partitions, arguments):
+        if isinstance(message, Counts):
+            counts += message
             continue
-        if isinstance(said, RecordsRead):
+        if isinstance(message, RecordsRead):
             read_at = time.monotonic()
-        yield said
-    yield ReplaySummary(counts, read_at - began, time.monotonic() - began, of)
+        yield message
+    yield ReplaySummary(counts, read_at - started_at, time.monotonic() - started_at, replay_range)
 
 
-def _replayed_part(
-    settings: Settings, of: ReplayRange, scope_keys: Collection[bytes], shown: int | None
-) -> Iterator[Said]:
+def _replay_partitions(
+    settings: Settings, replay_range: ReplayRange, scope_keys: Collection[bytes], shown: int | None
+) -> Iterator[WorkerMessage]:
     codec, left = codec_for(settings), shown
-    for said in folds(settings, codec, of, scope_keys):
-        if isinstance(said, RecordsRead):
-            yield said
+    for progress in folds(settings, codec, replay_range, scope_keys):
+        if isinstance(progress, RecordsRead):
+            yield progress
             continue
-        yield said.counts()
+        yield progress.counts()
         lines = list[bytes]()
-        for one in said.contexts() if left is None or left > 0 else ():
-            lines.append(orjson.dumps({"context": document_of(one)}) + b"\n")
+        for folded in progress.contexts() if left is None or left > 0 else ():
+            lines.append(orjson.dumps({"context": document_of(folded)}) + b"\n")
             if len(lines) == LINES:
                 yield ContextLines(b"".join(lines))
                 lines.clear()
@@ -146,31 +153,40 @@ def _replayed_part(
 
 
 def folds(
-    settings: Settings, codec: Codec, of: ReplayRange, scope_keys: Collection[bytes] = ()
+    settings: Settings, codec: Codec, replay_range: ReplayRange, scope_keys: Collection[bytes] = ()
 ) -> Iterator[RecordsRead | BulkFold]:
-    """Fold a range slice by slice; one slice holds it all, unless there are very many scopes."""
+    """Fold a range, one slice of the scope keys at a time; a single slice unless there are very many scopes."""
     slices, topics = [ALL], upload_topics(settings)
     while slices:
-        one = BulkFold(codec, topics, whole=of.whole, of=slices.pop(), scope_keys=scope_keys)
-        with LogReader(settings, of.ends) as log:
-            log.seek(of.starts)
-            for messages in log.messages_until(of.ends):
+        fold = BulkFold(
+            codec,
+            topics,
+            whole=replay_range.read_from_start,
+            of=slices.pop(),
+            scope_keys=scope_keys,
+        )
+        with LogReader(settings, replay_range.ends) as log:
+            log.seek(replay_range.starts)
+            for messages in log.messages_until(replay_range.ends):
                 for message in messages:
                     at = (message.topic(), message.partition(), message.offset())
-                    one.add(at, message.key(), message.value(), message.timestamp()[1])  # type: ignore[arg-type]
+                    fold.add(at, message.key(), message.value(), message.timestamp()[1])  # type: ignore[arg-type]
                 yield RecordsRead(len(messages))
-        yield one
-        slices += one.rest
+        yield fold
+        slices += fold.rest
 
 
 def document_of(folded: FoldedScope) -> dict[str, Any]:
-    """One scope as JSON; a role in `broken` had versions that the log no longer has."""
+    """One scope as JSON; `broken` lists the roles of which the log no longer has every version."""
     context = folded.context
-    told = {role: component_of(context, role) for role in ROLES}
+    components = {role: component_of(context, role) for role in ROLES}
     return {
         "scope_key": context.scope_key,
         **ids_of(context.scope_key),
-        **{role: component_document(one) if one else None for role, one in told.items()},
+        **{
+            role: component_document(component) if component else None
+            for role, component in components.items()
+        },
         "broken": list(folded.broken),
     }
 
@@ -184,24 +200,25 @@ def summary_document(summary: ReplaySummary) -> dict[str, Any]:
         "damaged": counts.damaged,
         "broken": counts.broken,
         "seconds": {"read": round(summary.read_s, 3), "all": round(summary.seconds, 3)},
-        "from": positions_document(summary.of.starts),
-        "to": positions_document(summary.of.ends),
-        "gaps": gap_texts(summary.of),
+        "from": positions_document(summary.replay_range.starts),
+        "to": positions_document(summary.replay_range.ends),
+        "gaps": gap_texts(summary.replay_range),
     }
 
 
-def gap_texts(of: ReplayRange) -> list[str]:
-    """What the log no longer has at all, partition by partition and topic by topic."""
-    told = [
-        f"{one.topic}/{one.partition} begins at offset {low}: what was below it is gone"
-        for one, low in sorted(of.lows.items())
+def gap_texts(replay_range: ReplayRange) -> list[str]:
+    """What the log no longer has: one line per truncated partition and per recreated topic."""
+    truncated = [
+        f"{partition.topic}/{partition.partition} begins at offset {low}: earlier records are gone"
+        for partition, low in sorted(replay_range.lows.items())
         if low > 0
     ]
-    return told + [
-        f"{name} was made anew: what it held before is gone" for name in sorted(of.made_anew)
+    return truncated + [
+        f"{name} was recreated: its earlier records are gone"
+        for name in sorted(replay_range.made_anew)
     ]
 
 
 def rows_of(lines: bytes) -> list[Mapping[str, Any]]:
-    """The contexts of JSON lines."""
+    """The contexts in JSON lines."""
     return [orjson.loads(line)["context"] for line in lines.splitlines()]

@@ -1,4 +1,4 @@
-"""`cjstream audit replay`: parsed, asked for and printed."""
+"""`cjstream audit replay`: read the arguments, run the command, print the result."""
 
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -15,30 +15,36 @@ from tools.progress import counted
 if TYPE_CHECKING:
     from tools.audit.replay.replay import ReplayRange
 
-SHOWN = 50  # in a table
+SHOWN = 50  # rows in the table
 From = Annotated[
     str | None,
     typer.Option(
-        "--from", help="A time (2026-03-01T12:00:00Z, 2h ago) or topic/partition@offset,…"
+        "--from",
+        help="2026-03-01T12:00:00Z, a time ago such as 2h, or topic/partition@offset,…; inclusive.",
     ),
 ]
-To = Annotated[str | None, typer.Option("--to", help="Up to and with that moment, told alike.")]
+To = Annotated[
+    str | None, typer.Option("--to", help="End with this moment, inclusive; same forms as --from.")
+]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--scope", help="Only this one; may be given again.", metavar="SCOPE"),
+    typer.Option("--scope", help="Only this scope; may be repeated.", metavar="SCOPE"),
 ]
 Compare = Annotated[
     bool,
     typer.Option(
-        "--compare", help="Hold it against the changelog and the replicas of this data folder."
+        "--compare",
+        help="Compare the result with the changelog and with the replicas in this data folder.",
     ),
 ]
 Folder = Annotated[
     list[Path] | None,
-    typer.Option("--replica", help="Compare with this replica's folder alone; may be given again."),
+    typer.Option(
+        "--replica", help="Compare with the replica in this folder only; may be repeated."
+    ),
 ]
 JsonLines = Annotated[
-    bool, typer.Option("--json", help="JSON lines on stdout; the last one is the summary.")
+    bool, typer.Option("--json", help="Print JSON lines on stdout; the last line is the summary.")
 ]
 
 
@@ -50,7 +56,7 @@ def replay(
     replica: Folder = None,
     as_json: JsonLines = False,
 ) -> None:
-    """Fold the upload topics again, in a range or whole; exit 3 where --compare finds a difference."""
+    """Fold the upload topics again, a range or the whole log; exit 3 if --compare finds a difference."""
     from schemas.errors import Misconfigured
     from tools.audit.replay import replay as command
     from tools.audit.scope_argument import scope_key_from
@@ -59,27 +65,27 @@ def replay(
     now = datetime.now(UTC)
     first = None if since is None else point_in_time_from(since, now, "--from")
     last = None if until is None else point_in_time_from(until, now, "--to")
-    scope_keys = [scope_key_from(one) for one in scope or ()]
+    scope_keys = [scope_key_from(argument) for argument in scope or ()]
     if (compare or replica) and (since or until or scope):
-        raise Misconfigured("--compare takes the whole log: give no --from, --to or --scope")
+        raise Misconfigured("--compare takes the whole log: omit --from, --to and --scope")
     settings = settings_from_environment()
-    of = command.range_of(settings, first, last)
+    replay_range = command.range_of(settings, first, last)
     if compare or replica:
-        _compare(settings, of, replica or (), as_json=as_json)
+        _compare(settings, replay_range, replica or (), as_json=as_json)
     else:
-        _replay(settings, of, scope_keys, as_json=as_json)
+        _replay(settings, replay_range, scope_keys, as_json=as_json)
 
 
 def _replay(
-    settings: Settings, of: "ReplayRange", scope_keys: Sequence[str], *, as_json: bool
+    settings: Settings, replay_range: "ReplayRange", scope_keys: Sequence[str], *, as_json: bool
 ) -> None:
     from tools.audit.replay import replay as command
 
     rows = list[Any]()
-    with counted("records", of.records) as progress:
+    with counted("records", replay_range.records) as progress:
         shown = None if as_json else SHOWN
-        for said in command.replay(settings, of, scope_keys, shown=shown):
-            match said:
+        for message in command.replay(settings, replay_range, scope_keys, shown=shown):
+            match message:
                 case command.RecordsRead(records):
                     progress(records)
                 case command.ContextLines(lines) if as_json:
@@ -87,11 +93,11 @@ def _replay(
                 case command.ContextLines(lines):
                     rows += command.rows_of(lines)
                 case command.ReplaySummary():
-                    summary = command.summary_document(said)
+                    summary = command.summary_document(message)
     if as_json:
         print_json({"summary": summary})
         return
-    rows = sorted(rows, key=lambda one: str(one["scope_key"]))[:SHOWN]
+    rows = sorted(rows, key=lambda row: str(row["scope_key"]))[:SHOWN]
     columns = ("scope", "instructions", "student prompt", "judge rubric", "")
     print_table(
         f"Contexts: {min(len(rows), SHOWN)} of {summary['scopes']}", columns, map(_row, rows)
@@ -99,19 +105,19 @@ def _replay(
     _print_summary(summary)
 
 
-def _row(told: dict[str, Any]) -> tuple[object, ...]:
+def _row(context: dict[str, Any]) -> tuple[object, ...]:
     from schemas.events import ROLES
 
-    broken = f"history broken: {', '.join(told['broken'])}" if told["broken"] else ""
-    return (told["scope_key"], *(_component(told[role]) for role in ROLES), broken)
+    broken = f"history broken: {', '.join(context['broken'])}" if context["broken"] else ""
+    return (context["scope_key"], *(_component(context[role]) for role in ROLES), broken)
 
 
-def _component(told: dict[str, Any] | None) -> str:
-    if told is None:
+def _component(component: dict[str, Any] | None) -> str:
+    if component is None:
         return ""
-    source = told["source"]
-    deleted = ", deleted" if told["deleted"] else ""
-    return f"{told['version']}{deleted} at {source['partition']}@{source['offset']}"
+    source = component["source"]
+    deleted = ", deleted" if component["deleted"] else ""
+    return f"{component['version']}{deleted} at {source['partition']}@{source['offset']}"
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -126,47 +132,49 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 
 def _compare(
-    settings: Settings, of: "ReplayRange", folders: Collection[Path], *, as_json: bool
+    settings: Settings, replay_range: "ReplayRange", folders: Collection[Path], *, as_json: bool
 ) -> None:
     from processors.log.upload_topics import upload_topic_ids
-    from tools.audit.local_replicas import replica_at, replicas_here
+    from tools.audit.local_replicas import readable_replicas, replica_at
     from tools.audit.replay import table_compare as command
     from tools.audit.replay.replay import RecordsRead
 
-    replicas = [replica_at(one) for one in folders] if folders else replicas_here(settings)
-    found = command.targets(of, settings, replicas, upload_topic_ids(settings))
+    replicas = (
+        [replica_at(folder) for folder in folders] if folders else readable_replicas(settings)
+    )
+    found = command.targets(replay_range, settings, replicas, upload_topic_ids(settings))
     chosen = found[1:] if folders else found
-    amiss = [one for one in chosen if one.amiss]
-    show, rows = _shower(as_json), dict[str, int]()
+    skipped = [target for target in chosen if target.problem]
+    show, rows = _difference_printer(as_json), dict[str, int]()
     count = 0
     for target in chosen:
-        if target.amiss:
+        if target.problem:
             continue
         rows[target.name] = 0
-        with counted(target.name, target.of.records) as progress:
-            for said in command.compared(settings, target):
-                match said:
+        with counted(target.name, target.replay_range.records) as progress:
+            for message in command.compared(settings, target):
+                match message:
                     case RecordsRead(records):
                         progress(records)
                     case command.ComparedRows(name, more):
                         rows[name] += more
                     case command.RowFinding():
                         count += 1
-                        show(command.difference_document(said))
+                        show(command.difference_document(message))
     summary = {
         "compared": [{"target": name, "rows": more} for name, more in rows.items()],
-        "not_compared": [{"target": one.name, "why": one.amiss} for one in amiss],
+        "not_compared": [{"target": target.name, "why": target.problem} for target in skipped],
         "differences": count,
     }
     if as_json:
         print_json({"summary": summary})
     else:
-        told = [f"{name} ({more} rows)" for name, more in rows.items()]
-        typer.echo(f"compared with {', '.join(told) or 'nothing'}: {count} differences")
-    command.refuse_differences(count, amiss)
+        compared = [f"{name} ({more} rows)" for name, more in rows.items()]
+        typer.echo(f"compared with {', '.join(compared) or 'nothing'}: {count} differences")
+    command.refuse_differences(count, skipped)
 
 
-def _shower(as_json: bool) -> Callable[[dict[str, Any]], None]:
+def _difference_printer(as_json: bool) -> Callable[[dict[str, Any]], None]:
     def show(difference: dict[str, Any]) -> None:
         if as_json:
             print_json({"difference": difference})
@@ -174,16 +182,14 @@ def _shower(as_json: bool) -> Callable[[dict[str, Any]], None]:
         sides = [_at(difference[side]) for side in ("expected", "found")]
         typer.echo(
             f"{difference['scope_key']} {difference['role']}: {difference['kind']} in {difference['target']}: "
-            f"the log says {sides[0]}, found {sides[1]}"
+            f"the log has {sides[0]}, found {sides[1]}"
         )
 
     return show
 
 
-def _at(told: dict[str, Any] | None) -> str:
-    if told is None:
+def _at(component: dict[str, Any] | None) -> str:
+    if component is None:
         return "nothing"
-    source = told["source"]
-    return (
-        f"version {told['version']} at {source['topic']}/{source['partition']}@{source['offset']}"
-    )
+    source = component["source"]
+    return f"version {component['version']} at {source['topic']}/{source['partition']}@{source['offset']}"

@@ -1,7 +1,7 @@
-"""`cjstream audit replay --compare`: the fold of the log held against the changelog and against replicas.
+"""`cjstream audit replay --compare`: the fold of the log compared with the changelog and with replicas.
 
-Each is compared at its own positions: the changelog at the log's ends as they were seen at the start, a replica
-where it stands.
+Each is compared at its own positions: the changelog at the ends of the log as read at the start, a replica at
+the positions stored in it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -22,28 +22,28 @@ from schemas.partitioner import partition_for
 from tables.context import FOLD_VERSION
 from tables.history.bulk_fold import BulkFold
 from tables.history.row_diff import RowDifference, differences
-from tools.audit.local_replicas import LocalReplica, opened
-from tools.audit.process_pool import in_processes, processes_for, shares
+from tools.audit.local_replicas import LocalReplica, open_read_only
+from tools.audit.process_pool import in_processes, processes_for, split_evenly
 from tools.audit.replay.replay import RecordsRead, ReplayRange, folds
 from tools.audit_json import source_document
 
-PATIENCE_S = 5.0  # for a changelog that is still behind
+PATIENCE_S = 5.0  # for a changelog that still lags behind
 Rows = dict[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class CompareTarget:
-    """What is compared: a replica's folder, or the changelog where there is none."""
+    """What is compared with the fold: the replica in `folder`, or the changelog if `folder` is None."""
 
     name: str
-    of: ReplayRange
+    replay_range: ReplayRange
     folder: Path | None = None
-    amiss: str | None = None  # why it cannot be compared
+    problem: str | None = None  # why it cannot be compared
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRows:
-    """So many rows were held against the fold."""
+    """The number of rows of a target that were compared with the fold."""
 
     target: str
     rows: int
@@ -51,39 +51,46 @@ class ComparedRows:
 
 @dataclass(frozen=True, slots=True)
 class RowFinding:
-    """A difference, and of what."""
+    """A difference, and the target that has it."""
 
     target: str
     difference: RowDifference
 
 
 def targets(
-    of: ReplayRange, settings: Settings, replicas: Collection[LocalReplica], ids: Mapping[str, str]
+    replay_range: ReplayRange,
+    settings: Settings,
+    replicas: Collection[LocalReplica],
+    topic_ids: Mapping[str, str],
 ) -> list[CompareTarget]:
     """The changelog, and each replica at its own positions."""
     return [
-        CompareTarget(settings.topics.context.name, of),
-        *(_target(of, one, ids) for one in replicas),
+        CompareTarget(settings.topics.context.name, replay_range),
+        *(_target(replay_range, replica, topic_ids) for replica in replicas),
     ]
 
 
-def _target(of: ReplayRange, replica: LocalReplica, ids: Mapping[str, str]) -> CompareTarget:
-    own = {one: replica.positions.get(one, 0) for one in of.ends}
-    target = CompareTarget(str(replica.folder), replace(of, ends=own), replica.folder)
+def _target(
+    replay_range: ReplayRange, replica: LocalReplica, topic_ids: Mapping[str, str]
+) -> CompareTarget:
+    ends = {partition: replica.positions.get(partition, 0) for partition in replay_range.ends}
+    target = CompareTarget(str(replica.folder), replace(replay_range, ends=ends), replica.folder)
     for name, known in replica.topic_ids.items():
-        if ids.get(name) != known:
+        if topic_ids.get(name) != known:
             return replace(
-                target, amiss=f"{name} was made anew since it was folded (its id was {known})"
+                target, problem=f"{name} was recreated since it was folded (its id was {known})"
             )
-    for one, end in own.items():
-        if end > of.ends[one]:
+    for partition, end in ends.items():
+        if end > replay_range.ends[partition]:
+            where = f"{partition.topic}/{partition.partition}@{end}"
             return replace(
                 target,
-                amiss=f"it stands at {one.topic}/{one.partition}@{end}, the log ends at {of.ends[one]}",
+                problem=f"its position is {where}, the log ends at {replay_range.ends[partition]}",
             )
     if replica.fold_version != str(FOLD_VERSION):
         return replace(
-            target, amiss=f"its rows are of fold {replica.fold_version}, this is {FOLD_VERSION}"
+            target,
+            problem=f"its rows have fold version {replica.fold_version}, this release has {FOLD_VERSION}",
         )
     return target
 
@@ -91,29 +98,31 @@ def _target(of: ReplayRange, replica: LocalReplica, ids: Mapping[str, str]) -> C
 def compared(
     settings: Settings, target: CompareTarget, *, processes: int | None = None
 ) -> Iterator[RecordsRead | ComparedRows | RowFinding]:
-    """Hold one target against the fold. Raises Unreachable, UnknownSchema, Misconfigured."""
-    count = processes or processes_for(target.of.records)
-    groups = shares(range(settings.partitions), count)
-    yield from in_processes(_compared_part, [(settings, target, numbers) for numbers in groups])
+    """Compare one target with the fold. Raises Unreachable, UnknownSchema, Misconfigured."""
+    count = processes or processes_for(target.replay_range.records)
+    groups = split_evenly(range(settings.partitions), count)
+    yield from in_processes(
+        _compare_partitions, [(settings, target, numbers) for numbers in groups]
+    )
 
 
-def _compared_part(
+def _compare_partitions(
     settings: Settings, target: CompareTarget, numbers: list[int]
 ) -> Iterator[RecordsRead | ComparedRows | RowFinding]:
     codec = codec_for(settings)
-    of = target.of.part(numbers)
-    for said in folds(settings, codec, of):
-        if isinstance(said, RecordsRead):
-            yield said
+    replay_range = target.replay_range.restricted_to(numbers)
+    for progress in folds(settings, codec, replay_range):
+        if isinstance(progress, RecordsRead):
+            yield progress
             continue
-        rows_now = partial(_rows, settings, target, numbers, said)
+        rows_now = partial(_rows, settings, target, numbers, progress)
         rows = rows_now()
-        count, differing = len(rows), _differing(said, rows, codec, of)
+        count, differing = len(rows), _differing(progress, rows, codec, replay_range)
         if differing and target.folder is None:
-            differing = _still_differing(differing, rows_now, codec, of)
+            differing = _still_differing(differing, rows_now, codec, replay_range)
         yield ComparedRows(target.name, count)
-        for found in differing.values():
-            yield from (RowFinding(target.name, one) for one in found[1])
+        for _, found in differing.values():
+            yield from (RowFinding(target.name, difference) for difference in found)
 
 
 Differing = dict[bytes, tuple[AssignmentContext | None, list[RowDifference]]]
@@ -122,7 +131,7 @@ Differing = dict[bytes, tuple[AssignmentContext | None, list[RowDifference]]]
 def _rows(settings: Settings, target: CompareTarget, numbers: list[int], fold: BulkFold) -> Rows:
     if target.folder is None:
         return newest_rows(settings, numbers, fold.takes)
-    with opened(target.folder) as store:
+    with open_read_only(target.folder) as store:
         return {
             key: row
             for name, row in store.rows()
@@ -131,52 +140,52 @@ def _rows(settings: Settings, target: CompareTarget, numbers: list[int], fold: B
         }
 
 
-def _differing(fold: BulkFold, rows: Rows, codec: Codec, of: ReplayRange) -> Differing:
-    """The scopes whose rows are not as the fold says, rows of scopes that it does not know among them."""
+def _differing(fold: BulkFold, rows: Rows, codec: Codec, replay_range: ReplayRange) -> Differing:
+    """The scopes whose rows differ from the fold, including rows of scopes that the fold does not have."""
     differing: Differing = {}
     unseen = set(rows)
-    for one in fold.contexts():
-        key = one.context.scope_key.encode()
+    for folded in fold.contexts():
+        key = folded.context.scope_key.encode()
         unseen.discard(key)
-        _judge(differing, key, one.context, rows.get(key), codec, of)
+        _compare_row(differing, key, folded.context, rows.get(key), codec, replay_range)
     for key in unseen:
-        _judge(differing, key, None, rows[key], codec, of)
+        _compare_row(differing, key, None, rows[key], codec, replay_range)
     return differing
 
 
-def _judge(
+def _compare_row(
     differing: Differing,
     key: bytes,
     expected: AssignmentContext | None,
     row: bytes | None,
     codec: Codec,
-    of: ReplayRange,
+    replay_range: ReplayRange,
 ) -> None:
     if expected is not None and row == codec.encode(expected):
         return
-    told = key.decode(errors="backslashreplace")
-    found = list(differences(told, expected, _context_in(row, codec), of.ends))
+    scope_key = key.decode(errors="backslashreplace")
+    found = list(differences(scope_key, expected, _context_in(row, codec), replay_range.ends))
     if found:
         differing[key] = (expected, found)
 
 
 def _context_in(row: bytes | None, codec: Codec) -> AssignmentContext | None:
-    """The row; one that cannot be read counts as none. A later release's schema is this release's limit."""
+    """The row's context; None if there is no row, or if this release cannot read it, such as a later release's."""
     with suppress(BadRecord):
         return None if row is None else codec.decode_as(AssignmentContext, row)
     return None
 
 
 def _still_differing(
-    differing: Differing, rows_now: Callable[[], Rows], codec: Codec, of: ReplayRange
+    differing: Differing, rows_now: Callable[[], Rows], codec: Codec, replay_range: ReplayRange
 ) -> Differing:
-    """What still differs after a while: the fold agents publish what they have folded a little later."""
+    """What still differs after a wait: the fold agents publish their rows shortly after they fold."""
     left = dict(differing)
 
     def settled() -> bool:
         rows, again = rows_now(), Differing()
         for key, (expected, _) in left.items():
-            _judge(again, key, expected, rows.get(key), codec, of)
+            _compare_row(again, key, expected, rows.get(key), codec, replay_range)
         left.clear()
         left.update(again)
         return not left
@@ -186,29 +195,29 @@ def _still_differing(
     return left
 
 
-def refuse_differences(count: int, amiss: Collection[CompareTarget]) -> None:
-    """Raise Discrepancy where something differs, or could not be compared."""
-    told = [f"{one.name} cannot be compared: {one.amiss}" for one in amiss]
+def refuse_differences(count: int, skipped: Collection[CompareTarget]) -> None:
+    """Raise Discrepancy if something differs, or could not be compared."""
+    problems = [f"{target.name} cannot be compared: {target.problem}" for target in skipped]
     if count:
-        told.insert(0, f"{count} roles are kept otherwise than the log says")
-    if told:
-        raise Discrepancy("; ".join(told))
+        problems.insert(0, f"{count} roles differ from what the log says")
+    if problems:
+        raise Discrepancy("; ".join(problems))
 
 
 def difference_document(found: RowFinding) -> dict[str, Any]:
     """A difference as JSON."""
-    one = found.difference
+    difference = found.difference
     return {
         "target": found.target,
-        "scope_key": one.scope_key,
-        "role": one.role,
-        "kind": one.kind,
-        "expected": _brief(one.expected),
-        "found": _brief(one.found),
+        "scope_key": difference.scope_key,
+        "role": difference.role,
+        "kind": difference.kind,
+        "expected": _summary(difference.expected),
+        "found": _summary(difference.found),
     }
 
 
-def _brief(component: Component | None) -> dict[str, Any] | None:
+def _summary(component: Component | None) -> dict[str, Any] | None:
     if component is None:
         return None
     return {

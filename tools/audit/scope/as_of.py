@@ -1,4 +1,4 @@
-"""`cjstream audit as-of`: the context of one scope as it stood at a moment, with its texts."""
+"""`cjstream audit as-of`: the context of one scope at a past moment, with its texts."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from tables.context import component_of
 from tables.history.point_in_time import Moment
 from tables.history.scope_history import ScopeAsOf, ScopeHistory, scope_as_of
 from tools.audit.scope.history import gap_text, history
-from tools.audit.stored_text import AMISS, TextState, text_of
+from tools.audit.stored_text import FAULTY_STATES, TextState, text_of
 from tools.audit_json import (
     component_document,
     gap_document,
@@ -28,25 +28,26 @@ from tools.audit_json import (
 
 @dataclass(frozen=True, slots=True)
 class ScopeReport:
-    """A scope as it stood at positions, and the texts of its live roles, where they were wanted."""
+    """A scope as of these positions, with the texts of its live roles if they were requested."""
 
     positions: Positions
-    standing: ScopeAsOf
+    state: ScopeAsOf
     texts: Mapping[str, TextState]
 
     def component(self, role: str) -> Component | None:
-        """What the role was; None where nothing was there, or nothing can be told."""
-        hidden = role in self.standing.hidden
-        return None if hidden else component_of(self.standing.context, role)
+        """The role at that moment; None if it was never uploaded before, or if that is unknown."""
+        hidden = role in self.state.hidden
+        return None if hidden else component_of(self.state.context, role)
 
 
-def asked(
+def reports_at(
     settings: Settings, scope_key: str, moments: Iterable[Moment], store: ContentStore | None
 ) -> list[ScopeReport]:
-    """The scope at each of these moments. Raises Unreachable, Discrepancy, UnknownSchema."""
-    positions = [positions_at(settings, one) for one in moments]
-    found = history(settings, scope_key, everywhere=False)  # after them: it reaches beyond them all
-    return [scope_report(found, one, store) for one in positions]
+    """A report on the scope for each moment. Raises Unreachable, Discrepancy, UnknownSchema."""
+    positions = [positions_at(settings, moment) for moment in moments]
+    # read the history last, so that it covers all of these positions
+    found = history(settings, scope_key, everywhere=False)
+    return [scope_report(found, as_of, store) for as_of in positions]
 
 
 def positions_at(settings: Settings, moment: Moment) -> Positions:
@@ -58,60 +59,61 @@ def positions_at(settings: Settings, moment: Moment) -> Positions:
 def scope_report(
     found: ScopeHistory, positions: Positions, store: ContentStore | None
 ) -> ScopeReport:
-    """The scope at these positions; texts are fetched where there is a store to ask. Raises Unreachable."""
-    standing = scope_as_of(found, positions)
-    bare = ScopeReport(positions, standing, {})
+    """The scope as of these positions; texts are fetched if a store is given. Raises Unreachable."""
+    state = scope_as_of(found, positions)
+    without_texts = ScopeReport(positions, state, {})
     if store is None:
-        return bare
-    components = {role: bare.component(role) for role in ROLES}
+        return without_texts
+    components = {role: without_texts.component(role) for role in ROLES}
     texts = {
-        role: text_of(store, one.storage_id, str(one.sha256), role, one.source, found)
-        for role, one in components.items()
-        if one is not None and one.storage_id is not None
-    }
-    return ScopeReport(positions, standing, texts)
-
-
-def refuse_unknown(found: ScopeReport) -> None:
-    """Raise Discrepancy where a role cannot be told, or its text is missing or damaged."""
-    for role, gap in found.standing.hidden.items():
-        raise Discrepancy(
-            f"history-compacted: {role} of {found.standing.scope_key} cannot be told: {gap_text(gap)}"
+        role: text_of(
+            store, component.storage_id, str(component.sha256), role, component.source, found
         )
-    for role, text in found.texts.items():
-        if text.state in AMISS:
-            one = found.component(role)
+        for role, component in components.items()
+        if component is not None and component.storage_id is not None
+    }
+    return ScopeReport(positions, state, texts)
+
+
+def refuse_unknown(report: ScopeReport) -> None:
+    """Raise Discrepancy if a role is unknown, or its text is missing or damaged."""
+    scope_key = report.state.scope_key
+    for role, gap in report.state.hidden.items():
+        raise Discrepancy(f"history-compacted: {role} of {scope_key} is unknown: {gap_text(gap)}")
+    for role, text in report.texts.items():
+        if text.state in FAULTY_STATES:
+            component = report.component(role)
             raise Discrepancy(
-                f"the text of the {role} of {found.standing.scope_key} is {text.state}: "
-                f"content {one.storage_id if one else ''}"
+                f"the text of the {role} of {scope_key} is {text.state}: "
+                f"content {component.storage_id if component else ''}"
             )
 
 
-def document_of(found: ScopeReport) -> dict[str, Any]:
-    """A standing as JSON; a role in `unknown` is null because it cannot be told."""
-    standing = found.standing
+def document_of(report: ScopeReport) -> dict[str, Any]:
+    """A report as JSON; a role is null if it was never uploaded, or if `unknown` lists it."""
+    state = report.state
     return {
-        "scope_key": standing.scope_key,
-        **ids_of(standing.scope_key),
-        "positions": positions_document(found.positions),
-        "complete": not standing.hidden,
-        "unknown": sorted(standing.hidden),
-        "gaps": [gap_document(gap) for gap in standing.hidden.values()],
-        **{role: _role_document(found, role) for role in ROLES},
+        "scope_key": state.scope_key,
+        **ids_of(state.scope_key),
+        "positions": positions_document(report.positions),
+        "complete": not state.hidden,
+        "unknown": sorted(state.hidden),
+        "gaps": [gap_document(gap) for gap in state.hidden.values()],
+        **{role: _role_document(report, role) for role in ROLES},
     }
 
 
-def _role_document(found: ScopeReport, role: str) -> dict[str, Any] | None:
-    component, text = found.component(role), found.texts.get(role)
+def _role_document(report: ScopeReport, role: str) -> dict[str, Any] | None:
+    component, text = report.component(role), report.texts.get(role)
     if component is None:
         return None
-    told = component_document(component)
-    return told if text is None else {**told, "text_state": text.state, "text": text.text}
+    document = component_document(component)
+    return document if text is None else {**document, "text_state": text.state, "text": text.text}
 
 
 @dataclass(frozen=True, slots=True)
 class RoleChange:
-    """What became of one role between two moments; lines are a unified diff of its texts."""
+    """The change of one role between two moments; lines are a unified diff of its texts."""
 
     role: str
     what: str  # unchanged, uploaded, replaced, deleted, or unknown
@@ -122,10 +124,10 @@ class RoleChange:
 
 
 def changes(before: ScopeReport, after: ScopeReport) -> Iterator[RoleChange]:
-    """What became of each role from one moment to the other."""
+    """The change of each role from one moment to the other."""
     for role in ROLES:
         was, is_now = before.component(role), after.component(role)
-        unknown = role in before.standing.hidden or role in after.standing.hidden
+        unknown = role in before.state.hidden or role in after.state.hidden
         what = "unknown" if unknown else _what(was, is_now)
         lines = () if what in ("unknown", "unchanged") else tuple(_diff(role, before, after))
         yield RoleChange(role, what, was, is_now, _fields(was, is_now), lines)
@@ -139,31 +141,29 @@ def _what(was: Component | None, is_now: Component | None) -> str:
     return "uploaded" if was is None or was.is_deletion else "replaced"
 
 
-TOLD = ("storage_id", "grade_scale", "context_origin", "media_type", "created_at_ms")
+COMPARED_FIELDS = ("storage_id", "grade_scale", "context_origin", "media_type", "created_at_ms")
 
 
 def _fields(was: Component | None, is_now: Component | None) -> tuple[str, ...]:
     if was is None or is_now is None:
         return ()
-    return tuple(name for name in TOLD if getattr(was, name) != getattr(is_now, name))
+    return tuple(name for name in COMPARED_FIELDS if getattr(was, name) != getattr(is_now, name))
 
 
 def _diff(role: str, before: ScopeReport, after: ScopeReport) -> Iterator[str]:
-    """A unified diff of the texts, none where one of them was not fetched."""
-    sides = [(one, one.texts.get(role), one.component(role)) for one in (before, after)]
+    """A unified diff of the texts; empty if one of them was not fetched."""
+    sides = [(report.texts.get(role), report.component(role)) for report in (before, after)]
     if any(
         component is not None and text is None and not component.is_deletion
-        for _, text, component in sides
+        for text, component in sides
     ):
         return
-    old, new = (
-        (text.text or f"({text.state})").splitlines() if text else [] for _, text, _ in sides
-    )
-    was, is_now = (_named(role, component) for _, _, component in sides)
+    old, new = ((text.text or f"({text.state})").splitlines() if text else [] for text, _ in sides)
+    was, is_now = (_label(role, component) for _, component in sides)
     yield from difflib.unified_diff(old, new, was, is_now, lineterm="")
 
 
-def _named(role: str, component: Component | None) -> str:
+def _label(role: str, component: Component | None) -> str:
     if component is None:
         return f"{role}, nothing"
     when = instant(component.occurred_at_ms)

@@ -20,40 +20,44 @@ from tables.history.scope_history import (
     VersionGap,
     history_of,
 )
-from tools.audit.local_replicas import made_anew
+from tools.audit.local_replicas import recreated_topics
 from tools.audit_json import event_document, gap_document, instant, source_document
 
 
 def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> ScopeHistory:
-    """The history of a scope, up to the log's end as it is now; everywhere: in whatever partition a record strayed.
+    """The history of a scope, up to the current end of the log; `everywhere` also reads the wrong partitions.
 
-    Raises Unreachable, Discrepancy where an upload topic is missing, UnknownSchema.
+    Raises Unreachable, Discrepancy if an upload topic is missing, UnknownSchema.
     """
     topic_ids, key = upload_topic_ids(settings), scope_key.encode()
-    belongs = partition_for(key, settings.partitions)
-    wanted = [one for one in upload_partitions(settings) if everywhere or one.partition == belongs]
-    with LogReader(settings, wanted) as log:
+    own_number = partition_for(key, settings.partitions)
+    partitions = [
+        partition
+        for partition in upload_partitions(settings)
+        if everywhere or partition.partition == own_number
+    ]
+    with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
-        starts: Positions = {one: low for one, (low, _) in retained.items()}
-        ends: Positions = {one: end for one, (_, end) in retained.items()}
+        starts: Positions = {partition: low for partition, (low, _) in retained.items()}
+        ends: Positions = {partition: end for partition, (_, end) in retained.items()}
         records = records_of_key(log, key, starts, ends)
-    anew = made_anew(settings, topic_ids)
+    recreated = recreated_topics(settings, topic_ids)
     return history_of(
-        scope_key, records, starts, codec_for(settings), upload_topics(settings), anew
+        scope_key, records, starts, codec_for(settings), upload_topics(settings), recreated
     )
 
 
 @dataclass(frozen=True, slots=True)
 class UploadUses:
-    """How many prepared batches used each version; lost are uploads that batches name and the log no longer has."""
+    """How many prepared batches used each version; `lost` are uploads that batches name but the log no longer has."""
 
     by_source: dict[Coordinates, int]
     lost: tuple[tuple[str, BatchUse, int], ...]
 
 
 def uses(settings: Settings, found: ScopeHistory) -> UploadUses:
-    """Count the batches by the versions in their provenance; reads the whole topic of batches. Raises Unreachable."""
-    known = {one.at: one.event.event_id for one in found.versions}
+    """Count the batches by the versions in their provenance; reads the whole batches topic. Raises Unreachable."""
+    known = {version.at: version.event.event_id for version in found.versions}
     counted = Counter(uses_of(settings, found.scope_key))
     lost = [
         (role, used, count)
@@ -63,51 +67,55 @@ def uses(settings: Settings, found: ScopeHistory) -> UploadUses:
     by_source = Counter[Coordinates]()
     for (_, used), count in counted.items():
         by_source[used.source] += count
-    return UploadUses(dict(by_source), tuple(sorted(lost, key=lambda one: one[1].source)))
+    return UploadUses(dict(by_source), tuple(sorted(lost, key=lambda entry: entry[1].source)))
 
 
 def refuse_gaps(found: ScopeHistory, used: UploadUses | None) -> None:
-    """Raise Discrepancy, naming the first, where something is known to be missing."""
-    told = [f"{gap.role}: {gap_text(gap)}" for gap in found.gaps]
-    told += [
+    """Raise Discrepancy if something is known to be missing; the message names the first loss."""
+    losses = [f"{gap.role}: {gap_text(gap)}" for gap in found.gaps]
+    losses += [
         f"{role}: version {used.version} at {used.source}, which {count} batches name, is not in the log"
         for role, used, count in (used.lost if used else ())
     ]
-    if told:
-        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-        raise Discrepancy(f"history-compacted: {found.scope_key}: {told[0]}{more}")
+    if losses:
+        more = f" (and {len(losses) - 1} more)" if len(losses) > 1 else ""
+        raise Discrepancy(f"history-compacted: {found.scope_key}: {losses[0]}{more}")
 
 
 def gap_text(gap: VersionGap) -> str:
-    """A gap in a line."""
+    """A gap as one line of text."""
     if gap.before is None:
-        return f"{gap.reason}, and nothing came since"
-    since = f"complete again from version {gap.before_version} at {gap.before} on"
-    after = f"after version {gap.after_version}" if gap.after_version else "before the first known"
+        return f"{gap.reason}, and nothing was uploaded since"
+    since = f"complete again from version {gap.before_version} at {gap.before}"
+    after = (
+        f"after version {gap.after_version}"
+        if gap.after_version
+        else "before the first known version"
+    )
     return f"{after}: {gap.reason}; {since}"
 
 
 def items(found: ScopeHistory) -> Iterator[UploadVersion | DamagedUpload]:
     """Versions and damaged records, newest first by the broker's clock."""
     both: list[UploadVersion | DamagedUpload] = [*found.versions, *found.damaged]
-    yield from sorted(both, key=lambda one: (one.appended_at_ms, one.at), reverse=True)
+    yield from sorted(both, key=lambda item: (item.appended_at_ms, item.at), reverse=True)
 
 
 def document_of(found: ScopeHistory, used: UploadUses | None) -> dict[str, Any]:
     """A history as JSON."""
     versions = [
-        _version_document(one, used) for one in items(found) if isinstance(one, UploadVersion)
+        _version_document(item, used) for item in items(found) if isinstance(item, UploadVersion)
     ]
-    damaged = [_damaged_document(one) for one in items(found) if isinstance(one, DamagedUpload)]
+    damaged = [_damaged_document(item) for item in items(found) if isinstance(item, DamagedUpload)]
     lost = [
         {
             "role": role,
-            "version": one.version,
-            "event_id": one.event_id,
-            "source": source_document(one.source),
+            "version": upload.version,
+            "event_id": upload.event_id,
+            "source": source_document(upload.source),
             "batches": count,
         }
-        for role, one, count in (used.lost if used else ())
+        for role, upload, count in (used.lost if used else ())
     ]
     return {
         "scope_key": found.scope_key,
@@ -119,25 +127,25 @@ def document_of(found: ScopeHistory, used: UploadUses | None) -> dict[str, Any]:
     }
 
 
-def _version_document(one: UploadVersion, used: UploadUses | None) -> dict[str, Any]:
-    counted = {} if used is None else {"batches": used.by_source.get(one.at, 0)}
+def _version_document(version: UploadVersion, used: UploadUses | None) -> dict[str, Any]:
+    batches = {} if used is None else {"batches": used.by_source.get(version.at, 0)}
     return {
-        "role": one.role,
-        "event_type": type(one.event).__name__,
-        "appended_at": instant(one.appended_at_ms),
-        **event_document(one.event),
-        "source": source_document(one.at),
-        "mark": one.mark,
-        "changed": list(one.changed),
-        **counted,
+        "role": version.role,
+        "event_type": type(version.event).__name__,
+        "appended_at": instant(version.appended_at_ms),
+        **event_document(version.event),
+        "source": source_document(version.at),
+        "mark": version.mark,
+        "changed": list(version.changed),
+        **batches,
     }
 
 
-def _damaged_document(one: DamagedUpload) -> dict[str, Any]:
+def _damaged_document(damaged: DamagedUpload) -> dict[str, Any]:
     return {
-        "role": one.role,
-        "appended_at": instant(one.appended_at_ms),
-        "source": source_document(one.at),
-        "value_bytes": one.value_bytes,
-        "reason": one.reason,
+        "role": damaged.role,
+        "appended_at": instant(damaged.appended_at_ms),
+        "source": source_document(damaged.at),
+        "value_bytes": damaged.value_bytes,
+        "reason": damaged.reason,
     }

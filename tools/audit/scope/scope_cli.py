@@ -1,4 +1,4 @@
-"""`cjstream audit as-of` and `history`: one scope, parsed, asked for and printed."""
+"""`cjstream audit as-of` and `history`: read the arguments, run the command, print the result."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,28 +14,32 @@ from tools.options import Json
 from tools.printing import harmless, print_json, print_table
 
 Scope = Annotated[
-    str, typer.Argument(help="An assignment's id, assignment:<id> or course:<id>.", metavar="SCOPE")
+    str, typer.Argument(help="An assignment id, assignment:<id> or course:<id>.", metavar="SCOPE")
 ]
 At = Annotated[
     str | None,
     typer.Option(
-        help="A time with its offset, 2026-03-01T12:00:00Z, or a time ago: 90s, 30m, 2h, 7d."
+        help="A time with its UTC offset, such as 2026-03-01T12:00:00Z, or a time ago: 90s, 30m, 2h, 7d."
     ),
 ]
 Offsets = Annotated[
     str | None,
     typer.Option(
-        help="Right after these records: topic/partition@offset,…", metavar="COORDINATES,…"
+        help="Instead of a time: right after these records, topic/partition@offset,…",
+        metavar="COORDINATES,…",
     ),
 ]
 Diff = Annotated[
-    str | None, typer.Option(help="Show what changed since that time, or those coordinates.")
+    str | None, typer.Option(help="Show what changed since this time, or since these records.")
 ]
-Texts = Annotated[bool, typer.Option("--texts/--no-texts", help="Fetch the texts and check them.")]
+Texts = Annotated[
+    bool, typer.Option("--texts/--no-texts", help="Fetch the texts and check their hashes.")
+]
 UsesToo = Annotated[
     bool,
     typer.Option(
-        "--uses", help="Count the batches that used each version: reads that whole topic."
+        "--uses",
+        help="Count the batches that used each version; this reads the whole batches topic.",
     ),
 ]
 
@@ -48,7 +52,7 @@ def as_of(
     texts: Texts = True,
     as_json: Json = False,
 ) -> None:
-    """The context of a scope as it stood; exit 3 where that cannot be told, or a text is missing or damaged."""
+    """Show the context of a scope at a past moment; exit 3 if a role is unknown, or a text is missing or damaged."""
     from tables.content_store import ContentStore
     from tools.audit.scope import as_of as command
     from tools.audit.scope_argument import scope_key_from
@@ -60,26 +64,26 @@ def as_of(
     moment = point_in_time_from(at or offsets or "", now, "--at" if at else "--offsets")
     since = None if diff is None else point_in_time_from(diff, now, "--diff")
     scope_key, settings = scope_key_from(scope), settings_from_environment()
-    store = ContentStore.at(settings.content) if texts else None
+    store = ContentStore.open(settings.content) if texts else None
     moments = [moment] if since is None else [moment, since]
-    stood, *earlier = command.asked(settings, scope_key, moments, store)
+    report, *earlier = command.reports_at(settings, scope_key, moments, store)
     before = earlier[0] if earlier else None
-    changes = [] if before is None else list(command.changes(before, stood))
+    changes = [] if before is None else list(command.changes(before, report))
     if as_json:
-        document = command.document_of(stood)
+        document = command.document_of(report)
         if before is not None:
-            document["diff"] = [command.change_document(one) for one in changes]
+            document["diff"] = [command.change_document(change) for change in changes]
         print_json(document)
     elif before is None:
-        _print_standing(command.document_of(stood))
+        _print_report(command.document_of(report))
     else:
         _print_changes(scope_key, changes)
-    for one in (stood, *earlier):
-        command.refuse_unknown(one)
+    for each in (report, *earlier):
+        command.refuse_unknown(each)
 
 
 def history(scope: Scope, uses: UsesToo = False, as_json: Json = False) -> None:
-    """Every version of every role of a scope, damaged uploads too; exit 3 where something is known to be missing."""
+    """List every version of every role of a scope, and damaged uploads; exit 3 if something is known to be missing."""
     from tools.audit.scope import history as command
     from tools.audit.scope_argument import scope_key_from
 
@@ -98,24 +102,24 @@ def _at(source: dict[str, Any]) -> str:
     return f"{source['topic']}/{source['partition']}@{source['offset']}"
 
 
-def _print_standing(document: dict[str, Any]) -> None:
+def _print_report(document: dict[str, Any]) -> None:
     rows = [_row(role, document[role], role in document["unknown"]) for role in ROLES]
     columns = ("role", "state", "version", "by", "occurred at", "at", "sha256")
     print_table(document["scope_key"], columns, rows)
     for role in ROLES:
-        told = document[role] or {}
-        if told.get("text") is not None:
-            _print_lines([f"--- {role}", *str(told["text"]).splitlines(), ""])
-        elif told.get("text_state"):
-            _print_lines([f"--- {role}: its text is {told['text_state']}", ""])
+        component = document[role] or {}
+        if component.get("text") is not None:
+            _print_lines([f"--- {role}", *str(component["text"]).splitlines(), ""])
+        elif component.get("text_state"):
+            _print_lines([f"--- {role}: its text is {component['text_state']}", ""])
 
 
-def _row(role: str, told: dict[str, Any] | None, is_unknown: bool) -> tuple[object, ...]:
-    if told is None:
-        return (role, "cannot be told" if is_unknown else "never there", "", "", "", "", "")
-    state = "erased" if told.get("erased") else "deleted" if told["deleted"] else "live"
-    place, sha256 = _at(told["source"]), told.get("sha256", "")[:12]
-    return (role, state, told["version"], told["actor"], told["occurred_at"], place, sha256)
+def _row(role: str, fields: dict[str, Any] | None, is_unknown: bool) -> tuple[object, ...]:
+    if fields is None:
+        return (role, "unknown" if is_unknown else "never uploaded", "", "", "", "", "")
+    state = "erased" if fields.get("erased") else "deleted" if fields["deleted"] else "live"
+    at, sha256 = _at(fields["source"]), fields.get("sha256", "")[:12]
+    return (role, state, fields["version"], fields["actor"], fields["occurred_at"], at, sha256)
 
 
 def _print_changes(scope_key: str, changes: list[Any]) -> None:
@@ -138,25 +142,25 @@ def _print_changes(scope_key: str, changes: list[Any]) -> None:
 def _print_history(document: dict[str, Any]) -> None:
     rows = [
         (
-            one["role"],
-            one["version"],
-            "deleted" if one["deleted"] else "uploaded",
-            one["actor"],
-            one["occurred_at"],
-            _at(one["source"]),
-            one.get("size_bytes", ""),
-            one.get("sha256", "")[:12],
-            ", ".join(filter(None, (one["mark"], *one["changed"]))),
-            one.get("batches", ""),
+            item["role"],
+            item["version"],
+            "deleted" if item["deleted"] else "uploaded",
+            item["actor"],
+            item["occurred_at"],
+            _at(item["source"]),
+            item.get("size_bytes", ""),
+            item.get("sha256", "")[:12],
+            ", ".join(filter(None, (item["mark"], *item["changed"]))),
+            item.get("batches", ""),
         )
-        for one in document["items"]
+        for item in document["items"]
     ]
     columns = ("role", "version", "what", "by", "occurred at", "at", "bytes", "sha256", "changed")
     print_table(document["scope_key"], (*columns, "batches"), rows)
-    for one in document["damaged"]:
-        _print_lines([f"damaged: {one['role']} at {_at(one['source'])}: {one['reason']}"])
+    for item in document["damaged"]:
+        _print_lines([f"damaged: {item['role']} at {_at(item['source'])}: {item['reason']}"])
     for gap in document["gaps"]:
-        since = f"; complete from {_at(gap['complete_from'])} on" if gap["complete_from"] else ""
+        since = f"; complete from {_at(gap['complete_from'])}" if gap["complete_from"] else ""
         _print_lines(
             [f"gap: {gap['role']} after version {gap['after_version']}: {gap['reason']}{since}"]
         )

@@ -1,1 +1,1 @@
-"""`audit seal`: signed hashes of a range, and their verification."""
+"""`audit seal`: signed hashes of a range of the log, and their verification."""

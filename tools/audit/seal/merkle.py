@@ -1,6 +1,6 @@
-"""Merkle trees as RFC 6962 has them, and a record as a leaf of one.
+"""Merkle trees as in RFC 6962, and the leaf hash of a record.
 
-Leaves and nodes are hashed under prefixes of their own, so that none passes for the other.
+Leaves and nodes are hashed with different prefixes, so that a leaf can never pass for a node.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from struct import Struct
 
 from processors.kafka.records import LogRecord
 
-# offset, append time, and how long the rest is: key and value (-1: none), how many headers
+# prefix, offset, append time, lengths of key and value (-1: null), number of headers
 HEAD = Struct(">cqqiii")
 HEADER = Struct(">ii")
 LEAF, NODE = b"\0", b"\1"
 
 
 def leaf_of(record: LogRecord) -> bytes:
-    """The hash of one record: its offset, append time, key, value and headers; every length stands before its bytes."""
+    """The hash of one record: its offset, append time, key, value and headers; each length precedes its bytes."""
     key, value, headers = record.key, record.value, record.headers
     head = HEAD.pack(
         LEAF,
@@ -28,15 +28,16 @@ def leaf_of(record: LogRecord) -> bytes:
     )
     if not headers:
         return sha256(b"%b%b%b" % (head, key or b"", value or b"")).digest()
-    told = [head, key or b"", value or b""]
-    for name, said in headers:
+    parts = [head, key or b"", value or b""]
+    for name, content in headers:
         encoded = name.encode()
-        told += (HEADER.pack(len(encoded), -1 if said is None else len(said)), encoded, said or b"")
-    return sha256(b"".join(told)).digest()
+        lengths = HEADER.pack(len(encoded), -1 if content is None else len(content))
+        parts += (lengths, encoded, content or b"")
+    return sha256(b"".join(parts)).digest()
 
 
 def root_of(hashes: Sequence[bytes]) -> bytes:
-    """The root over leaves; or over the roots of equal perfect trees of them, the last of which may be smaller."""
+    """The root over leaves, or over the roots of perfect subtrees of equal size; the last subtree may be smaller."""
     if not hashes:
         return sha256().digest()
     level = list(hashes)

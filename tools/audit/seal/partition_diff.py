@@ -1,7 +1,7 @@
-"""A partition held against its seal: which record is the first that was altered, removed, added or cut off. Pure.
+"""A partition compared with its seal: the first record that was altered, removed, added or cut off. Pure.
 
-Records that a topic loses by its own settings are no findings: those past retention, and uploads older than the audit
-horizon of which the log has a newer one with the same key.
+Records that a topic loses by its own settings are not findings: records past retention, and uploads older than the
+audit horizon if the log has a newer record with the same key.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ Kind = Literal["altered", "removed", "added", "cut off"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Deviation:
-    """What became of the record at an offset; until is set where it is one of those in [offset, until)."""
+    """What happened to the record at `offset`; if `until` is set, to some record in [offset, until)."""
 
     offset: int
     kind: Kind
@@ -27,7 +27,7 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionBounds:
-    """What a partition has now, and what it may have lost: records appended before these times, none where None."""
+    """A partition's current offsets; it may have lost records appended before these times, or none if None."""
 
     first: int
     end: int
@@ -37,7 +37,7 @@ class RetentionBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How many sealed records are as they were or may be gone, how many findings of each kind, and the first."""
+    """How many sealed records are intact or rightly gone, the number of findings by kind, and the first finding."""
 
     intact: int
     compacted: int
@@ -47,8 +47,8 @@ class Comparison:
 
 
 @dataclass(slots=True)
-class _Gone:
-    """Records of one key that compaction may have removed, if the log has a newer one."""
+class _Missing:
+    """Missing records of one key; compaction may have removed them if the log has a newer one."""
 
     first: int
     count: int = 0
@@ -56,7 +56,7 @@ class _Gone:
 
 @dataclass(slots=True)
 class _ComparisonState:
-    """What has been found so far."""
+    """The comparison so far."""
 
     bounds: RetentionBounds
     intact: int = 0
@@ -64,33 +64,33 @@ class _ComparisonState:
     expired: int = 0
     findings: Counter[Kind] = field(default_factory=Counter)
     first: Deviation | None = None
-    gone: dict[bytes, _Gone] = field(default_factory=dict)
+    missing: dict[bytes, _Missing] = field(default_factory=dict)
 
-    def find(self, finding: Deviation, count: int = 1) -> None:
+    def report(self, finding: Deviation, count: int = 1) -> None:
         self.findings[finding.kind] += count
         self.first = finding if self.first is None else min(self.first, finding)
 
-    def miss(self, sealed: SealedRecord) -> None:
-        """A sealed record is not there."""
+    def classify_missing(self, sealed: SealedRecord) -> None:
+        """Classify a sealed record that the log does not have."""
         bounds, offset, ms = self.bounds, sealed.offset, sealed.appended_at_ms
         if offset >= bounds.end:
-            self.find(Deviation(offset, "cut off"))
+            self.report(Deviation(offset, "cut off"))
         elif offset < bounds.first and _is_before(ms, bounds.expired_before_ms):
             self.expired += 1
         elif _is_before(ms, bounds.compacted_before_ms):
-            known = self.gone.setdefault(sealed.key, _Gone(offset))
-            known.count += 1
+            missing = self.missing.setdefault(sealed.key, _Missing(offset))
+            missing.count += 1
         else:
-            self.find(Deviation(offset, "removed"))
+            self.report(Deviation(offset, "removed"))
 
-    def see(self, key: bytes) -> None:
-        """There is a record of this key: what is gone before it was compacted."""
-        if superseded := self.gone.pop(key, None):
+    def note_present(self, key: bytes) -> None:
+        """Note a record of this key: the missing records before it were compacted."""
+        if superseded := self.missing.pop(key, None):
             self.compacted += superseded.count
 
-    def end(self) -> Comparison:
-        for gone in self.gone.values():
-            self.find(Deviation(gone.first, "removed"), gone.count)
+    def result(self) -> Comparison:
+        for missing in self.missing.values():
+            self.report(Deviation(missing.first, "removed"), missing.count)
         return Comparison(
             intact=self.intact,
             compacted=self.compacted,
@@ -106,55 +106,57 @@ def compare(
     later: Iterable[LogRecord],
     bounds: RetentionBounds,
 ) -> Comparison:
-    """Hold the records of a sealed range against its blocks.
+    """Compare the records of a sealed range with its blocks.
 
-    later are the records after the range; they are asked for only where one of them may explain what is missing.
+    `later` are the records after the range; they are read only if one of them may explain a missing record.
     """
-    held, coming = _ComparisonState(bounds), _RecordStream(records)
+    state, stream = _ComparisonState(bounds), _RecordStream(records)
     for block in blocks:
-        _compare_block(held, block, coming.before(block.end))
-    for record in coming.rest():
-        held.find(Deviation(record.at.offset, "added"))
-        held.see(short_key(record.key))
-    if held.gone:
+        _compare_block(state, block, stream.before(block.end))
+    for record in stream.rest():
+        state.report(Deviation(record.at.offset, "added"))
+        state.note_present(short_key(record.key))
+    if state.missing:
         for record in later:
-            held.see(short_key(record.key))
-    return held.end()
+            state.note_present(short_key(record.key))
+    return state.result()
 
 
-def _compare_block(held: _ComparisonState, block: Block, records: Sequence[LogRecord]) -> None:
+def _compare_block(state: _ComparisonState, block: Block, records: Sequence[LogRecord]) -> None:
     leaves = [leaf_of(record) for record in records]
     if len(leaves) == len(block.records) and root_of(leaves) == block.root:
-        held.intact += len(leaves)
-        if held.gone:
+        state.intact += len(leaves)
+        if state.missing:
             for sealed in block.records:
-                held.see(sealed.key)
-    elif _differences(held, block, records, leaves) == 0:
-        # the roots differ, yet what is kept of each leaf does not: a collision that somebody made
-        held.find(Deviation(block.start, "altered", block.end))
+                state.note_present(sealed.key)
+    elif _differences(state, block, records, leaves) == 0:
+        # the roots differ although every shortened leaf matches: a deliberate collision
+        state.report(Deviation(block.start, "altered", block.end))
 
 
 def _differences(
-    held: _ComparisonState, block: Block, records: Sequence[LogRecord], leaves: Sequence[bytes]
+    state: _ComparisonState, block: Block, records: Sequence[LogRecord], leaves: Sequence[bytes]
 ) -> int:
-    """Hold each record of a block; how many were not as they were."""
-    sealed = {one.offset: one for one in block.records}
-    here = {one.at.offset: (one, leaf) for one, leaf in zip(records, leaves, strict=True)}
+    """Compare each record of a block; returns how many differ."""
+    sealed = {record.offset: record for record in block.records}
+    present = {
+        record.at.offset: (record, leaf) for record, leaf in zip(records, leaves, strict=True)
+    }
     intact = 0
-    for offset in sorted({*sealed, *here}):
-        known, found = sealed.get(offset), here.get(offset)
+    for offset in sorted({*sealed, *present}):
+        expected, found = sealed.get(offset), present.get(offset)
         if found is None:
-            held.miss(sealed[offset])
+            state.classify_missing(sealed[offset])
             continue
-        held.see(short_key(found[0].key))
-        if known is None:
-            held.find(Deviation(offset, "added"))
-        elif known.leaf != short(found[1]):
-            held.find(Deviation(offset, "altered"))
+        state.note_present(short_key(found[0].key))
+        if expected is None:
+            state.report(Deviation(offset, "added"))
+        elif expected.leaf != short(found[1]):
+            state.report(Deviation(offset, "altered"))
         else:
             intact += 1
-    held.intact += intact
-    return len({*sealed, *here}) - intact
+    state.intact += intact
+    return len({*sealed, *present}) - intact
 
 
 def _is_before(ms: int, moment_ms: int | None) -> bool:
@@ -162,7 +164,7 @@ def _is_before(ms: int, moment_ms: int | None) -> bool:
 
 
 class _RecordStream:
-    """Records in order, taken up to an offset at a time."""
+    """Records in order, read up to one offset after another."""
 
     def __init__(self, records: Iterable[LogRecord]) -> None:
         self._records = iter(records)

@@ -1,4 +1,4 @@
-"""`cjstream audit seal-key · seal`, and `verify --seal`: parses, asks, prints."""
+"""`cjstream audit seal-key`, `seal` and `verify --seal`: read the options, run the command, print the result."""
 
 import time
 from collections.abc import Sequence
@@ -19,39 +19,46 @@ seal_app = typer.Typer()
 
 @seal_app.command("seal-key")
 def seal_key(
-    out: Annotated[Path, typer.Option(help="The private key's new file; the public is FILE.pub.")],
+    out: Annotated[
+        Path, typer.Option(help="New file for the private key; the public key goes to FILE.pub.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Make a pair of Ed25519 keys: the private one signs seals, the public one proves whose they are."""
+    """Create a pair of Ed25519 keys: the private key signs seals, the public key proves who signed them."""
     from tools.audit.seal import signing_key
 
     public_file, public = signing_key.make_keys(out)
-    told = {"private": str(out), "public": str(public_file), "key": signing_key.fingerprint(public)}
-    print_json(told) if as_json else print_table("Keys", ("", ""), list(told.items()))
+    fields = {
+        "private": str(out),
+        "public": str(public_file),
+        "key": signing_key.fingerprint(public),
+    }
+    print_json(fields) if as_json else print_table("Keys", ("", ""), list(fields.items()))
 
 
 @seal_app.command("seal")
 def seal(
     key: Annotated[Path, typer.Option(help="The private key.", metavar="FILE")],
-    out: Annotated[Path, typer.Option(help="The seal's new file.", metavar="FILE")],
-    since: Annotated[str | None, typer.Option("--from", help=f"{FORMS}; with it.")] = None,
-    until: Annotated[str | None, typer.Option("--to", help=f"{FORMS}; with it.")] = None,
+    out: Annotated[Path, typer.Option(help="New file for the seal.", metavar="FILE")],
+    since: Annotated[str | None, typer.Option("--from", help=f"{FORMS}; inclusive.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help=f"{FORMS}; inclusive.")] = None,
     topics: Annotated[
-        str, typer.Option(help="Of these topics alone; names with commas between them.")
+        str, typer.Option(help="Seal only these topics; names separated by commas.")
     ] = "",
     after: Annotated[
         Path | None,
         typer.Option(
-            help="The seal before this one: named in it, and gone on from.", metavar="FILE"
+            help="The previous seal: the new seal names it, and begins where it ends.",
+            metavar="FILE",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sign a digest of uploads, requests, outcomes and dead letters, so that `verify --seal` proves them later."""
+    """Sign a digest of uploads, requests, outcomes and dead letters, which `verify --seal` can check later."""
     from tools.audit.seal import seal_create as command
 
     now = datetime.now(UTC)
-    asked = command.SealRequest(
+    request = command.SealRequest(
         since=None if since is None else point_in_time_from(since, now, "--from"),
         until=None if until is None else point_in_time_from(until, now, "--to"),
         topics=tuple(name.strip() for name in topics.split(",") if name.strip()),
@@ -59,20 +66,24 @@ def seal(
     )
     now_ms = round(now.timestamp() * 1000)
     document = command.document_of(
-        command.seal(settings_from_environment(), asked, key, out, now_ms=now_ms)
+        command.seal(settings_from_environment(), request, key, out, now_ms=now_ms)
     )
     if as_json:
         print_json(document)
         return
     partitions = document.pop("partitions")
-    print_table("Sealed", ("", ""), [(name, told or "") for name, told in document.items()])
+    print_table("Sealed", ("", ""), [(name, value or "") for name, value in document.items()])
     columns = ("topic", "partition", "from", "to", "records", "root")
-    rows = [tuple(one[name] for name in columns) for one in partitions if one["records"]]
+    rows = [
+        tuple(partition[name] for name in columns)
+        for partition in partitions
+        if partition["records"]
+    ]
     print_table("", columns, rows)
 
 
 def check(files: Sequence[Path], public_key: Path | None, *, as_json: bool) -> None:
-    """What `verify --seal` does: prove that the log still says what was sealed, or name what does not; exit 3 then."""
+    """Run `verify --seal`: prove that the log still says what was sealed, else name the first difference and exit 3."""
     from tools.audit.seal import seal_verify as command
     from tools.audit.seal import signing_key
 
@@ -81,11 +92,11 @@ def check(files: Sequence[Path], public_key: Path | None, *, as_json: bool) -> N
     checks = list(command.check_seals(settings, files, trusted, now_ms=now_ms))
     if trusted is None:
         signers = {signing_key.fingerprint(check.header.key) for check in checks}
-        say(f"signed by {', '.join(signers)}; --public-key proves whose that is")
+        say(f"signed by {', '.join(signers)}; use --public-key to check whose key that is")
     if as_json:
         print_json(
             {
-                "holds": all(one.holds for one in checks),
+                "holds": all(check.holds for check in checks),
                 "seals": [*map(command.document_of, checks)],
             }
         )
@@ -93,7 +104,7 @@ def check(files: Sequence[Path], public_key: Path | None, *, as_json: bool) -> N
         for check in checks:
             _show(command.document_of(check))
     for check in checks:
-        for fault in (*check.faults, *(one for p in check.partitions for one in p.faults)):
+        for fault in (*check.faults, *(f for p in check.partitions for f in p.faults)):
             say(f"{check.file}: {fault}")
     if not all(check.holds for check in checks):
         raise typer.Exit(3)
@@ -103,7 +114,9 @@ def _show(document: dict[str, object]) -> None:
     columns = ("topic", "partition", "from", "to", "intact", "compacted", "past_retention", "first")
     partitions: list[dict[str, object]] = document["partitions"]  # type: ignore[assignment]
     rows = [
-        tuple(one[name] or "" for name in columns) for one in partitions if one["from"] != one["to"]
+        tuple(partition[name] or "" for name in columns)
+        for partition in partitions
+        if partition["from"] != partition["to"]
     ]
     print_table(
         f"{document['file']}: {'holds' if document['holds'] else 'DOES NOT HOLD'}", columns, rows

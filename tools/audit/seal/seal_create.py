@@ -1,7 +1,7 @@
-"""`cjstream audit seal`: a signed digest over the records that the audit rests on.
+"""`cjstream audit seal`: a signed digest over the records that the audit is based on.
 
-Sealed are uploads, requests, outcomes and dead letters; not the table's changelog nor what is parked, whose records
-rightly vanish. One block of records is in memory at a time, and 32 bytes for every 1,024 records.
+Uploads, requests, outcomes and dead letters are sealed; the changelog and the parked topic are not, because their
+records are removed in normal operation. Memory holds one block of records, and 32 bytes for every 1,024 records.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ PATIENCE_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealRequest:
-    """What is to be sealed: from a moment to another, of these topics, after a seal; None: all that there is."""
+    """What to seal: a range of moments, some topics, continuing a previous seal; by default everything."""
 
     since: Moment | None = None
     until: Moment | None = None
@@ -39,7 +39,7 @@ class SealRequest:
 
 @dataclass(frozen=True, slots=True)
 class SealReport:
-    """A seal that was written."""
+    """The seal that was written."""
 
     file: Path
     digest: str
@@ -48,23 +48,25 @@ class SealReport:
 
 
 def seal(
-    settings: Settings, asked: SealRequest, key_file: Path, out: Path, *, now_ms: int
+    settings: Settings, request: SealRequest, key_file: Path, out: Path, *, now_ms: int
 ) -> SealReport:
-    """Write a seal. A seal after another begins, unless it is told where, at that one's end.
+    """Write a seal. A seal that follows another begins at its end, unless the request has a start.
 
     Raises Misconfigured, Unreachable, Discrepancy and CJStreamError.
     """
     key, admin = signing_key(key_file), admin_client(settings)
-    wanted = _named(sealed_topics(settings.topics), asked.topics)
+    wanted = _selected(sealed_topics(settings.topics), request.topics)
     states = present(topic_states(admin, settings), wanted)
     cluster = cluster_id(admin, settings)
-    before = None if asked.after is None else _header_and_digest(asked.after)
+    before = None if request.after is None else _header_and_digest(request.after)
     partitions = [
-        Partition(state.topic.name, one) for state in states for one in range(state.partitions)
+        Partition(state.topic.name, number)
+        for state in states
+        for number in range(state.partitions)
     ]
     with LogReader(settings, partitions) as log:
-        ids = {state.topic.name: str(state.topic_id) for state in states}
-        ranges = _ranges(log, asked, ids, before[0] if before else None)
+        topic_ids = {state.topic.name: str(state.topic_id) for state in states}
+        ranges = _ranges(log, request, topic_ids, before[0] if before else None)
         header = SealHeader(
             cluster_id=cluster,
             topic_prefix=settings.topic_prefix,
@@ -73,32 +75,32 @@ def seal(
             key=public_bytes(key),
             ranges=ranges,
         )
-        histories = {topic.name for topic in wanted if topic.kept == "history"}
+        histories = {topic.name for topic in wanted if topic.retention == "history"}
         contents = _contents(log, ranges, histories)
         digest, roots = write_seal(out, header, key, contents)
     return SealReport(out, digest, header, tuple(roots))
 
 
 def sealed_topics(topics: Topics) -> tuple[Topic, ...]:
-    """The topics that the audit rests on."""
-    return tuple(one for one in topics.all if one.kept not in ("table", "parked"))
+    """The topics that the audit is based on."""
+    return tuple(topic for topic in topics.all if topic.retention not in ("table", "parked"))
 
 
-def _named(topics: Iterable[Topic], names: Collection[str]) -> tuple[Topic, ...]:
+def _selected(topics: Iterable[Topic], names: Collection[str]) -> tuple[Topic, ...]:
     known = {topic.name: topic for topic in topics}
     for name in names:
         if name not in known:
-            raise Misconfigured(f"--topics: {name} is none of {', '.join(known)}")
+            raise Misconfigured(f"--topics: {name} is not one of {', '.join(known)}")
     return tuple(topic for name, topic in known.items() if not names or name in names)
 
 
 def present(states: Iterable[TopicState], topics: Collection[Topic]) -> list[TopicState]:
-    """The states of these topics. Raises Discrepancy where one is missing."""
-    asked = [state for state in states if state.topic in topics]
-    missing = [state.topic.name for state in asked if state.topic_id is None]
+    """The states of these topics. Raises Discrepancy if one is missing."""
+    selected = [state for state in states if state.topic in topics]
+    missing = [state.topic.name for state in selected if state.topic_id is None]
     if missing:
         raise Discrepancy(f"missing topics: {', '.join(missing)}; they cannot be sealed")
-    return asked
+    return selected
 
 
 def _header_and_digest(path: Path) -> tuple[SealHeader, str]:
@@ -107,76 +109,87 @@ def _header_and_digest(path: Path) -> tuple[SealHeader, str]:
 
 
 def _ranges(
-    log: LogReader, asked: SealRequest, topic_ids: Mapping[str, str], before: SealHeader | None
+    log: LogReader, request: SealRequest, topic_ids: Mapping[str, str], before: SealHeader | None
 ) -> tuple[SealedRange, ...]:
     retained = log.offset_ranges()
-    starts: Positions = {one: low for one, (low, _) in retained.items()}
-    if asked.since is not None:
-        starts = positions_from(log, asked.since)
+    starts: Positions = {partition: low for partition, (low, _) in retained.items()}
+    if request.since is not None:
+        starts = positions_from(log, request.since)
     elif before is not None:
-        sealed = {Partition(one.topic, one.partition): one.end for one in before.ranges}
-        starts = {one: sealed.get(one, low) for one, low in starts.items()}
-    ends: Positions = {one: end for one, (_, end) in retained.items()}
-    if asked.until is not None:
-        ends = positions_after(log, asked.until)
-    for one, start in starts.items():
-        if start > ends[one]:
-            raise _backwards(one, asked)
+        sealed_ends = {
+            Partition(sealed.topic, sealed.partition): sealed.end for sealed in before.ranges
+        }
+        starts = {partition: sealed_ends.get(partition, low) for partition, low in starts.items()}
+    ends: Positions = {partition: end for partition, (_, end) in retained.items()}
+    if request.until is not None:
+        ends = positions_after(log, request.until)
+    for partition, start in starts.items():
+        if start > ends[partition]:
+            raise _reversed_range(partition, request)
     return tuple(
-        SealedRange(one.topic, topic_ids[one.topic], one.partition, start, ends[one])
-        for one, start in starts.items()
+        SealedRange(
+            partition.topic,
+            topic_ids[partition.topic],
+            partition.partition,
+            start,
+            ends[partition],
+        )
+        for partition, start in starts.items()
     )
 
 
-def _backwards(one: Partition, asked: SealRequest) -> CJStreamError:
-    at = f"{one.topic}/{one.partition}"
-    if asked.since is None and asked.until is None:
-        return Discrepancy(f"{at} ends before the end of the seal before this: check that first")
-    return Misconfigured(f"--to: ends before the beginning at {at}")
+def _reversed_range(partition: Partition, request: SealRequest) -> CJStreamError:
+    name = f"{partition.topic}/{partition.partition}"
+    if request.since is None and request.until is None:
+        return Discrepancy(
+            f"{name} ends before the end of the previous seal: verify that seal first"
+        )
+    return Misconfigured(f"--to: is before the start of the range in {name}")
 
 
 def _contents(
     log: LogReader, ranges: Iterable[SealedRange], histories: Collection[str]
 ) -> Iterator[tuple[SealedRange, Iterator[Block]]]:
-    for one in ranges:
-        blocks = blocks_of(records_in(log, one), one.start, keys=one.topic in histories)
-        yield one, shown(blocks, one)
+    for sealed in ranges:
+        blocks = blocks_of(records_in(log, sealed), sealed.start, keys=sealed.topic in histories)
+        yield sealed, with_progress(blocks, sealed)
 
 
-def shown(blocks: Iterable[Block], one: SealedRange) -> Iterator[Block]:
-    """The blocks of a range, as a progress bar counts them."""
-    return bar(blocks, f"{one.topic}/{one.partition}", 1 + (one.end - one.start) // BLOCK)
+def with_progress(blocks: Iterable[Block], sealed: SealedRange) -> Iterator[Block]:
+    """The blocks of a range, counted by a progress bar."""
+    count = 1 + (sealed.end - sealed.start) // BLOCK
+    return bar(blocks, f"{sealed.topic}/{sealed.partition}", count)
 
 
-def records_in(log: LogReader, one: SealedRange) -> Iterator[LogRecord]:
+def records_in(log: LogReader, sealed: SealedRange) -> Iterator[LogRecord]:
     """The records of a range."""
-    if one.start >= one.end:
+    if sealed.start >= sealed.end:
         return iter(())
-    partition = Partition(one.topic, one.partition)
-    log.seek({partition: one.start})
-    return log.records_until({partition: one.end}, PATIENCE_S)
+    partition = Partition(sealed.topic, sealed.partition)
+    log.seek({partition: sealed.start})
+    return log.records_until({partition: sealed.end}, PATIENCE_S)
 
 
-def document_of(sealed: SealReport) -> dict[str, Any]:
+def document_of(report: SealReport) -> dict[str, Any]:
     """A seal as JSON, without its blocks."""
-    header = sealed.header
+    header = report.header
     return {
-        "file": str(sealed.file),
-        "digest": sealed.digest,
+        "file": str(report.file),
+        "digest": report.digest,
         "key": fingerprint(header.key),
         "cluster_id": header.cluster_id,
         "sealed_at_ms": header.sealed_at_ms,
         "after": header.after,
-        "records": sum(one.records for one in sealed.roots),
+        "records": sum(root.records for root in report.roots),
         "partitions": [
             {
-                "topic": one.topic,
-                "partition": one.partition,
-                "from": one.start,
-                "to": one.end,
-                "records": came_to.records,
-                "root": came_to.root.hex(),
+                "topic": sealed.topic,
+                "partition": sealed.partition,
+                "from": sealed.start,
+                "to": sealed.end,
+                "records": root.records,
+                "root": root.root.hex(),
             }
-            for one, came_to in zip(header.ranges, sealed.roots, strict=True)
+            for sealed, root in zip(header.ranges, report.roots, strict=True)
         ],
     }

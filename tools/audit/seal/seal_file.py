@@ -1,11 +1,11 @@
-"""A seal as a file: JSON lines, read and written a line at a time.
+"""A seal as a file: JSON lines, read and written one line at a time.
 
-  header      format, version, cluster, prefix, time, public key, the seal before it, and the ranges that it covers
+  header      format, version, cluster, prefix, time, public key, digest of the previous seal, and the sealed ranges
   block       of the first range (seal_blocks.py); and so on
-  range's end how many records it has, and the Merkle root over them; then the next range's blocks
+  range end   the number of records in the range, and the Merkle root over them; then the next range's blocks
   signature   sha256 of every byte before this line, and an Ed25519 signature over it
 
-The digest is the seal's name: the next seal of a chain tells it.
+The digest identifies the seal: the next seal of a chain contains it.
 """
 
 import os
@@ -26,13 +26,13 @@ from tools.audit.seal.seal_blocks import Block, block_from, document_of
 from tools.audit.seal.signing_key import SigningKey, fingerprint, is_signed
 
 FORMAT, VERSION = "cjstream-seal", 1
-LONGEST_LINE = 16 * 1024 * 1024
-SIGNED = b"cjstream-seal-1\0"  # before the digest: a signature that is meant for nothing else
+MAX_LINE_BYTES = 16 * 1024 * 1024
+SIGNED = b"cjstream-seal-1\0"  # precedes the digest, so that the signature fits nothing but a seal
 
 
 @dataclass(frozen=True, slots=True)
 class SealedRange:
-    """The records of one partition from start on, up to before end."""
+    """The records of one partition with an offset in [start, end)."""
 
     topic: str
     topic_id: str
@@ -43,7 +43,7 @@ class SealedRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealHeader:
-    """What a seal says of itself; after is the digest of the seal before it, key its public key."""
+    """The header of a seal; `after` is the digest of the previous seal, `key` the signer's public key."""
 
     cluster_id: str
     topic_prefix: str
@@ -55,14 +55,14 @@ class SealHeader:
 
 @dataclass(frozen=True, slots=True)
 class RangeRoot:
-    """What a range came to."""
+    """The number of records in a range, and the Merkle root over them."""
 
     records: int
     root: bytes
 
 
 class Seal:
-    """A seal whose signature was found to be good."""
+    """A seal with a valid signature."""
 
     def __init__(self, file: BinaryIO, header: SealHeader, digest: str) -> None:
         self._file = file
@@ -70,21 +70,21 @@ class Seal:
         self.digest = digest
 
     def contents(self) -> Iterator[tuple[SealedRange, Iterator[Block]]]:
-        """Every range with its blocks, once and in order: a range's blocks are to be taken before the next range."""
+        """Every range with its blocks, once and in order; read a range's blocks before taking the next range."""
         self._file.seek(0)
         self._file.readline()
-        for one in self.header.ranges:
-            yield one, self._blocks(one)
+        for sealed in self.header.ranges:
+            yield sealed, self._blocks(sealed)
 
-    def _blocks(self, one: SealedRange) -> Iterator[Block]:
+    def _blocks(self, sealed: SealedRange) -> Iterator[Block]:
         records, roots = 0, list[bytes]()
-        while "leaves" in (told := _parsed(self._file.readline())):
-            block = block_from(told)
+        while "leaves" in (fields := _parsed(self._file.readline())):
+            block = block_from(fields)
             records += len(block.records)
             roots.append(block.root)
             yield block
-        if (told.get("records"), told.get("root")) != (records, root_of(roots).hex()):
-            raise Discrepancy(f"the seal contradicts itself at {one.topic}/{one.partition}")
+        if (fields.get("records"), fields.get("root")) != (records, root_of(roots).hex()):
+            raise Discrepancy(f"the seal contradicts itself at {sealed.topic}/{sealed.partition}")
 
 
 def write_seal(
@@ -93,27 +93,27 @@ def write_seal(
     key: SigningKey,
     contents: Iterable[tuple[SealedRange, Iterable[Block]]],
 ) -> tuple[str, list[RangeRoot]]:
-    """Write a new seal, whole or not at all; gives its digest and what each range came to.
+    """Write a new seal, completely or not at all; returns its digest and the root of each range.
 
-    Raises CJStreamError where the file is there, or cannot be written.
+    Raises CJStreamError if the file exists already or cannot be written.
     """
-    aside = path.parent / f".{uuid4().hex}.tmp"
+    temporary = path.parent / f".{uuid4().hex}.tmp"
     try:
         if path.exists():
-            raise CJStreamError(f"{path} is there already")
-        with aside.open("xb") as file:
-            digest, roots = _written(file, header, key, contents)
+            raise CJStreamError(f"{path} exists already")
+        with temporary.open("xb") as file:
+            digest, roots = _write(file, header, key, contents)
             file.flush()
             os.fsync(file.fileno())
-        aside.rename(path)
+        temporary.rename(path)
     except OSError as fault:
         raise CJStreamError(f"cannot write {path}: {fault.strerror}") from fault
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return digest, roots
 
 
-def _written(
+def _write(
     file: BinaryIO,
     header: SealHeader,
     key: SigningKey,
@@ -127,22 +127,22 @@ def _written(
         file.write(line)
 
     write(_document_of(header))
-    for one, blocks in contents:
-        records, of_blocks = 0, list[bytes]()
+    for sealed, blocks in contents:
+        records, block_roots = 0, list[bytes]()
         for block in blocks:
             write(document_of(block))
             records += len(block.records)
-            of_blocks.append(block.root)
-        roots.append(RangeRoot(records, root_of(of_blocks)))
-        about = {"topic": one.topic, "partition": one.partition}
-        write({**about, "records": records, "root": roots[-1].root.hex()})
+            block_roots.append(block.root)
+        roots.append(RangeRoot(records, root_of(block_roots)))
+        partition = {"topic": sealed.topic, "partition": sealed.partition}
+        write({**partition, "records": records, "root": roots[-1].root.hex()})
     file.write(_signature_line(hashed.digest(), key.sign(SIGNED + hashed.digest())))
     return hashed.hexdigest(), roots
 
 
 def _signature_line(digest: bytes, signature: bytes) -> bytes:
-    told = {"digest": digest.hex(), "signature": b64encode(signature).decode()}
-    return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    fields = {"digest": digest.hex(), "signature": b64encode(signature).decode()}
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _document_of(header: SealHeader) -> dict[str, Any]:
@@ -156,55 +156,56 @@ def _document_of(header: SealHeader) -> dict[str, Any]:
 
 @contextmanager
 def open_seal(path: Path, trusted: bytes | None = None) -> Iterator[Seal]:
-    """A seal, its signature held against the trusted public key, or else against the one that it names itself.
+    """A seal whose signature was checked with the trusted public key, or without one with the seal's own key.
 
-    Raises Misconfigured for what is no seal of a version known here, Discrepancy for one that was altered or that
-    another key signed.
+    Raises Misconfigured for a file that is not a seal of a known version, Discrepancy for a seal that was altered or
+    that another key signed.
     """
     try:
         file = path.open("rb")
     except OSError as fault:
         raise Misconfigured(f"{path}: {fault.strerror}") from fault
     with file:
-        header = _header(path, file.readline(LONGEST_LINE))
-        yield Seal(file, header, _refuse_altered(path, file, header, trusted))
+        header = _header(path, file.readline(MAX_LINE_BYTES))
+        yield Seal(file, header, _verified_digest(path, file, header, trusted))
 
 
 def _header(path: Path, line: bytes) -> SealHeader:
-    told = _parsed(line)
-    if told.get("format") != FORMAT:
+    fields = _parsed(line)
+    if fields.get("format") != FORMAT:
         raise Misconfigured(f"{path}: not a seal")
-    if told.get("version") != VERSION:
-        raise Misconfigured(f"{path}: a seal of version {told.get('version')}, known is {VERSION}")
+    if fields.get("version") != VERSION:
+        version = fields.get("version")
+        raise Misconfigured(f"{path}: a seal of version {version}; only {VERSION} is supported")
     try:
-        ranges = tuple(SealedRange(**one) for one in told["ranges"])
+        ranges = tuple(SealedRange(**sealed) for sealed in fields["ranges"])
         return SealHeader(
-            cluster_id=told["cluster_id"],
-            topic_prefix=told["topic_prefix"],
-            sealed_at_ms=told["sealed_at_ms"],
-            after=told["after"],
-            key=b64decode(told["key"]),
+            cluster_id=fields["cluster_id"],
+            topic_prefix=fields["topic_prefix"],
+            sealed_at_ms=fields["sealed_at_ms"],
+            after=fields["after"],
+            key=b64decode(fields["key"]),
             ranges=ranges,
         )
     except (LookupError, TypeError, ValueError) as fault:
-        raise Misconfigured(f"{path}: not a seal's header") from fault
+        raise Misconfigured(f"{path}: the header is not that of a seal") from fault
 
 
-def _refuse_altered(path: Path, file: BinaryIO, header: SealHeader, trusted: bytes | None) -> str:
-    """The seal's digest, once its signature was found to be good."""
+def _verified_digest(path: Path, file: BinaryIO, header: SealHeader, trusted: bytes | None) -> str:
+    """The seal's digest, after its signature was checked."""
     hashed, line = sha256(), b""
     file.seek(0)
-    while following := file.readline(LONGEST_LINE):
+    while following := file.readline(MAX_LINE_BYTES):
         hashed.update(line)
         line = following
     key = header.key if trusted is None else trusted
     if key != header.key:
         theirs, ours = fingerprint(header.key), fingerprint(key)
-        raise Discrepancy(f"{path}: the seal of another key: {theirs}, not {ours}")
+        raise Discrepancy(f"{path}: the seal was signed by another key: {theirs}, not {ours}")
     signature = _signature(line)
     as_written = line == _signature_line(hashed.digest(), signature)
     if not as_written or not is_signed(key, signature, SIGNED + hashed.digest()):
-        raise Discrepancy(f"{path}: the seal was altered or cut off: its signature does not fit")
+        raise Discrepancy(f"{path}: the seal was altered or cut off: its signature is invalid")
     return hashed.hexdigest()
 
 
@@ -216,9 +217,9 @@ def _signature(line: bytes) -> bytes:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    """A line's object; empty where it is none."""
+    """The JSON object in a line; empty if the line is not a JSON object."""
     try:
-        told = orjson.loads(line)
+        document = orjson.loads(line)
     except orjson.JSONDecodeError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return document if isinstance(document, dict) else {}

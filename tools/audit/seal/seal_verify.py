@@ -1,4 +1,4 @@
-"""`cjstream audit verify --seal`: does the log still say what was sealed, and if not, which record differs first."""
+"""`cjstream audit verify --seal`: whether the log still says what was sealed, or which record differs first."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from schemas.coordinates import Coordinates, Partition
 from schemas.topics import Topic
 from tools.audit.seal.partition_diff import Comparison, RetentionBounds, compare
 from tools.audit.seal.seal_blocks import Block
-from tools.audit.seal.seal_create import PATIENCE_S, shown
+from tools.audit.seal.seal_create import PATIENCE_S, with_progress
 from tools.audit.seal.seal_file import Seal, SealedRange, SealHeader, open_seal
 from tools.audit.seal.signing_key import fingerprint
 
 DAY_MS = 86_400_000
-NOTHING_THERE = RetentionBounds(first=0, end=0)
+NO_RECORDS = RetentionBounds(first=0, end=0)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedPartition:
-    """One partition held against its seal; topic_id is what the topic has now, None where it is missing."""
+    """One partition compared with its seal; topic_id is the topic's current id, None if the partition is missing."""
 
     sealed: SealedRange
     topic_id: str | None
@@ -32,13 +32,13 @@ class CheckedPartition:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong with it, a line each; nothing where it is as it was sealed."""
+        """The problems of the partition, one line each; empty if it is as it was sealed."""
         return tuple(_faults(self))
 
 
 @dataclass(frozen=True, slots=True)
 class SealCheck:
-    """A seal held against the log; faults are those of the seal as a whole."""
+    """A seal compared with the log; faults are those of the seal as a whole."""
 
     file: Path
     digest: str
@@ -48,24 +48,26 @@ class SealCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether the log says just what was sealed."""
-        return not self.faults and not any(one.faults for one in self.partitions)
+        """Whether the log still says exactly what was sealed."""
+        return not self.faults and not any(partition.faults for partition in self.partitions)
 
 
 def check_seals(
     settings: Settings, files: Sequence[Path], trusted: bytes | None, *, now_ms: int
 ) -> Iterator[SealCheck]:
-    """Hold the log against seals; of several, each is to name the one before it.
+    """Compare the log with seals; of several seals, each must name the one before it.
 
-    trusted is the public key that must have signed them; None takes the one that each names itself. Raises
-    Misconfigured for what is no seal, Discrepancy for one that was altered, Unreachable.
+    `trusted` is the public key that must have signed them; None accepts the key that each seal names. Raises
+    Misconfigured for a file that is not a seal, Discrepancy for a seal that was altered, Unreachable.
     """
     before: str | None = None
     for file in files:
         with open_seal(file, trusted) as seal:
-            check = _checked(settings, file, seal, now_ms)
+            check = _check(settings, file, seal, now_ms)
             if before is not None and seal.header.after != before:
-                left_out = "it does not follow the seal before it: another one was left out"
+                left_out = (
+                    "it does not follow the seal given before it: a seal in between is missing"
+                )
                 check = SealCheck(
                     file, seal.digest, seal.header, (*check.faults, left_out), check.partitions
                 )
@@ -73,37 +75,36 @@ def check_seals(
         yield check
 
 
-def _checked(settings: Settings, file: Path, seal: Seal, now_ms: int) -> SealCheck:
+def _check(settings: Settings, file: Path, seal: Seal, now_ms: int) -> SealCheck:
     admin = admin_client(settings)
     faults = list[str]()
     cluster = cluster_id(admin, settings)
     if cluster != seal.header.cluster_id:
         faults.append(f"another cluster: {seal.header.cluster_id} was sealed, this is {cluster}")
     states = {state.topic.name: state for state in topic_states(admin, settings)}
-    there = {name: state for name, state in states.items() if state.topic_id is not None}
+    existing = {name: state for name, state in states.items() if state.topic_id is not None}
     partitions = [
-        Partition(one.topic, one.partition)
-        for one in seal.header.ranges
-        if one.topic in there and one.partition < there[one.topic].partitions
+        Partition(sealed.topic, sealed.partition)
+        for sealed in seal.header.ranges
+        if sealed.topic in existing and sealed.partition < existing[sealed.topic].partitions
     ]
     checked = list[CheckedPartition]()
     with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
-        for one, blocks in seal.contents():
-            bounds, topic_id = NOTHING_THERE, None
-            if (known := retained.get(Partition(one.topic, one.partition))) is not None:
-                topic_id = there[one.topic].topic_id
-                bounds = bounds_of(settings, there[one.topic].topic, known, now_ms)
-            checked.append(
-                CheckedPartition(one, topic_id, _compared(log, one, shown(blocks, one), bounds))
-            )
+        for sealed, blocks in seal.contents():
+            bounds, topic_id = NO_RECORDS, None
+            if (offsets := retained.get(Partition(sealed.topic, sealed.partition))) is not None:
+                topic_id = existing[sealed.topic].topic_id
+                bounds = bounds_of(settings, existing[sealed.topic].topic, offsets, now_ms)
+            comparison = _compare(log, sealed, with_progress(blocks, sealed), bounds)
+            checked.append(CheckedPartition(sealed, topic_id, comparison))
     return SealCheck(file, seal.digest, seal.header, tuple(faults), tuple(checked))
 
 
 def bounds_of(
     settings: Settings, topic: Topic, retained: tuple[int, int], now_ms: int
 ) -> RetentionBounds:
-    """What a partition has, and what its topic's settings allow it to have lost by now."""
+    """A partition's current offsets, and what its topic's settings allow it to have lost by now."""
     config = topic.config(horizon_days=settings.audit_horizon_days, replication=1)
     lag_ms, retention_ms = config.get("min.compaction.lag.ms"), config.get("retention.ms")
     return RetentionBounds(
@@ -114,18 +115,18 @@ def bounds_of(
     )
 
 
-def _compared(
-    log: LogReader, one: SealedRange, blocks: Iterator[Block], bounds: RetentionBounds
+def _compare(
+    log: LogReader, sealed: SealedRange, blocks: Iterator[Block], bounds: RetentionBounds
 ) -> Comparison:
-    start, end = max(one.start, bounds.first), min(one.end, bounds.end)
-    later = _read(log, one, max(one.end, bounds.first), bounds.end)
-    return compare(blocks, _read(log, one, start, end), later, bounds)
+    start, end = max(sealed.start, bounds.first), min(sealed.end, bounds.end)
+    later = _records(log, sealed, max(sealed.end, bounds.first), bounds.end)
+    return compare(blocks, _records(log, sealed, start, end), later, bounds)
 
 
-def _read(log: LogReader, one: SealedRange, start: int, end: int) -> Iterator[LogRecord]:
-    """Begins to read only when it is asked for a record."""
+def _records(log: LogReader, sealed: SealedRange, start: int, end: int) -> Iterator[LogRecord]:
+    """The records in [start, end); reading begins with the first `next`."""
     if start < end:
-        partition = Partition(one.topic, one.partition)
+        partition = Partition(sealed.topic, sealed.partition)
         log.seek({partition: start})
         yield from log.records_until({partition: end}, PATIENCE_S)
 
@@ -135,13 +136,14 @@ def _faults(checked: CheckedPartition) -> Iterator[str]:
     if checked.topic_id is None:
         yield f"{sealed.topic}/{sealed.partition} is missing"
     elif checked.topic_id != sealed.topic_id:
-        yield f"{sealed.topic} was made anew: its id was {sealed.topic_id}, is {checked.topic_id}"
+        yield f"{sealed.topic} was recreated: its id was {sealed.topic_id}, is {checked.topic_id}"
     if found.first is not None:
         at = Coordinates(sealed.topic, sealed.partition, found.first.offset)
-        where = f"{at}" if found.first.until is None else f"{at} or one before {found.first.until}"
+        until = found.first.until
+        where = f"{at}" if until is None else f"{at} or a later record below offset {until}"
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(found.findings.items()))
-        rest = f", the first of {counts}" if sum(found.findings.values()) > 1 else ""
-        yield f"{where} was {found.first.kind}{rest}"
+        more = f", the first of {counts}" if sum(found.findings.values()) > 1 else ""
+        yield f"{where} was {found.first.kind}{more}"
 
 
 def document_of(check: SealCheck) -> dict[str, Any]:
@@ -154,11 +156,11 @@ def document_of(check: SealCheck) -> dict[str, Any]:
         "after": check.header.after,
         "holds": check.holds,
         "faults": list(check.faults),
-        "partitions": [_document_of(one) for one in check.partitions],
+        "partitions": [_partition_document(partition) for partition in check.partitions],
     }
 
 
-def _document_of(checked: CheckedPartition) -> dict[str, Any]:
+def _partition_document(checked: CheckedPartition) -> dict[str, Any]:
     sealed, found = checked.sealed, checked.comparison
     first = found.first
     return {

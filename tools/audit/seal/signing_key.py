@@ -1,4 +1,4 @@
-"""Ed25519 keys: the private one signs seals, the public one beside it proves whose they are."""
+"""Ed25519 keys: the private key signs seals, the public key in the file next to it proves who signed them."""
 
 import os
 from contextlib import suppress
@@ -22,46 +22,50 @@ SigningKey = Ed25519PrivateKey
 
 
 def make_keys(out: Path) -> tuple[Path, bytes]:
-    """A new pair: the private key goes to a new file that its owner alone may read, the public one to FILE.pub.
+    """Create a pair of keys: the private key in a new file that only its owner may read, the public key in FILE.pub.
 
-    Gives the public file and key. Raises CJStreamError where a file is there, or cannot be made.
+    Returns the public key's file and bytes. Raises CJStreamError if a file exists already or cannot be created.
     """
-    key, beside = Ed25519PrivateKey.generate(), out.with_name(f"{out.name}.pub")
+    key, public_file = Ed25519PrivateKey.generate(), out.with_name(f"{out.name}.pub")
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    if beside.exists():
-        raise CJStreamError(f"{beside} is there already")
-    _make(out, private, 0o600)
-    _make(beside, public, 0o644)
-    return beside, public_bytes(key)
+    if public_file.exists():
+        raise CJStreamError(f"{public_file} exists already")
+    _create(out, private, 0o600)
+    _create(public_file, public, 0o644)
+    return public_file, public_bytes(key)
 
 
-def _make(path: Path, content: bytes, mode: int) -> None:
+def _create(path: Path, content: bytes, mode: int) -> None:
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
     except FileExistsError as fault:
-        raise CJStreamError(f"{path} is there already") from fault
+        raise CJStreamError(f"{path} exists already") from fault
     except OSError as fault:
         raise CJStreamError(f"cannot write {path}: {fault.strerror}") from fault
 
 
 def signing_key(path: Path) -> SigningKey:
-    """The private key of a file. Raises Misconfigured."""
+    """The private key in a file. Raises Misconfigured."""
     with suppress(ValueError, TypeError, UnsupportedAlgorithm):
         key = load_pem_private_key(_read(path), None)
         if isinstance(key, Ed25519PrivateKey):
             return key
-    raise Misconfigured(f"{path}: not a private Ed25519 key; `cjstream audit seal-key` makes one")
+    raise Misconfigured(
+        f"{path}: not a private Ed25519 key; create one with `cjstream audit seal-key`"
+    )
 
 
 def public_key(path: Path) -> bytes:
-    """The public key of a file. Raises Misconfigured."""
+    """The public key in a file. Raises Misconfigured."""
     with suppress(ValueError, TypeError, UnsupportedAlgorithm):
         key = load_pem_public_key(_read(path))
         if isinstance(key, Ed25519PublicKey):
             return key.public_bytes_raw()
-    raise Misconfigured(f"{path}: not a public Ed25519 key: the FILE.pub beside the private one")
+    raise Misconfigured(
+        f"{path}: not a public Ed25519 key: use the FILE.pub next to the private key"
+    )
 
 
 def _read(path: Path) -> bytes:
@@ -72,17 +76,17 @@ def _read(path: Path) -> bytes:
 
 
 def public_bytes(key: SigningKey) -> bytes:
-    """The 32 bytes of the public key."""
+    """The 32 bytes of the public key of this private key."""
     return key.public_key().public_bytes_raw()
 
 
 def fingerprint(public: bytes) -> str:
-    """A public key's name: the sha256 of its 32 bytes."""
+    """The fingerprint of a public key: the sha256 of its 32 bytes, hex."""
     return sha256(public).hexdigest()
 
 
 def is_signed(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether the key of this public one signed the message."""
+    """Whether the private key of this public key signed the message."""
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
