@@ -51,14 +51,14 @@ def test_the_whole_log_is_folded_again_and_summarized(
     code, documents, messages = lines(settings)
     assert (code, messages) == (0, "")
     *contexts, last = documents
-    found = {one["context"]["scope_key"]: one["context"] for one in contexts}
+    found = {line["context"]["scope_key"]: line["context"] for line in contexts}
     assert sorted(found) == [f"assignment:a{number}" for number in range(6)]
     assert [found[f"assignment:a{n}"]["instructions"]["version"] for n in (0, 5)] == [2, 1]
-    assert all(one["broken"] == [] for one in found.values())
+    assert all(context["broken"] == [] for context in found.values())
     summary = last["summary"]
     assert (summary["records"], summary["damaged"], summary["scopes"]) == (25, 1, 6)
     assert (summary["broken"], summary["gaps"]) == (0, [])
-    assert sum(one["next_offset"] for one in summary["to"]) == 25
+    assert sum(position["next_offset"] for position in summary["to"]) == 25
     code, shown, _ = printed(settings, "audit", "replay")
     assert (code, "25 records of 6 scopes" in shown, "1 damaged" in shown) == (0, True, True)
 
@@ -74,7 +74,10 @@ def test_a_range_begins_and_ends_with_the_given_records_inclusive(
     assert versions == [1, 1]
     since = ",".join(str(at) for at in uploads[-6:-3])
     code, documents, _ = lines(settings, "--from", since, "--scope", "a0", "--scope", "a5")
-    assert (code, [one["context"]["instructions"]["version"] for one in documents[:-1]]) == (0, [2])
+    assert (code, [line["context"]["instructions"]["version"] for line in documents[:-1]]) == (
+        0,
+        [2],
+    )
     assert documents[0]["context"]["broken"] == []  # versions before the range are not missing
 
 
@@ -90,7 +93,7 @@ def test_two_processes_find_what_one_finds(
                 rows += rows_of(message.lines)
             elif isinstance(message, ReplaySummary):
                 counts = message.counts
-        return sorted(rows, key=lambda one: str(one["scope_key"])), counts
+        return sorted(rows, key=lambda row: str(row["scope_key"])), counts
 
     assert found(2) == found(1)
     assert found(1)[1] == Counts(25, 1, 6, 0)
@@ -104,7 +107,7 @@ def test_a_stopped_workers_rows_equal_the_fold_and_every_planted_difference_is_f
     worker.stop()  # which flushes its replica
     code, (last,), messages = lines(settings, "--compare")
     assert (code, messages, last["summary"]["differences"]) == (0, "", 0)
-    compared = {one["target"]: one["rows"] for one in last["summary"]["compared"]}
+    compared = {target["target"]: target["rows"] for target in last["summary"]["compared"]}
     folder = settings.model_copy(update={"slot": "one"}).worker_dir / "replica"
     assert compared == {settings.topics.context.name: 6, str(folder): 6}
 
@@ -116,24 +119,24 @@ def test_a_stopped_workers_rows_equal_the_fold_and_every_planted_difference_is_f
         [
             Record(
                 context,
-                partition_for(one.scope_key.encode(), 4),
-                one.scope_key.encode(),
-                CODEC.encode(one),
+                partition_for(row.scope_key.encode(), 4),
+                row.scope_key.encode(),
+                CODEC.encode(row),
             )
-            for one in (stale, nobody)
+            for row in (stale, nobody)
         ],
     )
     code, documents, messages = lines(settings, "--compare")
-    found = [one["difference"] for one in documents[:-1]]
+    found = [line["difference"] for line in documents[:-1]]
     assert code == 3
     assert "4 roles differ from what the log says" in messages
-    assert sorted((one["scope_key"], one["role"], one["kind"]) for one in found) == [
+    assert sorted((each["scope_key"], each["role"], each["kind"]) for each in found) == [
         ("assignment:a3", "instructions", "missing"),
         ("assignment:a3", "judge_rubric", "missing"),
         ("assignment:a3", "student_prompt", "missing"),
         ("assignment:nobody", "instructions", "ahead"),
     ]
-    assert {one["target"] for one in found} == {context}
+    assert {each["target"] for each in found} == {context}
     assert found[0]["expected"]["source"]["topic"].startswith(settings.topic_prefix)
     code, shown, _ = printed(settings, "audit", "replay", "--compare", "--replica", str(folder))
     assert (code, "0 differences" in shown) == (0, True)
@@ -144,7 +147,9 @@ def _is_published(settings: Settings) -> bool:
     rows = newest_rows(settings, range(4), lambda _: True).values()
     contexts = [CODEC.decode_as(AssignmentContext, row) for row in rows]
     found = sorted(
-        tuple(one.version if (one := component_of(context, role)) else 0 for role in ROLES)
+        tuple(
+            component.version if (component := component_of(context, role)) else 0 for role in ROLES
+        )
         for context in contexts
     )
     return found == [(1, 1, 1)] * 4 + [(2, 2, 2)] * 2

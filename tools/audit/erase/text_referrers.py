@@ -26,7 +26,7 @@ PATIENCE_S = 30.0
 def referrers_of(
     settings: Settings, codec: Codec, scope_key: str, texts: Set[str]
 ) -> Mapping[str, Set[str]]:
-    """By storage id, who else than the scope names one of these texts in the current log.
+    """By storage id, who other than the scope names one of these texts in the current log.
 
     Another scope names the texts of its uploads until they are erased. A request of another scope names its ids while
     the log has the request; so do a dead letter without the scope's key, and a record that this release cannot read.

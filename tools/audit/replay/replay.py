@@ -1,4 +1,4 @@
-"""`cjstream audit replay`: fold a range of the upload topics again, from the log alone and with the live fold."""
+"""`cjstream audit replay`: fold a range of the upload topics again, from the log alone and with the same fold as a worker's."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +16,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.events import ROLES
 from tables.context import component_of
-from tables.history.bulk_fold import ALL, BulkFold, Counts, FoldedScope
+from tables.history.bulk_fold import ALL_KEYS, BulkFold, Counts, FoldedScope
 from tables.history.point_in_time import Moment
 from tools.audit.local_replicas import recreated_topics
 from tools.audit.process_pool import in_processes, processes_for, split_evenly
@@ -156,13 +156,13 @@ def folds(
     settings: Settings, codec: Codec, replay_range: ReplayRange, scope_keys: Collection[bytes] = ()
 ) -> Iterator[RecordsRead | BulkFold]:
     """Fold a range, one slice of the scope keys at a time; a single slice unless there are very many scopes."""
-    slices, topics = [ALL], upload_topics(settings)
+    slices, topics = [ALL_KEYS], upload_topics(settings)
     while slices:
         fold = BulkFold(
             codec,
             topics,
-            whole=replay_range.read_from_start,
-            of=slices.pop(),
+            read_from_start=replay_range.read_from_start,
+            key_slice=slices.pop(),
             scope_keys=scope_keys,
         )
         with LogReader(settings, replay_range.ends) as log:
@@ -173,7 +173,7 @@ def folds(
                     fold.add(at, message.key(), message.value(), message.timestamp()[1])  # type: ignore[arg-type]
                 yield RecordsRead(len(messages))
         yield fold
-        slices += fold.rest
+        slices += fold.remaining
 
 
 def document_of(folded: FoldedScope) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _is_before(ms: int, moment_ms: int | None) -> bool:
 
 
 class _RecordStream:
-    """Records in order, read up to one offset after another."""
+    """A stream of records in order, read in portions up to a given offset."""
 
     def __init__(self, records: Iterable[LogRecord]) -> None:
         self._records = iter(records)
