@@ -1,4 +1,4 @@
-"""`cjstream audit replay`: fold a range of the upload topics again, from the log alone and with the same fold as a worker's."""
+"""`cjstream audit replay`: fold a range of the upload topics again, from the log alone and with a worker's fold."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping

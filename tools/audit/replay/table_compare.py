@@ -130,12 +130,12 @@ Differing = dict[bytes, tuple[AssignmentContext | None, list[RowDifference]]]
 
 def _rows(settings: Settings, target: CompareTarget, numbers: list[int], fold: BulkFold) -> Rows:
     if target.folder is None:
-        return newest_rows(settings, numbers, fold.takes)
+        return newest_rows(settings, numbers, fold.contains)
     with open_read_only(target.folder) as store:
         return {
             key: row
             for name, row in store.rows()
-            if fold.takes(key := name.encode())
+            if fold.contains(key := name.encode())
             and partition_for(key, settings.partitions) in numbers
         }
 
