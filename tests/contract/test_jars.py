@@ -1,4 +1,4 @@
-"""The broker's jars are those of the checked-in list, or there is no broker."""
+"""The broker starts only with exactly the jars of the checked-in list."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ import pytest
 from schemas.errors import Misconfigured, Unreachable
 from tools.jars import KAFKA, Fetch, Jar, Source, ensure_jars, listed_jars
 
-WHOLE = b"a jar"
-JAR = Jar("org.example:one:1.0", "one-1.0.jar", hashlib.sha256(WHOLE).hexdigest(), "broker")
+CONTENT = b"a jar"
+JAR = Jar("org.example:one:1.0", "one-1.0.jar", hashlib.sha256(CONTENT).hexdigest(), "broker")
 
 
-def lending(folder: Path, *contents: bytes) -> Source:
-    """A cache whose n-th answer to a missing file is the n-th of contents."""
+def source_with(folder: Path, *contents: bytes) -> Source:
+    """A cache in which the n-th download of a missing file gets the n-th of `contents`."""
     downloads = iter(contents)
 
     def fetch(jar: Jar) -> Path:
@@ -42,34 +42,32 @@ def cache(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_jar_with_the_listed_sum_is_placed(tmp_path: Path, cache: Path) -> None:
-    libs = ensure_jars(tmp_path / "libs", (JAR,), lending(cache, WHOLE))
-    assert [(path.name, path.read_bytes()) for path in libs.iterdir()] == [(JAR.file_name, WHOLE)]
+def test_a_jar_with_the_listed_checksum_is_installed(tmp_path: Path, cache: Path) -> None:
+    libs = ensure_jars(tmp_path / "libs", (JAR,), source_with(cache, CONTENT))
+    assert [(path.name, path.read_bytes()) for path in libs.iterdir()] == [(JAR.file_name, CONTENT)]
 
 
-def test_a_jar_with_another_sum_is_refused(tmp_path: Path, cache: Path) -> None:
+def test_a_jar_with_another_checksum_is_refused(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(Misconfigured, match=f"{JAR.coordinates} refused: its sha256 is"):
-        ensure_jars(tmp_path / "libs", (JAR,), lending(cache, b"tampered", b"tampered"))
+        ensure_jars(tmp_path / "libs", (JAR,), source_with(cache, b"tampered", b"tampered"))
     assert not list((tmp_path / "libs").iterdir())
 
 
-def test_what_an_interrupted_download_left_in_the_cache_is_fetched_anew(
-    tmp_path: Path, cache: Path
-) -> None:
-    (cache / JAR.file_name).write_bytes(WHOLE[:2])
-    libs = ensure_jars(tmp_path / "libs", (JAR,), lending(cache, WHOLE))
-    assert (libs / JAR.file_name).read_bytes() == WHOLE
+def test_an_incomplete_download_in_the_cache_is_fetched_again(tmp_path: Path, cache: Path) -> None:
+    (cache / JAR.file_name).write_bytes(CONTENT[:2])
+    libs = ensure_jars(tmp_path / "libs", (JAR,), source_with(cache, CONTENT))
+    assert (libs / JAR.file_name).read_bytes() == CONTENT
 
 
-def test_a_jar_tampered_with_after_it_was_placed_is_replaced(tmp_path: Path, cache: Path) -> None:
-    libs = ensure_jars(tmp_path / "libs", (JAR,), lending(cache, WHOLE))
+def test_an_installed_jar_that_was_tampered_with_is_replaced(tmp_path: Path, cache: Path) -> None:
+    libs = ensure_jars(tmp_path / "libs", (JAR,), source_with(cache, CONTENT))
     (libs / JAR.file_name).write_bytes(b"a rat")
-    ensure_jars(libs, (JAR,), lending(cache))
-    assert (libs / JAR.file_name).read_bytes() == WHOLE
+    ensure_jars(libs, (JAR,), source_with(cache))
+    assert (libs / JAR.file_name).read_bytes() == CONTENT
 
 
-def test_placed_jars_need_no_network(tmp_path: Path, cache: Path) -> None:
-    libs = ensure_jars(tmp_path / "libs", (JAR,), lending(cache, WHOLE))
+def test_installed_jars_need_no_network(tmp_path: Path, cache: Path) -> None:
+    libs = ensure_jars(tmp_path / "libs", (JAR,), source_with(cache, CONTENT))
     assert ensure_jars(libs, (JAR,), without_network) == libs
 
 
@@ -78,7 +76,7 @@ def test_a_jar_that_cannot_be_fetched_is_named(tmp_path: Path) -> None:
         ensure_jars(tmp_path / "libs", (JAR,), without_network)
 
 
-def test_the_list_is_whole() -> None:
+def test_the_list_is_complete() -> None:
     broker, tools = listed_jars("broker"), listed_jars("tools")
     assert (len(broker), len(tools)) == (45, 4)
     assert KAFKA in {jar.coordinates for jar in broker}

@@ -1,4 +1,4 @@
-"""The administrators' command line against the real API on a real broker, both as processes."""
+"""The admin command line against the real API on a real broker, each in its own process."""
 
 import json
 import os
@@ -26,7 +26,7 @@ CREATE = ("instructions", "create", "--grade-scale", "swedish_8_anchor")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended; its document where there is one."""
+    """Exit code, document (if there is one) and stderr of a command."""
 
     code: int
     document: Any
@@ -38,7 +38,7 @@ Admin = Callable[..., Ended]
 
 @pytest.fixture
 def api(settings: Settings) -> Iterator[Serving]:
-    """A process of the test's installation, ready."""
+    """An API process of the test's installation that is ready."""
     with serving(settings.model_copy(update={"api_port": free_port()})) as api:
         until(api.is_ready, 60)
         yield api
@@ -46,8 +46,8 @@ def api(settings: Settings) -> Iterator[Serving]:
 
 @pytest.fixture
 def admin(api: Serving, tmp_path: Path) -> Admin:
-    """Commands in development, where a token needs no identity service."""
-    env = {name: it for name, it in os.environ.items() if not name.startswith(("CJ", "JWT"))}
+    """Runs commands in development, where a token needs no identity service."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("CJ", "JWT"))}
     env |= {
         "PYTHONPATH": str(ROOT),
         "CJSTREAM_ENVIRONMENT": "development",
@@ -112,7 +112,7 @@ def test_an_assignment_is_created_read_changed_and_deleted(
     assert TEXT not in api.log.read_text()
 
 
-def test_a_course_and_an_odd_id_are_found_under_their_names(admin: Admin) -> None:
+def test_a_course_and_an_id_with_special_characters_are_found(admin: Admin) -> None:
     for scope in (("--course-id", "ENG 5%"), ("--assignment-id", "å?#b")):
         assert admin(*CREATE, *scope, "--instructions-text", TEXT).document["version"] == 1
     course = admin("instructions", "get", "--course-id", "ENG 5%").document
@@ -120,9 +120,9 @@ def test_a_course_and_an_odd_id_are_found_under_their_names(admin: Admin) -> Non
     assert admin("instructions", "get", "å?#b").document["scope_key"] == "assignment:å?#b"
 
 
-def test_who_may_is_told_by_the_token(admin: Admin) -> None:
-    served = ("token", "dev", "--role", "service", "--subject", "judge", "--cache")
-    assert admin(*served).code == 0
+def test_the_token_decides_what_is_allowed(admin: Admin) -> None:
+    make_token = ("token", "dev", "--role", "service", "--subject", "judge", "--cache")
+    assert admin(*make_token).code == 0
     who = admin("whoami", "--check").document
     assert (who["subject"], who["source"], who["accepted"]) == ("judge", "cache", True)
     refused = admin("instructions", "list")
@@ -132,10 +132,10 @@ def test_who_may_is_told_by_the_token(admin: Admin) -> None:
     assert "cjstream admin login" in forged.err
 
 
-def test_the_scales_of_the_command_line_are_those_of_the_api(admin: Admin, api: Serving) -> None:
+def test_the_command_line_and_the_api_list_the_same_scales(admin: Admin, api: Serving) -> None:
     assert admin("scales", "list").document == api("GET", "/admin/v1/grade-scales").json()
 
 
-def test_an_api_that_has_stopped_is_exit_code_4(admin: Admin, api: Serving) -> None:
+def test_a_stopped_api_ends_with_exit_code_4(admin: Admin, api: Serving) -> None:
     assert api.terminate() == 0
     assert admin("assignments", "show", "a1").code == 4

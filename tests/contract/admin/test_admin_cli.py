@@ -1,4 +1,4 @@
-"""`cjstream admin` as a process, against a server that answers as the API does: calls, output, exit codes."""
+"""`cjstream admin` against a stub server that answers like the API: calls, output, exit codes."""
 
 import json
 import os
@@ -32,7 +32,7 @@ ENVIRONMENT = {
 }
 COLOUR = re.compile("\x1b\\[[0-9;]*[349][0-8]")
 PASSWORD = "correct horse battery"
-GIVEN = hs256(sub="given")
+TOKEN = hs256(sub="environment")
 COMPONENT = {
     "version": 3,
     "occurred_at": "2030-01-15T09:30:00.000Z",
@@ -46,7 +46,7 @@ READINESS = {"ready": True, "missing": [], "warnings": [], "has_student_prompt":
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -63,26 +63,26 @@ Admin = Callable[..., Ended]
 
 @pytest.fixture
 def server() -> Iterator[Answering]:
-    with answering() as told:
-        yield told
+    with answering() as stub:
+        yield stub
 
 
 @pytest.fixture
 def environ(server: Answering, tmp_path: Path) -> dict[str, str]:
-    """The variables of an administrator who has a token."""
+    """The environment of an administrator with a token."""
     return {
         **ENVIRONMENT,
         "PYTHONPATH": str(ROOT),
         "CJ_ADMIN_BASE_URL": server.url,
         "IDENTITY_BASE_URL": f"{server.url}/v1/auth",
         "CJ_ADMIN_TOKEN_PATH": str(tmp_path / "token.json"),
-        "CJ_ADMIN_TOKEN": GIVEN,
+        "CJ_ADMIN_TOKEN": TOKEN,
     }
 
 
 @pytest.fixture
 def admin(environ: dict[str, str], tmp_path: Path) -> Admin:
-    """Runs a command in this process, which is quick; `at_a_terminal` and `as_a_process` start one."""
+    """Runs a command in this process, which is fast; `run_at_a_terminal` and `run_as_a_process` start a new one."""
 
     def run(*arguments: str, stdin: str = "", **variables: str | None) -> Ended:
         env = dict.fromkeys(os.environ) | environ | variables
@@ -95,8 +95,8 @@ def admin(environ: dict[str, str], tmp_path: Path) -> Admin:
     return run
 
 
-def as_a_process(environ: Mapping[str, str], *arguments: str) -> Ended:
-    """The command as people run it."""
+def run_as_a_process(environ: Mapping[str, str], *arguments: str) -> Ended:
+    """The command in its own process, as people run it."""
     command = [sys.executable, "-W", "error", "-P", "-m", "tools.cli", "admin", *arguments]
     done = subprocess.run(
         command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -286,7 +286,7 @@ CALLS: dict[str, tuple[list[str], str, Any, Mapping[str, str]]] = {
 
 
 @pytest.mark.parametrize(("arguments", "route", "body", "conditions"), CALLS.values(), ids=CALLS)
-def test_a_command_makes_one_call_and_answers_with_its_document(
+def test_a_command_makes_one_call_and_prints_the_document(
     admin: Admin,
     server: Answering,
     arguments: list[str],
@@ -300,12 +300,12 @@ def test_a_command_makes_one_call_and_answers_with_its_document(
     assert ended.code == 0, ended.err
     assert ended.document == document or "accepted" in ended.document
     assert ended.err == ""
-    [asked] = server.asked
-    assert (asked.route, asked.body) == (route, body)
-    sent = {name: asked.headers[name] for name in asked.headers if name.startswith("If-")}
+    [request] = server.asked
+    assert (request.route, request.body) == (route, body)
+    sent = {name: request.headers[name] for name in request.headers if name.startswith("If-")}
     assert sent == conditions
-    assert asked.headers["Authorization"] == f"Bearer {GIVEN}"
-    assert UUID(asked.headers["X-Correlation-ID"])
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert UUID(request.headers["X-Correlation-ID"])
 
 
 BAD_USAGE = [
@@ -374,7 +374,7 @@ BAD_USAGE = [
 
 
 @pytest.mark.parametrize("line", BAD_USAGE)
-def test_what_cannot_be_meant_is_refused_before_any_call(
+def test_invalid_arguments_are_refused_before_any_call(
     admin: Admin, server: Answering, line: str
 ) -> None:
     words = {"text": TEXT, "blank": " \n\ufeff", "long": "å" * 32_769}
@@ -387,16 +387,18 @@ def test_what_cannot_be_meant_is_refused_before_any_call(
     assert TEXT not in ended.err
 
 
-def test_a_process_ends_with_the_exit_code_its_document_and_no_traceback(
+def test_a_process_prints_its_document_and_exits_with_its_code_without_a_traceback(
     environ: dict[str, str], server: Answering
 ) -> None:
     show = ("assignments", "show", "a1", "--json")
     server.tell("GET /admin/v1/assignments/a1", Told({"readiness": READINESS}), problem("x", 404))
-    assert as_a_process(environ, *show) == Ended(0, f'{{"readiness":{dumped(READINESS)}}}\n', "")
-    refused = as_a_process(environ, *show)
+    assert run_as_a_process(environ, *show) == Ended(
+        0, f'{{"readiness":{dumped(READINESS)}}}\n', ""
+    )
+    refused = run_as_a_process(environ, *show)
     assert (refused.code, refused.document["title"]) == (1, "x")
     assert refused.err.splitlines()[0] == "cjstream: show assignment a1: 404 x: said by the server"
-    usage = as_a_process(environ, "instructions", "get")
+    usage = run_as_a_process(environ, "instructions", "get")
     assert (usage.code, usage.out) == (2, "")
     assert usage.err == "cjstream: give exactly one of an assignment id and --course-id\n"
 
@@ -423,7 +425,7 @@ def dumped(document: Any) -> str:
     ],
     ids=lambda part: str(getattr(part, "status", part)),
 )
-def test_a_refusal_is_lines_on_stderr_and_the_problem_on_stdout(
+def test_a_refusal_is_printed_as_lines_on_stderr_and_as_a_problem_on_stdout(
     admin: Admin, server: Answering, answer: Told, code: int
 ) -> None:
     server.tell("GET /admin/v1/assignments/a1", answer)
@@ -457,19 +459,21 @@ def test_a_refusal_shows_each_field_and_a_hint(admin: Admin, server: Answering) 
         problem("version-mismatch", 412, current_version=2, current_tag="2-57"),
         problem("unauthenticated", 401),
     )
-    said = [admin("assignments", "show", "a1").err for _ in range(3)]
-    assert "  body/prompt_text: at least 10 (too_short)\n  query/page: from 1 (out_of" in said[0]
-    assert "current version is 2" in said[1]
-    assert "--if-version 2-57" in said[1]
-    assert "cjstream admin login" in said[2]
+    stderr = [admin("assignments", "show", "a1").err for _ in range(3)]
+    assert "  body/prompt_text: at least 10 (too_short)\n  query/page: from 1 (out_of" in stderr[0]
+    assert "current version is 2" in stderr[1]
+    assert "--if-version 2-57" in stderr[1]
+    assert "cjstream admin login" in stderr[2]
 
 
-def test_a_fault_that_may_pass_is_tried_three_times(admin: Admin, server: Answering) -> None:
+def test_a_call_with_a_temporary_failure_is_tried_three_times(
+    admin: Admin, server: Answering
+) -> None:
     route = "POST /admin/v1/student-prompts"
     upload = ("prompts", "upload", "--assignment-id", "a1", "--prompt-text", TEXT, "--json")
     server.tell(route, problem("replica-behind", 503), problem("x", 502), Told(WRITTEN))
     assert (admin(*upload).code, len(server.asked)) == (0, 3)
-    assert len({asked.headers["X-Correlation-ID"] for asked in server.asked}) == 1
+    assert len({request.headers["X-Correlation-ID"] for request in server.asked}) == 1
     server.tell(route, problem("outcome-unknown", 504))
     ended = admin(*upload)
     assert (ended.code, len(server.asked)) == (4, 6)
@@ -481,7 +485,7 @@ def test_a_fault_that_may_pass_is_tried_three_times(admin: Admin, server: Answer
     ["http://127.0.0.1:9", "http://nobody.invalid", "https://{server}"],
     ids=["no connection", "no such host", "no TLS"],
 )
-def test_an_api_that_cannot_be_reached_is_exit_code_4(
+def test_an_unreachable_api_ends_with_exit_code_4(
     admin: Admin, server: Answering, base_url: str
 ) -> None:
     url = base_url.format(server=server.url.removeprefix("http://"))
@@ -493,7 +497,7 @@ def test_an_api_that_cannot_be_reached_is_exit_code_4(
     assert ended.document["exit_code"] == 4
 
 
-def test_a_write_that_is_not_folded_yet_is_done_with_a_note(
+def test_a_write_that_is_not_folded_yet_succeeds_with_a_note(
     admin: Admin, server: Answering
 ) -> None:
     server.tell(f"DELETE {INSTRUCTIONS}/course/ENG5", Told({"folded": False}, 202))
@@ -502,7 +506,7 @@ def test_a_write_that_is_not_folded_yet_is_done_with_a_note(
     assert "not yet folded" in ended.err
 
 
-def test_admin_v1_may_trail_the_base_url_and_an_option_beats_its_variable(
+def test_the_base_url_may_end_with_admin_v1_and_an_option_overrides_its_variable(
     admin: Admin, server: Answering
 ) -> None:
     server.tell("GET /below/admin/v1/assignments/a1", Told({"readiness": READINESS}))
@@ -523,7 +527,7 @@ def test_admin_v1_may_trail_the_base_url_and_an_option_beats_its_variable(
     ("readiness", "code"),
     [({"ready": True, "missing": []}, 0), ({"ready": False, "missing": ["student_prompt"]}, 3)],
 )
-def test_show_requires_readiness_where_it_is_told_to(
+def test_show_requires_readiness_only_with_its_option(
     admin: Admin, server: Answering, readiness: Any, code: int
 ) -> None:
     server.tell("GET /admin/v1/assignments/a1", Told({"readiness": readiness}))
@@ -534,7 +538,9 @@ def test_show_requires_readiness_where_it_is_told_to(
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_a_history_with_gaps_ends_with_3(admin: Admin, server: Answering, complete: bool) -> None:
+def test_a_history_with_gaps_ends_with_exit_code_3(
+    admin: Admin, server: Answering, complete: bool
+) -> None:
     gap = {"role": "student_prompt", "after_version": 1, "before_version": 3, "reason": "gone"}
     document = {"items": [], "complete": complete, "gaps": [] if complete else [gap]}
     server.tell("GET /admin/v1/assignments/a1/history?page=2&page_size=20", Told(document))
@@ -543,7 +549,9 @@ def test_a_history_with_gaps_ends_with_3(admin: Admin, server: Answering, comple
     assert ("student_prompt after version 1: gone" in ended.err) == (not complete)
 
 
-def test_texts_come_from_files_and_stdin(admin: Admin, server: Answering, tmp_path: Path) -> None:
+def test_texts_are_read_from_files_and_stdin(
+    admin: Admin, server: Answering, tmp_path: Path
+) -> None:
     (tmp_path / "task.txt").write_bytes("\ufeff  Skriv ett brev.\r\nÄrligt.\n".encode())
     server.tell("POST /admin/v1/assignments", Told(WRITTEN))
     ended = admin(
@@ -552,16 +560,16 @@ def test_texts_come_from_files_and_stdin(admin: Admin, server: Answering, tmp_pa
         stdin=f"{TEXT}\n",
     )
     assert ended.code == 0
-    [asked] = server.asked
-    assert asked.body["instructions_text"] == TEXT
-    assert asked.body["prompt_text"] == "Skriv ett brev.\r\nÄrligt."
+    [request] = server.asked
+    assert request.body["instructions_text"] == TEXT
+    assert request.body["prompt_text"] == "Skriv ett brev.\r\nÄrligt."
 
 
 @pytest.mark.parametrize(
     ("file", "cause"),
     [("missing.txt", "no such file"), ("latin.txt", "not UTF-8"), (".", "Is a directory")],
 )
-def test_a_file_that_cannot_be_read_is_exit_code_1(
+def test_an_unreadable_file_ends_with_exit_code_1(
     admin: Admin, server: Answering, tmp_path: Path, file: str, cause: str
 ) -> None:
     (tmp_path / "latin.txt").write_bytes("Skriv ärligt!".encode("latin-1"))
@@ -580,7 +588,7 @@ def test_a_file_that_cannot_be_read_is_exit_code_1(
     ],
     ids=["file", "text", "id"],
 )
-def test_an_argument_that_is_not_utf8_is_a_failure_like_any_other(
+def test_an_argument_that_is_not_utf8_is_reported_as_a_failure(
     admin: Admin, server: Answering, arguments: list[str], code: int
 ) -> None:
     ended = admin("prompts", "upload", *arguments, "--json")
@@ -603,7 +611,7 @@ def test_a_prompt_is_shown_or_written_exactly(
     assert (failed.code, "cannot write" in failed.err) == (1, True)
 
 
-def test_what_a_person_sees_is_plain_without_a_terminal(admin: Admin, server: Answering) -> None:
+def test_output_without_a_terminal_is_plain_text(admin: Admin, server: Answering) -> None:
     document = {
         "assignment_id": "a1",
         "tag": "i3-41.p0.r0",
@@ -655,17 +663,17 @@ def login(admin: Admin, *more: str, **variables: str) -> Ended:
     )
 
 
-def test_who_signs_in_is_remembered_until_they_sign_out(
+def test_a_login_is_remembered_until_logout(
     admin: Admin, server: Answering, tmp_path: Path
 ) -> None:
     token = hs256(sub="anna", exp=int(time.time()) + 600)
     server.tell(LOGIN, Told({"access_token": token, "refresh_token": "r1"}))
     server.tell(SHOW, SHOWN)
-    signed_in = login(admin)
-    assert signed_in.code == 0
-    assert "signed in as anna, until " in signed_in.err
-    assert PASSWORD not in signed_in.out + signed_in.err
-    assert token not in signed_in.out + signed_in.err
+    ended = login(admin)
+    assert ended.code == 0
+    assert "signed in as anna, until " in ended.err
+    assert PASSWORD not in ended.out + ended.err
+    assert token not in ended.out + ended.err
     assert server.asked[0].body == {"email": "anna@example.org", "password": PASSWORD}
     assert admin("assignments", "show", "a1", "--json", CJ_ADMIN_TOKEN=None).code == 0
     assert server.asked[1].headers["Authorization"] == f"Bearer {token}"
@@ -678,12 +686,12 @@ def test_who_signs_in_is_remembered_until_they_sign_out(
     assert (nobody.code, nobody.document["exit_code"]) == (1, 1)
 
 
-def test_without_the_cache_the_token_is_printed_and_nothing_kept(
+def test_with_no_cache_the_token_is_printed_and_not_stored(
     admin: Admin, server: Answering, tmp_path: Path
 ) -> None:
-    server.tell(LOGIN, Told({"access_token": GIVEN}))
-    assert login(admin, "--no-cache").out == f"{GIVEN}\n"
-    assert login(admin, "--no-cache", "--json").document["token"] == GIVEN
+    server.tell(LOGIN, Told({"access_token": TOKEN}))
+    assert login(admin, "--no-cache").out == f"{TOKEN}\n"
+    assert login(admin, "--no-cache", "--json").document["token"] == TOKEN
     assert not (tmp_path / "token.json").exists()
 
 
@@ -698,7 +706,7 @@ def test_without_the_cache_the_token_is_printed_and_nothing_kept(
     ],
     ids=["refused", "down", "no token", "no header", "no object"],
 )
-def test_a_login_that_fails_keeps_nothing(
+def test_a_failed_login_stores_nothing(
     admin: Admin, server: Answering, tmp_path: Path, answer: Told, code: int
 ) -> None:
     server.tell(LOGIN, answer)
@@ -709,8 +717,8 @@ def test_a_login_that_fails_keeps_nothing(
     assert not (tmp_path / "token.json").exists()
 
 
-def signed_in(admin: Admin, server: Answering, **reply: Any) -> str:
-    """Sign in and give the token."""
+def sign_in(admin: Admin, server: Answering, **reply: Any) -> str:
+    """Sign in and return the token."""
     token: str = reply.setdefault("access_token", hs256(exp=int(time.time()) + 600))
     server.tell(LOGIN, Told(reply))
     assert login(admin).code == 0
@@ -718,10 +726,10 @@ def signed_in(admin: Admin, server: Answering, **reply: Any) -> str:
     return token
 
 
-def test_a_token_that_has_expired_is_renewed_first_and_the_refresh_token_stays(
+def test_an_expired_token_is_renewed_before_the_call_and_the_refresh_token_stays(
     admin: Admin, server: Answering, tmp_path: Path
 ) -> None:
-    signed_in(admin, server, access_token=hs256(exp=int(time.time()) + 20), refresh_token="r1")
+    sign_in(admin, server, access_token=hs256(exp=int(time.time()) + 20), refresh_token="r1")
     newer = hs256(sub="newer", exp=int(time.time()) + 600)
     server.tell(REFRESH, Told({"access_token": newer}))
     server.tell(SHOW, SHOWN)
@@ -729,13 +737,13 @@ def test_a_token_that_has_expired_is_renewed_first_and_the_refresh_token_stays(
         assert admin("assignments", "show", "a1", "--json", CJ_ADMIN_TOKEN=None).code == 0
     assert server.routes == [REFRESH, SHOW, SHOW]
     assert server.asked[0].body == {"refresh_token": "r1"}
-    assert {asked.headers["Authorization"] for asked in server.asked[1:]} == {f"Bearer {newer}"}
-    kept = json.loads((tmp_path / "token.json").read_text())
-    assert (kept["access_token"], kept["refresh_token"]) == (newer, "r1")
+    assert {request.headers["Authorization"] for request in server.asked[1:]} == {f"Bearer {newer}"}
+    cached = json.loads((tmp_path / "token.json").read_text())
+    assert (cached["access_token"], cached["refresh_token"]) == (newer, "r1")
 
 
-def test_a_token_that_is_refused_is_renewed_once(admin: Admin, server: Answering) -> None:
-    signed_in(admin, server, refresh_token="r1")
+def test_a_refused_token_is_renewed_once(admin: Admin, server: Answering) -> None:
+    sign_in(admin, server, refresh_token="r1")
     server.tell(REFRESH, Told({"access_token": hs256(sub="newer"), "refresh_token": "r2"}))
     server.tell(SHOW, problem("unauthenticated", 401), SHOWN)
     assert admin("assignments", "show", "a1", "--json", CJ_ADMIN_TOKEN=None).code == 0
@@ -748,10 +756,10 @@ def test_a_token_that_is_refused_is_renewed_once(admin: Admin, server: Answering
 
 
 @pytest.mark.parametrize(("answer", "code"), [(problem("no", 401), 1), (problem("down", 503), 4)])
-def test_a_refused_renewal_ends_there(
+def test_a_failed_renewal_ends_the_command(
     admin: Admin, server: Answering, answer: Told, code: int
 ) -> None:
-    signed_in(admin, server, access_token="opaque", expires_in=0, refresh_token="r1")
+    sign_in(admin, server, access_token="opaque", expires_in=0, refresh_token="r1")
     server.tell(REFRESH, answer)
     ended = admin(
         *("assignments", "show", "a1", "--json"),
@@ -762,12 +770,14 @@ def test_a_refused_renewal_ends_there(
     assert set(server.routes) == {REFRESH}
 
 
-def test_a_given_token_that_is_refused_is_not_renewed(admin: Admin, server: Answering) -> None:
-    signed_in(admin, server, refresh_token="r1")
+def test_a_refused_token_from_the_environment_is_not_renewed(
+    admin: Admin, server: Answering
+) -> None:
+    sign_in(admin, server, refresh_token="r1")
     server.tell(SHOW, problem("unauthenticated", 401))
     assert admin("assignments", "show", "a1", "--json").code == 1
     assert server.routes == [SHOW]
-    assert server.asked[0].headers["Authorization"] == f"Bearer {GIVEN}"
+    assert server.asked[0].headers["Authorization"] == f"Bearer {TOKEN}"
 
 
 @pytest.mark.parametrize(
@@ -775,21 +785,21 @@ def test_a_given_token_that_is_refused_is_not_renewed(admin: Admin, server: Answ
     [{"CJ_ADMIN_BASE_URL": "http://127.0.0.1:9"}, {"IDENTITY_BASE_URL": "http://127.0.0.1:9"}],
     ids=["another API", "another identity service"],
 )
-def test_a_cached_token_goes_nowhere_else(
+def test_a_cached_token_is_not_sent_to_another_service(
     admin: Admin, server: Answering, elsewhere: dict[str, str]
 ) -> None:
-    signed_in(admin, server, refresh_token="r1")
+    sign_in(admin, server, refresh_token="r1")
     ended = admin("whoami", "--json", CJ_ADMIN_TOKEN=None, **elsewhere)
     assert (ended.code, server.asked) == (1, [])
 
 
-def test_a_token_with_characters_that_none_has_is_refused(admin: Admin, server: Answering) -> None:
+def test_a_token_with_invalid_characters_is_refused(admin: Admin, server: Answering) -> None:
     ended = admin("whoami", CJ_ADMIN_TOKEN="a\nX-Other: b")
     assert (ended.code, server.asked) == (2, [])
     assert "X-Other" not in ended.err
 
 
-def test_a_dev_token_is_the_bare_token_and_serves_in_development_alone(
+def test_a_dev_token_is_printed_alone_and_only_in_development(
     admin: Admin, server: Answering, tmp_path: Path
 ) -> None:
     development = {"CJ_ADMIN_TOKEN": None, "CJSTREAM_ENVIRONMENT": "development"}
@@ -802,19 +812,19 @@ def test_a_dev_token_is_the_bare_token_and_serves_in_development_alone(
         "CJ_ADMIN_TOKEN",
     )
     assert admin("whoami", "--json", **development).document["source"] == "development"
-    asked = ("token", "dev", "--subject", "eva", "--role", "auditor", "--role", "service", "--json")
-    told = admin(*asked, "--cache", "--ttl", "30m", **development).document
-    assert (told["subject"], told["roles"]) == ("eva", ["auditor", "service"])
+    command = ("token", "dev", "--subject", "eva", "--role", "auditor", "--role", "service")
+    eva = admin(*command, "--json", "--cache", "--ttl", "30m", **development).document
+    assert (eva["subject"], eva["roles"]) == ("eva", ["auditor", "service"])
     cached = admin("whoami", "--json", CJ_ADMIN_TOKEN=None).document
     assert (cached["subject"], cached["source"]) == ("eva", "cache")
     assert admin("token", "dev").code == 1
     assert admin("token", "dev", JWT_ALGORITHM="RS256", **development).code == 1
 
 
-def at_a_terminal(
+def run_at_a_terminal(
     environ: Mapping[str, str], typed: Mapping[str, str], *arguments: str
 ) -> tuple[int, str]:
-    """Run it on a terminal, type an answer when each prompt shows; exit code and screen."""
+    """Run the command on a terminal and type an answer when each prompt appears; returns exit code and screen."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-P", "-m", "tools.cli", "admin", *arguments]
     process = subprocess.Popen(
@@ -828,7 +838,7 @@ def at_a_terminal(
         try:
             if select([ours], [], [], 0.05)[0]:
                 screen += os.read(ours, 4096)
-        except OSError:  # nobody has the other side open
+        except OSError:  # no process has the other side open
             return process.poll() is not None
         for prompt in [prompt for prompt in waiting if prompt.encode() in screen]:
             os.write(ours, waiting.pop(prompt).encode())
@@ -847,20 +857,22 @@ def test_a_password_is_asked_for_and_never_shown(
 ) -> None:
     server.tell(LOGIN, Told({"access_token": hs256(sub="anna")}))
     typed = {"E-mail: ": "anna@example.org\n", "Password: ": f"{PASSWORD}\n"}
-    code, screen = at_a_terminal(environ, typed, "login")
+    code, screen = run_at_a_terminal(environ, typed, "login")
     assert (code, "signed in as anna" in screen) == (0, True)
     assert PASSWORD not in screen
     assert server.asked[0].body == {"email": "anna@example.org", "password": PASSWORD}
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("\n", 1), ("y\n", 0)])
-def test_deleting_asks_first_and_says_what_goes_with_it(
+def test_delete_asks_first_and_says_what_else_is_deleted(
     environ: dict[str, str], server: Answering, answer: str, code: int
 ) -> None:
     route = f"DELETE {INSTRUCTIONS}/assignment/a1"
     server.tell(route, Told({"status": "deleted", "assignment_id": "a1", "deleted": ["x"]}))
     typed = {"Delete? [y/N]: ": answer}
-    ended, screen = at_a_terminal(environ, typed, "instructions", "delete", "--assignment-id", "a1")
+    ended, screen = run_at_a_terminal(
+        environ, typed, "instructions", "delete", "--assignment-id", "a1"
+    )
     assert ended == code, screen
     assert "assignment a1, with its student prompt and its judge rubric" in " ".join(screen.split())
     assert server.routes == ([route] if code == 0 else [])
@@ -872,21 +884,21 @@ def test_instructions_are_read_from_a_terminal_to_the_end_of_input(
     server.tell(f"POST {INSTRUCTIONS}", Told({**WRITTEN, "scope_key": "assignment:a1"}))
     typed = {"(Ctrl-D):": f"{TEXT}\n\x04"}
     create = ["instructions", "create", "--assignment-id", "a1"]
-    code, screen = at_a_terminal(environ, typed, *create, "--grade-scale", "swedish_8_anchor")
+    code, screen = run_at_a_terminal(environ, typed, *create, "--grade-scale", "swedish_8_anchor")
     assert code == 0, screen
     assert server.asked[0].body["instructions_text"] == TEXT
 
 
-def test_on_a_terminal_there_are_tables_and_colours_only_where_they_are_wanted(
+def test_a_terminal_shows_tables_and_with_no_color_no_colours(
     environ: dict[str, str],
 ) -> None:
     environ["TERM"] = "xterm-256color"
-    code, screen = at_a_terminal({**environ, "NO_COLOR": "1"}, {}, "scales", "list")
+    code, screen = run_at_a_terminal({**environ, "NO_COLOR": "1"}, {}, "scales", "list")
     assert (code, "┃" in screen) == (0, True)
     assert not COLOUR.search(screen)
 
 
-def test_help_is_quick_because_it_loads_nothing_that_it_does_not_need() -> None:
+def test_help_loads_no_heavy_library() -> None:
     code = (
         "import sys; sys.argv = ['cjstream', '--help']\n"
         "from tools.cli import main\n"

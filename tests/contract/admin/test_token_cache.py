@@ -1,4 +1,4 @@
-"""The token cache: only its owner reads it, it is never half written, and it serves one API only."""
+"""The token cache: only its owner can read it, it is never half written, and it serves only one API."""
 
 import json
 import os
@@ -29,19 +29,19 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_what_was_written_is_read(cache: TokenCache, warnings: list[str]) -> None:
+def test_a_written_token_is_read_again(cache: TokenCache, warnings: list[str]) -> None:
     cache.write(TOKEN)
     assert (cache.read(), warnings) == (TOKEN, [])
 
 
-def test_a_token_without_refresh_and_identity_is_read(cache: TokenCache) -> None:
+def test_a_token_without_refresh_token_and_identity_url_is_read(cache: TokenCache) -> None:
     dev = CachedToken("a.b.c", 1, "http://api")
     cache.write(dev)
     assert cache.read() == dev
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_only_the_owner_gets_in_whatever_the_umask(cache: TokenCache, mask: int) -> None:
+def test_only_the_owner_has_access_with_every_umask(cache: TokenCache, mask: int) -> None:
     before = os.umask(mask)
     try:
         cache.write(TOKEN)
@@ -52,7 +52,7 @@ def test_only_the_owner_gets_in_whatever_the_umask(cache: TokenCache, mask: int)
     assert list(cache.path.parent.iterdir()) == [cache.path]
 
 
-def test_a_file_open_to_others_is_tightened_with_a_warning(
+def test_a_file_accessible_to_others_is_tightened_with_a_warning(
     cache: TokenCache, warnings: list[str]
 ) -> None:
     cache.write(TOKEN)
@@ -64,7 +64,7 @@ def test_a_file_open_to_others_is_tightened_with_a_warning(
     assert TOKEN.access_token not in line
 
 
-def test_a_folder_that_somebody_named_keeps_its_mode(tmp_path: Path, warnings: list[str]) -> None:
+def test_a_configured_folder_keeps_its_mode(tmp_path: Path, warnings: list[str]) -> None:
     tmp_path.chmod(0o755)
     cache = TokenCache(tmp_path / "token.json", warnings.append)
     cache.write(TOKEN)
@@ -86,22 +86,22 @@ def test_a_folder_that_somebody_named_keeps_its_mode(tmp_path: Path, warnings: l
         json.dumps({"access_token": "a", "expires_at_s": 1, "base_url": "b", "x": 1}).encode(),
     ],
 )
-def test_what_makes_no_sense_is_absent(cache: TokenCache, content: bytes) -> None:
+def test_an_invalid_file_counts_as_missing(cache: TokenCache, content: bytes) -> None:
     cache.write(TOKEN)
     cache.path.write_bytes(content)
     assert cache.read() is None
 
 
-def test_nothing_is_there_and_nothing_is_deleted(cache: TokenCache) -> None:
+def test_a_missing_file_is_neither_read_nor_deleted(cache: TokenCache) -> None:
     assert (cache.read(), cache.delete()) == (None, False)
 
 
-def test_what_is_deleted_is_gone(cache: TokenCache) -> None:
+def test_a_deleted_token_is_gone(cache: TokenCache) -> None:
     cache.write(TOKEN)
     assert (cache.delete(), cache.read(), cache.path.exists()) == (True, None, False)
 
 
-def test_a_folder_where_the_file_should_be_is_a_failure_and_no_traceback(cache: TokenCache) -> None:
+def test_a_folder_at_the_path_of_the_file_is_a_failure(cache: TokenCache) -> None:
     cache.path.mkdir(parents=True)
     assert cache.read() is None
     with pytest.raises(CJStreamError, match="cannot write"):
@@ -111,7 +111,7 @@ def test_a_folder_where_the_file_should_be_is_a_failure_and_no_traceback(cache: 
     assert list(cache.path.parent.iterdir()) == [cache.path]
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     replace(path, b"before", 0o600)
     with pytest.raises(TypeError):
@@ -119,15 +119,14 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"before", [path])
 
 
-def test_a_token_is_used_until_half_a_minute_before_its_end() -> None:
+def test_a_token_is_usable_until_30_seconds_before_its_expiry() -> None:
     assert TOKEN.is_usable(TOKEN.expires_at_s - 31)
     assert not TOKEN.is_usable(TOKEN.expires_at_s - 30)
 
 
-def test_it_lies_where_the_variable_says_or_in_the_users_folder() -> None:
-    assert TokenCache.from_environment(
-        {"CJ_ADMIN_TOKEN_PATH": "/there/t.json"}, print
-    ).path == Path("/there/t.json")
+def test_the_path_is_in_the_variable_or_in_the_users_folder() -> None:
+    configured = TokenCache.from_environment({"CJ_ADMIN_TOKEN_PATH": "/there/t.json"}, print)
+    assert configured.path == Path("/there/t.json")
     default = TokenCache.from_environment({}, print).path
     assert (default.name, default.parent.name) == ("admin-token.json", "cjstream")
 
@@ -143,7 +142,7 @@ def test_it_lies_where_the_variable_says_or_in_the_users_folder() -> None:
         ("opaque", True, 4600),
     ],
 )
-def test_the_expiry_is_the_tokens_else_the_replys_else_an_hour(
+def test_the_expiry_is_in_the_token_else_in_the_response_else_in_an_hour(
     token: str, expires_in: object, expiry: float
 ) -> None:
     assert expiry_of(token, expires_in, now_s=1000) == expiry
@@ -154,7 +153,7 @@ def test_a_tokens_claims_are_read_without_its_key() -> None:
     assert claims_of("opaque") == {}
 
 
-def test_a_text_is_written_exactly_and_its_folders_are_made(tmp_path: Path) -> None:
+def test_a_text_is_written_exactly_and_its_folders_are_created(tmp_path: Path) -> None:
     file = tmp_path / "a" / "b" / "text"
     write_exactly(str(file), "Räksmörgås\r\n")
     assert file.read_bytes() == "Räksmörgås\r\n".encode()
@@ -172,7 +171,7 @@ def test_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
         os.close(reader)
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     write_exactly(str(tmp_path / "link"), "text")
     assert (tmp_path / "file").read_text() == "text"
@@ -180,7 +179,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["{folder}", "{folder}/file/below", "\0"])
-def test_what_cannot_be_written_is_said(tmp_path: Path, file: str) -> None:
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path, file: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CJStreamError, match="cannot write"):
         write_exactly(file.format(folder=tmp_path), "text")

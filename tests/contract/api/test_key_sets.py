@@ -1,4 +1,4 @@
-"""Key sets: fetched when needed, kept for ten minutes, and never asked for too often."""
+"""Key sets: fetched when needed, cached for ten minutes, and never fetched too often."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -27,14 +27,14 @@ from tools.api.auth.key_settings import build_verifier, prepare_public_key
 from tools.api.auth.key_settings import jwt_settings as settings
 
 
-def jwk(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, **more: Any) -> dict[str, Any]:
+def jwk(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, **fields: Any) -> dict[str, Any]:
     if isinstance(key, rsa.RSAPrivateKey):
-        return {**RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), **more}
-    return {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), **more}
+        return {**RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), **fields}
+    return {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), **fields}
 
 
 class Publisher:
-    """An identity service's key set, under a clock that stands still until it is set."""
+    """The key set of an identity service, with a clock that the test sets."""
 
     def __init__(self, *keys: Mapping[str, Any]) -> None:
         self.keys: list[Mapping[str, Any]] | None = list(keys)
@@ -73,8 +73,8 @@ def signed(kid: str | None, key: rsa.RSAPrivateKey = RSA_KEY) -> str:
     return f"Bearer {jwt.encode(claims(), key, 'RS256', headers=headers)}"
 
 
-async def seen(verifier: Verifier, authorization: str) -> str:
-    """What becomes of it, in a word."""
+async def result_of(verifier: Verifier, authorization: str) -> str:
+    """The subject of the accepted token, or the reason of its refusal."""
     try:
         return (await verifier.caller(authorization)).subject
     except Unauthenticated as refusal:
@@ -84,75 +84,75 @@ async def seen(verifier: Verifier, authorization: str) -> str:
 
 
 @pytest.mark.anyio
-async def test_keys_are_fetched_once_and_kept_for_ten_minutes() -> None:
+async def test_keys_are_fetched_once_and_cached_for_ten_minutes() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
     verifier = publisher.verifier()
     for publisher.now_s in (0, 1, MAX_AGE_S - 1):
-        assert await seen(verifier, signed("one")) == "anna"
+        assert await result_of(verifier, signed("one")) == "anna"
     assert publisher.fetches == 1
     publisher.now_s = MAX_AGE_S
-    assert await seen(verifier, signed("one")) == "anna"
+    assert await result_of(verifier, signed("one")) == "anna"
     assert publisher.fetches == 2
 
 
 @pytest.mark.anyio
-async def test_a_key_that_was_withdrawn_is_refused_after_ten_minutes() -> None:
+async def test_a_withdrawn_key_is_refused_after_ten_minutes() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
     verifier = publisher.verifier()
-    assert await seen(verifier, signed("one")) == "anna"
+    assert await result_of(verifier, signed("one")) == "anna"
     publisher.keys, publisher.now_s = [jwk(RSA_KEY, kid="two")], MAX_AGE_S
-    assert await seen(verifier, signed("one")) == "unknown_key"
+    assert await result_of(verifier, signed("one")) == "unknown_key"
 
 
 @pytest.mark.anyio
 async def test_an_unknown_key_id_causes_one_fetch_in_thirty_seconds() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
     verifier = publisher.verifier()
-    assert await seen(verifier, signed("two")) == "unknown_key"
-    assert publisher.fetches == 1  # fetched for this very request: no second time
+    assert await result_of(verifier, signed("two")) == "unknown_key"
+    assert publisher.fetches == 1  # this request has caused a fetch already
     publisher.keys = [jwk(RSA_KEY, kid="one"), jwk(RSA_KEY, kid="two")]
-    assert await seen(verifier, signed("two")) == "anna"
-    assert [await seen(verifier, signed("three")) for _ in range(5)] == ["unknown_key"] * 5
+    assert await result_of(verifier, signed("two")) == "anna"
+    assert [await result_of(verifier, signed("three")) for _ in range(5)] == ["unknown_key"] * 5
     assert publisher.fetches == 2
     publisher.now_s = UNKNOWN_KEY_PAUSE_S
-    await asyncio.gather(*(seen(verifier, signed("three")) for _ in range(5)))
+    await asyncio.gather(*(result_of(verifier, signed("three")) for _ in range(5)))
     assert publisher.fetches == 3
 
 
 @pytest.mark.anyio
 async def test_without_a_key_id_nothing_is_fetched() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
-    assert await seen(publisher.verifier(), signed(None)) == "unknown_key"
+    assert await result_of(publisher.verifier(), signed(None)) == "unknown_key"
     assert publisher.fetches == 0
 
 
 @pytest.mark.anyio
-async def test_another_algorithm_is_refused_before_a_key_is_asked_for() -> None:
+async def test_another_algorithm_is_refused_before_a_key_is_fetched() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
-    assert await seen(publisher.verifier(), f"Bearer {hs256()}") == "invalid_algorithm"
+    assert await result_of(publisher.verifier(), f"Bearer {hs256()}") == "invalid_algorithm"
     assert publisher.fetches == 0
 
 
 @pytest.mark.anyio
-async def test_unreachable_keys_are_no_fault_of_the_token_and_are_asked_for_again() -> None:
+async def test_unreachable_keys_are_reported_as_unavailable_and_fetched_again() -> None:
     publisher = Publisher()
     publisher.keys = None
     verifier = publisher.verifier()
-    assert [await seen(verifier, signed("one")) for _ in range(3)] == ["unavailable"] * 3
+    assert [await result_of(verifier, signed("one")) for _ in range(3)] == ["unavailable"] * 3
     assert (publisher.fetches, await verifier.has_keys()) == (1, False)
     publisher.keys, publisher.now_s = [jwk(RSA_KEY, kid="one")], FAILED_PAUSE_S
     assert await verifier.has_keys()
-    assert await seen(verifier, signed("one")) == "anna"
+    assert await result_of(verifier, signed("one")) == "anna"
 
 
 @pytest.mark.anyio
-async def test_keys_that_are_cached_serve_on_while_new_ones_cannot_be_fetched() -> None:
+async def test_cached_keys_stay_in_use_while_new_ones_cannot_be_fetched() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
     verifier = publisher.verifier()
-    assert await seen(verifier, signed("one")) == "anna"
+    assert await result_of(verifier, signed("one")) == "anna"
     publisher.keys, publisher.now_s = None, MAX_AGE_S
-    assert await seen(verifier, signed("one")) == "anna"
-    assert await seen(verifier, signed("two")) == "unknown_key"
+    assert await result_of(verifier, signed("one")) == "anna"
+    assert await result_of(verifier, signed("two")) == "unknown_key"
     assert publisher.fetches == 2
 
 
@@ -172,31 +172,31 @@ async def test_keys_that_are_cached_serve_on_while_new_ones_cannot_be_fetched() 
     ],
 )
 @pytest.mark.anyio
-async def test_a_key_that_does_not_fit_is_left_out(entry: Any) -> None:
-    assert await seen(Publisher(entry).verifier(), signed("one")) == "unavailable"
-    beside = Publisher(entry, jwk(RSA_KEY, kid="two")).verifier()
-    assert await seen(beside, signed("two")) == "anna"
-    assert await seen(beside, signed("one")) == "unknown_key"
+async def test_an_unsuitable_key_is_ignored(entry: Any) -> None:
+    assert await result_of(Publisher(entry).verifier(), signed("one")) == "unavailable"
+    verifier = Publisher(entry, jwk(RSA_KEY, kid="two")).verifier()
+    assert await result_of(verifier, signed("two")) == "anna"
+    assert await result_of(verifier, signed("one")) == "unknown_key"
 
 
 @pytest.mark.anyio
-async def test_a_public_key_of_the_set_never_serves_as_hmac_secret() -> None:
+async def test_a_public_key_of_the_set_is_never_used_as_hmac_secret() -> None:
     verifier = Publisher(jwk(RSA_KEY, kid="one")).verifier()
     forged = by_hand({"alg": "HS256", "kid": "one"}, claims(), public_pem(RSA_KEY))
-    assert await seen(verifier, f"Bearer {forged}") == "invalid_algorithm"
+    assert await result_of(verifier, f"Bearer {forged}") == "invalid_algorithm"
 
 
 KEY_SET = {"keys": [jwk(RSA_KEY, kid="one")]}
 
 
 @pytest.fixture
-def publishing() -> Iterator[Answering]:
-    with answering() as server:
-        yield server
+def server() -> Iterator[Answering]:
+    with answering() as stub:
+        yield stub
 
 
 @pytest.mark.parametrize(
-    ("answer", "becomes"),
+    ("answer", "expected"),
     [
         (Told(KEY_SET), "anna"),
         (Told(KEY_SET, 500), "unavailable"),
@@ -207,17 +207,19 @@ def publishing() -> Iterator[Answering]:
     ],
 )
 @pytest.mark.anyio
-async def test_a_key_set_comes_over_http_or_the_token_has_to_wait(
-    publishing: Answering, answer: Told, becomes: str
+async def test_a_key_set_is_fetched_over_http_or_is_unavailable(
+    server: Answering, answer: Told, expected: str
 ) -> None:
-    publishing.tell("GET /keys", answer)
-    publishing.tell("GET /elsewhere", Told(KEY_SET))
-    own = settings(algorithm="RS256", jwks_url=f"{publishing.url}/keys")
-    assert await seen(build_verifier("production", own), signed("one")) == becomes
-    assert publishing.routes == ["GET /keys"]
+    server.tell("GET /keys", answer)
+    server.tell("GET /elsewhere", Told(KEY_SET))
+    from_url = settings(algorithm="RS256", jwks_url=f"{server.url}/keys")
+    assert await result_of(build_verifier("production", from_url), signed("one")) == expected
+    assert server.routes == ["GET /keys"]
 
 
 @pytest.mark.anyio
-async def test_nobody_answers_at_the_address_of_the_key_set() -> None:
-    nobody = settings(algorithm="RS256", jwks_url="http://127.0.0.1:9/keys")
-    assert await seen(build_verifier("production", nobody), signed("one")) == "unavailable"
+async def test_a_key_set_at_an_unreachable_url_is_unavailable() -> None:
+    unreachable = settings(algorithm="RS256", jwks_url="http://127.0.0.1:9/keys")
+    assert (
+        await result_of(build_verifier("production", unreachable), signed("one")) == "unavailable"
+    )

@@ -1,4 +1,4 @@
-"""Tokens, real ones, good and bad in every way: each refusal has its own reason, and only one kind gets in."""
+"""Valid and invalid tokens: only valid ones are accepted, and each refusal has its own reason."""
 
 import asyncio
 import os
@@ -70,12 +70,12 @@ def reason_of(authorization: str | None, verifier: Verifier = HS256) -> str:
     ],
     ids=["HS256", "RS256", "ES256"],
 )
-def test_a_good_token_says_who_calls(verifier: Verifier, token: str) -> None:
+def test_a_valid_token_names_the_caller(verifier: Verifier, token: str) -> None:
     assert caller_of(token, verifier) == Caller("anna", frozenset({"admin"}))
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "BeArEr"])
-def test_the_scheme_is_read_whatever_its_case(scheme: str) -> None:
+def test_the_scheme_is_case_insensitive(scheme: str) -> None:
     assert asyncio.run(HS256.caller(f"{scheme} {hs256()}")).subject == "anna"
 
 
@@ -90,7 +90,7 @@ def test_the_scheme_is_read_whatever_its_case(scheme: str) -> None:
         {"whatever": {"else": 1}},
     ],
 )
-def test_what_is_allowed_is_let_in(changed: dict[str, Any]) -> None:
+def test_unusual_but_valid_claims_are_accepted(changed: dict[str, Any]) -> None:
     assert caller_of(hs256(**changed)).roles == {"admin"}
 
 
@@ -144,7 +144,7 @@ BAD_CLAIMS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("reason", "changed"), BAD_CLAIMS, ids=["-".join((why, *what)) for why, what in BAD_CLAIMS]
 )
-def test_a_claim_that_is_missing_or_wrong_has_its_reason(
+def test_a_missing_or_wrong_claim_is_refused_with_its_reason(
     reason: str, changed: dict[str, Any]
 ) -> None:
     assert reason_of(f"Bearer {hs256(**changed)}") == reason
@@ -185,17 +185,19 @@ BAD_HEADERS = [
 
 
 @pytest.mark.parametrize(("reason", "header"), BAD_HEADERS, ids=lambda part: str(part)[:40])
-def test_a_header_or_token_that_is_wrong_has_its_reason(reason: str, header: str | None) -> None:
+def test_a_wrong_header_or_token_is_refused_with_its_reason(
+    reason: str, header: str | None
+) -> None:
     assert reason_of(header) == reason
 
 
-def test_a_token_with_other_claims_under_the_old_signature_is_refused() -> None:
+def test_changed_claims_with_the_old_signature_are_refused() -> None:
     header, _, signature = hs256(roles=[]).split(".")
     assert reason_of(f"Bearer {header}.{segment(claims())}.{signature}") == "invalid_signature"
 
 
 @pytest.mark.parametrize(("verifier", "key"), [(RS256, RSA_KEY), (ES256, EC_KEY)])
-def test_the_public_key_never_serves_as_hmac_secret(verifier: Verifier, key: Any) -> None:
+def test_the_public_key_is_never_used_as_hmac_secret(verifier: Verifier, key: Any) -> None:
     forged = by_hand({"alg": "HS256"}, claims(), public_pem(key))
     assert reason_of(f"Bearer {forged}", verifier) == "invalid_algorithm"
     alg = verifier.algorithm
@@ -203,19 +205,19 @@ def test_the_public_key_never_serves_as_hmac_secret(verifier: Verifier, key: Any
     assert reason_of(f"Bearer {mislabelled}", verifier) == "invalid_signature"
 
 
-def test_another_issuers_key_signs_nothing_here() -> None:
+def test_a_token_signed_with_another_key_is_refused() -> None:
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     token = jwt.encode(claims(), stranger, "RS256", headers={"jwk": {}, "jku": "http://localhost/"})
     assert reason_of(f"Bearer {token}", RS256) == "invalid_signature"
 
 
-def test_every_reason_is_shown_by_a_token_of_this_file() -> None:
-    shown = {reason for reason, _ in [*BAD_CLAIMS, *BAD_HEADERS]} | {"unknown_key"}
-    assert shown == set(REASONS)
+def test_every_reason_has_an_example_in_this_file() -> None:
+    examples = {reason for reason, _ in [*BAD_CLAIMS, *BAD_HEADERS]} | {"unknown_key"}
+    assert examples == set(REASONS)
 
 
 @given(st.one_of(st.text(), st.text().map(lambda text: f"Bearer {text}")))
-def test_no_header_does_more_than_to_be_refused(header: str) -> None:
+def test_any_header_without_a_token_is_refused_with_a_reason(header: str) -> None:
     assert reason_of(header) in REASONS
 
 
@@ -228,13 +230,13 @@ def test_no_header_does_more_than_to_be_refused(header: str) -> None:
         ),
     )
 )
-def test_no_claims_do_more_than_to_be_refused_or_understood(changed: dict[str, Any]) -> None:
+def test_any_claims_are_either_accepted_or_refused_with_a_reason(changed: dict[str, Any]) -> None:
     with suppress(Unauthenticated):
         assert caller_of(hs256(**changed)).subject == changed.get("sub", "anna")
 
 
 @pytest.mark.parametrize(
-    ("roles", "understood"),
+    ("roles", "expected"),
     [
         (["admin", "auditor"], {"admin", "auditor"}),
         ([], set()),
@@ -245,12 +247,12 @@ def test_no_claims_do_more_than_to_be_refused_or_understood(changed: dict[str, A
         (None, set()),
     ],
 )
-def test_roles_are_a_list_of_strings_or_none_at_all(roles: Any, understood: set[str]) -> None:
-    assert caller_of(hs256(roles=roles)).roles == understood
+def test_roles_are_empty_unless_they_are_a_list_of_strings(roles: Any, expected: set[str]) -> None:
+    assert caller_of(hs256(roles=roles)).roles == expected
 
 
 @pytest.mark.parametrize(
-    ("role", "may"),
+    ("role", "permissions"),
     [
         ("admin", {ADMINS, AUDITORS, READERS, CONTENT_WRITERS}),
         ("auditor", {AUDITORS, READERS}),
@@ -258,10 +260,12 @@ def test_roles_are_a_list_of_strings_or_none_at_all(roles: Any, understood: set[
         ("Admin", set()),
     ],
 )
-def test_a_role_may_what_the_table_says(role: str, may: set[tuple[str, ...]]) -> None:
+def test_a_role_has_exactly_the_permissions_of_the_table(
+    role: str, permissions: set[tuple[str, ...]]
+) -> None:
     caller = Caller("anna", frozenset({role}))
     for roles in (ADMINS, AUDITORS, READERS, CONTENT_WRITERS):
-        if roles in may:
+        if roles in permissions:
             caller.must_have(roles)
         else:
             with pytest.raises(Forbidden) as refusal:
@@ -269,7 +273,7 @@ def test_a_role_may_what_the_table_says(role: str, may: set[tuple[str, ...]]) ->
             assert refusal.value.required_roles == roles
 
 
-def test_the_challenge_says_what_was_wrong_unless_there_was_no_token() -> None:
+def test_the_challenge_names_the_error_only_if_a_token_was_sent() -> None:
     assert Unauthenticated("missing_authorization_header").challenge == 'Bearer realm="cjstream"'
     assert Unauthenticated("token_expired").challenge == (
         'Bearer realm="cjstream", error="invalid_token", error_description="token_expired"'
@@ -314,23 +318,25 @@ REFUSED: list[tuple[str, str, Mapping[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("environment", "variable", "given"), REFUSED)
-def test_keys_that_cannot_be_trusted_are_refused_at_the_start(
-    environment: str, variable: str, given: Mapping[str, Any]
+@pytest.mark.parametrize(("environment", "variable", "options"), REFUSED)
+def test_keys_that_cannot_be_trusted_are_refused_at_startup(
+    environment: str, variable: str, options: Mapping[str, Any]
 ) -> None:
     with pytest.raises(Misconfigured, match=f"^{variable}: ") as refusal:
-        build_verifier(environment, settings(**given))
+        build_verifier(environment, settings(**options))
     assert "\n" not in str(refusal.value)
-    assert not any(str(value) in str(refusal.value) for value in given.values() if len(value) > 20)
+    assert not any(
+        str(value) in str(refusal.value) for value in options.values() if len(value) > 20
+    )
 
 
 @pytest.mark.parametrize("secret", [DEV_SECRET, "short"])
-def test_in_development_any_secret_will_do(secret: str) -> None:
+def test_in_development_any_secret_is_accepted(secret: str) -> None:
     verifier = build_verifier("development", settings(secret_key=secret))
     assert caller_of(hs256(secret), verifier).subject == "anna"
 
 
-def test_in_development_the_fixed_secret_serves_where_no_key_is_set() -> None:
+def test_in_development_the_fixed_secret_is_used_if_no_key_is_set() -> None:
     assert caller_of(hs256(DEV_SECRET), build_verifier("development", settings())).roles
 
 
@@ -341,7 +347,7 @@ def test_a_public_key_is_read_from_its_file(tmp_path: Path) -> None:
     assert caller_of(jwt.encode(claims(), EC_KEY, "ES256"), verifier).subject == "anna"
 
 
-def test_the_settings_come_from_variables_named_jwt() -> None:
+def test_the_settings_come_from_variables_with_the_prefix_jwt() -> None:
     code = (
         "from tools.api.auth.key_settings import build_verifier, jwt_settings\n"
         "from schemas.errors import Misconfigured\n"
@@ -350,17 +356,19 @@ def test_the_settings_come_from_variables_named_jwt() -> None:
         "else: print(verifier.audience, verifier.issuer, verifier.leeway_s, settings)\n"
     )
 
-    def said(**variables: str) -> str:
+    def output_with(**variables: str) -> str:
         command = [sys.executable, "-W", "error", "-c", code]
         env = {**os.environ, **variables}
         return subprocess.run(
             command, check=True, cwd=ROOT, env=env, capture_output=True, text=True
         ).stdout
 
-    told = said(JWT_SECRET_KEY=SECRET, JWT_AUDIENCE="here", JWT_LEEWAY_S="5", JWT_ISSUER="")
-    assert told.startswith("here cjstream-identity 5.0 ")
-    assert SECRET not in told
-    assert said(JWT_SECRET_KEY="").startswith("JWT_SECRET_KEY: missing")
+    output = output_with(
+        JWT_SECRET_KEY=SECRET, JWT_AUDIENCE="here", JWT_LEEWAY_S="5", JWT_ISSUER=""
+    )
+    assert output.startswith("here cjstream-identity 5.0 ")
+    assert SECRET not in output
+    assert output_with(JWT_SECRET_KEY="").startswith("JWT_SECRET_KEY: missing")
 
 
 @pytest.mark.parametrize(
@@ -373,6 +381,6 @@ def test_the_settings_come_from_variables_named_jwt() -> None:
         ("jwks_url", "file:///keys"),
     ],
 )
-def test_a_variable_that_cannot_be_worked_with_is_named(name: str, value: str) -> None:
+def test_an_invalid_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(Misconfigured, match=f"^JWT_{name.upper()}: "):
         settings(**{name: value})
