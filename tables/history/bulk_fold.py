@@ -1,11 +1,11 @@
-"""The fold of a range of the upload topics, faster than record by record and equal to it.
+"""The fold of a range of the upload topics: faster than folding record by record, with the same result.
 
-Every record is judged, most by a glance, but only the newest of each scope and role is decoded and folded: an older
-one changes nothing. A property test holds it equal to the plain fold. Beside it the chains of versions are followed,
-so that scopes whose history is broken are told.
+Every record is checked, most of them by a scan of the bytes, but only the newest upload of each scope and role is
+decoded and folded, because an older one changes nothing. A property test compares it with the plain fold. The fold also
+follows the version chains and reports the scopes whose history has gaps.
 
-Memory is bounded by `most` scopes: when there are more, this fold keeps a slice of their keys only, and `rest` are
-the slices for which the range has to be read again.
+Memory is bounded by `max_scopes`: if there are more, the fold keeps only a slice of the scope keys, and `remaining`
+holds the slices for which the range has to be read again.
 """
 
 import zlib
@@ -21,39 +21,39 @@ from schemas.events import ROLES, AssignmentContext, Component
 from tables.context import FOLD_VERSION, component_from
 from tables.history.scope_history import link_of
 from tables.history.upload_scan import ScannedScope, UploadScanner, scope_of
-from tables.history.version_chain import BEFORE, RECENT, VersionChain, VersionLink, step
+from tables.history.version_chain import EMPTY_CHAIN, RECENT, VersionChain, VersionLink, step
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
-MOST = 150_000  # scopes, about four kilobytes each
+MAX_SCOPES = 150_000  # about four kilobytes each
 
 
 class KeySlice(NamedTuple):
-    """The scope keys whose checksum leaves this rest."""
+    """The scope keys whose CRC-32 modulo `modulus` is `remainder`."""
 
     modulus: int
-    rest: int
+    remainder: int
 
-    def takes(self, key: bytes) -> bool:
-        """Whether a key is of this slice."""
-        return zlib.crc32(key) % self.modulus == self.rest
+    def contains(self, key: bytes) -> bool:
+        """Whether a key belongs to this slice."""
+        return zlib.crc32(key) % self.modulus == self.remainder
 
     def halves(self) -> tuple["KeySlice", "KeySlice"]:
-        """Two slices that make up this one."""
+        """The two slices that together are this one."""
         return (
-            KeySlice(2 * self.modulus, self.rest),
-            KeySlice(2 * self.modulus, self.rest + self.modulus),
+            KeySlice(2 * self.modulus, self.remainder),
+            KeySlice(2 * self.modulus, self.remainder + self.modulus),
         )
 
 
-ALL = KeySlice(1, 0)
+ALL_KEYS = KeySlice(1, 0)
 
 
 @dataclass(slots=True)
 class _ScopeState:
-    """What is kept of one key in one partition: its newest upload, and how far its chain has come.
+    """The state of one key in one partition: its newest upload, and its version chain so far.
 
-    scope is None where no upload of that key can be valid. version and recent are the chain, in the open because this
-    is done for every record; recent is None where the range begins later than the chain.
+    scope is None if no upload of that key can be valid. version and recent are a VersionChain, as plain fields because
+    they change with every record; recent is None if the range begins after the start of the chain.
     """
 
     scope: ScannedScope | None
@@ -61,7 +61,7 @@ class _ScopeState:
     version: int = 0
     records: int = 0
     damaged: int = 0
-    damaged_since: int = 0  # the newest upload
+    damaged_since: int = 0  # after the newest upload
     gaps: int = 0
     offset: int = -1
     appended_at_ms: int = 0
@@ -70,7 +70,7 @@ class _ScopeState:
 
 @dataclass(frozen=True, slots=True)
 class FoldedScope:
-    """One scope as the range leaves it; broken names the roles with a gap in their chain."""
+    """One scope at the end of the range; broken names the roles with a gap in their version chain."""
 
     context: AssignmentContext
     broken: tuple[str, ...]
@@ -78,7 +78,7 @@ class FoldedScope:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a fold has taken: records, those that are no uploads, and scopes, also those with a gap in a chain."""
+    """Counts of a fold: records, damaged records, scopes, and scopes with a gap in a version chain."""
 
     records: int = 0
     damaged: int = 0
@@ -90,10 +90,10 @@ class Counts:
 
 
 class BulkFold:
-    """Takes the records of whole partitions in log order; then gives a context per scope.
+    """Folds the records of partitions, passed in log order, into one context per scope.
 
-    whole are the partitions whose range begins with the first record of all: a chain has to begin with version 1
-    there. scope_keys: only these; none given: every one.
+    read_from_start are the partitions read from their first record on: there a chain has to begin with version 1. If
+    scope_keys is not empty, only these scopes are folded.
     """
 
     def __init__(
@@ -101,22 +101,22 @@ class BulkFold:
         codec: Codec,
         topics: UploadTopics,
         *,
-        whole: Collection[Partition],
-        of: KeySlice = ALL,
+        read_from_start: Collection[Partition],
+        key_slice: KeySlice = ALL_KEYS,
         scope_keys: Collection[bytes] = (),
-        most: int = MOST,
+        max_scopes: int = MAX_SCOPES,
     ) -> None:
         self._codec = codec
         self._topics = topics
-        self._whole = whole
-        self._of = of
+        self._read_from_start = read_from_start
+        self._key_slice = key_slice
         self._scope_keys = scope_keys
-        self._most = most
-        self.rest: list[KeySlice] = []
+        self._max_scopes = max_scopes
+        self.remaining: list[KeySlice] = []
         self._scanner = UploadScanner(codec, topics)
         self._roles = dict(zip(topics.by_name, ROLES, strict=True))
         self._scopes: dict[bytes, ScannedScope | None] = {}
-        self._known: dict[tuple[str, int], dict[bytes, _ScopeState]] = defaultdict(dict)
+        self._states: dict[tuple[str, int], dict[bytes, _ScopeState]] = defaultdict(dict)
 
     def add(
         self,
@@ -125,91 +125,95 @@ class BulkFold:
         value: bytes | None,
         appended_at_ms: int,
     ) -> None:
-        """One record, at its topic, partition and offset. Raises UnknownSchema."""
+        """Add one record; `at` is its topic, partition and offset. Raises UnknownSchema."""
         topic, partition, offset = at
         scope_key = key or b""
-        known = self._known[topic, partition].get(scope_key)
-        if known is None:
-            known = self._admitted(topic, partition, scope_key)
-            if known is None:
+        state = self._states[topic, partition].get(scope_key)
+        if state is None:
+            state = self._new_state(topic, partition, scope_key)
+            if state is None:
                 return
-        known.records += 1
-        link = self._scanner.scan_link(topic, known.scope, value) if known.scope else None
+        state.records += 1
+        link = self._scanner.scan_link(topic, state.scope, value) if state.scope else None
         if link is None:
-            link = self._judged(UploadRecord(Coordinates(*at), key, value, appended_at_ms))
+            link = self._decoded_link(UploadRecord(Coordinates(*at), key, value, appended_at_ms))
             if link is None:
-                known.damaged += 1
-                known.damaged_since += 1
+                state.damaged += 1
+                state.damaged_since += 1
                 return
         version, event_id, previous = link
-        recent = known.recent
+        recent = state.recent
         if recent is None:
-            recent = BEFORE.recent
+            recent = EMPTY_CHAIN.recent
         elif not recent or recent[0] != previous:
-            known.gaps += step(
-                VersionChain(known.version, recent), link, known.damaged_since
+            state.gaps += step(
+                VersionChain(state.version, recent), link, state.damaged_since
             ).is_gap
-        known.version, known.recent = version, (event_id, *recent[: RECENT - 1])
-        known.damaged_since = 0
-        known.offset, known.appended_at_ms, known.value = offset, appended_at_ms, value
+        state.version, state.recent = version, (event_id, *recent[: RECENT - 1])
+        state.damaged_since = 0
+        state.offset, state.appended_at_ms, state.value = offset, appended_at_ms, value
 
-    def _judged(self, record: UploadRecord) -> VersionLink | None:
-        """The slow path's word; None for a damaged record."""
+    def _decoded_link(self, record: UploadRecord) -> VersionLink | None:
+        """The link of a record that the scanner does not accept, decoded in full; None for a damaged record."""
         try:
             return link_of(read_upload(record, self._codec, self._topics))
         except Malformed:
             return None
 
-    def _admitted(self, topic: str, partition: int, scope_key: bytes) -> _ScopeState | None:
-        """A key's first record in a partition; None where it is not wanted, or of another slice."""
+    def _new_state(self, topic: str, partition: int, scope_key: bytes) -> _ScopeState | None:
+        """The new state of a key seen first in a partition; None if the key is not requested or in another slice."""
         if self._scope_keys and scope_key not in self._scope_keys:
             return None
-        if scope_key not in self._scopes and self._of.takes(scope_key):
+        if scope_key not in self._scopes and self._key_slice.contains(scope_key):
             self._scopes[scope_key] = scope_of(scope_key, self._topics.partitions)
-            if len(self._scopes) > self._most:
+            if len(self._scopes) > self._max_scopes:
                 self._halve()
-        if not self._of.takes(scope_key):
+        if not self._key_slice.contains(scope_key):
             return None
         scope = self._scopes[scope_key]
-        belongs = scope if scope and scope.partition == partition else None
-        is_whole = (topic, partition) in self._whole
-        known = _ScopeState(belongs, BEFORE.recent if is_whole else None)
-        self._known[topic, partition][scope_key] = known
-        return known
+        valid_scope = scope if scope and scope.partition == partition else None
+        is_from_start = (topic, partition) in self._read_from_start
+        state = _ScopeState(valid_scope, EMPTY_CHAIN.recent if is_from_start else None)
+        self._states[topic, partition][scope_key] = state
+        return state
 
     def _halve(self) -> None:
-        self._of, later = self._of.halves()
-        self.rest.append(later)
-        self._scopes = {key: one for key, one in self._scopes.items() if self._of.takes(key)}
-        for at, of_key in self._known.items():
-            self._known[at] = {key: one for key, one in of_key.items() if self._of.takes(key)}
+        self._key_slice, other_half = self._key_slice.halves()
+        self.remaining.append(other_half)
+        self._scopes = {
+            key: scope for key, scope in self._scopes.items() if self._key_slice.contains(key)
+        }
+        for partition, states in self._states.items():
+            self._states[partition] = {
+                key: state for key, state in states.items() if self._key_slice.contains(key)
+            }
 
     def counts(self) -> Counts:
-        """What has been taken of this slice."""
-        every = [one for of_key in self._known.values() for one in of_key.items()]
+        """The counts of this slice."""
+        keyed_states = [item for states in self._states.values() for item in states.items()]
         return Counts(
-            sum(one.records for _, one in every),
-            sum(one.damaged for _, one in every),
-            len({key for key, one in every if one.value is not None}),
-            len({key for key, one in every if one.gaps}),
+            sum(state.records for _, state in keyed_states),
+            sum(state.damaged for _, state in keyed_states),
+            len({key for key, state in keyed_states if state.value is not None}),
+            len({key for key, state in keyed_states if state.gaps}),
         )
 
-    def takes(self, scope_key: bytes) -> bool:
-        """Whether a scope is of this slice."""
-        return self._of.takes(scope_key)
+    def contains(self, scope_key: bytes) -> bool:
+        """Whether a scope belongs to the slice of this fold."""
+        return self._key_slice.contains(scope_key)
 
     def contexts(self) -> Iterator[FoldedScope]:
-        """Every scope's context, by scope key; a role has one newest upload: one partition is its own."""
+        """The context of every scope, in the order of scope keys; a role's valid uploads are all in one partition."""
         for scope_key in sorted(self._scopes):
             components = dict[str, Component]()
             broken = list[str]()
-            for (topic, partition), of_key in self._known.items():
-                known = of_key.get(scope_key)
-                if known is None or known.value is None:
+            for (topic, partition), states in self._states.items():
+                state = states.get(scope_key)
+                if state is None or state.value is None:
                     continue
                 role = self._roles[topic]
-                components[role] = self._component(topic, partition, scope_key, known)
-                if known.gaps:
+                components[role] = self._component(topic, partition, scope_key, state)
+                if state.gaps:
                     broken.append(role)
             if components:
                 context = AssignmentContext(
@@ -218,11 +222,11 @@ class BulkFold:
                 yield FoldedScope(context, tuple(sorted(broken, key=ROLES.index)))
 
     def _component(
-        self, topic: str, partition: int, scope_key: bytes, known: _ScopeState
+        self, topic: str, partition: int, scope_key: bytes, state: _ScopeState
     ) -> Component:
-        at = Coordinates(topic, partition, known.offset)
-        record = UploadRecord(at, scope_key, known.value, known.appended_at_ms)
-        if known.scope and (found := self._scanner.scan_component(known.scope, record)):
-            return found
+        at = Coordinates(topic, partition, state.offset)
+        record = UploadRecord(at, scope_key, state.value, state.appended_at_ms)
+        if state.scope and (component := self._scanner.scan_component(state.scope, record)):
+            return component
         event = read_upload(record, self._codec, self._topics)
-        return component_from(event, at, known.appended_at_ms)
+        return component_from(event, at, state.appended_at_ms)

@@ -1,6 +1,6 @@
-"""A moment of the log: a time of the broker's clock, or the records that had just been appended.
+"""A moment of the log: a time of the broker's clock, or records of the log.
 
-What stands at a moment includes it: records appended up to and at that time, up to and with those records.
+The state at a moment includes the records appended up to and at that time, or up to and including those records.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class AtTime:
 
 @dataclass(frozen=True, slots=True)
 class AtRecords:
-    """Records; partitions that none of them names stand where the time of the newest of them finds them."""
+    """Records; for a partition without one of them, the append time of the newest record decides."""
 
     records: tuple[Coordinates, ...]
 

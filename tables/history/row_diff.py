@@ -1,4 +1,4 @@
-"""A row that somebody keeps of a scope, held against the one that the log gives. Pure."""
+"""Compares a stored row of a scope with the row that the log gives. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ Kind = Literal["missing", "behind", "ahead", "other"]
 
 @dataclass(frozen=True, slots=True)
 class RowDifference:
-    """One role of one scope that is kept otherwise than the log says.
+    """One role of one scope whose stored component differs from the log.
 
-    missing: nothing is kept; behind: an older upload; ahead: one that the log does not have there; other: the same
-    coordinates with another content.
+    missing: nothing is stored; behind: an older upload is stored; ahead: an upload that the log does not have there;
+    other: the same coordinates with other content.
     """
 
     scope_key: str
@@ -32,21 +32,21 @@ def differences(
     found: AssignmentContext | None,
     ends: Positions,
 ) -> Iterator[RowDifference]:
-    """Each role that differs; what was found of uploads at these ends or past them is not judged."""
+    """Each role that differs; stored components of uploads at or past the ends are not compared."""
     for role in ROLES:
-        wanted, kept = component_of(expected, role), component_of(found, role)
-        if wanted != kept and not (kept and _is_past(kept, ends)):
-            yield RowDifference(scope_key, role, _kind(wanted, kept), wanted, kept)
+        in_log, stored = component_of(expected, role), component_of(found, role)
+        if in_log != stored and not (stored and _is_past(stored, ends)):
+            yield RowDifference(scope_key, role, _kind(in_log, stored), in_log, stored)
 
 
-def _is_past(kept: Component, ends: Positions) -> bool:
-    end = ends.get(Partition(kept.source.topic, kept.source.partition))
-    return end is not None and kept.source.offset >= end
+def _is_past(stored: Component, ends: Positions) -> bool:
+    end = ends.get(Partition(stored.source.topic, stored.source.partition))
+    return end is not None and stored.source.offset >= end
 
 
-def _kind(wanted: Component | None, kept: Component | None) -> Kind:
-    if kept is None:
+def _kind(in_log: Component | None, stored: Component | None) -> Kind:
+    if stored is None:
         return "missing"
-    if wanted is None or wanted.source.offset < kept.source.offset:
+    if in_log is None or in_log.source.offset < stored.source.offset:
         return "ahead"
-    return "behind" if kept.source.offset < wanted.source.offset else "other"
+    return "behind" if stored.source.offset < in_log.source.offset else "other"

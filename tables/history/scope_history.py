@@ -1,7 +1,7 @@
-"""The history of one scope: every version of every role, what is damaged, and what the log no longer has. Pure.
+"""The history of one scope: every version of every role, damaged records, and gaps in the log. Pure.
 
-Compaction keeps the newest record of a key, so that the state at the log's end is always known. Before it, a state
-is known only where nothing is missing between the upload that held and the next one.
+Compaction keeps the newest record of each key, so the state at the end of the log is always known. An earlier state is
+known only if nothing is missing between the upload that was newest at the time and the next one.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,15 +13,22 @@ from schemas.errors import Malformed
 from schemas.events import ROLES, AssignmentContext, UploadEvent
 from schemas.partitioner import partition_for
 from tables.context import fold
-from tables.history.version_chain import BEFORE, VersionLink, joined, step
+from tables.history.version_chain import EMPTY_CHAIN, VersionLink, extended, step
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
-UNTOLD = ("event_id", "previous_event_id", "version", "correlation_id", "occurred_at_ms", "actor")
+NOT_COMPARED = (
+    "event_id",
+    "previous_event_id",
+    "version",
+    "correlation_id",
+    "occurred_at_ms",
+    "actor",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadVersion:
-    """One upload or deletion as the fold takes it; changed names the fields that differ from the one before."""
+    """One upload or deletion that the fold applies; changed names the fields that differ from the version before."""
 
     role: str
     at: Coordinates
@@ -33,7 +40,7 @@ class UploadVersion:
 
 @dataclass(frozen=True, slots=True)
 class DamagedUpload:
-    """A record of the scope's key that the fold leaves out, and why."""
+    """A record with the scope's key that the fold skips, and the reason."""
 
     role: str
     at: Coordinates
@@ -44,10 +51,10 @@ class DamagedUpload:
 
 @dataclass(frozen=True, slots=True)
 class VersionGap:
-    """Versions of a role that the log no longer has: after one (0: the first of all), before another.
+    """Versions of a role that the log no longer has: those between after_version and before_version.
 
-    before is where the log is complete again from; None where nothing of the role is left at all. hides_start
-    says that what the role was at the log's very start is not known either.
+    after_version is 0 if the first versions are missing. From before on the log is complete again; it is None if no
+    upload of the role is left. hides_start says that the state of the role at the start of the log is unknown, too.
     """
 
     role: str
@@ -61,7 +68,7 @@ class VersionGap:
 
 @dataclass(frozen=True, slots=True)
 class ScopeHistory:
-    """Versions and damaged records in log order, role by role, and the gaps between them."""
+    """Versions, damaged records and gaps, role by role, each in log order."""
 
     scope_key: str
     versions: tuple[UploadVersion, ...]
@@ -85,36 +92,45 @@ def history_of(
     starts: Positions,
     codec: Codec,
     topics: UploadTopics,
-    made_anew: Collection[str] = (),
+    recreated: Collection[str] = (),
 ) -> ScopeHistory:
-    """The history that records of a scope's key tell, of logs that start there. Raises UnknownSchema.
+    """The history of a scope from the records with its key and the first offsets of the log. Raises UnknownSchema.
 
-    made_anew names upload topics that are known not to be the first of their name.
+    recreated names upload topics that are known to have replaced an older topic of the same name.
     """
-    belongs = partition_for(scope_key.encode(), topics.partitions)
-    of_topic: dict[str, list[UploadVersion | DamagedUpload]] = {name: [] for name in topics.by_name}
+    partition = partition_for(scope_key.encode(), topics.partitions)
+    uploads_by_topic: dict[str, list[UploadVersion | DamagedUpload]] = {
+        name: [] for name in topics.by_name
+    }
     roles = role_of_topic(topics)
-    for record in sorted(records, key=lambda one: one.at):
+    for record in sorted(records, key=lambda record: record.at):
         name = record.at.topic
-        of_topic[name].append(_judged(record, roles[name], codec, topics))
+        uploads_by_topic[name].append(_read(record, roles[name], codec, topics))
     versions, gaps = list[UploadVersion](), list[VersionGap]()
-    for name, judged in of_topic.items():
-        linked, found = _linked(judged, belongs)
-        versions += linked
-        gaps += found
-        low = starts.get(Partition(name, belongs), 0)
-        if name in made_anew:
-            gaps.append(_nothing_before(roles[name], linked, "the topic was made anew", anew=True))
-        elif low > 0 and not linked:
-            gone = f"the log begins at offset {low}: what was below it is gone"
-            gaps.append(_nothing_before(roles[name], linked, gone))
+    for name, uploads in uploads_by_topic.items():
+        topic_versions, topic_gaps = _link_versions(uploads, partition)
+        versions += topic_versions
+        gaps += topic_gaps
+        start = starts.get(Partition(name, partition), 0)
+        if name in recreated:
+            gaps.append(
+                _nothing_before(
+                    roles[name], topic_versions, "the topic was recreated", hides_start=True
+                )
+            )
+        elif start > 0 and not topic_versions:
+            reason = f"the log begins at offset {start}; earlier records are gone"
+            gaps.append(_nothing_before(roles[name], topic_versions, reason))
     damaged = (
-        one for judged in of_topic.values() for one in judged if isinstance(one, DamagedUpload)
+        upload
+        for uploads in uploads_by_topic.values()
+        for upload in uploads
+        if isinstance(upload, DamagedUpload)
     )
     return ScopeHistory(scope_key, tuple(versions), tuple(damaged), tuple(gaps))
 
 
-def _judged(
+def _read(
     record: UploadRecord, role: str, codec: Codec, topics: UploadTopics
 ) -> UploadVersion | DamagedUpload:
     try:
@@ -125,75 +141,78 @@ def _judged(
     return UploadVersion(role, record.at, record.appended_at_ms, event)
 
 
-def _linked(
-    judged: Iterable[UploadVersion | DamagedUpload], belongs: int
+def _link_versions(
+    uploads: Iterable[UploadVersion | DamagedUpload], partition: int
 ) -> tuple[list[UploadVersion], list[VersionGap]]:
-    """Versions with their marks, and where the chain between them is broken."""
-    chain, damaged = BEFORE, 0
+    """The versions with their marks and changes, and the gaps in the chain between them."""
+    chain, damaged = EMPTY_CHAIN, 0
     before: UploadVersion | None = None
     versions, gaps = list[UploadVersion](), list[VersionGap]()
-    for one in judged:
-        if isinstance(one, DamagedUpload):
-            damaged += one.at.partition == belongs  # a stray one is no link that is missing
+    for upload in uploads:
+        if isinstance(upload, DamagedUpload):
+            # a record in a wrong partition is no missing link
+            damaged += upload.at.partition == partition
             continue
-        link = link_of(one.event)
-        found = step(chain, link, damaged)
-        if found.is_gap:
-            gaps.append(_gap(before, one))
+        link = link_of(upload.event)
+        chain_step = step(chain, link, damaged)
+        if chain_step.is_gap:
+            gaps.append(_gap(before, upload))
         versions.append(
             UploadVersion(
-                one.role,
-                one.at,
-                one.appended_at_ms,
-                one.event,
-                found.mark,
-                _changed(before.event if before else None, one.event),
+                upload.role,
+                upload.at,
+                upload.appended_at_ms,
+                upload.event,
+                chain_step.mark,
+                _changed(before.event if before else None, upload.event),
             )
         )
-        chain, damaged, before = joined(chain, link), 0, one
+        chain, damaged, before = extended(chain, link), 0, upload
     return versions, gaps
 
 
 def link_of(event: UploadEvent) -> VersionLink:
-    """What an upload says of its place in the chain."""
+    """The place of an upload in its version chain."""
     return VersionLink(event.version, event.event_id, event.previous_event_id)
 
 
 def _gap(before: UploadVersion | None, after: UploadVersion) -> VersionGap:
     event = after.event
-    named = f"its predecessor {event.previous_event_id}" if event.previous_event_id else "versions"
+    missing = (
+        f"its predecessor {event.previous_event_id}" if event.previous_event_id else "versions"
+    )
     return VersionGap(
         role=after.role,
         after_version=before.event.version if before else 0,
         before_version=event.version,
         after=before.at if before else None,
         before=after.at,
-        reason=f"{named} between that and version {event.version} at {after.at} cannot be found",
+        reason=f"{missing} between that and version {event.version} at {after.at} cannot be found",
     )
 
 
 def _nothing_before(
-    role: str, known: Sequence[UploadVersion], reason: str, *, anew: bool = False
+    role: str, topic_versions: Sequence[UploadVersion], reason: str, *, hides_start: bool = False
 ) -> VersionGap:
-    first = known[0] if known else None
+    first = topic_versions[0] if topic_versions else None
     version, at = (first.event.version, first.at) if first else (None, None)
-    return VersionGap(role, 0, version, None, at, reason, hides_start=anew)
+    return VersionGap(role, 0, version, None, at, reason, hides_start=hides_start)
 
 
 def _changed(before: UploadEvent | None, after: UploadEvent) -> tuple[str, ...]:
-    """What is new: the state (uploaded, deleted) or the fields that differ."""
+    """The new state (`uploaded` or `deleted`) if it changed, else the fields that differ."""
     is_deletion = hasattr(after, "erased")
     if before is None or hasattr(before, "erased") != is_deletion:
         return ("deleted",) if is_deletion else ("uploaded",)
-    names = (field.name for field in fields(after) if field.name not in UNTOLD)
+    names = (field.name for field in fields(after) if field.name not in NOT_COMPARED)
     return tuple(name for name in names if getattr(before, name) != getattr(after, name))
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeAsOf:
-    """A scope as it stood at positions: its context, and the gaps that hide a role's state there.
+    """A scope as of given positions: its context, and the gaps that hide the state of a role there.
 
-    What is in a hidden role's place in the context is no answer.
+    The component of a hidden role in the context means nothing.
     """
 
     scope_key: str
@@ -202,21 +221,22 @@ class ScopeAsOf:
 
 
 def scope_as_of(history: ScopeHistory, positions: Positions) -> ScopeAsOf:
-    """The context at these positions, by the one fold."""
+    """The scope as of these positions, computed with the same fold as everywhere."""
     rows: dict[str, AssignmentContext] = {}
-    for one in history.versions:
-        if one.at.offset < positions[Partition(one.at.topic, one.at.partition)]:
-            fold(rows, one.event, one.at, one.appended_at_ms)
+    for version in history.versions:
+        at = version.at
+        if at.offset < positions[Partition(at.topic, at.partition)]:
+            fold(rows, version.event, at, version.appended_at_ms)
     context = rows.get(history.scope_key)
     hidden = {gap.role: gap for gap in history.gaps if _hides(gap, positions)}
     return ScopeAsOf(history.scope_key, context, hidden)
 
 
 def _hides(gap: VersionGap, positions: Positions) -> bool:
-    """Whether positions lie inside a gap: past what is before it by more than that, and not past what follows it."""
-    known = gap.after or gap.before
-    stands = positions[Partition(known.topic, known.partition)] if known else None
-    if stands is None:
+    """Whether the role's position is inside the gap: past its first offset, but not past the upload after it."""
+    edge = gap.after or gap.before
+    position = positions[Partition(edge.topic, edge.partition)] if edge else None
+    if position is None:
         return True
     first = gap.after.offset + 1 if gap.after else -int(gap.hides_start)
-    return first < stands and (gap.before is None or stands <= gap.before.offset)
+    return first < position and (gap.before is None or position <= gap.before.offset)

@@ -1,4 +1,4 @@
-"""Rows by keys of any bytes, read by ranges of them, which the audit's index wants: on disk, or in memory for a few."""
+"""Rows sorted by keys of any bytes and read by key range, for the audit's index: on disk, or in memory for few rows."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
@@ -15,20 +15,20 @@ Row = tuple[bytes, bytes]
 
 
 class SortedStore(Protocol):
-    """Rows by keys of any bytes, in their order."""
+    """Rows by keys of any bytes, sorted by key."""
 
     def write(self, rows: Mapping[bytes, bytes]) -> None:
-        """Put rows, all or nothing."""
+        """Store rows, all or nothing."""
 
     def ascending(self, first: bytes, end: bytes) -> Iterator[Row]:
-        """The rows with keys in [first, end), by key."""
+        """The rows with keys in [first, end), in the order of keys."""
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the store."""
 
 
 class MemorySortedStore:
-    """Sorted rows that live as long as their process; for a few."""
+    """Sorted rows in memory, for few rows."""
 
     def __init__(self) -> None:
         self._keys: list[bytes] = []
@@ -48,33 +48,33 @@ class MemorySortedStore:
 
 
 class RocksSortedStore:
-    """Sorted rows in a folder of their own, which may be thrown away: nothing survives a kill."""
+    """Sorted rows in a temporary folder of their own; a kill loses them."""
 
     def __init__(self, folder: Path, *, cache_mb: int) -> None:
         self._folder = folder
         self._without_wal = without_wal()
-        with self._disk():
+        with self._translated_errors():
             self._db = open_db(folder, cache_mb)
 
     def write(self, rows: Mapping[bytes, bytes]) -> None:
         batch = WriteBatch(raw_mode=True)
         for key, value in rows.items():
             batch.put(key, value)
-        with self._disk():
+        with self._translated_errors():
             self._db.write(batch, self._without_wal)
 
     def ascending(self, first: bytes, end: bytes) -> Iterator[Row]:
-        at = self._db.iter()
-        at.seek(first)
-        while at.valid() and (key := at.key()) < end:
-            yield key, at.value()
-            at.next()
+        rows = self._db.iter()
+        rows.seek(first)
+        while rows.valid() and (key := rows.key()) < end:
+            yield key, rows.value()
+            rows.next()
 
     def close(self) -> None:
         self._db.close()
 
     @contextmanager
-    def _disk(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as fault:  # rocksdict raises plain Exceptions

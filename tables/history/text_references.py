@@ -1,8 +1,8 @@
-"""Erasure, as the log tells it: which texts a scope's uploads still name, and which were erased. Pure.
+"""Which texts the uploads of a scope still name, and which were erased, according to the log. Pure.
 
-An erasure is a deletion with `erased` set: it erases what the uploads of its scope and role before it named. An upload
-after it names its text anew. So a scope's text is erased where, in every role that ever named it, an erasure follows
-the last upload that did; another scope that names the same text says nothing of that.
+An erasure is a deletion with `erased` set: it erases the texts named by earlier uploads of its scope and role. A later
+upload may name such a text again. So a text of a scope is erased if, in every role that ever named it, an erasure
+follows the last upload that names it. Uploads of other scopes that name the same text do not matter.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from schemas.events import ROLES, Deletion, UploadEvent, role_of
 
 @dataclass(frozen=True, slots=True)
 class MissingVersions:
-    """Versions of a role that the log no longer has; after is 0 where the first ones are missing."""
+    """Versions of a role that the log no longer has; after_version is 0 if the first ones are missing."""
 
     role: str
     after_version: int
@@ -21,47 +21,47 @@ class MissingVersions:
 
 
 class ReferencedTexts:
-    """The texts that one scope's uploads name, by storage id; a role's events come in log order."""
+    """The storage ids of the texts that one scope's uploads name; add the events of a role in log order."""
 
     def __init__(self) -> None:
         self._current: dict[str, set[str]] = {role: set() for role in ROLES}
         self._ever = set[str]()
 
     def add(self, event: UploadEvent) -> None:
-        """Take in the next event of its role."""
-        of_role = self._current[role_of(event)]
+        """Add the next event of its role."""
+        named_by_role = self._current[role_of(event)]
         if not isinstance(event, Deletion):
-            of_role.add(event.storage_id)
+            named_by_role.add(event.storage_id)
             self._ever.add(event.storage_id)
         elif event.erased:
-            of_role.clear()
+            named_by_role.clear()
 
     @property
     def ever(self) -> frozenset[str]:
-        """Every text that an upload named."""
+        """Every text that an upload ever named."""
         return frozenset(self._ever)
 
     @property
     def current(self) -> frozenset[str]:
-        """Those named by an upload that no erasure follows."""
+        """The texts named by an upload that no erasure follows."""
         return frozenset().union(*self._current.values())
 
     @property
     def erased(self) -> frozenset[str]:
-        """Those named by erased uploads alone."""
+        """The texts named only by erased uploads."""
         return self.ever - self.current
 
 
 def erased_texts(events: Iterable[UploadEvent]) -> frozenset[str]:
-    """The texts of one scope, by storage id, that are erased after these events of it."""
-    named = ReferencedTexts()
+    """The storage ids of the texts of one scope that are erased after these events."""
+    texts = ReferencedTexts()
     for event in events:
-        named.add(event)
-    return named.erased
+        texts.add(event)
+    return texts.erased
 
 
 def gaps_in(events: Iterable[UploadEvent]) -> tuple[MissingVersions, ...]:
-    """Where versions of a scope's roles are missing between these events of it, or before them."""
+    """The missing versions of each role, before and between these events of one scope."""
     last, gaps = dict.fromkeys(ROLES, 0), list[MissingVersions]()
     for event in events:
         role = role_of(event)

@@ -1,11 +1,10 @@
-"""An index of upload records by record key, topic and offset: a scope's records, without reading the log again.
+"""An index of upload records by record key, topic and offset: finds a scope's records without reading the log again.
 
-It holds every record whole, damaged ones and those of a wrong partition, too, and the positions it has been filled
-to: both are written together. It judges nothing.
+It contains every record unchanged and unchecked, including damaged ones and those in a wrong partition, and the
+positions up to which it is filled. Records and positions are written together.
 
-Format of a row's key: the record key's length (4 bytes) and bytes, so that a scope's roles are neighbours, the topic's
-number (1), partition (4), offset (8); of its value: append time (8), then the record's value, if it has one, after a
-byte 1.
+Key of a row: length of the record key (4 bytes), record key (so that the roles of a scope are neighbours), number of
+the topic (1), partition (4), offset (8). Value of a row: append time (8); if the record has a value, a byte 1 and it.
 """
 
 import struct
@@ -18,20 +17,18 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from tables.history.sorted_store import RocksSortedStore, SortedStore
 from tables.upload_record import UploadRecord, UploadTopics
 
-NO_KEY, POSITION = (
-    2**32 - 1,
-    2**32 - 2,
-)  # as the length of a record key; of a position, topic and partition follow
+# in place of the length of a record key; after POSITION follow the number of the topic and the partition
+NO_KEY, POSITION = (2**32 - 1, 2**32 - 2)
 SIZE = struct.Struct(">I")
 TOPIC = struct.Struct(">B")
-PLACED = struct.Struct(">Iq")
+PARTITION_AND_OFFSET = struct.Struct(">Iq")
 PARTITION = struct.Struct(">I")
-TIMED = struct.Struct(">q")
+INT64 = struct.Struct(">q")
 CACHE_MB = 32
 
 
 class UploadIndex:
-    """Upload records of one installation. One thread adds, any may ask."""
+    """Upload records of one installation; only one thread may add, any thread may read."""
 
     def __init__(self, rows: SortedStore, topics: UploadTopics) -> None:
         self._rows = rows
@@ -39,36 +36,40 @@ class UploadIndex:
         self._numbers = {name: number for number, name in enumerate(self._names)}
 
     def add(self, records: Iterable[UploadRecord], positions: Positions) -> None:
-        """Take records, in any order and however often, and stand at these positions then; all or nothing."""
-        rows = {self._key_of(one): _value_of(one) for one in records}
-        rows |= {self._key_at(one): TIMED.pack(end) for one, end in positions.items()}
+        """Store records, in any order and repeated or not, and the new positions, all or nothing."""
+        rows = {self._record_key(record): _value_of(record) for record in records}
+        rows |= {
+            self._position_key(partition): INT64.pack(end) for partition, end in positions.items()
+        }
         self._rows.write(rows)
 
     def positions(self) -> Positions:
-        """How far every partition that was ever named has been read."""
+        """The position of every partition passed to `add` so far."""
         found = self._rows.ascending(SIZE.pack(POSITION), SIZE.pack(NO_KEY))
-        return {self._partition_of(key): TIMED.unpack(value)[0] for key, value in found}
+        return {self._partition_of(key): INT64.unpack(value)[0] for key, value in found}
 
-    def of(self, topic: str, scope_key: str) -> Iterator[UploadRecord]:
-        """Every record of a key in log order, one partition after the other, wherever a producer put it."""
-        scope = self._scope(topic, scope_key.encode())
-        return self._read(topic, self._rows.ascending(scope, _after(scope)))
+    def records_of(self, topic: str, scope_key: str) -> Iterator[UploadRecord]:
+        """Every record of a key in a topic, in whichever partition it is, partition by partition in log order."""
+        prefix = self._prefix(topic, scope_key.encode())
+        return self._read(topic, self._rows.ascending(prefix, _after(prefix)))
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the store."""
         self._rows.close()
 
-    def _scope(self, topic: str, key: bytes | None) -> bytes:
+    def _prefix(self, topic: str, key: bytes | None) -> bytes:
         size = SIZE.pack(NO_KEY if key is None else len(key))
         return b"".join((size, key or b"", TOPIC.pack(self._numbers[topic])))
 
-    def _key_of(self, record: UploadRecord) -> bytes:
+    def _record_key(self, record: UploadRecord) -> bytes:
         at = record.at
-        return self._scope(at.topic, record.key) + PLACED.pack(at.partition, at.offset)
+        return self._prefix(at.topic, record.key) + PARTITION_AND_OFFSET.pack(
+            at.partition, at.offset
+        )
 
-    def _key_at(self, at: Partition) -> bytes:
-        topic = TOPIC.pack(self._numbers[at.topic])
-        return b"".join((SIZE.pack(POSITION), topic, PARTITION.pack(at.partition)))
+    def _position_key(self, partition: Partition) -> bytes:
+        topic = TOPIC.pack(self._numbers[partition.topic])
+        return b"".join((SIZE.pack(POSITION), topic, PARTITION.pack(partition.partition)))
 
     def _partition_of(self, key: bytes) -> Partition:
         partition: int = PARTITION.unpack_from(key, SIZE.size + TOPIC.size)[0]
@@ -76,33 +77,33 @@ class UploadIndex:
 
     def _read(self, topic: str, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[UploadRecord]:
         for key, value in rows:
-            placed = len(key) - PLACED.size
-            partition, offset = PLACED.unpack_from(key, placed)
-            record_key = key[SIZE.size : placed - TOPIC.size]
-            appended_at_ms, payload = _record_of(value)
+            split = len(key) - PARTITION_AND_OFFSET.size
+            partition, offset = PARTITION_AND_OFFSET.unpack_from(key, split)
+            record_key = key[SIZE.size : split - TOPIC.size]
+            appended_at_ms, payload = _time_and_value(value)
             at = Coordinates(topic, partition, offset)
             yield UploadRecord(at, record_key, payload, appended_at_ms)
 
 
 def _value_of(record: UploadRecord) -> bytes:
-    stamp = TIMED.pack(record.appended_at_ms)
-    return stamp if record.value is None else stamp + b"\1" + record.value
+    time = INT64.pack(record.appended_at_ms)
+    return time if record.value is None else time + b"\1" + record.value
 
 
-def _record_of(value: bytes) -> tuple[int, bytes | None]:
-    """A record's append time and value, as `_value_of` has written them."""
-    payload = value[TIMED.size + 1 :] if len(value) > TIMED.size else None
-    return TIMED.unpack_from(value)[0], payload
+def _time_and_value(value: bytes) -> tuple[int, bytes | None]:
+    """The append time and the value of a record, from the bytes that `_value_of` makes."""
+    payload = value[INT64.size + 1 :] if len(value) > INT64.size else None
+    return INT64.unpack_from(value)[0], payload
 
 
-def _after(scope: bytes) -> bytes:
-    """The end of a scope's keys: no partition has so high a number."""
-    return scope + b"\xff" * PLACED.size
+def _after(prefix: bytes) -> bytes:
+    """The exclusive end of a scope's keys: no partition has so high a number."""
+    return prefix + b"\xff" * PARTITION_AND_OFFSET.size
 
 
 @contextmanager
 def temporary_index(topics: UploadTopics, within: Path | None = None) -> Iterator[UploadIndex]:
-    """An index in a folder of its own, by default where temporary ones are made; gone with the block."""
+    """An index in a temporary folder, which is made in `within` or the system's folder and deleted after the block."""
     with (
         tempfile.TemporaryDirectory(prefix="cjstream-index-", dir=within) as folder,
         closing(UploadIndex(RocksSortedStore(Path(folder), cache_mb=CACHE_MB), topics)) as index,

@@ -1,11 +1,11 @@
-"""A glance at an upload's bytes: its place in the chain, or what its scope's row takes over, read in one go.
+"""Scans an upload's bytes without decoding them: reads its chain link, or the fields of its component, in one pass.
 
-What it certifies, `read_upload` accepts too and tells the same of; whatever it does not certify goes that slow path,
-which decides. A property test holds both to that. Certified are minimal varints, lengths within the bytes and the
-limits (characters are counted as bytes), known union branches, valid UTF-8, no U+0000, nothing left over.
+Uploads that the scanner accepts, `read_upload` accepts too, with the same result; all others are left to `read_upload`
+(the slow path), which decides. A property test checks this. Accepted are minimal varints, lengths within the bytes and
+the limits (characters are counted as bytes), known union branches, valid UTF-8, no U+0000, no bytes left over.
 
-A schema is one regular expression over the bytes, in which a text is its length and so many bytes, a branch for each
-length: what C does in one call. Most texts are ASCII; where one is not, a second expression takes all of them out.
+A schema is one regular expression over the bytes, so that one call in C does the work; in it a text is its length and
+that many bytes, with a branch for each length. Most texts are ASCII; if one is not, a second expression is used.
 """
 
 import re
@@ -24,17 +24,17 @@ from tables.upload_record import UploadRecord, UploadTopics
 
 FRAME_BYTES = 5
 ONE_BYTE = 127  # the last number whose varint is one byte, and the last character of ASCII
-SHORT = 63  # the longest text whose length is one byte; of a named field the most
-MOST = 127  # longer texts are left to the slow path: a branch for each length takes its time
-EVERYDAY = (36, 64)  # a UUID, a checksum: tried first
+SHORT = 63  # the longest text whose length is one byte; the limit of a NAMED field
+MOST = 127  # longer texts are left to the slow path, because every length needs a branch, which costs time
+EVERYDAY = (36, 64)  # the lengths of a UUID and of a SHA-256: tried first
 OPTIONAL = ["null", "string"]
 ASCII, ANY = rb"[\x01-\x7f]", rb"[^\0]"
 NAMED = ("event_id", "assignment_id", "course_id", "version", "previous_event_id")
-NO_FIELD = "no_field"  # the group of what a schema does not have
+NO_FIELD = "no_field"  # the group for a field that the schema does not have
 
 
 class ScannedUpload(NamedTuple):
-    """Fields of an upload as its bytes have them; empty where it has none."""
+    """Fields of an upload as encoded bytes; empty if the upload has no such field."""
 
     is_deletion: bool
     version: bytes
@@ -46,7 +46,7 @@ class ScannedUpload(NamedTuple):
 
 
 class ScannedScope(NamedTuple):
-    """A record key that is a scope's: the ids that its events must bear, and the partition where it belongs."""
+    """A record key that is a scope key: the ids that its events must have, and the expected partition."""
 
     assignment_id: bytes
     course_id: bytes
@@ -54,12 +54,12 @@ class ScannedScope(NamedTuple):
 
 
 def scope_of(key: bytes, partitions: int) -> ScannedScope | None:
-    """The scope of a record key, or None where the slow path has to say."""
+    """The scope of a record key, or None if the slow path has to decide."""
     kind, _, an_id = key.partition(b":")
     name = {b"assignment": "assignment_id", b"course": "course_id"}.get(kind)
     rule = RULES[name] if name else None
     try:
-        fits = isinstance(rule, IdLimit) and rule.refusal(an_id.decode()) is None
+        fits = isinstance(rule, IdLimit) and rule.problem_with(an_id.decode()) is None
     except UnicodeDecodeError:
         return None
     ids = (an_id, b"") if kind == b"assignment" else (b"", an_id)
@@ -68,14 +68,14 @@ def scope_of(key: bytes, partitions: int) -> ScannedScope | None:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """A schema as an expression, a group for each field: a text with its length, a number as its bytes.
+    """A schema as an expression with a group for each field: a text with its length, a number as its bytes.
 
-    named are the groups of NAMED, taken those that a component takes over, raw those of Raw, texts those of every
-    text, patterns those of which more is asked.
+    named are the groups of NAMED, taken those of the component's fields, raw those of ScannedUpload, texts those of
+    every text, patterns those that must also match a pattern.
     """
 
     is_deletion: bool
-    readers: tuple[tuple[str, Callable[[bytes], Any]], ...]  # of what is taken over
+    readers: tuple[tuple[str, Callable[[bytes], Any]], ...]  # of the component's fields
     everyday: re.Pattern[bytes]
     careful: Callable[[], re.Pattern[bytes]]
     named: tuple[int, ...]
@@ -85,23 +85,25 @@ class _Layout:
     patterns: tuple[tuple[int, Callable[[bytes], bool]], ...]
 
     def found_with_care(self, value: bytes) -> re.Match[bytes] | None:
-        """The match of a value with texts beyond ASCII."""
+        """The match of a value with texts that are not ASCII."""
         found = self.careful().fullmatch(value)
         texts = found.group(*self.texts) if found else ()
         try:
-            b" ".join(_bare(one) for one in texts if one).decode()  # a space completes no character
+            b" ".join(
+                _bare(one) for one in texts if one
+            ).decode()  # a space never completes a character that was cut off
         except UnicodeDecodeError:
             return None
         return found
 
     def taken_over(self, found: re.Match[bytes]) -> dict[str, Any]:
-        """What a component takes over of the upload; what an older schema does not have is left out."""
+        """The component's fields; those that an older schema does not have are left out."""
         told = zip(self.readers, found.group(*self.taken), strict=True)
         return {name: None if raw is None else read(raw) for (name, read), raw in told}
 
 
 class UploadScanner:
-    """Looks at the values of upload topics."""
+    """Scans the values of upload topics."""
 
     def __init__(self, codec: Codec, topics: UploadTopics) -> None:
         self._layouts = {
@@ -112,7 +114,7 @@ class UploadScanner:
         }
 
     def scan_link(self, topic: str, scope: ScannedScope, value: bytes | None) -> VersionLink | None:
-        """What a valid upload of this scope in its partition says of its place; None: ask `read_upload`."""
+        """The chain link of a valid upload of this scope in its partition; None: call `read_upload`."""
         certified = self._certified(topic, scope, value)
         if certified is None:
             return None
@@ -124,7 +126,7 @@ class UploadScanner:
         )
 
     def scan_component(self, scope: ScannedScope, record: UploadRecord) -> Component | None:
-        """What `component_from` makes of a valid upload of this scope; None: ask `read_upload`."""
+        """The component of a valid upload of this scope, as `component_from` makes it; None: call `read_upload`."""
         if record.at.partition != scope.partition:
             return None
         certified = self._certified(record.at.topic, scope, record.value)
@@ -141,7 +143,7 @@ class UploadScanner:
     def scan_fields(
         self, topic: str, scope: ScannedScope, value: bytes | None
     ) -> ScannedUpload | None:
-        """The fields of a valid upload of this scope in its partition; None: ask `read_upload`."""
+        """The fields of a valid upload of this scope in its partition; None: call `read_upload`."""
         certified = self._certified(topic, scope, value)
         if certified is None:
             return None
@@ -151,7 +153,7 @@ class UploadScanner:
     def _certified(
         self, topic: str, scope: ScannedScope, value: bytes | None
     ) -> tuple[_Layout, re.Match[bytes], tuple[bytes, ...]] | None:
-        """With its named fields as they stand there."""
+        """The layout, the match and the bytes of the NAMED fields of an accepted upload."""
         layout = self._layouts.get((topic, value[:FRAME_BYTES])) if value else None
         if layout is None or value is None:
             return None
@@ -171,14 +173,14 @@ class UploadScanner:
 
 
 def _layout_of(event_class: Any, fields: tuple[tuple[str, Any], ...]) -> _Layout | None:
-    """The layout of a schema; None for one with fields that are left to the slow path."""
+    """The layout of a schema; None if the schema has fields that are left to the slow path."""
     told = tuple((name, "optional" if kind == OPTIONAL else str(kind)) for name, kind in fields)
     is_known = all(kind in READERS for _, kind in told)
     names = {name for name, _ in told}
     return _compiled(event_class, told) if is_known and {*NAMED} - {"course_id"} <= names else None
 
 
-@cache  # a schema has several frames, and every fold looks at all of them
+@cache  # a schema has several frames, and every fold needs all of them
 def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
     everyday = re.compile(_expression(fields, ASCII), re.DOTALL)
     groups, taken_over = everyday.groupindex, component_fields_of(event_class)
@@ -189,7 +191,7 @@ def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
         everyday,
         cache(
             lambda: re.compile(_expression(fields, ANY), re.DOTALL)
-        ),  # takes its time: once wanted
+        ),  # slow to compile, so only when it is needed
         tuple(groups.get(name, groups[NO_FIELD]) for name in NAMED),
         tuple(groups[name] for name, _ in taken),
         tuple(groups.get(name, groups[NO_FIELD]) for name in ScannedUpload._fields[1:]),
@@ -203,7 +205,7 @@ def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
 
 
 def _expression(fields: tuple[tuple[str, str], ...], character: bytes) -> bytes:
-    """What a value of these fields matches, a group for each text and number."""
+    """The expression for a value with these fields, with a group for each text and number."""
     parts = [b".{%d}" % FRAME_BYTES]
     for name, kind in fields:
         group = b"(?P<%s>%s)" % (name.encode(), _field(name, kind, character))
@@ -234,31 +236,31 @@ def _text(most: int, character: bytes) -> bytes:
 
 
 def _length(number: int) -> bytes:
-    """A length as it stands before a text: a zigzag varint of one byte or two."""
+    """The encoded length of a text: a zigzag varint of one or two bytes."""
     zigzag = 2 * number
     low, high = zigzag & ONE_BYTE, zigzag >> 7
     return re.escape(bytes([low | 0x80, high]) if high else bytes([low]))
 
 
 def _number(least: int) -> bytes:
-    """A minimal zigzag varint, even and so not negative, of at most nine bytes; a tenth is left to the slow path."""
+    """A minimal zigzag varint, even (not negative), of up to nine bytes; ten bytes are left to the slow path."""
     small, more = bytes(range(2 * least, 128, 2)), bytes(range(128, 256, 2))
     return rb"[%s]|[%s][\x80-\xff]{0,7}[\x01-\x7f]" % (re.escape(small), re.escape(more))
 
 
 def _fits(pattern: re.Pattern[str]) -> Callable[[bytes], bool]:
-    """Whether a text, its length before it, is of the pattern; scales and origins are few."""
+    """A check whether a text, with its length before it, matches the pattern; cached, as scales and origins are few."""
     matched = re.compile(pattern.pattern.encode()).fullmatch
     return lru_cache(maxsize=1024)(lambda text: matched(_bare(text)) is not None)
 
 
 def _bare(text: bytes) -> bytes:
-    """A text without its length."""
+    """The bytes of a text without its encoded length."""
     return text[1:] if text[0] <= ONE_BYTE else text[2:]
 
 
 def text_in(text: bytes) -> str:
-    """A text that stands behind its length."""
+    """The text that follows its encoded length."""
     return (text[1:] if text[0] <= ONE_BYTE else text[2:]).decode()
 
 

@@ -1,1 +1,1 @@
-"""`cjstream bench`: what is promised in seconds, measured."""
+"""`cjstream bench`: measures latencies and rates."""

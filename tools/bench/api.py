@@ -10,14 +10,14 @@ import httpx
 
 from processors.settings import Settings
 from schemas.errors import CJStreamError
-from tools.bench.calls import CallResults, Calls, LoadCaller, measured
-from tools.bench.installation import Machine, installation, process_of, this_machine
+from tools.bench.calls import CallResults, Calls, LoadCaller, measure
+from tools.bench.installation import Machine, installation, process_settings, this_machine
 from tools.broker import free_port
 from tools.children import command, environment
 from tools.processes import Say, api_running, settings_values
 
 TIMEOUT_S = 30.0
-OPEN = {  # whatever the environment says: nothing in the way of the requests
+OVERRIDES = {  # overrides the environment, so that no request is refused
     "environment": "development",
     "admin_enabled": True,
     "rate_limit_per_minute": 0,
@@ -29,7 +29,7 @@ OPEN = {  # whatever the environment says: nothing in the way of the requests
 
 @dataclass(frozen=True, slots=True)
 class ApiFigures:
-    """Requests that were sent when they were due, whether the ones before had been answered or not."""
+    """Latencies of requests, each sent when it was due, whether earlier ones had a response or not."""
 
     machine: Machine
     processes: int
@@ -40,39 +40,51 @@ class ApiFigures:
     upload_prompt: Calls  # POST /admin/v1/student-prompts, a new text each time
 
 
-def run(tell: Say, *, processes: int, assignments: int, rate: float, seconds: float) -> ApiFigures:
-    """Send requests at that rate, every second one an upload, to each process and assignment in turn."""
+def run(say: Say, *, processes: int, assignments: int, rate: float, seconds: float) -> ApiFigures:
+    """Send requests at `rate` per second, every other one an upload, to the processes and assignments in turn."""
     machine = this_machine()
     total = max(2, round(rate * seconds))
-    names = [f"bench-{number}" for number in range(assignments)]
+    assignment_ids = [f"bench-{number}" for number in range(assignments)]
     with ExitStack() as stack:
-        settings = stack.enter_context(installation(tell, **OPEN))
+        settings = stack.enter_context(installation(say, **OVERRIDES))
         urls = [
-            stack.enter_context(api_running(one, tell)) for one in _processes(settings, processes)
+            stack.enter_context(api_running(process, say))
+            for process in _api_settings(settings, processes)
         ]
-        get, upload = asyncio.run(_called(urls, names, _token(settings), total, rate, tell))
+        get, upload = asyncio.run(
+            _send_requests(urls, assignment_ids, _token(settings), total, rate, say)
+        )
     return ApiFigures(machine, processes, rate, total, assignments, get.calls(), upload.calls())
 
 
-def _processes(settings: Settings, count: int) -> list[Settings]:
-    return [process_of(settings, f"api-{number}", api_port=free_port()) for number in range(count)]
+def _api_settings(settings: Settings, count: int) -> list[Settings]:
+    return [
+        process_settings(settings, f"api-{number}", api_port=free_port()) for number in range(count)
+    ]
 
 
 def _token(settings: Settings) -> str:
-    asked = command("admin", "token", "dev", "--subject", "bench")
+    arguments = command("admin", "token", "dev", "--subject", "bench")
     variables = environment(**settings_values(settings))
-    done = subprocess.run(asked, env=variables, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CJStreamError(f"no token for development: {done.stderr.strip()}")
-    return done.stdout.strip()
+    completed = subprocess.run(
+        arguments, env=variables, capture_output=True, text=True, check=False
+    )
+    if completed.returncode:
+        raise CJStreamError(f"cannot get a development token: {completed.stderr.strip()}")
+    return completed.stdout.strip()
 
 
-async def _called(
-    urls: Sequence[str], names: Sequence[str], token: str, total: int, rate: float, tell: Say
+async def _send_requests(
+    urls: Sequence[str],
+    assignment_ids: Sequence[str],
+    token: str,
+    total: int,
+    rate: float,
+    say: Say,
 ) -> tuple[CallResults, CallResults]:
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT_S) as client:
-        caller = LoadCaller(client, urls, names)
+        caller = LoadCaller(client, urls, assignment_ids)
         await caller.prepare()
-        tell(f"{total} requests, {rate:g} a second")
-        return await measured(caller, total, rate)
+        say(f"sending {total} requests, {rate:g} per second")
+        return await measure(caller, total, rate)

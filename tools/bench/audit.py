@@ -1,7 +1,7 @@
-"""`cjstream bench audit`: how fast the audit reads a log of many uploads and batches, and what memory it takes.
+"""`cjstream bench audit`: speed and memory of the audit commands on a log of many uploads and batches.
 
-The log is written straight, by the product's own codec, fold and join: rounds of uploads, each assignment in turn
-given its next version, and after each round a share of the batches, joined at the positions as they are then.
+The log is written directly with the product's codec, fold and join: rounds of uploads, in which each assignment in turn
+gets its next version, and after each round a share of the batches, joined at the positions of that time.
 """
 
 import random
@@ -33,24 +33,24 @@ from tools.children import command, environment, module
 from tools.processes import Say, settings_values
 from tools.progress import bar
 
-CHUNK = 5000  # records on their way at once; of batches those of one join
+CHUNK = 5000  # records sent at once; batches of one chunk are joined at the same positions
 SEED = 6
-MAKERS = (instructions_of, prompt_of, rubric_of)
+EVENT_FACTORIES = (instructions_of, prompt_of, rubric_of)
 
 
 @dataclass(frozen=True, slots=True)
 class CommandFigures:
-    """One command on that log: its seconds from start to end, its largest process, and what it says of itself."""
+    """One command on that log: seconds from start to end, CPU, memory of its largest process, and its own output."""
 
     seconds: float
-    cpu_s: float  # of its processes, the broker apart: what a busy machine changes least
+    cpu_s: float  # of its processes without the broker; a busy machine affects this figure least
     peak_mb: int
     said: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFigures:
-    """The log that was read, and each command on it."""
+    """The size of the log, and the figures of each command."""
 
     machine: Machine
     uploads: int
@@ -61,49 +61,51 @@ class AuditFigures:
     as_of: CommandFigures
 
 
-def run(tell: Say, *, uploads: int, assignments: int, batches: int) -> AuditFigures:
-    """Write a log of so many, then measure verify, replay and as-of on it."""
+def run(say: Say, *, uploads: int, assignments: int, batches: int) -> AuditFigures:
+    """Write a log of that size, then measure verify, replay and as-of on it."""
     machine = this_machine()
-    with installation(tell) as settings:
+    with installation(say) as settings:
         log = Writer(settings, assignments)
-        tell(f"{uploads} uploads of {assignments} assignments and {batches} batches are written")
+        say(f"writing {uploads} uploads of {assignments} assignments and {batches} batches")
         for count in bar(log.write(uploads, batches), "written", uploads + batches):
             del count
-        tell("verify")
-        verify = measured(settings, "verify", "--no-texts")
+        say("verify")
+        verify = measure(settings, "verify", "--no-texts")
         document = verify.said
         if document["findings"] or sum(document["outcomes"].values()) != batches:
             raise CJStreamError(
-                "verify did not find every batch right: the measurement is worth nothing"
+                "verify did not find every batch correct: the measurement is not valid"
             )
-        tell("replay")
-        replay = measured(settings, "replay")
-        tell("as-of")
-        as_of = measured(settings, "as-of", name_of(0), "--at", "0s", "--no-texts")
+        say("replay")
+        replay = measure(settings, "replay")
+        say("as-of")
+        as_of = measure(settings, "as-of", assignment_id_of(0), "--at", "0s", "--no-texts")
     return AuditFigures(
         machine,
         uploads,
         assignments,
         batches,
-        replace(verify, said=_figures(document)),
-        replace(replay, said=_replayed(replay.said["summary"])),
+        replace(verify, said=_verify_figures(document)),
+        replace(replay, said=_replay_figures(replay.said["summary"])),
         replace(as_of, said={}),
     )
 
 
-def _figures(document: dict[str, Any]) -> dict[str, Any]:
+def _verify_figures(document: dict[str, Any]) -> dict[str, Any]:
     return {name: document[name] for name in ("uploads", "seconds", "outcomes_per_s", "counts")}
 
 
-def _replayed(summary: dict[str, Any]) -> dict[str, Any]:
+def _replay_figures(summary: dict[str, Any]) -> dict[str, Any]:
     rate = round(summary["records"] / summary["seconds"]["read"])
-    told = {name: summary[name] for name in ("records", "scopes", "damaged", "broken", "seconds")}
-    return {**told, "records_per_s": rate}
+    figures = {
+        name: summary[name] for name in ("records", "scopes", "damaged", "broken", "seconds")
+    }
+    return {**figures, "records_per_s": rate}
 
 
-def measured(settings: Settings, *audit: str) -> CommandFigures:
-    """An audit command as a process: its last line of JSON is what it says."""
-    begun, usage = time.monotonic(), settings.data_dir / "usage.json"
+def measure(settings: Settings, *audit: str) -> CommandFigures:
+    """Run an audit command as a process; its last line of JSON becomes `said`."""
+    start, usage = time.monotonic(), settings.data_dir / "usage.json"
     child = subprocess.Popen(
         module("tools.bench.usage", str(usage), *command("audit", *audit, "--json")),
         env=environment(**settings_values(settings)),
@@ -115,20 +117,20 @@ def measured(settings: Settings, *audit: str) -> CommandFigures:
         for line in child.stdout:
             last = line
     code = child.wait()
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start
     if code:
-        raise CJStreamError(f"audit {audit[0]} ended with {code}")
+        raise CJStreamError(f"audit {audit[0]} ended with exit code {code}")
     used = orjson.loads(usage.read_bytes())
     return CommandFigures(round(seconds, 2), used["cpu_s"], used["peak_mb"], orjson.loads(last))
 
 
-def name_of(number: int) -> str:
-    """An assignment's id."""
+def assignment_id_of(number: int) -> str:
+    """The assignment id with that number."""
     return f"assignment-{number:06d}"
 
 
 class Writer:
-    """Writes such a log; one producer, so that offsets can be counted along."""
+    """Writes the log; it is the only producer, so it can count the offsets itself."""
 
     def __init__(self, settings: Settings, assignments: int) -> None:
         self._settings = settings
@@ -138,13 +140,13 @@ class Writer:
         self._codec = codec_for(settings)
         self._rows: dict[str, AssignmentContext] = {}
         self._positions = {
-            Partition(topic.name, one): 0
+            Partition(topic.name, number): 0
             for topic in self._topics.uploads
-            for one in range(settings.partitions)
+            for number in range(settings.partitions)
         }
         self._requests = [0] * settings.partitions
-        self._dice = random.Random(SEED)
-        self._answers = OutcomeBuilder(self._codec, Policy(), self._rows.get)
+        self._random = random.Random(SEED)
+        self._outcomes = OutcomeBuilder(self._codec, Policy(), self._rows.get)
         self._topic_of = dict(
             zip(
                 ("instructions", "student_prompt", "judge_rubric"),
@@ -154,38 +156,39 @@ class Writer:
         )
 
     def write(self, uploads: int, batches: int) -> Iterator[int]:
-        """Rounds of uploads, batches after each of them; one number a record."""
+        """Write rounds of uploads with batches after each round; yields once per upload and per batch."""
         rounds = max(2, -(-uploads // self._assignments))
         joined = 0
         for number in range(rounds):
-            begin, end = uploads * number // rounds, uploads * (number + 1) // rounds
-            yield from self._upload(begin, end)
-            wanted = batches * number // (rounds - 1)  # none in the first: nothing is complete yet
-            yield from self._ask(wanted - joined)
-            joined = wanted
+            start, end = uploads * number // rounds, uploads * (number + 1) // rounds
+            yield from self._write_uploads(start, end)
+            # none after the first round: no context is complete yet
+            target = batches * number // (rounds - 1)
+            yield from self._write_batches(target - joined)
+            joined = target
 
-    def _upload(self, begin: int, end: int) -> Iterator[int]:
-        for first in range(begin, end, CHUNK):
+    def _write_uploads(self, start: int, end: int) -> Iterator[int]:
+        for first in range(start, end, CHUNK):
             chunk = range(first, min(end, first + CHUNK))
             deliver(self._producer, map(self._upload_record, chunk))
             yield from chunk
 
     def _upload_record(self, number: int) -> Record:
-        turn, place = divmod(number, self._assignments)
-        version, kind = divmod(turn, len(MAKERS))
-        event: UploadEvent = MAKERS[kind](name_of(place), version + 1)
+        turn, index = divmod(number, self._assignments)
+        version, kind = divmod(turn, len(EVENT_FACTORIES))
+        event: UploadEvent = EVENT_FACTORIES[kind](assignment_id_of(index), version + 1)
         scope_key = scope_key_of(event)
-        before = component_of(self._rows.get(scope_key), role_of(event))
-        if before is not None:
-            event = replace(event, previous_event_id=before.event_id)
+        previous = component_of(self._rows.get(scope_key), role_of(event))
+        if previous is not None:
+            event = replace(event, previous_event_id=previous.event_id)
         key = scope_key.encode()
         topic = self._topic_of[role_of(event)].name
-        one = Partition(topic, partition_for(key, self._settings.partitions))
-        fold(self._rows, event, Coordinates(*one, self._positions[one]), 0)
-        self._positions[one] += 1
-        return Record(topic, one.partition, key, self._codec.encode(event))
+        partition = Partition(topic, partition_for(key, self._settings.partitions))
+        fold(self._rows, event, Coordinates(*partition, self._positions[partition]), 0)
+        self._positions[partition] += 1
+        return Record(topic, partition.partition, key, self._codec.encode(event))
 
-    def _ask(self, count: int) -> Iterator[int]:
+    def _write_batches(self, count: int) -> Iterator[int]:
         for first in range(0, count, CHUNK):
             chunk = range(first, min(count, first + CHUNK))
             requests = [self._request() for _ in chunk]
@@ -198,17 +201,17 @@ class Writer:
             yield from chunk
 
     def _request(self) -> tuple[Record, Coordinates]:
-        event = request_for(name_of(self._dice.randrange(self._assignments)))
+        event = request_for(assignment_id_of(self._random.randrange(self._assignments)))
         key = event.batch_id.encode()
-        topic, one = self._topics.requests.name, partition_for(key, self._settings.partitions)
-        at = Coordinates(topic, one, self._requests[one])
-        self._requests[one] += 1
-        return Record(topic, one, key, self._codec.encode(event)), at
+        topic, partition = self._topics.requests.name, partition_for(key, self._settings.partitions)
+        at = Coordinates(topic, partition, self._requests[partition])
+        self._requests[partition] += 1
+        return Record(topic, partition, key, self._codec.encode(event)), at
 
     def _outcome(self, request: Record, at: Coordinates, header: bytes) -> Record:
-        answer = self._answers.build(request.value, at)
-        prepared = isinstance(answer.resolution, Prepared)
+        outcome = self._outcomes.build(request.value, at)
+        prepared = isinstance(outcome.resolution, Prepared)
         topic = self._topics.batches if prepared else self._topics.unresolved
         return Record(
-            topic.name, at.partition, request.key, answer.value, ((POSITIONS_HEADER, header),)
+            topic.name, at.partition, request.key, outcome.value, ((POSITIONS_HEADER, header),)
         )

@@ -1,4 +1,4 @@
-"""`cjstream bench …`: parses, measures, prints."""
+"""`cjstream bench …`: parses options, measures, prints."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,34 +11,39 @@ from tools.printing import print_json, print_table
 from tools.progress import say
 
 bench_app = typer.Typer(
-    help="Measure what is promised in seconds, each on a broker and processes of its own that are gone afterwards. "
-    "Every answer names the machine and its load before: only a quiet machine gives figures to quote.",
+    help="Measure latencies and rates. Each command starts its own broker and processes and stops them afterwards. "
+    "Results name the machine and its load before the start: only quote figures from an idle machine.",
     no_args_is_help=True,
 )
-Rate = Annotated[float, typer.Option(min=1, max=2000, help="Requests a second.")]
+Rate = Annotated[float, typer.Option(min=1, max=2000, help="Requests per second.")]
 Protocol = Annotated[
     Literal["classic", "consumer"],
-    typer.Option(help="Of the workers' group: cooperative-sticky, or KIP-848."),
+    typer.Option(
+        help="Group protocol of the workers: classic (cooperative-sticky) or consumer (KIP-848)."
+    ),
 ]
 
 
 @bench_app.command()
 def release(
-    requests: Annotated[int, typer.Option(min=1, help="Released one by one.")] = 200,
-    crowd: Annotated[int, typer.Option(min=0, help="Released together; 0: none.")] = 10_000,
+    requests: Annotated[int, typer.Option(min=1, help="Requests released one by one.")] = 200,
+    crowd: Annotated[
+        int, typer.Option(min=0, help="Requests released together; 0: none.")
+    ] = 10_000,
     rate: Rate = 100,
     as_json: Json = False,
 ) -> None:
-    """How long parked requests wait once the upload has come that they lack.
+    """How long parked requests wait after the missing upload has been appended.
 
-    One worker. Requests for as many assignments are parked, then each
-    assignment gets its student prompt in turn. Times run from that upload's
-    append: to the outcome's (outcome_ms), both by the broker's clock in whole
-    milliseconds, and until a reader of committed records has it (visible_ms).
+    One worker runs. Requests for different assignments are parked, then each
+    assignment gets its student prompt in turn. Times are measured from the
+    append of that upload: to the append of the outcome (outcome_ms; both by the
+    broker's clock, in whole milliseconds), and until a reader of committed
+    records has the outcome (visible_ms).
 
-    Then one upload releases a crowd, while requests for another assignment, so
-    many a second, go on: how long those take from their append until a reader
-    has the outcome, before the upload (quiet) and meanwhile.
+    Then one upload releases a crowd of requests, while requests for another
+    assignment are sent at --rate. For those, the time from append until a
+    reader has the outcome is given before the upload (quiet) and meanwhile.
     """
     from tools.bench import release as command
 
@@ -48,42 +53,44 @@ def release(
 @bench_app.command()
 def rebalance(
     protocol: Protocol = "classic",
-    times: Annotated[int, typer.Option(min=1, help="Joins, and as many leaves.")] = 10,
+    times: Annotated[int, typer.Option(min=1, help="Number of joins, and of leaves.")] = 10,
     rate: Rate = 100,
-    quiet: Annotated[float, typer.Option(min=0, help="Seconds between them.")] = 5,
+    quiet: Annotated[float, typer.Option(min=0, help="Seconds between a join and a leave.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """The pause that requests see when a second worker joins and leaves.
+    """How long requests are delayed when a second worker joins and leaves.
 
-    A request's time runs from its append until a reader of committed records
-    has its outcome, so that an aborted transaction counts. A join lasts from
-    the start of the process, a leave from SIGTERM, to one second after the
-    partitions have moved. pause_ms is the longest time of a request in each of
-    them, latency_ms is all requests in them, quiet_ms all others.
+    The latency of a request is the time from its append until a reader of
+    committed records has its outcome, so that aborted transactions count. A
+    join begins with the start of the process, a leave with SIGTERM; both end
+    one second after the partitions have moved. pause_ms is the longest latency
+    in each join or leave, latency_ms all latencies in them, quiet_ms all others.
     """
     from tools.bench import rebalance as command
 
-    found = command.run(say, protocol=protocol, times=times, rate=rate, quiet_s=quiet)
-    _show(found, as_json=as_json)
+    figures = command.run(say, protocol=protocol, times=times, rate=rate, quiet_s=quiet)
+    _show(figures, as_json=as_json)
 
 
 @bench_app.command()
 def recovery(
     protocol: Protocol = "classic",
-    times: Annotated[int, typer.Option(min=1, help="Kills of each kind.")] = 5,
+    times: Annotated[int, typer.Option(min=1, help="Number of kills of each kind.")] = 5,
     rate: Rate = 100,
     as_json: Json = False,
 ) -> None:
     """How long requests wait after `kill -9` of a worker.
 
-    First a lone worker with a slot, started again at once; then one of two
-    without slots, whose partitions the other takes over once the session has
-    ended. Seconds from the kill until a reader of committed records has the
-    first outcome of a request appended after it; one from every partition; and
-    all that were appended until then.
+    First a single worker with a slot is killed and restarted at once; then one
+    of two workers without slots, whose partitions the other takes over when the
+    session has timed out. Seconds are measured from the kill until a reader of
+    committed records has: the first outcome of a request appended after the
+    kill; one such outcome from every partition; the outcomes of all requests
+    appended until then.
 
     CJSTREAM_SESSION_TIMEOUT_S and CJSTREAM_TRANSACTION_TIMEOUT_S bound the
-    second kind; with --protocol consumer the session is the broker's, 6 s.
+    second kind; with --protocol consumer the broker's session timeout of 6 s
+    applies.
     """
     from tools.bench import recovery as command
 
@@ -92,60 +99,70 @@ def recovery(
 
 @bench_app.command()
 def api(
-    processes: Annotated[int, typer.Option(min=1, max=8, help="Of the API, in turn.")] = 1,
-    assignments: Annotated[int, typer.Option(min=1, max=1000, help="In turn.")] = 20,
-    rate: Annotated[float, typer.Option(min=1, max=1000, help="Requests a second.")] = 20,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long.")] = 60,
+    processes: Annotated[
+        int, typer.Option(min=1, max=8, help="API processes, called in turn.")
+    ] = 1,
+    assignments: Annotated[
+        int, typer.Option(min=1, max=1000, help="Assignments, used in turn.")
+    ] = 20,
+    rate: Annotated[float, typer.Option(min=1, max=1000, help="Requests per second.")] = 20,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Duration of the measurement in seconds.")
+    ] = 60,
     as_json: Json = False,
 ) -> None:
     """How long GET /admin/v1/assignments/{id} and the upload of a prompt take.
 
-    Requests are sent when they are due, whether those before are answered or
-    not; every second one uploads a new text as the student prompt. Times run
-    from the moment a request was due.
+    Every request is sent when it is due, whether earlier ones have a response
+    or not; every other one uploads a new text as the student prompt. Latencies
+    are measured from the time when a request was due.
 
-    --processes 2 --assignments 4 makes two writers take the same partitions
-    from each other.
+    With --processes 2 --assignments 4, two writers fence each other on the
+    same partitions.
     """
     from tools.bench import api as command
 
-    found = command.run(
+    figures = command.run(
         say, processes=processes, assignments=assignments, rate=rate, seconds=seconds
     )
-    _show(found, as_json=as_json)
+    _show(figures, as_json=as_json)
 
 
 @bench_app.command()
 def audit(
-    uploads: Annotated[int, typer.Option(min=2, help="In the log.")] = 1_000_000,
-    assignments: Annotated[int, typer.Option(min=1, help="That they are of.")] = 100_000,
-    batches: Annotated[int, typer.Option(min=1, help="In the log, with their requests.")] = 200_000,
+    uploads: Annotated[int, typer.Option(min=2, help="Uploads in the log.")] = 1_000_000,
+    assignments: Annotated[
+        int, typer.Option(min=1, help="Assignments of these uploads.")
+    ] = 100_000,
+    batches: Annotated[
+        int, typer.Option(min=1, help="Batches in the log, and as many requests.")
+    ] = 200_000,
     as_json: Json = False,
 ) -> None:
     """How fast verify, replay and as-of read a log, and what memory they take.
 
-    Each is the command as a process, from its start to its end; of verify,
-    seconds tells the reading of the uploads and the outcomes apart. Batches
-    name assignments at random. peak_mb is the command's largest process.
-    Writing the log takes most of the time.
+    Each command runs as a process and is measured from its start to its end;
+    for verify, seconds lists the reading of uploads and of outcomes separately.
+    Batches name assignments at random. peak_mb is the memory of the command's
+    largest process. Writing the log takes most of the time.
     """
     from tools.bench import audit as command
 
-    found = command.run(say, uploads=uploads, assignments=assignments, batches=batches)
-    _show(found, as_json=as_json)
+    figures = command.run(say, uploads=uploads, assignments=assignments, batches=batches)
+    _show(figures, as_json=as_json)
 
 
-def _show(found: Any, *, as_json: bool) -> None:
-    """Print a measurement: as it is, or each figure with its path."""
+def _show(figures: Any, *, as_json: bool) -> None:
+    """Print a measurement as JSON, or as a table of figures with their paths."""
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(figures))
     else:
-        print_table(type(found).__name__, ("", ""), _flat(asdict(found)))
+        print_table(type(figures).__name__, ("", ""), _flat(asdict(figures)))
 
 
-def _flat(document: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(document: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in document.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{above}{name} ")
+            yield from _flat(value, f"{path}{name} ")
         else:
-            yield f"{above}{name}", value
+            yield f"{path}{name}", value

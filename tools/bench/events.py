@@ -1,4 +1,4 @@
-"""The events that a measurement appends: like everyday's in size, of no content. Pure but for ids and times."""
+"""The events that a measurement appends: of typical size, without real content."""
 
 import time
 from hashlib import sha256
@@ -17,24 +17,24 @@ ESSAYS = 10
 
 
 def now_ms() -> int:
-    """This moment; the broker runs on this machine, so that its append times are of the same clock."""
+    """The current time in ms; the broker runs on the same machine, so its append times have the same clock."""
     return time.time_ns() // 1_000_000
 
 
 def instructions_of(assignment_id: str, version: int = 1) -> InstructionsUploaded:
-    """Its instructions, the first ones unless told."""
+    """An upload of instructions for the assignment."""
     return InstructionsUploaded(
         **_upload(assignment_id, version), grade_scale="swedish_8_anchor", context_origin="bench"
     )
 
 
 def prompt_of(assignment_id: str, version: int = 1) -> StudentPromptUploaded:
-    """Its student prompt, the first one unless told."""
+    """An upload of a student prompt for the assignment."""
     return StudentPromptUploaded(**_upload(assignment_id, version))
 
 
 def rubric_of(assignment_id: str, version: int = 1) -> JudgeRubricUploaded:
-    """Its judge rubric."""
+    """An upload of a judge rubric for the assignment."""
     return JudgeRubricUploaded(**_upload(assignment_id, version))
 
 
@@ -56,7 +56,7 @@ def _upload(assignment_id: str, version: int) -> dict[str, Any]:
 
 
 def request_for(assignment_id: str) -> CJAssessmentRequested:
-    """A batch of ten essays: about 900 bytes."""
+    """A request for a batch of ten essays, about 900 bytes."""
     return CJAssessmentRequested(
         event_id=str(uuid4()),
         occurred_at_ms=now_ms(),

@@ -1,4 +1,4 @@
-"""Where a measurement happens: a broker, a folder and topics of its own, and what of the machine a figure rests on."""
+"""The broker, folder and topics of a measurement, and the machine on which it runs."""
 
 import os
 import platform
@@ -18,12 +18,12 @@ from tools.broker import Broker
 from tools.jars import KAFKA_VERSION
 from tools.processes import Say, end_on_sigterm
 
-WAIT_S = 120.0  # for anything, before a measurement gives up
+WAIT_S = 120.0  # the longest wait for anything before a measurement fails
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What to say beside a figure; load is the system's over the last minute, before anything was started."""
+    """The machine of a measurement; load is the load average of the last minute before anything was started."""
 
     system: str
     cores: int | None
@@ -33,7 +33,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """The machine as it is now."""
+    """The machine and its current load."""
     return Machine(
         f"{platform.system()} {platform.machine()}",
         os.cpu_count(),
@@ -44,15 +44,15 @@ def this_machine() -> Machine:
 
 
 @contextmanager
-def installation(tell: Say, **overrides: object) -> Iterator[Settings]:
-    """The environment's settings, but on a broker and in a folder of their own; both are gone afterwards."""
+def installation(say: Say, **overrides: object) -> Iterator[Settings]:
+    """The environment's settings with a new broker and folder; both are deleted after the block."""
     end_on_sigterm()
-    given = settings_from_environment()
+    base = settings_from_environment()
     with (
         tempfile.TemporaryDirectory(prefix="cjstream-bench-") as folder,
-        Broker.temporary(given.data_dir) as broker,
+        Broker.temporary(base.data_dir) as broker,
     ):
-        own = {
+        changes = {
             "bootstrap_servers": broker.bootstrap,
             "data_dir": Path(folder),
             "content_url": (Path(folder) / "content").as_uri(),
@@ -60,30 +60,33 @@ def installation(tell: Say, **overrides: object) -> Iterator[Settings]:
             "required_roles": ("instructions", "student_prompt"),
             **overrides,
         }
-        settings = given.model_copy(update=own)
-        tell(f"Kafka answers on {broker.bootstrap}: making the topics")
+        settings = base.model_copy(update=changes)
+        say(f"Kafka runs at {broker.bootstrap}; creating the topics")
         topics.apply(settings, wait_s=0)
         high_watermarks_when_reachable(
-            settings, partitions_of((one.name for one in settings.topics.all), settings)
+            settings, partitions_of((topic.name for topic in settings.topics.all), settings)
         )
         yield settings
 
 
-def process_of(settings: Settings, name: str, **own: object) -> Settings:
-    """The settings of one process of the installation, in a folder of its own."""
+def process_settings(settings: Settings, name: str, **changes: object) -> Settings:
+    """The settings of one process of the installation, with its own folder."""
     folder = settings.data_dir / name
     folder.mkdir()
-    return settings.model_copy(update={"data_dir": folder, **own})
+    return settings.model_copy(update={"data_dir": folder, **changes})
 
 
-def wait_until_shared(settings: Settings, workers: int) -> None:
-    """Wait until just so many workers have all request partitions among them, and each of them some."""
+def wait_until_assigned(settings: Settings, workers: int) -> None:
+    """Wait until exactly that many workers are in the group, each has a request partition, and none is unassigned."""
     admin, group = admin_client(settings), settings.prep_group
 
-    def is_shared() -> bool:
+    def is_assigned() -> bool:
         members = result_of(admin.describe_consumer_groups([group])[group]).members
-        held = [len(one.assignment.topic_partitions) if one.assignment else 0 for one in members]
-        return len(held) == workers and all(held) and sum(held) == settings.partitions
+        counts = [
+            len(member.assignment.topic_partitions) if member.assignment else 0
+            for member in members
+        ]
+        return len(counts) == workers and all(counts) and sum(counts) == settings.partitions
 
     what = f"{workers} workers to have all partitions"
-    wait_until(is_shared, seconds=WAIT_S, what=what, every_s=0.2)
+    wait_until(is_assigned, seconds=WAIT_S, what=what, every_s=0.2)

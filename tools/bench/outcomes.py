@@ -1,4 +1,4 @@
-"""What came of a measurement's requests, and when."""
+"""The outcomes of a measurement's requests, with their times."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ WARM_UP = 20  # requests
 
 @dataclass(frozen=True, slots=True)
 class AnsweredRequest:
-    """When a request was appended, when its outcome, and when a reader of committed records had that; ms."""
+    """Times of a request in ms: its append, the append of its outcome, and when a committed reader had the outcome."""
 
     appended_ms: int
     answered_ms: int
@@ -32,34 +32,34 @@ class AnsweredRequest:
 
     @property
     def latency_ms(self) -> int:
-        """How long one who reads committed outcomes waited for this one."""
+        """The time from the append until a reader of committed records had the outcome."""
         return self.seen_ms - self.appended_ms
 
-    def is_within(self, begun_ms: int, ended_ms: int) -> bool:
-        """Whether any of its waiting fell into that time."""
-        return self.appended_ms <= ended_ms and self.seen_ms >= begun_ms
+    def is_within(self, start_ms: int, end_ms: int) -> bool:
+        """Whether the request was waiting at any time in that window."""
+        return self.appended_ms <= end_ms and self.seen_ms >= start_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """The outcomes so far: when each was appended and when it was read, by its request."""
+    """The outcomes so far: when each was appended and when it was read, in ms, by the coordinates of its request."""
 
     times: dict[Coordinates, tuple[int, int]]
-    check: Callable[[], None]  # raises what ended the reading
+    check: Callable[[], None]  # raises the exception that ended the reading thread
 
     def wait_for(self, requests: Iterable[Coordinates], what: str = "outcomes") -> None:
         """Wait for the outcome of each of these requests. Raises Unreachable, Discrepancy."""
-        left = set(requests)
+        missing = set(requests)
 
-        def are_there() -> bool:
+        def all_seen() -> bool:
             self.check()
-            left.difference_update([one for one in left if one in self.times])
-            return not left
+            missing.difference_update([request for request in missing if request in self.times])
+            return not missing
 
-        wait_until(are_there, seconds=WAIT_S, what=what, every_s=0.02)
+        wait_until(all_seen, seconds=WAIT_S, what=what, every_s=0.02)
 
-    def answers(self, requests: Mapping[Coordinates, int]) -> dict[Coordinates, AnsweredRequest]:
-        """Those of the requests, with their append times, that have an outcome."""
+    def answered(self, requests: Mapping[Coordinates, int]) -> dict[Coordinates, AnsweredRequest]:
+        """The times of those requests, passed with their append times, that have an outcome."""
         return {
             at: AnsweredRequest(appended_ms, *self.times[at])
             for at, appended_ms in requests.items()
@@ -68,30 +68,30 @@ class Outcomes:
 
 
 @contextmanager
-def outcomes_of(settings: Settings) -> Iterator[Outcomes]:
-    """The installation's outcomes, read as they are committed until the block is left.
+def reading_outcomes(settings: Settings) -> Iterator[Outcomes]:
+    """The installation's outcomes, read as they are committed until the end of the block.
 
-    Anything but one prepared batch for each request is a Discrepancy.
+    An outcome that is not a prepared batch, or a second one of a request, is a Discrepancy.
     """
     times: dict[Coordinates, tuple[int, int]] = {}
-    with in_the_background(lambda ending: _read(settings, times, ending)) as check:
+    with in_the_background(lambda stop: _read(settings, times, stop)) as check:
         yield Outcomes(times, check)
 
 
 def _read(
-    settings: Settings, times: dict[Coordinates, tuple[int, int]], ending: threading.Event
+    settings: Settings, times: dict[Coordinates, tuple[int, int]], stop: threading.Event
 ) -> None:
     codec = codec_for(settings)
     partitions = partitions_of((topic.name for topic in settings.topics.outcomes), settings)
     with LogReader(settings, partitions) as log:
         log.seek(dict.fromkeys(partitions, 0))
-        while not ending.is_set():
-            found = log.read()
+        while not stop.is_set():
+            records = log.read()
             seen_ms = now_ms()
-            for record in found:
+            for record in records:
                 request_at = _request_of(record, codec)
                 if request_at in times:
-                    raise Discrepancy(f"{record.at}: a second outcome of {request_at}")
+                    raise Discrepancy(f"{record.at}: a second outcome of request {request_at}")
                 times[request_at] = record.appended_at_ms, seen_ms
 
 
@@ -99,25 +99,27 @@ def _request_of(record: LogRecord, codec: Codec) -> Coordinates:
     try:
         return codec.decode_as(CJBatchPrepared, record.value).provenance.request
     except BadRecord as fault:
-        raise Discrepancy(f"{record.at} is no prepared batch ({fault})") from fault
+        raise Discrepancy(f"{record.at} is not a prepared batch ({fault})") from fault
 
 
 def warm_up(sender: Sender, outcomes: Outcomes) -> None:
-    """Make the ready assignment, and wait until requests for it are answered: a worker has to run."""
-    sender.instruct([READY])
-    sender.complete(READY)
-    outcomes.wait_for(sender.request([READY] * WARM_UP), "a worker to answer")
+    """Upload the ready assignment and wait for outcomes of requests for it; a worker must be running."""
+    sender.upload_instructions([READY])
+    sender.upload_prompt(READY)
+    outcomes.wait_for(sender.request([READY] * WARM_UP), "a worker to process requests")
 
 
 def wait_until_parked(settings: Settings, requests: Iterable[Coordinates]) -> None:
-    """Wait until each of these requests has been parked. Raises Unreachable."""
-    left = {str(one).encode() for one in requests}
+    """Wait until each of these requests is in the parked topic. Raises Unreachable."""
+    missing = {str(request).encode() for request in requests}
     partitions = partitions_of([settings.topics.parked.name], settings)
     with LogReader(settings, partitions) as log:
         log.seek(dict.fromkeys(partitions, 0))
 
-        def are_parked() -> bool:
-            left.difference_update({one.key or b"" for one in log.read() if one.value is not None})
-            return not left
+        def all_parked() -> bool:
+            missing.difference_update(
+                {record.key or b"" for record in log.read() if record.value is not None}
+            )
+            return not missing
 
-        wait_until(are_parked, seconds=WAIT_S, what="requests to be parked")
+        wait_until(all_parked, seconds=WAIT_S, what="requests to be parked")

@@ -1,4 +1,4 @@
-"""What many measured values come to. Pure."""
+"""Percentiles of measured values. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of how many values, and where they lie; all but the count are None where there is no value."""
+    """The count and the percentiles of values; all but the count are None if there are no values."""
 
     count: int
     p50: float | None = None
@@ -15,7 +15,7 @@ class Spread:
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:
-    """The smallest of the values that `percent` of 100 do not exceed: the nearest rank, nothing interpolated.
+    """The smallest value such that `percent` % of the values are not greater: nearest rank, without interpolation.
 
     `ordered` is ascending and not empty, percent is 1 to 100.
     """
@@ -24,9 +24,9 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 
 
 def spread_of(values: Iterable[float]) -> Spread:
-    """Median, 99th percentile and maximum, to a tenth of the values' unit."""
+    """Median, 99th percentile and maximum, rounded to a tenth of the values' unit."""
     ordered = sorted(values)
     if not ordered:
         return Spread(0)
-    found = (percentile(ordered, percent) for percent in (50, 99, 100))
-    return Spread(len(ordered), *(round(value, 1) for value in found))
+    percentiles = (percentile(ordered, percent) for percent in (50, 99, 100))
+    return Spread(len(ordered), *(round(value, 1) for value in percentiles))

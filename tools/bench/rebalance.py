@@ -1,4 +1,4 @@
-"""`cjstream bench rebalance`: what requests see of a worker that joins and leaves."""
+"""`cjstream bench rebalance`: latency of requests while a second worker joins and leaves."""
 
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -9,21 +9,21 @@ from tools.bench.events import now_ms
 from tools.bench.installation import (
     Machine,
     installation,
-    process_of,
+    process_settings,
     this_machine,
-    wait_until_shared,
+    wait_until_assigned,
 )
-from tools.bench.outcomes import AnsweredRequest, outcomes_of, warm_up
+from tools.bench.outcomes import AnsweredRequest, reading_outcomes, warm_up
 from tools.bench.percentiles import Spread, spread_of
 from tools.bench.traffic import Sender, Steady, steady_requests
 from tools.processes import Say, running
 
-SETTLED_S = 1.0  # after the partitions have moved, still counted as part of the move
+SETTLED_S = 1.0  # after the partitions have moved; counted as part of the move
 
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """Joins, or leaves: the latency of every request under way during one, and the longest in each."""
+    """Joins or leaves: latencies of all requests that waited during one, and the longest latency in each."""
 
     count: int
     latency_ms: Spread
@@ -32,7 +32,7 @@ class Moves:
 
 @dataclass(frozen=True, slots=True)
 class Rebalance:
-    """Latency is from a request's append until a reader of committed outcomes has its outcome."""
+    """The figures; a latency is from the append of a request until a reader of committed records has its outcome."""
 
     machine: Machine
     protocol: str
@@ -46,67 +46,74 @@ class Rebalance:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """While partitions moved; ms."""
+    """The time of one move, in ms."""
 
-    begun_ms: int
-    ended_ms: int
+    start_ms: int
+    end_ms: int
 
 
-def run(tell: Say, *, protocol: str, times: int, rate: float, quiet_s: float) -> Rebalance:
-    """Let a second worker join and leave so many times while requests flow at a steady rate."""
+def run(say: Say, *, protocol: str, times: int, rate: float, quiet_s: float) -> Rebalance:
+    """Let a second worker join and leave `times` times while requests are sent at `rate` per second."""
     machine = this_machine()
     joins, leaves = list[Window](), list[Window]()
     with ExitStack() as stack:
-        settings = stack.enter_context(installation(tell, group_protocol=protocol))
-        one = process_of(settings, "one", slot="one")
-        two = process_of(settings, "two")  # without a slot it leaves its group when it ends
-        stack.enter_context(running("worker", one, tell))
-        outcomes = stack.enter_context(outcomes_of(settings))
+        settings = stack.enter_context(installation(say, group_protocol=protocol))
+        first = process_settings(settings, "one", slot="one")
+        second = process_settings(settings, "two")  # no slot: it leaves its group when it ends
+        stack.enter_context(running("worker", first, say))
+        outcomes = stack.enter_context(reading_outcomes(settings))
         warm_up(Sender(settings), outcomes)
         with steady_requests(settings, rate) as steady:
-            steady.go_on(quiet_s)
+            steady.wait_for_requests(quiet_s)
             for number in range(times):
-                tell(f"join and leave {number + 1} of {times}")
-                begun_ms = now_ms()
-                with running("worker", two, tell):
-                    joins.append(_moved(settings, steady, begun_ms, workers=2))
-                    steady.go_on(quiet_s)
-                    begun_ms = now_ms()
-                leaves.append(_moved(settings, steady, begun_ms, workers=1))
-                steady.go_on(quiet_s)
+                say(f"join and leave {number + 1} of {times}")
+                start_ms = now_ms()
+                with running("worker", second, say):
+                    joins.append(_finish_move(settings, steady, start_ms, workers=2))
+                    steady.wait_for_requests(quiet_s)
+                    start_ms = now_ms()
+                leaves.append(_finish_move(settings, steady, start_ms, workers=1))
+                steady.wait_for_requests(quiet_s)
         outcomes.wait_for(steady.appended)
-        answers = list(outcomes.answers(steady.appended).values())
+        answered = list(outcomes.answered(steady.appended).values())
     return Rebalance(
         machine,
         protocol,
         rate,
         len(steady.appended),
-        len(answers),
-        spread_of(one.latency_ms for one in _outside(answers, [*joins, *leaves])),
-        _moves(answers, joins),
-        _moves(answers, leaves),
+        len(answered),
+        spread_of(request.latency_ms for request in _outside(answered, [*joins, *leaves])),
+        _moves(answered, joins),
+        _moves(answered, leaves),
     )
 
 
-def _moved(settings: Settings, steady: Steady, begun_ms: int, *, workers: int) -> Window:
-    """The time until so many workers have the partitions among them, and a moment after."""
-    wait_until_shared(settings, workers)
-    steady.go_on(SETTLED_S)
-    return Window(begun_ms, now_ms())
+def _finish_move(settings: Settings, steady: Steady, start_ms: int, *, workers: int) -> Window:
+    """The window from start_ms until SETTLED_S after that many workers share the partitions."""
+    wait_until_assigned(settings, workers)
+    steady.wait_for_requests(SETTLED_S)
+    return Window(start_ms, now_ms())
 
 
-def _outside(answers: Iterable[AnsweredRequest], windows: list[Window]) -> list[AnsweredRequest]:
-    return [one for one in answers if not any(_within(one, window) for window in windows)]
+def _outside(answered: Iterable[AnsweredRequest], windows: list[Window]) -> list[AnsweredRequest]:
+    return [
+        request
+        for request in answered
+        if not any(_is_within(request, window) for window in windows)
+    ]
 
 
-def _within(answer: AnsweredRequest, window: Window) -> bool:
-    return answer.is_within(window.begun_ms, window.ended_ms)
+def _is_within(request: AnsweredRequest, window: Window) -> bool:
+    return request.is_within(window.start_ms, window.end_ms)
 
 
-def _moves(answers: list[AnsweredRequest], windows: list[Window]) -> Moves:
-    within = [[one.latency_ms for one in answers if _within(one, window)] for window in windows]
+def _moves(answered: list[AnsweredRequest], windows: list[Window]) -> Moves:
+    latencies_by_window = [
+        [request.latency_ms for request in answered if _is_within(request, window)]
+        for window in windows
+    ]
     return Moves(
         len(windows),
-        spread_of(latency for latencies in within for latency in latencies),
-        spread_of(max(latencies) for latencies in within if latencies),
+        spread_of(latency for latencies in latencies_by_window for latency in latencies),
+        spread_of(max(latencies) for latencies in latencies_by_window if latencies),
     )

@@ -1,12 +1,18 @@
-"""`cjstream bench release`: how long a parked request waits for its release once its context is complete."""
+"""`cjstream bench release`: how long a parked request waits after its context is complete."""
 
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from processors.settings import Settings
-from tools.bench.installation import Machine, installation, process_of, this_machine
-from tools.bench.outcomes import AnsweredRequest, Outcomes, outcomes_of, wait_until_parked, warm_up
+from tools.bench.installation import Machine, installation, process_settings, this_machine
+from tools.bench.outcomes import (
+    AnsweredRequest,
+    Outcomes,
+    reading_outcomes,
+    wait_until_parked,
+    warm_up,
+)
 from tools.bench.percentiles import Spread, spread_of
 from tools.bench.traffic import READY, Sender, steady_requests
 from tools.processes import Say, running
@@ -14,26 +20,25 @@ from tools.progress import bar
 
 CROWD = "bench-crowd"
 QUIET_S = 3.0
-AFTER_S = 1.0
+AFTER_RELEASE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Requests that one upload releases together, and ordinary ones beside them."""
+    """Requests that one upload releases together, and ordinary requests at the same time."""
 
     requests: int
     outcomes: int
-    last_outcome_ms: int  # after the upload
+    last_outcome_ms: int  # from the append of the upload
     ordinary_per_s: float
     ordinary_quiet_ms: Spread  # from append to a reader of committed records, before the upload
-    ordinary_meanwhile_ms: (
-        Spread  # the same, of those under way between the upload and the last outcome
-    )
+    # the same for requests that waited between the upload and the last outcome
+    ordinary_meanwhile_ms: Spread
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """From the append of the completing upload on, by the broker's clock."""
+    """The figures; times start at the append of the completing upload, by the broker's clock."""
 
     machine: Machine
     requests: int
@@ -43,72 +48,76 @@ class Release:
     crowd: Crowd | None
 
 
-def run(tell: Say, *, requests: int, crowd: int, rate: float) -> Release:
-    """Park that many requests and release them one by one, then a crowd by one upload (none where it is 0)."""
+def run(say: Say, *, requests: int, crowd: int, rate: float) -> Release:
+    """Park and release `requests` requests one by one, then `crowd` requests with one upload; 0 skips the crowd."""
     machine = this_machine()
     with ExitStack() as stack:
-        settings = stack.enter_context(installation(tell, patience_s=3600))
-        stack.enter_context(running("worker", process_of(settings, "worker", slot="bench"), tell))
-        outcomes = stack.enter_context(outcomes_of(settings))
+        settings = stack.enter_context(installation(say, patience_s=3600))
+        stack.enter_context(
+            running("worker", process_settings(settings, "worker", slot="bench"), say)
+        )
+        outcomes = stack.enter_context(reading_outcomes(settings))
         sender = Sender(settings)
         warm_up(sender, outcomes)
-        tell(f"{requests} requests wait for an upload each")
-        released = _one_by_one(settings, sender, outcomes, requests)
-        together = _crowd(settings, sender, outcomes, crowd, rate, tell) if crowd else None
+        say(f"parking {requests} requests, each waiting for its own upload")
+        released = _release_one_by_one(settings, sender, outcomes, requests)
+        crowd_figures = (
+            _release_crowd(settings, sender, outcomes, crowd, rate, say) if crowd else None
+        )
     return Release(
         machine,
         requests,
         len(released),
-        spread_of(one.answered_ms - one.appended_ms for one in released),
-        spread_of(one.latency_ms for one in released),
-        together,
+        spread_of(request.answered_ms - request.appended_ms for request in released),
+        spread_of(request.latency_ms for request in released),
+        crowd_figures,
     )
 
 
-def _one_by_one(
+def _release_one_by_one(
     settings: Settings, sender: Sender, outcomes: Outcomes, count: int
 ) -> list[AnsweredRequest]:
-    """The answers; what counts as appended is the upload that completed the request's context."""
-    names = [f"bench-{number}" for number in range(count)]
-    sender.instruct(names)
-    waiting = [(name, at) for name in names for at in sender.request([name])]
-    wait_until_parked(settings, (at for _, at in waiting))
+    """Release requests one by one; appended_ms of each is the append of the upload that completed its context."""
+    assignment_ids = [f"bench-{number}" for number in range(count)]
+    sender.upload_instructions(assignment_ids)
+    parked = [(name, at) for name in assignment_ids for at in sender.request([name])]
+    wait_until_parked(settings, (at for _, at in parked))
     released = list[AnsweredRequest]()
-    for name, at in bar(waiting, "releases", count):
-        completed = {at: sender.complete(name)}
+    for name, at in bar(parked, "releases", count):
+        completed = {at: sender.upload_prompt(name)}
         outcomes.wait_for(completed, "a release")
-        released += outcomes.answers(completed).values()
+        released += outcomes.answered(completed).values()
     return released
 
 
-def _crowd(
-    settings: Settings, sender: Sender, outcomes: Outcomes, count: int, rate: float, tell: Say
+def _release_crowd(
+    settings: Settings, sender: Sender, outcomes: Outcomes, count: int, rate: float, say: Say
 ) -> Crowd:
-    sender.instruct([CROWD])
+    sender.upload_instructions([CROWD])
     crowd = sender.request([CROWD] * count)
     wait_until_parked(settings, crowd)
-    tell(f"{count} requests wait for one upload; {rate:g} others a second go on")
-    outcomes.wait_for(sender.request([READY]), "the worker to have parked them")
+    say(f"{count} requests wait for one upload; {rate:g} other requests are sent per second")
+    outcomes.wait_for(sender.request([READY]), "the worker to park the crowd")
     with steady_requests(settings, rate) as ordinary:
-        ordinary.go_on(QUIET_S)
-        uploaded_ms = sender.complete(CROWD)
-        outcomes.wait_for(crowd, "the crowd's release")
-        ordinary.go_on(AFTER_S)
+        ordinary.wait_for_requests(QUIET_S)
+        uploaded_ms = sender.upload_prompt(CROWD)
+        outcomes.wait_for(crowd, "the release of the crowd")
+        ordinary.wait_for_requests(AFTER_RELEASE_S)
     outcomes.wait_for(ordinary.appended)
-    released = outcomes.answers(crowd).values()
-    last_ms = max(one.answered_ms for one in released)
-    others = outcomes.answers(ordinary.appended).values()
+    released = outcomes.answered(crowd).values()
+    last_ms = max(request.answered_ms for request in released)
+    others = outcomes.answered(ordinary.appended).values()
     return Crowd(
         requests=count,
         outcomes=len(released),
         last_outcome_ms=last_ms - uploaded_ms,
         ordinary_per_s=rate,
-        ordinary_quiet_ms=_latency(one for one in others if one.seen_ms < uploaded_ms),
+        ordinary_quiet_ms=_latency(request for request in others if request.seen_ms < uploaded_ms),
         ordinary_meanwhile_ms=_latency(
-            one for one in others if one.is_within(uploaded_ms, last_ms)
+            request for request in others if request.is_within(uploaded_ms, last_ms)
         ),
     )
 
 
-def _latency(answers: Iterable[AnsweredRequest]) -> Spread:
-    return spread_of(one.latency_ms for one in answers)
+def _latency(requests: Iterable[AnsweredRequest]) -> Spread:
+    return spread_of(request.latency_ms for request in requests)

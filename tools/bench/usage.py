@@ -1,6 +1,6 @@
-"""Runs a command, and writes down what its processes took: `python -m tools.bench.usage FILE COMMAND…`.
+"""Runs a command and writes CPU and memory of its processes to a file: `python -m tools.bench.usage FILE COMMAND…`.
 
-A process of its own, because a child's size begins with that of the process that started it.
+It is a separate process because the peak memory of a child includes that of the process that forked it.
 """
 
 import resource
@@ -11,15 +11,15 @@ from pathlib import Path
 import orjson
 
 
-def main(told_in: str, *command: str) -> int:
-    """The command's exit code; in the file as JSON: the CPU seconds of all its processes, and the largest in MB."""
+def main(file: str, *command: str) -> int:
+    """Run the command and write cpu_s of all its processes and peak_mb of the largest as JSON; returns its exit code."""
     code = subprocess.call(command)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    told = {
+    document = {
         "cpu_s": round(used.ru_utime + used.ru_stime, 2),
         "peak_mb": used.ru_maxrss // 1024,
     }
-    Path(told_in).write_bytes(orjson.dumps(told))
+    Path(file).write_bytes(orjson.dumps(document))
     return code
 
 
