@@ -42,7 +42,7 @@ def checked(name: str, value: str) -> str:
     """An id or slug, trimmed, in NFC (ids are compared in NFC) and within its limits. Raises Usage."""
     value = unicodedata.normalize("NFC", trimmed(value))
     rule = RULES[name]
-    if not _is_text(value) or (problem := rule.refusal(value)):  # type: ignore[arg-type]
+    if not _is_text(value) or (problem := rule.problem_with(value)):  # type: ignore[arg-type]
         raise Usage(f"{name}: {problem if _is_text(value) else 'not text'}")
     return value
 

@@ -30,7 +30,7 @@ def dev_token(subject: str = SUBJECT, roles: Sequence[str] = ROLES, ttl_s: int =
     settings = jwt_settings()
     if settings.algorithm != "HS256":
         raise CJStreamError(f"JWT_ALGORITHM is {settings.algorithm}: development tokens need HS256")
-    if not subject.strip() or NAME.refusal(subject):
+    if not subject.strip() or NAME.problem_with(subject):
         raise Usage("--subject: must have 1 to 255 characters")
     now_s = int(time.time())
     claims = {

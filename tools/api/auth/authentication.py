@@ -168,7 +168,7 @@ def subject_of(claims: dict[str, Any]) -> str:
     """The claim sub, which must be valid as an event's actor. Raises Unauthenticated."""
     subject: str = claims["sub"]
     is_text = not any("\ud800" <= character <= "\udfff" for character in subject)
-    if not subject.strip() or NAME.refusal(subject) or not is_text:
+    if not subject.strip() or NAME.problem_with(subject) or not is_text:
         raise Unauthenticated("invalid_subject")
     return subject
 

@@ -73,9 +73,9 @@ def _within(rule: TextLimit | IdLimit, normalize: Callable[[str], str]) -> Calla
         text = normalize(text)
         if not text:
             raise rule_error("blank")
-        if len(text) > rule.most:
-            raise rule_error("too_long", rule.most)
-        if rule.refusal(text):
+        if len(text) > rule.maximum:
+            raise rule_error("too_long", rule.maximum)
+        if rule.problem_with(text):
             raise rule_error("invalid_characters")
         return text
 
@@ -94,7 +94,7 @@ def _slug(rule: PatternLimit) -> Callable[[str], str]:
         text = _trimmed_text(text)
         if not text:
             raise rule_error("blank")
-        if rule.refusal(text):
+        if rule.problem_with(text):
             raise rule_error("invalid_characters")
         return text
 
@@ -158,10 +158,10 @@ def _text_schema(max_bytes: int) -> WithJsonSchema:
 
 def _id_schema(rule: IdLimit) -> WithJsonSchema:
     description = (
-        f"1 to {rule.most} characters; no control character, slash or backslash; not `.` or `..`"
+        f"1 to {rule.maximum} characters; no control character, slash or backslash; not `.` or `..`"
     )
     inner, outer = r"[^\x00-\x1f\x7f-\x9f/\\]", r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff]"
-    core = rf"{outer}({inner}{{0,{rule.most - 2}}}{outer})?"
+    core = rf"{outer}({inner}{{0,{rule.maximum - 2}}}{outer})?"
     return _described(description, minLength=1, pattern=rf"^\ufeff?\s*(?!\.{{1,2}}\s*$){core}\s*$")
 
 
@@ -221,7 +221,7 @@ BatchId = Annotated[
     str,
     Strict(),
     AfterValidator(_within(BATCH, _trimmed_text)),
-    _described("the batch id in the request", minLength=1, maxLength=BATCH.most),
+    _described("the batch id in the request", minLength=1, maxLength=BATCH.maximum),
 ]
 ScopeKey = Annotated[
     str,

@@ -161,7 +161,9 @@ class _Uploads:
         index = self._open_index()
         ends = {partition: end for partition, (_, end) in retained.items()}
         update_index(index, settings, partitions, ends)
-        records = [record for name in self._topics.by_name for record in index.of(name, scope_key)]
+        records = [
+            record for name in self._topics.by_name for record in index.records_of(name, scope_key)
+        ]
         recreated = recreated_topics(settings, topic_ids)
         return history_of(scope_key, records, starts, self._codec, self._topics, recreated)
 
