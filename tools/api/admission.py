@@ -1,7 +1,7 @@
-"""What every request of a known route goes through before its endpoint: the first check that fails answers.
+"""The checks of every request before its endpoint is called; the first check that fails determines the response.
 
-Route and method are the framework's. Then: credentials, role, rate, content type, size, syntax, and in the
-end every value at once, which is FastAPI's own validation.
+The framework checks path and method. Then follow, in this order: credentials, role, rate, content type, size, syntax,
+and finally all values together, in FastAPI's own validation.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -31,54 +31,56 @@ from tools.api.requests.field_types import normalize_id
 from tools.api.requests.preconditions import condition_of
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
-NOTHING: Any = object()
+NO_BODY: Any = object()
 Answer = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class WriteContext:
-    """Who asks, under which id, and on which condition."""
+    """Actor, correlation id and condition of a write; `scope_faults` are contradictions between path and body."""
 
     actor: str
     correlation_id: str
     condition: Condition
     scope_faults: tuple[Fault, ...] = ()
 
-    def refuse_contradictions(self) -> None:
-        """Raise 422 where the body contradicts the path; other faults have been found before."""
+    def check_scope(self) -> None:
+        """Raise 422 if the body contradicts the path; all other faults were reported earlier."""
         if self.scope_faults:
             raise invalid(self.scope_faults)
 
 
 class AdmittedRoute(APIRoute):
-    """A route for callers with one of the roles."""
+    """A route for callers that have at least one of `roles`."""
 
     roles: ClassVar[tuple[str, ...]] = ADMINS
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler behind the checks that must come before it."""
-        validated = super().get_route_handler()
+        """FastAPI's handler, with the checks that must run before it."""
+        validate_and_call = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            parts = dependencies_of(request)
-            caller = await admit(request, parts, self.roles)
-            document = NOTHING
+            deps = dependencies_of(request)
+            caller = await admit(request, deps, self.roles)
+            document = NO_BODY
             if self.body_field is not None:
                 document = await self._document(request)
             check_request_target(request)
             is_write = request.method in WRITES
-            required = is_write and parts.settings.require_if_match
+            required = is_write and deps.settings.require_if_match
             condition = condition_of(request, required=required) if is_write else Condition()
-            faults = scope_faults(request.path_params, document)
+            of_scope = scope_faults(request.path_params, document)
             correlation_id = correlation_of(request.scope).id
-            request.state.call = WriteContext(
-                caller.subject, correlation_id, condition, tuple(faults)
+            request.state.write_context = WriteContext(
+                caller.subject, correlation_id, condition, tuple(of_scope)
             )
             try:
-                return await validated(ParsedRequest(request, document))
-            except RequestValidationError as fault:
-                found = faults_of(fault.errors())
-                raise invalid([*found, *(one for one in faults if one not in found)]) from None
+                return await validate_and_call(ParsedRequest(request, document))
+            except RequestValidationError as error:
+                faults = faults_of(error.errors())
+                raise invalid(
+                    [*faults, *(fault for fault in of_scope if fault not in faults)]
+                ) from None
 
         return handle
 
@@ -88,44 +90,44 @@ class AdmittedRoute(APIRoute):
 
 
 class AuditorRoute(AdmittedRoute):
-    """A route that auditors may use, too."""
+    """A route for administrators and auditors."""
 
     roles = AUDITORS
 
 
 class ReaderRoute(AdmittedRoute):
-    """A route for everyone with a role."""
+    """A route for all roles: administrators, auditors and services."""
 
     roles = READERS
 
 
 class ParsedRequest(Request):
-    """A request whose body has been read and parsed: JSON's null is a value, too."""
+    """A request whose body has been read and parsed; a body of `null` counts as a body."""
 
     def __init__(self, request: Request, document: Any) -> None:
         super().__init__(request.scope, request.receive)
         self._document = document
 
     async def body(self) -> bytes:
-        """Not empty where there is a document."""
-        return b"" if self._document is NOTHING else b"parsed"
+        """A placeholder for the bytes of the body; empty if there is no body."""
+        return b"" if self._document is NO_BODY else b"parsed"
 
     async def json(self) -> Any:
-        """The document."""
+        """The parsed body."""
         return self._document
 
 
-async def admit(request: Request, parts: Dependencies, roles: tuple[str, ...]) -> Caller:
-    """The caller, who has one of the roles and calls not too often. Raises 401, 403, 429 and 503."""
-    caller = await parts.verifier.caller(request.headers.get("authorization"))
+async def admit(request: Request, deps: Dependencies, roles: tuple[str, ...]) -> Caller:
+    """The caller, after checks of token, role and rate limit. Raises 401, 403, 429 and 503."""
+    caller = await deps.verifier.caller(request.headers.get("authorization"))
     request.state.actor = caller.subject
     caller.must_have(roles)
-    parts.rate.consume(caller.subject)
+    deps.rate.consume(caller.subject)
     return caller
 
 
 def scope_faults(path: Mapping[str, str], document: Any) -> list[Fault]:
-    """Where a body contradicts the scope of its path; a course has neither prompt nor rubric."""
+    """Faults of a body that contradicts the scope in the path; a course has neither prompt nor rubric."""
     if not isinstance(document, dict) or not path:
         return []
     faults = [
@@ -144,9 +146,9 @@ def scope_faults(path: Mapping[str, str], document: Any) -> list[Fault]:
 
 
 async def write_context_of(request: Request) -> WriteContext:
-    """What the checks have found out about a request."""
-    call: WriteContext = request.state.call
-    return call
+    """The write context that the checks stored in the request."""
+    write_context: WriteContext = request.state.write_context
+    return write_context
 
 
 WriteContextDep = Annotated[WriteContext, Depends(write_context_of)]

@@ -1,4 +1,4 @@
-"""The FastAPI application: routes, guards and handlers around parts that are made elsewhere."""
+"""The FastAPI application: its routes, checks and exception handlers; its dependencies are passed in."""
 
 import time
 from typing import Any
@@ -19,9 +19,9 @@ from tools.api.auth.rate_limit import RateLimit
 from tools.api.dependencies import Dependencies, UploadLogPort, dependencies_of
 from tools.api.errors.correlation import HEADER
 from tools.api.middleware import RequestObserver
-from tools.api.responses.error_mapping import note, problem_of
+from tools.api.responses.error_mapping import log_and_count, problem_of
 from tools.api.responses.exception_handlers import add_handlers
-from tools.api.responses.openapi import OF_CONTENT, describe, refusals
+from tools.api.responses.openapi import CONTENT_ROUTES, describe, problem_responses
 from tools.api.routes import (
     assignment_history,
     assignments,
@@ -38,7 +38,7 @@ from tools.api.services.dependency_probe import DependencyProbe
 from tools.api.services.metrics import Metrics
 from tools.api.services.text_service import TextService
 
-ADMIN = (
+ADMIN_ROUTERS = (
     instructions.routes,
     prompts_and_rubrics.routes,
     assignments.for_admins,
@@ -50,90 +50,91 @@ ADMIN = (
 
 def build_api(
     log: UploadLogPort,
-    past: AuditService,
-    contents: AsyncContentStore,
+    audit_service: AuditService,
+    content_store: AsyncContentStore,
     verifier: Verifier,
     settings: Settings,
 ) -> FastAPI:
-    """The application over its parts; nothing is started and nothing connects."""
+    """Build the application; nothing is started and nothing connects."""
     is_open = settings.environment == "development"
     app = FastAPI(
         title="cjstream admin API",
         version="1",  # of the contract, as in the paths
-        description="The assignment context of comparative judgement: upload, read, delete.",
+        description="Upload, read and delete the assignment context of comparative judgement.",
         openapi_url="/openapi.json" if is_open else None,
         docs_url="/docs" if is_open else None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.parts = parts = _parts(log, past, contents, verifier, settings)
+    deps = _dependencies(log, audit_service, content_store, verifier, settings)
+    app.state.dependencies = deps
     add_handlers(app)
-    for routes in ADMIN if settings.admin_enabled else ():
+    for routes in ADMIN_ROUTERS if settings.admin_enabled else ():
         app.include_router(routes)
     app.include_router(audit.routes)
     app.include_router(
         content.router(
-            contents,
+            content_store,
             settings.content_max_bytes,
-            readers=[admitting(READERS)],
-            writers=[admitting(CONTENT_WRITERS)],
+            readers=[admission_check(READERS)],
+            writers=[admission_check(CONTENT_WRITERS)],
         ),
-        responses=refusals(OF_CONTENT),
+        responses=problem_responses(CONTENT_ROUTES),
     )
     if not settings.schema_registry_url:
-        guards = [Depends(signed_in)] if settings.registry_auth else []
-        confluent = registry.router(settings.topics, callers=guards)
-        app.include_router(confluent, include_in_schema=False)
+        checks = [Depends(check_token)] if settings.registry_auth else []
+        schema_registry = registry.router(settings.topics, checks=checks)
+        app.include_router(schema_registry, include_in_schema=False)
     app.include_router(health.routes)
     if settings.metrics_port is None:
         app.include_router(health.metrics_routes)
     describe(app)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings))
-    app.add_middleware(RequestObserver, metrics=parts.metrics, clock=time.monotonic)
+    app.add_middleware(RequestObserver, metrics=deps.metrics, clock=time.monotonic)
     return app
 
 
-def admitting(roles: tuple[str, ...]) -> Any:
-    """A guard for routes that check bodies themselves."""
+def admission_check(roles: tuple[str, ...]) -> Any:
+    """A dependency that runs `admit`, for routes that check their bodies themselves."""
 
-    async def guard(request: Request) -> None:
+    async def check(request: Request) -> None:
         await admit(request, dependencies_of(request), roles)
 
-    return Depends(guard)
+    return Depends(check)
 
 
-async def signed_in(request: Request) -> None:
-    """A guard for which any valid token will do; its refusals are the registry's to word."""
+async def check_token(request: Request) -> None:
+    """Raise 401 or 503 unless the token is valid; every role is accepted, the registry formats the error."""
     try:
         await dependencies_of(request).verifier.caller(request.headers.get("authorization"))
     except (Unauthenticated, KeysUnavailable) as fault:
-        note(request, fault)
+        log_and_count(request, fault)
         raise problem_of(fault) or fault from fault
 
 
 def metrics_app(app: FastAPI) -> FastAPI:
-    """/metrics alone, of the same parts, for a port of its own."""
-    apart = FastAPI(openapi_url=None)
-    apart.state.parts = app.state.parts
-    apart.include_router(health.metrics_routes)
-    return apart
+    """An application with only /metrics, for a separate port; it shares the dependencies of `app`."""
+    separate = FastAPI(openapi_url=None)
+    separate.state.dependencies = app.state.dependencies
+    separate.include_router(health.metrics_routes)
+    return separate
 
 
-def _parts(
+def _dependencies(
     log: UploadLogPort,
-    past: AuditService,
-    contents: AsyncContentStore,
+    audit_service: AuditService,
+    content_store: AsyncContentStore,
     verifier: Verifier,
     settings: Settings,
 ) -> Dependencies:
     return Dependencies(
         settings=settings,
         log=log,
-        past=past,
-        texts=TextService(contents),
-        content=DependencyProbe(contents.probe, time.monotonic),
+        audit=audit_service,
+        texts=TextService(content_store),
+        content=DependencyProbe(content_store.probe, time.monotonic),
         verifier=verifier,
         rate=RateLimit(settings.rate_limit_per_minute, time.monotonic),
         metrics=Metrics(fenced=lambda: log.fenced),

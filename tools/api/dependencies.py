@@ -1,4 +1,4 @@
-"""What the routes work with: made once, handed to the application, found through any of its requests."""
+"""The dependencies of the routes: built once, stored in the application, available in every request."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from tools.api.services.text_service import TextService
 
 
 class UploadLogPort(Protocol):
-    """What the routes ask of an AdminLog."""
+    """The part of UploadLog that the routes use."""
 
     policy: Policy
 
@@ -29,17 +29,17 @@ class UploadLogPort(Protocol):
     def ready(self) -> Mapping[str, bool]: ...
     async def read(self, scope_key: str) -> CurrentContext: ...
     async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page: ...
-    async def check(self, change: WriteCommand) -> None: ...
-    async def write(self, change: WriteCommand, writing: WriteMetadata) -> WriteResult: ...
+    async def check(self, command: WriteCommand) -> None: ...
+    async def write(self, command: WriteCommand, metadata: WriteMetadata) -> WriteResult: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The log, its past, the texts and whoever guards them. now_ms is the clock of events."""
+    """Everything that the routes use; `content` probes the content store, `now_ms` gives the time of events."""
 
     settings: Settings
     log: UploadLogPort
-    past: AuditService
+    audit: AuditService
     texts: TextService
     content: DependencyProbe
     verifier: Verifier
@@ -49,9 +49,9 @@ class Dependencies:
 
 
 def dependencies_of(request: Request) -> Dependencies:
-    """The parts of the application that answers the request."""
-    parts: Dependencies = request.app.state.parts
-    return parts
+    """The dependencies of the application that answers the request."""
+    deps: Dependencies = request.app.state.dependencies
+    return deps
 
 
 Deps = Annotated[Dependencies, Depends(dependencies_of)]

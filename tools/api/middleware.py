@@ -1,4 +1,4 @@
-"""Around every request: its correlation id, its log line, its counts, and an answer where a bug left none."""
+"""The middleware around every request: correlation id, log line, metrics, and a 500 response after a bug."""
 
 import logging
 import re
@@ -14,12 +14,12 @@ from tools.api.errors.problems import Problem, problem_response
 from tools.api.services.metrics import Metrics
 
 log = logging.getLogger("cjstream.api")
-CLIENT_LEFT = 499
+CLIENT_CLOSED_REQUEST = 499
 TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C trace context
 
 
 class RequestObserver:
-    """An ASGI application around another; clock gives seconds that only grow."""
+    """An ASGI application around another; `clock` is monotonic and returns seconds."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._app = app
@@ -27,14 +27,14 @@ class RequestObserver:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Pass one request to the inner application, then log and count it."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         correlation = correlate(scope)
         scope["state"] = {**scope.get("state", {}), "correlation": correlation}
-        began, status = self._clock(), 0
+        started_s, status = self._clock(), 0
 
-        async def told(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -45,20 +45,25 @@ class RequestObserver:
 
         token = CURRENT.set(correlation)
         try:
-            await self._app(scope, receive, told)
+            await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            status = status or CLIENT_LEFT
+            status = status or CLIENT_CLOSED_REQUEST
         except Exception:
             log.exception("unexpected_error")
             if status:
-                raise  # half an answer is out: the connection has to break
-            problem = Problem("internal-error", "the request failed; its correlation id finds why")
-            await problem_response(Request(scope), problem)(scope, receive, told)
+                raise  # part of the response has been sent: the connection must be closed
+            problem = Problem(
+                "internal-error", "the request failed; search the logs for its correlation id"
+            )
+            respond = problem_response(Request(scope), problem)
+            await respond(scope, receive, send_with_headers)
         finally:
-            self._tell(scope, correlation, status, self._clock() - began)
+            self._log_and_count(scope, correlation, status, self._clock() - started_s)
             CURRENT.reset(token)
 
-    def _tell(self, scope: Scope, correlation: Correlation, status: int, took_s: float) -> None:
+    def _log_and_count(
+        self, scope: Scope, correlation: Correlation, status: int, took_s: float
+    ) -> None:
         route = route_of(scope)
         self._metrics.count_request(scope["method"], route, status, took_s)
         state = scope["state"]
@@ -72,27 +77,27 @@ class RequestObserver:
             "correlation_id_original": correlation.original,
             "trace_id": _trace_of(scope),
         }
-        known = {name: value for name, value in fields.items() if value is not None}
-        log.info("http_request", extra=known)
+        present = {name: value for name, value in fields.items() if value is not None}
+        log.info("http_request", extra=present)
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route, never the path."""
+    """The path template of the route, never the path itself."""
     return str(getattr(scope.get("route"), "path", None) or "unmatched")
 
 
-def logged(environment: str) -> Callable[[], dict[str, Any]]:
-    """What every log line of the process says beside its own fields."""
+def common_log_fields(environment: str) -> Callable[[], dict[str, Any]]:
+    """A function that returns the fields which every log line of the process has in addition to its own."""
 
-    def always() -> dict[str, Any]:
-        told = {"service": "cjstream-api", "environment": environment}
+    def common_fields() -> dict[str, Any]:
+        fields = {"service": "cjstream-api", "environment": environment}
         correlation = CURRENT.get()
-        return told if correlation is None else {**told, "correlation_id": correlation.id}
+        return fields if correlation is None else {**fields, "correlation_id": correlation.id}
 
-    return always
+    return common_fields
 
 
 def _trace_of(scope: Scope) -> str | None:
-    sent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
-    found = TRACE.fullmatch(sent)
-    return found[1].decode() if found else None
+    header = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
+    match = TRACE.fullmatch(header)
+    return match[1].decode() if match else None

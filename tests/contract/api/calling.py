@@ -68,7 +68,7 @@ class Api:
 
     def metric(self, name: str, **labels: str) -> float:
         """A metric's value now; 0 where it was never counted."""
-        found = self.app.state.parts.metrics.registry.get_sample_value(name, labels)
+        found = self.app.state.dependencies.metrics.registry.get_sample_value(name, labels)
         return found or 0.0
 
     def given(self, *, prompt: bool = False, rubric: bool = False) -> None:

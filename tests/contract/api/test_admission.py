@@ -20,7 +20,7 @@ from tests.contract.api.calling import (
     new,
 )
 from tests.support.tokens import hs256
-from tools.api.middleware import logged
+from tools.api.middleware import common_log_fields
 from tools.logs import JsonLines
 
 BIG = b"{" + b" " * 2_000_000
@@ -101,7 +101,7 @@ def test_every_answer_has_a_correlation_id(
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     """What would be on stderr."""
-    form = JsonLines(logged("development"))
+    form = JsonLines(common_log_fields("development"))
     own = (record for record in caplog.records if record.name.startswith("cjstream"))
     return [json.loads(form.format(record)) for record in own]
 

@@ -378,7 +378,7 @@ def bucket() -> Iterator[Bucket]:
 def over(store: ContentStore, folder: Path, timeout_s: float = 10) -> Api:
     """An application over this store."""
     plain = made_api(folder)
-    settings = plain.app.state.parts.settings
+    settings = plain.app.state.dependencies.settings
     log = MemoryLog(settings.policy)
     verifier = build_verifier(settings.environment, jwt_settings(secret_key=SECRET))
     past = MemoryPast(log, settings)

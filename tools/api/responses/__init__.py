@@ -1,1 +1,1 @@
-"""From values and exceptions to HTTP responses."""
+"""HTTP responses, built from values and exceptions."""

@@ -1,4 +1,4 @@
-"""What the audit's routes answer: the same bodies as `cjstream audit … --json`."""
+"""The response bodies of the audit routes, equal to the output of `cjstream audit … --json`."""
 
 from typing import Literal
 
@@ -8,13 +8,13 @@ from tools.api.responses.response_models import ResponseModel, Role, Source
 
 
 class AuditModel(ResponseModel):
-    """An event's own fields stand beside those listed here; later releases may add some."""
+    """The listed fields plus the event's own fields; later releases may add fields."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class Gap(ResponseModel):
-    """Versions between these two are not in the log; it is complete again from complete_from on."""
+    """Missing versions of a role, between these two; from `complete_from` on the log is complete again."""
 
     role: Role
     after_version: int
@@ -25,7 +25,7 @@ class Gap(ResponseModel):
 
 
 class ComponentDocument(AuditModel):
-    """A role as it stood; text_state says what became of its text, where texts were asked for."""
+    """A role at that moment; if texts were requested, `text_state` is the state of its text."""
 
     deleted: bool
     version: int
@@ -40,7 +40,7 @@ class ComponentDocument(AuditModel):
 
 
 class NextOffset(ResponseModel):
-    """How far a partition counts: up to the record before this offset."""
+    """The records of a partition before this offset are included."""
 
     topic: str
     partition: int
@@ -48,7 +48,7 @@ class NextOffset(ResponseModel):
 
 
 class Change(ResponseModel):
-    """What became of one role between two moments; text_diff is a unified diff."""
+    """The change of one role between two moments; `text_diff` is a unified diff."""
 
     role: Role
     change: str
@@ -59,7 +59,7 @@ class Change(ResponseModel):
 
 
 class AsOf(ResponseModel):
-    """A scope as it stood; a role in `unknown` is null because gaps hide it."""
+    """A scope at a moment; a role in `unknown` is null because a gap hides its state."""
 
     scope_key: str
     assignment_id: str | None
@@ -75,7 +75,7 @@ class AsOf(ResponseModel):
 
 
 class Version(AuditModel):
-    """One upload or deletion; mark tells of a number that repeats, falls or leaves some out."""
+    """One upload or deletion; `mark` is set if its version number repeats, decreases or skips numbers."""
 
     role: Role
     event_type: str
@@ -93,7 +93,7 @@ class Version(AuditModel):
 
 
 class Damaged(ResponseModel):
-    """A record of the scope's key that is no upload."""
+    """A record with the scope's key that cannot be read as an upload."""
 
     role: Role
     appended_at: str
@@ -103,7 +103,7 @@ class Damaged(ResponseModel):
 
 
 class Lost(ResponseModel):
-    """An upload that batches name and the log no longer has."""
+    """An upload that batches refer to but that is no longer in the log."""
 
     role: Role
     version: int
@@ -113,7 +113,7 @@ class Lost(ResponseModel):
 
 
 class History(ResponseModel):
-    """Every version of every role, newest first, and what is known to be missing."""
+    """Every version of every role, newest first, and the versions that are known to be missing."""
 
     scope_key: str
     items: list[Version]
@@ -136,7 +136,7 @@ class HistoryPage(ResponseModel):
 
 
 class Request(AuditModel):
-    """One request of a batch, and all that came of it; event is null where its bytes are none."""
+    """One request of a batch with its complete history; its event is null if its bytes are not an event."""
 
     at: str
     appended_at: str
@@ -146,7 +146,7 @@ class Request(AuditModel):
 
 
 class BatchDocument(ResponseModel):
-    """Every request of one batch id."""
+    """All requests with one batch id."""
 
     batch_id: str
     requests: list[Request]

@@ -1,4 +1,4 @@
-"""Every foreseen fault as the problem that a client gets, with its log line and its count."""
+"""The problem that a client gets for each expected exception, with its log line and its metric."""
 
 import logging
 from collections.abc import Callable
@@ -36,35 +36,35 @@ RESOURCES = {
 
 
 def not_found(role: str, scope_key: str, *, deleted: bool) -> Problem:
-    """404 for a role, or `assignment`, that is not live at a scope."""
+    """The 404 for a role, or for `assignment`, that is not live in a scope."""
     kind, _, resource_id = scope_key.partition(":")
     resource_type = RESOURCES[role] + ("_course" if kind == "course" else "")
     return Problem(
         "resource-not-found",
-        f"no {resource_type} of this id" + (": it was deleted" if deleted else ""),
+        f"no {resource_type} with this id" + (": it was deleted" if deleted else ""),
         resource_type=resource_type,
         resource_id=resource_id,
         deleted=deleted,
     )
 
 
-def refused(fault: NotLive, scope_key: str) -> Problem:
-    """404 for what a change needs."""
+def not_live(fault: NotLive, scope_key: str) -> Problem:
+    """The 404 for a write that needs a live role."""
     return not_found(fault.role, scope_key, deleted=fault.was_deleted)
 
 
-def etag(tag: object) -> str:
-    """A tag as HTTP writes it."""
-    return f'"{tag}"'
+def quoted(etag: object) -> str:
+    """The value of the ETag header: the etag in double quotes."""
+    return f'"{etag}"'
 
 
 def problem_of(fault: CJStreamError) -> Problem | None:
-    """The problem of a fault; None for one that no client may cause."""
+    """The problem for an exception; None for an unexpected one, which becomes a 500."""
     if isinstance(fault, Problem):
         return fault
-    for kind, problem in PROBLEMS:
-        if isinstance(fault, kind):
-            return problem(fault)
+    for error_class, new_problem in PROBLEMS:
+        if isinstance(fault, error_class):
+            return new_problem(fault)
     return None
 
 
@@ -79,7 +79,7 @@ def _forbidden(fault: Forbidden) -> Problem:
     return Problem("forbidden", str(fault), headers=headers, required_roles=roles)
 
 
-def _keys(fault: KeysUnavailable) -> Problem:
+def _keys_unavailable(fault: KeysUnavailable) -> Problem:
     headers = {"Retry-After": str(fault.retry_after_s)}
     return Problem("auth-keys-unavailable", str(fault), headers=headers)
 
@@ -89,54 +89,57 @@ def _immutable(fault: Immutable) -> Problem:
 
 
 def _conflict(fault: VersionConflict) -> Problem:
-    detail = f"{fault.role}: the tag is not the one that was expected"
+    detail = f"{fault.role}: the current state does not match the condition"
     return _condition("version-mismatch", detail, fault, expected=fault.expected)
 
 
 def _required(fault: ConditionRequired) -> Problem:
-    return _condition("precondition-required", "send If-Match or If-None-Match: *", fault)
+    detail = "send If-Match, or If-None-Match: *"
+    return _condition("precondition-required", detail, fault)
 
 
 def _condition(
     slug: str, detail: str, fault: VersionConflict | ConditionRequired, **members: Any
 ) -> Problem:
-    tag = etag(fault.current_tag)
-    now = {"current_version": fault.current_version, "current_tag": fault.current_tag}
-    return Problem(slug, detail, headers={"ETag": tag}, **members, **now)
+    headers = {"ETag": quoted(fault.current_tag)}
+    current = {"current_version": fault.current_version, "current_tag": fault.current_tag}
+    return Problem(slug, detail, headers=headers, **members, **current)
 
 
-def _plain(slug: str) -> Callable[[Any], Problem]:
+def _without_members(slug: str) -> Callable[[Any], Problem]:
     return lambda fault: Problem(slug, str(fault))
 
 
-def _of_content(slug: str) -> Callable[[Any], Problem]:
+def _with_storage_id(slug: str) -> Callable[[Any], Problem]:
     return lambda fault: Problem(slug, str(fault), storage_id=fault.storage_id)
 
 
-PROBLEMS: tuple[tuple[type[CJStreamError], Callable[[Any], Problem]], ...] = (  # first that fits
+PROBLEMS: tuple[
+    tuple[type[CJStreamError], Callable[[Any], Problem]], ...
+] = (  # the first match counts
     (Unauthenticated, _unauthenticated),
     (Forbidden, _forbidden),
-    (KeysUnavailable, _keys),
+    (KeysUnavailable, _keys_unavailable),
     (Immutable, _immutable),
     (VersionConflict, _conflict),
     (ConditionRequired, _required),
-    (ContentMissing, _of_content("content-missing")),
-    (ContentCorrupt, _of_content("content-corrupt")),
-    (ContentFailed, _of_content("content-backend-error")),
-    (ContentTimeout, _plain("content-timeout")),
-    (ContentUnreachable, _plain("content-unavailable")),
-    (ReplicaBehind, _plain("replica-behind")),
-    (WriterContended, _plain("writer-contended")),
+    (ContentMissing, _with_storage_id("content-missing")),
+    (ContentCorrupt, _with_storage_id("content-corrupt")),
+    (ContentFailed, _with_storage_id("content-backend-error")),
+    (ContentTimeout, _without_members("content-timeout")),
+    (ContentUnreachable, _without_members("content-unavailable")),
+    (ReplicaBehind, _without_members("replica-behind")),
+    (WriterContended, _without_members("writer-contended")),
     (
         OutcomeUnknown,
         lambda fault: Problem("outcome-unknown", str(fault), scope_key=fault.scope_key),
     ),
-    (Unreachable, _plain("log-unavailable")),
+    (Unreachable, _without_members("log-unavailable")),
 )
 
 
-def note(request: Request, fault: CJStreamError) -> None:
-    """Log and count a fault that has an event or a counter of its own."""
+def log_and_count(request: Request, fault: CJStreamError) -> None:
+    """Log and count the kinds of exception that have their own log event or metric."""
     metrics = dependencies_of(request).metrics
     match fault:
         case Unauthenticated():
@@ -146,7 +149,7 @@ def note(request: Request, fault: CJStreamError) -> None:
             metrics.auth_failures.labels("forbidden").inc()
             log.warning("auth_failed", extra={"reason": "forbidden"})
         case ContentUnreachable() | ContentTimeout() | ContentFailed() | KeysUnavailable():
-            pass  # told where it was met
+            pass  # logged where it occurred
         case Unreachable():
             cause = type(fault.__cause__ or fault).__name__
             log.error("log_failed", extra={"operation": request.method, "cause": cause})

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what each route answers, refusals included, and what headers it reads."""
+"""The OpenAPI document: the responses of each route, with its problems, and the headers that it reads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,8 @@ from tools.api.responses.response_models import ResponseModel
 
 Slugs = tuple[str, ...]
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-ADMITTED: Slugs = ("malformed-request", "unauthenticated", "forbidden", "rate-limited")
-ADMITTED += ("validation-failed", "internal-error", "auth-keys-unavailable", "method-not-allowed")
+COMMON: Slugs = ("malformed-request", "unauthenticated", "forbidden", "rate-limited")
+COMMON += ("validation-failed", "internal-error", "auth-keys-unavailable", "method-not-allowed")
 BODY = ("payload-too-large", "unsupported-media-type")
 LOG = ("replica-behind", "log-unavailable")
 CONTENT: Slugs = ("content-missing", "content-corrupt", "content-backend-error")
@@ -23,47 +23,47 @@ CONTENT += ("content-unavailable", "content-timeout")
 CONDITION = ("version-mismatch", "precondition-required")
 APPEND = ("resource-not-found", "writer-contended", "outcome-unknown")
 
-CONSTANT = ADMITTED
-LISTED = (*ADMITTED, *LOG, *CONTENT)
-READINESS = (*ADMITTED, *LOG, *CONTENT)
-READ = (*ADMITTED, *LOG, *CONTENT, "resource-not-found")
-PAST = (*ADMITTED, *LOG, *CONTENT)
-STREAMED = (*ADMITTED, *LOG)
-FOUND = (*ADMITTED, *LOG, *CONTENT, "resource-not-found")
-STOOD = (*READ, "history-compacted")
-DELETED = (*ADMITTED, *LOG, *CONDITION, *APPEND)
-WRITTEN = (*ADMITTED, *BODY, *LOG, *CONTENT, *CONDITION, *APPEND, "immutable-field")
+STATIC = COMMON
+LISTED = (*COMMON, *LOG, *CONTENT)
+READINESS = (*COMMON, *LOG, *CONTENT)
+READ = (*COMMON, *LOG, *CONTENT, "resource-not-found")
+AUDITED = (*COMMON, *LOG, *CONTENT)
+STREAMED = (*COMMON, *LOG)
+AUDITED_OR_NOT_FOUND = (*COMMON, *LOG, *CONTENT, "resource-not-found")
+READ_AS_OF = (*READ, "history-compacted")
+DELETED = (*COMMON, *LOG, *CONDITION, *APPEND)
+WRITTEN = (*COMMON, *BODY, *LOG, *CONTENT, *CONDITION, *APPEND, "immutable-field")
 WRITTEN_OR_CREATED = (*WRITTEN, "created")
 
-OF_CONTENT: Slugs = (*ADMITTED, *CONTENT, "resource-not-found", "payload-too-large")
-OF_CONTENT += ("range-not-satisfiable",)
+CONTENT_ROUTES: Slugs = (*COMMON, *CONTENT, "resource-not-found", "payload-too-large")
+CONTENT_ROUTES += ("range-not-satisfiable",)
 
 TEXT = {"type": "string"}
 BYTES = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 DIGEST = {"type": "string", "pattern": f"^{SHA256.pattern}$", "description": "sha256 of the bytes"}
-ONE_TAG = r'(W/)?"(0|[1-9][0-9]{0,17}-[0-9]{1,17})"'
-ETAG = {"description": "The tag of what is shown", "schema": TEXT}
-POSITION = {"description": "topic/partition@offset of each event appended", "schema": TEXT}
+ONE_ETAG = r'(W/)?"(0|[1-9][0-9]{0,17}-[0-9]{1,17})"'
+ETAG = {"description": "The etag of the returned state", "schema": TEXT}
+POSITION = {"description": "topic/partition@offset of each appended event", "schema": TEXT}
 CORRELATION = {
     "name": "X-Correlation-ID",
     "in": "header",
-    "description": "Comes back, and stands in events and logs; what is no UUID becomes one",
+    "description": "Returned, and written to events and logs; a value that is not a UUID is replaced by one",
     "schema": TEXT,
 }
 IF_MATCH = {
     "name": "If-Match",
     "in": "header",
-    "description": 'Tags such as "3-41", of which one must be that of the live state, or *',
+    "description": 'Etags such as "3-41", one of which must match the live state, or * for any live state',
     "schema": {
         "type": "string",
-        "pattern": rf"^(\*|{ONE_TAG}(, {ONE_TAG})*)$",
+        "pattern": rf"^(\*|{ONE_ETAG}(, {ONE_ETAG})*)$",
         "examples": ['"3-41"'],
     },
 }
 IF_NONE_MATCH = {
     "name": "If-None-Match",
     "in": "header",
-    "description": "* where nothing may be live yet",
+    "description": "* to write only if nothing is live yet",
     "schema": {"type": "string", "enum": ["*"]},
 }
 
@@ -78,7 +78,7 @@ class FieldFault(BaseModel):
 
 
 class ProblemDocument(BaseModel):
-    """A problem (RFC 9457); which further members it has depends on its type."""
+    """A problem (RFC 9457); its additional members depend on its type."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -88,7 +88,7 @@ class ProblemDocument(BaseModel):
                     "type": f"{URN}version-mismatch",
                     "title": "Version mismatch",
                     "status": 412,
-                    "detail": "instructions: the tag is not the one that was expected",
+                    "detail": "instructions: the current state does not match the condition",
                     "instance": "/admin/v1/assessment-instructions/assignment/eng5-a1",
                     "correlation_id": "0d7d3c9e-52a4-4d0e-9d0a-3f8f2d2f6a11",
                     "expected": "1-40",
@@ -108,45 +108,46 @@ class ProblemDocument(BaseModel):
     errors: list[FieldFault] = []
 
 
-def shows(document: type[ResponseModel], slugs: Slugs) -> dict[str, Any]:
-    """What a route's decorator is told: its document, its refusals and the headers that it reads."""
+def returns(document: type[ResponseModel], slugs: Slugs) -> dict[str, Any]:
+    """Arguments of a route's decorator: its document, its problems and the headers that it reads."""
     is_write = "version-mismatch" in slugs
     headers = {"X-Position": POSITION, "ETag": ETAG} if is_write else {"ETag": ETAG}
-    good: dict[int | str, dict[str, Any]] = {200: {"headers": headers}}
+    responses: dict[int | str, dict[str, Any]] = {200: {"headers": headers}}
     if is_write:
-        late = "Committed, but not folded by this process yet"
-        good[202] = {"model": document, "description": late, "headers": headers}
+        not_folded = "Committed, but this process has not folded it yet"
+        responses[202] = {"model": document, "description": not_folded, "headers": headers}
     if "created" in slugs:
-        good[201] = {"model": document, "description": "Created", "headers": headers}
+        responses[201] = {"model": document, "description": "Created", "headers": headers}
     return {
         "response_model": document,
-        "responses": {**good, **refusals(slugs)},
+        "responses": {**responses, **problem_responses(slugs)},
         "openapi_extra": {"parameters": [IF_MATCH, IF_NONE_MATCH] if is_write else []},
     }
 
 
-def streams(line: str, slugs: Slugs) -> dict[str, Any]:
-    """What a route's decorator is told whose answer is JSON lines: objects under this name, then the summary."""
-    told = f'Lines {{"{line}": …}}, the last one {{"summary": …}}'
+def returns_lines(name: str, slugs: Slugs) -> dict[str, Any]:
+    """Arguments of a decorator of a route that returns JSON lines: objects under this name, then the summary."""
+    description = f'Lines {{"{name}": …}}, and as the last line {{"summary": …}}'
     content = {"application/x-ndjson": {"schema": TEXT}}
-    good: dict[int | str, dict[str, Any]] = {200: {"description": told, "content": content}}
-    return {"responses": {**good, **refusals(slugs)}, "response_class": StreamingResponse}
+    ok = {"description": description, "content": content}
+    responses: dict[int | str, dict[str, Any]] = {200: ok, **problem_responses(slugs)}
+    return {"responses": responses, "response_class": StreamingResponse}
 
 
-def refusals(slugs: Slugs) -> dict[int | str, dict[str, Any]]:
-    """Problems by status."""
-    answers: dict[int | str, dict[str, Any]] = {}
+def problem_responses(slugs: Slugs) -> dict[int | str, dict[str, Any]]:
+    """The problems as OpenAPI responses, by status."""
+    responses: dict[int | str, dict[str, Any]] = {}
     for slug, kind in KINDS.items():
         if slug in slugs:
-            known = answers.get(kind.status)
-            told = f"{known['description']}; {kind.title}" if known else kind.title
+            known = responses.get(kind.status)
+            description = f"{known['description']}; {kind.title}" if known else kind.title
             content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
-            answers[kind.status] = {"description": told, "content": content}
-    return answers
+            responses[kind.status] = {"description": description, "content": content}
+    return responses
 
 
 def describe(app: FastAPI) -> None:
-    """Give the application its document; it is made when it is first asked for."""
+    """Set the application's OpenAPI document, which is built at the first request for it."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -180,11 +181,11 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe_bytes(method: str, operation: dict[str, Any]) -> None:
-    """Content goes in and comes out as it is, of any type."""
+    """Describe the bodies of the content routes: bytes of any media type."""
     if method == "post":
-        # of any type; a client that reads this has to choose one
-        told = {"required": True, "content": {"application/octet-stream": BYTES}}
-        operation["requestBody"] = told
+        # every media type is accepted, but the document must name one for its readers
+        body = {"required": True, "content": {"application/octet-stream": BYTES}}
+        operation["requestBody"] = body
         return
     operation["parameters"][0]["schema"] = DIGEST
     for status in ("200", "206"):

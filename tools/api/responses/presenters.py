@@ -1,4 +1,4 @@
-"""How a context becomes a document."""
+"""Response documents, built from a context."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ from tools.api.responses.response_models import (
 )
 from tools.audit_json import ids_of, instant
 
-STORED = ("storage_id", "sha256", "media_type", "size_bytes")
+TEXT_FIELDS = ("storage_id", "sha256", "media_type", "size_bytes")
 
 
 class NotReadable(ValueError):
-    """A document was asked for of what is not live."""
+    """A document was requested for a role that is not live."""
 
 
 def source_of(at: Coordinates) -> Source:
@@ -31,13 +31,13 @@ def source_of(at: Coordinates) -> Source:
 
 
 def readiness_of(
-    context: AssignmentContext | None, scope_key: str, policy: Policy, *lacking: str
+    context: AssignmentContext | None, scope_key: str, policy: Policy, *unreadable: str
 ) -> Readiness:
-    """How ready a scope is; lacking are live roles whose text is not in the store, if that was asked."""
+    """The readiness of a scope; `unreadable`, such as `student_prompt_content`, is appended to what is missing."""
     ids = ids_of(scope_key)
     of_course = ids["assignment_id"] is None
     required = ("instructions",) if of_course else policy.required
-    missing = [*Policy(required).missing_from(context, brings_prompt=False), *lacking]
+    missing = [*Policy(required).missing_from(context, brings_prompt=False), *unreadable]
     instructions = live(context, "instructions")
     is_unknown = instructions is not None and instructions.grade_scale not in SCALES
     return Readiness(
@@ -53,8 +53,8 @@ def readiness_of(
     )
 
 
-def instruction_of(context: AssignmentContext, text: str, policy: Policy) -> dict[str, Any]:
-    """The fields of Instruction; the instructions are live."""
+def instruction_fields(context: AssignmentContext, text: str, policy: Policy) -> dict[str, Any]:
+    """The fields of Instruction. Raises NotReadable if the instructions are not live."""
     instructions = _live(context, "instructions")
     return {
         "scope_key": context.scope_key,
@@ -70,10 +70,10 @@ def instruction_of(context: AssignmentContext, text: str, policy: Policy) -> dic
     }
 
 
-def text_of_assignment(
+def prompt_or_rubric_fields(
     context: AssignmentContext, role: str, text: str, instructions_text: str | None
 ) -> dict[str, Any]:
-    """The fields of Prompt or Rubric; the role is live."""
+    """The fields of Prompt or Rubric. Raises NotReadable if the role is not live."""
     component = _live(context, role)
     instructions = live(context, "instructions")
     return {
@@ -87,10 +87,10 @@ def text_of_assignment(
     }
 
 
-def assignment_of(
+def assignment_fields(
     context: AssignmentContext, texts: dict[str, str] | None, policy: Policy
 ) -> dict[str, Any]:
-    """The fields of Assignment; texts by role, None to leave them out."""
+    """The fields of Assignment; texts by role, or None to leave them out."""
     return {
         "assignment_id": ids_of(context.scope_key)["assignment_id"],
         "scope_key": context.scope_key,
@@ -103,8 +103,8 @@ def assignment_of(
 def scale_of(scale: GradeScale) -> Scale:
     """A grade scale as JSON."""
     priors = None if scale.priors is None else dict(scale.priors)
-    shown = {name: getattr(scale, name) for name in Scale.model_fields}
-    return Scale(**{**shown, "grades": list(scale.grades), "priors": priors})
+    fields = {name: getattr(scale, name) for name in Scale.model_fields}
+    return Scale(**{**fields, "grades": list(scale.grades), "priors": priors})
 
 
 def _live(context: AssignmentContext, role: str) -> Component:
@@ -138,7 +138,7 @@ def _role(
     component: Component | None = getattr(context, role)
     if component is None:
         return None
-    said = {
+    fields = {
         **ids_of(context.scope_key),
         "event_id": component.event_id,
         "version": component.version,
@@ -149,13 +149,13 @@ def _role(
         "source": source_of(component.source),
     }
     if component.is_deletion:
-        return Deletion(**said, deleted=True, erased=component.erased)
-    said |= {"created_at": instant(component.created_at_ms or 0), "deleted": False}
-    said |= {name: getattr(component, name) for name in STORED}
-    if texts is not None and role in texts:  # an erased one is not
-        said["text"] = texts[role]
+        return Deletion(**fields, deleted=True, erased=component.erased)
+    fields |= {"created_at": instant(component.created_at_ms or 0), "deleted": False}
+    fields |= {name: getattr(component, name) for name in TEXT_FIELDS}
+    if texts is not None and role in texts:  # an erased text is not in texts
+        fields["text"] = texts[role]
     if role != "instructions":
-        return Upload(**said)
+        return Upload(**fields)
     return InstructionsUpload(
-        **said, grade_scale=component.grade_scale, context_origin=component.context_origin
+        **fields, grade_scale=component.grade_scale, context_origin=component.context_origin
     )

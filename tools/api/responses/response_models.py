@@ -1,4 +1,4 @@
-"""What the API answers: one class per document. Times are RFC 3339, UTC, with milliseconds."""
+"""The response documents of the API, one class each. Times are RFC 3339, UTC, with milliseconds."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Role = Literal["instructions", "student_prompt", "judge_rubric"]
 
 
 class ResponseModel(BaseModel):
-    """Frozen; every field is there in every answer, unless it is left out on purpose."""
+    """A response document; every field is in every response, except where its class says otherwise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,7 +24,7 @@ class Source(ResponseModel):
 
 
 class Readiness(ResponseModel):
-    """Whether an assignment has what the policy demands; ready is null for a course."""
+    """Whether an assignment has every role that the policy requires; `ready` is null for a course."""
 
     assignment_id: str | None
     ready: bool | None
@@ -70,7 +70,10 @@ class InstructionList(ResponseModel):
 
 
 class OfAssignment(ResponseModel):
-    """What a live prompt and a live rubric have in common; without live instructions those are null."""
+    """The common fields of a live prompt and a live rubric.
+
+    `instructions_text` and `grade_scale` are null if the assignment has no live instructions.
+    """
 
     assignment_id: str
     instructions_text: str | None
@@ -101,7 +104,7 @@ class Rubric(OfAssignment):
 
 
 class Event(ResponseModel):
-    """What an upload and a deletion have in common."""
+    """The common fields of an upload and a deletion."""
 
     event_id: str
     assignment_id: str
@@ -115,14 +118,14 @@ class Event(ResponseModel):
 
 
 class Deletion(Event):
-    """One role that was deleted."""
+    """A role that was deleted."""
 
     deleted: Literal[True]
     erased: bool
 
 
 class Upload(Event):
-    """One live role; its text is left out where none are wanted."""
+    """A live role; `text` is left out if texts were not requested."""
 
     deleted: Literal[False]
     created_at: str
@@ -141,7 +144,7 @@ class InstructionsUpload(Upload):
 
 
 class Assignment(ResponseModel):
-    """Everything that is known of one assignment; a role is null if it was never there."""
+    """All roles of one assignment; a role is null if it was never uploaded."""
 
     assignment_id: str
     scope_key: str
@@ -153,7 +156,7 @@ class Assignment(ResponseModel):
 
 
 class Wrote(ResponseModel):
-    """What every write adds; folded is false where the answer came before the replica had the events."""
+    """The additional fields after a write; `folded` is false if the replica does not have the events yet."""
 
     outcome: Outcome
     folded: bool
@@ -161,7 +164,7 @@ class Wrote(ResponseModel):
 
 
 class WroteSeveral(Wrote):
-    """A write that may touch several roles."""
+    """The additional fields after a write that may change several roles."""
 
     outcomes: dict[Role, Outcome]
 
@@ -183,7 +186,7 @@ class AssignmentWritten(Assignment, WroteSeveral):
 
 
 class Deleted(WroteSeveral):
-    """What was deleted at which scope, of which one id is there."""
+    """The deleted roles of a scope; only one of the two ids is present."""
 
     status: Literal["deleted"]
     assignment_id: str = ""
@@ -192,7 +195,7 @@ class Deleted(WroteSeveral):
 
 
 class Scale(ResponseModel):
-    """One grade scale; grades from low to high, priors null where all grades are alike."""
+    """One grade scale; grades from lowest to highest, `priors` is null if all grades are equally likely."""
 
     id: str
     display_name: str
@@ -204,6 +207,6 @@ class Scale(ResponseModel):
 
 
 class Scales(ResponseModel):
-    """Every grade scale."""
+    """All grade scales."""
 
     items: list[Scale]

@@ -1,4 +1,4 @@
-"""/assignments as they were: at a moment, and every version."""
+"""/assignments in the past: at a moment, and every version."""
 
 from typing import Annotated
 
@@ -15,72 +15,74 @@ from tools.api.requests.field_types import AssignmentId
 from tools.api.requests.request_models import HistoryPaging
 from tools.api.responses.audit_models import HistoryPage
 from tools.api.responses.error_mapping import not_found
-from tools.api.responses.openapi import READ, shows
-from tools.api.responses.replies import answered
-from tools.api.routes.audit import stood_at
+from tools.api.responses.openapi import READ, returns
+from tools.api.responses.replies import ok_response
+from tools.api.routes.audit import report_at
 from tools.audit.scope.as_of import ScopeReport
 from tools.audit.scope.history import document_of as history_document
 from tools.audit_json import gap_document
 
 routes = APIRouter(prefix="/admin/v1", tags=["assignments"], route_class=AuditorRoute)
-Shown = tuple[AssignmentContext | None, dict[str, str] | None]
+ContextAndTexts = tuple[AssignmentContext | None, dict[str, str] | None]
 
 
-@routes.get("/assignments/{assignment_id}/history", **shows(HistoryPage, READ))
+@routes.get("/assignments/{assignment_id}/history", **returns(HistoryPage, READ))
 async def get_history(
     assignment_id: Annotated[AssignmentId, Path()],
     query: Annotated[HistoryPaging, Query()],
-    parts: Deps,
+    deps: Deps,
 ) -> Response:
-    """Every version of every role, newest first; incomplete where the log is known to have lost some."""
+    """Every version of every role, newest first; `complete` is false if the log has lost some of them."""
     scope_key = f"assignment:{assignment_id}"
-    found, _ = await parts.past.history(scope_key, with_uses=False)
-    if not (found.versions or found.damaged or found.gaps):
+    history, _ = await deps.audit.history(scope_key, with_uses=False)
+    if not (history.versions or history.damaged or history.gaps):
         raise not_found("assignment", scope_key, deleted=False)
-    whole = history_document(found, None)
+    document = history_document(history, None)
     first = (query.page - 1) * query.page_size
-    return answered(
+    return ok_response(
         HistoryPage(
-            items=whole["items"][first : first + query.page_size],
-            total=len(whole["items"]),
+            items=document["items"][first : first + query.page_size],
+            total=len(document["items"]),
             page=query.page,
             page_size=query.page_size,
-            complete=whole["complete"],
-            gaps=whole["gaps"],
-            damaged=whole["damaged"],
+            complete=document["complete"],
+            gaps=document["gaps"],
+            damaged=document["damaged"],
         )
     )
 
 
-async def as_it_stood(
-    parts: Dependencies, scope_key: str, moment: Moment, *, with_texts: bool
-) -> Shown:
-    """The context as it stood, and the texts of its live roles where they are wanted.
+async def context_at(
+    deps: Dependencies, scope_key: str, moment: Moment, *, with_texts: bool
+) -> ContextAndTexts:
+    """The context at a moment and, with_texts, the texts of its live roles.
 
-    Raises 410 where it cannot be told, 422 for a moment that the log does not have.
+    Raises 410 if the log no longer shows the state, 422 for a moment that the log does not have.
     """
-    found = await stood_at(parts, scope_key, moment, "query/as_of", texts=with_texts)
-    _refuse_hidden(found)
-    return found.state.context, _texts_of(found) if with_texts else None
+    report = await report_at(deps, scope_key, moment, "query/as_of", texts=with_texts)
+    _check_nothing_hidden(report)
+    return report.state.context, _texts_of(report) if with_texts else None
 
 
-def _refuse_hidden(found: ScopeReport) -> None:
-    """Raise 410 where a gap hides what a role was."""
-    if found.state.hidden:
-        gaps = [gap_document(gap) for gap in found.state.hidden.values()]
-        roles = ", ".join(sorted(found.state.hidden))
-        raise Problem("history-compacted", f"cannot be told any more: {roles}", gaps=gaps)
+def _check_nothing_hidden(report: ScopeReport) -> None:
+    """Raise 410 if a gap hides the state of a role."""
+    if report.state.hidden:
+        gaps = [gap_document(gap) for gap in report.state.hidden.values()]
+        roles = ", ".join(sorted(report.state.hidden))
+        raise Problem(
+            "history-compacted", f"the log no longer shows the state of: {roles}", gaps=gaps
+        )
 
 
-def _texts_of(found: ScopeReport) -> dict[str, str]:
-    """The texts by role; an erased one is left out. Raises ContentMissing and ContentCorrupt."""
+def _texts_of(report: ScopeReport) -> dict[str, str]:
+    """The texts by role; an erased text is left out. Raises ContentMissing and ContentCorrupt."""
     texts = dict[str, str]()
-    for role, text in found.texts.items():
-        component = live(found.state.context, role)
+    for role, text in report.texts.items():
+        component = live(report.state.context, role)
         if component is None or text.state == "erased":
             continue
         if text.text is None:
-            amiss = ContentCorrupt if text.state == "damaged" else ContentMissing
-            raise amiss(str(component.storage_id))
+            error_class = ContentCorrupt if text.state == "damaged" else ContentMissing
+            raise error_class(str(component.storage_id))
         texts[role] = text.text
     return texts

@@ -1,4 +1,4 @@
-"""/assignments and /grade-scales: an assignment as a whole, whether it is ready, and how it can be graded."""
+"""/assignments and /grade-scales: complete assignments, their readiness, and the grade scales."""
 
 from typing import Annotated
 
@@ -21,11 +21,11 @@ from tools.api.requests.request_models import (
 )
 from tools.api.responses import response_models
 from tools.api.responses.error_mapping import not_found
-from tools.api.responses.openapi import CONSTANT, READINESS, STOOD, WRITTEN, shows
-from tools.api.responses.presenters import assignment_of, readiness_of, scale_of
-from tools.api.responses.replies import answered, wrote
-from tools.api.routes.assignment_history import Shown, as_it_stood
-from tools.api.routes.write_steps import outcome_of, write
+from tools.api.responses.openapi import READ_AS_OF, READINESS, STATIC, WRITTEN, returns
+from tools.api.responses.presenters import assignment_fields, readiness_of, scale_of
+from tools.api.responses.replies import ok_response, write_response
+from tools.api.routes.assignment_history import ContextAndTexts, context_at
+from tools.api.routes.write_steps import outcome_fields, write
 from tools.api.services.text_service import ref_of
 
 ADMIN = "/admin/v1"
@@ -36,16 +36,16 @@ OfAssignment = Annotated[AssignmentId, Path()]
 NoQuery = Annotated[Common, Query()]
 
 
-@for_admins.post("/assignments", **shows(response_models.AssignmentWritten, WRITTEN))
+@for_admins.post("/assignments", **returns(response_models.AssignmentWritten, WRITTEN))
 async def upsert_assignment(
-    body: NewAssignment, _: NoQuery, parts: Deps, call: WriteContextDep
+    body: NewAssignment, _: NoQuery, deps: Deps, write_context: WriteContextDep
 ) -> Response:
-    """Create or replace instructions and, where they are given, prompt and rubric: all or nothing."""
-    given = {"student_prompt": body.prompt_text, "judge_rubric": body.rubric_text}
-    texts = {role: text for role, text in given.items() if text}
-    named = await _named(parts, body, texts)
-    refs = {**named, **{role: ref_of(text) for role, text in texts.items()}}
-    change = WriteCommand(
+    """Create or replace the instructions and, if the body has them, prompt and rubric: all of them or none."""
+    optional = {"student_prompt": body.prompt_text, "judge_rubric": body.rubric_text}
+    texts = {role: text for role, text in optional.items() if text}
+    stored = await _stored_refs(deps, body, texts)
+    refs = {**stored, **{role: ref_of(text) for role, text in texts.items()}}
+    command = WriteCommand(
         assignment_id=body.assignment_id,
         course_id=None,
         instructions=NewInstructions(
@@ -57,84 +57,87 @@ async def upsert_assignment(
         judge_rubric=refs.get("judge_rubric"),
         condition_on=ASSIGNMENT,
     )
-    new = [body.instructions_text, *texts.values()]
-    written = await write(parts, call, change, new, named.values())
-    assert written.context is not None
-    texts_now = await _live_texts(parts, written.context)
-    shown = assignment_of(written.context, texts_now, parts.log.policy)
-    document = response_models.AssignmentWritten(**shown, **outcome_of(written, several=True))
-    return wrote(document, written, tag=assignment_etag_of(written.context))
+    new_texts = [body.instructions_text, *texts.values()]
+    result = await write(deps, write_context, command, new_texts, stored.values())
+    assert result.context is not None
+    live_texts = await _live_texts(deps, result.context)
+    fields = assignment_fields(result.context, live_texts, deps.log.policy)
+    document = response_models.AssignmentWritten(**fields, **outcome_fields(result, several=True))
+    return write_response(document, result, etag=assignment_etag_of(result.context))
 
 
-@for_auditors.get("/assignments/{assignment_id}", **shows(response_models.Assignment, STOOD))
+@for_auditors.get("/assignments/{assignment_id}", **returns(response_models.Assignment, READ_AS_OF))
 async def get_assignment(
-    assignment_id: OfAssignment, query: Annotated[AssignmentQuery, Query()], parts: Deps
+    assignment_id: OfAssignment, query: Annotated[AssignmentQuery, Query()], deps: Deps
 ) -> Response:
-    """Everything that is known of an assignment of which anything is live, or was at a moment."""
+    """All roles of an assignment, now or at a moment; 404 if none of them is live then."""
     scope_key = f"assignment:{assignment_id}"
     if query.as_of is None:
-        context, texts = await _now(parts, scope_key, with_texts=query.texts)
+        context, texts = await _context_now(deps, scope_key, with_texts=query.texts)
     else:
-        context, texts = await as_it_stood(parts, scope_key, query.as_of, with_texts=query.texts)
+        context, texts = await context_at(deps, scope_key, query.as_of, with_texts=query.texts)
     if context is None or not any(is_live(context, role) for role in ROLES):
         raise not_found("assignment", scope_key, deleted=context is not None)
-    shown = assignment_of(context, texts, parts.log.policy)
-    return answered(response_models.Assignment(**shown), tag=assignment_etag_of(context))
+    fields = assignment_fields(context, texts, deps.log.policy)
+    return ok_response(response_models.Assignment(**fields), etag=assignment_etag_of(context))
 
 
 @for_readers.get(
-    "/assignments/{assignment_id}/readiness", **shows(response_models.Readiness, READINESS)
+    "/assignments/{assignment_id}/readiness", **returns(response_models.Readiness, READINESS)
 )
 async def get_readiness(
-    assignment_id: OfAssignment, query: Annotated[ContentCheck, Query()], parts: Deps
+    assignment_id: OfAssignment, query: Annotated[ContentCheck, Query()], deps: Deps
 ) -> Response:
-    """Whether a request for this assignment would be prepared; of an unknown one, too."""
+    """Whether a request for this assignment would be prepared; an unknown assignment is reported as not ready."""
     scope_key = f"assignment:{assignment_id}"
-    context = (await parts.log.read(scope_key)).context
-    lacking = await _lacking(parts, context) if query.check_content else []
-    return answered(readiness_of(context, scope_key, parts.log.policy, *lacking))
+    context = (await deps.log.read(scope_key)).context
+    unreadable = await _unreadable_texts(deps, context) if query.check_content else []
+    return ok_response(readiness_of(context, scope_key, deps.log.policy, *unreadable))
 
 
-@for_readers.get("/grade-scales", **shows(response_models.Scales, CONSTANT))
+@for_readers.get("/grade-scales", **returns(response_models.Scales, STATIC))
 async def list_grade_scales(_: NoQuery) -> Response:
-    """Every grade scale."""
-    return answered(response_models.Scales(items=[scale_of(scale) for scale in list_scales()]))
+    """All grade scales."""
+    return ok_response(response_models.Scales(items=[scale_of(scale) for scale in list_scales()]))
 
 
-async def _now(parts: Dependencies, scope_key: str, *, with_texts: bool) -> Shown:
-    """The context as it is, and the texts of its live roles where they are wanted."""
-    context = (await parts.log.read(scope_key)).context
-    return context, await _live_texts(parts, context) if with_texts else None
+async def _context_now(deps: Dependencies, scope_key: str, *, with_texts: bool) -> ContextAndTexts:
+    """The current context and, with_texts, the texts of its live roles."""
+    context = (await deps.log.read(scope_key)).context
+    return context, await _live_texts(deps, context) if with_texts else None
 
 
-async def _live_texts(parts: Dependencies, context: AssignmentContext | None) -> dict[str, str]:
-    found = await parts.texts.texts_of(live(context, role) for role in ROLES)
-    return {role: text for role, text in zip(ROLES, found, strict=True) if text is not None}
+async def _live_texts(deps: Dependencies, context: AssignmentContext | None) -> dict[str, str]:
+    texts = await deps.texts.texts_of(live(context, role) for role in ROLES)
+    return {role: text for role, text in zip(ROLES, texts, strict=True) if text is not None}
 
 
-async def _named(
-    parts: Dependencies, body: NewAssignment, texts: dict[str, str]
+async def _stored_refs(
+    deps: Dependencies, body: NewAssignment, texts: dict[str, str]
 ) -> dict[str, TextRef]:
-    """Texts by storage id; where a text is given beside its id, it has to be that one."""
-    given = {
+    """References to the stored texts that the body names, by role.
+
+    Raises 422 if the body has a text and a storage id for the same role and they do not belong together.
+    """
+    optional = {
         "student_prompt": body.student_prompt_storage_id,
         "judge_rubric": body.judge_rubric_storage_id,
     }
-    ids = {role: an_id for role, an_id in given.items() if an_id}
+    ids = {role: storage_id for role, storage_id in optional.items() if storage_id}
     faults = [
         fault_at(f"body/{role}_storage_id", "invalid_content")
-        for role, an_id in ids.items()
-        if role in texts and ref_of(texts[role]).storage_id != an_id
+        for role, storage_id in ids.items()
+        if role in texts and ref_of(texts[role]).storage_id != storage_id
     ]
     if faults:
         raise invalid(faults)
-    return await parts.texts.refs_of({role: ids[role] for role in ids if role not in texts})
+    return await deps.texts.refs_of({role: ids[role] for role in ids if role not in texts})
 
 
-async def _lacking(parts: Dependencies, context: AssignmentContext | None) -> list[str]:
-    """`<role>_content` for each live role whose text the store lacks or has damaged."""
+async def _unreadable_texts(deps: Dependencies, context: AssignmentContext | None) -> list[str]:
+    """`<role>_content` for each live role whose text is missing or damaged in the store."""
     return [
         f"{role}_content"
         for role in ROLES
-        if (component := live(context, role)) and not await parts.texts.is_readable(component)
+        if (component := live(context, role)) and not await deps.texts.is_readable(component)
     ]

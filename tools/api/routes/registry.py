@@ -1,6 +1,6 @@
-"""The read-only registry: the released schemas as Confluent's clients ask for them.
+"""A read-only schema registry with Confluent's API: it serves the released schemas.
 
-Nothing is ever registered. A schema that is known is answered with its id, so clients that always register work, too.
+Nothing is ever registered. Registering a known schema returns its id, so clients that always register work, too.
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -21,14 +21,14 @@ from tools.api.requests.body_reader import read_body
 
 PREFIX = "/registry"
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
-COMPATIBILITY = "FULL_TRANSITIVE"  # tests/contract/schemas/test_schemas.py holds it
-MAX_BODY = 256 * 1024  # many times the longest schema
+COMPATIBILITY = "FULL_TRANSITIVE"  # checked by tests/contract/schemas/test_schemas.py
+MAX_BODY_BYTES = 256 * 1024  # many times the longest schema
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 Document = dict[str, Any]
 
 
 class Unanswerable(CJStreamError):
-    """A question that has no answer, in the registry's own terms."""
+    """An error response of the registry: HTTP status, Confluent's error code and a message."""
 
     def __init__(
         self, status: int, code: int, message: str, headers: Mapping[str, str] | None = None
@@ -40,25 +40,25 @@ class Unanswerable(CJStreamError):
 
 
 class RegistryRoute(APIRoute):
-    """A route whose refusals have the registry's form."""
+    """A route whose error responses have the registry's format."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler, its refusals translated."""
-        answered = super().get_route_handler()
+        """FastAPI's handler, with its errors translated into the registry's format."""
+        call = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
             try:
-                return await answered(request)
+                return await call(request)
             except Unanswerable as fault:
-                return _refusal(fault.status, fault.code, str(fault), fault.headers)
+                return _error(fault.status, fault.code, str(fault), fault.headers)
             except Problem as fault:
-                return _refusal(fault.kind.status, fault.kind.status, str(fault), fault.headers)
+                return _error(fault.kind.status, fault.kind.status, str(fault), fault.headers)
 
         return handle
 
 
 class RegisteredVersions:
-    """The versions of a catalogue, by subject and by schema id."""
+    """Schema versions, by subject and by schema id."""
 
     def __init__(self, all_versions: Iterable[SubjectVersion]) -> None:
         self.subjects = dict[str, list[SubjectVersion]]()
@@ -67,49 +67,49 @@ class RegisteredVersions:
             self.subjects.setdefault(version.subject, []).append(version)
             self._ids.setdefault(version.schema_id, []).append(version)
 
-    def of(self, subject: str) -> Sequence[SubjectVersion]:
-        """The versions of a subject, the oldest first."""
+    def of_subject(self, subject: str) -> Sequence[SubjectVersion]:
+        """The versions of a subject, oldest first. Raises 404."""
         if subject not in self.subjects:
             raise Unanswerable(404, 40401, "subject not found")
         return self.subjects[subject]
 
-    def one(self, subject: str, number: str) -> SubjectVersion:
-        """A version by its number, or the newest as `latest` or -1."""
-        found = self.of(subject)
+    def by_number(self, subject: str, number: str) -> SubjectVersion:
+        """The version with this number; `latest` and -1 mean the newest. Raises 404 and 422."""
+        versions = self.of_subject(subject)
         if number in ("latest", "-1"):
-            return found[-1]
-        if _whole(number) < 1:
-            raise Unanswerable(422, 42202, "a version is a whole number from 1 on, or latest")
-        for version in found:
-            if version.version == _whole(number):
+            return versions[-1]
+        if _integer(number) < 1:
+            raise Unanswerable(422, 42202, "a version is an integer of at least 1, or latest")
+        for version in versions:
+            if version.version == _integer(number):
                 return version
         raise Unanswerable(404, 40402, "version not found")
 
-    def under(self, schema_id: str) -> Sequence[SubjectVersion]:
-        """The versions that bear a schema id."""
-        if _whole(schema_id) not in self._ids:
+    def with_id(self, schema_id: str) -> Sequence[SubjectVersion]:
+        """The versions with a schema id. Raises 404."""
+        if _integer(schema_id) not in self._ids:
             raise Unanswerable(404, 40403, "schema not found")
-        return self._ids[_whole(schema_id)]
+        return self._ids[_integer(schema_id)]
 
-    def like(self, subject: str, form: str) -> SubjectVersion | None:
+    def with_form(self, subject: str, form: str) -> SubjectVersion | None:
         """The newest version of a subject that has this canonical form."""
-        found = reversed(self.subjects.get(subject, []))
-        return next((version for version in found if version.form == form), None)
+        newest_first = reversed(self.subjects.get(subject, []))
+        return next((version for version in newest_first if version.form == form), None)
 
 
-def router(topics: Topics, *, callers: Sequence[Depends] = ()) -> APIRouter:
-    """The routes under /registry; callers is what those who ask have to pass."""
-    known = RegisteredVersions(subject_versions(topics))
+def router(topics: Topics, *, checks: Sequence[Depends] = ()) -> APIRouter:
+    """The routes under /registry; `checks` run before each of them."""
+    registered = RegisteredVersions(subject_versions(topics))
     routes = APIRouter(
-        prefix=PREFIX, tags=["registry"], dependencies=list(callers), route_class=RegistryRoute
+        prefix=PREFIX, tags=["registry"], dependencies=list(checks), route_class=RegistryRoute
     )
-    _by_id(routes, known)
-    _by_subject(routes, known)
-    _settings(routes, known)
+    _add_id_routes(routes, registered)
+    _add_subject_routes(routes, registered)
+    _add_setting_routes(routes, registered)
 
     @routes.api_route("/{rest:path}", methods=METHODS, include_in_schema=False)
-    async def nothing_else(request: Request) -> Response:
-        """Other paths, and other methods: nothing is changed here."""
+    async def other(request: Request) -> Response:
+        """Respond to other paths with 404 and to other methods with 405."""
         allowed = _methods_of(routes, request)
         if not allowed:
             raise Unanswerable(404, 404, "no such route")
@@ -118,70 +118,74 @@ def router(topics: Topics, *, callers: Sequence[Depends] = ()) -> APIRouter:
     return routes
 
 
-def _by_id(routes: APIRouter, known: RegisteredVersions) -> None:
+def _add_id_routes(routes: APIRouter, registered: RegisteredVersions) -> None:
     @routes.get("/schemas/types")
     async def types() -> Response:
         return _json(["AVRO"])
 
     @routes.get("/schemas/ids/{schema_id}")
     async def by_id(schema_id: str) -> Response:
-        return _json({"schema": known.under(schema_id)[0].schema})
+        return _json({"schema": registered.with_id(schema_id)[0].schema})
 
     @routes.get("/schemas/ids/{schema_id}/schema")
-    async def bare_by_id(schema_id: str) -> Response:
-        return _bare(known.under(schema_id)[0])
+    async def schema_by_id(schema_id: str) -> Response:
+        return _schema(registered.with_id(schema_id)[0])
 
     @routes.get("/schemas/ids/{schema_id}/subjects")
     async def subjects_by_id(schema_id: str) -> Response:
-        return _json([version.subject for version in known.under(schema_id)])
+        return _json([version.subject for version in registered.with_id(schema_id)])
 
     @routes.get("/schemas/ids/{schema_id}/versions")
     async def versions_by_id(schema_id: str) -> Response:
-        found = known.under(schema_id)
-        return _json([{"subject": one.subject, "version": one.version} for one in found])
+        versions = registered.with_id(schema_id)
+        return _json(
+            [{"subject": version.subject, "version": version.version} for version in versions]
+        )
 
 
-def _by_subject(routes: APIRouter, known: RegisteredVersions) -> None:
+def _add_subject_routes(routes: APIRouter, registered: RegisteredVersions) -> None:
     @routes.get("/subjects")
     async def subjects() -> Response:
-        return _json(sorted(known.subjects))
+        return _json(sorted(registered.subjects))
 
     @routes.get("/subjects/{subject}/versions")
     async def numbers(subject: str) -> Response:
-        return _json([version.version for version in known.of(subject)])
+        return _json([version.version for version in registered.of_subject(subject)])
 
     @routes.get("/subjects/{subject}/versions/{number}")
     async def version(subject: str, number: str) -> Response:
-        return _json(_document(known.one(subject, number)))
+        return _json(_document(registered.by_number(subject, number)))
 
     @routes.get("/subjects/{subject}/versions/{number}/schema")
-    async def bare_version(subject: str, number: str) -> Response:
-        return _bare(known.one(subject, number))
+    async def schema_of_version(subject: str, number: str) -> Response:
+        return _schema(registered.by_number(subject, number))
 
     @routes.post("/subjects/{subject}")
     async def look_up(subject: str, request: Request) -> Response:
-        known.of(subject)
-        found = known.like(subject, await _form(request))
-        if found is None:
+        registered.of_subject(subject)
+        version = registered.with_form(subject, await _form(request))
+        if version is None:
             raise Unanswerable(404, 40403, "schema not found")
-        return _json(_document(found))
+        return _json(_document(version))
 
     @routes.post("/subjects/{subject}/versions")
     async def register(subject: str, request: Request) -> Response:
-        found = known.like(subject, await _form(request))
-        if found is None:
-            raise Unanswerable(422, 42205, "this registry is read-only: nothing is registered")
-        return _json({"id": found.schema_id})
+        version = registered.with_form(subject, await _form(request))
+        if version is None:
+            raise Unanswerable(
+                422, 42205, "this registry is read-only: it does not register schemas"
+            )
+        return _json({"id": version.schema_id})
 
 
-def _settings(routes: APIRouter, known: RegisteredVersions) -> None:
+def _add_setting_routes(routes: APIRouter, registered: RegisteredVersions) -> None:
     @routes.get("/config")
     async def config() -> Response:
         return _json({"compatibilityLevel": COMPATIBILITY})
 
     @routes.get("/config/{subject}")
     async def config_of(subject: str) -> Response:
-        known.of(subject)
+        registered.of_subject(subject)
         return _json({"compatibilityLevel": COMPATIBILITY})
 
     @routes.get("/mode")
@@ -191,15 +195,15 @@ def _settings(routes: APIRouter, known: RegisteredVersions) -> None:
 
 async def _form(request: Request) -> str:
     """The canonical form of the schema in the body."""
-    body = await read_body(request, MAX_BODY)
+    body = await read_body(request, MAX_BODY_BYTES)
     try:
         return canonical(orjson.loads(body)["schema"])
     except (orjson.JSONDecodeError, LookupError, TypeError, Malformed) as fault:
-        raise Unanswerable(422, 42201, "the body holds no valid Avro schema") from fault
+        raise Unanswerable(422, 42201, "the body contains no valid Avro schema") from fault
 
 
 def _methods_of(routes: APIRouter, request: Request) -> set[str]:
-    """The methods of the route that this path belongs to."""
+    """The methods of the routes with this path."""
     return {
         method
         for route in routes.routes
@@ -208,8 +212,8 @@ def _methods_of(routes: APIRouter, request: Request) -> set[str]:
     }
 
 
-def _whole(text: str) -> int:
-    """A number that a client wrote, or -1."""
+def _integer(text: str) -> int:
+    """The non-negative integer in a client's text; -1 if it is not one."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else -1
 
 
@@ -222,13 +226,15 @@ def _document(version: SubjectVersion) -> Document:
     }
 
 
-def _json(answer: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(answer), status, headers, MEDIA_TYPE)
+def _json(
+    document: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    return Response(orjson.dumps(document), status, headers, MEDIA_TYPE)
 
 
-def _bare(version: SubjectVersion) -> Response:
+def _schema(version: SubjectVersion) -> Response:
     return Response(version.schema, media_type=MEDIA_TYPE)
 
 
-def _refusal(status: int, code: int, message: str, headers: Mapping[str, str] | None) -> Response:
+def _error(status: int, code: int, message: str, headers: Mapping[str, str] | None) -> Response:
     return _json({"error_code": code, "message": message}, status, headers)

@@ -1,4 +1,4 @@
-"""Steps 1 to 4 of a write, the same for every resource, and what they leave in logs and counters."""
+"""Steps 1 to 4 of a write, the same for every resource, with their log lines and metrics."""
 
 import logging
 from collections.abc import Iterable
@@ -13,96 +13,99 @@ from tables.commands import ASSIGNMENT, DELETE, TextRef, WriteCommand, WriteMeta
 from tables.etags import ANY
 from tools.api.admission import WriteContext
 from tools.api.dependencies import Dependencies
-from tools.api.responses.error_mapping import refused
+from tools.api.responses.error_mapping import not_live
 from tools.api.responses.presenters import source_of
 
 log = logging.getLogger("cjstream.api")
 
 
 async def write(
-    parts: Dependencies,
-    call: WriteContext,
-    change: WriteCommand,
-    texts: Iterable[str] = (),
-    named: Iterable[TextRef] = (),
+    deps: Dependencies,
+    write_context: WriteContext,
+    command: WriteCommand,
+    new_texts: Iterable[str] = (),
+    stored: Iterable[TextRef] = (),
 ) -> WriteResult:
-    """Make a change whose texts are `texts`, new ones, and `named`, which are stored already.
+    """Execute a command; `new_texts` are stored first, `stored` are texts that the store has already.
 
-    1. the replica passes the log's end  2. hopeless changes are refused, then texts are stored
-    3. the change is decided at the log's end and appended  4. the own replica folds it
+    1. wait until the replica has reached the log's end  2. refuse a command that would fail, then store its texts
+    3. decide at the log's end and append the events  4. wait until this process's replica has folded them
     """
-    change = replace(change, condition=replace(call.condition, if_match=_fitting(call, change)))
-    writing = WriteMetadata(
-        actor=call.actor, correlation_id=call.correlation_id, occurred_at_ms=parts.now_ms()
+    if_match = _applicable_etags(write_context, command)
+    command = replace(command, condition=replace(write_context.condition, if_match=if_match))
+    metadata = WriteMetadata(
+        actor=write_context.actor,
+        correlation_id=write_context.correlation_id,
+        occurred_at_ms=deps.now_ms(),
     )
     try:
-        await parts.log.check(change)  # 1, 2
-        await parts.texts.store(texts, named)  # 2
-        written = await parts.log.write(change, writing)  # 3, 4
+        await deps.log.check(command)  # 1, 2
+        await deps.texts.store(new_texts, stored)  # 2
+        result = await deps.log.write(command, metadata)  # 3, 4
     except NotLive as fault:
-        raise refused(fault, change.scope_key) from fault
+        raise not_live(fault, command.scope_key) from fault
     except (VersionConflict, ConditionRequired) as fault:
-        parts.metrics.preconditions.labels(fault.role).inc()
-        about = {"role": fault.role, "version": fault.current_version}
-        log.info("precondition_failed", extra={"scope_key": change.scope_key, **about})
+        deps.metrics.preconditions.labels(fault.role).inc()
+        fields = {"role": fault.role, "version": fault.current_version}
+        log.info("precondition_failed", extra={"scope_key": command.scope_key, **fields})
         raise
-    _tell(parts, change, written)
-    return written
+    _log_and_count(deps, command, result)
+    return result
 
 
-def _fitting(call: WriteContext, change: WriteCommand) -> tuple[str, ...] | None:
-    """The tags of If-Match that speak of what is changed; one of something else never matches."""
-    if call.condition.if_match is None:
+def _applicable_etags(write_context: WriteContext, command: WriteCommand) -> tuple[str, ...] | None:
+    """The etags of If-Match that are of the changed resource; those of other resources never match."""
+    if write_context.condition.if_match is None:
         return None
-    of_component = change.condition_on != ASSIGNMENT
+    of_component = command.condition_on != ASSIGNMENT
     of_assignment = not of_component or (
-        change.instructions is DELETE and change.assignment_id is not None
+        command.instructions is DELETE and command.assignment_id is not None
     )
     return tuple(
-        tag
-        for tag in call.condition.if_match
-        if tag == ANY or (of_assignment if tag.startswith("i") else of_component)
+        etag
+        for etag in write_context.condition.if_match
+        if etag == ANY or (of_assignment if etag.startswith("i") else of_component)
     )
 
 
-def outcome_of(written: WriteResult, *, several: bool) -> dict[str, Any]:
+def outcome_fields(result: WriteResult, *, several: bool) -> dict[str, Any]:
     """The fields of Wrote, or of WroteSeveral."""
-    said = {
-        "outcome": written.decision.outcome,
-        "folded": written.folded,
-        "position": [source_of(at) for at in written.positions],
+    fields = {
+        "outcome": result.decision.outcome,
+        "folded": result.folded,
+        "position": [source_of(at) for at in result.positions],
     }
-    return {**said, "outcomes": dict(written.decision.outcomes)} if several else said
+    return {**fields, "outcomes": dict(result.decision.outcomes)} if several else fields
 
 
-def _tell(parts: Dependencies, change: WriteCommand, written: WriteResult) -> None:
-    metrics, about = parts.metrics, {"scope_key": change.scope_key}
-    metrics.append.observe(written.append_s)
-    if not written.decision.events:
-        seen = {"role": change.condition_on, "version": _version(written, change)}
-        log.info("write_unchanged", extra={**about, **seen})
+def _log_and_count(deps: Dependencies, command: WriteCommand, result: WriteResult) -> None:
+    metrics, scope_key = deps.metrics, {"scope_key": command.scope_key}
+    metrics.append.observe(result.append_s)
+    if not result.decision.events:
+        fields = {"role": command.condition_on, "version": _version(result, command)}
+        log.info("write_unchanged", extra={**scope_key, **fields})
         return
-    metrics.fold_wait.observe(written.fold_wait_s)
-    if not written.folded:
-        metrics.fold_late.inc()  # the log has told it
-    for event, at in zip(written.decision.events, written.positions, strict=True):
+    metrics.fold_wait.observe(result.fold_wait_s)
+    if not result.folded:
+        metrics.fold_late.inc()  # UploadLog has logged it
+    for event, at in zip(result.decision.events, result.positions, strict=True):
         metrics.events.labels(type(event).__name__).inc()
-        log.info(_name(event), extra={**about, **_about(event, at)})
+        log.info(_log_event(event), extra={**scope_key, **_event_fields(event, at)})
 
 
-def _version(written: WriteResult, change: WriteCommand) -> int:
-    role = "instructions" if change.condition_on == ASSIGNMENT else change.condition_on
-    component = getattr(written.context, role, None)
+def _version(result: WriteResult, command: WriteCommand) -> int:
+    role = "instructions" if command.condition_on == ASSIGNMENT else command.condition_on
+    component = getattr(result.context, role, None)
     return component.version if component else 0
 
 
-def _name(event: UploadEvent) -> str:
+def _log_event(event: UploadEvent) -> str:
     kind: Literal["deleted", "uploaded"] = "deleted" if isinstance(event, Deletion) else "uploaded"
     return f"{role_of(event)}_{kind}"
 
 
-def _about(event: UploadEvent, at: Coordinates) -> dict[str, Any]:
-    said = {"version": event.version, "event_id": event.event_id, "source": str(at)}
+def _event_fields(event: UploadEvent, at: Coordinates) -> dict[str, Any]:
+    fields = {"version": event.version, "event_id": event.event_id, "source": str(at)}
     if not isinstance(event, Deletion):
-        said |= {"sha256": event.sha256, "size_bytes": event.size_bytes}
-    return said
+        fields |= {"sha256": event.sha256, "size_bytes": event.size_bytes}
+    return fields
