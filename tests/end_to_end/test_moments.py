@@ -1,4 +1,4 @@
-"""Moments of a real log, found by time and by coordinates."""
+"""The positions of moments in the log of a real broker, by time and by coordinates."""
 
 import pytest
 
@@ -15,14 +15,14 @@ from tests.faults.load import assignment, send
 
 @pytest.fixture
 def uploads(settings: Settings) -> list[LogRecord]:
-    """The three uploads of one assignment, one after the other, in three partitions."""
+    """The three uploads of one assignment, appended one after the other to three partitions."""
     for event in assignment("a1"):
         send(settings, event)
-        pause(0.01)  # an append time of its own
+        pause(0.01)  # so that each upload has a different append time
     with LogReader(settings, partitions(settings)) as log:
-        retained = log.offset_ranges()
-        log.seek({one: low for one, (low, _) in retained.items()})
-        ends = {one: end for one, (_, end) in retained.items()}
+        ranges = log.offset_ranges()
+        log.seek({partition: start for partition, (start, _) in ranges.items()})
+        ends = {partition: end for partition, (_, end) in ranges.items()}
         return sorted(log.records_until(ends), key=lambda record: record.appended_at_ms)
 
 
@@ -34,11 +34,11 @@ def partitions(settings: Settings) -> list[Partition]:
     ]
 
 
-def whole(at: Coordinates) -> Partition:
+def partition_of(at: Coordinates) -> Partition:
     return Partition(at.topic, at.partition)
 
 
-def test_a_moment_stands_at_its_records_and_excludes_what_comes_later(
+def test_a_moment_includes_its_records_and_excludes_later_ones(
     settings: Settings, uploads: list[LogRecord]
 ) -> None:
     first, second, third = uploads
@@ -46,17 +46,17 @@ def test_a_moment_stands_at_its_records_and_excludes_what_comes_later(
         by_time, by_record = AtTime(second.appended_at_ms), AtRecords((second.at,))
         for moment in (by_time, by_record):
             after, before = positions_after(log, moment), positions_from(log, moment)
-            assert [after[whole(one.at)] for one in uploads] == [1, 1, 0]
-            assert [before[whole(one.at)] for one in uploads] == [1, 0, 0]
+            assert [after[partition_of(record.at)] for record in uploads] == [1, 1, 0]
+            assert [before[partition_of(record.at)] for record in uploads] == [1, 0, 0]
         assert third.appended_at_ms > second.appended_at_ms > first.appended_at_ms
 
 
-def test_a_record_that_the_log_does_not_have_is_named(
+def test_a_record_that_is_not_in_the_log_is_a_discrepancy(
     settings: Settings, uploads: list[LogRecord]
 ) -> None:
-    beyond = Coordinates(uploads[0].at.topic, uploads[0].at.partition, 99)
+    past_the_end = Coordinates(uploads[0].at.topic, uploads[0].at.partition, 99)
     with (
         LogReader(settings, partitions(settings)) as log,
         pytest.raises(Discrepancy, match=r"@99 is not in the log: it has \[0, 1\)"),
     ):
-        positions_after(log, AtRecords((beyond,)))
+        positions_after(log, AtRecords((past_the_end,)))

@@ -1,4 +1,4 @@
-"""The index of upload records, filled from the real log and brought up to date with it."""
+"""The index of upload records, filled and updated from the log of a real broker."""
 
 from processors.kafka.records import Record
 from processors.log.reader import LogReader
@@ -12,22 +12,24 @@ from tests.support.builders import prompt_uploaded
 
 def ends(settings: Settings) -> Positions:
     with LogReader(settings, upload_partitions(settings)) as log:
-        return {one: end for one, (_, end) in log.offset_ranges().items()}
+        return {partition: end for partition, (_, end) in log.offset_ranges().items()}
 
 
-def test_it_is_brought_up_to_date_from_where_it_stands(settings: Settings) -> None:
+def test_it_is_updated_from_its_positions(settings: Settings) -> None:
     topic, key = settings.topics.student_prompts.name, "assignment:a1"
     first = prompt_uploaded("First.", assignment_id="a1", version=1)
     second = prompt_uploaded("Second.", assignment_id="a1", version=2)
     send(settings, *assignment("a1")[:1])
     send_in_transaction(settings, first)
     with temporary_index(upload_topics(settings)) as index:
-        wanted, seen = upload_partitions(settings), ends(settings)
-        assert update_index(index, settings, wanted, seen) == 2
-        assert index.positions() == seen  # past the marker, too
+        partitions, first_ends = upload_partitions(settings), ends(settings)
+        assert update_index(index, settings, partitions, first_ends) == 2
+        assert index.positions() == first_ends  # also past the transaction marker
         send(settings, second)
         append(settings, [Record(topic, record_of(settings, first).partition, key.encode(), b"?")])
-        assert update_index(index, settings, wanted, seen) == 0  # nothing past these ends
-        assert update_index(index, settings, wanted, ends(settings)) == 2
-        values = [one.value for one in index.of(topic, key)]
+        assert (
+            update_index(index, settings, partitions, first_ends) == 0
+        )  # nothing new before these ends
+        assert update_index(index, settings, partitions, ends(settings)) == 2
+        values = [record.value for record in index.records_of(topic, key)]
         assert values == [CODEC.encode(first), CODEC.encode(second), b"?"]

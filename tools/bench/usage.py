@@ -12,7 +12,7 @@ import orjson
 
 
 def main(file: str, *command: str) -> int:
-    """Run the command and write cpu_s of all its processes and peak_mb of the largest as JSON; returns its exit code."""
+    """Run the command; write cpu_s of all its processes and peak_mb of the largest as JSON; returns the exit code."""
     code = subprocess.call(command)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     document = {

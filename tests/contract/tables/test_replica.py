@@ -1,4 +1,4 @@
-"""The replica: rows and positions together, over restarts, on both stores."""
+"""The replica: rows and positions agree, also after restarts, on both stores."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -37,20 +37,20 @@ P0, P1 = Partition(PROMPTS, 0), Partition(PROMPTS, 1)
 
 @pytest.fixture(params=["memory", "rocks"])
 def reopened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
-    """The same store each time, as a process finds it that starts again."""
+    """A function that closes the store and opens it again, as a restarted process does."""
     memory = MemoryStore()
-    held: list[Store] = []
+    opened: list[Store] = []
 
     def again() -> Store:
         if request.param == "memory":
             return memory
-        for store in held:
+        for store in opened:
             store.close()
-        held[:] = [RocksStore(tmp_path / "replica", cache_mb=8)]
-        return held[0]
+        opened[:] = [RocksStore(tmp_path / "replica", cache_mb=8)]
+        return opened[0]
 
     yield again
-    for store in held:
+    for store in opened:
         store.close()
 
 
@@ -60,14 +60,16 @@ def replica_on(store: Store) -> ContextReplica:
     return replica
 
 
-def test_rows_bear_the_fixed_ids_whatever_a_registry_gives(
+def test_rows_have_the_fixed_schema_ids_whatever_ids_a_registry_gives(
     reopened: Callable[[], Store],
 ) -> None:
-    theirs = Codec(ids={(one.name, one.version): n for n, one in enumerate(released(), 1)})
-    replica = ContextReplica(reopened(), theirs, TOPICS)
+    registry_codec = Codec(
+        ids={(schema.name, schema.version): n for n, schema in enumerate(released(), 1)}
+    )
+    replica = ContextReplica(reopened(), registry_codec, TOPICS)
     replica.open(IDS)
     record = record_of(prompt_uploaded(), 0)
-    replica.fold([record], after(record))
+    replica.fold([record], positions_after(record))
     assert replica_on(reopened()).context("assignment:a1") == replica.context("assignment:a1")
 
 
@@ -76,19 +78,19 @@ def in_memory() -> ContextReplica:
 
 
 def record_of(event: UploadEvent, offset: int) -> UploadRecord:
-    """The upload as its producer writes it."""
+    """The record of an upload, with the key and partition that its producer chooses."""
     key = scope_key_of(event).encode()
-    where = Coordinates(TOPIC_OF[role_of(event)], partition_for(key, 4), offset)
-    return UploadRecord(where, key, CODEC.encode(event), 1_700_000_000_000 + offset)
+    at = Coordinates(TOPIC_OF[role_of(event)], partition_for(key, 4), offset)
+    return UploadRecord(at, key, CODEC.encode(event), 1_700_000_000_000 + offset)
 
 
-def after(record: UploadRecord) -> dict[Partition, int]:
+def positions_after(record: UploadRecord) -> dict[Partition, int]:
     return {Partition(record.at.topic, record.at.partition): record.at.offset + 1}
 
 
-def take(replica: ContextReplica, event: UploadEvent, offset: int) -> None:
+def fold_upload(replica: ContextReplica, event: UploadEvent, offset: int) -> None:
     record = record_of(event, offset)
-    assert replica.fold([record], after(record)) == []
+    assert replica.fold([record], positions_after(record)) == []
 
 
 def version_of(replica: ContextReplica, assignment_id: str = "a1") -> int | None:
@@ -96,83 +98,85 @@ def version_of(replica: ContextReplica, assignment_id: str = "a1") -> int | None
     return context.student_prompt.version if context and context.student_prompt else None
 
 
-def test_what_is_folded_is_known_with_its_position(reopened: Callable[[], Store]) -> None:
+def test_a_folded_upload_is_stored_with_its_position(reopened: Callable[[], Store]) -> None:
     replica = replica_on(reopened())
-    take(replica, prompt_uploaded(version=7), 40)
+    fold_upload(replica, prompt_uploaded(version=7), 40)
     record = record_of(prompt_uploaded(), 40)
     context = replica.context("assignment:a1")
     assert context is not None
     assert context.student_prompt is not None
     assert (context.student_prompt.source, context.student_prompt.version) == (record.at, 7)
-    assert replica.positions() == after(record)
+    assert replica.positions() == positions_after(record)
 
 
-def test_a_restart_goes_on_from_the_positions_of_its_rows(reopened: Callable[[], Store]) -> None:
-    take(replica_on(reopened()), prompt_uploaded(version=7), 40)
+def test_a_restart_continues_from_the_positions_of_its_rows(reopened: Callable[[], Store]) -> None:
+    fold_upload(replica_on(reopened()), prompt_uploaded(version=7), 40)
     replica = ContextReplica(reopened(), CODEC, TOPICS)
-    assert replica.open(IDS) == after(record_of(prompt_uploaded(), 40))
+    assert replica.open(IDS) == positions_after(record_of(prompt_uploaded(), 40))
     assert version_of(replica) == 7
-    take(replica, prompt_uploaded(version=8), 41)
+    fold_upload(replica, prompt_uploaded(version=8), 41)
     assert version_of(replica) == 8
 
 
-def test_rows_of_many_folds_are_those_of_one(reopened: Callable[[], Store]) -> None:
+def test_many_folds_give_the_same_rows_as_one(reopened: Callable[[], Store]) -> None:
     replica, at_once = replica_on(reopened()), in_memory()
     records = [record_of(event, offset) for offset, event in enumerate(UPLOADS)]
     for record in records:
-        replica.fold([record], after(record))
+        replica.fold([record], positions_after(record))
     at_once.fold(records, {})
     for scope_key in ("assignment:a1", "course:ENG5"):
         assert replica.context(scope_key) == at_once.context(scope_key) is not None
 
 
-def test_a_stale_or_repeated_upload_changes_nothing() -> None:
+def test_an_older_or_repeated_upload_changes_nothing() -> None:
     replica = in_memory()
-    take(replica, prompt_uploaded(version=2), 5)
-    take(replica, prompt_uploaded(version=1), 4)
-    take(replica, prompt_uploaded(version=2), 5)
+    fold_upload(replica, prompt_uploaded(version=2), 5)
+    fold_upload(replica, prompt_uploaded(version=1), 4)
+    fold_upload(replica, prompt_uploaded(version=2), 5)
     assert version_of(replica) == 2
 
 
-def test_the_same_object_comes_for_as_long_as_the_context_is_unchanged() -> None:
+def test_an_unchanged_context_is_the_same_object() -> None:
     replica = in_memory()
-    take(replica, prompt_uploaded(), 1)
+    fold_upload(replica, prompt_uploaded(), 1)
     first = replica.context("assignment:a1")
-    take(replica, prompt_uploaded(assignment_id="a2"), 2)
+    fold_upload(replica, prompt_uploaded(assignment_id="a2"), 2)
     assert replica.context("assignment:a1") is first
-    take(replica, prompt_uploaded(version=2), 3)
+    fold_upload(replica, prompt_uploaded(version=2), 3)
     assert replica.context("assignment:a1") is not first
 
 
-def test_an_unknown_scope_that_becomes_known_is_known() -> None:
+def test_the_first_upload_of_a_scope_replaces_the_cached_absence() -> None:
     replica = in_memory()
     assert replica.context("assignment:a1") is None
-    take(replica, prompt_uploaded(), 1)
+    fold_upload(replica, prompt_uploaded(), 1)
     assert version_of(replica) == 1
 
 
-def test_rows_of_another_fold_version_are_rebuilt(reopened: Callable[[], Store]) -> None:
+def test_rows_of_another_fold_version_are_dropped(reopened: Callable[[], Store]) -> None:
     store = reopened()
-    take(replica_on(store), prompt_uploaded(), 40)
+    fold_upload(replica_on(store), prompt_uploaded(), 40)
     store.write({}, {"fold_version": str(FOLD_VERSION + 1).encode()})
     replica = ContextReplica(reopened(), CODEC, TOPICS)
     assert replica.open(IDS) == {}
     assert replica.context("assignment:a1") is None
 
 
-def test_a_topic_that_was_made_anew_is_a_discrepancy(reopened: Callable[[], Store]) -> None:
-    take(replica_on(reopened()), prompt_uploaded(), 40)
+def test_a_recreated_topic_is_a_discrepancy(reopened: Callable[[], Store]) -> None:
+    fold_upload(replica_on(reopened()), prompt_uploaded(), 40)
     store = reopened()
-    with pytest.raises(Discrepancy, match=f"{PROMPTS} was made anew .its id was id-of-.*, is new"):
+    with pytest.raises(
+        Discrepancy, match=f"{PROMPTS} was recreated .its id was id-of-.*, now it is new"
+    ):
         ContextReplica(store, CODEC, TOPICS).open(IDS | {PROMPTS: "new"})
-    assert ContextReplica(store, CODEC, TOPICS).open(IDS) != {}  # nothing was lost by asking
+    assert ContextReplica(store, CODEC, TOPICS).open(IDS) != {}  # the refusal has changed nothing
 
 
 def test_an_upload_of_a_later_release_stops_the_fold_and_nothing_is_written(
     reopened: Callable[[], Store],
 ) -> None:
     replica = replica_on(reopened())
-    take(replica, prompt_uploaded(version=1), 1)
+    fold_upload(replica, prompt_uploaded(version=1), 1)
     before = replica.positions()
     good = record_of(prompt_uploaded(version=2), 2)
     unknown = UploadRecord(good.at, good.key, FRAME.pack(0, 1_000_000_999) + b"\0", 1)
@@ -183,7 +187,7 @@ def test_an_upload_of_a_later_release_stops_the_fold_and_nothing_is_written(
     assert (again.open(IDS), version_of(again)) == (before, 1)
 
 
-def broken_records() -> dict[str, UploadRecord]:
+def invalid_records() -> dict[str, UploadRecord]:
     good = record_of(prompt_uploaded(), 3)
     at, key, value = good.at, good.key, good.value
     elsewhere = Coordinates(at.topic, (at.partition + 1) % 4, at.offset)
@@ -201,39 +205,39 @@ def broken_records() -> dict[str, UploadRecord]:
     }
 
 
-@pytest.mark.parametrize("record", broken_records().values(), ids=broken_records().keys())
-def test_a_record_that_is_no_upload_of_its_place_is_refused(record: UploadRecord) -> None:
+@pytest.mark.parametrize("record", invalid_records().values(), ids=invalid_records().keys())
+def test_an_invalid_record_is_malformed(record: UploadRecord) -> None:
     with pytest.raises(Malformed):
         read_upload(record, CODEC, TOPICS)
 
 
-def test_refused_records_are_given_back_and_the_others_are_folded() -> None:
+def test_invalid_records_are_returned_and_the_others_are_folded() -> None:
     replica = in_memory()
-    broken = broken_records()
+    invalid = invalid_records()
     first, last = record_of(prompt_uploaded(version=1), 1), record_of(prompt_uploaded(version=9), 9)
-    refused = replica.fold([first, *broken.values(), last], after(last))
-    assert [record for record, _ in refused] == list(broken.values())
-    assert (version_of(replica), replica.positions()) == (9, after(last))
+    refused = replica.fold([first, *invalid.values(), last], positions_after(last))
+    assert [record for record, _ in refused] == list(invalid.values())
+    assert (version_of(replica), replica.positions()) == (9, positions_after(last))
 
 
-def test_the_cache_is_bounded_and_stays_right() -> None:
+def test_the_cache_is_bounded_and_stays_correct() -> None:
     replica = in_memory()
     for event in READY:
-        take(replica, event, 1)
+        fold_upload(replica, event, 1)
     before = replica.context("assignment:a1")
     for n in range(CACHED_CONTEXTS + 1):
         assert replica.context(f"assignment:unknown-{n}") is None
-    after_all = replica.context("assignment:a1")
-    assert after_all == before
-    assert after_all is not before  # it had to go, and was read again
-    take(replica, prompt_deleted(), 2)
+    reread = replica.context("assignment:a1")
+    assert reread == before
+    assert reread is not before  # it was dropped from the cache and read again
+    fold_upload(replica, prompt_deleted(), 2)
     context = replica.context("assignment:a1")
     assert context is not None
     assert context.student_prompt is not None
     assert context.student_prompt.is_deletion
 
 
-def test_more_changed_rows_than_the_cache_holds_are_all_known() -> None:
+def test_a_fold_may_change_more_rows_than_the_cache_holds() -> None:
     replica = in_memory()
     count = CACHED_CONTEXTS + 10
     records = [record_of(rubric_uploaded(assignment_id=f"a{n}"), n) for n in range(count)]
@@ -244,74 +248,79 @@ def test_more_changed_rows_than_the_cache_holds_are_all_known() -> None:
     ]
 
 
-def test_markers_move_positions_without_rows() -> None:
+def test_positions_advance_without_rows() -> None:
     replica = in_memory()
     replica.advance({P0: 5})
     replica.advance({P1: 2})
     assert replica.positions() == {P0: 5, P1: 2}
 
 
-def test_waiting_tells_what_was_not_reached() -> None:
+def test_waiting_returns_the_watermarks_not_reached() -> None:
     replica = in_memory()
     replica.advance({P0: 5})
     assert replica.wait_past({P0: 5, P1: 0}, 0) == {}
     assert replica.wait_past({P0: 6, P1: 1}, 0.01) == {P0: 6, P1: 1}
 
 
-def test_waiting_ends_when_the_feed_gets_there() -> None:
+def test_waiting_ends_when_the_watermarks_are_reached() -> None:
     replica = in_memory()
-    left: list[object] = []
-    waiting = threading.Thread(target=lambda: left.append(replica.wait_past({P0: 5, P1: 3}, 10)))
+    unreached: list[object] = []
+    waiting = threading.Thread(
+        target=lambda: unreached.append(replica.wait_past({P0: 5, P1: 3}, 10))
+    )
     waiting.start()
     replica.advance({P0: 5})
     replica.advance({P1: 4})
     waiting.join(10)
-    assert left == [{}]
+    assert unreached == [{}]
 
 
-def test_nothing_is_folded_while_the_replica_is_held_still() -> None:
+def test_nothing_is_folded_while_the_replica_is_frozen() -> None:
     replica = in_memory()
-    take(replica, prompt_uploaded(version=1), 1)
+    fold_upload(replica, prompt_uploaded(version=1), 1)
     started, folded = threading.Event(), threading.Event()
 
-    def fold() -> None:
+    def fold_later() -> None:
         started.set()
-        take(replica, prompt_uploaded(version=2), 2)
+        fold_upload(replica, prompt_uploaded(version=2), 2)
         folded.set()
 
-    folding = threading.Thread(target=fold, daemon=True)
+    folding = threading.Thread(target=fold_later, daemon=True)
     with replica.frozen() as positions:
         folding.start()
         assert started.wait(10)
         assert not folded.wait(0.1)
-        assert positions == replica.positions() == after(record_of(prompt_uploaded(), 1))
+        assert positions == replica.positions() == positions_after(record_of(prompt_uploaded(), 1))
         assert version_of(replica) == 1
     folding.join(10)
-    assert (version_of(replica), replica.positions()) == (2, after(record_of(prompt_uploaded(), 2)))
+    assert (version_of(replica), replica.positions()) == (
+        2,
+        positions_after(record_of(prompt_uploaded(), 2)),
+    )
 
 
-def test_positions_that_were_given_do_not_change_afterwards() -> None:
+def test_returned_positions_do_not_change_afterwards() -> None:
     replica = in_memory()
     with replica.frozen() as positions:
         replica.advance({P0: 9})
     assert positions == {}
 
 
-def test_a_reader_beside_the_fold_never_sees_an_older_row_than_before() -> None:
+def test_a_concurrent_reader_never_sees_an_older_row_than_before() -> None:
     replica = in_memory()
     done = threading.Event()
     seen: list[int] = []
 
     def read() -> None:
         while not done.is_set():
-            for n in range(50):  # other scopes push the one out of the cache's way
+            for n in range(50):  # other scopes fill the cache
                 replica.context(f"assignment:other-{n}")
             seen.append(version_of(replica) or 0)
 
     reading = threading.Thread(target=read, daemon=True)
     reading.start()
     for version in range(1, 300):
-        take(replica, prompt_uploaded(version=version), version)
+        fold_upload(replica, prompt_uploaded(version=version), version)
     done.set()
     reading.join(10)
     assert seen == sorted(seen)
@@ -319,7 +328,7 @@ def test_a_reader_beside_the_fold_never_sees_an_older_row_than_before() -> None:
 
 
 class PausedStore(MemoryStore):
-    """A store whose first reader holds an old row in hand until the fold is through, or half a second."""
+    """A store whose first read returns an old row only after the fold has ended, or after half a second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -335,21 +344,21 @@ class PausedStore(MemoryStore):
         return row
 
 
-def test_a_row_read_before_a_fold_is_not_kept_after_it() -> None:
+def test_a_row_read_before_a_fold_is_not_cached_after_it() -> None:
     store = PausedStore()
-    take(replica_on(store), prompt_uploaded(version=1), 1)
-    replica = replica_on(store)  # with nothing in its cache
+    fold_upload(replica_on(store), prompt_uploaded(version=1), 1)
+    replica = replica_on(store)  # with an empty cache
     store.pause.set()
     reading = threading.Thread(target=version_of, args=(replica,), daemon=True)
     reading.start()
     assert store.read.wait(10)
-    take(replica, prompt_uploaded(version=2), 2)
+    fold_upload(replica, prompt_uploaded(version=2), 2)
     store.folded.set()
     reading.join(10)
     assert version_of(replica) == 2
 
 
-def test_a_damaged_row_is_a_malformed_record_and_not_a_context() -> None:
+def test_a_damaged_row_is_malformed() -> None:
     store = MemoryStore()
     replica = replica_on(store)
     store.write({"assignment:a1": b"junk"}, {})
@@ -357,9 +366,9 @@ def test_a_damaged_row_is_a_malformed_record_and_not_a_context() -> None:
         replica.context("assignment:a1")
 
 
-def test_a_row_keeps_the_scope_of_a_course() -> None:
+def test_a_course_has_a_row_of_its_own() -> None:
     replica = in_memory()
-    take(replica, instructions_uploaded(assignment_id=None, course_id="SV2"), 1)
+    fold_upload(replica, instructions_uploaded(assignment_id=None, course_id="SV2"), 1)
     context = replica.context("course:SV2")
     assert isinstance(context, AssignmentContext)
     assert context.scope_key == "course:SV2"

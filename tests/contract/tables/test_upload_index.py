@@ -1,4 +1,4 @@
-"""The index of upload records keeps what it is given, in memory and on disk alike."""
+"""The index of upload records, in memory and on disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +20,11 @@ HERE = partition_for(A1.encode(), 4)
 
 @pytest.fixture(params=["memory", "rocks"])
 def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SortedStore]:
-    kept = (
+    store = (
         MemorySortedStore() if request.param == "memory" else RocksSortedStore(tmp_path, cache_mb=8)
     )
-    yield kept
-    kept.close()
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -43,32 +43,32 @@ def record(
     return UploadRecord(Coordinates(topic, partition, offset), key, value, 1_000 + offset)
 
 
-def test_rows_are_read_by_ranges(rows: SortedStore) -> None:
+def test_rows_are_read_by_key_range(rows: SortedStore) -> None:
     rows.write({b"b": b"2", b"a": b"1", b"c\xff": b"4", b"c": b"3"})
     rows.write({b"a": b"one"})
     assert list(rows.ascending(b"", b"c\xff")) == [(b"a", b"one"), (b"b", b"2"), (b"c", b"3")]
     assert list(rows.ascending(b"aa", b"b")) == []
 
 
-def test_an_empty_index_knows_nothing(index: UploadIndex) -> None:
+def test_an_empty_index_has_no_records_and_no_positions(index: UploadIndex) -> None:
     assert index.positions() == {}
-    assert list(index.of(PROMPTS, A1)) == list(index.of(RUBRICS, A1)) == []
+    assert list(index.records_of(PROMPTS, A1)) == list(index.records_of(RUBRICS, A1)) == []
 
 
-def test_records_come_back_whole_and_in_log_order(index: UploadIndex) -> None:
-    given = [record(300), record(2), record(255, value=None), record(256, value=b"")]
-    index.add(given, {})
-    assert list(index.of(PROMPTS, A1)) == sorted(given, key=lambda one: one.at)
+def test_records_are_returned_unchanged_and_in_log_order(index: UploadIndex) -> None:
+    records = [record(300), record(2), record(255, value=None), record(256, value=b"")]
+    index.add(records, {})
+    assert list(index.records_of(PROMPTS, A1)) == sorted(records, key=lambda stored: stored.at)
 
 
-def test_a_record_in_a_wrong_partition_is_of_its_key(index: UploadIndex) -> None:
-    astray = record(9, partition=(HERE + 1) % 4)
-    index.add([record(1), astray], {})
-    assert {one.at for one in index.of(PROMPTS, A1)} == {record(1).at, astray.at}
+def test_a_record_in_a_wrong_partition_is_found_by_its_key(index: UploadIndex) -> None:
+    misplaced = record(9, partition=(HERE + 1) % 4)
+    index.add([record(1), misplaced], {})
+    assert {stored.at for stored in index.records_of(PROMPTS, A1)} == {record(1).at, misplaced.at}
 
 
-def test_keys_and_topics_are_apart(index: UploadIndex) -> None:
-    strangers = [
+def test_similar_keys_and_other_topics_are_separate(index: UploadIndex) -> None:
+    others = [
         record(1, b"assignment:a"),
         record(2, b"assignment:a1\0"),
         record(3, b"assignment:a11"),
@@ -76,27 +76,27 @@ def test_keys_and_topics_are_apart(index: UploadIndex) -> None:
         record(5, None),
         record(6, topic=RUBRICS),
     ]
-    index.add([*strangers, record(7)], {})
-    assert list(index.of(PROMPTS, A1)) == [record(7)]
-    assert list(index.of(RUBRICS, A1)) == [record(6, topic=RUBRICS)]
+    index.add([*others, record(7)], {})
+    assert list(index.records_of(PROMPTS, A1)) == [record(7)]
+    assert list(index.records_of(RUBRICS, A1)) == [record(6, topic=RUBRICS)]
 
 
-def test_what_is_added_again_is_there_once(index: UploadIndex) -> None:
+def test_a_record_added_twice_is_stored_once(index: UploadIndex) -> None:
     index.add([record(1), record(2)], {})
     index.add([record(2), record(3)], {})
-    assert list(index.of(PROMPTS, A1)) == [record(1), record(2), record(3)]
+    assert list(index.records_of(PROMPTS, A1)) == [record(1), record(2), record(3)]
 
 
-def test_positions_are_kept_beside_the_records(index: UploadIndex) -> None:
+def test_positions_are_stored_with_the_records(index: UploadIndex) -> None:
     index.add([record(1)], {Partition(PROMPTS, 0): 2, Partition(RUBRICS, 3): 0})
     index.add([], {Partition(PROMPTS, 0): 2**40})
     assert index.positions() == {Partition(PROMPTS, 0): 2**40, Partition(RUBRICS, 3): 0}
-    assert list(index.of(PROMPTS, A1)) == [record(1)]
+    assert list(index.records_of(PROMPTS, A1)) == [record(1)]
 
 
 def test_a_temporary_index_leaves_nothing_behind(tmp_path: Path) -> None:
     with temporary_index(TOPICS, within=tmp_path) as index:
         index.add([record(1)], {})
-        assert list(index.of(PROMPTS, A1)) == [record(1)]
+        assert list(index.records_of(PROMPTS, A1)) == [record(1)]
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []

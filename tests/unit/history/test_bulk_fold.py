@@ -1,4 +1,4 @@
-"""The fold of a range gives what the plain fold gives, whatever the records, in slices of any size."""
+"""The bulk fold gives the same result as the plain fold, for any records, in slices of any size."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.context import fold
-from tables.history.bulk_fold import ALL, BulkFold, Counts
+from tables.history.bulk_fold import ALL_KEYS, BulkFold, Counts
 from tables.history.scope_history import history_of
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import (
@@ -27,7 +27,9 @@ from tests.support.builders import (
 
 CODEC = Codec()
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
-WHOLE = frozenset(Partition(name, number) for name in TOPICS.by_name for number in range(4))
+EVERY_PARTITION = frozenset(
+    Partition(name, number) for name in TOPICS.by_name for number in range(4)
+)
 EVENTS = uploads_of(st.sampled_from(["a1", "a2", "a3"])) | uploads_of_courses(
     st.sampled_from(["ENG5", "SV2"])
 )
@@ -35,85 +37,101 @@ EVENTS = uploads_of(st.sampled_from(["a1", "a2", "a3"])) | uploads_of_courses(
 
 @st.composite
 def records(draw: st.DrawFn) -> list[UploadRecord]:
-    """Records of every kind, each at the end of its partition as it is then: valid, damaged, misplaced, of no key."""
+    """Records of every kind, appended to their partitions: valid, damaged, in a wrong partition, without a key."""
     ends: dict[Partition, int] = {}
-    found = list[UploadRecord]()
+    generated = list[UploadRecord]()
     for event in draw(st.lists(EVENTS, max_size=14)):
         key, value = scope_key_of(event).encode(), CODEC.encode(event)
         partition = partition_for(key, 4)
         kind = draw(st.sampled_from(("valid", "valid", "valid", "damaged", "stray", "keyless")))
         if kind == "damaged":
-            value = value[:5] + draw(damaged(value[5:]))  # another schema id would stop the fold
+            value = value[:5] + draw(
+                damaged(value[5:])
+            )  # not the schema id: an unknown one would stop the fold
         elif kind == "stray":
             partition = (partition + 1) % 4
-        at = Partition(TOPIC_OF[role_of(event)], partition)
-        offset = ends.get(at, 0) + draw(st.integers(0, 2))  # markers and compacted ones leave holes
-        ends[at] = offset + 1
-        found.append(
+        tp = Partition(TOPIC_OF[role_of(event)], partition)
+        offset = ends.get(tp, 0) + draw(
+            st.integers(0, 2)
+        )  # transaction markers and compaction leave holes
+        ends[tp] = offset + 1
+        generated.append(
             UploadRecord(
-                Coordinates(*at, offset), None if kind == "keyless" else key, value, offset
+                Coordinates(*tp, offset), None if kind == "keyless" else key, value, offset
             )
         )
-    return found
+    return generated
 
 
 def folded(
-    given_records: Sequence[UploadRecord], most: int = 1000
+    given_records: Sequence[UploadRecord], max_scopes: int = 1000
 ) -> tuple[dict[str, AssignmentContext], Counts, dict[str, tuple[str, ...]]]:
     """Contexts, counts and broken roles, slice by slice."""
     contexts: dict[str, AssignmentContext] = {}
     broken: dict[str, tuple[str, ...]] = {}
-    counts, slices = Counts(), [ALL]
+    counts, slices = Counts(), [ALL_KEYS]
     while slices:
-        one = BulkFold(CODEC, TOPICS, whole=WHOLE, of=slices.pop(), most=most)
+        bulk_fold = BulkFold(
+            CODEC,
+            TOPICS,
+            read_from_start=EVERY_PARTITION,
+            key_slice=slices.pop(),
+            max_scopes=max_scopes,
+        )
         for record in given_records:
             at = (record.at.topic, record.at.partition, record.at.offset)
-            one.add(at, record.key, record.value, record.appended_at_ms)
-        for found in one.contexts():
-            assert found.context.scope_key not in contexts
-            contexts[found.context.scope_key] = found.context
-            if found.broken:
-                broken[found.context.scope_key] = found.broken
-        counts += one.counts()
-        slices += one.rest
+            bulk_fold.add(at, record.key, record.value, record.appended_at_ms)
+        for scope in bulk_fold.contexts():
+            assert scope.context.scope_key not in contexts
+            contexts[scope.context.scope_key] = scope.context
+            if scope.broken:
+                broken[scope.context.scope_key] = scope.broken
+        counts += bulk_fold.counts()
+        slices += bulk_fold.remaining
     return contexts, counts, broken
 
 
-def plainly(
+def plain_fold(
     given_records: Sequence[UploadRecord],
 ) -> tuple[dict[str, AssignmentContext], int]:
     rows: dict[str, AssignmentContext] = {}
-    refused = 0
+    invalid = 0
     for record in given_records:
         try:
             event = read_upload(record, CODEC, TOPICS)
         except Malformed:
-            refused += 1
+            invalid += 1
         else:
             fold(rows, event, record.at, record.appended_at_ms)
-    return rows, refused
+    return rows, invalid
 
 
 @given(records(), st.integers(1, 6))
-def test_it_is_the_plain_fold_in_slices_of_any_size(some: list[UploadRecord], most: int) -> None:
-    rows, refused = plainly(some)
-    for bound in (1000, most):
-        contexts, counts, _ = folded(some, bound)
+def test_it_equals_the_plain_fold_in_slices_of_any_size(
+    log_records: list[UploadRecord], max_scopes: int
+) -> None:
+    rows, invalid = plain_fold(log_records)
+    for limit in (1000, max_scopes):
+        contexts, counts, _ = folded(log_records, limit)
         assert contexts == rows
-        assert (counts.records, counts.damaged, counts.scopes) == (len(some), refused, len(rows))
+        assert (counts.records, counts.damaged, counts.scopes) == (
+            len(log_records),
+            invalid,
+            len(rows),
+        )
 
 
 @given(records())
-def test_it_finds_the_roles_whose_history_is_broken(some: list[UploadRecord]) -> None:
-    contexts, counts, broken = folded(some)
+def test_roles_with_a_broken_history_are_reported(log_records: list[UploadRecord]) -> None:
+    contexts, counts, broken = folded(log_records)
     for scope_key in contexts:
-        of_key = [one for one in some if one.key == scope_key.encode()]
-        gaps = {gap.role for gap in history_of(scope_key, of_key, {}, CODEC, TOPICS).gaps}
+        with_key = [record for record in log_records if record.key == scope_key.encode()]
+        gaps = {gap.role for gap in history_of(scope_key, with_key, {}, CODEC, TOPICS).gaps}
         assert set(broken.get(scope_key, ())) == gaps
     assert counts.broken == len(broken)
 
 
-def chained(*numbers: int) -> list[UploadEvent]:
+def chained_prompts(*numbers: int) -> list[UploadEvent]:
     return [
         prompt_uploaded(
             version=number,
@@ -124,11 +142,11 @@ def chained(*numbers: int) -> list[UploadEvent]:
     ]
 
 
-def placed(events: Sequence[UploadEvent]) -> list[UploadRecord]:
-    here = partition_for(b"assignment:a1", 4)
+def records_of(events: Sequence[UploadEvent]) -> list[UploadRecord]:
+    partition = partition_for(b"assignment:a1", 4)
     return [
         UploadRecord(
-            Coordinates(TOPIC_OF["student_prompt"], here, offset),
+            Coordinates(TOPIC_OF["student_prompt"], partition, offset),
             b"assignment:a1",
             CODEC.encode(event),
             offset,
@@ -137,34 +155,38 @@ def placed(events: Sequence[UploadEvent]) -> list[UploadRecord]:
     ]
 
 
-def test_a_broken_chain_is_told_and_a_range_that_begins_later_is_not_one() -> None:
-    assert folded(placed(chained(1, 2, 3)))[2] == {}
-    assert folded(placed(chained(1, 3)))[2] == {"assignment:a1": ("student_prompt",)}
-    assert folded(placed(chained(2, 3)))[2] == {"assignment:a1": ("student_prompt",)}
-    later = BulkFold(CODEC, TOPICS, whole=())
-    for record in placed([*chained(4, 5), prompt_deleted(version=6, previous_event_id="e5")]):
+def test_a_broken_chain_is_reported_but_not_a_range_that_begins_later() -> None:
+    assert folded(records_of(chained_prompts(1, 2, 3)))[2] == {}
+    assert folded(records_of(chained_prompts(1, 3)))[2] == {"assignment:a1": ("student_prompt",)}
+    assert folded(records_of(chained_prompts(2, 3)))[2] == {"assignment:a1": ("student_prompt",)}
+    later = BulkFold(CODEC, TOPICS, read_from_start=())
+    for record in records_of(
+        [*chained_prompts(4, 5), prompt_deleted(version=6, previous_event_id="e5")]
+    ):
         at = (record.at.topic, record.at.partition, record.at.offset)
         later.add(at, record.key, record.value, record.appended_at_ms)
-    assert [one.broken for one in later.contexts()] == [()]
+    assert [scope.broken for scope in later.contexts()] == [()]
 
 
-def test_a_damaged_upload_explains_the_version_that_is_missing() -> None:
-    first, second, third = placed(chained(1, 2, 3))
+def test_a_damaged_upload_explains_a_missing_version() -> None:
+    first, second, third = records_of(chained_prompts(1, 2, 3))
     _, counts, broken = folded([first, replace(second, value=b"\1?"), third])
     assert (counts.damaged, counts.broken, broken) == (1, 0, {})
 
 
-def test_a_misplaced_upload_is_damaged() -> None:
-    first, second = placed(chained(1, 2))
+def test_an_upload_in_a_wrong_partition_is_damaged() -> None:
+    first, second = records_of(chained_prompts(1, 2))
     at = second.at
     stray = replace(second, at=Coordinates(at.topic, (at.partition + 1) % 4, at.offset))
     contexts, counts, _ = folded([first, stray])
     assert (contexts, counts.damaged) == (folded([first])[0], 1)
 
 
-def test_only_the_scopes_that_are_wanted_are_folded() -> None:
-    one = BulkFold(CODEC, TOPICS, whole=WHOLE, scope_keys={b"assignment:a2"})
-    for record in placed(chained(1)):
+def test_only_requested_scopes_are_folded() -> None:
+    bulk_fold = BulkFold(
+        CODEC, TOPICS, read_from_start=EVERY_PARTITION, scope_keys={b"assignment:a2"}
+    )
+    for record in records_of(chained_prompts(1)):
         at = (record.at.topic, record.at.partition, record.at.offset)
-        one.add(at, record.key, record.value, record.appended_at_ms)
-    assert (list(one.contexts()), one.counts()) == ([], Counts())
+        bulk_fold.add(at, record.key, record.value, record.appended_at_ms)
+    assert (list(bulk_fold.contexts()), bulk_fold.counts()) == ([], Counts())

@@ -1,4 +1,4 @@
-"""Moments as an auditor writes them."""
+"""Moments as an auditor writes them in options."""
 
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ NOW_MS = round(NOW.timestamp() * 1000)
         ("t/1@7, u/2@0", AtRecords((Coordinates("t", 1, 7), Coordinates("u", 2, 0)))),
     ],
 )
-def test_a_time_and_records_are_moments(text: str, moment: Moment) -> None:
+def test_times_and_records_are_parsed_as_moments(text: str, moment: Moment) -> None:
     assert point_in_time_from(text, NOW, "--at") == moment
 
 
@@ -31,10 +31,10 @@ def test_a_time_and_records_are_moments(text: str, moment: Moment) -> None:
     "text",
     ["", "yesterday", "2026-03-01T12:00:00", "2026-03-01T12:00:01Z", "t/1@", "t@7", "t/1@7,"],
 )
-def test_what_is_no_moment_is_refused_by_the_options_name(text: str) -> None:
+def test_an_invalid_moment_is_refused_with_the_name_of_the_option(text: str) -> None:
     with pytest.raises(Misconfigured, match=r"^--at: "):
         point_in_time_from(text, NOW, "--at")
 
 
-def test_now_is_not_in_the_future_whatever_part_of_a_millisecond_it_has() -> None:
+def test_now_is_not_in_the_future_if_it_has_microseconds() -> None:
     assert point_in_time_from("0s", NOW.replace(microsecond=900), "--at") == AtTime(NOW_MS + 1)

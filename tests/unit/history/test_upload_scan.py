@@ -1,4 +1,4 @@
-"""A glance at an upload tells what the slow path tells, and certifies nothing that the slow path refuses."""
+"""The scan of an upload gives the same result as the slow path, and accepts nothing that the slow path refuses."""
 
 from typing import Any
 
@@ -30,21 +30,21 @@ from tests.support.builders import (
 
 CODEC = Codec()
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
-GLANCE = UploadScanner(CODEC, TOPICS)
+SCANNER = UploadScanner(CODEC, TOPICS)
 
 
-def glanced(event: UploadEvent, value: bytes) -> VersionLink | None:
-    """A glance at a value that stands where the event would."""
+def scanned_link(event: UploadEvent, value: bytes) -> VersionLink | None:
+    """The scanned link of a value in the place of the event."""
     scope = scope_of(scope_key_of(event).encode(), 4)
     assert scope is not None
-    return GLANCE.scan_link(TOPIC_OF[role_of(event)], scope, value)
+    return SCANNER.scan_link(TOPIC_OF[role_of(event)], scope, value)
 
 
-def read_at_a_glance(event: UploadEvent, value: bytes) -> Component | None:
-    """What a row takes over of a value that stands where the event would."""
+def scanned_component(event: UploadEvent, value: bytes) -> Component | None:
+    """The scanned component of a value in the place of the event."""
     scope = scope_of(scope_key_of(event).encode(), 4)
     assert scope is not None
-    return GLANCE.scan_component(scope, record_of(event, value))
+    return SCANNER.scan_component(scope, record_of(event, value))
 
 
 def record_of(event: UploadEvent, value: bytes) -> UploadRecord:
@@ -53,17 +53,17 @@ def record_of(event: UploadEvent, value: bytes) -> UploadRecord:
     return UploadRecord(at, key, value, 1)
 
 
-def taken_over(event: UploadEvent | None) -> Component | None:
+def expected_component(event: UploadEvent | None) -> Component | None:
     return component_from(event, record_of(event, b"").at, 1) if event else None
 
 
-def plainly(event: UploadEvent, value: bytes) -> VersionLink | None:
-    """The slow path's word on a value that stands where the event would."""
-    found = read_plainly(event, value)
-    return link_of(found) if found else None
+def decoded_link(event: UploadEvent, value: bytes) -> VersionLink | None:
+    """The slow path's link of a value in the place of the event."""
+    decoded = decoded_upload(event, value)
+    return link_of(decoded) if decoded else None
 
 
-def read_plainly(event: UploadEvent, value: bytes) -> UploadEvent | None:
+def decoded_upload(event: UploadEvent, value: bytes) -> UploadEvent | None:
     try:
         return read_upload(record_of(event, value), CODEC, TOPICS)
     except BadRecord:
@@ -71,9 +71,9 @@ def read_plainly(event: UploadEvent, value: bytes) -> UploadEvent | None:
 
 
 @pytest.mark.parametrize("event", UPLOADS, ids=lambda event: type(event).__name__)
-def test_everyday_uploads_are_certified(event: UploadEvent) -> None:
-    assert glanced(event, CODEC.encode(event)) == link_of(event)
-    assert read_at_a_glance(event, CODEC.encode(event)) == taken_over(event)
+def test_typical_uploads_are_accepted(event: UploadEvent) -> None:
+    assert scanned_link(event, CODEC.encode(event)) == link_of(event)
+    assert scanned_component(event, CODEC.encode(event)) == expected_component(event)
 
 
 @pytest.mark.parametrize(
@@ -88,46 +88,49 @@ def test_everyday_uploads_are_certified(event: UploadEvent) -> None:
         {"version": 2**40, "previous_event_id": "före"},
     ],
 )
-def test_uploads_of_a_wider_alphabet_and_of_long_texts_are_certified(
+def test_uploads_with_long_or_non_ascii_texts_are_accepted(
     change: dict[str, Any],
 ) -> None:
     event = prompt_uploaded(**change)
-    assert glanced(event, CODEC.encode(event)) == link_of(event)
-    assert read_at_a_glance(event, CODEC.encode(event)) == taken_over(event)
+    assert scanned_link(event, CODEC.encode(event)) == link_of(event)
+    assert scanned_component(event, CODEC.encode(event)) == expected_component(event)
 
 
-def test_an_upload_of_an_older_schema_is_read_as_the_newest_class() -> None:
+def test_an_upload_of_an_older_schema_gives_the_same_component() -> None:
     event = prompt_uploaded()
-    assert read_at_a_glance(event, CODEC.encode(event, version=1)) == taken_over(event)
+    assert scanned_component(event, CODEC.encode(event, version=1)) == expected_component(event)
 
 
 @given(uploads())
-def test_what_is_certified_is_what_the_slow_path_says(event: UploadEvent) -> None:
+def test_an_accepted_upload_gives_the_result_of_the_slow_path(event: UploadEvent) -> None:
     value = CODEC.encode(event)
-    assert glanced(event, value) in (plainly(event, value), None)
-    assert read_at_a_glance(event, value) in (taken_over(read_plainly(event, value)), None)
+    assert scanned_link(event, value) in (decoded_link(event, value), None)
+    assert scanned_component(event, value) in (
+        expected_component(decoded_upload(event, value)),
+        None,
+    )
 
 
 @given(st.sampled_from(UPLOADS) | uploads(), st.data())
 @settings(max_examples=300)
-def test_damaged_bytes_are_certified_only_where_the_slow_path_takes_them(
+def test_damaged_bytes_are_accepted_only_if_the_slow_path_accepts_them(
     event: UploadEvent, data: st.DataObject
 ) -> None:
     value = data.draw(damaged(CODEC.encode(event)))
-    told, read = glanced(event, value), read_at_a_glance(event, value)
-    assert told is None or told == plainly(event, value)
-    assert read is None or read == taken_over(read_plainly(event, value))
+    link, component = scanned_link(event, value), scanned_component(event, value)
+    assert link is None or link == decoded_link(event, value)
+    assert component is None or component == expected_component(decoded_upload(event, value))
 
 
 @given(uploads(), uploads())
-def test_an_upload_of_another_scope_or_role_is_not_certified(
+def test_an_upload_of_another_scope_or_role_is_not_accepted(
     event: UploadEvent, other: UploadEvent
 ) -> None:
     value = CODEC.encode(other)
-    assert glanced(event, value) in (plainly(event, value), None)
+    assert scanned_link(event, value) in (decoded_link(event, value), None)
 
 
-def test_a_scope_is_told_from_its_key_where_it_is_one() -> None:
+def test_a_scope_is_parsed_from_a_valid_scope_key() -> None:
     assert scope_of(b"assignment:a1", 4) == ScannedScope(
         b"a1", b"", partition_for(b"assignment:a1", 4)
     )
@@ -140,7 +143,7 @@ def test_a_scope_is_told_from_its_key_where_it_is_one() -> None:
 
 def test_numbers_of_several_bytes_are_read() -> None:
     event = prompt_uploaded(version=2**40, previous_event_id="before")
-    assert glanced(event, CODEC.encode(event)) == VersionLink(2**40, "p-1", "before")
+    assert scanned_link(event, CODEC.encode(event)) == VersionLink(2**40, "p-1", "before")
 
 
 @pytest.mark.parametrize(
@@ -151,33 +154,33 @@ def test_numbers_of_several_bytes_are_read() -> None:
         (sha256_of("Should homework be banned?").encode(), b"G" * 64),
         (b"\x04a1", b"\x04a2"),  # another assignment
         (b"\x04a1\x02\x00", b"\x04a1\x00\x00"),  # version 0
-        (b"\x04a1\x02\x00", b"\x04a1\x82\x00\x00"),  # version 1 in a byte too many
+        (b"\x04a1\x02\x00", b"\x04a1\x82\x00\x00"),  # version 1 in one byte too many
         (b"\x04a1\x02\x00", b"\x04a1\x02\x01"),  # a union branch that does not exist
         (b"p-1", b"p-1\0"),
     ],
 )
-def test_a_fault_in_any_field_is_left_to_the_slow_path(old: bytes, new: bytes) -> None:
+def test_an_invalid_field_is_left_to_the_slow_path(old: bytes, new: bytes) -> None:
     value = CODEC.encode(prompt_uploaded())
     assert old in value
-    assert glanced(prompt_uploaded(), value.replace(old, new)) is None
+    assert scanned_link(prompt_uploaded(), value.replace(old, new)) is None
 
 
 @pytest.mark.parametrize("text", [b"swedish_8_anchor", b"research_experiment"])
-def test_a_scale_or_an_origin_that_is_no_name_is_left_to_the_slow_path(text: bytes) -> None:
+def test_an_invalid_scale_or_origin_is_left_to_the_slow_path(text: bytes) -> None:
     value = CODEC.encode(instructions_uploaded())
-    assert glanced(instructions_uploaded(), value) is not None
-    assert glanced(instructions_uploaded(), value.replace(text, text.upper())) is None
+    assert scanned_link(instructions_uploaded(), value) is not None
+    assert scanned_link(instructions_uploaded(), value.replace(text, text.upper())) is None
 
 
-def test_what_is_left_over_or_no_boolean_is_left_to_the_slow_path() -> None:
+def test_extra_or_missing_bytes_and_invalid_booleans_are_left_to_the_slow_path() -> None:
     prompt, deletion = CODEC.encode(prompt_uploaded()), CODEC.encode(prompt_deleted())
-    assert glanced(prompt_uploaded(), prompt + b"\0") is None
-    assert glanced(prompt_uploaded(), prompt[:-1]) is None
-    assert glanced(prompt_deleted(), deletion[:-1] + b"\2") is None
+    assert scanned_link(prompt_uploaded(), prompt + b"\0") is None
+    assert scanned_link(prompt_uploaded(), prompt[:-1]) is None
+    assert scanned_link(prompt_deleted(), deletion[:-1] + b"\2") is None
 
 
 def test_an_unknown_union_branch_is_left_to_the_slow_path() -> None:
     event = prompt_uploaded(version=2, previous_event_id="before")
     value = CODEC.encode(event)
-    assert glanced(event, value) is not None
-    assert glanced(event, value.replace(b"\x02\x0cbefore", b"\x04\x0cbefore")) is None
+    assert scanned_link(event, value) is not None
+    assert scanned_link(event, value.replace(b"\x02\x0cbefore", b"\x04\x0cbefore")) is None

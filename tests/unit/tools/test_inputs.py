@@ -1,4 +1,4 @@
-"""Files that strangers hand in: what is taken, and how each fault is named without the text."""
+"""Input files of uploads and requests: what is accepted, and error messages that never contain the text."""
 
 import json
 from collections.abc import Callable
@@ -66,25 +66,25 @@ def uploads_in(file: str) -> list[GivenUpload]:
         f"{json.dumps(UPLOAD, indent=1)}\n{json.dumps(INSTRUCTIONS, indent=1)}",
     ],
 )
-def test_lines_arrays_and_objects_are_read_alike(write: Write, content: str) -> None:
+def test_lines_arrays_and_objects_give_the_same_documents(write: Write, content: str) -> None:
     given = uploads_in(write(content))
-    assert [one.line.type for one in given] == ["student_prompt", "instructions"]
+    assert [upload.line.type for upload in given] == ["student_prompt", "instructions"]
 
 
-def test_a_document_knows_the_line_that_it_begins_in(write: Write) -> None:
+def test_a_document_has_the_number_of_its_first_line(write: Write) -> None:
     pretty = json.dumps([REQUEST, REQUEST], indent=1)
     second = pretty.rindex('"batch_id"')
     (_, given) = requests_in(write(pretty))
     assert given.document.line == pretty.count("\n", 0, second)
 
 
-def test_texts_and_ids_are_trimmed_and_line_ends_in_texts_stay(write: Write) -> None:
+def test_texts_and_ids_are_trimmed_and_line_breaks_in_texts_stay(write: Write) -> None:
     decomposed = {"assignment_id": " a\u030a1 ", "text": "\ufeff\u00a0Compare,\r\nthen choose.\n"}
     (given,) = uploads_in(write(lines({**UPLOAD, **decomposed})))
     assert (given.scope_key, given.text) == ("assignment:å1", b"Compare,\r\nthen choose.")
 
 
-def test_a_text_may_stand_in_a_file_beside(write: Write, tmp_path: Path) -> None:
+def test_a_text_may_be_in_a_separate_file(write: Write, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "task.txt").write_text("Write about a journey.\n", encoding="utf-8")
     document = {"type": "judge_rubric", "assignment_id": "a1", "text_file": "texts/task.txt"}
@@ -92,23 +92,23 @@ def test_a_text_may_stand_in_a_file_beside(write: Write, tmp_path: Path) -> None
     assert given.text == b"Write about a journey."
 
 
-def test_what_a_plain_request_leaves_out_is_filled_in(write: Write) -> None:
+def test_omitted_fields_of_a_plain_request_are_filled_in(write: Write) -> None:
     (given,) = requests_in(write(lines(REQUEST)))
     request = given.request
     assert (request.event_id, request.correlation_id, request.occurred_at_ms) == ("x", "y", 7)
 
 
-def test_a_request_may_say_until_when_its_result_is_wanted(write: Write) -> None:
-    (given,) = requests_in(write(but(REQUEST, due_at_ms=1_700_000_900_000)))
+def test_a_request_may_have_a_due_time(write: Write) -> None:
+    (given,) = requests_in(write(changed(REQUEST, due_at_ms=1_700_000_900_000)))
     assert given.request.due_at_ms == 1_700_000_900_000
 
 
-def test_a_prompt_may_say_its_language(write: Write) -> None:
-    (given,) = uploads_in(write(but(UPLOAD, language=" sv ")))
+def test_a_prompt_may_have_a_language(write: Write) -> None:
+    (given,) = uploads_in(write(changed(UPLOAD, language=" sv ")))
     assert given.line.language == "sv"
 
 
-def test_an_envelope_says_the_same_as_the_plain_form(write: Write) -> None:
+def test_an_envelope_gives_the_same_request_as_the_plain_form(write: Write) -> None:
     plain = {
         **REQUEST,
         "event_id": "q-1",
@@ -117,18 +117,18 @@ def test_an_envelope_says_the_same_as_the_plain_form(write: Write) -> None:
         "correlation_id": "c-1",
         "llm_config_overrides": '{"model": "å", "temperature": 0.2}',
     }
-    one, other = requests_in(write(lines(plain, ENVELOPE)))
-    assert one.request == other.request
-    assert one.request.llm_config_overrides == '{"model":"å","temperature":0.2}'
+    from_plain, from_envelope = requests_in(write(lines(plain, ENVELOPE)))
+    assert from_plain.request == from_envelope.request
+    assert from_plain.request.llm_config_overrides == '{"model":"å","temperature":0.2}'
 
 
-def test_the_demos_uploads_are_good() -> None:
+def test_the_uploads_of_the_demo_are_valid() -> None:
     given = read_uploads([str(path) for path in sorted(DATA.glob("*.jsonl"))])
-    assert {"course:ENG5", "assignment:sve1-debattartikel"} < {one.scope_key for one in given}
-    assert [one.text is None for one in given].count(True) == 1
+    assert {"course:ENG5", "assignment:sve1-debattartikel"} < {upload.scope_key for upload in given}
+    assert [upload.text is None for upload in given].count(True) == 1
 
 
-def but(document: dict[str, Any], **changes: Any) -> str:
+def changed(document: dict[str, Any], **changes: Any) -> str:
     return lines({**document, **changes})
 
 
@@ -154,90 +154,109 @@ def without(document: dict[str, Any], name: str) -> str:
         ('{"type": "\\ud800"}', "not JSON: it contains a lone surrogate"),
         ('{"a":' * 100_000, "not JSON: nested too deeply"),
         ("7", "line 1: not a JSON object"),
-        (but(UPLOAD, type="essay"), "line 1: type: Input should be"),
+        (changed(UPLOAD, type="essay"), "line 1: type: Input should be"),
         (without(UPLOAD, "type"), "type: missing"),
-        (but(UPLOAD, system_prompt="Be kind."), "system_prompt: no such field"),
+        (changed(UPLOAD, system_prompt="Be kind."), "system_prompt: no such field"),
         (
-            but(UPLOAD, **{"Secret words of a text": 1}),
+            changed(UPLOAD, **{"Secret words of a text": 1}),
             r"\(a name of 22 characters\): no such field",
         ),
-        (but(UPLOAD, language=""), "language: 0 characters"),
-        (but(INSTRUCTIONS, language="sv"), "language: only a student prompt has it"),
-        (but(UPLOAD, assignment_id=7), "assignment_id: Input should be a valid string"),
-        (but(UPLOAD, assignment_id="a/1"), "assignment_id: not an id"),
+        (changed(UPLOAD, language=""), "language: 0 characters"),
+        (changed(INSTRUCTIONS, language="sv"), "language: only a student prompt has it"),
+        (changed(UPLOAD, assignment_id=7), "assignment_id: Input should be a valid string"),
+        (changed(UPLOAD, assignment_id="a/1"), "assignment_id: not an id"),
         (
-            but(UPLOAD, assignment_id="a" * 101),
+            changed(UPLOAD, assignment_id="a" * 101),
             "assignment_id: 101 characters, allowed are 1 to 100",
         ),
-        (but(UPLOAD, assignment_id=" "), "assignment_id: 0 characters"),
-        (but(UPLOAD, course_id="ENG5"), "exactly one of assignment_id and course_id"),
+        (changed(UPLOAD, assignment_id=" "), "assignment_id: 0 characters"),
+        (changed(UPLOAD, course_id="ENG5"), "exactly one of assignment_id and course_id"),
         (without(UPLOAD, "assignment_id"), "exactly one of assignment_id and course_id"),
         (
-            but(UPLOAD, assignment_id=None, course_id="ENG5"),
+            changed(UPLOAD, assignment_id=None, course_id="ENG5"),
             "course_id: a course has only instructions",
         ),
         (without(UPLOAD, "text"), "exactly one of text and text_file"),
-        (but(UPLOAD, text=" too short "), "text: 9 characters, at least 10"),
-        (but(UPLOAD, text="ö" * 65_537), "text: 131074 bytes, at most 131072"),
-        (but(INSTRUCTIONS, text="x" * 65_537), "text: 65537 bytes, at most 65536"),
-        (but(UPLOAD, text="a text with \0 in it"), r"text: contains U\+0000"),
+        (changed(UPLOAD, text=" too short "), "text: 9 characters, at least 10"),
+        (changed(UPLOAD, text="ö" * 65_537), "text: 131074 bytes, at most 131072"),
+        (changed(INSTRUCTIONS, text="x" * 65_537), "text: 65537 bytes, at most 65536"),
+        (changed(UPLOAD, text="a text with \0 in it"), r"text: contains U\+0000"),
         (
-            but(UPLOAD, text=None, text_file="../given.jsonl"),
+            changed(UPLOAD, text=None, text_file="../given.jsonl"),
             "text_file: not in or below the folder",
         ),
-        (but(UPLOAD, text=None, text_file="/etc/hosts"), "text_file: not in or below the folder"),
-        (but(UPLOAD, text=None, text_file="nowhere"), "text_file: cannot be read: No such file"),
+        (
+            changed(UPLOAD, text=None, text_file="/etc/hosts"),
+            "text_file: not in or below the folder",
+        ),
+        (
+            changed(UPLOAD, text=None, text_file="nowhere"),
+            "text_file: cannot be read: No such file",
+        ),
         (without(INSTRUCTIONS, "grade_scale"), "grade_scale: missing"),
-        (but(INSTRUCTIONS, grade_scale="swedish"), "grade_scale: no such grade scale: there are"),
-        (but(INSTRUCTIONS, context_origin="My Class"), "context_origin: does not match"),
-        (but(UPLOAD, grade_scale="swedish_8_anchor"), "grade_scale: only instructions have it"),
-        (but(UPLOAD, actor="x" * 256), "actor: 256 characters"),
-        (but(DELETION, text="Should it be banned?"), "text: not allowed in a deletion"),
-        (but(DELETION, delete="yes"), "delete: Input should be a valid boolean"),
+        (
+            changed(INSTRUCTIONS, grade_scale="swedish"),
+            "grade_scale: unknown grade scale; the scales are",
+        ),
+        (changed(INSTRUCTIONS, context_origin="My Class"), "context_origin: does not match"),
+        (changed(UPLOAD, grade_scale="swedish_8_anchor"), "grade_scale: only instructions have it"),
+        (changed(UPLOAD, actor="x" * 256), "actor: 256 characters"),
+        (changed(DELETION, text="Should it be banned?"), "text: not allowed in a deletion"),
+        (changed(DELETION, delete="yes"), "delete: Input should be a valid boolean"),
     ],
 )
-def test_a_fault_in_uploads_is_named(write: Write, content: str | bytes, rule: str) -> None:
-    with pytest.raises(Malformed, match=rule) as refused:
+def test_an_invalid_upload_is_refused_with_its_line_and_field(
+    write: Write, content: str | bytes, rule: str
+) -> None:
+    with pytest.raises(Malformed, match=rule) as refusal:
         uploads_in(write(content))
-    assert "homework" not in str(refused.value)
-    assert "Secret" not in str(refused.value)
+    assert "homework" not in str(refusal.value)
+    assert "Secret" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
         (without(REQUEST, "batch_id"), "line 1: batch_id: missing"),
-        (but(REQUEST, batch_id=""), "batch_id: 0 characters"),
-        (but(REQUEST, course_code="ENG5" * 13), "course_code: 52 characters, allowed are 1 to 50"),
-        (but(REQUEST, essays=ESSAYS[:1]), "essays: 1 items, allowed are 2 to 5000"),
-        (but(REQUEST, essays=[ESSAYS[0], {"essay_id": "e"}]), "essays.1.text_storage_id: missing"),
-        (but(REQUEST, occurred_at_ms=True), "occurred_at_ms: Input should be a valid integer"),
-        (but(REQUEST, occurred_at_ms=-1), "occurred_at_ms: allowed are 0"),
-        (but(REQUEST, llm_config_overrides="[1]"), "llm_config_overrides: not a JSON object"),
+        (changed(REQUEST, batch_id=""), "batch_id: 0 characters"),
         (
-            but(REQUEST, llm_config_overrides=7),
+            changed(REQUEST, course_code="ENG5" * 13),
+            "course_code: 52 characters, allowed are 1 to 50",
+        ),
+        (changed(REQUEST, essays=ESSAYS[:1]), "essays: 1 items, allowed are 2 to 5000"),
+        (
+            changed(REQUEST, essays=[ESSAYS[0], {"essay_id": "e"}]),
+            "essays.1.text_storage_id: missing",
+        ),
+        (changed(REQUEST, occurred_at_ms=True), "occurred_at_ms: Input should be a valid integer"),
+        (changed(REQUEST, occurred_at_ms=-1), "occurred_at_ms: allowed are 0"),
+        (changed(REQUEST, llm_config_overrides="[1]"), "llm_config_overrides: not a JSON object"),
+        (
+            changed(REQUEST, llm_config_overrides=7),
             "llm_config_overrides: Input should be a valid string",
         ),
-        (but(REQUEST, system_prompt="Be kind."), "system_prompt: no such field"),
+        (changed(REQUEST, system_prompt="Be kind."), "system_prompt: no such field"),
         (
-            but(ENVELOPE, data={**DATA_OF_ENVELOPE, "entity_id": None}),
+            changed(ENVELOPE, data={**DATA_OF_ENVELOPE, "entity_id": None}),
             "data.entity_id: Input should",
         ),
         (
-            but(ENVELOPE, event_timestamp="2030-01-15T10:30:00"),
+            changed(ENVELOPE, event_timestamp="2030-01-15T10:30:00"),
             "event_timestamp: not an ISO 8601 time",
         ),
-        (but(ENVELOPE, event_timestamp=1_894_699_800), "event_timestamp: not an ISO 8601 time"),
+        (changed(ENVELOPE, event_timestamp=1_894_699_800), "event_timestamp: not an ISO 8601 time"),
         (without(ENVELOPE, "correlation_id"), "correlation_id: missing"),
     ],
 )
-def test_a_fault_in_requests_is_named(write: Write, content: str, rule: str) -> None:
-    with pytest.raises(Malformed, match=rule) as refused:
+def test_an_invalid_request_is_refused_with_its_line_and_field(
+    write: Write, content: str, rule: str
+) -> None:
+    with pytest.raises(Malformed, match=rule) as refusal:
         requests_in(write(content))
-    assert "kind" not in str(refused.value)
+    assert "kind" not in str(refusal.value)
 
 
-def test_every_line_is_checked_and_the_faulty_ones_are_counted(write: Write) -> None:
+def test_every_line_is_checked_and_faulty_lines_are_counted(write: Write) -> None:
     content = lines(UPLOAD, {**UPLOAD, "text": "short"}, UPLOAD, {})
     with pytest.raises(Malformed, match=r"line 2: text: .* \(and 1 more faulty lines\)"):
         uploads_in(write(content))
