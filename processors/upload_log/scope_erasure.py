@@ -22,7 +22,7 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Aborted, Fenced, Malformed, OutcomeUnknown, WriterContended
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
-from tables.commands import WriteMetadata, decide, erasure_of
+from tables.commands import WriteMetadata, decide, erase_command
 from tables.context import apply
 from tables.upload_record import UploadRecord, read_upload
 
@@ -101,7 +101,7 @@ def append_erasure(
             try:
                 producer.open(until)  # 1
                 scope_log.read()  # 2
-                command = erasure_of(scope_log.scope_key)
+                command = erase_command(scope_log.scope_key)
                 decision = decide(scope_log.context, command, metadata, new_id)  # 3
                 if decision.events:
                     producer.append(decision.events, until)  # 4

@@ -33,7 +33,7 @@ class TextFault(NamedTuple):
 
 def check_texts(settings: Settings, texts: Texts, upload_ends: Positions) -> Iterator[Finding]:
     """A finding for each text that is missing, damaged, erased by a deletion that says so, or stored elsewhere."""
-    store = ContentStore.at(settings.content)
+    store = ContentStore.open(settings.content)
     missing = list[TextFault]()
     with ThreadPoolExecutor(READERS) as readers:
         remaining = iter(texts.items())
