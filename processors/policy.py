@@ -1,4 +1,4 @@
-"""What an assignment must have before its requests are prepared, and how long a request waits."""
+"""The roles that an assignment must have before its requests are prepared, and how long a request waits."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from tables.context import Roles, is_live
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which roles an assignment must have before its batch may go, how long one waits, whether guests may."""
+    """The required roles of an assignment, how long its requests wait, and whether guest requests are allowed."""
 
     required: tuple[str, ...] = ("instructions", "student_prompt")
     guests_allowed: bool = True
-    patience_s: int = 900  # from a request's append; 0: nothing waits
+    patience_s: int = 900  # counted from the append time of a request; 0: nothing waits
 
     def deadline_ms(self, appended_at_ms: int) -> int:
-        """Until when a request waits that was appended then."""
+        """The end of the wait of a request with this append time, in ms since the epoch."""
         return appended_at_ms + self.patience_s * 1000
 
     def missing_from(self, context: Roles | None, *, brings_prompt: bool) -> tuple[str, ...]:

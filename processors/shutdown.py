@@ -1,11 +1,11 @@
-"""Why and when a worker stops."""
+"""Tells a worker when and why to stop."""
 
 import asyncio
 from contextlib import suppress
 
 
 class Shutdown:
-    """Why a worker is to end: the first fault, or the wish to stop."""
+    """The request to stop a worker; `fault` is the first error, None for a clean stop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -13,21 +13,21 @@ class Shutdown:
         self.fault: BaseException | None = None
 
     def fail(self, fault: BaseException) -> None:
-        """End with a fault; from any thread."""
+        """Stop with an error; may be called from any thread."""
         if self.fault is None:
             self.fault = fault
         self.stop()
 
     def stop(self) -> None:
-        """End cleanly; from any thread."""
-        with suppress(RuntimeError):  # the loop is closed: it has ended already
+        """Stop cleanly; may be called from any thread."""
+        with suppress(RuntimeError):  # the loop is closed: the worker has already stopped
             self._loop.call_soon_threadsafe(self._event.set)
 
     @property
     def requested(self) -> bool:
-        """Whether the worker is to end."""
+        """Whether the worker should stop."""
         return self._event.is_set()
 
     async def wait(self) -> None:
-        """Wait until it is."""
+        """Wait until the worker should stop."""
         await self._event.wait()

@@ -1,1 +1,1 @@
-"""What is said: events, their Avro schemas, the wire codec, the topic catalogue, grade scales, errors. No I/O."""
+"""Events, their Avro schemas, the codec, the topic catalogue, grade scales and errors. No I/O."""

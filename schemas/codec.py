@@ -1,4 +1,4 @@
-"""The one door between bytes and events: Confluent framing around Avro bodies.
+"""Encodes and decodes events: Confluent framing around Avro bodies.
 
 Format: one byte 0, the schema id (4 bytes, big endian), the Avro body.
 """
@@ -23,16 +23,16 @@ from schemas.released_schemas import Released, released
 MAGIC = 0
 FRAME = struct.Struct(">BI")
 MAX_RECORD_BYTES = 2 * 1024 * 1024
-UNLIMITED = (events.AssignmentContext, events.CJBatchPrepared, events.CJBatchUnresolved)
+WITHOUT_LIMITS = (events.AssignmentContext, events.CJBatchPrepared, events.CJBatchUnresolved)
 E = TypeVar("E")
 
 
 class _SchemaVersion(NamedTuple):
-    """A released schema as the codec works with it."""
+    """A released schema, parsed, with its event class and frame."""
 
     version: int
     event_class: type[Any]
-    frame: bytes  # what its encodings start with
+    frame: bytes  # the first five bytes of its encodings
     parsed: Any
     named: dict[str, Any]
 
@@ -42,10 +42,10 @@ def _no_registry(_schema_id: int) -> str | None:
 
 
 class Codec:
-    """Encodes events with the latest schema of their name, decodes those of every release.
+    """Encodes events with the latest schema of their name, and decodes the events of every release.
 
-    ids are a registry's for released schemas, by name and version: what is encoded then carries them, and the fixed
-    ids stay readable. form_of gives the canonical form of a schema by an id that is not known, or None.
+    ids: a registry's ids of released schemas, by name and version; encoded events carry them, and events with the fixed
+    ids stay readable. form_of: returns the canonical form of the schema with an unknown id, or None.
     """
 
     def __init__(
@@ -60,33 +60,35 @@ class Codec:
         self._latest: dict[str, _SchemaVersion] = {}
         self._form_of = form_of
         self._converter = cattrs.Converter()
-        for one in tuple(schemas) or released():  # ascending versions: the last one is the latest
-            self._admit(one, (ids or {}).get((one.name, one.version), one.schema_id))
+        for schema in tuple(schemas) or released():  # versions ascend: the last one is the latest
+            schema_id = (ids or {}).get((schema.name, schema.version), schema.schema_id)
+            self._add(schema, schema_id)
 
-    def _admit(self, one: Released, schema_id: int) -> None:
+    def _add(self, schema: Released, schema_id: int) -> None:
         named: dict[str, Any] = {}
-        parsed = fastavro.parse_schema(dict(one.schema), named_schemas=named)
+        parsed = fastavro.parse_schema(dict(schema.schema), named_schemas=named)
         frame = FRAME.pack(MAGIC, schema_id)
-        known = _SchemaVersion(one.version, getattr(events, one.name), frame, parsed, named)
-        self._by_frame[frame] = self._by_frame[FRAME.pack(MAGIC, one.schema_id)] = known
+        event_class = getattr(events, schema.name)
+        known = _SchemaVersion(schema.version, event_class, frame, parsed, named)
+        self._by_frame[frame] = self._by_frame[FRAME.pack(MAGIC, schema.schema_id)] = known
         self._by_form[fastavro.schema.to_parsing_canonical_form(parsed)] = known
-        self._by_version[one.name, one.version] = self._latest[one.name] = known
+        self._by_version[schema.name, schema.version] = self._latest[schema.name] = known
 
     def _schema_of(self, event_class: type, version: int | None) -> _SchemaVersion:
         name = event_class.__name__
         return self._latest[name] if version is None else self._by_version[name, version]
 
     def frame_of(self, event_class: type, version: int | None = None) -> bytes:
-        """The five bytes that an encoding of this class starts with, in the latest version unless one is given."""
+        """The first five bytes of every encoding of this class, in this version or the latest."""
         return self._schema_of(event_class, version).frame
 
     def version_of(self, event_class: type, payload: bytes) -> int | None:
-        """Which version of this class the payload's frame names; None where it names something else."""
+        """The version of this class that the payload's frame names; None if it names anything else."""
         known = self._by_frame.get(payload[: FRAME.size])
         return known.version if known is not None and known.event_class is event_class else None
 
     def layouts(self) -> dict[bytes, tuple[type[Any], tuple[tuple[str, Any], ...]]]:
-        """Of every released schema, by the frame of its encodings: the class, and each field's name and type."""
+        """The class and the fields (name, type) of every released schema, by the frame of its encodings."""
         return {
             frame: (
                 known.event_class,
@@ -96,21 +98,21 @@ class Codec:
         }
 
     def encode(self, event: Event, version: int | None = None) -> bytes:
-        """The event's bytes in the latest schema of its name, or in the version given.
+        """The event's bytes in this version of its schema, or in the latest.
 
-        Raises Malformed where an older version cannot hold all that the event says.
+        Raises Malformed if an older version cannot hold all values of the event.
         """
         known = self._schema_of(type(event), version)
         is_latest = known is self._schema_of(type(event), None)
         body = BytesIO()
         body.write(known.frame)
         values = self._converter.unstructure(event)
-        # an older version does not have all the fields: fastavro drops them then, whatever they hold
+        # an older version may lack fields: fastavro then drops them with their values
         fastavro.schemaless_writer(body, known.parsed, values, strict=is_latest)
         payload = body.getvalue()
         if not is_latest and self._event(known, payload) != event:
             name = type(event).__name__
-            raise Malformed(f"{name}.v{known.version} does not hold all that this event says")
+            raise Malformed(f"{name}.v{known.version} does not hold all values of this event")
         return payload
 
     def decode(self, payload: bytes | None) -> Event:
@@ -124,13 +126,13 @@ class Codec:
             raise Malformed(f"{len(payload)} bytes, allowed are {MAX_RECORD_BYTES}")
         if len(payload) < FRAME.size or payload[0] != MAGIC:
             raise Malformed(f"{len(payload)} bytes without Confluent framing")
-        event = self._event(self._known(payload[: FRAME.size]), payload)
-        if not isinstance(event, UNLIMITED):
+        event = self._event(self._schema_named_by(payload[: FRAME.size]), payload)
+        if not isinstance(event, WITHOUT_LIMITS):
             check_limits(event)
         return event
 
-    def _known(self, frame: bytes) -> _SchemaVersion:
-        """The released schema that a frame names, by an id that may be the registry's for its equal."""
+    def _schema_named_by(self, frame: bytes) -> _SchemaVersion:
+        """The released schema that a frame names; its id may be a registry's id of an equal schema."""
         known = self._by_frame.get(frame)
         if known is None:
             schema_id = FRAME.unpack(frame)[1]
@@ -141,7 +143,7 @@ class Codec:
         return known
 
     def decode_as(self, event_class: type[E], payload: bytes | None) -> E:
-        """An event of just this class; another one is Malformed here."""
+        """The event, if it has exactly this class. Raises Malformed for any other class, UnknownSchema."""
         event = self.decode(payload)
         if not isinstance(event, event_class):
             name = type(event).__name__
@@ -167,20 +169,20 @@ class Codec:
 
 
 def canonical(schema: bytes | str) -> str:
-    """The parsing canonical form of a schema given as JSON; equal forms read alike. Raises Malformed.
+    """The parsing canonical form of a JSON schema; schemas with equal forms are equivalent. Raises Malformed.
 
-    The JSON parser's bound on nesting guards fastavro, which crashes the process on a bottomless schema.
+    fastavro crashes the process on a very deeply nested schema; the JSON parser's limit on nesting prevents that.
     """
     try:
         return fastavro.schema.to_parsing_canonical_form(
             fastavro.parse_schema(orjson.loads(schema), named_schemas={})
         )
-    except Exception as fault:  # fastavro raises plain Exceptions on what is no schema
+    except Exception as fault:  # fastavro raises plain Exceptions on invalid schemas
         raise Malformed(f"not an Avro schema: {type(fault).__name__}") from fault
 
 
 def canonical_or_none(schema: object) -> str | None:
-    """The same; None where it is no schema."""
+    """The parsing canonical form of a JSON schema; None if it is not a schema."""
     try:
         return canonical(schema) if isinstance(schema, str) else None
     except Malformed:

@@ -1,4 +1,4 @@
-"""Coordinates of a record, partitions, and positions in them: plain values, without a Kafka client."""
+"""Coordinates of a record, partitions and positions, as plain values without a Kafka client."""
 
 import re
 from collections.abc import Mapping

@@ -1,35 +1,36 @@
-"""Every fault that cjstream foresees, a class per reaction.
+"""Every expected error, one class per reaction.
 
 CJStreamError
-  BadRecord            dead-letter it and go on; no retry can help
-    Malformed            no framing, a broken body, a limit exceeded: find the producer
-    UnknownSchema        a schema id nobody here knows: release, then re-drive
-  Aborted              nothing was committed: rewind, take the batch again
-  Fenced               another instance owns this now, or the outcome is unknown: new producer, start from committed()
+  BadRecord            write it to the dead-letter topic and continue; a retry cannot help
+    Malformed            no framing, a damaged body or a limit exceeded: find the producer
+    UnknownSchema        an unknown schema id: upgrade cjstream, then re-drive
+  Aborted              nothing was committed: rewind and process the batch again
+  Fenced               another instance took over, or the outcome is unknown: new producer, start from committed()
   Unreachable          a dependency does not answer: wait and retry; a command exits with 4
-    ContentUnreachable   nobody answers at the content store
+    ContentUnreachable   the content store cannot be reached
     ContentTimeout       the content store takes too long
-    ContentFailed        the content store answers with a fault of its own: look at disk, rights, bucket
+    ContentFailed        the content store answers with an error: check disk, permissions, bucket
   Discrepancy          a check found a gap or a mismatch: report it; a command exits with 3
-    ContentMissing       a text is not in the content store: find what names it
-    ContentCorrupt       a text in the content store is damaged: put the true bytes again, which heals it
-  Misconfigured        refuse to start, and name the setting; a command exits with 2
-  StoreFailed          the disk under a process does not take or give its rows: make room, start again
-  Refusal              a change that may not be made: tell who asked for it, append nothing
-    NotLive              what it needs was never there or is deleted
-    Immutable            a field that is fixed while the instructions live
-    VersionConflict      its condition does not hold
-    ConditionRequired    it has no condition, and must have one
-  ReplicaBehind        the replica has not folded the log's end in time: ask again
-  WriterContended      another instance kept fencing this one's writer: ask again
-  OutcomeUnknown       a commit was sent and it is not known what became of it: read, or repeat
+    ContentMissing       a text is missing from the content store: find the records that name it
+    ContentCorrupt       a text in the content store is damaged: store the right bytes again, which repairs it
+  Misconfigured        refuse to start and name the setting; a command exits with 2
+  StoreFailed          a local store cannot be read or written: free disk space, start again
+  Refusal              a change that is not allowed: tell the caller, append nothing
+    NotLive              a role that it needs was never uploaded or is deleted
+    Immutable            a field cannot change while the instructions are live
+    VersionConflict      its precondition does not hold
+    ConditionRequired    it needs a precondition and has none
+  ReplicaBehind        the replica did not reach the end of the log in time: retry
+  WriterContended      another instance fenced this one's writer repeatedly: retry
+  OutcomeUnknown       a commit was sent and its result is unknown: read the scope, or repeat the change
 
-Messages carry coordinates, ids and lengths, never the text of a prompt or an essay.
+Messages contain coordinates, ids and lengths, never the text of a prompt or an essay. A dead letter stores the message
+of its BadRecord, and `audit verify` compares it with its own: rewording such a message makes it report old ones.
 """
 
 
 class CJStreamError(Exception):
-    """A foreseen fault; a command that ends with one exits with exit_code and prints one line."""
+    """An expected error; a command that fails with one prints one line and exits with exit_code."""
 
     exit_code = 1
 
@@ -39,7 +40,7 @@ class BadRecord(CJStreamError):
 
 
 class Malformed(BadRecord):
-    """No framing, a broken body or a limit exceeded."""
+    """No framing, a damaged body or a limit exceeded."""
 
 
 class UnknownSchema(BadRecord):
@@ -51,7 +52,7 @@ class Aborted(CJStreamError):
 
 
 class Fenced(CJStreamError):
-    """The producer can do no more: it was fenced, or what became of its transaction is unknown."""
+    """The producer cannot be used any more: it was fenced, or the outcome of its transaction is unknown."""
 
 
 class Unreachable(CJStreamError):
@@ -67,15 +68,15 @@ class Discrepancy(CJStreamError):
 
 
 class ContentUnreachable(Unreachable):
-    """Nobody answers at the content store."""
+    """The content store cannot be reached."""
 
 
 class ContentTimeout(Unreachable):
-    """The content store takes too long; what it was asked for may still happen."""
+    """The content store did not answer in time; the operation may still take effect."""
 
 
 class ContentFailed(Unreachable):
-    """The content store answers with a fault of its own; storage_id is the text's, if it is about one."""
+    """The content store answers with an error; storage_id is the id of the text, if it is about one."""
 
     def __init__(self, message: str, storage_id: str | None = None) -> None:
         super().__init__(message)
@@ -83,7 +84,7 @@ class ContentFailed(Unreachable):
 
 
 class ContentMissing(Discrepancy):
-    """A text is not in the content store."""
+    """A text is missing from the content store."""
 
     def __init__(self, storage_id: str) -> None:
         super().__init__(f"content {storage_id} is missing from the store")
@@ -99,27 +100,27 @@ class ContentCorrupt(Discrepancy):
 
 
 class Misconfigured(CJStreamError):
-    """A setting that cannot be worked with."""
+    """A setting has an invalid value."""
 
     exit_code = 2
 
 
 class StoreFailed(CJStreamError):
-    """The disk under a local store does not do what it should."""
+    """A local store cannot be read or written."""
 
     def __init__(self, what: str, fault: Exception) -> None:
         super().__init__(
             f"{what} cannot be read or written: {str(fault)[:200]}; is its disk full? "
-            "Make room and start again; a damaged folder may be deleted, it is rebuilt"
+            "Free some space and start again; a damaged folder may be deleted, it is rebuilt"
         )
 
 
 class Refusal(CJStreamError):
-    """A change that may not be made: nothing is appended."""
+    """A change that is not allowed; nothing is appended."""
 
 
 class NotLive(Refusal):
-    """The role that a change needs (or `assignment`: every role) is not live; was_deleted says if it once was."""
+    """A role that the change needs (or `assignment`: every role) is not live; was_deleted: it was live before."""
 
     def __init__(self, role: str, *, was_deleted: bool) -> None:
         super().__init__(f"no live {role}" + (": it was deleted" if was_deleted else ""))
@@ -128,19 +129,19 @@ class NotLive(Refusal):
 
 
 class Immutable(Refusal):
-    """A field that cannot change while the instructions live; current is its value."""
+    """A field cannot change while the instructions are live; current is its value."""
 
     def __init__(self, field: str, current: str) -> None:
-        super().__init__(f"{field} is {current} for as long as the instructions live")
+        super().__init__(f"{field} is {current} and cannot change while the instructions are live")
         self.field = field
         self.current = current
 
 
 class VersionConflict(Refusal):
-    """The condition of a change does not hold.
+    """The precondition of a change does not hold.
 
-    expected is the condition as it was sent, current_tag the text of the tag now, current_version 0 where there
-    never was one; of an assignment it is the instructions'.
+    expected is the precondition as it was sent. current_tag is the text of the current etag. current_version is 0 if
+    there never was a version; for an assignment it is the version of the instructions.
     """
 
     def __init__(self, *, expected: str, current_version: int, current_tag: str, role: str) -> None:
@@ -152,7 +153,7 @@ class VersionConflict(Refusal):
 
 
 class ConditionRequired(Refusal):
-    """A change without the condition that this installation demands; the rest as in VersionConflict."""
+    """A change lacks the precondition that this installation requires; the attributes are as in VersionConflict."""
 
     def __init__(self, *, current_version: int, current_tag: str, role: str) -> None:
         super().__init__(f"a condition on the {role} is required; it is at {current_tag}")
@@ -162,19 +163,19 @@ class ConditionRequired(Refusal):
 
 
 class ReplicaBehind(CJStreamError):
-    """The replica has not passed the log's end in time."""
+    """The replica did not reach the end of the log in time."""
 
     exit_code = 4
 
 
 class WriterContended(CJStreamError):
-    """Another instance fenced the writer of an upload partition again and again; nothing was appended."""
+    """Another instance fenced the writer of an upload partition repeatedly; nothing was appended."""
 
     exit_code = 4
 
 
 class OutcomeUnknown(CJStreamError):
-    """Whether the change of this scope was appended could not be found out in time."""
+    """It could not be determined in time whether the change of this scope was appended."""
 
     exit_code = 4
 

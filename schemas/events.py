@@ -1,6 +1,6 @@
-"""One frozen class per Avro record, with the fields of its latest schema, in its order.
+"""One frozen class per Avro record, with the fields of its latest schema in the same order.
 
-Times are milliseconds since the epoch. Texts never stand in an event: it names them by storage id.
+Times are milliseconds since the epoch. An event never contains texts, only their storage ids.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class InstructionsUploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructionsDeleted:
-    """The instructions of an assignment or a course were taken away; an event, not a tombstone."""
+    """The instructions of an assignment or a course were deleted; an event, not a tombstone."""
 
     event_id: str
     assignment_id: str | None = None
@@ -67,7 +67,7 @@ class StudentPromptUploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentPromptDeleted:
-    """The student prompt of an assignment was taken away."""
+    """The student prompt of an assignment was deleted."""
 
     event_id: str
     assignment_id: str
@@ -99,7 +99,7 @@ class JudgeRubricUploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeRubricDeleted:
-    """The judge rubric of an assignment was taken away."""
+    """The judge rubric of an assignment was deleted."""
 
     event_id: str
     assignment_id: str
@@ -113,7 +113,7 @@ class JudgeRubricDeleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One role's newest upload or deletion at one scope; a deletion has none of the text's fields."""
+    """The newest upload or deletion of one role at one scope; a deletion lacks the fields of the text."""
 
     source: Coordinates
     appended_at_ms: int  # the broker's clock
@@ -136,7 +136,7 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignmentContext:
-    """What is known of one scope: per role the newest upload or deletion, or nothing."""
+    """The context of one scope: for each role the newest upload or deletion, or None."""
 
     scope_key: str
     fold_version: int
@@ -155,7 +155,7 @@ class Essay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CJAssessmentRequested:
-    """A batch of essays is to be judged; llm_config_overrides is a JSON object as text."""
+    """Somebody requested an assessment of a batch of essays; llm_config_overrides is a JSON object as text."""
 
     event_id: str
     occurred_at_ms: int
@@ -170,12 +170,12 @@ class CJAssessmentRequested:
     org_id: str | None = None
     llm_config_overrides: str | None = None
     essays: tuple[Essay, ...]
-    due_at_ms: int | None = None  # until when the result is wanted; passed on, decides nothing here
+    due_at_ms: int | None = None  # when the result is due; passed on, not used here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadUsed:
-    """The upload event that an outcome rests on."""
+    """An upload event that an outcome used."""
 
     source: Coordinates
     version: int
@@ -185,7 +185,7 @@ class UploadUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """The request and the exact uploads that an outcome was made of."""
+    """The request and the exact uploads that an outcome was made from."""
 
     request: Coordinates
     instructions: UploadUsed | None = None
@@ -195,7 +195,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessingMetadata:
-    """The context that a batch is to be judged in.
+    """The context for judging a batch.
 
     context_source is assignment, course or guest; prompt_source is request, assignment or none.
     """
@@ -211,7 +211,7 @@ class ProcessingMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CJBatchPrepared:
-    """A request with its context: what the judge is given. Made of request and context alone."""
+    """A request with its context, for the judge; it depends only on the request and the context."""
 
     event_id: str
     recipe: int
@@ -222,7 +222,7 @@ class CJBatchPrepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CJBatchUnresolved:
-    """A request whose context is not there, with the roles that were missing at scope_key."""
+    """A request whose context is incomplete, with the roles that are missing at scope_key."""
 
     event_id: str
     recipe: int
@@ -234,7 +234,7 @@ class CJBatchUnresolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedRequest:
-    """A request that waits for its context: its own framed bytes and key, and until when."""
+    """A request that waits for its context until deadline_at_ms, with its framed bytes and its key."""
 
     request_at: Coordinates
     scope_key: str
@@ -253,14 +253,14 @@ Event = UploadEvent | AssignmentContext | CJAssessmentRequested | Outcome | Park
 
 
 def scope_key_of(event: UploadEvent) -> str:
-    """`assignment:<id>` or `course:<id>`: the key of an upload event's record."""
+    """The scope key of an upload event, which is its record key: `assignment:<id>` or `course:<id>`."""
     if event.assignment_id is not None:
         return f"assignment:{event.assignment_id}"
     return f"course:{event.course_id}"  # only instructions have one
 
 
 def role_of(event: UploadEvent) -> str:
-    """The role that an upload event speaks of."""
+    """The role that an upload event is about."""
     match event:
         case InstructionsUploaded() | InstructionsDeleted():
             return "instructions"

@@ -1,6 +1,6 @@
-"""The limits of every field that crosses the wire, checked in one place.
+"""The limits of the fields of upload events and requests.
 
-Lengths are Unicode code points, sizes are bytes. Invalid UTF-8 never gets here; U+0000 is refused everywhere.
+Lengths are in Unicode code points, sizes in bytes. Invalid UTF-8 is refused before; U+0000 is refused everywhere.
 """
 
 import re
@@ -18,27 +18,27 @@ MAX_LONG = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class TextLimit:
-    """A text of 1 to `most` characters, none of them U+0000."""
+    """A text of 1 to `maximum` characters without U+0000."""
 
-    most: int
+    maximum: int
 
-    def refusal(self, value: str) -> str | None:
+    def problem_with(self, value: str) -> str | None:
         """What is wrong with the value, or None."""
-        if not 1 <= len(value) <= self.most:
-            return f"{len(value)} characters, allowed are 1 to {self.most}"
+        if not 1 <= len(value) <= self.maximum:
+            return f"{len(value)} characters, allowed are 1 to {self.maximum}"
         return "U+0000 in it" if "\0" in value else None
 
 
 @dataclass(frozen=True, slots=True)
 class IdLimit:
-    """An id of 1 to `most` characters that can stand in a path: no slash, no control character."""
+    """An id of 1 to `maximum` characters that can be used in a path: no slash, no control character."""
 
-    most: int
+    maximum: int
 
-    def refusal(self, value: str) -> str | None:
+    def problem_with(self, value: str) -> str | None:
         """What is wrong with the value, or None."""
-        if not 1 <= len(value) <= self.most:
-            return f"{len(value)} characters, allowed are 1 to {self.most}"
+        if not 1 <= len(value) <= self.maximum:
+            return f"{len(value)} characters, allowed are 1 to {self.maximum}"
         if value in (".", "..") or FORBIDDEN_IN_IDS.search(value):
             return "not an id: a control character, a slash, a backslash, `.` or `..`"
         return None
@@ -46,39 +46,39 @@ class IdLimit:
 
 @dataclass(frozen=True, slots=True)
 class PatternLimit:
-    """A text that a regular expression matches whole."""
+    """A text that matches a regular expression completely."""
 
     pattern: re.Pattern[str]
 
-    def refusal(self, value: str) -> str | None:
+    def problem_with(self, value: str) -> str | None:
         """What is wrong with the value, or None."""
         return None if self.pattern.fullmatch(value) else f"does not match {self.pattern.pattern}"
 
 
 @dataclass(frozen=True, slots=True)
 class NumberLimit:
-    """A whole number in [least, most]."""
+    """A whole number in [minimum, maximum]."""
 
-    least: int
-    most: int = MAX_LONG
+    minimum: int
+    maximum: int = MAX_LONG
 
-    def refusal(self, value: int) -> str | None:
+    def problem_with(self, value: int) -> str | None:
         """What is wrong with the value, or None."""
-        fits = self.least <= value <= self.most
-        return None if fits else f"allowed are {self.least} to {self.most}"
+        fits = self.minimum <= value <= self.maximum
+        return None if fits else f"allowed are {self.minimum} to {self.maximum}"
 
 
 @dataclass(frozen=True, slots=True)
 class CountLimit:
-    """Between `least` and `most` items."""
+    """A tuple of `minimum` to `maximum` items."""
 
-    least: int
-    most: int
+    minimum: int
+    maximum: int
 
-    def refusal(self, value: tuple[object, ...]) -> str | None:
+    def problem_with(self, value: tuple[object, ...]) -> str | None:
         """What is wrong with the value, or None."""
-        fits = self.least <= len(value) <= self.most
-        return None if fits else f"{len(value)} items, allowed are {self.least} to {self.most}"
+        fits = self.minimum <= len(value) <= self.maximum
+        return None if fits else f"{len(value)} items, allowed are {self.minimum} to {self.maximum}"
 
 
 FORBIDDEN_IN_IDS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
@@ -117,13 +117,13 @@ RULES: Mapping[str, TextLimit | IdLimit | PatternLimit | NumberLimit | CountLimi
 
 
 def check_limits(event: Any) -> None:
-    """Raise Malformed, naming the field, where an upload event or a request breaks a limit."""
-    for name, refusal in _rules_of(type(event)):  # type: ignore[arg-type]
+    """Check an upload event or a request. Raises Malformed, naming the field, if it breaks a limit."""
+    for name, problem_with in _rules_of(type(event)):  # type: ignore[arg-type]
         value = getattr(event, name)
         if value is None:
             continue
-        if fault := refusal(value):
-            raise Malformed(f"{type(event).__name__}.{name}: {fault}")
+        if problem := problem_with(value):
+            raise Malformed(f"{type(event).__name__}.{name}: {problem}")
     for essay in getattr(event, "essays", ()):
         check_limits(essay)
     if hasattr(event, "course_id") and (event.assignment_id is None) == (event.course_id is None):
@@ -133,4 +133,4 @@ def check_limits(event: Any) -> None:
 @cache
 def _rules_of(event_class: Any) -> tuple[tuple[str, Callable[[Any], str | None]], ...]:
     names = (field.name for field in fields(event_class))
-    return tuple((name, RULES[name].refusal) for name in names if name in RULES)
+    return tuple((name, RULES[name].problem_with) for name in names if name in RULES)

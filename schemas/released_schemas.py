@@ -1,6 +1,6 @@
-"""The released Avro schemas and their fixed ids: `<Name>.v<number>.avsc` files beside this one.
+"""The released Avro schemas, `<Name>.v<number>.avsc` in this folder, and their fixed ids.
 
-A schema, once released, is never edited: a new file gets a new number and a new id.
+A released schema is never edited: a change is a new file with a new number and a new id.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 FILE_NAME = re.compile(r"(?P<name>\w+)\.v(?P<version>\d+)\.avsc")
 
 
@@ -28,12 +28,12 @@ class Released:
 
 @cache
 def released() -> tuple[Released, ...]:
-    """Every schema ever released, by name and version."""
-    ids = orjson.loads((HERE / "schema_ids.json").read_bytes())
+    """Every released schema, sorted by name and version."""
+    ids = orjson.loads((FOLDER / "schema_ids.json").read_bytes())
     return tuple(
         sorted(
-            (_read(HERE / file_name, schema_id) for file_name, schema_id in ids.items()),
-            key=lambda one: (one.name, one.version),
+            (_read(FOLDER / file_name, schema_id) for file_name, schema_id in ids.items()),
+            key=lambda schema: (schema.name, schema.version),
         )
     )
 

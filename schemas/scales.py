@@ -1,6 +1,6 @@
-"""Grade scales: which grades a batch may be given, low to high. A released scale never changes.
+"""Grade scales: the grades that a batch may get, from low to high. A released scale never changes.
 
-Every function raises Malformed for a scale or a grade that there is not; nothing falls back to another one.
+Every function raises Malformed for an unknown scale or grade; there is no default scale.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from schemas.errors import Malformed, Misconfigured
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradeScale:
-    """One scale. priors are each grade's share of a population, None where all are alike."""
+    """One grade scale; priors are the share of each grade in a population, None if all shares are equal."""
 
     id: str
     display_name: str
@@ -23,29 +23,29 @@ class GradeScale:
     below_lowest_grade: str | None = None
 
 
-def checked(*scales: GradeScale) -> Mapping[str, GradeScale]:
-    """The scales by id. Raises Misconfigured, naming the scale, where one contradicts itself."""
+def checked_scales(*scales: GradeScale) -> Mapping[str, GradeScale]:
+    """The scales by id. Raises Misconfigured, naming the scale, if one contradicts itself."""
     for scale in scales:
-        if fault := _fault_of(scale):
-            raise Misconfigured(f"grade scale {scale.id}: {fault}")
+        if problem := _problem_with(scale):
+            raise Misconfigured(f"grade scale {scale.id}: {problem}")
     by_id = {scale.id: scale for scale in scales}
     if len(by_id) != len(scales):
-        raise Misconfigured("two grade scales have one id")
+        raise Misconfigured("two grade scales have the same id")
     return MappingProxyType(by_id)
 
 
-def _fault_of(scale: GradeScale) -> str | None:
+def _problem_with(scale: GradeScale) -> str | None:
     grades, priors = scale.grades, scale.priors
     if len(grades) < 2 or len(set(grades)) != len(grades) or not all(grades):
-        return "it needs two or more grades, unique and not empty"
+        return "it needs two or more grades, all different and not empty"
     if priors is not None and priors.keys() != set(grades):
-        return "it needs a prior for each grade and no other"
+        return "it needs exactly one prior for each grade"
     if priors is not None and not all(0 <= prior <= 1 for prior in priors.values()):
         return "a prior is not between 0 and 1"
     if priors is not None and not 0.99 <= sum(priors.values()) <= 1.01:
         return "its priors do not add up to 1"
     if scale.allows_below_lowest != bool(scale.below_lowest_grade):
-        return "it needs a grade below the lowest just where that is allowed"
+        return "it needs a grade below the lowest if, and only if, that is allowed"
     if scale.below_lowest_grade in grades:
         return "its grade below the lowest is one of its grades"
     return None
@@ -59,7 +59,7 @@ SWEDISH = ("F", "E", "D", "D+", "C", "C+", "B", "A")
 LEGACY = ("F+", "E-", "E+", "D-", "D+", "C-", "C+", "B", "A")
 NATIONAL = ("1", "2", "3", "4", "5", "6", "7", "8", "9")
 
-SCALES = checked(
+SCALES = checked_scales(
     GradeScale(
         id="swedish_8_anchor",
         display_name="Swedish A-F, eight anchor grades",
@@ -94,15 +94,15 @@ def list_scales() -> tuple[GradeScale, ...]:
 
 
 def get_scale(scale_id: str) -> GradeScale:
-    """The scale of that id."""
+    """The scale with this id."""
     scale = SCALES.get(scale_id)
     if scale is None:
-        raise Malformed(f"no such grade scale: there are {', '.join(sorted(SCALES))}")
+        raise Malformed(f"unknown grade scale; the scales are {', '.join(sorted(SCALES))}")
     return scale
 
 
 def is_grade(scale_id: str, grade: str) -> bool:
-    """Whether it is a grade of the scale; the one below the lowest counts."""
+    """Whether the scale has this grade; the grade below the lowest counts, too."""
     scale = get_scale(scale_id)
     return grade in scale.grades or (
         scale.allows_below_lowest and grade == scale.below_lowest_grade
@@ -110,15 +110,15 @@ def is_grade(scale_id: str, grade: str) -> bool:
 
 
 def grade_index(scale_id: str, grade: str) -> int:
-    """The grade's place from 0, low to high; -1 for the one below the lowest."""
+    """The index of the grade, 0 for the lowest; -1 for the grade below the lowest."""
     scale = get_scale(scale_id)
     if not is_grade(scale_id, grade):
-        raise Malformed(f"not a grade of {scale.id}: these are {', '.join(scale.grades)}")
+        raise Malformed(f"not a grade of {scale.id}; its grades are {', '.join(scale.grades)}")
     return -1 if grade == scale.below_lowest_grade else scale.grades.index(grade)
 
 
 def priors_of(scale_id: str) -> Mapping[str, float]:
-    """Each grade's share of a population; all alike where the scale says nothing."""
+    """The share of each grade in a population; equal shares if the scale has no priors."""
     scale = get_scale(scale_id)
     if scale.priors is None:
         return dict.fromkeys(scale.grades, 1 / len(scale.grades))

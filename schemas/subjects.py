@@ -1,4 +1,4 @@
-"""The released schemas as registries name them: subject, version, schema id.
+"""The released schemas as a registry presents them: subject, version, schema id.
 
 A topic may hold several types, so a subject is `<topic>-<full record name>` (Confluent's TopicRecordNameStrategy).
 """
@@ -15,9 +15,9 @@ from schemas.topics import Topics
 
 @dataclass(frozen=True, slots=True)
 class SubjectVersion:
-    """One version of a subject; schema is the bare schema as JSON, form its parsing canonical form.
+    """One version of a subject.
 
-    name is the record's, without its namespace.
+    name is the record's name without its namespace, schema the schema as JSON, form its parsing canonical form.
     """
 
     name: str
@@ -29,14 +29,18 @@ class SubjectVersion:
 
 
 def subject_versions(topics: Topics) -> Iterator[SubjectVersion]:
-    """Every version of every subject of these topics, the oldest of a subject first."""
+    """Every version of every subject of these topics, oldest version first."""
     for topic in topics.all:
-        for kind in topic.carries:
-            for one in released():
-                if one.name == kind.__name__:
-                    subject = f"{topic.name}-{one.schema['namespace']}.{one.schema['name']}"
-                    schema = orjson.dumps(one.schema).decode()
-                    form = canonical(schema)
+        for event_class in topic.carries:
+            for release in released():
+                if release.name == event_class.__name__:
+                    full_name = f"{release.schema['namespace']}.{release.schema['name']}"
+                    schema = orjson.dumps(release.schema).decode()
                     yield SubjectVersion(
-                        one.name, subject, one.version, one.schema_id, schema, form
+                        release.name,
+                        f"{topic.name}-{full_name}",
+                        release.version,
+                        release.schema_id,
+                        schema,
+                        canonical(schema),
                     )

@@ -1,6 +1,6 @@
-"""The topic catalogue: what flows where, how long it is kept. What it does not list does not exist.
+"""The topic catalogue: every topic with its events and its retention. cjstream uses no other topic.
 
-Every topic is stamped by the broker (LogAppendTime): compaction lag, deadlines and as-of by time rest on its clock.
+The broker sets every timestamp (LogAppendTime): compaction lag, deadlines and as-of by time depend on its clock.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -26,22 +26,22 @@ MAX_REQUEST_BYTES = 640 * 1024
 MAX_OUTCOME_BYTES = 2 * MIB
 DAY_MS = 24 * 60 * 60 * 1000
 
-Kept = Literal["history", "table", "log", "dead letters", "parked"]
+Retention = Literal["history", "table", "log", "dead letters", "parked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic: its name, the events it carries and how long it keeps them."""
+    """One topic: its name, its events and how long it keeps them."""
 
     name: str
     carries: tuple[type, ...]
-    kept: Kept
+    retention: Retention
     max_message_bytes: int = MIB
 
     def config(self, *, horizon_days: int, replication: int) -> dict[str, str]:
-        """The topic's settings, as Kafka names them; horizon_days is the audit horizon."""
+        """The topic's settings, with Kafka's names; horizon_days is the audit horizon."""
         horizon_ms = horizon_days * DAY_MS
-        kept = {
+        cleanup = {
             "history": {"cleanup.policy": "compact", "min.compaction.lag.ms": str(horizon_ms)},
             "table": {"cleanup.policy": "compact"},
             "log": {"cleanup.policy": "delete", "retention.ms": str(horizon_ms + 7 * DAY_MS)},
@@ -51,9 +51,9 @@ class Topic:
                 "segment.ms": str(60 * 60 * 1000),
                 "min.cleanable.dirty.ratio": "0.1",
             },
-        }[self.kept]
+        }[self.retention]
         return {
-            **kept,
+            **cleanup,
             "message.timestamp.type": "LogAppendTime",
             "max.message.bytes": str(self.max_message_bytes),
             "unclean.leader.election.enable": "false",
@@ -63,7 +63,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Topics:
-    """The catalogue. `Topics()` has the plain names, `Topics().under(prefix)` an installation's."""
+    """The catalogue; `Topics()` has names without a prefix, `Topics().under(prefix)` those of an installation."""
 
     instructions: Topic = Topic(
         "assessment.instructions.v1", (InstructionsUploaded, InstructionsDeleted), "history"
@@ -85,7 +85,7 @@ class Topics:
     uploads_dlq: Topic = Topic("assessment.uploads.dlq.v1", (), "dead letters", MAX_OUTCOME_BYTES)
 
     def under(self, prefix: str) -> "Topics":
-        """The same catalogue with every name prefixed."""
+        """The same catalogue with a prefix before every name."""
         return Topics(
             **{
                 field.name: replace(topic, name=prefix + topic.name)
@@ -95,15 +95,15 @@ class Topics:
 
     @cached_property
     def all(self) -> tuple[Topic, ...]:
-        """Every topic, in the order of the flow."""
+        """Every topic, in the order of the data flow."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
     @cached_property
     def uploads(self) -> tuple[Topic, ...]:
-        """The three topics that the fold reads; cut alike, so that one scope has one partition."""
+        """The three topics that the fold reads; with equal partition counts, so a scope has one partition number."""
         return (self.instructions, self.student_prompts, self.judge_rubrics)
 
     @cached_property
     def outcomes(self) -> tuple[Topic, ...]:
-        """Where a request ends: exactly one record over these three topics."""
+        """The topics of outcomes: a request gets exactly one record in one of these three."""
         return (self.batches, self.unresolved, self.requests_dlq)

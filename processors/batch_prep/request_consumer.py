@@ -6,7 +6,7 @@ from contextlib import closing
 from confluent_kafka import Consumer, TopicPartition
 
 from processors.exactly_once.group_consumer import ConsumedTopic
-from processors.kafka.bounded_wait import ANSWER_S, SYSTEM_CLOCK, Clock
+from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, SYSTEM_CLOCK, Clock
 from processors.log.record_lookup import last_committed_record
 from processors.settings import Settings
 from schemas.coordinates import Partition
@@ -41,7 +41,7 @@ def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Cloc
     for topic in (*topics.outcomes, topics.parked):
         tp = Partition(topic.name, partition)
         low, high = consumer.get_watermark_offsets(
-            TopicPartition(*tp), timeout=ANSWER_S, cached=False
+            TopicPartition(*tp), timeout=REQUEST_TIMEOUT_S, cached=False
         )
         if newest := last_committed_record(consumer, tp, low, high, clock):
             return newest

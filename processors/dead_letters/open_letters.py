@@ -10,7 +10,7 @@ from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
-from schemas.dead_letters import DeadLetterHeaders, is_marker, read_marker, read_refusal
+from schemas.dead_letters import DeadLetterHeaders, is_marker, read_dead_letter_headers, read_marker
 from schemas.errors import Malformed
 from schemas.topics import Topic
 
@@ -87,7 +87,7 @@ def _letter(record: LogRecord) -> DeadLetter:
         record.key,
         len(value),
         hashlib.sha256(value).hexdigest(),
-        read_refusal(record.headers),
+        read_dead_letter_headers(record.headers),
     )
 
 

@@ -1,4 +1,4 @@
 """Kafka as cjstream uses it: clients, records, offsets, the transactional producer.
 
-Nothing here knows a request or an upload.
+Nothing here knows what a request or an upload is.
 """

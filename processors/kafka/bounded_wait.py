@@ -1,4 +1,4 @@
-"""Waiting, with a bound: for a condition, and for a broker to answer."""
+"""Bounded waits: for a condition, and for an answer of a broker."""
 
 import time
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from confluent_kafka import KafkaError, KafkaException
 from schemas.errors import Unreachable
 
 T = TypeVar("T")
-ANSWER_S = 10.0  # of one request to a broker
+REQUEST_TIMEOUT_S = 10.0  # of one request to a broker
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """This machine's time, in seconds since whenever: how late it is, and how to let it pass."""
+    """A monotonic clock in seconds, and the sleep that belongs to it."""
 
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -34,34 +34,39 @@ def wait_until(
     every_s: float = 0.05,
     clock: Clock = SYSTEM_CLOCK,
 ) -> T:
-    """The first true answer of the condition; Unreachable, naming what, when the time is up."""
+    """The first true result of the condition. Raises Unreachable, naming `what`, when the time is up."""
     deadline = clock.monotonic() + seconds
-    while not (answer := condition()):
+    while not (result := condition()):
         if clock.monotonic() > deadline:
             raise Unreachable(f"waited {seconds:g} s for {what}")
         clock.sleep(every_s)
-    return answer
+    return result
 
 
 def result_of(future: "Future[T]") -> T:
-    """What an admin request came to; KafkaException where it was refused or got no answer."""
+    """The result of an admin request. Raises KafkaException if it was refused or was not answered in time."""
     try:
-        return future.result(timeout=ANSWER_S + 5)
+        return future.result(timeout=REQUEST_TIMEOUT_S + 5)
     except TimeoutError as fault:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from fault
 
 
 def retry_while_unreachable(
-    asked: Callable[[], T], seconds: float = ANSWER_S, what: str = "a leader of every partition"
+    request: Callable[[], T],
+    seconds: float = REQUEST_TIMEOUT_S,
+    what: str = "a leader of every partition",
 ) -> T:
-    """Ask again for a while: a partition just made or moved has no leader for a moment, a group no coordinator."""
+    """The result of a request that is repeated while it raises Unreachable. Raises Unreachable when the time is up.
 
-    answers = list[T]()
+    A new or moved partition has no leader for a moment, and a group has no coordinator.
+    """
 
-    def tried() -> bool:
+    results = list[T]()
+
+    def succeeded() -> bool:
         with suppress(Unreachable):
-            answers.append(asked())
-        return bool(answers)
+            results.append(request())
+        return bool(results)
 
-    wait_until(tried, seconds=seconds, what=what, every_s=0.1)
-    return answers[0]
+    wait_until(succeeded, seconds=seconds, what=what, every_s=0.1)
+    return results[0]

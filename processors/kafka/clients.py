@@ -1,4 +1,4 @@
-"""How every librdkafka client is set up: one place, so that no partitioner or isolation is forgotten."""
+"""The configuration of every librdkafka client, in one place: no client may miss its partitioner or isolation level."""
 
 import logging
 from typing import Any
@@ -11,107 +11,108 @@ from processors.settings import Settings
 
 Config = dict[str, Any]
 log = logging.getLogger("cjstream.librdkafka")
-log.setLevel(logging.ERROR)  # with the broker down it prints twenty lines a second otherwise
-log.addHandler(logging.NullHandler())  # a command that logs nothing ends with its one line alone
+log.setLevel(logging.ERROR)  # otherwise it prints twenty lines a second while the broker is down
+log.addHandler(logging.NullHandler())  # a command without logging must print only its one line
 
 
-def common(settings: Settings) -> Config:
-    """What every client needs; error callbacks are information only, exceptions decide."""
+def common_config(settings: Settings) -> Config:
+    """The configuration of every client. Its error callback only logs; exceptions decide."""
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": f"{settings.topic_prefix}cjstream-{settings.slot or 'worker'}",
         "logger": log,
         "log_level": 2,
-        "error_cb": _heard,
+        "error_cb": _log_error,
         "reconnect.backoff.max.ms": 1000,
     }
 
 
-def _heard(error: KafkaError) -> None:
-    log.info("librdkafka says", extra={"code": error.name()})
+def _log_error(error: KafkaError) -> None:
+    log.info("librdkafka error", extra={"code": error.name()})
 
 
 def admin_client(settings: Settings) -> AdminClient:
-    """A client that never fetches: its answers queue behind nothing."""
-    return AdminClient(common(settings))
+    """A client that never fetches, so that its requests never queue behind a fetch."""
+    return AdminClient(common_config(settings))
 
 
-def plain_producer(settings: Settings, **more: Any) -> Producer:
+def plain_producer(settings: Settings, **overrides: Any) -> Producer:
     """An idempotent producer for events that need no transaction."""
     return Producer(
         {
-            **common(settings),
+            **common_config(settings),
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": "murmur2_random",
             "message.max.bytes": 2 * 1024 * 1024,
             "linger.ms": 5,
             "compression.type": "lz4",
-            **more,
+            **overrides,
         }
     )
 
 
 def transactional_id(settings: Settings) -> str:
-    """The id of one worker's producer; with a slot, a restart takes over its predecessor's."""
+    """The transactional id of one worker's producer; a restarted worker with a slot has the same id again."""
     return f"{settings.prep_group}-{settings.slot or uuid4()}"
 
 
 def admin_transactional_id(settings: Settings, partition: int) -> str:
-    """The id of the one writer of an upload partition, whichever instance of the API has it."""
+    """The transactional id of the only writer of an upload partition, the same in every API instance."""
     return f"{settings.topic_prefix}cjstream-admin-{partition}"
 
 
-def transactional_producer(settings: Settings, transactional_id: str, **more: Any) -> Producer:
-    """The producer of batch preparation, or of one upload partition's writer."""
+def transactional_producer(settings: Settings, transactional_id: str, **overrides: Any) -> Producer:
+    """A transactional producer, for batch preparation or for the writer of one upload partition."""
     return Producer(
         {
-            **common(settings),
+            **common_config(settings),
             "transactional.id": transactional_id,
             "transaction.timeout.ms": settings.transaction_timeout_s * 1000,
             "acks": "all",
             "partitioner": "murmur2_random",
             "message.max.bytes": 2 * 1024 * 1024,
-            "batch.size": 1024 * 1024,  # at most max.message.bytes: it bounds the record batch
+            "batch.size": 1024
+            * 1024,  # bounds a record batch: at most max.message.bytes of the topic
             "queue.buffering.max.messages": 200_000,
             "queue.buffering.max.kbytes": 1024 * 1024,
             "linger.ms": 0,
-            # AddOffsetsToTxn sleeps this long while the last markers are written (100 ms by default)
+            # AddOffsetsToTxn sleeps this long (default: 100 ms) while the previous markers are written
             "retry.backoff.ms": 2,
-            # without it send_offsets hangs for ever once its coordinator died (librdkafka #5511)
+            # otherwise send_offsets hangs forever after its coordinator died (librdkafka #5511)
             "metadata.recovery.strategy": "none",
-            **more,
+            **overrides,
         }
     )
 
 
-def reader(settings: Settings, **more: Any) -> Consumer:
-    """A consumer outside any group's rebalances: partitions are assigned, nothing is committed."""
+def reader(settings: Settings, **overrides: Any) -> Consumer:
+    """A consumer without rebalances: its partitions are assigned by hand, and it commits nothing."""
     return Consumer(
         {
-            **common(settings),
+            **common_config(settings),
             "group.id": f"{settings.topic_prefix}cjstream-reader-{uuid4()}",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "auto.offset.reset": "error",
             "fetch.queue.backoff.ms": 20,
             "fetch.wait.max.ms": 100,
-            **more,
+            **overrides,
         }
     )
 
 
 def group_reader(settings: Settings, group_id: str) -> Consumer:
-    """A consumer that asks what a group has committed, open transactions aside, and joins nothing.
+    """A consumer that reads the committed offsets of a group without joining it; it ignores open transactions.
 
-    An admin client must not ask that: once the coordinator has moved, its process dies of a null
-    pointer (librdkafka #5040).
+    Do not use an admin client for this: after the coordinator has moved, its process crashes with a null pointer
+    (librdkafka #5040).
     """
     return reader(settings, **{"group.id": group_id, "isolation.level": "read_uncommitted"})
 
 
 def group_member(settings: Settings, group_id: str) -> Consumer:
-    """A member of a consumer group that reads committed records and never commits by itself."""
+    """A member of a consumer group that reads committed records, without automatic commits."""
     static = {"group.instance.id": f"{group_id}-{settings.slot}"} if settings.slot else {}
     protocol: Config = {"group.protocol": "consumer"}
     if settings.group_protocol == "classic":
@@ -122,7 +123,7 @@ def group_member(settings: Settings, group_id: str) -> Consumer:
         }
     return Consumer(
         {
-            **common(settings),
+            **common_config(settings),
             **static,
             **protocol,
             "group.id": group_id,

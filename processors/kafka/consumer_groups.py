@@ -1,4 +1,4 @@
-"""What can be said of a consumer group from outside: who is in it, and how far it is behind."""
+"""The state of a consumer group, seen from outside: its members and its lag."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from processors.kafka.bounded_wait import ANSWER_S, result_of
+from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
 from processors.kafka.clients import admin_client, group_reader
 from processors.kafka.offsets import valid_offset
 from processors.settings import Settings
@@ -17,7 +17,7 @@ from schemas.errors import Unreachable
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """A consumer group: its members, and the records it has yet to read, by topic."""
+    """A consumer group: its number of members, and its lag in records, by topic."""
 
     group: str
     state: str
@@ -26,55 +26,60 @@ class GroupState:
 
 
 def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupState:
-    """The state of one group on these topics.
+    """The state of a group on these topics. Raises Unreachable.
 
-    Partitions without a committed offset count from the log's start. Raises Unreachable.
+    The lag of a partition without a committed offset counts from the log start.
     """
-    asked = [TopicPartition(topic, one) for topic in topics for one in range(settings.partitions)]
+    requested = [
+        TopicPartition(topic, number) for topic in topics for number in range(settings.partitions)
+    ]
     admin = admin_client(settings)
     try:
         described = result_of(admin.describe_consumer_groups([group])[group])
-        ends = _offsets(admin, asked, OffsetSpec.latest())
-        starts = _offsets(admin, asked, OffsetSpec.earliest())
-        committed = _committed(settings, group, asked)
+        ends = _offsets(admin, requested, OffsetSpec.latest())
+        starts = _offsets(admin, requested, OffsetSpec.earliest())
+        committed = _committed(settings, group, requested)
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
     lag: dict[str, int] = {}
-    for at, end in ends.items():
-        behind = end - max(committed.get(at, 0), starts[at])
-        lag[at[0]] = lag.get(at[0], 0) + max(0, behind)
+    for (topic, number), end in ends.items():
+        position = max(committed.get((topic, number), 0), starts[topic, number])
+        lag[topic] = lag.get(topic, 0) + max(0, end - position)
     return GroupState(group, described.state.name, len(described.members), lag)
 
 
 def committed_offsets(settings: Settings, group: str, partitions: Iterable[Partition]) -> Positions:
-    """What a group has committed, of those partitions where it has; it need not exist. Raises Unreachable."""
+    """The committed offsets of a group, without the partitions that have none; the group need not exist.
+
+    Raises Unreachable.
+    """
     try:
-        found = _committed(settings, group, [TopicPartition(*one) for one in partitions])
+        committed = _committed(settings, group, [TopicPartition(*tp) for tp in partitions])
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
-    return {Partition(*at): offset for at, offset in found.items()}
+    return {Partition(*tp): offset for tp, offset in committed.items()}
 
 
 def _offsets(
-    admin: AdminClient, asked: list[TopicPartition], spec: OffsetSpec
+    admin: AdminClient, requested: list[TopicPartition], spec: OffsetSpec
 ) -> dict[tuple[str, int], int]:
     futures = admin.list_offsets(
-        dict.fromkeys(asked, spec),
+        dict.fromkeys(requested, spec),
         isolation_level=IsolationLevel.READ_COMMITTED,
-        request_timeout=ANSWER_S,
+        request_timeout=REQUEST_TIMEOUT_S,
     )
     return {
-        (at.topic, at.partition): valid_offset(result_of(future).offset)
-        for at, future in futures.items()
+        (tp.topic, tp.partition): valid_offset(result_of(future).offset)
+        for tp, future in futures.items()
     }
 
 
 def _committed(
-    settings: Settings, group: str, asked: list[TopicPartition]
+    settings: Settings, group: str, requested: list[TopicPartition]
 ) -> dict[tuple[str, int], int]:
     with closing(group_reader(settings, group)) as consumer:
-        found = consumer.committed(asked, timeout=ANSWER_S)
-    for at in found:
-        if at.error is not None:
-            raise KafkaException(at.error)
-    return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+        committed = consumer.committed(requested, timeout=REQUEST_TIMEOUT_S)
+    for tp in committed:
+        if tp.error is not None:
+            raise KafkaException(tp.error)
+    return {(tp.topic, tp.partition): tp.offset for tp in committed if tp.offset >= 0}

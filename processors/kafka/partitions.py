@@ -8,4 +8,6 @@ from schemas.coordinates import Partition
 
 def partitions_of(topic_names: Iterable[str], settings: Settings) -> list[Partition]:
     """Every partition of these topics."""
-    return [Partition(name, one) for name in topic_names for one in range(settings.partitions)]
+    return [
+        Partition(name, number) for name in topic_names for number in range(settings.partitions)
+    ]

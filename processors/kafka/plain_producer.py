@@ -1,4 +1,4 @@
-"""Producing outside a transaction, with the broker's word that every record arrived."""
+"""Produces outside a transaction and waits until every record is acknowledged."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,19 +8,19 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from processors.kafka.records import Record
 from schemas.errors import Unreachable
 
-DELIVERY_S = 30.0
+DELIVERY_TIMEOUT_S = 30.0
 
 
 def deliver(producer: Producer, records: Iterable[Record]) -> list[Message]:
-    """Produce records and wait for all; gives them as the broker stamped them, in delivery order.
+    """Produce records and wait for all; returns the delivered messages, in delivery order.
 
-    A negative partition leaves the choice to the producer's partitioner. Raises Unreachable where a record
-    was not acknowledged in time.
+    If a record's partition is negative, the producer's partitioner chooses one. Raises Unreachable if a record was not
+    acknowledged in time.
     """
     delivered: list[Message] = []
     failed: list[KafkaError] = []
 
-    def heard(error: KafkaError | None, message: Message) -> None:
+    def on_delivery(error: KafkaError | None, message: Message) -> None:
         if error is None:
             delivered.append(message)
         else:
@@ -28,22 +28,22 @@ def deliver(producer: Producer, records: Iterable[Record]) -> list[Message]:
 
     count = 0
     for record in records:
-        _queued(producer, record, heard)
+        _enqueue(producer, record, on_delivery)
         count += 1
-    until = time.monotonic() + DELIVERY_S
-    # counted, not flushed: another thread's flush may be giving this one's reports just now
+    until = time.monotonic() + DELIVERY_TIMEOUT_S
+    # counts reports instead of flushing: another thread's flush may deliver the reports of this one
     while len(delivered) + len(failed) < count and time.monotonic() < until:
         producer.poll(0.05)
     if len(delivered) < count:
-        why = failed[0].str() if failed else "no answer"
-        raise Unreachable(f"{count - len(delivered)} records were not acknowledged: {why}")
+        reason = failed[0].str() if failed else "no answer"
+        raise Unreachable(f"{count - len(delivered)} records were not acknowledged: {reason}")
     return delivered
 
 
-Heard = Callable[[KafkaError | None, Message], None]
+OnDelivery = Callable[[KafkaError | None, Message], None]
 
 
-def _queued(producer: Producer, record: Record, heard: Heard) -> None:
+def _enqueue(producer: Producer, record: Record, on_delivery: OnDelivery) -> None:
     while True:
         try:
             producer.produce(
@@ -51,7 +51,7 @@ def _queued(producer: Producer, record: Record, heard: Heard) -> None:
                 record.value,
                 record.key,
                 record.partition,
-                on_delivery=heard,
+                on_delivery=on_delivery,
                 headers=list(record.headers),
             )
             return

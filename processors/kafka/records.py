@@ -1,4 +1,4 @@
-"""Records: as read from the log, and to be produced."""
+"""Records: read from the log, and to be produced."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One committed record as it stands in the log."""
+    """One committed record of the log."""
 
     at: Coordinates
     key: bytes | None
@@ -24,18 +24,21 @@ class LogRecord:
 
 
 def is_record(message: Message) -> bool:
-    """Whether it is one, and no passing error. Raises Discrepancy where the position is not in the log."""
+    """Whether the message is a record; False for a temporary error.
+
+    Raises Discrepancy if the reader's position is not in the log.
+    """
     error = message.error()
     if error is None:
         return True
     lost = error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
     if lost or error.fatal():
         raise Discrepancy(f"{message.topic()}/{message.partition()}: {error.str()}")
-    return False  # a broker that is away comes back; the client retries by itself
+    return False  # a broker is unreachable: the client retries by itself
 
 
 def log_record_of(message: Message) -> LogRecord:
-    """A message as it stands in the log."""
+    """The record of a message."""
     return LogRecord(
         coordinates_of(message),
         message.key(),
@@ -46,7 +49,7 @@ def log_record_of(message: Message) -> LogRecord:
 
 
 def coordinates_of(message: Message) -> Coordinates:
-    """Where a message stands."""
+    """The coordinates of a message."""
     return Coordinates(
         str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
     )
@@ -54,7 +57,7 @@ def coordinates_of(message: Message) -> Coordinates:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record to produce, into just this partition."""
+    """One record to produce, into exactly this partition."""
 
     topic: str
     partition: int
@@ -64,7 +67,7 @@ class Record:
 
 
 def headers_of(message: Message) -> Headers:
-    """A message's own headers, as they are produced again."""
-    kept = message.headers() or []
-    pairs = kept.items() if isinstance(kept, dict) else kept
+    """The headers of a message, in the form that a producer takes."""
+    headers = message.headers() or []
+    pairs = headers.items() if isinstance(headers, dict) else headers
     return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]

@@ -1,4 +1,4 @@
-"""The catalogue against the cluster: what is missing, what contradicts, and where the log ends."""
+"""Compares the topic catalogue with the cluster, and creates missing topics."""
 
 import logging
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from processors.kafka.bounded_wait import ANSWER_S, result_of, wait_until
+from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of, wait_until
 from processors.kafka.offsets import high_watermarks
 from processors.settings import Settings
 from schemas.coordinates import Partition
@@ -23,12 +23,12 @@ from schemas.retention_check import horizon_warnings
 from schemas.topics import Topic
 
 log = logging.getLogger("cjstream.cluster")
-NEW_S = 30.0  # until new topics are shown and have leaders
+CREATION_TIMEOUT_S = 30.0  # until new topics are listed and have leaders
 
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """One topic of the catalogue as the cluster has it; no topic_id where it is missing."""
+    """The state of one catalogue topic in the cluster; topic_id is None if it is missing."""
 
     topic: Topic
     topic_id: str | None
@@ -38,7 +38,9 @@ class TopicState:
     warnings: tuple[str, ...] = ()  # settings that would break the audit horizon
 
 
-def count_brokers(admin: AdminClient, settings: Settings, seconds: float = ANSWER_S) -> int:
+def count_brokers(
+    admin: AdminClient, settings: Settings, seconds: float = REQUEST_TIMEOUT_S
+) -> int:
     """The number of brokers. Raises Unreachable."""
     try:
         return len(admin.list_topics(timeout=seconds).brokers)
@@ -50,41 +52,41 @@ def count_brokers(admin: AdminClient, settings: Settings, seconds: float = ANSWE
 
 
 def cluster_id(admin: AdminClient, settings: Settings) -> str:
-    """The id that the cluster was formatted with. Raises Unreachable."""
+    """The id of the cluster. Raises Unreachable."""
     count_brokers(admin, settings)
     try:
-        return str(admin.list_topics(timeout=ANSWER_S).cluster_id)
+        return str(admin.list_topics(timeout=REQUEST_TIMEOUT_S).cluster_id)
     except KafkaException as fault:
-        raise Unreachable(f"the cluster does not tell its id: {fault.args[0].name()}") from fault
+        raise Unreachable(f"the cluster id cannot be read: {fault.args[0].name()}") from fault
 
 
 def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:
-    """Every topic of the catalogue as the cluster has it. Raises Unreachable."""
+    """The state of every catalogue topic in the cluster. Raises Unreachable."""
     brokers = count_brokers(admin, settings)
     try:
-        return _described(admin, settings, brokers)
+        return _describe(admin, settings, brokers)
     except KafkaException as fault:
         raise Unreachable(f"the topics cannot be described: {fault.args[0].name()}") from fault
 
 
-def _described(admin: AdminClient, settings: Settings, brokers: int) -> list[TopicState]:
+def _describe(admin: AdminClient, settings: Settings, brokers: int) -> list[TopicState]:
     topics = settings.topics.all
     names = [topic.name for topic in topics]
-    found = {
-        name: _found(future)
+    descriptions = {
+        name: _description_or_none(future)
         for name, future in admin.describe_topics(
-            TopicCollection(names), request_timeout=ANSWER_S
+            TopicCollection(names), request_timeout=REQUEST_TIMEOUT_S
         ).items()
     }
-    present = [name for name in names if found[name] is not None]
+    present = [name for name in names if descriptions[name] is not None]
     configs = _configs(admin, present)
     return [
-        _state(topic, found[topic.name], configs.get(topic.name, {}), settings, brokers)
+        _state(topic, descriptions[topic.name], configs.get(topic.name, {}), settings, brokers)
         for topic in topics
     ]
 
 
-def _found(future: "Future[Any]") -> Any | None:
+def _description_or_none(future: "Future[Any]") -> Any | None:
     try:
         return result_of(future)
     except KafkaException as fault:
@@ -97,7 +99,7 @@ def _configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, st
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     if not resources:
         return {}
-    futures = admin.describe_configs(resources, request_timeout=ANSWER_S)
+    futures = admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
     return {
         resource.name: {name: str(entry.value) for name, entry in result_of(future).items()}
         for resource, future in futures.items()
@@ -105,15 +107,19 @@ def _configs(admin: AdminClient, names: Iterable[str]) -> dict[str, dict[str, st
 
 
 def _state(
-    topic: Topic, found: Any | None, config: dict[str, str], settings: Settings, brokers: int
+    topic: Topic,
+    description: Any | None,
+    config: dict[str, str],
+    settings: Settings,
+    brokers: int,
 ) -> TopicState:
-    if found is None:
+    if description is None:
         return TopicState(topic, None, 0, 0, ())
-    partitions = len(found.partitions)
-    replication = min(len(partition.replicas) for partition in found.partitions)
-    # a broker that is away just now does not make a replicated topic wrong
-    due = max(replication, _replication(brokers))
-    wanted = topic.config(horizon_days=settings.audit_horizon_days, replication=due)
+    partitions = len(description.partitions)
+    replication = min(len(partition.replicas) for partition in description.partitions)
+    # a broker that is temporarily down must not make a replicated topic wrong
+    expected = max(replication, _replication(brokers))
+    wanted = topic.config(horizon_days=settings.audit_horizon_days, replication=expected)
     contradictions = [
         f"{name} is {config.get(name)}, should be {value}"
         for name, value in wanted.items()
@@ -124,7 +130,7 @@ def _state(
     warnings = horizon_warnings(topic, config, settings.audit_horizon_days)
     return TopicState(
         topic,
-        str(found.topic_id),
+        str(description.topic_id),
         partitions,
         replication,
         tuple(contradictions),
@@ -133,28 +139,35 @@ def _state(
 
 
 def _replication(brokers: int) -> int:
-    return 1 if brokers == 1 else 3  # of two, a third is away: Kafka knows it, or refuses
+    return (
+        1 if brokers == 1 else 3
+    )  # if two are up, a third may be down: Kafka knows it, or refuses
 
 
 def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
-    """Create what is missing. Raises Discrepancy where what is there contradicts the catalogue.
+    """Create missing topics; returns the state of every topic.
 
-    How often topics are kept is what those say that are there, or else the brokers: three times, once if
-    there is a single one. Raises Unreachable where too few are up.
+    The replication factor is the largest of the existing topics; if there are none, it is 3, or 1 for a single broker.
+    Raises Discrepancy if an existing topic contradicts the catalogue, Unreachable if too few brokers are up.
     """
     states = topic_states(admin, settings)
     refuse_contradictions(states)
-    kept = max(
+    replication = max(
         _replication(count_brokers(admin, settings)), *(state.replication for state in states)
     )
-    create_topics(admin, settings, [one.topic for one in states if one.topic_id is None], kept)
-    return wait_until(lambda: _all_there(admin, settings), seconds=NEW_S, what="the new topics")
+    missing = [state.topic for state in states if state.topic_id is None]
+    create_topics(admin, settings, missing, replication)
+    return wait_until(
+        lambda: _states_when_ready(admin, settings),
+        seconds=CREATION_TIMEOUT_S,
+        what="the new topics",
+    )
 
 
 def create_topics(
     admin: AdminClient, settings: Settings, topics: Iterable[Topic], replication: int
 ) -> None:
-    """Create topics as the catalogue says. Raises Unreachable where the brokers will not."""
+    """Create topics with the settings of the catalogue. Raises Unreachable if the brokers refuse."""
     wanted = [
         NewTopic(
             topic.name,
@@ -165,54 +178,62 @@ def create_topics(
         for topic in topics
     ]
     if wanted:
-        for name, future in admin.create_topics(wanted, request_timeout=ANSWER_S).items():
-            _created(name, future, replication)
+        for name, future in admin.create_topics(wanted, request_timeout=REQUEST_TIMEOUT_S).items():
+            _check_created(name, future, replication)
 
 
-def _all_there(admin: AdminClient, settings: Settings) -> list[TopicState]:
-    """Every topic's state, or nothing while a broker does not know one yet or a partition has no leader."""
+def _states_when_ready(admin: AdminClient, settings: Settings) -> list[TopicState]:
+    """The state of every topic; empty while a broker does not know a topic yet or a partition has no leader."""
     try:
         states = topic_states(admin, settings)
         if not all(state.topic_id for state in states):
             return []
         high_watermarks(
             admin,
-            [Partition(at.topic.name, n) for at in states for n in range(at.partitions)],
+            [
+                Partition(state.topic.name, number)
+                for state in states
+                for number in range(state.partitions)
+            ],
         )
     except Unreachable:
         return []
     return states
 
 
-def _created(name: str, future: "Future[Any]", replication: int) -> None:
+def _check_created(name: str, future: "Future[Any]", replication: int) -> None:
     try:
         result_of(future)
     except KafkaException as fault:
         match fault.args[0].code():
-            case KafkaError.TOPIC_ALREADY_EXISTS:  # by another one just now
+            case KafkaError.TOPIC_ALREADY_EXISTS:  # another process created it at the same time
                 return
             case KafkaError.INVALID_REPLICATION_FACTOR:
-                why = f"it is to be kept {replication} times, and fewer brokers are up: start the others"
+                reason = (
+                    f"it needs {replication} replicas, and fewer brokers are up: start the others"
+                )
             case _:
-                why = fault.args[0].str()
-        raise Unreachable(f"topic {name} is not created: {why}") from fault
+                reason = fault.args[0].str()
+        raise Unreachable(f"topic {name} was not created: {reason}") from fault
 
 
 def refuse_contradictions(states: Iterable[TopicState]) -> None:
     """Raise Discrepancy, naming each topic and setting that contradicts the catalogue."""
-    told = [
+    contradictions = [
         f"{state.topic.name}: {'; '.join(state.contradictions)}"
         for state in states
         if state.contradictions
     ]
-    if told:
-        raise Discrepancy("the cluster contradicts the topic catalogue: " + " | ".join(told))
+    if contradictions:
+        raise Discrepancy(
+            "the cluster contradicts the topic catalogue: " + " | ".join(contradictions)
+        )
 
 
 def checked_topics(admin: AdminClient, settings: Settings) -> dict[str, str]:
-    """The topic ids by name, of a cluster that has every topic just as the catalogue says.
+    """The topic ids by name, if the cluster has every topic exactly as in the catalogue.
 
-    Raises Discrepancy where a topic is missing or contradicts, Unreachable without a broker.
+    Raises Discrepancy if a topic is missing or contradicts it, Unreachable if no broker answers.
     """
     states = topic_states(admin, settings)
     missing = [state.topic.name for state in states if state.topic_id is None]
@@ -225,7 +246,7 @@ def checked_topics(admin: AdminClient, settings: Settings) -> dict[str, str]:
 
 
 def metadata_answers(bootstrap_servers: str, *, timeout_s: float = 1.0) -> bool:
-    """Whether a broker there answers a metadata request; an open port alone is not ready."""
+    """Whether a broker at this address answers a metadata request; an open port alone does not mean ready."""
     client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     try:
         return bool(client.list_topics(timeout=timeout_s).brokers)

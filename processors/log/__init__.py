@@ -1,1 +1,1 @@
-"""Topics read as records, outside any consumer group."""
+"""Reads records of topics without joining a consumer group."""

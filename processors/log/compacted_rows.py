@@ -1,4 +1,4 @@
-"""The published changelog as compaction would leave it: the newest row of each key."""
+"""The changelog of the context table as compaction would leave it: the newest row of each key."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,21 +8,19 @@ from schemas.coordinates import Partition
 
 
 def newest_rows(
-    settings: Settings, numbers: Iterable[int], takes: Callable[[bytes], bool]
+    settings: Settings, partition_numbers: Iterable[int], is_wanted: Callable[[bytes], bool]
 ) -> dict[bytes, bytes]:
-    """The rows of these partition numbers and of the keys that are taken, up to the end as it is now.
-
-    Raises Unreachable.
-    """
+    """The newest row of each wanted key in these partitions, up to the current end. Raises Unreachable."""
     name = settings.topics.context.name
     rows: dict[bytes, bytes] = {}
-    with LogReader(settings, [Partition(name, number) for number in numbers]) as log:
+    with LogReader(settings, [Partition(name, number) for number in partition_numbers]) as log:
         retained = log.offset_ranges()
-        log.seek({one: low for one, (low, _) in retained.items()})
-        for messages in log.messages_until({one: end for one, (_, end) in retained.items()}):
+        log.seek({partition: low for partition, (low, _) in retained.items()})
+        ends = {partition: end for partition, (_, end) in retained.items()}
+        for messages in log.messages_until(ends):
             for message in messages:
                 key, value = message.key() or b"", message.value()
-                if not takes(key):
+                if not is_wanted(key):
                     continue
                 if value is None:
                     rows.pop(key, None)

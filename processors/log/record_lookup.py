@@ -1,95 +1,99 @@
-"""Single records of the log: by their coordinates, in as few goes as their distances allow, or by bytes in them."""
+"""Finds single records: by their coordinates, with as few seeks as possible, or by bytes in them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from processors.kafka.bounded_wait import ANSWER_S, Clock
+from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, Clock
 from processors.kafka.records import LogRecord, coordinates_of, log_record_of
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Unreachable
 
-GAP = 2000  # offsets that are read over rather than sought over
+MAX_GAP = 2000  # offsets; a gap of this size is read instead of skipped by a seek
 
 
 def records_at(settings: Settings, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
-    """The records that stand at these coordinates, in order; none where none does. Raises Unreachable, Discrepancy."""
-    left = set(wanted)
-    if not left:
+    """The records at these coordinates, in order; missing ones are left out. Raises Unreachable, Discrepancy."""
+    requested = set(wanted)
+    if not requested:
         return
-    with LogReader(settings, {Partition(at.topic, at.partition) for at in left}) as log:
+    with LogReader(settings, {Partition(at.topic, at.partition) for at in requested}) as log:
         retained = log.offset_ranges()
-        for one, first, last in runs_of(left):
-            low, end = retained[one]
+        for partition, first, last in runs_of(requested):
+            low, end = retained[partition]
             start, stop = max(first, low), min(last + 1, end)
             if start >= stop:
                 continue
-            log.seek({one: start})
-            for messages in log.messages_until({one: stop}):
+            log.seek({partition: start})
+            for messages in log.messages_until({partition: stop}):
                 yield from (
                     log_record_of(message)
                     for message in messages
-                    if coordinates_of(message) in left
+                    if coordinates_of(message) in requested
                 )
 
 
 def runs_of(wanted: Iterable[Coordinates]) -> list[tuple[Partition, int, int]]:
-    """Partition, first and last offset of what is best read in one go."""
+    """The partition, first offset and last offset of each range that is best read without a seek."""
     runs = list[tuple[Partition, int, int]]()
     for at in sorted(wanted):
-        one = Partition(at.topic, at.partition)
-        if runs and runs[-1][0] == one and at.offset - runs[-1][2] <= GAP:
-            runs[-1] = (one, runs[-1][1], at.offset)
+        partition = Partition(at.topic, at.partition)
+        if runs and runs[-1][0] == partition and at.offset - runs[-1][2] <= MAX_GAP:
+            runs[-1] = (partition, runs[-1][1], at.offset)
         else:
-            runs.append((one, at.offset, at.offset))
+            runs.append((partition, at.offset, at.offset))
     return runs
 
 
 def messages_containing(
     settings: Settings,
-    spans: Mapping[Partition, tuple[int, int]],
-    part: bytes,
+    ranges: Mapping[Partition, tuple[int, int]],
+    needle: bytes,
     *,
-    whole: str = "",
+    whole_topic: str = "",
 ) -> Iterator[Message]:
-    """The messages in these spans whose key or value has the part, and every one of the topic `whole`.
+    """The messages in these ranges whose key or value contains the needle, and all of whole_topic.
 
     Raises Unreachable, Discrepancy.
     """
-    with LogReader(settings, spans) as log:
-        log.seek({one: begin for one, (begin, _) in spans.items()})
-        for messages in log.messages_until({one: end for one, (_, end) in spans.items()}):
+    with LogReader(settings, ranges) as log:
+        log.seek({partition: start for partition, (start, _) in ranges.items()})
+        ends = {partition: end for partition, (_, end) in ranges.items()}
+        for messages in log.messages_until(ends):
             yield from (
-                one
-                for one in messages
-                if part in (one.value() or b"")
-                or part in (one.key() or b"")
-                or one.topic() == whole
+                message
+                for message in messages
+                if needle in (message.value() or b"")
+                or needle in (message.key() or b"")
+                or message.topic() == whole_topic
             )
 
 
 def last_committed_record(
-    consumer: Consumer, at: Partition, low: int, high: int, clock: Clock
+    consumer: Consumer, partition: Partition, low: int, high: int, clock: Clock
 ) -> str | None:
-    """The last record in `[low, high)` that no abort took back, by reading ever longer tails.
+    """The coordinates, as text, of the last committed record in `[low, high)`; None if there is none.
 
-    A hole that markers left has none. Raises Unreachable.
+    Reads tails of growing length, because a range may hold only control records and aborted records. Raises
+    Unreachable.
     """
     tail = 100
     while low < high:
         start = max(low, high - tail)
-        consumer.assign([TopicPartition(*at, start)])
+        consumer.assign([TopicPartition(*partition, start)])
         newest = None
-        until = clock.monotonic() + ANSWER_S
-        while consumer.position([TopicPartition(*at)])[0].offset < high:
+        deadline = clock.monotonic() + REQUEST_TIMEOUT_S
+        while consumer.position([TopicPartition(*partition)])[0].offset < high:
             message = consumer.poll(0.1)
             if message is None or message.error() is not None:
-                if clock.monotonic() > until:
-                    raise Unreachable(f"{at.topic}/{at.partition} is not answered for")
-            elif (message.offset() or 0) < high:  # a hole that ends there is read over in one go
-                newest = f"{at.topic}/{at.partition}@{message.offset()}"
+                if clock.monotonic() > deadline:
+                    raise Unreachable(
+                        f"no broker answers for {partition.topic}/{partition.partition}"
+                    )
+            elif (message.offset() or 0) < high:  # poll() skips control records, and may return a later one
+                newest = f"{partition.topic}/{partition.partition}@{message.offset()}"
         if newest or start == low:
             return newest
         tail *= 10

@@ -1,4 +1,4 @@
-"""The upload topics read for the audit: whole records, up to ends, and an index brought up to date with them."""
+"""Reads the upload topics for the audit: the records of a key, and all new records into an index."""
 
 from collections.abc import Iterable
 
@@ -16,9 +16,10 @@ from tables.upload_record import UploadRecord
 
 
 def upload_topic_ids(settings: Settings) -> dict[str, str]:
-    """The ids of the upload topics by name, whatever their settings are.
+    """The topic ids of the upload topics by name; their settings are not checked.
 
-    Raises Discrepancy where one is missing or cut otherwise: no state can be told of it then; Unreachable.
+    Raises Unreachable, or Discrepancy if a topic is missing or has another number of partitions: then no state can be
+    computed from it.
     """
     names = [topic.name for topic in settings.topics.uploads]
     states = {
@@ -28,7 +29,7 @@ def upload_topic_ids(settings: Settings) -> dict[str, str]:
     }
     for name, state in states.items():
         if state.topic_id is None:
-            raise Discrepancy(f"{name} is not there: nothing of its history is left")
+            raise Discrepancy(f"{name} is missing: its history is lost")
         if state.partitions != settings.partitions:
             raise Discrepancy(
                 f"{name} has {state.partitions} partitions, the installation {settings.partitions}"
@@ -39,8 +40,8 @@ def upload_topic_ids(settings: Settings) -> dict[str, str]:
 def records_of_key(
     log: LogReader, key: bytes, starts: Positions, ends: Positions
 ) -> list[UploadRecord]:
-    """Every record of a key in [starts, ends), one partition after the other in log order. Raises Unreachable."""
-    log.seek({one: starts[one] for one in ends})
+    """Every record of a key in [starts, ends), partition by partition in log order. Raises Unreachable."""
+    log.seek({partition: starts[partition] for partition in ends})
     return [
         upload_record_of(message)
         for messages in log.messages_until(ends)
@@ -52,22 +53,28 @@ def records_of_key(
 def update_index(
     index: UploadIndex, settings: Settings, partitions: Iterable[Partition], ends: Positions
 ) -> int:
-    """Read on from the index's positions, or the log's start, up to these ends; gives how many records came.
+    """Read from the index's positions, or from the log start, to the ends; returns the number of new records.
 
-    Raises Unreachable; Discrepancy where the log no longer has the index's position.
+    Raises Unreachable, or Discrepancy if the log no longer has the index's position.
     """
-    known, wanted, count = index.positions(), list(partitions), 0
-    with LogReader(settings, wanted) as log:
-        log.seek({one: known.get(one, low) for one, (low, _) in log.offset_ranges().items()})
+    known, requested, count = index.positions(), list(partitions), 0
+    with LogReader(settings, requested) as log:
+        retained = log.offset_ranges()
+        log.seek({partition: known.get(partition, low) for partition, (low, _) in retained.items()})
         for messages in log.messages_until(ends):
-            stands = {one: min(at, ends[one]) for one, at in log.positions().items()}
-            index.add(map(upload_record_of, messages), stands)
+            positions = {
+                partition: min(offset, ends[partition])
+                for partition, offset in log.positions().items()
+            }
+            index.add(map(upload_record_of, messages), positions)
             count += len(messages)
-    index.add((), {one: max(ends[one], known.get(one, 0)) for one in wanted})
+    index.add(
+        (), {partition: max(ends[partition], known.get(partition, 0)) for partition in requested}
+    )
     return count
 
 
 def upload_record_of(message: Message) -> UploadRecord:
-    """A message of an upload topic as the fold reads it."""
+    """The upload record of a message, as the fold takes it."""
     at = coordinates_of(message)
     return UploadRecord(at, message.key(), message.value(), message.timestamp()[1])

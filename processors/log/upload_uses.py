@@ -1,4 +1,4 @@
-"""The topic of prepared batches, searched for the uploads that batches of one scope rest on."""
+"""Finds the uploads that the prepared batches of one scope used."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from schemas.events import ROLES, CJBatchPrepared
 
 @dataclass(frozen=True, slots=True)
 class BatchUse:
-    """An upload that a batch names."""
+    """An upload that a batch used."""
 
     source: Coordinates
     version: int
@@ -23,27 +23,30 @@ class BatchUse:
 
 
 def uses_of(settings: Settings, scope_key: str) -> Iterator[tuple[str, BatchUse]]:
-    """Each role and upload that a retained batch of this scope was made with; reads the whole topic.
+    """Each role and upload that a retained batch of this scope used; reads the whole topic.
 
-    Raises Unreachable; Discrepancy for a record that is no batch.
+    Raises Unreachable, or Discrepancy for a record that is not a batch.
     """
-    kind, _, an_id = scope_key.partition(":")
-    needle, codec = an_id.encode(), codec_for(settings)
+    kind, _, scope_id = scope_key.partition(":")
+    needle, codec = scope_id.encode(), codec_for(settings)
     partitions = partitions_of([settings.topics.batches.name], settings)
     with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
-        log.seek({one: low for one, (low, _) in retained.items()})
-        for messages in log.messages_until({one: end for one, (_, end) in retained.items()}):
+        log.seek({partition: low for partition, (low, _) in retained.items()})
+        ends = {partition: end for partition, (_, end) in retained.items()}
+        for messages in log.messages_until(ends):
             for message in messages:
                 value = message.value()
-                if value is None or needle not in value:  # most are of other scopes
+                if value is None or needle not in value:  # most batches belong to other scopes
                     continue
                 try:
                     batch = codec.decode_as(CJBatchPrepared, value)
                 except BadRecord as fault:
-                    raise Discrepancy(f"{coordinates_of(message)} is no batch: {fault}") from fault
-                if _scope_of(batch) == (kind, an_id):
-                    yield from _used(batch)
+                    raise Discrepancy(
+                        f"{coordinates_of(message)} is not a batch: {fault}"
+                    ) from fault
+                if _scope_of(batch) == (kind, scope_id):
+                    yield from _uses_in(batch)
 
 
 def _scope_of(batch: CJBatchPrepared) -> tuple[str, str | None]:
@@ -54,7 +57,7 @@ def _scope_of(batch: CJBatchPrepared) -> tuple[str, str | None]:
     )
 
 
-def _used(batch: CJBatchPrepared) -> Iterator[tuple[str, BatchUse]]:
+def _uses_in(batch: CJBatchPrepared) -> Iterator[tuple[str, BatchUse]]:
     for role in ROLES:
         if used := getattr(batch.provenance, role):
             yield role, BatchUse(used.source, used.version, used.event_id)

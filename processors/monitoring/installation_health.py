@@ -7,7 +7,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from processors.dead_letters.open_letters import OpenLetters
-from processors.kafka.bounded_wait import ANSWER_S, result_of
+from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.partitions import partitions_of
@@ -29,7 +29,7 @@ class Unread:
 def unread_requests(settings: Settings, admin: AdminClient) -> dict[Partition, Unread]:
     """The requests that batch preparation has yet to commit, by partition; markers do not count. Raises Unreachable."""
     partitions = partitions_of([settings.topics.requests.name], settings)
-    ends = last_stable_offsets(admin, partitions, ANSWER_S)
+    ends = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
     committed = committed_offsets(settings, settings.prep_group, partitions)
     behind = {partition: (committed.get(partition, 0), end) for partition, end in ends.items()}
     first = first_append_times(settings, behind)
@@ -45,8 +45,8 @@ def open_transactions(settings: Settings, admin: AdminClient) -> dict[Partition,
     Raises Unreachable.
     """
     partitions = partitions_of((topic.name for topic in settings.topics.all), settings)
-    stable = last_stable_offsets(admin, partitions, ANSWER_S)
-    high = high_watermarks(admin, partitions, ANSWER_S)
+    stable = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
+    high = high_watermarks(admin, partitions, REQUEST_TIMEOUT_S)
     blocked = {partition: (stable[partition], end) for partition, end in high.items()}
     return first_append_times(settings, blocked, uncommitted=True)
 
@@ -82,7 +82,7 @@ def dead_letters_since(
 ) -> int:
     """The number of records that were dead-lettered since then. Raises Unreachable."""
     partitions = partitions_of((topic.name for topic in topics), settings)
-    ends = last_stable_offsets(admin, partitions, ANSWER_S)
+    ends = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
     starts = _offsets_at(admin, partitions, since_ms)
     letters = OpenLetters()
     with LogReader(settings, partitions) as log:
@@ -97,7 +97,7 @@ def _offsets_at(admin: AdminClient, partitions: Iterable[Partition], time_ms: in
     requested = {
         TopicPartition(*partition): OffsetSpec.for_timestamp(time_ms) for partition in partitions
     }
-    futures = admin.list_offsets(requested, request_timeout=ANSWER_S)
+    futures = admin.list_offsets(requested, request_timeout=REQUEST_TIMEOUT_S)
     try:
         found = {
             Partition(tp.topic, tp.partition): result_of(future).offset

@@ -12,9 +12,8 @@ from schemas.field_limits import MAX_ESSAYS, RULES, IdLimit, TextLimit
 FRAME_BYTES = 5
 SCANNED_VERSIONS = (1, 2)  # the versions of CJAssessmentRequested that can be checked in place
 MAX_LONG_BYTES = 9  # of a non-negative long; one of ten bytes takes the slow path
-TWO_BYTE_LENGTH = (
-    8191  # of the longest string with a two-byte length; longer ones take the slow path
-)
+# of the longest string whose length takes two bytes; longer strings take the slow path
+TWO_BYTE_LENGTH = 8191
 
 
 class ScannedFields(NamedTuple):
@@ -29,7 +28,7 @@ def _max_bytes(name: str) -> int:
     rule = RULES[name]
     if not isinstance(rule, TextLimit | IdLimit):
         raise TypeError(f"{name} is not a text field")
-    return min(rule.most, TWO_BYTE_LENGTH)
+    return min(rule.maximum, TWO_BYTE_LENGTH)
 
 
 EVENT_ID, SOURCE_SERVICE, CORRELATION_ID = map(
@@ -87,7 +86,7 @@ def scan_request(payload: bytes, version: int | None) -> ScannedFields | None:
 def _ids(assignment_id: bytes, course_code: bytes) -> tuple[str | None, str] | None:
     """The two ids, which must be usable in a URL path, or None if one is not."""
     ids = (assignment_id.decode() or None, course_code.decode())
-    are_valid = all(not value or IdLimit(len(value)).refusal(value) is None for value in ids)
+    are_valid = all(not value or IdLimit(len(value)).problem_with(value) is None for value in ids)
     return ids if are_valid else None
 
 

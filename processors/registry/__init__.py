@@ -1,1 +1,1 @@
-"""The Confluent schema registry: its ids for our schemas."""
+"""A Confluent-compatible schema registry: its ids for the released schemas."""

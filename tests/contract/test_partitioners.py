@@ -1,4 +1,4 @@
-"""Every client puts a key in the same partition; a missed join would be silent."""
+"""Every client puts a key in the same partition; otherwise joins would be missed silently."""
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
@@ -19,39 +19,46 @@ KEYS = [
 PARTITIONS = 4
 
 
-def as_librdkafka_has_it(producer: Producer, topic: str) -> dict[bytes | None, int | None]:
-    """Into which partition our producer put each key, as delivered."""
+def partitions_by_librdkafka(producer: Producer, topic: str) -> dict[bytes | None, int | None]:
+    """The partition to which the producer delivered each key."""
     records = [Record(topic, -1, key, b"") for key in KEYS]
     return {message.key(): message.partition() for message in deliver(producer, records)}
 
 
-def as_we_have_it() -> dict[bytes, int]:
+def partitions_by_us() -> dict[bytes, int]:
     return {key: partition_for(key, PARTITIONS) for key in KEYS}
 
 
-def test_there_are_a_thousand_keys_in_every_partition() -> None:
+def test_the_keys_are_a_thousand_and_fill_every_partition() -> None:
     assert len(set(KEYS)) == 1000
-    assert set(as_we_have_it().values()) == set(range(PARTITIONS))
+    assert set(partitions_by_us().values()) == set(range(PARTITIONS))
 
 
-def test_aiokafka_and_so_faust_has_the_same_partitions() -> None:
-    place = DefaultPartitioner()
+def test_aiokafka_and_therefore_faust_has_the_same_partitions() -> None:
+    partition_of = DefaultPartitioner()
     partitions = list(range(PARTITIONS))
-    assert {key: place(key, partitions, partitions) for key in KEYS} == as_we_have_it()
+    assert {key: partition_of(key, partitions, partitions) for key in KEYS} == partitions_by_us()
 
 
 def test_librdkafka_has_the_same_partitions() -> None:
-    producer = plain_producer(Settings(), **{"test.mock.num.brokers": 1})  # of librdkafka itself
-    assert as_librdkafka_has_it(producer, "keys") == as_we_have_it()
+    producer = plain_producer(
+        Settings(), **{"test.mock.num.brokers": 1}
+    )  # a broker inside librdkafka
+    assert partitions_by_librdkafka(producer, "keys") == partitions_by_us()
 
 
 def test_librdkafka_has_the_same_partitions_on_a_broker(broker: Broker, settings: Settings) -> None:
-    del broker  # the settings lead to it
+    del broker  # the settings contain its address
     producer = plain_producer(settings)
-    assert as_librdkafka_has_it(producer, settings.topics.instructions.name) == as_we_have_it()
+    assert (
+        partitions_by_librdkafka(producer, settings.topics.instructions.name) == partitions_by_us()
+    )
 
 
 @pytest.mark.parametrize("partitioner", ["consistent_random", "fnv1a_random"])
-def test_another_partitioner_would_be_noticed(partitioner: str) -> None:
-    more = {"test.mock.num.brokers": 1, "partitioner": partitioner}
-    assert as_librdkafka_has_it(plain_producer(Settings(), **more), "keys") != as_we_have_it()
+def test_another_partitioner_gives_other_partitions(partitioner: str) -> None:
+    overrides = {"test.mock.num.brokers": 1, "partitioner": partitioner}
+    assert (
+        partitions_by_librdkafka(plain_producer(Settings(), **overrides), "keys")
+        != partitions_by_us()
+    )

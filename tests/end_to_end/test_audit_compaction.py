@@ -15,7 +15,7 @@ from schemas.events import UploadEvent
 from schemas.partitioner import partition_for
 from tests.faults.load import send
 from tests.support.builders import instructions_uploaded, prompt_uploaded
-from tests.support.run_command import printed, told
+from tests.support.run_command import run_json, run_text
 from tests.support.until import until
 
 SHORT = {
@@ -83,7 +83,7 @@ def test_a_real_gap_is_reported_with_scope_versions_and_coordinates(
     settings: Settings, compacted: Sequence[Coordinates]
 ) -> None:
     *removed, last = compacted
-    code, history, stderr = told(settings, "audit", "history", "a1")
+    code, history, stderr = run_json(settings, "audit", "history", "a1")
     assert (code, history["complete"]) == (3, False)
     (gap,) = history["gaps"]
     assert (gap["role"], gap["after_version"], gap["before_version"]) == ("student_prompt", 0, 5)
@@ -96,26 +96,28 @@ def test_a_real_gap_is_reported_with_scope_versions_and_coordinates(
         ("student_prompt", 5),
         ("instructions", 1),
     ]
-    code, now, stderr = told(settings, "audit", "as-of", "a1", "--at", "0s", "--no-texts")
+    code, now, stderr = run_json(settings, "audit", "as-of", "a1", "--at", "0s", "--no-texts")
     assert (code, now["student_prompt"]["version"], stderr) == (0, 5, "")
     instructions = now["instructions"]["appended_at"]
-    code, then, stderr = told(settings, "audit", "as-of", "a1", "--at", instructions, "--no-texts")
+    code, then, stderr = run_json(
+        settings, "audit", "as-of", "a1", "--at", instructions, "--no-texts"
+    )
     assert (code, then["complete"], then["unknown"]) == (3, False, ["student_prompt"])
     assert (then["student_prompt"], then["instructions"]["version"]) == (None, 1)
     assert "history-compacted: student_prompt of assignment:a1 is unknown" in stderr
-    code, _, stderr = told(settings, "audit", "as-of", "a1", "--offsets", str(removed[1]))
+    code, _, stderr = run_json(settings, "audit", "as-of", "a1", "--offsets", str(removed[1]))
     assert (code, "compacted" in stderr) == (3, True)
 
-    code, stdout, _ = printed(settings, "audit", "replay", "--scope", "a1")
+    code, stdout, _ = run_text(settings, "audit", "replay", "--scope", "a1")
     assert (code, "history broken: student_prompt" in stdout) == (0, True)
     assert "1 scopes with a broken history" in stdout
 
-    code, document, stderr = told(settings, "doctor")
+    code, document, stderr = run_json(settings, "doctor")
     assert (code, stderr) == (3, "")
     lines = [check["detail"] for check in document["checks"] if check["name"] == "audit horizon"]
     assert len(lines) == 2
-    assert "min.compaction.lag.ms lets replaced versions go after 0 s" in lines[0]
-    code, _, stderr = told(settings, "topics", "apply")
+    assert "min.compaction.lag.ms lets Kafka remove replaced versions after 0 s" in lines[0]
+    code, _, stderr = run_json(settings, "topics", "apply")
     assert code == 3
     assert f"warning: audit horizon: {last.topic}: min.compaction.lag.ms lets" in stderr
     assert "the cluster contradicts the topic catalogue" in stderr

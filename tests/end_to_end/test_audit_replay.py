@@ -22,7 +22,7 @@ from tables.history.bulk_fold import Counts
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
 from tests.support.builders import instructions_uploaded, prompt_uploaded
-from tests.support.run_command import printed, told
+from tests.support.run_command import run_json, run_text
 from tests.support.until import until
 from tools.audit.replay.replay import ContextLines, ReplaySummary, range_of, replay, rows_of
 
@@ -41,7 +41,7 @@ def uploads(settings: Settings) -> Sequence[Coordinates]:
 
 
 def lines(settings: Settings, *options: str) -> tuple[int, list[Any], str]:
-    code, shown, messages = printed(settings, "audit", "replay", *options, "--json")
+    code, shown, messages = run_text(settings, "audit", "replay", *options, "--json")
     return code, [json.loads(line) for line in shown.splitlines()], messages
 
 
@@ -59,7 +59,7 @@ def test_the_whole_log_is_folded_again_and_summarized(
     assert (summary["records"], summary["damaged"], summary["scopes"]) == (25, 1, 6)
     assert (summary["broken"], summary["gaps"]) == (0, [])
     assert sum(position["next_offset"] for position in summary["to"]) == 25
-    code, shown, _ = printed(settings, "audit", "replay")
+    code, shown, _ = run_text(settings, "audit", "replay")
     assert (code, "25 records of 6 scopes" in shown, "1 damaged" in shown) == (0, True, True)
 
 
@@ -138,7 +138,7 @@ def test_a_stopped_workers_rows_equal_the_fold_and_every_planted_difference_is_f
     ]
     assert {each["target"] for each in found} == {context}
     assert found[0]["expected"]["source"]["topic"].startswith(settings.topic_prefix)
-    code, shown, _ = printed(settings, "audit", "replay", "--compare", "--replica", str(folder))
+    code, shown, _ = run_text(settings, "audit", "replay", "--compare", "--replica", str(folder))
     assert (code, "0 differences" in shown) == (0, True)
 
 
@@ -199,11 +199,11 @@ def test_a_replica_is_compared_at_its_own_positions_and_refused_if_it_is_past_th
 def test_bad_input_is_a_one_line_error(
     settings: Settings, options: list[str], code: int, message: str
 ) -> None:
-    ended, _, messages = told(settings, "audit", "replay", *options)
+    ended, _, messages = run_json(settings, "audit", "replay", *options)
     assert (ended, message in messages, messages.count("\n")) == (code, True, 1)
 
 
 def test_without_a_broker_the_exit_code_is_4(settings: Settings) -> None:
     away = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
-    code, _, messages = told(away, "audit", "replay")
+    code, _, messages = run_json(away, "audit", "replay")
     assert (code, messages.count("\n")) == (4, 1)

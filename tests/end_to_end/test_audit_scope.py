@@ -20,7 +20,7 @@ from tests.support.builders import (
     requested,
     sha256_of,
 )
-from tests.support.run_command import printed, told
+from tests.support.run_command import run_json, run_text
 from tests.support.until import until
 from tools.tail import tail_batches
 
@@ -51,7 +51,7 @@ def coordinates(settings: Settings, store: ContentStore) -> Sequence[Coordinates
 
 
 def as_of(settings: Settings, *options: str) -> tuple[int, Any, str]:
-    return told(settings, "audit", "as-of", "a1", *options)
+    return run_json(settings, "audit", "as-of", "a1", *options)
 
 
 def test_as_of_a_time_and_as_of_coordinates(
@@ -130,7 +130,7 @@ def test_a_history_has_every_version_and_the_damaged_uploads(
     append(settings, [damaged, stray])
     send(settings, prompt_uploaded(version=2, event_id="e9", previous_event_id="e1"))
     send(settings, prompt_uploaded(assignment_id="a2"))
-    code, document, messages = told(settings, "audit", "history", "assignment:a1")
+    code, document, messages = run_json(settings, "audit", "history", "assignment:a1")
     assert (code, messages) == (0, "")
     assert (document["complete"], document["gaps"]) == (True, [])
     shown = [(item["role"], item["version"], item["mark"]) for item in document["items"]]
@@ -163,7 +163,7 @@ def test_uses_counts_batches_by_version_and_finds_versions_missing_from_the_log(
     start_worker()
     until(lambda: len(list(tail_batches(settings, from_beginning=True))) == 3)
     batches = list(tail_batches(settings, from_beginning=True))
-    code, document, _ = told(settings, "audit", "history", "a1", "--uses")
+    code, document, _ = run_json(settings, "audit", "history", "a1", "--uses")
     used = {(item["role"], item["version"]): item["batches"] for item in document["items"]}
     assert (code, used.pop(("student_prompt", 4)), used.pop(("instructions", 1))) == (0, 3, 3)
     assert set(used.values()) == {0}
@@ -172,7 +172,7 @@ def test_uses_counts_batches_by_version_and_finds_versions_missing_from_the_log(
     gone = Coordinates(at.topic, at.partition, at.offset + 100)
     forged = CODEC.encode(_with_prompt_source(batch, gone))
     append(settings, [Record(settings.topics.batches.name, 0, b"forged", forged)])
-    code, document, messages = told(settings, "audit", "history", "a1", "--uses")
+    code, document, messages = run_json(settings, "audit", "history", "a1", "--uses")
     assert (code, document["complete"]) == (3, False)
     assert [(upload["source"]["offset"], upload["batches"]) for upload in document["lost"]] == [
         (gone.offset, 1)
@@ -201,7 +201,7 @@ def _with_prompt_source(batch: Any, at: Coordinates) -> Any:
 def test_bad_input_is_a_one_line_error_with_the_right_exit_code(
     settings: Settings, options: list[str], code: int, message: str
 ) -> None:
-    ended, _, messages = told(settings, "audit", *options)
+    ended, _, messages = run_json(settings, "audit", *options)
     assert ended == code
     assert message in messages
     assert messages.count("\n") == bool(message)
@@ -210,7 +210,7 @@ def test_bad_input_is_a_one_line_error_with_the_right_exit_code(
 def test_without_a_broker_the_exit_code_is_4(settings: Settings) -> None:
     away = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     for command in (["as-of", "a1", "--at", "1h"], ["history", "a1"]):
-        code, _, messages = told(away, "audit", *command)
+        code, _, messages = run_json(away, "audit", *command)
         assert (code, messages.count("\n")) == (4, 1)
 
 
@@ -218,11 +218,11 @@ def test_without_json_the_output_has_tables_and_texts(
     settings: Settings, coordinates: Sequence[Coordinates]
 ) -> None:
     for command in (["as-of", "a1", "--offsets", str(coordinates[2])], ["history", "a1"]):
-        code, shown, messages = printed(settings, "audit", *command)
+        code, shown, messages = run_text(settings, "audit", *command)
         assert (code, messages) == (0, "")
         assert "head@school.example" in shown
         assert f"{coordinates[2]}" in shown
-    code, shown, _ = printed(
+    code, shown, _ = run_text(
         settings, "audit", "as-of", "a1", "--offsets", str(coordinates[2]), "--diff", "1h"
     )
     assert (code, "+Give three reasons." in shown) == (0, True)

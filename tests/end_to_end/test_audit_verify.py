@@ -24,7 +24,7 @@ from tests.support.builders import (
     requested,
     rubric_uploaded,
 )
-from tests.support.run_command import told
+from tests.support.run_command import run_json
 from tests.support.until import until
 from tools.audit.check.findings import Finding, Note, NotVerifiable, Tally, Violation
 from tools.audit.verify.verify import VerifyReport, verify
@@ -52,7 +52,7 @@ def patient(settings: Settings) -> Settings:
 @pytest.fixture
 def audited(patient: Settings, start_worker: StartWorker) -> Settings:
     """An installation with stored texts, whose worker has answered requests of every kind; one stays parked."""
-    store = ContentStore.at(patient.content)
+    store = ContentStore.open(patient.content)
     for text in TEXTS:
         store.put(text.encode())
     send(patient, *uploads())
@@ -103,7 +103,7 @@ def forge(settings: Settings, record: LogRecord, value: bytes | None) -> str:
 
 
 def test_the_outcomes_of_a_worker_are_verified(audited: Settings) -> None:
-    code, document, stderr = told(audited, "audit", "verify")
+    code, document, stderr = run_json(audited, "audit", "verify")
     assert (code, stderr, document["findings"]) == (0, "", [])
     assert document["not_verifiable"] == document["notes"] == {}
     names = audited.topics
@@ -124,7 +124,7 @@ def test_forged_doubled_and_missing_outcomes_are_reported(audited: Settings) -> 
     skipped = record_of(audited, requested(batch_id="skipped"))
     (missing,) = append(audited, [skipped])
     commit_for_group(audited, missing.partition, missing.offset + 1)
-    code, document, _ = told(audited, "audit", "verify", "--no-texts")
+    code, document, _ = run_json(audited, "audit", "verify", "--no-texts")
     found = {(finding["kind"], finding["at"]) for finding in document["findings"]}
     assert code == 3
     assert ("doubled", altered) in found
@@ -134,10 +134,10 @@ def test_forged_doubled_and_missing_outcomes_are_reported(audited: Settings) -> 
     assert {at for _, at in found} == {altered, doubled, str(missing)}
     assert document["texts"] is None
 
-    code, document, _ = told(audited, "audit", "batch", "plain")
+    code, document, _ = run_json(audited, "audit", "batch", "plain")
     (request,) = document["requests"]
     assert (code, request["verified"], len(request["outcomes"])) == (3, False, 2)
-    code, document, _ = told(audited, "audit", "verify", "--batch", "guest", "--batch", "late")
+    code, document, _ = run_json(audited, "audit", "verify", "--batch", "guest", "--batch", "late")
     assert code == 3
     assert [(finding["kind"], finding["at"]) for finding in document["findings"]] == [
         ("doubled", doubled)
@@ -194,7 +194,7 @@ def test_damaged_and_missing_texts_in_the_content_store_are_reported(
     store = tmp_path / "content" / "sha256"
     (store / well[:2] / well).write_bytes(b"Judge it hell.")
     (store / weigh[:2] / weigh).unlink()
-    code, document, _ = told(audited, "audit", "verify")
+    code, document, _ = run_json(audited, "audit", "verify")
     sentences = {finding["kind"]: finding["sentence"] for finding in document["findings"]}
     assert code == 3
     assert well in sentences.pop("text_damaged")
@@ -206,13 +206,13 @@ def test_an_erased_text_is_reported_as_erased(audited: Settings, tmp_path: Path)
     well = instructions_uploaded(TEXTS[1]).storage_id
     send(audited, instructions_deleted(version=3, event_id="i-3", erased=True))
     (tmp_path / "content" / "sha256" / well[:2] / well).unlink()
-    code, document, _ = told(audited, "audit", "verify")
+    code, document, _ = run_json(audited, "audit", "verify")
     assert (code, document["findings"]) == (0, [])
     assert document["notes"]["text_erased"]["count"] == 1
 
 
 def test_everything_about_one_batch_is_shown(audited: Settings) -> None:
-    code, document, _ = told(audited, "audit", "batch", "late", "--texts")
+    code, document, _ = run_json(audited, "audit", "batch", "late", "--texts")
     (request,) = document["requests"]
     assert (code, request["state"], request["verified"]) == (0, "prepared", True)
     assert [entry["is"] for entry in request["parking"]] == ["parked", "released"]
@@ -223,17 +223,17 @@ def test_everything_about_one_batch_is_shown(audited: Settings) -> None:
     assert [upload["text"] for upload in outcome["uploads"]] == [TEXTS[0], TEXTS[2]]
     assert {upload["text_state"] for upload in outcome["uploads"]} == {"present"}
 
-    code, document, _ = told(audited, "audit", "batch", "waits")
+    code, document, _ = run_json(audited, "audit", "batch", "waits")
     (request,) = document["requests"]
     assert (code, request["state"], request["outcomes"]) == (0, "waiting", [])
 
-    code, document, _ = told(audited, "audit", "batch", "bad")
+    code, document, _ = run_json(audited, "audit", "batch", "bad")
     assert code == 0
     assert [request["state"] for request in document["requests"]] == ["dead_lettered"] * len(
         DAMAGED
     )
 
-    code, _, stderr = told(audited, "audit", "batch", "none-such")
+    code, _, stderr = run_json(audited, "audit", "batch", "none-such")
     assert (code, "the log has no request of batch none-such" in stderr) == (3, True)
 
 
@@ -241,7 +241,7 @@ def test_a_batch_under_another_key_is_found(audited: Settings) -> None:
     stray = request_record(audited, record_of(audited, requested(batch_id="stray")).value, "x")
     copies = [Record(stray.topic, partition, b"x", stray.value) for partition in range(2)]
     append(audited, copies)
-    code, document, _ = told(audited, "audit", "batch", "stray", "--everywhere")
+    code, document, _ = run_json(audited, "audit", "batch", "stray", "--everywhere")
     assert code == 0
     assert {request["at"].partition("/")[2][0] for request in document["requests"]} == {"0", "1"}
     assert {request["state"] for request in document["requests"]} == {"not_yet_prepared"}
@@ -249,19 +249,19 @@ def test_a_batch_under_another_key_is_found(audited: Settings) -> None:
 
 def test_a_range_excludes_other_requests(audited: Settings) -> None:
     first = min(record.at for record in records_of(audited, audited.topics.requests.name))
-    code, document, _ = told(audited, "audit", "verify", "--to", str(first), "--no-texts")
+    code, document, _ = run_json(audited, "audit", "verify", "--to", str(first), "--no-texts")
     assert code == 0
     ranges = document["requests"]
     assert ranges[f"{first.topic}/{first.partition}"]["to"] == first.offset + 1
     assert (
         sum(span["to"] - span["from"] for span in ranges.values()) == document["counts"]["requests"]
     )
-    code, document, _ = told(audited, "audit", "verify", "--from", "0s", "--no-texts")
+    code, document, _ = run_json(audited, "audit", "verify", "--from", "0s", "--no-texts")
     assert (code, document["counts"]["requests"]) == (0, 0)
 
 
 def test_an_unreachable_broker_ends_the_commands_with_exit_code_4(settings: Settings) -> None:
     unreachable = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     for command in (("verify",), ("batch", "b-1")):
-        code, _, stderr = told(unreachable, "audit", *command)
+        code, _, stderr = run_json(unreachable, "audit", *command)
         assert (code, stderr.count("\n")) == (4, 1)

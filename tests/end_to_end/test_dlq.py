@@ -23,7 +23,7 @@ from schemas.topics import Topic
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
 from tests.support.builders import prompt_uploaded, requested, sha256_of
-from tests.support.run_command import told
+from tests.support.run_command import run_json
 from tests.support.until import until
 from tools import dlq
 from tools.tail import tail_batches
@@ -96,16 +96,16 @@ def test_redriven_records_are_processed_or_refused_again(
     both = (topics.requests_dlq, topics.uploads_dlq)
     until(lambda: len(read_dead_letters(settings, both).open) == 2)
 
-    code, dry, _ = told(settings, "dlq", "redrive")
+    code, dry, _ = run_json(settings, "dlq", "redrive")
     assert (code, dry["dry_run"]) == (0, True)
     assert [one["fate"] for one in dry["dead_letters"]] == ["redrive", "redrive"]
     assert len(committed_records(settings, topics.requests)) == 1
 
-    code, done, stderr = told(settings, "dlq", "redrive", "--yes", "--max-attempts", "1")
+    code, done, stderr = run_json(settings, "dlq", "redrive", "--yes", "--max-attempts", "1")
     assert (code, stderr) == (0, "")
     assert all(one["went"] for one in done["dead_letters"])
     until(lambda: [one.refusal.attempt for one in read_dead_letters(settings, both).open] == [1])
-    code, again, stderr = told(settings, "dlq", "redrive", "--yes", "--max-attempts", "1")
+    code, again, stderr = run_json(settings, "dlq", "redrive", "--yes", "--max-attempts", "1")
     assert code == 3
     assert "the limit is 1" in stderr
     assert [one["fate"] for one in again["dead_letters"]] == ["refused"]
@@ -224,7 +224,7 @@ def test_a_dead_letter_is_shown_without_its_value_which_is_written_to_a_file(
         ],
     )
     path = tmp_path / "value"
-    code, document, _ = told(settings, "dlq", "show", str(letter_at), "--value-file", str(path))
+    code, document, _ = run_json(settings, "dlq", "show", str(letter_at), "--value-file", str(path))
     assert code == 0
     assert path.read_bytes() == GARBAGE
     assert document == {
@@ -242,7 +242,7 @@ def test_a_dead_letter_is_shown_without_its_value_which_is_written_to_a_file(
         "open": True,
         "went": None,
     }
-    code, _, stderr = told(settings, "dlq", "show", str(letter_at), "--value-file", str(path))
+    code, _, stderr = run_json(settings, "dlq", "show", str(letter_at), "--value-file", str(path))
     assert (code, path.name in stderr) == (1, True)
     with pytest.raises(CJStreamError, match="there is no dead letter at"):
         dlq.find_letter(settings, str(letter_at).replace("@0", "@1"), None)
@@ -287,10 +287,10 @@ def test_filters_select_dead_letters_and_foreign_records_are_listed(settings: Se
     for bad in refused:
         with pytest.raises(Misconfigured):
             found(**bad)
-    strangers = told(settings, "dlq", "list")[1]["strangers"]
+    strangers = run_json(settings, "dlq", "list")[1]["strangers"]
     assert strangers == [f"{topics.uploads_dlq.name}/0@1"]
 
-    assert told(settings, "dlq", "redrive", "--key", "two", "--yes")[0] == 0
+    assert run_json(settings, "dlq", "redrive", "--key", "two", "--yes")[0] == 0
     assert found() == [upload, requests[0]]
     assert len(found(closed=True)) == 3
     markers = [

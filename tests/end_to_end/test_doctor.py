@@ -13,7 +13,7 @@ from tests.faults.asking import Progress
 from tests.faults.load import CODEC, append, assignment, record_of, send, send_in_transaction
 from tests.faults.running import StartWorker
 from tests.support.builders import prompt_uploaded, requested
-from tests.support.run_command import told
+from tests.support.run_command import run_json
 from tests.support.until import until
 from tools.doctor import Check, examine
 
@@ -40,7 +40,7 @@ def test_an_idle_worker_is_shown_without_lag_and_with_its_last_rebalance(
     assert checks["oldest parked request"].detail == "none"
     rebalanced = checks["last rebalance of worker-one"].detail
     assert rebalanced.endswith("since its start; request partitions: 0, 1, 2, 3")
-    assert told(settings, "doctor")[0] == 0
+    assert run_json(settings, "doctor")[0] == 0
 
 
 def checks_when_settled(settings: Settings) -> dict[str, Check]:

@@ -29,7 +29,7 @@ from tests.support.builders import (
     rubric_uploaded,
     sha256_of,
 )
-from tests.support.run_command import ROOT, environment_of, told
+from tests.support.run_command import ROOT, environment_of, run_json
 from tests.support.s3_stub import bucket_server
 from tests.support.until import until
 from tools.audit.erase.erase import EraseRequest, ErasureReport, erase
@@ -71,7 +71,7 @@ def ids(*texts: str) -> list[str]:
 
 
 def erased(settings: Settings, *options: str, scope: str = "assignment:a1") -> Any:
-    code, document, messages = told(settings, "audit", "erase", scope, *OPTIONS, *options)
+    code, document, messages = run_json(settings, "audit", "erase", scope, *OPTIONS, *options)
     assert code == 0, messages
     return document
 
@@ -149,7 +149,7 @@ def test_a_text_younger_than_the_grace_period_is_left_for_another_run(
     settings: Settings, store: ContentStore
 ) -> None:
     send(settings, instructions_uploaded(OWN[0]))
-    code, document, messages = told(
+    code, document, messages = run_json(
         settings, "audit", "erase", "assignment:a1", *OPTIONS[:4], "--yes"
     )
     assert (code, document["left"], document["erased"]) == (3, ids(OWN[0]), [])
@@ -163,7 +163,9 @@ def test_versions_missing_from_the_log_are_reported(
     settings: Settings, store: ContentStore
 ) -> None:
     send(settings, instructions_uploaded(OWN[0], assignment_id=None, course_id="ENG5", version=4))
-    code, document, messages = told(settings, "audit", "erase", "course:ENG5", *OPTIONS, "--yes")
+    code, document, messages = run_json(
+        settings, "audit", "erase", "course:ENG5", *OPTIONS, "--yes"
+    )
     assert (code, document["erased"]) == (0, ids(OWN[0]))
     gap = {"role": "instructions", "after_version": 0, "before_version": 4}
     assert document["gaps"] == [gap]
@@ -279,15 +281,17 @@ def test_expected_errors_are_one_line(
         ("assignment:a1", (*OPTIONS, "--actor", ""), 2, "--actor"),
         ("assignment:a1", (*OPTIONS, "--grace", "soon"), 2, "--grace"),
     ):
-        ended = told(settings, "audit", "erase", scope, *options, "--yes")
+        ended = run_json(settings, "audit", "erase", scope, *options, "--yes")
         assert (ended[0], ended[1], len(ended[2].splitlines())) == (code, None, 1), ended
         assert message in ended[2]
     away = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
-    code, document, messages = told(away, "audit", "erase", "assignment:a1", *OPTIONS, "--yes")
+    code, document, messages = run_json(away, "audit", "erase", "assignment:a1", *OPTIONS, "--yes")
     assert (code, document, len(messages.splitlines())) == (4, None, 1)
     send(settings, instructions_uploaded(OWN[0]))
     blocked = tmp_path / "content" / "media" / sha256_of(OWN[0])[:2] / sha256_of(OWN[0])
     (blocked / "in the way").mkdir(parents=True)
-    code, document, messages = told(settings, "audit", "erase", "assignment:a1", *OPTIONS, "--yes")
+    code, document, messages = run_json(
+        settings, "audit", "erase", "assignment:a1", *OPTIONS, "--yes"
+    )
     assert (code, document, len(messages.splitlines())) == (4, None, 1)
     assert "run the command again" in messages

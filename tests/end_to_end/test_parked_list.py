@@ -9,7 +9,7 @@ from schemas.errors import Discrepancy
 from schemas.events import ParkedRequest
 from tests.faults.load import CODEC, append
 from tests.support.builders import requested
-from tests.support.run_command import told
+from tests.support.run_command import run_json
 from tools.parked import parked_requests
 
 
@@ -55,7 +55,7 @@ def test_waiting_requests_are_listed_with_scope_duration_and_deadline(settings: 
         (930.0, -30.0),
         (-70.0, 970.0),
     ]
-    code, document, messages = told(settings, "parked", "list")
+    code, document, messages = run_json(settings, "parked", "list")
     assert (code, messages) == (0, "")
     assert [request["deadline_at_ms"] for request in document["parked"]] == [1_900_000, 2_900_000]
     assert all("request" not in fields for fields in document["parked"])

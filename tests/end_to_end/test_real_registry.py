@@ -1,4 +1,4 @@
-"""With a real schema registry everything works: ids are its own, Java reads the outcomes with its deserializer."""
+"""A worker with a real schema registry: records have the registry's ids, and its Java deserializer reads them."""
 
 import json
 from collections import Counter
@@ -26,7 +26,7 @@ from tests.faults.load import DAMAGED, append, request_record, send
 from tests.faults.reading import Read, read_all
 from tests.faults.running import StartWorker
 from tests.support.builders import requested
-from tests.support.run_command import told
+from tests.support.run_command import run_json
 from tools.broker import Broker
 
 UPLOADS = [
@@ -41,15 +41,14 @@ UPLOADS = [
 ESSAYS = [{"essay_id": f"e-{n}", "text_storage_id": f"t-{n}"} for n in range(2)]
 DUE = 1_900_000_000_000
 SENT = 20
-FIXED = {one.schema_id for one in released()}
-pytestmark = pytest.mark.timeout(
-    600
-)  # a registry takes half a minute to start, where others work beside it more
+FIXED = {schema.schema_id for schema in released()}
+# a registry takes half a minute to start, longer on a busy machine
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[str]:
-    """The address of a real registry; skips, and says why, where there is none to be had."""
+    """The address of a real registry; skips the tests if none can be started."""
     with ExitStack() as running:
         try:
             url = running.enter_context(apicurio(Path(__file__).parents[2] / ".cjstream"))
@@ -60,12 +59,12 @@ def registry() -> Iterator[str]:
 
 @pytest.fixture
 def registered(settings: Settings, registry: str) -> Settings:
-    """The test's installation, with the registry."""
+    """The test's installation, configured to use the registry."""
     return settings.model_copy(update={"schema_registry_url": f"{registry}{CONFLUENT}"})
 
 
 class Decoded:
-    """What records say by the schemas that the registry has, read by the `avro` package."""
+    """Decodes records with the registry's schemas and the `avro` package."""
 
     def __init__(self, registry: str) -> None:
         self._url = f"{registry}{CONFLUENT}/schemas/ids"
@@ -81,62 +80,64 @@ class Decoded:
             self._readers[schema_id] = avro.io.DatumReader(avro.schema.parse(schema))
         reader = self._readers[schema_id]
         body = BytesIO(record.value[FRAME.size :])
-        said = reader.read(avro.io.BinaryDecoder(body))
+        fields = reader.read(avro.io.BinaryDecoder(body))
         assert not body.read()
-        return reader.writers_schema.name, said
+        return reader.writers_schema.name, fields
 
 
 @pytest.fixture
-def every(settings: Settings) -> Callable[[str], list[Read]]:
-    """Every committed record of a topic."""
+def read_topic(settings: Settings) -> Callable[[str], list[Read]]:
+    """A function that returns every committed record of a topic."""
     return lambda topic: read_all(settings.bootstrap_servers, topic, settings.partitions)
 
 
-def done(settings: Settings, *command: str) -> Any:
-    """The JSON document of a command that does what it should."""
-    exit_code, document, said = told(settings, *command)
+def run_command(settings: Settings, *command: str) -> Any:
+    """The JSON document of a command that must succeed."""
+    exit_code, document, said = run_json(settings, *command)
     assert exit_code == 0, said
     return document
 
 
-def by_another_id(registry: str, topic: str, **asked: Any) -> bytes:
-    """A request by a producer that registers the schema itself, in its own words: another id, the same form."""
+def encode_with_new_id(registry: str, topic: str, **changes: Any) -> bytes:
+    """A request of a producer that registers the schema itself with another `doc`: a new id for an equal schema."""
     (latest,) = (
-        one for one in released() if (one.name, one.version) == ("CJAssessmentRequested", 2)
+        schema
+        for schema in released()
+        if (schema.name, schema.version) == ("CJAssessmentRequested", 2)
     )
-    schema = json.dumps({**latest.schema, "doc": "a request"})
+    text = json.dumps({**latest.schema, "doc": "a request"})
     subject = f"{registry}{CONFLUENT}/subjects/{topic}-value/versions"
-    schema_id = httpx.post(subject, json={"schema": schema}, timeout=30).json()["id"]
-    body = Codec().encode(requested(**asked))[FRAME.size :]
+    schema_id = httpx.post(subject, json={"schema": text}, timeout=30).json()["id"]
+    body = Codec().encode(requested(**changes))[FRAME.size :]
     return FRAME.pack(0, schema_id) + body
 
 
-def test_ids_are_the_registrys_and_java_reads_what_comes_out(
+def test_records_have_the_registrys_ids_and_java_reads_the_batches(
     broker: Broker,
     settings: Settings,
     registered: Settings,
     registry: str,
-    every: Callable[[str], list[Read]],
+    read_topic: Callable[[str], list[Read]],
     start_worker: StartWorker,
     tmp_path: Path,
 ) -> None:
-    done(registered, "topics", "apply")
-    given, asked = tmp_path / "uploads.jsonl", tmp_path / "requests.jsonl"
-    given.write_bytes(b"\n".join(map(orjson.dumps, UPLOADS)))
+    run_command(registered, "topics", "apply")
+    uploads, request_lines = tmp_path / "uploads.jsonl", tmp_path / "requests.jsonl"
+    uploads.write_bytes(b"\n".join(map(orjson.dumps, UPLOADS)))
     plain = {"course_code": "ENG5", "language": "en", "essays": ESSAYS, "assignment_id": "a1"}
-    asked.write_bytes(
+    request_lines.write_bytes(
         b"\n".join(
             orjson.dumps({**plain, "batch_id": f"b-{n}", "due_at_ms": DUE + n}) for n in range(SENT)
         )
     )
-    done(registered, "uploads", "send", str(given))
-    done(registered, "requests", "send", str(asked))
+    run_command(registered, "uploads", "send", str(uploads))
+    run_command(registered, "requests", "send", str(request_lines))
     send(settings, requested(batch_id="fixed id"), requested(batch_id="gone", assignment_id="a9"))
-    append(settings, [request_record(settings, one, "damaged") for one in DAMAGED])
+    append(settings, [request_record(settings, value, "damaged") for value in DAMAGED])
     worker = start_worker(schema_registry_url=registered.schema_registry_url)
     worker.wait_until_it_runs(seconds=90)
     topics, decoded = settings.topics, Decoded(registry)
-    other = by_another_id(registry, topics.requests.name, batch_id="another id", due_at_ms=DUE)
+    other = encode_with_new_id(registry, topics.requests.name, batch_id="another id", due_at_ms=DUE)
     append(settings, [request_record(settings, other, "another id")])
     with Progress(settings) as progress:
         progress.wait_for_the_end(worker)
@@ -145,12 +146,12 @@ def test_ids_are_the_registrys_and_java_reads_what_comes_out(
     outcomes: Counter[Coordinates] = Counter()
     due = {}
     for topic, name in names.items():
-        for kind, said in map(decoded, every(topic)):
-            assert kind == name
-            outcomes[Coordinates(**said["provenance"]["request"])] += 1
-            due[said["request"]["batch_id"]] = said["request"]["due_at_ms"]
-    letters = every(topics.requests_dlq.name)
-    requests = {Coordinates(*record.at) for record in every(topics.requests.name)}
+        for event_name, fields in map(decoded, read_topic(topic)):
+            assert event_name == name
+            outcomes[Coordinates(**fields["provenance"]["request"])] += 1
+            due[fields["request"]["batch_id"]] = fields["request"]["due_at_ms"]
+    letters = read_topic(topics.requests_dlq.name)
+    requests = {Coordinates(*record.at) for record in read_topic(topics.requests.name)}
     assert set(outcomes) < requests
     assert set(outcomes.values()) == {1}
     assert len(outcomes) + len(letters) == len(requests) == SENT + 3 + len(DAMAGED)
@@ -158,22 +159,22 @@ def test_ids_are_the_registrys_and_java_reads_what_comes_out(
         **{f"b-{n}": DUE + n for n in range(SENT)},
         **{"fixed id": None, "gone": None, "another id": DUE},
     }
-    for carrying in (topics.instructions, topics.student_prompts, topics.context):
-        assert every(carrying.name)
-        assert {decoded(record)[0] for record in every(carrying.name)} <= {
-            kind.__name__ for kind in carrying.carries
+    for topic_of_events in (topics.instructions, topics.student_prompts, topics.context):
+        assert read_topic(topic_of_events.name)
+        assert {decoded(record)[0] for record in read_topic(topic_of_events.name)} <= {
+            event_class.__name__ for event_class in topic_of_events.carries
         }
 
-    tailed = done(registered, "batches", "tail", "--from-beginning")
+    tailed = run_command(registered, "batches", "tail", "--from-beginning")
     assert "b-0" in str(tailed)
-    lines = java_reads(broker, settings, registry, len(every(topics.batches.name)))
+    lines = java_reads(broker, settings, registry, len(read_topic(topics.batches.name)))
     seen = {line["request"]["batch_id"]: line["request"]["due_at_ms"] for line in lines}
-    assert seen == {name: at for name, at in due.items() if name != "gone"}
+    assert seen == {name: due_at_ms for name, due_at_ms in due.items() if name != "gone"}
 
 
 def java_reads(broker: Broker, settings: Settings, registry: str, count: int) -> list[Any]:
-    """What Java's console consumer prints with the registry's own deserializer."""
-    ended = broker.java_tool(
+    """The documents that Kafka's console consumer prints with the registry's own deserializer."""
+    finished = broker.java_tool(
         "org.apache.kafka.tools.consumer.ConsoleConsumer",
         *("--bootstrap-server", broker.bootstrap, "--topic", settings.topics.batches.name),
         *("--from-beginning", "--isolation-level", "read_committed"),
@@ -185,10 +186,10 @@ def java_reads(broker: Broker, settings: Settings, registry: str, count: int) ->
         extra_parts=("serde",),
         timeout_s=180,
     )
-    assert ended.returncode == 0, ended.stderr
-    return [orjson.loads(line) for line in ended.stdout.splitlines()]
+    assert finished.returncode == 0, finished.stderr
+    return [orjson.loads(line) for line in finished.stdout.splitlines()]
 
 
-def test_what_another_process_registered_is_found_again(registered: Settings) -> None:
-    once, again = codec_for(registered), codec_for(registered)
-    assert once.encode(requested()) == again.encode(requested())
+def test_a_second_codec_finds_the_schemas_that_the_first_registered(registered: Settings) -> None:
+    first, second = codec_for(registered), codec_for(registered)
+    assert first.encode(requested()) == second.encode(requested())

@@ -20,7 +20,7 @@ from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for
 from tests.faults.asking import pause
 from tests.faults.load import a_request, assignment, record_of, send, send_in_transaction
-from tests.support.run_command import told
+from tests.support.run_command import run_json
 from tests.support.until import until
 from tools.audit.seal.seal_verify import check_seals
 from tools.broker import Broker
@@ -40,14 +40,14 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture
 def key(settings: Settings, tmp_path: Path) -> Path:
     """The file of a signing key."""
-    code, document, _ = told(settings, "audit", "seal-key", "--out", str(tmp_path / "seal.pem"))
+    code, document, _ = run_json(settings, "audit", "seal-key", "--out", str(tmp_path / "seal.pem"))
     assert (code, document["private"]) == (0, str(tmp_path / "seal.pem"))
     return tmp_path / "seal.pem"
 
 
 def sealed(settings: Settings, key: Path, name: str, *options: str) -> tuple[Path, Any]:
     out = key.parent / name
-    code, document, messages = told(
+    code, document, messages = run_json(
         settings, "audit", "seal", "--key", str(key), "--out", str(out), *options
     )
     assert code == 0, messages
@@ -57,7 +57,7 @@ def sealed(settings: Settings, key: Path, name: str, *options: str) -> tuple[Pat
 def checked(settings: Settings, *seals: Path) -> tuple[int, Any, str]:
     public = next(iter(seals)).parent / "seal.pem.pub"
     files = [word for seal in seals for word in ("--seal", str(seal))]
-    return told(settings, "audit", "verify", *files, "--public-key", str(public))
+    return run_json(settings, "audit", "verify", *files, "--public-key", str(public))
 
 
 def fill(settings: Settings) -> None:
@@ -112,21 +112,21 @@ def test_a_selected_range_of_a_selected_topic_is_sealed(settings: Settings, key:
         ("--from", here, "--to", "1h"),
     ):
         files = ("--key", str(key), "--out", str(key.parent / "none"))
-        code, nothing, messages = told(settings, "audit", "seal", *files, *options)
+        code, nothing, messages = run_json(settings, "audit", "seal", *files, *options)
         assert (code, nothing, len(messages.splitlines())) == (2, None, 1)
     assert not (key.parent / "none").exists()
 
 
 def test_without_the_public_key_the_signer_is_printed(settings: Settings, key: Path) -> None:
     seal, document = sealed(settings, key, "seal")
-    code, _, messages = told(settings, "audit", "verify", "--seal", str(seal))
+    code, _, messages = run_json(settings, "audit", "verify", "--seal", str(seal))
     assert (code, messages) == (
         0,
         f"signed by {document['key']}; use --public-key to check whose key that is\n",
     )
-    told(settings, "audit", "seal-key", "--out", str(key.parent / "other.pem"))
+    run_json(settings, "audit", "seal-key", "--out", str(key.parent / "other.pem"))
     other = str(key.parent / "other.pem.pub")
-    code, nothing, messages = told(
+    code, nothing, messages = run_json(
         settings, "audit", "verify", "--seal", str(seal), "--public-key", other
     )
     assert (code, nothing, len(messages.splitlines())) == (3, None, 1)
@@ -314,11 +314,11 @@ def test_a_recreated_topic_is_named(settings: Settings, key: Path) -> None:
 def test_an_unreachable_broker_and_invalid_seal_files_are_one_line_errors(tmp_path: Path) -> None:
     away = Settings(bootstrap_servers="127.0.0.1:9", data_dir=tmp_path)
     key, seal = str(tmp_path / "key"), str(tmp_path / "seal")
-    told(away, "audit", "seal-key", "--out", key)
-    assert told(away, "audit", "seal", "--key", key, "--out", seal)[0] == 4
+    run_json(away, "audit", "seal-key", "--out", key)
+    assert run_json(away, "audit", "seal", "--key", key, "--out", seal)[0] == 4
     assert not Path(seal).exists()
     for file in (key, str(tmp_path), seal):
-        code, nothing, messages = told(away, "audit", "verify", "--seal", file)
+        code, nothing, messages = run_json(away, "audit", "verify", "--seal", file)
         assert (code, nothing, len(messages.splitlines())) == (2, None, 1)
-    again = told(away, "audit", "seal-key", "--out", key)
+    again = run_json(away, "audit", "seal-key", "--out", key)
     assert (again[0], again[2]) == (1, f"cjstream: {key} exists already\n") or "pub" in again[2]

@@ -1,4 +1,4 @@
-"""Builders: each event one short line; and strategies for valid events of every shape and size."""
+"""Builders of events, and Hypothesis strategies for valid events of every shape and size."""
 
 import hashlib
 from dataclasses import replace
@@ -40,7 +40,7 @@ def sha256_of(text: str) -> str:
 def instructions_uploaded(
     text: str = "Judge the argument.", **changes: Any
 ) -> InstructionsUploaded:
-    """Instructions of assignment a1; `assignment_id=None, course_id=…` makes them a course's."""
+    """Instructions of assignment a1; with `assignment_id=None, course_id=…` those of a course."""
     upload = InstructionsUploaded(
         event_id="i-1",
         assignment_id="a1",
@@ -141,12 +141,12 @@ def rubric_deleted(**changes: Any) -> JudgeRubricDeleted:
 
 
 def essays(count: int = 2) -> tuple[Essay, ...]:
-    """That many essays."""
+    """A number of essays."""
     return tuple(Essay(essay_id=f"e-{n}", text_storage_id=f"text-{n}") for n in range(count))
 
 
 def requested(**changes: Any) -> CJAssessmentRequested:
-    """A request of two essays that names assignment a1."""
+    """A request with two essays for assignment a1."""
     request = CJAssessmentRequested(
         event_id="q-1",
         occurred_at_ms=1_700_000_200_000,
@@ -162,7 +162,7 @@ def requested(**changes: Any) -> CJAssessmentRequested:
 
 
 def at(event: UploadEvent, offset: int, partition: int = 0) -> Coordinates:
-    """Where an upload stands: in the topic of its role."""
+    """The coordinates of an upload, in the topic of its role."""
     return Coordinates(TOPIC_OF[role_of(event)], partition, offset)
 
 
@@ -187,19 +187,19 @@ UPLOADS: tuple[UploadEvent, ...] = (
 
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
-IN_IDS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\")
+ID_CHARACTERS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\")
 
 
-def texts(most: int, alphabet: st.SearchStrategy[str] = CHARACTERS) -> st.SearchStrategy[str]:
-    """Texts of 1 to `most` characters: short ones of any script, and the longest of 1 to 4 bytes each."""
-    short = st.text(alphabet, min_size=1, max_size=min(most, 20))
-    longest = st.sampled_from("xö\u20ac🎓").map(lambda character: character * most)
+def texts(maximum: int, alphabet: st.SearchStrategy[str] = CHARACTERS) -> st.SearchStrategy[str]:
+    """Texts of 1 to `maximum` characters: short ones of any script, and the longest, of 1 to 4 bytes a character."""
+    short = st.text(alphabet, min_size=1, max_size=min(maximum, 20))
+    longest = st.sampled_from("xö\u20ac🎓").map(lambda character: character * maximum)
     return st.integers(0, 19).flatmap(lambda n: longest if n == 0 else short)
 
 
-def ids(most: int) -> st.SearchStrategy[str]:
+def ids(maximum: int) -> st.SearchStrategy[str]:
     """Ids of assignments and courses."""
-    return texts(most, IN_IDS).filter(lambda value: value not in (".", ".."))
+    return texts(maximum, ID_CHARACTERS).filter(lambda value: value not in (".", ".."))
 
 
 NAMES = texts(255)
@@ -209,7 +209,7 @@ SHA256S = st.binary(max_size=8).map(lambda content: hashlib.sha256(content).hexd
 LANGUAGES = st.none() | st.sampled_from(["sv", "en", "zh-Hant-TW"])
 ASSIGNMENTS, COURSES = ids(100), ids(50)
 ANY_OR_NO_ASSIGNMENT = st.none() | ASSIGNMENTS
-SAID = {
+EVENT_FIELDS = {
     "event_id": NAMES,
     "version": VERSIONS,
     "previous_event_id": st.none() | NAMES,
@@ -217,14 +217,14 @@ SAID = {
     "correlation_id": texts(200),
     "occurred_at_ms": TIMES,
 }
-STORED = {
+CONTENT_FIELDS = {
     "created_at_ms": TIMES,
     "storage_id": NAMES,
     "sha256": SHA256S,
     "media_type": NAMES,
     "size_bytes": VERSIONS,
 }
-GRADED = {
+SCALE_FIELDS = {
     "grade_scale": st.from_regex(r"[a-z0-9][a-z0-9_]{0,49}", fullmatch=True),
     "context_origin": st.from_regex(r"[a-z][a-z0-9_]{0,63}", fullmatch=True),
 }
@@ -233,25 +233,30 @@ GRADED = {
 def instructions_events(
     **scope: st.SearchStrategy[Any],
 ) -> st.SearchStrategy[InstructionsUploaded | InstructionsDeleted]:
-    """Uploads and deletions of instructions at a scope."""
-    deleted = st.builds(InstructionsDeleted, **scope, **SAID, erased=st.booleans())
-    return st.builds(InstructionsUploaded, **scope, **SAID, **STORED, **GRADED) | deleted
+    """Uploads and deletions of the instructions of a scope."""
+    deleted = st.builds(InstructionsDeleted, **scope, **EVENT_FIELDS, erased=st.booleans())
+    return (
+        st.builds(InstructionsUploaded, **scope, **EVENT_FIELDS, **CONTENT_FIELDS, **SCALE_FIELDS)
+        | deleted
+    )
 
 
 def uploads_of(assignment_ids: st.SearchStrategy[str]) -> st.SearchStrategy[UploadEvent]:
-    """Uploads and deletions of every role of these assignments."""
+    """Uploads and deletions of all roles of these assignments."""
     scope = {"assignment_id": assignment_ids}
     return st.one_of(
         instructions_events(**scope, course_id=st.none()),
-        st.builds(StudentPromptUploaded, **scope, **SAID, **STORED, language=LANGUAGES),
-        st.builds(StudentPromptDeleted, **scope, **SAID, erased=st.booleans()),
-        st.builds(JudgeRubricUploaded, **scope, **SAID, **STORED),
-        st.builds(JudgeRubricDeleted, **scope, **SAID, erased=st.booleans()),
+        st.builds(
+            StudentPromptUploaded, **scope, **EVENT_FIELDS, **CONTENT_FIELDS, language=LANGUAGES
+        ),
+        st.builds(StudentPromptDeleted, **scope, **EVENT_FIELDS, erased=st.booleans()),
+        st.builds(JudgeRubricUploaded, **scope, **EVENT_FIELDS, **CONTENT_FIELDS),
+        st.builds(JudgeRubricDeleted, **scope, **EVENT_FIELDS, erased=st.booleans()),
     )
 
 
 def uploads_of_courses(course_ids: st.SearchStrategy[str]) -> st.SearchStrategy[UploadEvent]:
-    """Uploads and deletions of these courses' instructions."""
+    """Uploads and deletions of the instructions of these courses."""
     return instructions_events(assignment_id=st.none(), course_id=course_ids)
 
 
@@ -262,14 +267,14 @@ def uploads() -> st.SearchStrategy[UploadEvent]:
 
 @st.composite
 def contexts_of_assignment(draw: st.DrawFn, assignment_id: str) -> AssignmentContext | None:
-    """What may be known of one assignment, from nothing to a few uploads and deletions."""
+    """The context of one assignment after up to five uploads and deletions; None if there are none."""
     history = draw(st.lists(uploads_of(st.just(assignment_id)), max_size=5))
     return context_after(*history) if history else None
 
 
 @st.composite
 def contexts_of_course(draw: st.DrawFn, course_id: str) -> AssignmentContext | None:
-    """What may be known of one course."""
+    """The context of one course after up to two uploads and deletions; None if there are none."""
     history = draw(st.lists(uploads_of_courses(st.just(course_id)), max_size=2))
     return context_after(*history) if history else None
 
@@ -281,7 +286,7 @@ def requests(
     assignment_ids: st.SearchStrategy[str | None] = ANY_OR_NO_ASSIGNMENT,
     course_codes: st.SearchStrategy[str] = COURSES,
 ) -> st.SearchStrategy[CJAssessmentRequested]:
-    """Any valid request: few essays as a rule, now and then as many as are allowed."""
+    """Any valid request: usually with few essays, sometimes with the maximum."""
     few = st.lists(ESSAYS, min_size=2, max_size=6).map(tuple)
     many = st.sampled_from([63, 64, MAX_ESSAYS]).map(essays)
     return st.builds(
@@ -313,26 +318,26 @@ COORDINATES = st.builds(
 
 @st.composite
 def damaged(draw: st.DrawFn, payload: bytes) -> bytes:
-    """The payload after one to three bytes changed, went or came, or a stretch was cut or doubled."""
-    whole = bytearray(payload)
+    """The payload after one to three changes: bytes are flipped, replaced, removed, repeated or cut off."""
+    changed = bytearray(payload)
     for _ in range(draw(st.integers(1, 3))):
-        start = draw(st.integers(0, len(whole)))
-        end = min(len(whole), start + draw(st.integers(0, 6)))
+        start = draw(st.integers(0, len(changed)))
+        end = min(len(changed), start + draw(st.integers(0, 6)))
         kind = draw(st.sampled_from(("flip", "put", "cut", "double", "end")))
-        if kind == "flip" and start < len(whole):
-            whole[start] ^= 1 << draw(st.integers(0, 7))
+        if kind == "flip" and start < len(changed):
+            changed[start] ^= 1 << draw(st.integers(0, 7))
         elif kind == "put":
-            whole[start:end] = draw(st.binary(max_size=3) | st.sampled_from(NASTY))
+            changed[start:end] = draw(st.binary(max_size=3) | st.sampled_from(INVALID_BYTES))
         elif kind == "cut":
-            del whole[start:end]
+            del changed[start:end]
         elif kind == "double":
-            whole[start:start] = whole[start:end]
+            changed[start:start] = changed[start:end]
         elif kind == "end":
-            del whole[start:]
-    return bytes(whole)
+            del changed[start:]
+    return bytes(changed)
 
 
-NASTY = (
+INVALID_BYTES = (
     b"\x00",
     b"\x01",  # -1
     b"\x80\x00",  # 0, padded
@@ -347,18 +352,18 @@ NASTY = (
 
 
 def avro_long(value: int, padding: int = 0) -> bytes:
-    """Avro's long, with as many bytes more than it needs: legal, and not canonical."""
-    left = (value << 1) ^ (value >> 63)
+    """An Avro long with `padding` more bytes than it needs: legal, but not canonical."""
+    remaining = (value << 1) ^ (value >> 63)
     groups = []
-    while left > 0x7F:
-        groups.append(left & 0x7F)
-        left >>= 7
-    groups += [left, *[0] * padding]
+    while remaining > 0x7F:
+        groups.append(remaining & 0x7F)
+        remaining >>= 7
+    groups += [remaining, *[0] * padding]
     return bytes([group | 0x80 for group in groups[:-1]] + [groups[-1]])
 
 
 def avro_text(value: str | None, padding: int = 0) -> bytes:
-    """Avro's string."""
+    """An Avro string."""
     encoded = (value or "").encode()
     return avro_long(len(encoded), padding) + encoded
 
@@ -369,12 +374,12 @@ def handwritten(
     *,
     padding: int = 0,
     blocks: int = 1,
-    told_sizes: bool = False,
+    with_block_sizes: bool = False,
 ) -> bytes:
-    """A framed CJAssessmentRequested of that version as another producer may write it.
+    """A framed CJAssessmentRequested of this version, as another producer may write it.
 
-    Every varint is longer by `padding` bytes, the essays come in `blocks` blocks, and with told_sizes those
-    have negative counts and their sizes in bytes.
+    Every varint has `padding` more bytes than it needs, and the essays are in `blocks` blocks. If with_block_sizes is
+    set, the blocks have negative counts and state their sizes in bytes.
     """
 
     def text(value: str | None) -> bytes:
@@ -394,21 +399,22 @@ def handwritten(
         optional(request.llm_config_overrides),
     ]
     for n in range(blocks):
-        block = _cut(request.essays, n, blocks)
+        block = _block(request.essays, n, blocks)
         if not block:
             continue
         body = b"".join(text(essay.essay_id) + text(essay.text_storage_id) for essay in block)
-        if told_sizes:
+        if with_block_sizes:
             parts += [avro_long(-len(block), padding), avro_long(len(body), padding), body]
         else:
             parts += [avro_long(len(block), padding), body]
     parts.append(avro_long(0, padding))
     if version == 2:
-        due = request.due_at_ms
-        parts.append(avro_long(0 if due is None else 1, padding))
-        parts.append(b"" if due is None else avro_long(due, padding))
+        due_at_ms = request.due_at_ms
+        parts.append(avro_long(0 if due_at_ms is None else 1, padding))
+        parts.append(b"" if due_at_ms is None else avro_long(due_at_ms, padding))
     return b"".join(parts)
 
 
-def _cut(whole: tuple[Essay, ...], n: int, blocks: int) -> tuple[Essay, ...]:
-    return whole[len(whole) * n // blocks : len(whole) * (n + 1) // blocks]
+def _block(all_essays: tuple[Essay, ...], n: int, blocks: int) -> tuple[Essay, ...]:
+    count = len(all_essays)
+    return all_essays[count * n // blocks : count * (n + 1) // blocks]

@@ -1,4 +1,4 @@
-"""An application on loopback, over real HTTP."""
+"""Serves an application on loopback, over real HTTP."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from tests.support.until import until
 
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
-    """Serve for the length of a block; its URL."""
+    """Serve the application while the block runs; yields its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))

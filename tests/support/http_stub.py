@@ -1,4 +1,4 @@
-"""A small HTTP server that answers as it was told and keeps what it was asked."""
+"""A small HTTP server that returns prepared responses and records its requests."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Asked:
-    """One request; the path is as it was sent, escapes and query included."""
+    """One request; the path is as it was sent, with escapes and query."""
 
     method: str
     path: str
@@ -20,13 +20,13 @@ class Asked:
 
     @property
     def route(self) -> str:
-        """Method and path, as answers are given."""
+        """Method and path: the key of the prepared responses."""
         return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True)
 class Told:
-    """One answer: a document or raw bytes."""
+    """One response: a JSON document or raw bytes."""
 
     document: Any = None
     status: int = 200
@@ -35,53 +35,56 @@ class Told:
 
 
 class Answering:
-    """The answers by route, `"GET /path"`: one after the other, the last for ever; and the requests."""
+    """The prepared responses by route, such as `"GET /path"`, and the recorded requests."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.asked: list[Asked] = []
-        self._told: dict[str, list[Told]] = {}
+        self.requests: list[Asked] = []
+        self._responses: dict[str, list[Told]] = {}
 
-    def tell(self, route: str, *answers: Told) -> None:
-        """What a route answers from now on."""
-        self._told[route] = list(answers)
+    def respond(self, route: str, *responses: Told) -> None:
+        """Prepare the responses of a route: they are returned in order, and the last one is repeated."""
+        self._responses[route] = list(responses)
 
-    def answer(self, asked: Asked) -> Told:
-        """The next answer of a route."""
-        self.asked.append(asked)
-        answers = self._told.get(asked.route, [Told({"title": "No such route"}, 404)])
-        return answers.pop(0) if len(answers) > 1 else answers[0]
+    def response_to(self, request: Asked) -> Told:
+        """Record a request; returns the next response of its route."""
+        self.requests.append(request)
+        responses = self._responses.get(request.route, [Told({"title": "No such route"}, 404)])
+        return responses.pop(0) if len(responses) > 1 else responses[0]
 
     @property
     def routes(self) -> list[str]:
-        """What was asked, in order."""
-        return [asked.route for asked in self.asked]
+        """The routes of the requests, in order."""
+        return [request.route for request in self.requests]
 
 
 @contextmanager
 def answering() -> Iterator[Answering]:
-    """A server on loopback for the length of a block."""
-    told = Answering()
+    """Run a server on loopback while the block runs."""
+    stub = Answering()
 
     class Handler(BaseHTTPRequestHandler):
         def any(self) -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             body = json.loads(sent) if sent else None
-            answer = told.answer(Asked(self.command, self.path, dict(self.headers), body))
-            content = answer.raw if answer.raw is not None else json.dumps(answer.document).encode()
-            self.send_response(answer.status)
-            for name, value in {"Content-Length": str(len(content)), **answer.headers}.items():
+            request = Asked(self.command, self.path, dict(self.headers), body)
+            response = stub.response_to(request)
+            content = response.raw
+            if content is None:
+                content = json.dumps(response.document).encode()
+            self.send_response(response.status)
+            for name, value in {"Content-Length": str(len(content)), **response.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         setattr(Handler, f"do_{method}", Handler.any)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        told.url = f"http://127.0.0.1:{server.server_port}"
+        stub.url = f"http://127.0.0.1:{server.server_port}"
         Thread(target=server.serve_forever, daemon=True).start()
-        yield told
+        yield stub
         server.shutdown()

@@ -1,4 +1,4 @@
-"""An installation in memory whose outcomes the worker's own parts make, to be audited; it has one request partition."""
+"""An in-memory installation to audit, with one request partition; the worker's own code makes its outcomes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -45,7 +45,7 @@ def message(
     at_ms: int,
     partition: int = 0,
 ) -> Message:
-    """A message as librdkafka gives it."""
+    """A message as librdkafka returns it."""
     return Message(
         topic=topic,
         partition=partition,
@@ -59,26 +59,26 @@ def message(
 
 @dataclass
 class Installation:
-    """Uploads, requests and what came of them; every step is a second later than the one before."""
+    """Uploads, requests and their outcomes; the clock moves by one second with every step."""
 
     policy: Policy = field(default_factory=Policy)
     now_ms: int = 1_700_000_000_000
     uploads: list[UploadRecord] = field(default_factory=list)
     requests: Messages = field(default_factory=list)
     outcomes: Messages = field(default_factory=list)
-    waiting: dict[Coordinates, ParkedRequest] = field(default_factory=dict)
+    parked: dict[Coordinates, ParkedRequest] = field(default_factory=dict)
     entries: list[LogRecord] = field(default_factory=list)
-    kept_since_ms: int = 0
-    committed: int | None = None  # all that was requested, unless told
+    complete_since_ms: int = 0
+    committed: int | None = None  # the committed offset of the requests; None: all of them
 
     def upload(self, event: UploadEvent, value: bytes | None = None) -> Coordinates:
-        """Append an upload, with other bytes where it is to be a damaged one."""
+        """Append an upload; `value` replaces its bytes, for example by damaged ones."""
         return self.append_upload(
             TOPIC_OF[role_of(event)], scope_key_of(event), value or CODEC.encode(event)
         )
 
     def append_upload(self, topic: str, scope_key: str, value: bytes | None) -> Coordinates:
-        """Append any bytes under a scope's key."""
+        """Append any bytes with the key of a scope."""
         self.now_ms += SECOND_MS
         key = scope_key.encode()
         number = partition_for(key, SETTINGS.partitions)
@@ -88,60 +88,66 @@ class Installation:
         return at
 
     def positions(self) -> dict[Partition, int]:
-        """Where the upload topics end."""
+        """The end of each partition of the upload topics."""
         ends = dict.fromkeys(
-            (Partition(name, one) for name in UPLOADS.by_name for one in range(UPLOADS.partitions)),
+            (
+                Partition(name, number)
+                for name in UPLOADS.by_name
+                for number in range(UPLOADS.partitions)
+            ),
             0,
         )
-        for one in self.uploads:
-            ends[Partition(one.at.topic, one.at.partition)] = one.at.offset + 1
+        for upload in self.uploads:
+            ends[Partition(upload.at.topic, upload.at.partition)] = upload.at.offset + 1
         return ends
 
     def request(self, value: bytes | None, key: bytes | None = b"k") -> Message:
         """Append a request."""
         self.now_ms += SECOND_MS
         headers: Headers = [("trace", b"t-1")]
-        asked = message(REQUESTS.topic, len(self.requests), key, value, headers, self.now_ms)
-        self.requests.append(asked)
-        return asked
+        request = message(REQUESTS.topic, len(self.requests), key, value, headers, self.now_ms)
+        self.requests.append(request)
+        return request
 
     def join(
-        self, asked: Message, *, park: bool = False, positions: Positions | None = None
+        self, request: Message, *, park: bool = False, positions: Positions | None = None
     ) -> None:
-        """Answer a request, or park it where it may wait, as batch preparation does."""
+        """Append the outcome of a request, or park it if it may wait and `park` is set, like batch preparation."""
         self.now_ms += SECOND_MS
-        record = log_record_of(asked)
+        record = log_record_of(request)
         positions = positions or self.positions()
-        answers = OutcomeBuilder(CODEC, self.policy, self.contexts(positions).get)
+        builder = OutcomeBuilder(CODEC, self.policy, self.contexts(positions).get)
         try:
-            answer = answers.build(record.value, record.at)
+            built = builder.build(record.value, record.at)
         except BadRecord as fault:
-            told = dead_letter_headers(record.at, record.appended_at_ms, fault, record.headers)
-            self.outcome(TOPICS.requests_dlq.name, record.key, record.value, told)
+            headers = dead_letter_headers(record.at, record.appended_at_ms, fault, record.headers)
+            self.outcome(TOPICS.requests_dlq.name, record.key, record.value, headers)
             return
-        if isinstance(answer.resolution, Unresolved) and answer.resolution.may_wait and park:
-            self._park(record, answer.resolution)
+        if isinstance(built.resolution, Unresolved) and built.resolution.may_wait and park:
+            self._park(record, built.resolution)
             return
-        prepared = isinstance(answer.resolution, Prepared)
+        prepared = isinstance(built.resolution, Prepared)
         topic = TOPICS.batches if prepared else TOPICS.unresolved
-        self.outcome(topic.name, record.key, answer.value, self.header(positions))
+        self.outcome(topic.name, record.key, built.value, self.header(positions))
 
     def header(self, positions: Positions | None = None) -> Headers:
-        """An outcome's headers, of a join at these positions or at the ends."""
-        told = encode_positions(positions or self.positions(), TOPICS, SETTINGS.partitions)
-        return [(POSITIONS_HEADER, told)]
+        """The headers of an outcome that was joined at these positions, or at the ends."""
+        value = encode_positions(positions or self.positions(), TOPICS, SETTINGS.partitions)
+        return [(POSITIONS_HEADER, value)]
 
-    def ask(self, value: bytes | None, key: bytes | None = b"k", *, park: bool = False) -> None:
-        """Request and join."""
+    def request_and_join(
+        self, value: bytes | None, key: bytes | None = b"k", *, park: bool = False
+    ) -> None:
+        """Append a request and its outcome."""
         self.join(self.request(value, key), park=park)
 
     def outcome(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers
     ) -> Message:
-        """Append an outcome, whoever made it."""
-        made = message(topic, len(self.outcomes), key, value, headers, self.now_ms)
-        self.outcomes.append(made)
-        return made
+        """Append any outcome."""
+        outcome = message(topic, len(self.outcomes), key, value, headers, self.now_ms)
+        self.outcomes.append(outcome)
+        return outcome
 
     def _park(self, record: LogRecord, resolution: Unresolved[AssignmentContext]) -> None:
         entry = ParkedRequest(
@@ -153,49 +159,49 @@ class Installation:
             request_key=record.key,
             request=record.value or b"",
         )
-        self.waiting[record.at] = entry
-        self._enter(record.at, CODEC.encode(entry))
+        self.parked[record.at] = entry
+        self._append_entry(record.at, CODEC.encode(entry))
 
     def release(self) -> None:
-        """Answer every parked request."""
-        for at in list(self.waiting):
+        """Release every parked request: append its outcome and a tombstone."""
+        for at in list(self.parked):
             self.join(self.requests[at.offset])
-            del self.waiting[at]
-            self._enter(at, None)
+            del self.parked[at]
+            self._append_entry(at, None)
 
-    def _enter(self, at: Coordinates, value: bytes | None) -> None:
-        stands = Coordinates(TOPICS.parked.name, 0, len(self.entries))
-        self.entries.append(LogRecord(stands, str(at).encode(), value, (), self.now_ms))
+    def _append_entry(self, at: Coordinates, value: bytes | None) -> None:
+        entry_at = Coordinates(TOPICS.parked.name, 0, len(self.entries))
+        self.entries.append(LogRecord(entry_at, str(at).encode(), value, (), self.now_ms))
 
     def contexts(self, positions: Positions | None = None) -> dict[str, AssignmentContext]:
-        """The plain fold of every upload below the positions, or of all."""
+        """The contexts after folding every upload below the positions, or all uploads."""
         positions = positions or self.positions()
         rows = dict[str, AssignmentContext]()
-        for one in self.uploads:
-            if one.at.offset >= positions[Partition(one.at.topic, one.at.partition)]:
+        for upload in self.uploads:
+            if upload.at.offset >= positions[Partition(upload.at.topic, upload.at.partition)]:
                 continue
             try:
-                event = read_upload(one, CODEC, UPLOADS)
+                event = read_upload(upload, CODEC, UPLOADS)
             except Malformed:
                 continue
-            fold(rows, event, one.at, one.appended_at_ms)
+            fold(rows, event, upload.at, upload.appended_at_ms)
         return rows
 
     def replace_outcome(self, number: int, **changes: object) -> Coordinates:
-        """Have another outcome stand in the place of one."""
-        stands = replace(log_record_of(self.outcomes[number]), **changes)  # type: ignore[arg-type]
+        """Replace an outcome by a changed one; returns its coordinates."""
+        changed = replace(log_record_of(self.outcomes[number]), **changes)  # type: ignore[arg-type]
         self.outcomes[number] = message(
-            stands.at.topic,
-            stands.at.offset,
-            stands.key,
-            stands.value,
-            list(stands.headers),
-            stands.appended_at_ms,
+            changed.at.topic,
+            changed.at.offset,
+            changed.key,
+            changed.value,
+            list(changed.headers),
+            changed.appended_at_ms,
         )
-        return stands.at
+        return changed.at
 
-    def extent(self) -> ScanRange:
-        """The whole of it."""
+    def scan_range(self) -> ScanRange:
+        """The range of the whole log."""
         end, outcomes = {REQUESTS: len(self.requests)}, {Partition(TOPICS.batches.name, 0): 0}
         return ScanRange(
             retained={REQUESTS: 0},
@@ -212,43 +218,47 @@ class Installation:
         )
 
     def audit(self, settings: Settings = SETTINGS) -> tuple[list[Finding], Tally]:
-        """All that verify has to say, and its counts."""
+        """All findings of `audit verify`, and its counts."""
         timelines = UploadTimelines(UPLOADS)
         timelines.add_records(self.uploads)
-        audit = CompletenessCheck(settings, CODEC, self.extent(), 0, InMemory(self), self.now_ms)
-        said = CorrectnessCheck(settings, CODEC, self.positions(), {}).check(timelines, audit.run())
-        remarks = [one for one in said if not isinstance(one, int)]
-        for one in remarks:
-            audit.tally.add(one)
-        return remarks, audit.tally
+        audit = CompletenessCheck(
+            settings, CODEC, self.scan_range(), 0, InMemory(self), self.now_ms
+        )
+        checked = CorrectnessCheck(settings, CODEC, self.positions(), {}).check(
+            timelines, audit.run()
+        )
+        findings = [finding for finding in checked if not isinstance(finding, int)]
+        for finding in findings:
+            audit.tally.add(finding)
+        return findings, audit.tally
 
     def findings(self) -> list[Violation]:
-        """The findings alone."""
-        return [one for one in self.audit()[0] if isinstance(one, Violation)]
+        """The violations that `audit verify` finds."""
+        return [finding for finding in self.audit()[0] if isinstance(finding, Violation)]
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """What an audit reads of such an installation."""
+    """The reader that an audit uses, for such an installation."""
 
-    of: Installation
+    installation: Installation
 
     def requests(self) -> Iterator[Messages]:
-        yield self.of.requests
+        yield self.installation.requests
 
     def parked(self) -> Iterable[LogRecord]:
-        return self.of.entries
+        return self.installation.entries
 
     def outcomes(self) -> Iterator[Messages]:
-        yield self.of.outcomes
+        yield self.installation.outcomes
 
     def parked_since(self) -> Iterable[LogRecord]:
         return ()
 
     def records_at(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
         for at in sorted(wanted):
-            if at.topic == REQUESTS.topic and at.offset < len(self.of.requests):
-                yield log_record_of(self.of.requests[at.offset])
+            if at.topic == REQUESTS.topic and at.offset < len(self.installation.requests):
+                yield log_record_of(self.installation.requests[at.offset])
 
     def outcomes_complete_since_ms(self, now_ms: int) -> int:
-        return min(self.of.kept_since_ms, now_ms)
+        return min(self.installation.complete_since_ms, now_ms)

@@ -1,4 +1,4 @@
-"""A cjstream command run as a process on a test's installation."""
+"""Runs a cjstream command as a process on the installation of a test."""
 
 import json
 import os
@@ -13,19 +13,19 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The environment that gives a command just these settings."""
+    """The environment variables that give a command exactly these settings."""
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith("CJSTREAM_")
     }
     for name, value in settings.model_dump(mode="json", exclude_defaults=True).items():
-        told = ",".join(value) if isinstance(value, list) else str(value)
-        variables[variable_of(name)] = told
+        text = ",".join(value) if isinstance(value, list) else str(value)
+        variables[variable_of(name)] = text
     return {**variables, "PYTHONPATH": str(ROOT)}
 
 
-def printed(settings: Settings, *command: str) -> tuple[int, str, str]:
-    """A command's exit code, what it printed for people, and what it said on stderr."""
-    ended = subprocess.run(
+def run_text(settings: Settings, *command: str) -> tuple[int, str, str]:
+    """The exit code, stdout and stderr of a command."""
+    completed = subprocess.run(
         [sys.executable, "-m", "tools.cli", *command],
         cwd=ROOT,
         env=environment_of(settings),
@@ -33,10 +33,10 @@ def printed(settings: Settings, *command: str) -> tuple[int, str, str]:
         text=True,
         check=False,
     )
-    return ended.returncode, ended.stdout, ended.stderr
+    return completed.returncode, completed.stdout, completed.stderr
 
 
-def told(settings: Settings, *command: str) -> tuple[int, Any, str]:
-    """A command's exit code, its JSON document and what it said on stderr."""
-    code, document, grumbled = printed(settings, *command, "--json")
-    return code, json.loads(document or "null"), grumbled
+def run_json(settings: Settings, *command: str) -> tuple[int, Any, str]:
+    """The exit code, JSON document and stderr of a command with `--json`."""
+    exit_code, document, stderr = run_text(settings, *command, "--json")
+    return exit_code, json.loads(document or "null"), stderr

@@ -1,4 +1,4 @@
-"""A small S3 server on loopback: objects in a dictionary, and faults when they are asked for."""
+"""A small S3 server on loopback that keeps objects in memory and can return errors."""
 
 import re
 import threading
@@ -17,7 +17,7 @@ KEYS = re.compile(r"<Key>(.*?)</Key>")
 
 
 class Bucket:
-    """What the server holds: bytes and their time by key; faults are the statuses of its next answers."""
+    """The objects of the server (bytes and time by key); faults are the statuses of its next responses."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -26,13 +26,13 @@ class Bucket:
         self.is_gone = False
         self.is_read_only = False
         self.unreadable = set[str]()
-        self.thawed = threading.Event()
+        self.thawed = threading.Event()  # set: requests are answered
         self.thawed.set()
-        self.acknowledges = threading.Event()  # what was written
+        self.acknowledges = threading.Event()  # set: writes are acknowledged
         self.acknowledges.set()
 
     def store(self, timeout: str = "10s") -> S3Store:
-        """A client of this bucket that waits that long for an answer."""
+        """A client of this bucket with this timeout."""
         return S3Store(
             "bucket",
             endpoint=self.endpoint,
@@ -46,7 +46,7 @@ class Bucket:
         )
 
     def listing(self, prefix: str) -> bytes:
-        """The answer to ListObjectsV2; its times have milliseconds, unlike those of HEAD."""
+        """The response to ListObjectsV2; its times have milliseconds, unlike those of HEAD."""
         entries = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size><ETag>&quot;e&quot;</ETag>"
             f"<LastModified>{at.isoformat(timespec='milliseconds')}</LastModified></Contents>"
@@ -57,55 +57,55 @@ class Bucket:
 
 
 class Answering(BaseHTTPRequestHandler):
-    """One request; `server.bucket` is what it asks."""
+    """Handles one request to `server.bucket`."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Read an object, or list."""
-        bucket, key, query = self._asked()
+        """Read an object, or list objects."""
+        bucket, key, query = self._request()
         if bucket.is_gone:
-            self._answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+            self._respond(404, b"<Error><Code>NoSuchBucket</Code></Error>")
         elif key in bucket.unreadable and self.command == "GET":
-            self._answer(403)
+            self._respond(403)
         elif "list-type" in query:
-            self._answer(200, bucket.listing(query.get("prefix", [""])[0]))
+            self._respond(200, bucket.listing(query.get("prefix", [""])[0]))
         elif key in bucket.objects:
             data, at = bucket.objects[key]
-            self._answer(200, data, {"Last-Modified": format_datetime(at, usegmt=True)})
+            self._respond(200, data, {"Last-Modified": format_datetime(at, usegmt=True)})
         else:
-            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            self._respond(404, b"<Error><Code>NoSuchKey</Code></Error>")
 
     do_HEAD = do_GET  # noqa: N815
 
     def do_PUT(self) -> None:
-        """Write an object, with If-None-Match: * only a new one."""
-        bucket, key, _ = self._asked()
+        """Write an object; with If-None-Match: *, only if it does not exist."""
+        bucket, key, _ = self._request()
         data = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("If-None-Match") == "*" and key in bucket.objects:
-            self._answer(412)
+            self._respond(412)
         else:
             bucket.objects[key] = (data, datetime.now(UTC))
             bucket.acknowledges.wait(30)
-            with suppress(OSError):  # whoever asked is gone
-                self._answer(200)
+            with suppress(OSError):  # the client is gone
+                self._respond(200)
 
     def do_POST(self) -> None:
-        """Remove objects; one that is not there is no fault in S3."""
-        bucket, _, _ = self._asked()
+        """Remove objects; in S3 a missing object is not an error."""
+        bucket, _, _ = self._request()
         if bucket.is_read_only:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self._answer(403)
+            self._respond(403)
             return
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         keys = KEYS.findall(body)
         for key in keys:
             bucket.objects.pop(unescape(key), None)
         removed = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
-        self._answer(200, f"<DeleteResult>{removed}</DeleteResult>".encode())
+        self._respond(200, f"<DeleteResult>{removed}</DeleteResult>".encode())
 
     def parse_request(self) -> bool:
-        """Whether the request is to be answered as usual."""
+        """Whether the request should be answered normally."""
         bucket: Bucket = self.server.bucket  # type: ignore[attr-defined]
         if not super().parse_request():
             return False
@@ -113,15 +113,15 @@ class Answering(BaseHTTPRequestHandler):
         if not bucket.faults:
             return True
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self._answer(bucket.faults.popleft())
+        self._respond(bucket.faults.popleft())
         return False
 
-    def _asked(self) -> tuple[Bucket, str, dict[str, list[str]]]:
+    def _request(self) -> tuple[Bucket, str, dict[str, list[str]]]:
         target = urlsplit(self.path)
         bucket: Bucket = self.server.bucket  # type: ignore[attr-defined]
         return bucket, unquote(target.path).removeprefix("/bucket/"), parse_qs(target.query)
 
-    def _answer(
+    def _respond(
         self, status: int, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> None:
         self.send_response(status)
@@ -136,12 +136,12 @@ class Answering(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def bucket_server() -> Iterator[Bucket]:
-    """A server with an empty bucket, on a port of its own."""
+    """Run a server with an empty bucket, on its own port, while the block runs."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         bucket = Bucket(f"http://127.0.0.1:{server.server_port}")
         server.bucket = bucket  # type: ignore[attr-defined]

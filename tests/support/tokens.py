@@ -1,4 +1,4 @@
-"""Tokens for tests: keys of their own, good claims to be spoilt, and a signature by hand."""
+"""Tokens for tests: keys, valid claims that a test may change, and signatures made without a library."""
 
 import base64
 import hmac
@@ -35,9 +35,9 @@ def private_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
 
 
 def claims(**changed: Any) -> dict[str, Any]:
-    """A good token's claims, changed."""
+    """The claims of a valid token with these changes; WITHOUT removes a claim."""
     now = int(time.time())
-    good = {
+    valid = {
         "sub": "anna",
         "aud": "cjstream",
         "iss": "cjstream-identity",
@@ -45,7 +45,7 @@ def claims(**changed: Any) -> dict[str, Any]:
         "iat": now,
         "roles": ["admin"],
     }
-    return {name: value for name, value in {**good, **changed}.items() if value is not WITHOUT}
+    return {name: value for name, value in {**valid, **changed}.items() if value is not WITHOUT}
 
 
 def segment(content: object) -> str:
@@ -54,7 +54,7 @@ def segment(content: object) -> str:
 
 
 def by_hand(header: object, payload: object, secret: str = SECRET) -> str:
-    """A token signed with HMAC-SHA256 that no library would make."""
+    """A token with any header and payload, signed with HMAC-SHA256; libraries refuse to make such tokens."""
     signed = f"{segment(header)}.{segment(payload)}"
     return f"{signed}.{segment(hmac.digest(secret.encode(), signed.encode(), sha256))}"
 

@@ -1,4 +1,4 @@
-"""Settings: read from the environment, frozen, and refused by name without repeating what was given."""
+"""Settings: read from the environment and frozen; an error names the variable without its value."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ BAD: dict[str, list[Any]] = {
         f"http://r/?{SECRET}",
     ],
 )
-def test_a_registry_that_is_no_url_is_refused_by_the_name_that_has_no_prefix(url: str) -> None:
+def test_an_invalid_registry_url_is_refused_and_the_variable_named_without_prefix(url: str) -> None:
     with pytest.raises(Misconfigured, match=r"^SCHEMA_REGISTRY_URL: ") as refusal:
         settings_from_environment(schema_registry_url=url)
     assert SECRET not in str(refusal.value)
@@ -65,13 +65,13 @@ def test_a_registry_that_is_no_url_is_refused_by_the_name_that_has_no_prefix(url
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
 )
-def test_a_value_that_cannot_be_worked_with_is_refused_by_name(name: str, value: Any) -> None:
+def test_an_invalid_value_is_refused_and_the_variable_named(name: str, value: Any) -> None:
     with pytest.raises(Misconfigured, match=f"^CJSTREAM_{name.upper()}: ") as refusal:
         settings_from_environment(**{name: value})
     assert SECRET not in str(refusal.value)
 
 
-def test_a_setting_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(Misconfigured, match=r"^CJSTREAM_BATCHMAX: "):
         settings_from_environment(batchmax=5)
 
@@ -89,15 +89,15 @@ def test_the_defaults_are_those_of_the_design() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "roles"),
+    ("text", "roles"),
     [
         ("", ()),
         ("instructions", ("instructions",)),
         (" judge_rubric , instructions,", ("judge_rubric", "instructions")),
     ],
 )
-def test_roles_are_read_from_a_list_with_commas(given: str, roles: tuple[str, ...]) -> None:
-    assert settings_from_environment(required_roles=given).policy.required == roles
+def test_roles_are_separated_by_commas(text: str, roles: tuple[str, ...]) -> None:
+    assert settings_from_environment(required_roles=text).policy.required == roles
 
 
 def test_every_name_and_id_has_the_prefix() -> None:
@@ -109,19 +109,19 @@ def test_every_name_and_id_has_the_prefix() -> None:
     assert len(set(names)) == 14
 
 
-def test_two_api_processes_on_two_ports_have_folders_of_their_own() -> None:
-    one, other = settings_from_environment(), settings_from_environment(api_port=9096)
-    assert one.api_dir != other.api_dir
+def test_api_processes_on_different_ports_have_different_folders() -> None:
+    first, second = settings_from_environment(), settings_from_environment(api_port=9096)
+    assert first.api_dir != second.api_dir
     named = settings_from_environment(api_port=9096, slot="north")
     assert named.api_dir.name == "api-north"
 
 
-def test_origins_are_read_from_a_list_with_commas() -> None:
+def test_origins_are_separated_by_commas() -> None:
     settings = settings_from_environment(cors_origins="https://a.example, http://localhost:3000,")
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
 
 
-def test_workers_in_different_slots_have_folders_of_their_own() -> None:
+def test_workers_in_different_slots_have_different_folders() -> None:
     folders = {settings_from_environment(slot=slot).worker_dir for slot in ("", "a", "b")}
     assert len(folders) == 3
 
@@ -132,18 +132,18 @@ def test_settings_are_frozen() -> None:
 
 
 def test_settings_come_from_the_environment() -> None:
-    told = said_by_a_process(CJSTREAM_BATCH_MAX="7", CJSTREAM_REQUIRED_ROLES="judge_rubric")
-    assert told == "7 ('judge_rubric',)"
+    output = output_of_a_process(CJSTREAM_BATCH_MAX="7", CJSTREAM_REQUIRED_ROLES="judge_rubric")
+    assert output == "7 ('judge_rubric',)"
 
 
-def test_a_bad_environment_is_refused_by_the_variables_name() -> None:
-    told = said_by_a_process(CJSTREAM_BATCH_MAX=SECRET)
-    assert told.startswith("CJSTREAM_BATCH_MAX: ")
-    assert SECRET not in told
+def test_an_invalid_environment_variable_is_refused_and_named() -> None:
+    output = output_of_a_process(CJSTREAM_BATCH_MAX=SECRET)
+    assert output.startswith("CJSTREAM_BATCH_MAX: ")
+    assert SECRET not in output
 
 
-def said_by_a_process(**environment: str) -> str:
-    """What a process of that environment makes of it."""
+def output_of_a_process(**environment: str) -> str:
+    """The output of a process that reads its settings from this environment."""
     code = (
         "from processors.settings import settings_from_environment as read\n"
         "from schemas.errors import Misconfigured\n"

@@ -12,7 +12,7 @@ def scope_key_from(text: str) -> str:
     if not colon or kind not in KINDS:
         kind, scope_id = "assignment", text
     rule = RULES[KINDS[kind]]
-    fault = rule.refusal(scope_id) if isinstance(rule, IdLimit) else None
+    fault = rule.problem_with(scope_id) if isinstance(rule, IdLimit) else None
     if fault:
         raise Misconfigured(f"SCOPE: {kind} id: {fault}")
     return f"{kind}:{scope_id}"

@@ -295,12 +295,12 @@ def test_a_command_makes_one_call_and_prints_the_document(
     conditions: Mapping[str, str],
 ) -> None:
     document = {"some": "document", "prompt_text": "", "readiness": READINESS}
-    server.tell(route, Told(document))
+    server.respond(route, Told(document))
     ended = admin(*arguments, "--json")
     assert ended.code == 0, ended.err
     assert ended.document == document or "accepted" in ended.document
     assert ended.err == ""
-    [request] = server.asked
+    [request] = server.requests
     assert (request.route, request.body) == (route, body)
     sent = {name: request.headers[name] for name in request.headers if name.startswith("If-")}
     assert sent == conditions
@@ -380,7 +380,7 @@ def test_invalid_arguments_are_refused_before_any_call(
     words = {"text": TEXT, "blank": " \n\ufeff", "long": "å" * 32_769}
     arguments = [word.format(**words) for word in line.split()]
     ended = admin(*arguments, "--json", CJSTREAM_ENVIRONMENT="development")
-    assert (ended.code, server.asked) == (2, [])
+    assert (ended.code, server.requests) == (2, [])
     assert ended.document["type"] == "urn:cjstream:failure:usage"
     assert ended.document["exit_code"] == 2
     assert ended.err
@@ -391,7 +391,9 @@ def test_a_process_prints_its_document_and_exits_with_its_code_without_a_traceba
     environ: dict[str, str], server: Answering
 ) -> None:
     show = ("assignments", "show", "a1", "--json")
-    server.tell("GET /admin/v1/assignments/a1", Told({"readiness": READINESS}), problem("x", 404))
+    server.respond(
+        "GET /admin/v1/assignments/a1", Told({"readiness": READINESS}), problem("x", 404)
+    )
     assert run_as_a_process(environ, *show) == Ended(
         0, f'{{"readiness":{dumped(READINESS)}}}\n', ""
     )
@@ -428,17 +430,17 @@ def dumped(document: Any) -> str:
 def test_a_refusal_is_printed_as_lines_on_stderr_and_as_a_problem_on_stdout(
     admin: Admin, server: Answering, answer: Told, code: int
 ) -> None:
-    server.tell("GET /admin/v1/assignments/a1", answer)
+    server.respond("GET /admin/v1/assignments/a1", answer)
     ended = admin("assignments", "show", "a1", "--json")
     assert ended.code == code
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     if isinstance(answer.document, dict):
         assert ended.document == answer.document
         assert f"{answer.status} {answer.document['title']}: said by the server" in ended.err
         assert "X-Correlation-ID: c-1" in ended.err
     else:
         assert ended.document["title"]
-        assert server.asked[0].headers["X-Correlation-ID"] in ended.err
+        assert server.requests[0].headers["X-Correlation-ID"] in ended.err
     assert ended.err.startswith("cjstream: show assignment a1: ")
     assert admin("assignments", "show", "a1").out == ""
 
@@ -453,7 +455,7 @@ def test_a_refusal_shows_each_field_and_a_hint(admin: Admin, server: Answering) 
         },
         {"location": "query/page", "code": "out_of_range", "message": "from 1"},
     ]
-    server.tell(
+    server.respond(
         "GET /admin/v1/assignments/a1",
         problem("validation-failed", 422, errors=errors),
         problem("version-mismatch", 412, current_version=2, current_tag="2-57"),
@@ -471,12 +473,12 @@ def test_a_call_with_a_temporary_failure_is_tried_three_times(
 ) -> None:
     route = "POST /admin/v1/student-prompts"
     upload = ("prompts", "upload", "--assignment-id", "a1", "--prompt-text", TEXT, "--json")
-    server.tell(route, problem("replica-behind", 503), problem("x", 502), Told(WRITTEN))
-    assert (admin(*upload).code, len(server.asked)) == (0, 3)
-    assert len({request.headers["X-Correlation-ID"] for request in server.asked}) == 1
-    server.tell(route, problem("outcome-unknown", 504))
+    server.respond(route, problem("replica-behind", 503), problem("x", 502), Told(WRITTEN))
+    assert (admin(*upload).code, len(server.requests)) == (0, 3)
+    assert len({request.headers["X-Correlation-ID"] for request in server.requests}) == 1
+    server.respond(route, problem("outcome-unknown", 504))
     ended = admin(*upload)
-    assert (ended.code, len(server.asked)) == (4, 6)
+    assert (ended.code, len(server.requests)) == (4, 6)
     assert ended.document["type"] == "urn:cjstream:problem:outcome-unknown"
 
 
@@ -500,7 +502,7 @@ def test_an_unreachable_api_ends_with_exit_code_4(
 def test_a_write_that_is_not_folded_yet_succeeds_with_a_note(
     admin: Admin, server: Answering
 ) -> None:
-    server.tell(f"DELETE {INSTRUCTIONS}/course/ENG5", Told({"folded": False}, 202))
+    server.respond(f"DELETE {INSTRUCTIONS}/course/ENG5", Told({"folded": False}, 202))
     ended = admin("instructions", "delete", "--course-id", "ENG5", "--yes", "--json")
     assert (ended.code, ended.document) == (0, {"folded": False})
     assert "not yet folded" in ended.err
@@ -509,7 +511,7 @@ def test_a_write_that_is_not_folded_yet_succeeds_with_a_note(
 def test_the_base_url_may_end_with_admin_v1_and_an_option_overrides_its_variable(
     admin: Admin, server: Answering
 ) -> None:
-    server.tell("GET /below/admin/v1/assignments/a1", Told({"readiness": READINESS}))
+    server.respond("GET /below/admin/v1/assignments/a1", Told({"readiness": READINESS}))
     url = f"{server.url}/below/admin/v1/"
     ended = admin(
         "assignments",
@@ -530,7 +532,7 @@ def test_the_base_url_may_end_with_admin_v1_and_an_option_overrides_its_variable
 def test_show_requires_readiness_only_with_its_option(
     admin: Admin, server: Answering, readiness: Any, code: int
 ) -> None:
-    server.tell("GET /admin/v1/assignments/a1", Told({"readiness": readiness}))
+    server.respond("GET /admin/v1/assignments/a1", Told({"readiness": readiness}))
     ended = admin("assignments", "show", "a1", "--require-ready", "--json")
     assert (ended.code, ended.document) == (code, {"readiness": readiness})
     assert ("student_prompt" in ended.err) == (code == 3)
@@ -543,7 +545,7 @@ def test_a_history_with_gaps_ends_with_exit_code_3(
 ) -> None:
     gap = {"role": "student_prompt", "after_version": 1, "before_version": 3, "reason": "gone"}
     document = {"items": [], "complete": complete, "gaps": [] if complete else [gap]}
-    server.tell("GET /admin/v1/assignments/a1/history?page=2&page_size=20", Told(document))
+    server.respond("GET /admin/v1/assignments/a1/history?page=2&page_size=20", Told(document))
     ended = admin("assignments", "history", "a1", "--page", "2", "--json")
     assert (ended.code, ended.document) == (0 if complete else 3, document)
     assert ("student_prompt after version 1: gone" in ended.err) == (not complete)
@@ -553,14 +555,14 @@ def test_texts_are_read_from_files_and_stdin(
     admin: Admin, server: Answering, tmp_path: Path
 ) -> None:
     (tmp_path / "task.txt").write_bytes("\ufeff  Skriv ett brev.\r\nÄrligt.\n".encode())
-    server.tell("POST /admin/v1/assignments", Told(WRITTEN))
+    server.respond("POST /admin/v1/assignments", Told(WRITTEN))
     ended = admin(
         *("instructions", "create", "--assignment-id", "a1", "--grade-scale", "swedish_8_anchor"),
         *("--instructions-file", "-", "--prompt-file", "task.txt"),
         stdin=f"{TEXT}\n",
     )
     assert ended.code == 0
-    [request] = server.asked
+    [request] = server.requests
     assert request.body["instructions_text"] == TEXT
     assert request.body["prompt_text"] == "Skriv ett brev.\r\nÄrligt."
 
@@ -574,7 +576,7 @@ def test_an_unreadable_file_ends_with_exit_code_1(
 ) -> None:
     (tmp_path / "latin.txt").write_bytes("Skriv ärligt!".encode("latin-1"))
     ended = admin("prompts", "upload", "--assignment-id", "a1", "--prompt-file", file, "--json")
-    assert (ended.code, server.asked) == (1, [])
+    assert (ended.code, server.requests) == (1, [])
     assert ended.err == f"cjstream: cannot read {file}: {cause}\n"
     assert ended.document["exit_code"] == 1
 
@@ -592,7 +594,7 @@ def test_an_argument_that_is_not_utf8_is_reported_as_a_failure(
     admin: Admin, server: Answering, arguments: list[str], code: int
 ) -> None:
     ended = admin("prompts", "upload", *arguments, "--json")
-    assert (ended.code, ended.document["exit_code"], server.asked) == (code, code, [])
+    assert (ended.code, ended.document["exit_code"], server.requests) == (code, code, [])
 
 
 def test_a_prompt_is_shown_or_written_exactly(
@@ -600,7 +602,7 @@ def test_a_prompt_is_shown_or_written_exactly(
 ) -> None:
     text = "Skriv ett brev.\r\n\tÄrligt [bold]!"
     document = {"assignment_id": "a1", "student_prompt_storage_id": "9f", "prompt_text": text}
-    server.tell("GET /admin/v1/student-prompts/assignment/a1", Told(document))
+    server.respond("GET /admin/v1/student-prompts/assignment/a1", Told(document))
     shown = admin("prompts", "get", "a1")
     assert shown.out.endswith("Student prompt:\nSkriv ett brev.\n\tÄrligt [bold]!\n")
     written = admin("prompts", "get", "a1", "--output-file", "deep/er/task.txt")
@@ -620,11 +622,11 @@ def test_output_without_a_terminal_is_plain_text(admin: Admin, server: Answering
         "student_prompt": {**COMPONENT, "deleted": True, "actor": "[red]\x1b[2J"},
         "judge_rubric": None,
     }
-    server.tell("GET /admin/v1/assignments/a1", Told(document))
+    server.respond("GET /admin/v1/assignments/a1", Told(document))
     item = {**COMPONENT, "scope_key": "assignment:a1", "grade_scale": "s", "readiness": READINESS}
     item |= {"updated_at": "now", "updated_by": "anna"}
     listing = Told({"total": 1, "items": [item]})
-    server.tell(f"GET {INSTRUCTIONS}?page=1&page_size=20", listing)
+    server.respond(f"GET {INSTRUCTIONS}?page=1&page_size=20", listing)
     shown, listed = admin("assignments", "show", "a1").out, admin("instructions", "list").out
     assert "instructions\tlive\t3\t2030-01-15T09:30:00.000Z\tanna\tt/2@41\t" in shown
     assert "student prompt\tdeleted\t3\t2030-01-15T09:30:00.000Z\t[red]\ufffd[2J\t" in shown
@@ -635,7 +637,7 @@ def test_output_without_a_terminal_is_plain_text(admin: Admin, server: Answering
 
 def test_scales_are_listed_without_a_call(admin: Admin, server: Answering) -> None:
     ended = admin("scales", "list", "--json")
-    assert server.asked == []
+    assert server.requests == []
     assert [scale["id"] for scale in ended.document["items"]] == [
         "eng5_np_legacy_9_step",
         "eng5_np_national_9_step",
@@ -667,16 +669,16 @@ def test_a_login_is_remembered_until_logout(
     admin: Admin, server: Answering, tmp_path: Path
 ) -> None:
     token = hs256(sub="anna", exp=int(time.time()) + 600)
-    server.tell(LOGIN, Told({"access_token": token, "refresh_token": "r1"}))
-    server.tell(SHOW, SHOWN)
+    server.respond(LOGIN, Told({"access_token": token, "refresh_token": "r1"}))
+    server.respond(SHOW, SHOWN)
     ended = login(admin)
     assert ended.code == 0
     assert "signed in as anna, until " in ended.err
     assert PASSWORD not in ended.out + ended.err
     assert token not in ended.out + ended.err
-    assert server.asked[0].body == {"email": "anna@example.org", "password": PASSWORD}
+    assert server.requests[0].body == {"email": "anna@example.org", "password": PASSWORD}
     assert admin("assignments", "show", "a1", "--json", CJ_ADMIN_TOKEN=None).code == 0
-    assert server.asked[1].headers["Authorization"] == f"Bearer {token}"
+    assert server.requests[1].headers["Authorization"] == f"Bearer {token}"
     who = admin("whoami", "--json", CJ_ADMIN_TOKEN=None).document
     assert (who["subject"], who["roles"], who["source"]) == ("anna", ["admin"], "cache")
     assert admin("logout", "--json").document == {"deleted": True}
@@ -689,7 +691,7 @@ def test_a_login_is_remembered_until_logout(
 def test_with_no_cache_the_token_is_printed_and_not_stored(
     admin: Admin, server: Answering, tmp_path: Path
 ) -> None:
-    server.tell(LOGIN, Told({"access_token": TOKEN}))
+    server.respond(LOGIN, Told({"access_token": TOKEN}))
     assert login(admin, "--no-cache").out == f"{TOKEN}\n"
     assert login(admin, "--no-cache", "--json").document["token"] == TOKEN
     assert not (tmp_path / "token.json").exists()
@@ -709,7 +711,7 @@ def test_with_no_cache_the_token_is_printed_and_not_stored(
 def test_a_failed_login_stores_nothing(
     admin: Admin, server: Answering, tmp_path: Path, answer: Told, code: int
 ) -> None:
-    server.tell(LOGIN, answer)
+    server.respond(LOGIN, answer)
     ended = login(admin, "--json")
     assert ended.code == code
     assert ended.document["title"]
@@ -720,9 +722,9 @@ def test_a_failed_login_stores_nothing(
 def sign_in(admin: Admin, server: Answering, **reply: Any) -> str:
     """Sign in and return the token."""
     token: str = reply.setdefault("access_token", hs256(exp=int(time.time()) + 600))
-    server.tell(LOGIN, Told(reply))
+    server.respond(LOGIN, Told(reply))
     assert login(admin).code == 0
-    server.asked.clear()
+    server.requests.clear()
     return token
 
 
@@ -731,28 +733,30 @@ def test_an_expired_token_is_renewed_before_the_call_and_the_refresh_token_stays
 ) -> None:
     sign_in(admin, server, access_token=hs256(exp=int(time.time()) + 20), refresh_token="r1")
     newer = hs256(sub="newer", exp=int(time.time()) + 600)
-    server.tell(REFRESH, Told({"access_token": newer}))
-    server.tell(SHOW, SHOWN)
+    server.respond(REFRESH, Told({"access_token": newer}))
+    server.respond(SHOW, SHOWN)
     for _ in range(2):
         assert admin("assignments", "show", "a1", "--json", CJ_ADMIN_TOKEN=None).code == 0
     assert server.routes == [REFRESH, SHOW, SHOW]
-    assert server.asked[0].body == {"refresh_token": "r1"}
-    assert {request.headers["Authorization"] for request in server.asked[1:]} == {f"Bearer {newer}"}
+    assert server.requests[0].body == {"refresh_token": "r1"}
+    assert {request.headers["Authorization"] for request in server.requests[1:]} == {
+        f"Bearer {newer}"
+    }
     cached = json.loads((tmp_path / "token.json").read_text())
     assert (cached["access_token"], cached["refresh_token"]) == (newer, "r1")
 
 
 def test_a_refused_token_is_renewed_once(admin: Admin, server: Answering) -> None:
     sign_in(admin, server, refresh_token="r1")
-    server.tell(REFRESH, Told({"access_token": hs256(sub="newer"), "refresh_token": "r2"}))
-    server.tell(SHOW, problem("unauthenticated", 401), SHOWN)
+    server.respond(REFRESH, Told({"access_token": hs256(sub="newer"), "refresh_token": "r2"}))
+    server.respond(SHOW, problem("unauthenticated", 401), SHOWN)
     assert admin("assignments", "show", "a1", "--json", CJ_ADMIN_TOKEN=None).code == 0
     assert server.routes == [SHOW, REFRESH, SHOW]
-    server.asked.clear()
-    server.tell(SHOW, problem("unauthenticated", 401))
+    server.requests.clear()
+    server.respond(SHOW, problem("unauthenticated", 401))
     assert admin("assignments", "show", "a1", "--json", CJ_ADMIN_TOKEN=None).code == 1
     assert server.routes == [SHOW, REFRESH, SHOW]
-    assert server.asked[1].body == {"refresh_token": "r2"}
+    assert server.requests[1].body == {"refresh_token": "r2"}
 
 
 @pytest.mark.parametrize(("answer", "code"), [(problem("no", 401), 1), (problem("down", 503), 4)])
@@ -760,7 +764,7 @@ def test_a_failed_renewal_ends_the_command(
     admin: Admin, server: Answering, answer: Told, code: int
 ) -> None:
     sign_in(admin, server, access_token="opaque", expires_in=0, refresh_token="r1")
-    server.tell(REFRESH, answer)
+    server.respond(REFRESH, answer)
     ended = admin(
         *("assignments", "show", "a1", "--json"),
         CJ_ADMIN_TOKEN=None,
@@ -774,10 +778,10 @@ def test_a_refused_token_from_the_environment_is_not_renewed(
     admin: Admin, server: Answering
 ) -> None:
     sign_in(admin, server, refresh_token="r1")
-    server.tell(SHOW, problem("unauthenticated", 401))
+    server.respond(SHOW, problem("unauthenticated", 401))
     assert admin("assignments", "show", "a1", "--json").code == 1
     assert server.routes == [SHOW]
-    assert server.asked[0].headers["Authorization"] == f"Bearer {TOKEN}"
+    assert server.requests[0].headers["Authorization"] == f"Bearer {TOKEN}"
 
 
 @pytest.mark.parametrize(
@@ -790,12 +794,12 @@ def test_a_cached_token_is_not_sent_to_another_service(
 ) -> None:
     sign_in(admin, server, refresh_token="r1")
     ended = admin("whoami", "--json", CJ_ADMIN_TOKEN=None, **elsewhere)
-    assert (ended.code, server.asked) == (1, [])
+    assert (ended.code, server.requests) == (1, [])
 
 
 def test_a_token_with_invalid_characters_is_refused(admin: Admin, server: Answering) -> None:
     ended = admin("whoami", CJ_ADMIN_TOKEN="a\nX-Other: b")
-    assert (ended.code, server.asked) == (2, [])
+    assert (ended.code, server.requests) == (2, [])
     assert "X-Other" not in ended.err
 
 
@@ -855,12 +859,12 @@ def run_at_a_terminal(
 def test_a_password_is_asked_for_and_never_shown(
     environ: dict[str, str], server: Answering
 ) -> None:
-    server.tell(LOGIN, Told({"access_token": hs256(sub="anna")}))
+    server.respond(LOGIN, Told({"access_token": hs256(sub="anna")}))
     typed = {"E-mail: ": "anna@example.org\n", "Password: ": f"{PASSWORD}\n"}
     code, screen = run_at_a_terminal(environ, typed, "login")
     assert (code, "signed in as anna" in screen) == (0, True)
     assert PASSWORD not in screen
-    assert server.asked[0].body == {"email": "anna@example.org", "password": PASSWORD}
+    assert server.requests[0].body == {"email": "anna@example.org", "password": PASSWORD}
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("\n", 1), ("y\n", 0)])
@@ -868,7 +872,7 @@ def test_delete_asks_first_and_says_what_else_is_deleted(
     environ: dict[str, str], server: Answering, answer: str, code: int
 ) -> None:
     route = f"DELETE {INSTRUCTIONS}/assignment/a1"
-    server.tell(route, Told({"status": "deleted", "assignment_id": "a1", "deleted": ["x"]}))
+    server.respond(route, Told({"status": "deleted", "assignment_id": "a1", "deleted": ["x"]}))
     typed = {"Delete? [y/N]: ": answer}
     ended, screen = run_at_a_terminal(
         environ, typed, "instructions", "delete", "--assignment-id", "a1"
@@ -881,12 +885,12 @@ def test_delete_asks_first_and_says_what_else_is_deleted(
 def test_instructions_are_read_from_a_terminal_to_the_end_of_input(
     environ: dict[str, str], server: Answering
 ) -> None:
-    server.tell(f"POST {INSTRUCTIONS}", Told({**WRITTEN, "scope_key": "assignment:a1"}))
+    server.respond(f"POST {INSTRUCTIONS}", Told({**WRITTEN, "scope_key": "assignment:a1"}))
     typed = {"(Ctrl-D):": f"{TEXT}\n\x04"}
     create = ["instructions", "create", "--assignment-id", "a1"]
     code, screen = run_at_a_terminal(environ, typed, *create, "--grade-scale", "swedish_8_anchor")
     assert code == 0, screen
-    assert server.asked[0].body["instructions_text"] == TEXT
+    assert server.requests[0].body["instructions_text"] == TEXT
 
 
 def test_a_terminal_shows_tables_and_with_no_color_no_colours(

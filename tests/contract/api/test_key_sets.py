@@ -210,8 +210,8 @@ def server() -> Iterator[Answering]:
 async def test_a_key_set_is_fetched_over_http_or_is_unavailable(
     server: Answering, answer: Told, expected: str
 ) -> None:
-    server.tell("GET /keys", answer)
-    server.tell("GET /elsewhere", Told(KEY_SET))
+    server.respond("GET /keys", answer)
+    server.respond("GET /elsewhere", Told(KEY_SET))
     from_url = settings(algorithm="RS256", jwks_url=f"{server.url}/keys")
     assert await result_of(build_verifier("production", from_url), signed("one")) == expected
     assert server.routes == ["GET /keys"]

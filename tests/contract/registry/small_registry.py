@@ -1,4 +1,4 @@
-"""A small registry that takes schemas and gives them ids of its own, as Confluent's API has it."""
+"""A small schema registry with Confluent's API, which gives schemas its own ids."""
 
 from typing import Any
 
@@ -8,25 +8,25 @@ from schemas.codec import canonical
 
 
 class SmallRegistry:
-    """What was registered, and how it behaves: read-only or not, there or away."""
+    """The registered schemas, and switches: read-only, or unavailable."""
 
     def __init__(self) -> None:
-        self.schemas: list[str] = []  # the id is the place, from 1
+        self.schemas: list[str] = []  # the id is the index plus 1
         self.subjects: dict[str, list[int]] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.authorizations: set[str | None] = set()
         self.is_read_only = False
-        self.is_away = False
-        self.instead: str | None = None  # the schema that every look-up is answered with
+        self.is_down = False
+        self.lookup_schema: str | None = None  # if set, every look-up returns this schema
         self.app = FastAPI(openapi_url=None)
         self.app.add_api_route("/{path:path}", self._answer, methods=["GET", "POST"])
 
-    def calls(self, beginning: str) -> int:
-        """How often routes with this beginning were asked."""
-        return sum(route.startswith(beginning) for route in self.asked)
+    def calls(self, prefix: str) -> int:
+        """The number of requests to routes with this prefix."""
+        return sum(route.startswith(prefix) for route in self.requests)
 
     def register(self, subject: str, schema: str) -> int:
-        """The schema's id, the same for an equal schema."""
+        """Register a schema; returns its id, which is the same for an equal schema."""
         if schema not in self.schemas:
             self.schemas.append(schema)
         schema_id = self.schemas.index(schema) + 1
@@ -36,9 +36,9 @@ class SmallRegistry:
         return schema_id
 
     async def _answer(self, path: str, request: Request) -> Any:
-        self.asked.append(f"{request.method} /{path}")
+        self.requests.append(f"{request.method} /{path}")
         self.authorizations.add(request.headers.get("authorization"))
-        if self.is_away:
+        if self.is_down:
             return Response(status_code=503)
         match request.method, path.split("/"):
             case "GET", ["schemas", "ids", number]:
@@ -51,8 +51,8 @@ class SmallRegistry:
                 for version, schema_id in enumerate(self.subjects.get(subject, []), 1):
                     schema = self.schemas[schema_id - 1]
                     if canonical(schema) == form:
-                        told = {"subject": subject, "version": version, "id": schema_id}
-                        return {**told, "schema": self.instead or schema}
+                        document = {"subject": subject, "version": version, "id": schema_id}
+                        return {**document, "schema": self.lookup_schema or schema}
                 return Response(status_code=404)
             case "POST", ["subjects", subject, "versions"]:
                 if self.is_read_only:

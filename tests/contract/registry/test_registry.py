@@ -1,4 +1,4 @@
-"""The codec of an installation with a registry: its ids, what is asked of it, and what when it is away."""
+"""The codec of an installation with a schema registry: its ids, the requests to it, and a registry that is down."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from processors.registry.id_lookup import CALLS_A_MINUTE, KEPT_S, IdLookup
+from processors.registry.id_lookup import CACHE_S, CALLS_A_MINUTE, IdLookup
 from processors.registry.registry_codec import WAIT_S, codec_for
 from processors.settings import Settings
 from schemas.codec import FRAME, Codec
@@ -21,13 +21,13 @@ from tests.contract.schemas.samples import SAMPLES
 from tests.faults.running import Process
 from tests.support.builders import prompt_uploaded, requested
 from tests.support.http_server import serving
-from tests.support.run_command import told
+from tests.support.run_command import run_json
 from tests.support.until import until
 from tools.broker import free_port
 
 PASSWORD = "s3cret"
 ALL = len(released())
-BARE = FRAME.size
+FRAME_BYTES = FRAME.size
 
 
 @pytest.fixture
@@ -46,49 +46,50 @@ def id_of(payload: bytes) -> int:
     return schema_id
 
 
-def under(schema_id: int, payload: bytes) -> bytes:
-    """The same body under another id."""
-    return FRAME.pack(0, schema_id) + payload[BARE:]
+def with_id(schema_id: int, payload: bytes) -> bytes:
+    """The same body with another schema id."""
+    return FRAME.pack(0, schema_id) + payload[FRAME_BYTES:]
 
 
 def test_without_a_registry_the_ids_are_the_fixed_ones() -> None:
     assert codec_for(Settings()).encode(requested()) == Codec().encode(requested())
 
 
-def test_every_released_schema_is_registered_once_and_new_records_bear_its_id(
+def test_every_released_schema_is_registered_once_and_new_records_carry_its_id(
     registry: SmallRegistry, settings: Settings
 ) -> None:
     registry.register("somebody-else", '"string"')
     for _ in range(2):
         codec = codec_for(settings)
-    assert (
-        registry.calls("POST /subjects/t1-") == (3 + 1) * ALL
-    )  # look, register, look; later look alone
-    by_subject = {(one.subject, one.form): one for one in subject_versions(settings.topics)}
+    # the first codec looks up, registers and looks up again; the second one only looks up
+    assert registry.calls("POST /subjects/t1-") == (3 + 1) * ALL
+    by_subject = {
+        (version.subject, version.form): version for version in subject_versions(settings.topics)
+    }
     assert len(registry.schemas) == len(by_subject) + 1 == ALL + 1
     for event in SAMPLES.values():
         payload = codec.encode(event)
-        said = orjson.loads(registry.schemas[id_of(payload) - 1])
-        assert said["name"] == type(event).__name__
+        schema = orjson.loads(registry.schemas[id_of(payload) - 1])
+        assert schema["name"] == type(event).__name__
         assert codec.decode(payload) == event
 
 
-def test_what_bears_a_fixed_id_stays_readable(settings: Settings) -> None:
+def test_records_with_a_fixed_id_stay_readable(settings: Settings) -> None:
     codec = codec_for(settings)
     for event in SAMPLES.values():
         assert codec.decode(Codec().encode(event)) == event
 
 
-def test_where_registering_is_refused_the_schemas_that_are_there_are_used(
+def test_a_read_only_registry_is_used_if_it_has_every_schema(
     registry: SmallRegistry, settings: Settings
 ) -> None:
-    for one in subject_versions(settings.topics):
-        registry.register(one.subject, one.schema)
+    for version in subject_versions(settings.topics):
+        registry.register(version.subject, version.schema)
     registry.is_read_only = True
     assert id_of(codec_for(settings).encode(requested())) in range(1, ALL + 1)
 
 
-def test_a_schema_that_is_neither_there_nor_taken_is_named(
+def test_the_error_names_the_first_schema_that_a_read_only_registry_lacks(
     registry: SmallRegistry, settings: Settings
 ) -> None:
     registry.is_read_only = True
@@ -96,21 +97,21 @@ def test_a_schema_that_is_neither_there_nor_taken_is_named(
         codec_for(settings)
 
 
-def test_an_id_of_another_schema_than_the_one_asked_for_is_not_taken(
+def test_a_looked_up_id_of_another_schema_is_refused(
     registry: SmallRegistry, settings: Settings
 ) -> None:
-    registry.instead = '"string"'
-    with pytest.raises(Misconfigured, match="does not take"):
+    registry.lookup_schema = '"string"'
+    with pytest.raises(Misconfigured, match="does not accept"):
         codec_for(settings)
 
 
-def test_a_schema_of_other_words_under_an_id_of_its_own_is_the_same_schema(
+def test_a_schema_that_differs_only_in_its_doc_is_the_same_schema(
     registry: SmallRegistry, settings: Settings
 ) -> None:
     codec = codec_for(settings)
-    (second,) = (one for one in released() if (one.name, one.version) == (REQUEST, 2))
-    theirs = registry.register("java", orjson.dumps({**second.schema, "doc": "-"}).decode())
-    payload = under(theirs, codec.encode(requested(due_at_ms=7)))
+    (second,) = (schema for schema in released() if (schema.name, schema.version) == (REQUEST, 2))
+    their_id = registry.register("java", orjson.dumps({**second.schema, "doc": "-"}).decode())
+    payload = with_id(their_id, codec.encode(requested(due_at_ms=7)))
     for _ in range(3):
         assert codec.decode(payload) == requested(due_at_ms=7)
     assert codec.version_of(CJAssessmentRequested, payload) == 2
@@ -120,46 +121,46 @@ def test_a_schema_of_other_words_under_an_id_of_its_own_is_the_same_schema(
 REQUEST = "CJAssessmentRequested"
 
 
-def test_a_schema_that_is_not_released_and_one_that_is_not_there_are_unknown(
+def test_ids_of_unreleased_and_of_missing_schemas_are_unknown(
     registry: SmallRegistry, settings: Settings
 ) -> None:
     codec = codec_for(settings)
-    stranger = registry.register("java", '{"type": "record", "name": "Other", "fields": []}')
-    for schema_id in (stranger, 4711):
+    unreleased = registry.register("java", '{"type": "record", "name": "Other", "fields": []}')
+    for schema_id in (unreleased, 4711):
         for _ in range(3):
             with pytest.raises(UnknownSchema, match=str(schema_id)):
-                codec.decode(under(schema_id, codec.encode(requested())))
+                codec.decode(with_id(schema_id, codec.encode(requested())))
     assert registry.calls("GET /schemas/ids/") == 2
 
 
-def test_damaged_records_do_not_cause_a_call_each(
+def test_damaged_records_do_not_cause_one_call_each(
     registry: SmallRegistry, settings: Settings
 ) -> None:
     codec = codec_for(settings)
     payload = codec.encode(requested())
     for number in range(200):
         with pytest.raises(UnknownSchema):
-            codec.decode(under(1_000_000 + number, payload))
+            codec.decode(with_id(1_000_000 + number, payload))
     assert registry.calls("GET /schemas/ids/") == CALLS_A_MINUTE
 
 
-def test_a_registry_that_goes_away_later_stops_nothing_that_is_known(
+def test_known_schemas_work_while_the_registry_is_down(
     registry: SmallRegistry, settings: Settings
 ) -> None:
     codec = codec_for(settings)
-    registry.is_away = True
+    registry.is_down = True
     for event in SAMPLES.values():
         assert codec.decode(codec.encode(event)) == event
     for _ in range(3):
         with pytest.raises(UnknownSchema):
-            codec.decode(under(4711, codec.encode(requested())))
+            codec.decode(with_id(4711, codec.encode(requested())))
     assert registry.calls("GET /schemas/ids/") == 1
 
 
-def test_a_registry_that_is_away_at_the_start_is_waited_for_and_then_given_up(
+def test_codec_for_waits_for_a_registry_that_is_down_and_then_gives_up(
     registry: SmallRegistry, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    registry.is_away = True
+    registry.is_down = True
     with pytest.raises(Unreachable, match="the schema registry"):
         codec_for(settings, wait_s=0.1)
     assert [record.message for record in caplog.records].count(WAITING) == 1
@@ -168,72 +169,79 @@ def test_a_registry_that_is_away_at_the_start_is_waited_for_and_then_given_up(
 WAITING = "waiting for the schema registry"
 
 
-def test_who_waits_stops_when_nothing_is_to_go_on() -> None:
-    nobody = Settings(schema_registry_url=f"http://127.0.0.1:{free_port()}")
+def test_codec_for_stops_waiting_when_it_may_not_wait() -> None:
+    unreachable = Settings(schema_registry_url=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(Unreachable, match="ConnectError"):
-        codec_for(nobody, wait_s=60, goes_on=lambda: False)
+        codec_for(unreachable, wait_s=60, may_wait=lambda: False)
 
 
-def test_a_registry_that_comes_while_it_is_waited_for_is_used(
+def test_a_registry_that_starts_during_the_wait_is_used(
     registry: SmallRegistry, settings: Settings
 ) -> None:
-    registry.is_away = True
+    registry.is_down = True
 
-    def comes() -> bool:
-        registry.is_away = False
+    def starts() -> bool:
+        registry.is_down = False
         return True
 
-    assert id_of(codec_for(settings, goes_on=comes).encode(prompt_uploaded())) <= ALL
+    assert id_of(codec_for(settings, may_wait=starts).encode(prompt_uploaded())) <= ALL
 
 
-def test_user_and_password_are_sent_and_never_told(
+def test_user_and_password_are_sent_and_never_logged(
     registry: SmallRegistry, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     url = settings.schema_registry_url.replace("//", f"//user:{PASSWORD}@")
-    named = Settings(schema_registry_url=url)
-    codec_for(named)
+    with_password = Settings(schema_registry_url=url)
+    codec_for(with_password)
     assert registry.authorizations == {"Basic dXNlcjpzM2NyZXQ="}
-    registry.is_away = True
-    with pytest.raises(Unreachable) as told:
-        codec_for(named, wait_s=0)
-    assert PASSWORD not in f"{caplog.text}{told.value}{told.value.__cause__}"
+    registry.is_down = True
+    with pytest.raises(Unreachable) as raised:
+        codec_for(with_password, wait_s=0)
+    assert PASSWORD not in f"{caplog.text}{raised.value}{raised.value.__cause__}"
 
 
 @pytest.fixture
-def nobody_there(tmp_path: Path) -> Settings:
-    """An installation whose registry is away."""
+def without_registry(tmp_path: Path) -> Settings:
+    """An installation whose registry is down."""
     url = f"http://127.0.0.1:{free_port()}"
     return Settings(schema_registry_url=url, data_dir=tmp_path)
 
 
-def test_a_command_waits_a_while_and_exits_with_4(nobody_there: Settings, tmp_path: Path) -> None:
-    given = tmp_path / "request.json"
+def test_a_command_waits_a_while_and_exits_with_4(
+    without_registry: Settings, tmp_path: Path
+) -> None:
+    request_file = tmp_path / "request.json"
     essays = [{"essay_id": f"e-{n}", "text_storage_id": "t"} for n in range(2)]
-    asked = {"batch_id": "b", "course_code": "ENG5", "language": "en", "essays": essays}
-    given.write_bytes(orjson.dumps(asked))
-    exit_code, _, said = told(nobody_there, "requests", "send", str(given))
+    request = {"batch_id": "b", "course_code": "ENG5", "language": "en", "essays": essays}
+    request_file.write_bytes(orjson.dumps(request))
+    exit_code, _, stderr = run_json(without_registry, "requests", "send", str(request_file))
     assert exit_code == 4
-    assert said.splitlines() == [WAITING, f"cjstream: waited {WAIT_S:g} s for the schema registry"]
+    assert stderr.splitlines() == [
+        WAITING,
+        f"cjstream: waited {WAIT_S:g} s for the schema registry",
+    ]
 
 
 @pytest.mark.parametrize("command", ["worker", "api"])
-def test_what_runs_for_long_can_be_stopped_while_it_waits(
-    nobody_there: Settings, tmp_path: Path, command: str
+def test_a_worker_or_api_can_be_stopped_while_it_waits(
+    without_registry: Settings, tmp_path: Path, command: str
 ) -> None:
-    own = nobody_there.model_copy(update={"environment": "development", "api_port": free_port()})
-    waiting = Process(own, tmp_path / "said.log", ("-m", "tools.cli", command))
+    settings = without_registry.model_copy(
+        update={"environment": "development", "api_port": free_port()}
+    )
+    waiting = Process(settings, tmp_path / "said.log", ("-m", "tools.cli", command))
     waiting.start()
     try:
-        until(lambda: waiting.said(WAITING) or not waiting.is_alive, seconds=150)
-        assert waiting.stop() == 0, waiting.last_words()
+        until(lambda: waiting.log_count(WAITING) or not waiting.is_alive, seconds=150)
+        assert waiting.stop() == 0, waiting.log_tail()
     finally:
         if waiting.is_alive:
             waiting.kill()
 
 
 class Clocked:
-    """Schemas by id under a clock that stands still until it is set."""
+    """Schemas by id, and a clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -247,22 +255,22 @@ class Clocked:
 
 def test_an_id_that_is_registered_later_is_found_a_minute_later() -> None:
     clocked = Clocked()
-    unknown = IdLookup(clocked.schema, lambda: clocked.now_s)
-    assert unknown.form_of(1) is None
+    lookup = IdLookup(clocked.schema, lambda: clocked.now_s)
+    assert lookup.form_of(1) is None
     clocked.schemas[1] = '"string"'
-    clocked.now_s = KEPT_S - 1
-    assert unknown.form_of(1) is None
-    clocked.now_s = KEPT_S
-    assert unknown.form_of(1) == '"string"'
+    clocked.now_s = CACHE_S - 1
+    assert lookup.form_of(1) is None
+    clocked.now_s = CACHE_S
+    assert lookup.form_of(1) == '"string"'
     assert clocked.calls == [1, 1]
 
 
-def test_after_a_storm_of_unknown_ids_others_are_asked_for_again() -> None:
+def test_ids_are_looked_up_again_a_minute_after_too_many_unknown_ones() -> None:
     clocked = Clocked()
-    unknown = IdLookup(clocked.schema, lambda: clocked.now_s)
-    told: list[Any] = [unknown.form_of(number) for number in range(50)]
-    assert (len(clocked.calls), set(told)) == (CALLS_A_MINUTE, {None})
+    lookup = IdLookup(clocked.schema, lambda: clocked.now_s)
+    forms: list[Any] = [lookup.form_of(number) for number in range(50)]
+    assert (len(clocked.calls), set(forms)) == (CALLS_A_MINUTE, {None})
     clocked.schemas[99] = '"string"'
-    assert unknown.form_of(99) is None
-    clocked.now_s = KEPT_S
-    assert unknown.form_of(99) == '"string"'
+    assert lookup.form_of(99) is None
+    clocked.now_s = CACHE_S
+    assert lookup.form_of(99) == '"string"'

@@ -1,4 +1,4 @@
-"""Versions beside each other by the `avro` package: which cannot read which and why, other writers, other readers."""
+"""Compares schema versions with the `avro` package, and writes and reads events with it as other clients do."""
 
 import io
 import json
@@ -19,84 +19,86 @@ KIND = avro.compatibility.SchemaIncompatibilityType
 
 
 def parsed(schema: Mapping[str, Any]) -> Any:
-    """The schema as the avro package has it."""
+    """The schema, parsed by the avro package."""
     return avro.schema.parse(json.dumps(dict(schema)))
 
 
-def written_in(version: Released, event: Event, **more: Any) -> bytes:
-    """An event as a producer of that version writes it, which leaves out what it has no field for."""
+def written_in(version: Released, event: Event, **extra: Any) -> bytes:
+    """An event, encoded by a producer with this version; fields that the version lacks are left out."""
     body = io.BytesIO()
-    said = json.loads(json.dumps(asdict(event) | more))
-    fields = {field["name"]: said[field["name"]] for field in version.schema["fields"]}
+    values = json.loads(json.dumps(asdict(event) | extra))
+    fields = {field["name"]: values[field["name"]] for field in version.schema["fields"]}
     avro.io.DatumWriter(parsed(version.schema)).write(fields, avro.io.BinaryEncoder(body))
     return FRAME.pack(0, version.schema_id) + body.getvalue()
 
 
 def read_as(reader: Released, payload: bytes | None) -> Any:
-    """The fields that a consumer of that version reads, with the schema that the frame names."""
+    """The fields that a consumer with this version reads; the frame names the schema of the writer."""
     assert payload is not None
     _, schema_id = FRAME.unpack_from(payload)
-    (writer,) = (one for one in released() if one.schema_id == schema_id)
+    (writer,) = (schema for schema in released() if schema.schema_id == schema_id)
     body = io.BytesIO(payload[FRAME.size :])
-    fields = avro.io.DatumReader(parsed(writer.schema), parsed(reader.schema))
-    said = fields.read(avro.io.BinaryDecoder(body))
+    datum_reader = avro.io.DatumReader(parsed(writer.schema), parsed(reader.schema))
+    fields = datum_reader.read(avro.io.BinaryDecoder(body))
     assert body.read() == b""
-    return said
+    return fields
 
 
 def full_transitive_faults(versions: Sequence[Released]) -> list[str]:
-    """A sentence for each version that cannot read another one; versions of one name, every pair both ways."""
+    """A sentence for each version that cannot read another one; checks every pair of versions both ways."""
     return [
-        f"{reader.name}: v{reader.version} cannot read v{writer.version}, because {why}"
+        f"{reader.name}: v{reader.version} cannot read v{writer.version}, because {reason}"
         for reader, writer in permutations(versions, 2)
-        if (why := _why(reader, writer))
+        if (reason := _reason(reader, writer))
     ]
 
 
-def _asked(reader: Mapping[str, Any], writer: Mapping[str, Any]) -> Any:
+def _compatibility(reader: Mapping[str, Any], writer: Mapping[str, Any]) -> Any:
     checker = avro.compatibility.ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
     return checker.get_compatibility(parsed(reader), parsed(writer))
 
 
 def _can_read(reader: Mapping[str, Any], writer: Mapping[str, Any]) -> bool:
     compatible = avro.compatibility.SchemaCompatibilityType.compatible
-    return bool(_asked(reader, writer).compatibility is compatible)
+    return bool(_compatibility(reader, writer).compatibility is compatible)
 
 
-def _why(reader: Released, writer: Released) -> str:
+def _reason(reader: Released, writer: Released) -> str:
     if _can_read(reader.schema, writer.schema):
         return ""
-    told = _asked(reader.schema, writer.schema)
-    field = _field_at(reader.schema, max(told.locations, key=len)) or _culprit(reader, writer)
-    match told.incompatibilities[0]:
+    result = _compatibility(reader.schema, writer.schema)
+    field = _field_at(reader.schema, max(result.locations, key=len)) or _differing_fields(
+        reader, writer
+    )
+    match result.incompatibilities[0]:
         case KIND.reader_field_missing_default_value:
             return (
                 f"v{reader.version}'s field {field} is not in v{writer.version} and has no default"
             )
         case KIND.name_mismatch:
-            return f"the record has another name: {' '.join(sorted(told.messages))}"
+            return f"the record has another name: {' '.join(sorted(result.messages))}"
         case kind:
-            said = "; ".join(sorted(told.messages))
-            return f"the field {field} has another type ({kind.value}: {said})"
+            details = "; ".join(sorted(result.messages))
+            return f"the field {field} has another type ({kind.value}: {details})"
 
 
 def _field_at(schema: Any, location: str) -> str:
-    """The names of the fields that a location such as /fields/4/type/fields/14 leads through."""
-    names, here = [], schema
+    """The field names along a location such as /fields/4/type/fields/14, joined by dots."""
+    names, node = [], schema
     for step in location.split("/")[1:]:
-        if isinstance(here, list) and step.isdigit():
-            here = here[int(step)]
-        elif isinstance(here, dict) and step in here:
-            here = here[step]
-        else:  # the bare name of a type
+        if isinstance(node, list) and step.isdigit():
+            node = node[int(step)]
+        elif isinstance(node, dict) and step in node:
+            node = node[step]
+        else:  # the name of a type
             break
-        if isinstance(here, dict) and "type" in here and "name" in here and "fields" not in here:
-            names.append(here["name"])
+        if isinstance(node, dict) and "type" in node and "name" in node and "fields" not in node:
+            names.append(node["name"])
     return ".".join(names)
 
 
-def _culprit(reader: Released, writer: Released) -> str:
-    """The fields without which the versions would agree; the checker names none inside a union."""
+def _differing_fields(reader: Released, writer: Released) -> str:
+    """The fields that make the versions incompatible; the checker of avro names no field inside a union."""
     written = {field["name"]: field for field in writer.schema["fields"]}
     fields = reader.schema["fields"]
     return " or ".join(
@@ -106,7 +108,8 @@ def _culprit(reader: Released, writer: Released) -> str:
             {
                 **reader.schema,
                 "fields": [
-                    written.get(one["name"], one) if one is field else one for one in fields
+                    written.get(other["name"], other) if other is field else other
+                    for other in fields
                 ],
             },
             writer.schema,

@@ -1,7 +1,7 @@
-"""One event of each released schema, and its bytes as the release wrote them: `released/<Name>.v<number>.hex`.
+"""One event of each released schema, and its bytes as the release wrote them, in `released/<Name>.v<number>.hex`.
 
-`python -m tests.contract.schemas.samples` writes the files that are missing. An existing file is never
-written again: logs hold those bytes.
+`python -m tests.contract.schemas.samples` writes missing files. It never overwrites a file, because logs contain those
+bytes.
 """
 
 from dataclasses import replace
@@ -39,16 +39,16 @@ UNRESOLVED = replace(REQUEST, assignment_id="a9", student_prompt_ref=None)
 
 
 def prepared(request: CJAssessmentRequested, recipe: int) -> Outcome:
-    """The outcome of a request for a1."""
+    """The outcome of a request for assignment a1."""
     return outcome_of(request, REQUEST_AT, resolve(request, CONTEXT, Policy()), recipe)
 
 
 def unresolved(request: CJAssessmentRequested, recipe: int) -> Outcome:
-    """The outcome of a request for an assignment that nobody knows."""
+    """The outcome of a request for an unknown assignment."""
     return outcome_of(request, REQUEST_AT, resolve(request, None, Policy()), recipe)
 
 
-DUE = 1_700_000_900_000
+DUE_AT_MS = 1_700_000_900_000
 SAMPLES: dict[str, Event] = {
     "InstructionsUploaded.v1": INSTRUCTIONS,
     "InstructionsDeleted.v1": instructions_deleted(assignment_id=None, course_id="ENG5"),
@@ -59,11 +59,11 @@ SAMPLES: dict[str, Event] = {
     "JudgeRubricDeleted.v1": rubric_deleted(),
     "AssignmentContext.v1": CONTEXT,
     "CJAssessmentRequested.v1": REQUEST,
-    "CJAssessmentRequested.v2": replace(REQUEST, due_at_ms=DUE),
+    "CJAssessmentRequested.v2": replace(REQUEST, due_at_ms=DUE_AT_MS),
     "CJBatchPrepared.v1": prepared(REQUEST, recipe=1),
-    "CJBatchPrepared.v2": prepared(replace(REQUEST, due_at_ms=DUE), recipe=2),
+    "CJBatchPrepared.v2": prepared(replace(REQUEST, due_at_ms=DUE_AT_MS), recipe=2),
     "CJBatchUnresolved.v1": unresolved(UNRESOLVED, recipe=1),
-    "CJBatchUnresolved.v2": unresolved(replace(UNRESOLVED, due_at_ms=DUE), recipe=2),
+    "CJBatchUnresolved.v2": unresolved(replace(UNRESOLVED, due_at_ms=DUE_AT_MS), recipe=2),
     "ParkedRequest.v1": ParkedRequest(
         request_at=REQUEST_AT,
         scope_key="assignment:a9",
@@ -77,20 +77,20 @@ SAMPLES: dict[str, Event] = {
 
 
 def path_of(version: str) -> Path:
-    """Where the bytes of a version are, such as `ParkedRequest.v1`."""
+    """The file of a version's bytes; a version is a text such as `ParkedRequest.v1`."""
     return FOLDER / f"{version}.hex"
 
 
 def sample_bytes(version: str) -> bytes:
-    """The bytes as the release wrote them."""
+    """The bytes of a version's sample, as the release wrote them."""
     return bytes.fromhex(path_of(version).read_text())
 
 
 def write_missing() -> None:
-    """Write the bytes of versions that have none yet, which are the latest of their name."""
+    """Write the missing files; they belong to the latest versions."""
     codec = Codec()
-    for one in released():
-        path = path_of(f"{one.name}.v{one.version}")
+    for schema in released():
+        path = path_of(f"{schema.name}.v{schema.version}")
         if not path.exists():
             digits = codec.encode(SAMPLES[path.stem]).hex()
             lines = (digits[start : start + 96] for start in range(0, len(digits), 96))

@@ -1,4 +1,4 @@
-"""Schemas and classes agree, released ones never change, and every version ever written stays readable."""
+"""Schemas match their classes, released schemas never change, and every version stays readable."""
 
 import hashlib
 import json
@@ -18,10 +18,10 @@ from tests.contract.schemas.samples import SAMPLES, sample_bytes
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 IDS = json.loads((SCHEMAS / "schema_ids.json").read_text())
-BY_VERSION = {f"{one.name}.v{one.version}": one for one in released()}
-LATEST = {one.name: one for one in released()}  # ascending versions
-HOT = {name for name in LATEST if name.startswith("CJ")}
-PINNED = {  # sha256 of each released schema without its docs
+BY_VERSION = {f"{schema.name}.v{schema.version}": schema for schema in released()}
+LATEST = {schema.name: schema for schema in released()}  # ascending versions
+FREQUENT = {name for name in LATEST if name.startswith("CJ")}
+PINNED = {  # sha256 of each released schema, without its doc texts
     "AssignmentContext.v1": "9394278d396d6258eed18a77294c53c5b1d9f7fa4b71034f57fd053a34e507d4",
     "CJAssessmentRequested.v1": "a15fe1f6f94dd0b3c32088bedc1ef3c7b2aa96643d05b6cfa693ca771d5a7f9d",
     "CJAssessmentRequested.v2": "d4dd736f0ef2d93032635a15e75f36005c31fa040caf203ff6647cef40cbb022",
@@ -43,17 +43,17 @@ Schema = Mapping[str, Any]
 
 
 def without_docs(schema: Any) -> Any:
-    """What a schema says, without its explanations."""
+    """A schema without its doc texts."""
     if isinstance(schema, dict):
         return {key: without_docs(value) for key, value in schema.items() if key != "doc"}
-    return [without_docs(one) for one in schema] if isinstance(schema, list) else schema
+    return [without_docs(part) for part in schema] if isinstance(schema, list) else schema
 
 
 def records_in(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every record that a schema defines: itself and those inside."""
+    """Every record type that a schema defines: itself and the embedded ones."""
     if isinstance(schema, list):
-        for one in schema:
-            yield from records_in(one)
+        for part in schema:
+            yield from records_in(part)
     elif isinstance(schema, dict):
         if schema.get("type") == "record":
             yield schema
@@ -62,21 +62,21 @@ def records_in(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def fingerprint_of(schema: Schema) -> str:
-    """Over names, types, order and defaults."""
-    said = orjson.dumps(without_docs(dict(schema)), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(said).hexdigest()
+    """The sha256 of a schema's names, types, order and defaults."""
+    canonical_json = orjson.dumps(without_docs(dict(schema)), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical_json).hexdigest()
 
 
 def test_every_schema_file_has_an_id_and_every_id_a_file() -> None:
     assert {path.name for path in SCHEMAS.glob("*.avsc")} == set(IDS)
 
 
-def test_ids_are_unique_and_the_next_ones_follow() -> None:
+def test_ids_are_unique_and_consecutive() -> None:
     assert sorted(IDS.values()) == list(range(1_000_000_001, 1_000_000_001 + len(IDS)))
 
 
 @pytest.mark.parametrize("version", BY_VERSION)
-def test_a_file_holds_the_record_that_it_is_named_for(version: str) -> None:
+def test_a_schema_file_has_the_name_of_its_record(version: str) -> None:
     schema = BY_VERSION[version].schema
     assert (schema["name"], schema["namespace"]) == (BY_VERSION[version].name, "cjstream")
 
@@ -96,41 +96,43 @@ def test_a_class_has_the_fields_of_its_latest_schema_in_order(name: str) -> None
 
 
 @pytest.mark.parametrize("name", LATEST)
-def test_a_field_that_may_be_left_out_of_a_class_has_a_default_in_its_schema(name: str) -> None:
+def test_an_optional_field_of_a_class_has_a_default_in_its_schema(name: str) -> None:
     for record in records_in(LATEST[name].schema):
         event_class = getattr(events, record["name"])
         in_class = {field.name for field in fields(event_class) if field.default in (None, False)}
         assert in_class == {field["name"] for field in record["fields"] if "default" in field}
 
 
-def test_a_record_that_stands_in_several_schemas_is_the_same_in_all() -> None:
-    said: dict[str, Any] = {}
-    for one in LATEST.values():
-        for record in records_in(one.schema):
+def test_a_record_embedded_in_several_schemas_is_the_same_in_all() -> None:
+    definitions: dict[str, Any] = {}
+    for latest in LATEST.values():
+        for record in records_in(latest.schema):
             plain = without_docs({**record, "namespace": "cjstream"})
-            assert said.setdefault(record["name"], plain) == plain
-    assert len(said) == len(LATEST) + 6
+            assert definitions.setdefault(record["name"], plain) == plain
+    assert len(definitions) == len(LATEST) + 6
 
 
-def test_hot_events_have_no_logical_types() -> None:
-    assert {name for name in HOT if "logicalType" in json.dumps(dict(LATEST[name].schema))} == set()
+def test_frequent_events_have_no_logical_types() -> None:
+    assert {
+        name for name in FREQUENT if "logicalType" in json.dumps(dict(LATEST[name].schema))
+    } == set()
 
 
 @pytest.mark.parametrize("version", BY_VERSION)
-def test_what_a_release_wrote_is_still_read(version: str) -> None:
+def test_bytes_of_every_release_are_still_decoded(version: str) -> None:
     payload = sample_bytes(version)
     assert FRAME.unpack_from(payload) == (0, BY_VERSION[version].schema_id)
     assert Codec().decode(payload) == SAMPLES[version]
 
 
 @pytest.mark.parametrize("name", LATEST)
-def test_what_is_written_now_is_what_the_latest_release_wrote(name: str) -> None:
+def test_events_are_encoded_as_the_latest_release_encoded_them(name: str) -> None:
     version = f"{name}.v{LATEST[name].version}"
     assert Codec().encode(SAMPLES[version]) == sample_bytes(version)
 
 
 @pytest.mark.parametrize("version", BY_VERSION)
-def test_another_avro_reader_reads_what_a_release_wrote_with_every_version(version: str) -> None:
+def test_another_avro_library_reads_bytes_of_every_release_with_every_version(version: str) -> None:
     writer = BY_VERSION[version]
     for reader in released():
         if reader.name == writer.name:

@@ -54,7 +54,9 @@ def installations(draw: st.DrawFn) -> Installation:
                 installation.upload(instructions_uploaded(assignment_id=None, course_id="ENG5"))
             case "ask":
                 key = draw(st.sampled_from((None, b"", b"k")))
-                installation.ask(a_request(draw, scope, number), key, park=draw(st.booleans()))
+                installation.request_and_join(
+                    a_request(draw, scope, number), key, park=draw(st.booleans())
+                )
             case "release":
                 installation.release()
     return installation
@@ -100,13 +102,13 @@ def test_the_outcomes_of_batch_preparation_have_no_findings(installation: Instal
     findings, tally = installation.audit()
     assert findings == []
     assert tally.requests["requests"] == len(installation.requests)
-    assert tally.requests["waiting"] == len(installation.waiting)
-    deadlines = [entry.deadline_at_ms for entry in installation.waiting.values()]
+    assert tally.requests["waiting"] == len(installation.parked)
+    deadlines = [entry.deadline_at_ms for entry in installation.parked.values()]
     assert tally.deadlines_ms == ([min(deadlines), max(deadlines)] if deadlines else [])
     assert (
         tally.outcomes.total()
         == len(installation.outcomes)
-        == len(installation.requests) - len(installation.waiting)
+        == len(installation.requests) - len(installation.parked)
     )
 
 
@@ -178,7 +180,7 @@ def with_one_batch() -> Installation:
     installation = Installation()
     installation.upload(instructions_uploaded())
     installation.upload(prompt_uploaded())
-    installation.ask(CODEC.encode(requested()))
+    installation.request_and_join(CODEC.encode(requested()))
     return installation
 
 
@@ -243,7 +245,7 @@ def test_an_altered_byte_after_a_request_of_an_earlier_version_is_reported() -> 
     installation = Installation()
     installation.upload(instructions_uploaded())
     installation.upload(prompt_uploaded())
-    installation.ask(CODEC.encode(requested(), version=1))
+    installation.request_and_join(CODEC.encode(requested(), version=1))
     assert installation.findings() == []
     value = log_record_of(installation.outcomes[0]).value or b""
     installation.replace_outcome(0, value=value[:-1] + b"\2")
@@ -260,7 +262,7 @@ def test_a_batch_of_a_request_that_is_too_large_is_reported() -> None:
     installation.upload(prompt_uploaded())
     large = CODEC.encode(requested(essays=essays))
     assert MAX_REQUEST_BYTES < len(large) < 2**20
-    installation.ask(large)
+    installation.request_and_join(large)
     assert installation.findings() == []
     installation.outcomes.clear()
     batch = Splicer(CODEC, Policy(), installation.contexts().get).spliced(
@@ -295,7 +297,7 @@ def test_an_outcome_with_another_request_is_checked_in_the_scope_of_the_real_one
 
 def test_a_dead_letter_of_a_valid_request_is_reported() -> None:
     installation = Installation()
-    installation.ask(b"\1damaged")
+    installation.request_and_join(b"\1damaged")
     headers = log_record_of(installation.outcomes[0]).headers
     valid = CODEC.encode(requested())
     installation.requests.clear()
@@ -337,7 +339,7 @@ def test_an_upload_that_nothing_replaced_cannot_have_been_compacted() -> None:
 
 def test_a_missing_outcome_is_not_verifiable_if_the_outcomes_of_its_time_were_removed() -> None:
     installation = with_one_batch()
-    installation.kept_since_ms = installation.now_ms
+    installation.complete_since_ms = installation.now_ms
     installation.outcomes.clear()
     (finding,), _ = installation.audit()
     assert isinstance(finding, NotVerifiable)
@@ -355,7 +357,7 @@ def test_a_request_beyond_the_committed_offset_is_no_finding() -> None:
 
 def test_a_request_that_is_parked_long_after_its_deadline_is_reported() -> None:
     installation = Installation()
-    installation.ask(CODEC.encode(requested()), park=True)
+    installation.request_and_join(CODEC.encode(requested()), park=True)
     installation.now_ms += 900_000
     assert installation.findings() == []
     installation.now_ms += 60_000
@@ -366,7 +368,7 @@ def test_a_request_that_is_parked_long_after_its_deadline_is_reported() -> None:
 
 def test_a_parked_request_that_has_its_outcome_is_reported() -> None:
     installation = Installation()
-    installation.ask(CODEC.encode(requested()), park=True)
+    installation.request_and_join(CODEC.encode(requested()), park=True)
     installation.release()
     installation.entries.pop()
     assert [violation.kind for violation in installation.findings()] == ["not_released"]
@@ -375,7 +377,7 @@ def test_a_parked_request_that_has_its_outcome_is_reported() -> None:
 def test_a_batch_that_todays_policy_would_not_prepare_gets_a_note() -> None:
     installation = Installation(policy=Policy(("instructions",)))
     installation.upload(instructions_uploaded())
-    installation.ask(CODEC.encode(requested()))
+    installation.request_and_join(CODEC.encode(requested()))
     ((finding,), tally) = installation.audit()
     assert isinstance(finding, Note)
     assert tally.findings == {}

@@ -237,7 +237,7 @@ def test_an_older_recipe_refuses_a_request_with_newer_fields() -> None:
 
 
 def test_a_request_in_another_encoding_gets_the_canonical_outcome() -> None:
-    not_canonical = handwritten(requested(), padding=3, told_sizes=True)
+    not_canonical = handwritten(requested(), padding=3, with_block_sizes=True)
     canonical = CODEC.encode(requested())
     assert builder().build(not_canonical, REQUEST_AT) == builder().build(canonical, REQUEST_AT)
 

@@ -95,7 +95,7 @@ def can_be_scanned(request: CJAssessmentRequested) -> bool:
     parts = [request, *request.essays]
     times = (request.occurred_at_ms, request.due_at_ms or 0)
     return max(times) < 2**62 and all(
-        len(value.encode()) <= min(rule.most, TWO_BYTE_LENGTH)
+        len(value.encode()) <= min(rule.maximum, TWO_BYTE_LENGTH)
         for part in parts
         for name, rule in RULES.items()
         if isinstance(rule, TextLimit | IdLimit)
@@ -216,8 +216,8 @@ NOT_CANONICAL = {
     "varints padded twice": handwritten(requested(), padding=2),
     "two blocks": handwritten(requested(essays=essays(5)), blocks=2),
     "a block for each essay": handwritten(requested(essays=essays(5)), blocks=5),
-    "a block with its size": handwritten(requested(), told_sizes=True),
-    "blocks with their sizes": handwritten(requested(essays=essays(5)), blocks=2, told_sizes=True),
+    "a block with its size": handwritten(requested(), with_block_sizes=True),
+    "blocks with their sizes": handwritten(requested(essays=essays(5)), blocks=2, with_block_sizes=True),
     "padded varints in v1": handwritten(requested(), 1, padding=1),
     "two blocks in v1": handwritten(requested(essays=essays(5)), 1, blocks=2),
     "a padded time": handwritten(requested(due_at_ms=7), padding=1),

@@ -1,4 +1,4 @@
-"""The one door between bytes and events: what is written is read, and nothing but BadRecord comes out of damage."""
+"""The codec: an encoded event decodes to itself, and damaged bytes raise nothing but BadRecord."""
 
 import orjson
 import pytest
@@ -37,7 +37,7 @@ from tests.support.builders import (
 )
 
 CODEC = Codec()
-LATEST = {one.name: one.version for one in released()}  # ascending versions
+LATEST = {schema.name: schema.version for schema in released()}  # ascending versions
 FULL = context_after(*READY)
 PREPARED = outcome_of(requested(), REQUEST_AT, resolve(requested(), FULL, Policy()))
 UNRESOLVED = outcome_of(requested(), REQUEST_AT, resolve(requested(), None, Policy()))
@@ -80,7 +80,7 @@ def events(draw: st.DrawFn) -> Event:
 
 
 def refusal_of(payload: bytes) -> str:
-    """Why the bytes are refused; nothing where they are not."""
+    """The reason why the bytes are refused; empty if they are not."""
     try:
         CODEC.decode(payload)
     except BadRecord as fault:
@@ -89,7 +89,7 @@ def refusal_of(payload: bytes) -> str:
 
 
 def decoded_or_refused(payload: bytes) -> Event | None:
-    """What the door gives; anything but an event or a BadRecord fails the test."""
+    """The decoded event, None for a BadRecord; any other exception fails the test."""
     try:
         return CODEC.decode(payload)
     except BadRecord:
@@ -97,23 +97,23 @@ def decoded_or_refused(payload: bytes) -> Event | None:
 
 
 @given(events())
-def test_what_is_written_is_read(event: Event) -> None:
+def test_an_encoded_event_decodes_to_itself(event: Event) -> None:
     assert CODEC.decode(CODEC.encode(event)) == event
 
 
 @pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: type(event).__name__)
-def test_one_of_each_event_is_read_as_its_own_class(event: Event) -> None:
+def test_each_event_decodes_as_its_own_class(event: Event) -> None:
     assert CODEC.decode_as(type(event), CODEC.encode(event)) == event
 
 
 @given(st.data(), st.sampled_from(ONE_OF_EACH))
 @settings(max_examples=600)
-def test_nothing_but_a_bad_record_comes_out_of_damage(data: st.DataObject, event: Event) -> None:
+def test_damaged_bytes_raise_nothing_but_bad_record(data: st.DataObject, event: Event) -> None:
     decoded_or_refused(data.draw(damaged(CODEC.encode(event))))
 
 
 @given(st.sampled_from(ONE_OF_EACH), st.binary(max_size=60))
-def test_nothing_but_a_bad_record_comes_out_of_random_bodies(event: Event, body: bytes) -> None:
+def test_random_bodies_raise_nothing_but_bad_record(event: Event, body: bytes) -> None:
     decoded_or_refused(CODEC.frame_of(type(event)) + body)
 
 
@@ -137,11 +137,13 @@ def test_bytes_left_over_are_refused(event: Event, junk: bytes) -> None:
 
 @pytest.mark.parametrize("padding", [1, 2, 4])
 @pytest.mark.parametrize("blocks", [1, 2, 3])
-@pytest.mark.parametrize("told_sizes", [False, True])
-def test_an_encoding_that_is_legal_but_not_canonical_is_read(
-    padding: int, blocks: int, told_sizes: bool
+@pytest.mark.parametrize("with_block_sizes", [False, True])
+def test_a_legal_encoding_that_is_not_canonical_is_decoded(
+    padding: int, blocks: int, with_block_sizes: bool
 ) -> None:
-    payload = handwritten(requested(), padding=padding, blocks=blocks, told_sizes=told_sizes)
+    payload = handwritten(
+        requested(), padding=padding, blocks=blocks, with_block_sizes=with_block_sizes
+    )
     assert CODEC.decode(payload) == requested()
 
 
@@ -157,33 +159,33 @@ def test_bytes_without_framing_are_refused(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("schema_id", [0, 1, 1_000_000_000, 2_000_000_000, 2**32 - 1])
-def test_an_unknown_schema_is_told_apart_from_damage(schema_id: int) -> None:
+def test_an_unknown_schema_id_raises_unknown_schema(schema_id: int) -> None:
     with pytest.raises(UnknownSchema, match=str(schema_id)):
         CODEC.decode(FRAME.pack(0, schema_id) + b"\x00")
 
 
-def test_another_event_than_the_one_asked_for_is_refused() -> None:
+def test_an_event_of_another_class_is_refused() -> None:
     with pytest.raises(Malformed, match="a StudentPromptUploaded where CJAssessmentRequested"):
         CODEC.decode_as(CJAssessmentRequested, CODEC.encode(prompt_uploaded()))
 
 
-def test_a_record_of_more_than_two_mebibytes_is_not_looked_into() -> None:
+def test_a_record_of_more_than_two_mebibytes_is_refused() -> None:
     with pytest.raises(Malformed, match=f"{MAX_RECORD_BYTES + 1} bytes, allowed"):
         CODEC.decode(bytes(MAX_RECORD_BYTES + 1))
 
 
-def test_a_row_that_cjstream_wrote_itself_is_not_held_to_the_limits_of_strangers() -> None:
+def test_a_row_of_our_own_table_may_exceed_the_field_limits() -> None:
     row = AssignmentContext(scope_key="course:" + "x" * 300, fold_version=1)
     assert CODEC.decode(CODEC.encode(row)) == row
 
 
-def test_a_surrogate_is_refused_when_it_is_read() -> None:
+def test_a_surrogate_is_refused_by_decode() -> None:
     payload = CODEC.encode(requested(batch_id="xyz")).replace(b"xyz", b"\xed\xa0\x80")
     with pytest.raises(Malformed, match="UnicodeDecodeError"):
         CODEC.decode(payload)
 
 
-NO_LONGS = {
+INVALID_LONGS = {
     "more than 64 bits": b"\x8a" + b"\x80" * 8 + b"\x02",
     "eleven bytes": b"\x8a" + b"\x80" * 9 + b"\x02",
     "eleven bytes, padded": b"\x8a" + b"\x80" * 9 + b"\x00",
@@ -191,15 +193,15 @@ NO_LONGS = {
 }
 
 
-@pytest.mark.parametrize("version", NO_LONGS.values(), ids=NO_LONGS.keys())
-def test_what_is_no_64_bit_number_is_refused_and_never_wraps(version: bytes) -> None:
+@pytest.mark.parametrize("version", INVALID_LONGS.values(), ids=INVALID_LONGS.keys())
+def test_a_number_beyond_64_bits_is_refused_and_never_wraps(version: bytes) -> None:
     whole = CODEC.encode(prompt_uploaded(version=5))
     payload = whole.replace(b"a1\x0a", b"a1" + version)
     assert payload != whole
     assert decoded_or_refused(payload) is None
 
 
-def test_what_is_no_boolean_is_refused() -> None:
+def test_an_invalid_boolean_is_refused() -> None:
     whole = CODEC.encode(instructions_deleted())
     assert decoded_or_refused(whole[:-1] + b"\x07") is None
 
@@ -208,7 +210,7 @@ SECRET = "Pupils' own words: ÅÄÖ"
 
 
 @given(st.data())
-def test_no_refusal_repeats_what_the_payload_says(data: st.DataObject) -> None:
+def test_no_error_message_repeats_text_of_the_payload(data: st.DataObject) -> None:
     event = data.draw(
         st.sampled_from(
             [
@@ -221,47 +223,49 @@ def test_no_refusal_repeats_what_the_payload_says(data: st.DataObject) -> None:
     assert "words" not in refusal_of(broken)
 
 
-def test_the_frame_of_a_class_is_what_its_encoding_starts_with() -> None:
+def test_an_encoding_starts_with_the_frame_of_its_class() -> None:
     frame = CODEC.frame_of(StudentPromptUploaded, 1)
     assert frame == b"\x00" + (1_000_000_003).to_bytes(4, "big")
     assert CODEC.encode(prompt_uploaded(), 1).startswith(frame)
     assert CODEC.encode(prompt_uploaded()).startswith(CODEC.frame_of(StudentPromptUploaded))
 
 
-THEIRS = {(one.name, one.version): number for number, one in enumerate(released(), 1)}
+REGISTRY_IDS = {
+    (schema.name, schema.version): number for number, schema in enumerate(released(), 1)
+}
 
 
-def test_what_is_encoded_bears_a_registrys_ids_and_the_fixed_ones_stay_readable() -> None:
-    codec = Codec(ids=THEIRS)
+def test_encoded_events_carry_the_registrys_ids_and_fixed_ids_stay_readable() -> None:
+    codec = Codec(ids=REGISTRY_IDS)
     for event in SAMPLES.values():
         payload = codec.encode(event)
         name = type(event).__name__
-        assert FRAME.unpack_from(payload)[1] == THEIRS[name, LATEST[name]]
+        assert FRAME.unpack_from(payload)[1] == REGISTRY_IDS[name, LATEST[name]]
         assert codec.decode(payload) == codec.decode(CODEC.encode(event)) == event
         with pytest.raises(UnknownSchema):
             CODEC.decode(payload)
 
 
-def test_both_ids_of_a_request_go_the_fast_path_into_a_registrys_outcome() -> None:
-    codec = Codec(ids=THEIRS)
-    answers = OutcomeBuilder(codec, Policy(), {"assignment:a1": FULL}.get)
-    ours, theirs = CODEC.encode(requested()), codec.encode(requested())
-    assert answers.spliced(ours, REQUEST_AT) == answers.spliced(theirs, REQUEST_AT)
-    spliced = answers.spliced(theirs, REQUEST_AT)
-    assert spliced == answers.encoded(ours, REQUEST_AT)
+def test_requests_with_either_id_take_the_fast_path_to_the_same_outcome() -> None:
+    codec = Codec(ids=REGISTRY_IDS)
+    builder = OutcomeBuilder(codec, Policy(), {"assignment:a1": FULL}.get)
+    fixed, registered = CODEC.encode(requested()), codec.encode(requested())
+    assert builder.spliced(fixed, REQUEST_AT) == builder.spliced(registered, REQUEST_AT)
+    spliced = builder.spliced(registered, REQUEST_AT)
+    assert spliced == builder.encoded(fixed, REQUEST_AT)
     assert spliced is not None
-    outcome = THEIRS["CJBatchPrepared", LATEST["CJBatchPrepared"]]
-    assert FRAME.unpack_from(spliced.value)[1] == outcome
+    schema_id = REGISTRY_IDS["CJBatchPrepared", LATEST["CJBatchPrepared"]]
+    assert FRAME.unpack_from(spliced.value)[1] == schema_id
 
 
-def test_an_id_that_is_not_known_is_asked_for_once_and_good_where_its_schema_reads_alike() -> None:
-    asked = list[int]()
-    (request,) = (one for one in released() if one.schema_id == 1_000_000_008)
-    form = canonical(orjson.dumps({**request.schema, "doc": "in other words"}))
+def test_an_unknown_id_is_looked_up_once_and_accepted_if_its_schema_is_equivalent() -> None:
+    looked_up = list[int]()
+    (request,) = (schema for schema in released() if schema.schema_id == 1_000_000_008)
+    form = canonical(orjson.dumps({**request.schema, "doc": "another text"}))
 
     def form_of(schema_id: int) -> str | None:
-        asked.append(schema_id)
-        return form if schema_id == 77 else "a schema of somebody else"
+        looked_up.append(schema_id)
+        return form if schema_id == 77 else "another schema"
 
     codec = Codec(form_of=form_of)
     payload = FRAME.pack(0, 77) + CODEC.encode(requested(), 1)[FRAME.size :]
@@ -269,4 +273,4 @@ def test_an_id_that_is_not_known_is_asked_for_once_and_good_where_its_schema_rea
     assert codec.version_of(CJAssessmentRequested, payload) == 1
     with pytest.raises(UnknownSchema):
         codec.decode(FRAME.pack(0, 78) + payload[FRAME.size :])
-    assert asked == [77, 78]
+    assert looked_up == [77, 78]

@@ -1,4 +1,4 @@
-"""What a dead letter tells in its headers."""
+"""The headers of a dead letter."""
 
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers
@@ -7,7 +7,7 @@ from schemas.errors import Malformed, UnknownSchema
 AT = Coordinates("cj.requests.v1", 2, 77)
 
 
-def test_a_dead_letter_says_where_its_bytes_stood_and_why_they_were_refused() -> None:
+def test_a_dead_letter_names_the_coordinates_of_its_record_and_the_reason() -> None:
     assert dead_letter_headers(AT, 1_700_000_000_123, Malformed("3 bytes left över")) == [
         ("kafka_dlt-original-topic", b"cj.requests.v1"),
         ("kafka_dlt-original-partition", b"2"),
@@ -19,12 +19,12 @@ def test_a_dead_letter_says_where_its_bytes_stood_and_why_they_were_refused() ->
     ]
 
 
-def test_a_dead_letter_keeps_its_own_headers_in_front() -> None:
-    kept: list[tuple[str, bytes | None]] = [
+def test_a_dead_letter_starts_with_the_original_headers() -> None:
+    original_headers: list[tuple[str, bytes | None]] = [
         ("traceparent", b"\xff"),
         ("empty", None),
         ("empty", b""),
     ]
-    headers = dead_letter_headers(AT, 1, UnknownSchema("schema id 7"), kept)
-    assert headers[:3] == kept
+    headers = dead_letter_headers(AT, 1, UnknownSchema("schema id 7"), original_headers)
+    assert headers[:3] == original_headers
     assert dict(headers[3:])["kafka_dlt-exception-fqcn"] == b"schemas.errors.UnknownSchema"

@@ -1,4 +1,4 @@
-"""Every limit of every field, at its edge and one beyond."""
+"""Every limit of every field: the last accepted value and the first refused one."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -29,35 +29,45 @@ LONGEST_TEXTS = {
 }
 LONGEST_IDS = {"assignment_id": 100, "course_id": 50, "course_code": 50}
 FORBIDDEN_IN_IDS = ("a/b", "a\\b", ".", "..", "a\nb", "a\tb", "\x7f", "a\x85", "a\x00")
-LEAST = {"version": 1, "occurred_at_ms": 0, "created_at_ms": 0, "due_at_ms": 0, "size_bytes": 1}
+MINIMUMS = {"version": 1, "occurred_at_ms": 0, "created_at_ms": 0, "due_at_ms": 0, "size_bytes": 1}
 SLUGS = {"grade_scale": 50, "context_origin": 64}
 
 
-def having(name: str) -> list[Any]:
-    """One of each event with that field set."""
-    return [one for one in ALL if getattr(one, name, None) is not None or _is_optional(one, name)]
+def events_with(name: str) -> list[Any]:
+    """One event of each class that has this field."""
+    return [
+        event
+        for event in ALL
+        if getattr(event, name, None) is not None or _is_optional(event, name)
+    ]
 
 
 def _is_optional(event: object, name: str) -> bool:
-    free = ("previous_event_id", "student_prompt_ref", "user_id", "org_id", "llm_config_overrides")
-    return name in free and hasattr(event, name)
+    optional = (
+        "previous_event_id",
+        "student_prompt_ref",
+        "user_id",
+        "org_id",
+        "llm_config_overrides",
+    )
+    return name in optional and hasattr(event, name)
 
 
 def cases(values: dict[str, Any]) -> list[Any]:
     return [
         pytest.param(event, name, limit, id=f"{type(event).__name__}.{name}")
         for name, limit in values.items()
-        for event in having(name)
+        for event in events_with(name)
     ]
 
 
-def assert_taken(event: UploadEvent | CJAssessmentRequested) -> None:
+def assert_accepted(event: UploadEvent | CJAssessmentRequested) -> None:
     assert CODEC.decode(CODEC.encode(event)) == event
 
 
-def assert_refused(event: UploadEvent | CJAssessmentRequested, name: str, why: str) -> None:
-    """Refused by the codec, naming the field and saying why without the value."""
-    with pytest.raises(Malformed, match=why) as refusal:
+def assert_refused(event: UploadEvent | CJAssessmentRequested, name: str, reason: str) -> None:
+    """Assert that the codec refuses the event and names the field and the reason, not the value."""
+    with pytest.raises(Malformed, match=reason) as refusal:
         CODEC.decode(CODEC.encode(event))
     assert f"{type(event).__name__}.{name}: " in str(refusal.value)
     value = getattr(event, name)
@@ -65,53 +75,59 @@ def assert_refused(event: UploadEvent | CJAssessmentRequested, name: str, why: s
         assert value not in str(refusal.value)
 
 
-def test_every_limited_field_is_covered_here() -> None:
-    covered = {*LONGEST_TEXTS, *LONGEST_IDS, *LEAST, *SLUGS, "sha256", "llm_config_overrides"}
+def test_this_file_tests_every_limited_field() -> None:
+    covered = {*LONGEST_TEXTS, *LONGEST_IDS, *MINIMUMS, *SLUGS, "sha256", "llm_config_overrides"}
     assert covered | {"essays", "essay_id", "text_storage_id"} == set(RULES)
 
 
 @pytest.mark.parametrize("event", ALL, ids=lambda event: type(event).__name__)
-def test_every_field_of_strangers_is_limited(event: object) -> None:
+def test_every_field_of_uploads_and_requests_has_a_limit(event: object) -> None:
     assert {field.name for field in fields(event)} - set(RULES) <= {"erased"}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("character", ["x", "ö", "🎓"])
-@pytest.mark.parametrize(("event", "name", "most"), cases(LONGEST_TEXTS | LONGEST_IDS))
-def test_a_text_may_have_so_many_characters_of_any_script(
-    event: Any, name: str, most: int, character: str
+@pytest.mark.parametrize(("event", "name", "maximum"), cases(LONGEST_TEXTS | LONGEST_IDS))
+def test_a_text_may_have_the_maximum_number_of_characters_of_any_script(
+    event: Any, name: str, maximum: int, character: str
 ) -> None:
-    assert_taken(replace(event, **{name: character * most}))
-    longer = replace(event, **{name: character * (most + 1)})
-    assert_refused(longer, name, f"{most + 1} characters, allowed are 1 to {most}")
+    assert_accepted(replace(event, **{name: character * maximum}))
+    longer = replace(event, **{name: character * (maximum + 1)})
+    assert_refused(longer, name, f"{maximum + 1} characters, allowed are 1 to {maximum}")
 
 
-@pytest.mark.parametrize(("event", "name", "most"), cases(LONGEST_TEXTS | LONGEST_IDS))
-def test_a_text_is_not_empty(event: Any, name: str, most: int) -> None:
-    assert_refused(replace(event, **{name: ""}), name, f"0 characters, allowed are 1 to {most}")
+@pytest.mark.parametrize(("event", "name", "maximum"), cases(LONGEST_TEXTS | LONGEST_IDS))
+def test_a_text_is_not_empty(event: Any, name: str, maximum: int) -> None:
+    assert_refused(replace(event, **{name: ""}), name, f"0 characters, allowed are 1 to {maximum}")
 
 
-@pytest.mark.parametrize(("event", "name", "most"), cases(LONGEST_TEXTS))
-def test_a_text_holds_no_null_character(event: Any, name: str, most: int) -> None:
+@pytest.mark.parametrize(("event", "name", "maximum"), cases(LONGEST_TEXTS))
+def test_a_text_holds_no_null_character(event: Any, name: str, maximum: int) -> None:
     assert_refused(replace(event, **{name: "x\0y"}), name, r"U\+0000")
 
 
 @pytest.mark.parametrize("value", FORBIDDEN_IN_IDS, ids=repr)
-@pytest.mark.parametrize(("event", "name", "most"), cases(LONGEST_IDS))
-def test_an_id_can_stand_in_a_path(event: Any, name: str, most: int, value: str) -> None:
+@pytest.mark.parametrize(("event", "name", "maximum"), cases(LONGEST_IDS))
+def test_an_id_has_no_characters_that_break_a_path(
+    event: Any, name: str, maximum: int, value: str
+) -> None:
     assert_refused(replace(event, **{name: value}), name, "not an id")
 
 
 @pytest.mark.parametrize("value", ["...", "a b", "ÅÄÖ 5:B", "a.b", "-", "🎓"])
-@pytest.mark.parametrize(("event", "name", "most"), cases(LONGEST_IDS))
-def test_an_id_may_be_of_any_script(event: Any, name: str, most: int, value: str) -> None:
-    assert_taken(replace(event, **{name: value}))
+@pytest.mark.parametrize(("event", "name", "maximum"), cases(LONGEST_IDS))
+def test_an_id_may_have_characters_of_any_script(
+    event: Any, name: str, maximum: int, value: str
+) -> None:
+    assert_accepted(replace(event, **{name: value}))
 
 
-@pytest.mark.parametrize(("event", "name", "least"), cases(LEAST))
-def test_a_number_has_a_least_value(event: Any, name: str, least: int) -> None:
-    assert_taken(replace(event, **{name: least}))
-    assert_taken(replace(event, **{name: MAX_LONG}))
-    assert_refused(replace(event, **{name: least - 1}), name, f"allowed are {least} to {MAX_LONG}")
+@pytest.mark.parametrize(("event", "name", "minimum"), cases(MINIMUMS))
+def test_a_number_has_a_minimum(event: Any, name: str, minimum: int) -> None:
+    assert_accepted(replace(event, **{name: minimum}))
+    assert_accepted(replace(event, **{name: MAX_LONG}))
+    assert_refused(
+        replace(event, **{name: minimum - 1}), name, f"allowed are {minimum} to {MAX_LONG}"
+    )
 
 
 @pytest.mark.parametrize("value", ["0" * 63, "0" * 65, "G" * 64, "A" * 64, "0" * 64 + "\n", ""])
@@ -120,32 +136,32 @@ def test_a_sha256_is_64_lower_case_hex_digits(event: Any, name: str, _: None, va
     assert_refused(replace(event, **{name: value}), name, "does not match")
 
 
-@pytest.mark.parametrize(("event", "name", "most"), cases(SLUGS))
-def test_a_slug_is_lower_case_and_short(event: Any, name: str, most: int) -> None:
-    assert_taken(replace(event, **{name: "a" * most}))
-    for wrong in ("", "a" * (most + 1), "Abcd", "with-dash", "_abc", "abcd\n", "åland"):
+@pytest.mark.parametrize(("event", "name", "maximum"), cases(SLUGS))
+def test_a_slug_is_lower_case_and_short(event: Any, name: str, maximum: int) -> None:
+    assert_accepted(replace(event, **{name: "a" * maximum}))
+    for wrong in ("", "a" * (maximum + 1), "Abcd", "with-dash", "_abc", "abcd\n", "åland"):
         assert_refused(replace(event, **{name: wrong}), name, "does not match")
 
 
-def test_overrides_may_be_of_64_kibibytes() -> None:
-    assert_taken(requested(llm_config_overrides="x" * MAX_OVERRIDES))
+def test_overrides_may_have_64_kibi_characters() -> None:
+    assert_accepted(requested(llm_config_overrides="x" * MAX_OVERRIDES))
     longer = requested(llm_config_overrides="x" * (MAX_OVERRIDES + 1))
     assert_refused(longer, "llm_config_overrides", f"allowed are 1 to {MAX_OVERRIDES}")
 
 
 @pytest.mark.parametrize("count", [2, MAX_ESSAYS])
-def test_a_batch_may_have_so_many_essays(count: int) -> None:
-    assert_taken(requested(essays=essays(count)))
+def test_a_batch_may_have_two_or_5000_essays(count: int) -> None:
+    assert_accepted(requested(essays=essays(count)))
 
 
 @pytest.mark.parametrize("count", [0, 1, MAX_ESSAYS + 1])
-def test_a_batch_has_two_to_5000_essays(count: int) -> None:
+def test_a_batch_with_fewer_than_two_or_more_than_5000_essays_is_refused(count: int) -> None:
     assert_refused(requested(essays=essays(count)), "essays", f"{count} items, allowed are 2 to")
 
 
 @pytest.mark.parametrize("name", ["essay_id", "text_storage_id"])
 @pytest.mark.parametrize("value", ["", "x" * 256, "x\0y"])
-def test_a_broken_essay_is_named(name: str, value: str) -> None:
+def test_the_error_names_the_field_of_a_broken_essay(name: str, value: str) -> None:
     good = essays()
     broken: Essay = replace(good[1], **{name: value})
     with pytest.raises(Malformed, match=f"Essay.{name}"):

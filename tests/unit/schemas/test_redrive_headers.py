@@ -1,4 +1,4 @@
-"""The headers of a dead letter read back, and those of its re-drive."""
+"""Reading the headers of dead letters, and writing the headers of re-driven records and markers."""
 
 import pytest
 from hypothesis import given
@@ -12,8 +12,8 @@ from schemas.dead_letters import (
     is_marker,
     marker_headers,
     origin_of,
+    read_dead_letter_headers,
     read_marker,
-    read_refusal,
     redriven_headers,
 )
 from schemas.errors import Malformed
@@ -23,29 +23,36 @@ DEAD_AT = Coordinates("cj.requests.dlq.v1", 2, 5)
 NAMES = st.sampled_from(
     ["traceparent", "kafka_dlt-original-topic", "cjstream-redriven", "cjstream-redrive-attempt"]
 )
-OWN = st.lists(
+ORIGINAL_HEADERS = st.lists(
     st.tuples(NAMES | st.text(max_size=5), st.none() | st.binary(max_size=9)), max_size=9
 )
 
 
-@given(OWN, st.text(max_size=30))
-def test_what_a_dead_letter_tells_is_read_back_whatever_headers_the_record_had(
-    own: list[tuple[str, bytes | None]], message: str
+@given(ORIGINAL_HEADERS, st.text(max_size=30))
+def test_dead_letter_headers_are_read_back_after_any_original_headers(
+    original: list[tuple[str, bytes | None]], message: str
 ) -> None:
-    headers = dead_letter_headers(AT, 123, Malformed(message), own)
-    refusal = read_refusal(headers)
-    assert refusal == DeadLetterHeaders(AT, 123, "schemas.errors.Malformed", message, tuple(own))
+    headers = dead_letter_headers(AT, 123, Malformed(message), original)
+    refusal = read_dead_letter_headers(headers)
+    assert refusal == DeadLetterHeaders(
+        AT, 123, "schemas.errors.Malformed", message, tuple(original)
+    )
     assert not is_marker(headers)
 
 
-def test_other_headers_are_no_dead_letters() -> None:
-    whole = dead_letter_headers(AT, 123, Malformed("x"))
-    for headers in ([], whole[1:], [*whole, ("later", b"")], marker_headers(DEAD_AT, "superseded")):
+def test_other_headers_are_not_those_of_a_dead_letter() -> None:
+    complete = dead_letter_headers(AT, 123, Malformed("x"))
+    for headers in (
+        [],
+        complete[1:],
+        [*complete, ("later", b"")],
+        marker_headers(DEAD_AT, "superseded"),
+    ):
         with pytest.raises(Malformed):
-            read_refusal(headers)
+            read_dead_letter_headers(headers)
 
 
-def test_a_marker_names_its_dead_letter_and_where_it_went() -> None:
+def test_a_marker_names_its_dead_letter_and_the_new_coordinates() -> None:
     headers = marker_headers(DEAD_AT, "cj.requests.v1/2@99")
     assert is_marker(headers)
     assert read_marker(headers) == (DEAD_AT, "cj.requests.v1/2@99")
@@ -54,34 +61,38 @@ def test_a_marker_names_its_dead_letter_and_where_it_went() -> None:
 def refused_again(
     refusal: DeadLetterHeaders, at: Coordinates, appended_at_ms: int
 ) -> DeadLetterHeaders:
-    """What the next dead letter tells of a re-driven record that was refused as well."""
-    kept = redriven_headers(DEAD_AT, refusal)
-    return read_refusal(dead_letter_headers(at, appended_at_ms, Malformed("still"), kept))
+    """The dead letter of a re-driven record that was refused again."""
+    headers = redriven_headers(DEAD_AT, refusal)
+    return read_dead_letter_headers(
+        dead_letter_headers(at, appended_at_ms, Malformed("still"), headers)
+    )
 
 
-def test_attempts_are_counted_and_the_origin_stays_through_every_redrive() -> None:
+def test_every_redrive_counts_an_attempt_and_keeps_the_origin() -> None:
     trace = ("traceparent", b"\xff")
-    refusal = read_refusal(dead_letter_headers(AT, 123, Malformed("x"), [trace]))
+    refusal = read_dead_letter_headers(dead_letter_headers(AT, 123, Malformed("x"), [trace]))
     assert (refusal.attempt, refusal.origin) == (0, Origin(AT, 123))
     for attempt in (1, 2, 3):
         refusal = refused_again(refusal, Coordinates(AT.topic, 2, 100 + attempt), 500 + attempt)
         assert (refusal.attempt, refusal.origin) == (attempt, Origin(AT, 123))
-        assert refusal.own[0] == trace
-        assert len(refusal.own) == 4
+        assert refusal.original_headers[0] == trace
+        assert len(refusal.original_headers) == 4
 
 
-@pytest.mark.parametrize("told", [b"", b"minus one", b"-1", b"\xb2", b"99999999999999999999", None])
-def test_a_foreign_attempt_header_that_is_no_number_counts_as_none(told: bytes | None) -> None:
-    own = [("cjstream-redrive-attempt", told)]
-    assert DeadLetterHeaders(AT, 1, "", "", own).attempt == 0
+@pytest.mark.parametrize(
+    "value", [b"", b"minus one", b"-1", b"\xb2", b"99999999999999999999", None]
+)
+def test_an_attempt_header_that_is_not_a_number_counts_as_zero(value: bytes | None) -> None:
+    headers = [("cjstream-redrive-attempt", value)]
+    assert DeadLetterHeaders(AT, 1, "", "", headers).attempt == 0
 
 
-@pytest.mark.parametrize("told", [b"", b"t/1@2", b"t/1@2 x", b"nonsense 5", b"t/1 5"])
-def test_an_origin_that_cannot_be_read_is_where_the_record_stands(told: bytes) -> None:
-    assert origin_of([("cjstream-redrive-origin", told)], AT, 9) == Origin(AT, 9)
+@pytest.mark.parametrize("value", [b"", b"t/1@2", b"t/1@2 x", b"nonsense 5", b"t/1 5"])
+def test_an_invalid_origin_header_means_the_record_itself_is_the_origin(value: bytes) -> None:
+    assert origin_of([("cjstream-redrive-origin", value)], AT, 9) == Origin(AT, 9)
 
 
-def test_age_is_told_by_offset_within_a_partition_and_by_time_across() -> None:
+def test_age_compares_offsets_within_a_partition_and_times_across_partitions() -> None:
     early, late = Origin(Coordinates("t", 1, 5), 900), Origin(Coordinates("t", 1, 8), 100)
     assert early.is_before(late)
     assert not late.is_before(early)
@@ -98,11 +109,11 @@ def test_age_is_told_by_offset_within_a_partition_and_by_time_across() -> None:
         st.integers(0, 2**62),
     )
 )
-def test_coordinates_are_read_from_their_text(at: Coordinates) -> None:
+def test_coordinates_are_parsed_from_their_text(at: Coordinates) -> None:
     assert coordinates_from(str(at)) == at
 
 
 @pytest.mark.parametrize("text", ["", "t", "t/1", "t@1", "t/x@1", "t/1@-1", "t/1@1 ", "t/\u0661@1"])
-def test_what_is_no_coordinates_is_refused(text: str) -> None:
+def test_text_that_is_not_coordinates_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         coordinates_from(text)

@@ -1,4 +1,4 @@
-"""Grade scales: three released ones that never change, and what a scale may not be."""
+"""Grade scales: the three released ones never change, and a contradictory scale is refused."""
 
 import hashlib
 from dataclasses import FrozenInstanceError, asdict, replace
@@ -11,7 +11,7 @@ from schemas.errors import Malformed, Misconfigured
 from schemas.scales import (
     SCALES,
     GradeScale,
-    checked,
+    checked_scales,
     get_scale,
     grade_index,
     is_grade,
@@ -29,7 +29,7 @@ RELEASED = {
 
 
 def digest_of(scale: GradeScale) -> str:
-    """Over what a grade means; names and descriptions may be put better."""
+    """The sha256 of what a scale means; its name and description may still change."""
     meaning = {
         name: value
         for name, value in asdict(replace(scale, priors=None)).items()
@@ -44,7 +44,7 @@ def test_a_released_scale_never_changes(scale_id: str, digest: str) -> None:
     assert digest_of(get_scale(scale_id)) == digest
 
 
-def test_the_released_scales_are_these_by_id() -> None:
+def test_scales_are_listed_by_id() -> None:
     assert [scale.id for scale in list_scales()] == sorted(RELEASED)
 
 
@@ -66,7 +66,9 @@ def test_grades_go_from_low_to_high() -> None:
 @pytest.mark.parametrize(
     ("scale_id", "below"), [("eng5_np_legacy_9_step", "F"), ("eng5_np_national_9_step", "0")]
 )
-def test_the_grade_below_the_lowest_counts_and_stands_before_all(scale_id: str, below: str) -> None:
+def test_the_grade_below_the_lowest_is_a_grade_and_has_index_minus_one(
+    scale_id: str, below: str
+) -> None:
     assert is_grade(scale_id, below)
     assert grade_index(scale_id, below) == -1
     assert grade_index(scale_id, get_scale(scale_id).grades[0]) == 0
@@ -79,58 +81,60 @@ def test_a_scale_has_only_its_own_grades() -> None:
     assert not is_grade("swedish_8_anchor", "")
 
 
-def test_priors_are_given_by_grade() -> None:
+def test_priors_are_by_grade() -> None:
     assert priors_of("swedish_8_anchor")["C"] == 0.25
     assert sum(priors_of("swedish_8_anchor").values()) == pytest.approx(1)
     assert set(priors_of("eng5_np_national_9_step").values()) == {1 / 9}
 
 
-def test_no_scale_stands_in_for_an_unknown_one() -> None:
-    for ask in (get_scale, priors_of):
-        with pytest.raises(Malformed, match="no such grade scale: there are eng5_np_legacy"):
-            ask("Swedish_8_anchor")
-    with pytest.raises(Malformed, match="no such grade scale"):
+def test_an_unknown_scale_is_refused() -> None:
+    for function in (get_scale, priors_of):
+        with pytest.raises(Malformed, match="unknown grade scale; the scales are eng5_np_legacy"):
+            function("Swedish_8_anchor")
+    with pytest.raises(Malformed, match="unknown grade scale"):
         is_grade("", "A")
 
 
-def test_an_unknown_grade_has_no_place() -> None:
-    with pytest.raises(Malformed, match="not a grade of swedish_8_anchor: these are F, E, D, D"):
+def test_an_unknown_grade_has_no_index() -> None:
+    with pytest.raises(
+        Malformed, match="not a grade of swedish_8_anchor; its grades are F, E, D, D"
+    ):
         grade_index("swedish_8_anchor", "E-")
 
 
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "one grade": ({"grades": ("P",)}, "two or more"),
-    "a grade twice": ({"grades": ("F", "P", "F")}, "unique"),
+    "a grade twice": ({"grades": ("F", "P", "F")}, "all different"),
     "an empty grade": ({"grades": ("F", "")}, "not empty"),
-    "a prior is missing": ({"priors": {"F": 1.0}}, "prior for each grade"),
-    "a prior too many": ({"priors": {"F": 0.5, "P": 0.5, "X": 0.0}}, "and no other"),
+    "a prior is missing": ({"priors": {"F": 1.0}}, "one prior for each grade"),
+    "a prior too many": ({"priors": {"F": 0.5, "P": 0.5, "X": 0.0}}, "exactly one prior"),
     "a negative prior": ({"priors": {"F": -0.1, "P": 1.1}}, "between 0 and 1"),
     "priors of less than 1": ({"priors": {"F": 0.5, "P": 0.48}}, "do not add up"),
     "priors of more than 1": ({"priors": {"F": 0.5, "P": 0.52}}, "do not add up"),
-    "below the lowest, unnamed": ({"allows_below_lowest": True}, "just where"),
-    "below the lowest, unnamed in earnest": (
+    "below the lowest, unnamed": ({"allows_below_lowest": True}, "only if"),
+    "below the lowest, empty": (
         {"allows_below_lowest": True, "below_lowest_grade": ""},
-        "just where",
+        "only if",
     ),
-    "below the lowest, not allowed": ({"below_lowest_grade": "0"}, "just where"),
-    "below the lowest, yet among them": (
+    "below the lowest, not allowed": ({"below_lowest_grade": "0"}, "only if"),
+    "below the lowest, but one of the grades": (
         {"allows_below_lowest": True, "below_lowest_grade": "F"},
         "one of its grades",
     ),
 }
 
 
-@pytest.mark.parametrize(("changes", "why"), CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
-def test_a_scale_that_contradicts_itself_is_refused(changes: dict[str, Any], why: str) -> None:
-    with pytest.raises(Misconfigured, match=f"grade scale pass_fail: .*{why}"):
-        checked(replace(PLAIN, **changes))
+@pytest.mark.parametrize(("changes", "problem"), CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
+def test_a_scale_that_contradicts_itself_is_refused(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(Misconfigured, match=f"grade scale pass_fail: .*{problem}"):
+        checked_scales(replace(PLAIN, **changes))
 
 
-def test_two_scales_of_one_id_are_refused() -> None:
-    with pytest.raises(Misconfigured, match="one id"):
-        checked(PLAIN, PLAIN)
+def test_two_scales_with_the_same_id_are_refused() -> None:
+    with pytest.raises(Misconfigured, match="same id"):
+        checked_scales(PLAIN, PLAIN)
 
 
-def test_scales_that_do_not_contradict_themselves_are_taken() -> None:
+def test_scales_without_contradictions_are_accepted() -> None:
     rounded = replace(PLAIN, id="rounded", priors={"F": 0.333, "P": 0.66})
-    assert list(checked(PLAIN, BELOW, rounded)) == ["pass_fail", "below", "rounded"]
+    assert list(checked_scales(PLAIN, BELOW, rounded)) == ["pass_fail", "below", "rounded"]

@@ -16,7 +16,7 @@ from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_partitions, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
-from schemas.dead_letters import read_refusal
+from schemas.dead_letters import read_dead_letter_headers
 from schemas.errors import BadRecord, Malformed
 from schemas.events import (
     ROLES,
@@ -189,7 +189,9 @@ class OneRequest:
             if partition.partition == number
         }
         dead_letters = self._settings.topics.requests_dlq.name
-        for message in messages_containing(self._settings, span, self._name, whole=dead_letters):
+        for message in messages_containing(
+            self._settings, span, self._name, whole_topic=dead_letters
+        ):
             if message.topic() != dead_letters or _is_dead_letter_of(
                 log_record_of(message), self._request.at
             ):
@@ -205,7 +207,7 @@ class OneRequest:
 
 def _is_dead_letter_of(record: LogRecord, at: Coordinates) -> bool:
     try:
-        return read_refusal(record.headers).at == at
+        return read_dead_letter_headers(record.headers).at == at
     except Malformed:
         return False
 
@@ -244,7 +246,7 @@ def _outcome_story(
         for history in histories.values()
         for version in history.versions
     }
-    store, used = ContentStore.at(settings.content), list[UsedUpload]()
+    store, used = ContentStore.open(settings.content), list[UsedUpload]()
     for role in ROLES:
         named: UploadUsed | None = getattr(event.provenance, role)
         if named is None:

@@ -22,7 +22,7 @@ from schemas.dead_letters import (
     OUTCOME_REFUSED,
     DeadLetterHeaders,
     dead_letter_headers,
-    read_refusal,
+    read_dead_letter_headers,
 )
 from schemas.errors import BadRecord, Malformed, UnknownSchema
 from schemas.events import (
@@ -49,7 +49,7 @@ def request_coordinates(
     """The coordinates of the request that an outcome names, or the violation if they are not readable or not valid."""
     try:
         if outcome.at.topic == topics.requests_dlq.name:
-            return read_refusal(outcome.headers).at
+            return read_dead_letter_headers(outcome.headers).at
         event = event_of(outcome, codec, topics)
     except BadRecord as fault:
         return Violation("unreadable", outcome.at, f"the record is not a valid outcome: {fault}")
@@ -256,7 +256,7 @@ class FullCheck:
 
     def _check_dead_letter(self, outcome: LogRecord, request: LogRecord) -> Iterator[Finding]:
         """Check that a dead letter has the request's bytes and the right reason."""
-        refusal = read_refusal(outcome.headers)
+        refusal = read_dead_letter_headers(outcome.headers)
         if outcome.value != request.value:
             yield Violation("bytes", outcome.at, f"its bytes differ from the request {request.at}")
             return
