@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 MAX_CONTENT_BYTES = 1024 * 1024
 PLAIN_TEXT = "text/plain; charset=utf-8"
 RETRY: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
-ROUNDING = timedelta(
-    seconds=1
-)  # some stores list times in milliseconds, but HEAD gives whole seconds
+# some stores list times in milliseconds, but HEAD gives whole seconds
+ROUNDING = timedelta(seconds=1)
 LIVE, TRASH, MEDIA = "sha256", "trash", "media"
 NEVER_STORED = hashlib.sha256().hexdigest()  # the id of the empty text, which put refuses
 STORE_ERRORS = (BaseError, OSError, NotImplementedError)
