@@ -106,9 +106,8 @@ class ContentStore:
         storage_id = hashlib.sha256(text).hexdigest()
         existed = self._size(storage_id) is not None
         if not existed and media_type != PLAIN_TEXT:
-            self._write_media_type(
-                storage_id, media_type
-            )  # before the bytes: the text exists once its bytes do
+            # before the bytes: the text exists once its bytes do
+            self._write_media_type(storage_id, media_type)
         self._write(LIVE, storage_id, text)  # always: this repairs a damaged text
         return StoredText(storage_id, len(text), self._media_type(storage_id), existed)
 

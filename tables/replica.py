@@ -39,9 +39,8 @@ class ContextReplica:
         self._topics = topics
         self.on_changed = on_changed
         self._cache: dict[str, AssignmentContext | None] = {}
-        self._fold_lock = (
-            threading.RLock()
-        )  # held while rows and positions change, or must not change
+        # held while rows and positions change, or must not change
+        self._fold_lock = threading.RLock()
         self._advanced = threading.Condition()
         self._positions: dict[Partition, int] = {}
 

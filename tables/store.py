@@ -100,9 +100,8 @@ class RocksStore:
         """
         options = _options(cache_mb)
         options.create_if_missing(False)
-        options.set_max_open_files(
-            -1
-        )  # the writer may delete files; files that are open stay readable
+        # the writer may delete files; files that are open stay readable
+        options.set_max_open_files(-1)
         self = cls.__new__(cls)
         self._folder = folder
         try:

@@ -45,15 +45,13 @@ def records(draw: st.DrawFn) -> list[UploadRecord]:
         partition = partition_for(key, 4)
         kind = draw(st.sampled_from(("valid", "valid", "valid", "damaged", "stray", "keyless")))
         if kind == "damaged":
-            value = value[:5] + draw(
-                damaged(value[5:])
-            )  # not the schema id: an unknown one would stop the fold
+            # not the schema id: an unknown one would stop the fold
+            value = value[:5] + draw(damaged(value[5:]))
         elif kind == "stray":
             partition = (partition + 1) % 4
         tp = Partition(TOPIC_OF[role_of(event)], partition)
-        offset = ends.get(tp, 0) + draw(
-            st.integers(0, 2)
-        )  # transaction markers and compaction leave holes
+        # transaction markers and compaction leave holes
+        offset = ends.get(tp, 0) + draw(st.integers(0, 2))
         ends[tp] = offset + 1
         generated.append(
             UploadRecord(
