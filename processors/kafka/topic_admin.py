@@ -139,15 +139,14 @@ def _state(
 
 
 def _replication(brokers: int) -> int:
-    return (
-        1 if brokers == 1 else 3
-    )  # if two are up, a third may be down: Kafka knows it, or refuses
+    # two brokers are up: a third may be down, which Kafka knows; otherwise it refuses
+    return 1 if brokers == 1 else 3
 
 
 def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
     """Create missing topics; returns the state of every topic.
 
-    The replication factor is the largest of the existing topics; if there are none, it is 3, or 1 for a single broker.
+    The replication factor is 3, or 1 for a single broker; it is larger if that of an existing topic is larger.
     Raises Discrepancy if an existing topic contradicts the catalogue, Unreachable if too few brokers are up.
     """
     states = topic_states(admin, settings)

@@ -92,7 +92,7 @@ def last_committed_record(
                     raise Unreachable(
                         f"no broker answers for {partition.topic}/{partition.partition}"
                     )
-            elif (message.offset() or 0) < high:  # poll() skips control records, and may return a later one
+            elif (message.offset() or 0) < high:  # polling skips gaps, also past high
                 newest = f"{partition.topic}/{partition.partition}@{message.offset()}"
         if newest or start == low:
             return newest

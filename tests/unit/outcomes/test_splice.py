@@ -217,7 +217,9 @@ NOT_CANONICAL = {
     "two blocks": handwritten(requested(essays=essays(5)), blocks=2),
     "a block for each essay": handwritten(requested(essays=essays(5)), blocks=5),
     "a block with its size": handwritten(requested(), with_block_sizes=True),
-    "blocks with their sizes": handwritten(requested(essays=essays(5)), blocks=2, with_block_sizes=True),
+    "blocks with their sizes": handwritten(
+        requested(essays=essays(5)), blocks=2, with_block_sizes=True
+    ),
     "padded varints in v1": handwritten(requested(), 1, padding=1),
     "two blocks in v1": handwritten(requested(essays=essays(5)), 1, blocks=2),
     "a padded time": handwritten(requested(due_at_ms=7), padding=1),
