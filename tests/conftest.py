@@ -1,4 +1,4 @@
-"""What tests on a real broker share: one broker, and an installation of its own for each test."""
+"""Fixtures for tests on a real broker: one broker per test run, and a separate installation for each test."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,20 +15,18 @@ from tools.broker import Broker
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--faults --minutes N --seed S`: the storms alone, for so long, by the seeds S, S + 1 ..."""
+    """Add `--long`, and `--faults --minutes N --seed S`: only the storms, N minutes in total, seeds S, S + 1 ..."""
     storms = parser.getgroup("storms")
+    storms.addoption("--faults", action="store_true", help="run only the storms on three nodes")
     storms.addoption(
-        "--faults", action="store_true", help="the storms on three nodes, nothing else"
+        "--minutes", type=float, default=3.0, help="total length of the storms (default 3)"
     )
-    storms.addoption("--minutes", type=float, default=3.0, help="of storm in all (default 3)")
-    storms.addoption("--seed", type=int, default=1, help="the first storm's (default 1)")
-    parser.addoption(
-        "--long", action="store_true", help="also the fault tests that the short run leaves out"
-    )
+    storms.addoption("--seed", type=int, default=1, help="seed of the first storm (default 1)")
+    parser.addoption("--long", action="store_true", help="also run the slow fault tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--faults`, leave out what is no storm; without `--long`, skip what takes long."""
+    """With `--faults`, deselect every test that is not a storm; without `--long`, skip the slow tests."""
     if config.getoption("--faults"):
         others = [item for item in items if item.get_closest_marker("storm") is None]
         items[:] = [item for item in items if item.get_closest_marker("storm") is not None]
@@ -36,37 +34,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long") is not None:
-                item.add_marker(pytest.mark.skip(reason="takes long: --long"))
+                item.add_marker(pytest.mark.skip(reason="slow: run it with --long"))
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """One embedded broker for the whole run."""
+    """One embedded broker for the whole test run."""
     with Broker.temporary(Path(__file__).parents[1] / ".cjstream") as broker:
         yield broker
 
 
 @pytest.fixture
 def settings(broker: Broker, tmp_path: Path) -> Settings:
-    """An installation of its own, its topics made; nothing waits in it, unless the test says so."""
-    own = Settings(
+    """A separate installation with its topics; requests are not parked unless the test sets `patience_s`."""
+    installation = Settings(
         bootstrap_servers=broker.bootstrap,
         topic_prefix=f"{uuid4().hex[:8]}-",
         data_dir=tmp_path,
         patience_s=0,
     )
-    apply_topics(admin_client(own), own)
-    return own
+    apply_topics(admin_client(installation), installation)
+    return installation
 
 
 @pytest.fixture
 def start_worker(settings: Settings, tmp_path: Path) -> Iterator[StartWorker]:
-    """Starts a worker of the test's installation: `start_worker("slot", batch_max=200)`."""
+    """A function that starts a worker of the test's installation: `start_worker("slot", batch_max=200)`."""
     processes = list[Process]()
 
-    def start(slot: str = "one", command: Sequence[str] = WORKER, **knobs: Any) -> Process:
-        own = settings.model_copy(update={"slot": slot, **knobs})
-        process = Process(own, tmp_path / f"{slot or len(processes)}.log", command)
+    def start(slot: str = "one", command: Sequence[str] = WORKER, **overrides: Any) -> Process:
+        worker_settings = settings.model_copy(update={"slot": slot, **overrides})
+        process = Process(worker_settings, tmp_path / f"{slot or len(processes)}.log", command)
         processes.append(process)
         process.start()
         return process
@@ -76,4 +74,4 @@ def start_worker(settings: Settings, tmp_path: Path) -> Iterator[StartWorker]:
         process.thaw()
         if process.is_alive:
             process.kill()
-        print(f"--- {process.log.name}, ended with {process.exit_code}\n{process.last_words()}")  # noqa: T201
+        print(f"--- {process.log.name}, ended with {process.exit_code}\n{process.log_tail()}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""A real schema registry, Apicurio, as a process on loopback: it keeps everything in memory."""
+"""A real schema registry, Apicurio, as a process on loopback that keeps its data in memory."""
 
 import os
 import subprocess
@@ -24,26 +24,24 @@ START_S = 240
 
 @contextmanager
 def apicurio(data_dir: Path) -> Iterator[str]:
-    """Its address while the block lasts; data_dir is where its archive is kept, so that it is fetched once.
+    """Run a registry and yield its address; its archive is downloaded once and cached in data_dir.
 
-    Raises Unreachable where it cannot be fetched, or does not come up.
+    Raises Unreachable if the archive cannot be downloaded or the registry does not start.
     """
     (archive,) = listed_jars("registry")
-    kept = ensure_jars(data_dir.resolve() / "registry", (archive,)) / archive.file_name
+    archive_path = ensure_jars(data_dir.resolve() / "registry", (archive,)) / archive.file_name
     with tempfile.TemporaryDirectory(prefix="cjstream-registry-") as folder:
-        with tarfile.open(kept) as packed:
+        with tarfile.open(archive_path) as packed:
             packed.extractall(folder, filter="data")
         url = f"http://127.0.0.1:{free_port()}"
-        said = Path(folder) / "registry.log"
-        with said.open("wb") as log:
+        log_path = Path(folder) / "registry.log"
+        with log_path.open("wb") as log:
             process = subprocess.Popen(
                 [
                     find_java(os.environ, min_version=OLDEST_JAVA),
                     "-Xmx384m",
-                    *(
-                        "-XX:TieredStopAtLevel=1",
-                        "-XX:+UseSerialGC",
-                    ),  # it is to start soon, not to run long
+                    # for a fast start, not for a long run
+                    *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
                     "-Dquarkus.http.host=127.0.0.1",
                     f"-Dquarkus.http.port={httpx.URL(url).port}",
                     *("-jar", "quarkus-run.jar"),
@@ -54,17 +52,19 @@ def apicurio(data_dir: Path) -> Iterator[str]:
                 stderr=log,
             )
         try:
-            wait_until(lambda: _answers(url, process, said), seconds=START_S, what="the registry")
+            wait_until(
+                lambda: _is_ready(url, process, log_path), seconds=START_S, what="the registry"
+            )
             yield url
         finally:
             process.kill()
             process.wait()
 
 
-def _answers(url: str, process: "subprocess.Popen[bytes]", said: Path) -> bool:
+def _is_ready(url: str, process: "subprocess.Popen[bytes]", log_path: Path) -> bool:
     if process.poll() is not None:
-        last = said.read_text(errors="replace").splitlines()[-3:]
-        raise Unreachable(f"the registry ended by itself: {' '.join(last)[:300]}")
+        last_lines = log_path.read_text(errors="replace").splitlines()[-3:]
+        raise Unreachable(f"the registry process ended: {' '.join(last_lines)[:300]}")
     try:
         return httpx.get(f"{url}{CONFLUENT}/subjects", timeout=5).is_success
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""The README's commands, run as a reader would run them."""
+"""The README's commands, run as a reader runs them."""
 
 import os
 import re
@@ -20,31 +20,31 @@ AUDIT = next(block for block in BLOCKS if "audit as-of" in block)
 PORT = "9095"
 
 
-def test_the_two_commands_stand_alone() -> None:
+def test_the_first_two_blocks_are_single_commands() -> None:
     assert BLOCKS[:2] == ["tools/run demo\n", "tools/run test\n"]
 
 
-def test_the_commands_by_hand_do_what_the_readme_says(tmp_path: Path) -> None:
-    """From `up` to its end: an assignment, a stale update, a request, its batch, an auditor's five questions."""
+def test_the_manual_commands_do_what_the_readme_says(tmp_path: Path) -> None:
+    """From `up` to its end: an assignment, a stale update, a request, its batch, and five audit commands."""
     (tmp_path / "kafka-libs").symlink_to(ROOT / ".cjstream" / "kafka-libs")
     joined, end = JOIN.split("kill $up", 1)
     blocks = [UP, CURL] if shutil.which("curl") else [UP]
     blocks += [joined + AUDIT + "kill $up" + end]
-    told = _run(tmp_path, "\n".join(blocks))
-    assert "current version is 2" in told  # what the stale update was answered
-    assert re.search(r"batch-1  2 essays  assignment: .*student_prompt v2", told)
-    assert "NOT OK" not in told
-    assert re.search(r"student_prompt .*uploaded.* 2 ", told)
-    assert re.search(r"^verified$", told, re.MULTILINE)
-    assert "march.seal: holds" in told
-    assert ": 0 differences" in told
+    output = _run(tmp_path, "\n".join(blocks))
+    assert "current version is 2" in output  # the answer to the stale update
+    assert re.search(r"batch-1  2 essays  assignment: .*student_prompt v2", output)
+    assert "NOT OK" not in output
+    assert re.search(r"student_prompt .*uploaded.* 2 ", output)
+    assert re.search(r"^verified$", output, re.MULTILINE)
+    assert "march.seal: holds" in output
+    assert ": 0 differences" in output
     if CURL not in blocks:
-        pytest.skip("no curl here: the block that uses it was left out, the others were run")
-    assert re.findall(r"^\d{3}$", told, re.MULTILINE) == ["200", "412"]
+        pytest.skip("curl is not installed: its block was skipped, the other blocks ran")
+    assert re.findall(r"^\d{3}$", output, re.MULTILINE) == ["200", "412"]
 
 
 def _run(folder: Path, script: str) -> str:
-    """What the shell printed, its stderr too; whatever it left running is ended."""
+    """The output of a shell script, stderr included; processes that it leaves behind are ended."""
     port = str(free_port())
     environment = {
         **os.environ,
@@ -55,14 +55,14 @@ def _run(folder: Path, script: str) -> str:
         "CJ_ADMIN_BASE_URL": f"http://127.0.0.1:{port}",
         "CJ_ADMIN_TOKEN_PATH": str(folder / "token.json"),
     }
-    log = folder / "said.txt"
-    with log.open("w") as said:
+    log = folder / "output.txt"
+    with log.open("w") as output:
         shell = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script.replace(PORT, port)],
             cwd=ROOT,
             env=environment,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
         try:
@@ -76,7 +76,7 @@ def _run(folder: Path, script: str) -> str:
     return log.read_text()
 
 
-def test_every_folder_and_file_that_it_names_is_there() -> None:
+def test_every_folder_and_file_named_in_the_readme_exists() -> None:
     named = re.findall(r"`((?:schemas|tables|processors|tools|tests)/[\w./-]*)`", README)
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []

@@ -93,8 +93,8 @@ def read_topic(settings: Settings) -> Callable[[str], list[Read]]:
 
 def run_command(settings: Settings, *command: str) -> Any:
     """The JSON document of a command that must succeed."""
-    exit_code, document, said = run_json(settings, *command)
-    assert exit_code == 0, said
+    exit_code, document, stderr = run_json(settings, *command)
+    assert exit_code == 0, stderr
     return document
 
 

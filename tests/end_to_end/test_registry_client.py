@@ -38,7 +38,7 @@ def registry(start_worker: StartWorker) -> Iterator[SchemaRegistryClient]:
     process = start_worker(command=API, api_port=port, environment="development")
 
     def answers() -> bool:
-        assert process.is_alive, process.last_words()
+        assert process.is_alive, process.log_tail()
         try:
             return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
         except httpx.TransportError:

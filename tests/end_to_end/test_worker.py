@@ -1,4 +1,4 @@
-"""A worker from uploads and requests to outcomes, as a process; what it wrote is read by others."""
+"""A worker process turns uploads and requests into outcomes, which other Avro and Kafka clients can read."""
 
 from io import BytesIO
 from pathlib import Path
@@ -54,11 +54,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "course-explicit": {"assignment_id": None, "student_prompt_ref": "own"},
     "guest": {"assignment_id": None, "course_code": "GUEST"},
 }
-BOTH = ["instructions", "student_prompt"]
+BOTH_MISSING = ["instructions", "student_prompt"]
 
 
-def independently(record: Read) -> dict[str, Any]:
-    """The record's fields by the `avro` package, with the schema that its frame names."""
+def decode_with_avro(record: Read) -> dict[str, Any]:
+    """The record's fields, decoded by the `avro` package with the schema that the record's frame names."""
     assert record.value is not None
     body = BytesIO(record.value)
     assert body.read(1) == b"\0"
@@ -73,26 +73,26 @@ def independently(record: Read) -> dict[str, Any]:
 
 
 def outcomes(settings: Settings, topic: str) -> dict[str, dict[str, Any]]:
-    """What stands in an outcome topic, by batch id."""
+    """The fields of the records of an outcome topic, by batch id."""
     records = read_all(settings.bootstrap_servers, topic, settings.partitions)
-    decoded = map(independently, records)
+    decoded = map(decode_with_avro, records)
     return {fields["request"]["batch_id"]: fields for fields in decoded}
 
 
-def test_uploads_and_requests_become_outcomes_by_the_resolution_table(
+def test_every_request_gets_the_outcome_of_the_resolution_table(
     broker: Broker, settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *UPLOADS)
     records = [record_of(settings, requested(batch_id=name, **row)) for name, row in ROWS.items()]
-    append(settings, [*records, *(request_record(settings, one, "bad") for one in DAMAGED)])
+    append(settings, [*records, *(request_record(settings, value, "bad") for value in DAMAGED)])
     worker = start_worker()
     with Progress(settings) as progress:
         progress.wait_for_the_end(worker)
 
     prepared = outcomes(settings, settings.topics.batches.name)
     unresolved = outcomes(settings, settings.topics.unresolved.name)
-    told = {name: fields["processing_metadata"] for name, fields in prepared.items()}
-    assert {name: one["context_source"] for name, one in told.items()} == {
+    metadata = {name: fields["processing_metadata"] for name, fields in prepared.items()}
+    assert {name: fields["context_source"] for name, fields in metadata.items()} == {
         "assignment": "assignment",
         "explicit": "assignment",
         "half-explicit": "assignment",
@@ -100,7 +100,7 @@ def test_uploads_and_requests_become_outcomes_by_the_resolution_table(
         "course-explicit": "course",
         "guest": "guest",
     }
-    assert {name: one["prompt_source"] for name, one in told.items()} == {
+    assert {name: fields["prompt_source"] for name, fields in metadata.items()} == {
         "assignment": "assignment",
         "explicit": "request",
         "half-explicit": "request",
@@ -110,15 +110,15 @@ def test_uploads_and_requests_become_outcomes_by_the_resolution_table(
     }
     assert {name: fields["missing"] for name, fields in unresolved.items()} == {
         "half": ["student_prompt"],
-        "unknown": BOTH,
+        "unknown": BOTH_MISSING,
         "gone": ["instructions"],
     }
-    whole = told["assignment"]
-    assert whole["instructions_storage_id"] == sha256_of("New")
-    assert whole["student_prompt_storage_id"] == sha256_of("Prompt")
-    assert whole["judge_rubric_storage_id"] == sha256_of("Rubric")
-    assert told["explicit"]["student_prompt_storage_id"] == "own"
-    assert told["course"]["instructions_storage_id"] == COURSE.sha256
+    complete = metadata["assignment"]
+    assert complete["instructions_storage_id"] == sha256_of("New")
+    assert complete["student_prompt_storage_id"] == sha256_of("Prompt")
+    assert complete["judge_rubric_storage_id"] == sha256_of("Rubric")
+    assert metadata["explicit"]["student_prompt_storage_id"] == "own"
+    assert metadata["course"]["instructions_storage_id"] == COURSE.sha256
     assert prepared["assignment"]["provenance"]["instructions"]["version"] == 2
 
     assert all_have_one_outcome(settings).counts["cj.requests.dlq.v1"] == len(DAMAGED)
@@ -128,19 +128,19 @@ def test_uploads_and_requests_become_outcomes_by_the_resolution_table(
 
 
 def java_reads(broker: Broker, settings: Settings) -> list[str]:
-    """What Java's own console consumer prints of the committed batches, a line each."""
-    escaped = "org.apache.kafka.common.serialization.BytesDeserializer"  # prints ASCII alone
-    done = broker.java_tool(
+    """The lines that Kafka's console consumer prints, one for each committed batch."""
+    escaped = "org.apache.kafka.common.serialization.BytesDeserializer"  # prints only ASCII
+    finished = broker.java_tool(
         "org.apache.kafka.tools.consumer.ConsoleConsumer",
         *("--bootstrap-server", broker.bootstrap, "--topic", settings.topics.batches.name),
         *("--from-beginning", "--isolation-level", "read_committed", "--timeout-ms", "8000"),
         *("--formatter-property", f"value.deserializer={escaped}"),
     )
-    return done.stdout.splitlines()
+    return finished.stdout.splitlines()
 
 
 @pytest.mark.parametrize("compression", CODECS)
-def test_uploads_of_any_compression_reach_the_join_and_the_published_view(
+def test_uploads_of_any_compression_reach_the_batches_and_the_context_topic(
     settings: Settings, start_worker: StartWorker, compression: str
 ) -> None:
     producer = plain_producer(settings, **{"compression.type": compression})
@@ -151,11 +151,11 @@ def test_uploads_of_any_compression_reach_the_join_and_the_published_view(
         progress.wait_for_the_end(worker)
     assert outcomes(settings, settings.topics.batches.name).keys() == {"batch-1"}
 
-    def published() -> bool:
-        view = read_all(
+    def is_published() -> bool:
+        records = read_all(
             settings.bootstrap_servers, settings.topics.context.name, settings.partitions
         )
-        rows = [Codec().decode_as(AssignmentContext, row.value) for row in view[-1:]]
+        rows = [Codec().decode_as(AssignmentContext, row.value) for row in records[-1:]]
         return any(row.instructions and row.instructions.version == 2 for row in rows)
 
-    until(published)
+    until(is_published)

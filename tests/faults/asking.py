@@ -1,4 +1,4 @@
-"""Questions that a test asks of its installation, from outside."""
+"""What a test can query or wait for in its installation, with clients of its own."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,92 +12,92 @@ from confluent_kafka.admin import AdminClient
 from processors.settings import Settings
 from tests.faults.checker import Findings, Terms
 from tests.faults.checking import Installation, check
-from tests.faults.reading import Coordinates, committed_by, ends_of
+from tests.faults.reading import Coordinates, committed_offsets, end_offsets
 from tests.faults.running import Process
 from tests.support.until import until
 
 Answer = TypeVar("Answer")
 Config = dict[str, Any]
-NOBODY = SimpleNamespace(members=())
+NO_MEMBERS = SimpleNamespace(members=())
 
 
 class Progress:
-    """How far the requests' offsets have been committed; asks with clients that it keeps."""
+    """The committed offsets of the requests, and waits for them; it keeps its clients open."""
 
     def __init__(self, settings: Settings) -> None:
         client: Config = {"bootstrap.servers": settings.bootstrap_servers, "log_level": 0}
         self._admin = AdminClient(client)
-        # uncommitted: a reader of stable offsets starves beside transactions that follow each other
-        uncommitted = {"group.id": settings.prep_group, "isolation.level": "read_uncommitted"}
-        self._member = Consumer({**client, **uncommitted})
+        # with read_committed, a request for offsets is refused again and again while transactions follow each other
+        group = {"group.id": settings.prep_group, "isolation.level": "read_uncommitted"}
+        self._consumer = Consumer({**client, **group})
         topic = settings.topics.requests.name
-        self._partitions = [TopicPartition(topic, one) for one in range(settings.partitions)]
+        self._partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._member.close()
+        self._consumer.close()
 
     def committed(self) -> Mapping[tuple[str, int], int]:
-        """The committed offset of each partition, 0 where there is none."""
-        found = answered(lambda: committed_by(self._member, self._partitions))
-        return {at: max(offset, 0) for at, offset in found.items()}
+        """The committed offset of each partition, 0 if there is none."""
+        found = retry_until_answered(lambda: committed_offsets(self._consumer, self._partitions))
+        return {tp: max(offset, 0) for tp, offset in found.items()}
 
-    def ends(self) -> Mapping[tuple[str, int], int]:
-        """Where each partition of the requests ends."""
+    def high_watermarks(self) -> Mapping[tuple[str, int], int]:
+        """The high watermark of each partition of the requests."""
         level = IsolationLevel.READ_UNCOMMITTED
-        return answered(lambda: ends_of(self._admin, self._partitions, level))
+        return retry_until_answered(lambda: end_offsets(self._admin, self._partitions, level))
 
     def total(self) -> int:
         """The sum of the committed offsets."""
         return sum(self.committed().values())
 
     def is_complete(self) -> bool:
-        """Whether the end of every partition has been committed."""
-        so_far = self.committed()
-        return all(so_far[at] >= end for at, end in self.ends().items())
+        """Whether every partition is committed up to its high watermark."""
+        committed = self.committed()
+        return all(committed[tp] >= end for tp, end in self.high_watermarks().items())
 
     def wait_for_more(self, requests: int = 1, seconds: float = 30) -> None:
-        """Wait until that many more have been committed; so many have to be coming."""
+        """Wait until that many more requests have been committed; at least as many must still be on their way."""
         before = self.total()
         until(lambda: self.total() >= before + requests, seconds)
 
     def wait_for_the_end(self, *workers: Process, seconds: float = 60) -> None:
-        """Wait until everything that was sent has been committed; these workers are not to end."""
-        until(lambda: self.is_complete() or any(not one.is_alive for one in workers), seconds)
-        assert all(one.is_alive for one in workers)
+        """Wait until every request that was sent has been committed; the test fails if one of the workers ends."""
+        until(lambda: self.is_complete() or any(not worker.is_alive for worker in workers), seconds)
+        assert all(worker.is_alive for worker in workers)
 
 
-def answer(ask: Callable[[], Answer]) -> Answer | None:
-    """What the broker says, or None while it is away or a coordinator moves."""
+def answer_or_none(request: Callable[[], Answer]) -> Answer | None:
+    """The broker's answer, or None while the broker is down or a coordinator moves."""
     try:
-        return ask()
+        return request()
     except KafkaException:
         return None
 
 
-def answered(ask: Callable[[], Answer], seconds: float = 60) -> Answer:
-    """What the broker says, once it does."""
-    (said,) = until(lambda: answer(lambda: [ask()]) or [], seconds)
-    return said
+def retry_until_answered(request: Callable[[], Answer], seconds: float = 60) -> Answer:
+    """The broker's answer; the request is repeated until there is one."""
+    (answer,) = until(lambda: answer_or_none(lambda: [request()]) or [], seconds)
+    return answer
 
 
 def members_of(settings: Settings, group: str) -> int:
-    """How many members a consumer group has."""
+    """The number of members of a consumer group."""
     admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
     (future,) = admin.describe_consumer_groups([group], request_timeout=10).values()
-    return len((answer(future.result) or NOBODY).members)
+    return len((answer_or_none(future.result) or NO_MEMBERS).members)
 
 
 def pause(seconds: float) -> None:
-    """Let time pass."""
-    moment = time.monotonic() + seconds
-    until(lambda: time.monotonic() >= moment, seconds + 5)
+    """Wait for a fixed time."""
+    end = time.monotonic() + seconds
+    until(lambda: time.monotonic() >= end, seconds + 5)
 
 
 def installation_of(settings: Settings) -> Installation:
-    """Where the checker looks."""
+    """What the checker needs to know to read an installation."""
     return Installation(
         settings.bootstrap_servers,
         settings.topics,
@@ -108,26 +108,28 @@ def installation_of(settings: Settings) -> Installation:
 
 
 def terms_of(settings: Settings, acknowledged: Mapping[Coordinates, int] | None = None) -> Terms:
-    """What was promised, and when the sender had the broker's word for its uploads."""
+    """What the checker has to expect; `acknowledged` says when the broker acknowledged each upload, in ms."""
     return Terms(settings.required_roles, settings.patience_s, acknowledged)
 
 
-def settled(settings: Settings, seconds: float = 60) -> Findings:
-    """Read everything back until nothing is wrong; the test fails where that is final, or takes too long."""
-    looks = list[Findings]()
+def check_until_correct(settings: Settings, seconds: float = 60) -> Findings:
+    """Check repeatedly until nothing is wrong; the test fails if a fault is final or the time is up."""
+    newest = list[Findings]()
 
-    def is_settled() -> bool:
-        looks[:] = [answered(lambda: check(installation_of(settings), terms_of(settings)))]
-        return looks[0].is_final or not looks[0].faults
+    def is_correct_or_final() -> bool:
+        newest[:] = [
+            retry_until_answered(lambda: check(installation_of(settings), terms_of(settings)))
+        ]
+        return newest[0].is_final or not newest[0].faults
 
     with suppress(AssertionError):
-        until(is_settled, seconds)
-    assert not looks[0].faults, str(looks[0])
-    return looks[0]
+        until(is_correct_or_final, seconds)
+    assert not newest[0].faults, str(newest[0])
+    return newest[0]
 
 
 def all_have_one_outcome(settings: Settings) -> Findings:
-    """Read everything back; the test fails where anything is wrong."""
+    """Check the installation once; the test fails if anything is wrong."""
     found = check(installation_of(settings), terms_of(settings))
     assert not found.faults, str(found)
     return found

@@ -1,6 +1,6 @@
-"""Asks from outside whether every request has its one outcome: from the topics alone, by a plain consumer.
+"""Checks that every request has exactly one correct outcome, from the records of the topics alone.
 
-It shares nothing with what it checks but the names of the topics and the `.avsc` files. `judge` is pure.
+It shares only the topic names and the `.avsc` files with the product that it checks. `check_outcomes` is pure.
 """
 
 from collections import Counter, defaultdict
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.faults.reading import Coordinates, Read, decoded, readable
+from tests.faults.reading import Coordinates, Read, decode_or_none, decoded
 
 ROLES = ("instructions", "student_prompt", "judge_rubric")
 MAX_REQUEST_BYTES = 640 * 1024
@@ -17,7 +17,7 @@ SHOWN = 10
 
 
 class Used(NamedTuple):
-    """What an outcome says of an upload that it rests on."""
+    """An upload that an outcome used, according to its provenance."""
 
     at: Coordinates
     version: int
@@ -26,7 +26,7 @@ class Used(NamedTuple):
 
 
 class Change(NamedTuple):
-    """An upload or a deletion of one role at one scope; a deletion has no sha256."""
+    """An upload or a deletion of one role of one scope; a deletion has no sha256."""
 
     at: Coordinates
     appended_at_ms: int
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
     at: Coordinates
     appended_at_ms: int
     request_at: Coordinates
-    request: bytes | Mapping[str, Any] | None  # raw in a dead letter, else as decoded
+    request: bytes | Mapping[str, Any] | None  # bytes in a dead letter, otherwise decoded
     scope_key: str | None = None  # None in a dead letter
     is_prepared: bool = False
     used: Mapping[str, Used] = {}
@@ -49,12 +49,12 @@ class Outcome(NamedTuple):
 
     @property
     def brings_prompt(self) -> bool:
-        """Whether the request has a prompt of its own."""
+        """Whether the request brings its own prompt."""
         return isinstance(self.request, Mapping) and self.request["student_prompt_ref"] is not None
 
     @property
     def names_an_assignment(self) -> bool:
-        """Whether the request asks for an assignment's context."""
+        """Whether the request has an assignment id."""
         return isinstance(self.request, Mapping) and self.request["assignment_id"] is not None
 
 
@@ -63,54 +63,54 @@ Changes = Mapping[tuple[str, str], Sequence[Change]]  # by scope key and role, i
 
 @dataclass(frozen=True)
 class Terms:
-    """What was promised, and what the sender knows."""
+    """What the outcomes have to satisfy, and what the sender knows."""
 
-    required: Collection[str] = ()  # the roles that an assignment has to have
-    patience_s: float = 0  # how long a request waits for them
-    # when the sender had the broker's word for an upload, in ms; None: as soon as it was appended
+    required: Collection[str] = ()  # the roles that an assignment must have
+    patience_s: float = 0  # how long a request waits for its context
+    # when the broker acknowledged each upload, in ms; None: acknowledged when it was appended
     acknowledged: Mapping[Coordinates, int] | None = None
 
     def is_known_before(self, change: Change, at_ms: int) -> bool:
-        """Whether an upload was acknowledged before a moment; one that never was need not be seen."""
+        """Whether an upload was acknowledged before a time; an outcome may miss one that never was."""
         if self.acknowledged is None:
             return change.appended_at_ms < at_ms
-        known = self.acknowledged.get(change.at)
-        return known is not None and known < at_ms
+        acknowledged_ms = self.acknowledged.get(change.at)
+        return acknowledged_ms is not None and acknowledged_ms < at_ms
 
 
 @dataclass
 class Findings:
-    """What is wrong, by kind; `counts` says how many were looked at."""
+    """What is wrong, by kind; `counts` has the number of records that were checked."""
 
     counts: Counter[str] = field(default_factory=Counter)
     missing: list[Coordinates] = field(default_factory=list)
     duplicated: list[Coordinates] = field(default_factory=list)
-    invented: list[str] = field(default_factory=list)
-    misplaced: list[str] = field(default_factory=list)
+    invented: list[str] = field(default_factory=list)  # outcomes without a request
+    wrong_partition: list[str] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
-    misjudged: list[str] = field(default_factory=list)
+    wrong_kind: list[str] = field(default_factory=list)  # prepared, unresolved or dead letter
     stale: list[str] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)  # parked, and nobody releases it
-    unfolded: list[str] = field(default_factory=list)  # the table's changelog is not the fold
-    swallowed: list[Coordinates] = field(default_factory=list)  # damaged uploads without a letter
+    not_released: list[str] = field(default_factory=list)  # parked requests that should be released
+    wrong_rows: list[str] = field(default_factory=list)  # the changelog differs from the fold
+    no_dead_letter: list[Coordinates] = field(default_factory=list)  # of damaged uploads
     uncommitted: list[str] = field(default_factory=list)
-    hanging: list[str] = field(default_factory=list)
+    open_transactions: list[str] = field(default_factory=list)
 
     @property
     def faults(self) -> dict[str, int]:
-        """The kinds of fault found, each with its number."""
+        """The number of faults of each kind; kinds without a fault are left out."""
         found = {name: len(value) for name, value in vars(self).items() if name != "counts"}
         return {name: number for name, number in found.items() if number}
 
     @property
     def is_final(self) -> bool:
-        """Whether no waiting can mend what was found."""
+        """Whether a fault was found that waiting longer cannot remove."""
         return bool(
             self.duplicated
             or self.invented
-            or self.misplaced
+            or self.wrong_partition
             or self.altered
-            or self.misjudged
+            or self.wrong_kind
             or self.stale
         )
 
@@ -119,14 +119,14 @@ class Findings:
         return f"{dict(self.counts)} faults: {self.faults} {shown}"
 
 
-def judge(
+def check_outcomes(
     requests: Sequence[Read],
     outcomes: Sequence[Outcome],
     changes: Changes,
     terms: Terms,
     parked: Collection[Coordinates] = (),
 ) -> Findings:
-    """Hold outcomes against the requests and the uploads of the log; parked requests may have none yet."""
+    """Compare the outcomes with the requests and uploads in the log; parked requests may have no outcome yet."""
     found = Findings()
     by_request = defaultdict[Coordinates, list[Outcome]](list)
     for outcome in outcomes:
@@ -134,112 +134,114 @@ def judge(
     known = {request.at: request for request in requests}
     found.invented = [str(at) for at in by_request if at not in known]
     for request in requests:
-        its = by_request[request.at]
-        if not its and request.at not in parked:
+        request_outcomes = by_request[request.at]
+        if not request_outcomes and request.at not in parked:
             found.missing.append(request.at)
-        found.duplicated += [request.at] * (len(its) - 1)
-        for outcome in its:
-            _judge_one(found, request, outcome, changes, terms)
+        found.duplicated += [request.at] * (len(request_outcomes) - 1)
+        for outcome in request_outcomes:
+            _check_outcome(found, request, outcome, changes, terms)
     found.counts["requests"] = len(requests)
     found.counts.update(outcome.at.topic.partition("-")[2] for outcome in outcomes)
     return found
 
 
-def _judge_one(
+def _check_outcome(
     found: Findings, request: Read, outcome: Outcome, changes: Changes, terms: Terms
 ) -> None:
     if outcome.at.partition != request.at.partition:
-        found.misplaced.append(f"{outcome.at} of {request.at}")
-    if told := _misjudged(request, outcome, terms):
-        found.misjudged.append(f"{outcome.at} of {request.at}: {told}")
+        found.wrong_partition.append(f"{outcome.at} of {request.at}")
+    if problem := _kind_problem(request, outcome, terms):
+        found.wrong_kind.append(f"{outcome.at} of {request.at}: {problem}")
     if isinstance(outcome.request, bytes | None):
         if outcome.request != request.value:
             found.altered.append(str(outcome.at))
         return
-    asked = readable(request.value)
-    if asked is None or outcome.request != asked.fields:
+    decoded_request = decode_or_none(request.value)
+    if decoded_request is None or outcome.request != decoded_request.fields:
         found.altered.append(str(outcome.at))
     for role in ROLES:
         if role == "student_prompt" and outcome.brings_prompt:
             continue
         of_role = changes.get((outcome.scope_key or "", role), ())
-        if told := _implausible(outcome.used.get(role), of_role, request, outcome, terms):
-            found.stale.append(f"{outcome.at} of {request.at} {role}: {told}")
-    found.counts["mixed"] += _is_mixed(outcome, changes)
+        if problem := _context_problem(outcome.used.get(role), of_role, request, outcome, terms):
+            found.stale.append(f"{outcome.at} of {request.at} {role}: {problem}")
+    found.counts["mixed"] += _is_mixed_context(outcome, changes)
 
 
 def is_request(value: bytes | None) -> bool:
-    """Whether bytes are a request that is to be answered."""
+    """Whether a record's value is a valid request."""
     if value is None or len(value) > MAX_REQUEST_BYTES:
         return False
-    found = readable(value)
+    found = decode_or_none(value)
     return found is not None and found.name == "CJAssessmentRequested"
 
 
-def _misjudged(request: Read, outcome: Outcome, terms: Terms) -> str | None:
-    """Why an outcome is of the wrong kind for its request; None where it is of the right one."""
-    is_letter = isinstance(outcome.request, bytes | None)
-    if is_letter:
-        refused = is_request(request.value) and TOO_LARGE not in outcome.reason
-        return f"a dead letter of a valid request: {outcome.reason}" if refused else None
+def _kind_problem(request: Read, outcome: Outcome, terms: Terms) -> str | None:
+    """Why an outcome has the wrong kind for its request; None if the kind is right."""
+    is_dead_letter = isinstance(outcome.request, bytes | None)
+    if is_dead_letter:
+        is_valid = is_request(request.value) and TOO_LARGE not in outcome.reason
+        return f"a dead letter of a valid request: {outcome.reason}" if is_valid else None
     if not is_request(request.value):
-        return "no dead letter, and the request is damaged"
+        return "not a dead letter, although the request is damaged"
     brought = {"student_prompt"} if outcome.brings_prompt else set()
-    lacks = set(terms.required) - outcome.used.keys() - brought
+    missing = set(terms.required) - outcome.used.keys() - brought
     if not outcome.names_an_assignment:
-        return None if outcome.is_prepared else "unresolved, and it names no assignment"
+        return (
+            None if outcome.is_prepared else "unresolved, although the request names no assignment"
+        )
     if outcome.is_prepared:
-        return f"prepared without {sorted(lacks)}" if lacks else None
-    if terms.required and not lacks:
-        return "unresolved, and nothing lacks"
+        return f"prepared without {sorted(missing)}" if missing else None
+    if terms.required and not missing:
+        return "unresolved, although nothing is missing"
     early_ms = request.appended_at_ms + terms.patience_s * 1000 - outcome.appended_at_ms
     return f"unresolved {early_ms:g} ms before its deadline" if early_ms > 0 else None
 
 
-def _implausible(
+def _context_problem(
     used: Used | None, changes: Sequence[Change], request: Read, outcome: Outcome, terms: Terms
 ) -> str | None:
-    """Why an outcome cannot rest on this upload, or on none; None where it can.
+    """Why the upload that an outcome used for one role, or its absence, is wrong; None if it is right.
 
-    It has to be the newest one known before the request was appended, or a later one that was there before
-    the outcome.
+    It must be the newest upload known before the request was appended, or a later one appended before the
+    outcome.
     """
     known = [
-        place
-        for place, one in enumerate(changes)
-        if terms.is_known_before(one, request.appended_at_ms)
+        index
+        for index, change in enumerate(changes)
+        if terms.is_known_before(change, request.appended_at_ms)
     ]
     newest = known[-1] if known else 0
-    may_be = [
-        one
-        for place, one in enumerate(changes)
-        if place >= newest and one.appended_at_ms <= outcome.appended_at_ms
+    allowed = [
+        change
+        for index, change in enumerate(changes)
+        if index >= newest and change.appended_at_ms <= outcome.appended_at_ms
     ]
     if used is None:
-        absent = not known or any(one.sha256 is None for one in may_be)
-        return None if absent else f"none, and {changes[newest].at} was there"
-    if used in [(one.at, one.version, one.event_id, one.sha256) for one in may_be]:
+        may_be_absent = not known or any(change.sha256 is None for change in allowed)
+        return None if may_be_absent else f"none used, although {changes[newest].at} was known"
+    if used in [(change.at, change.version, change.event_id, change.sha256) for change in allowed]:
         return None
-    return f"{used.at}, not one of {[one.at.offset for one in may_be]}"
+    return f"{used.at}, not one of {[change.at.offset for change in allowed]}"
 
 
-def _is_mixed(outcome: Outcome, changes: Changes) -> bool:
-    """Whether the uploads used never stood together: roles are consistent one by one, so this is no fault."""
+def _is_mixed_context(outcome: Outcome, changes: Changes) -> bool:
+    """Whether the uploads used were never current together; not a fault, as only each role is consistent."""
     since, until = 0.0, float("inf")
     for role, used in outcome.used.items():
         of_role = changes.get((outcome.scope_key or "", role), ())
-        stood = [place for place, one in enumerate(of_role) if one.at == used.at]
-        for place in stood:
-            since = max(since, of_role[place].appended_at_ms)
-            if place + 1 < len(of_role):
-                until = min(until, of_role[place + 1].appended_at_ms)
+        indexes = [index for index, change in enumerate(of_role) if change.at == used.at]
+        for index in indexes:
+            since = max(since, of_role[index].appended_at_ms)
+            if index + 1 < len(of_role):
+                until = min(until, of_role[index + 1].appended_at_ms)
     return since > until
 
 
 def outcome_of(record: Read) -> Outcome:
-    """A committed record of one of the two outcome topics that carry events."""
-    found = readable(record.value)
-    assert found is not None, f"{record.at} is no event"
+    """The outcome in a committed record of the batches or the unresolved topic."""
+    found = decode_or_none(record.value)
+    assert found is not None, f"{record.at} is not an event"
     provenance = found.fields["provenance"]
     request = found.fields["request"]
     assignment = request["assignment_id"]
@@ -262,19 +264,19 @@ def _used(fields: Mapping[str, Any]) -> Used:
 
 
 def dead_letter_of(record: Read) -> Outcome:
-    """A committed record of the dead letters: what it was is told by its headers."""
-    told = {name: (value or b"").decode() for name, value in record.headers}
+    """The outcome in a committed dead letter; its headers have the coordinates of the original record."""
+    headers = {name: (value or b"").decode() for name, value in record.headers}
     at = Coordinates(
-        told["kafka_dlt-original-topic"],
-        int(told["kafka_dlt-original-partition"]),
-        int(told["kafka_dlt-original-offset"]),
+        headers["kafka_dlt-original-topic"],
+        int(headers["kafka_dlt-original-partition"]),
+        int(headers["kafka_dlt-original-offset"]),
     )
-    reason = told.get("kafka_dlt-exception-message", "")
+    reason = headers.get("kafka_dlt-exception-message", "")
     return Outcome(record.at, record.appended_at_ms, at, record.value, reason=reason)
 
 
 def changes_of(uploads: Mapping[str, Iterable[Read]]) -> Changes:
-    """The uploads and deletions of the log by scope and role; `uploads`, by role, holds valid ones only."""
+    """The uploads and deletions of the log by scope and role; `uploads` has the valid records of each role."""
     changes = defaultdict[tuple[str, str], list[Change]](list)
     for role, records in uploads.items():
         for record in records:

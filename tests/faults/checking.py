@@ -1,4 +1,4 @@
-"""The checker's rounds: reads an installation back, and judges requests, uploads, table and parked requests."""
+"""Reads an installation back and checks its requests, uploads, table and parked requests."""
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,12 +16,19 @@ from tests.faults.checker import (
     Outcome,
     Terms,
     changes_of,
+    check_outcomes,
     dead_letter_of,
     is_request,
-    judge,
     outcome_of,
 )
-from tests.faults.reading import Coordinates, Read, committed_by, ends_of, read_all, readable
+from tests.faults.reading import (
+    Coordinates,
+    Read,
+    committed_offsets,
+    decode_or_none,
+    end_offsets,
+    read_all,
+)
 
 EVENTS = {
     "instructions": {"InstructionsUploaded", "InstructionsDeleted"},
@@ -32,7 +39,7 @@ EVENTS = {
 
 @dataclass(frozen=True)
 class Installation:
-    """Where to look: brokers, topics, how they are cut, and who commits requests and uploads."""
+    """What the checker reads: brokers, topics, their number of partitions, and the groups that commit offsets."""
 
     bootstrap: str
     topics: Topics
@@ -45,44 +52,61 @@ class Installation:
         return read_all(self.bootstrap, topic, self.partitions, raw=raw)
 
 
-def check(at: Installation, terms: Terms, *, table: bool = False) -> Findings:
-    """Read everything back and judge it; with the table, which may still be folding, only on demand."""
-    topics = at.topics
-    by_role = {role: at.read(topic.name) for role, topic in zip(ROLES, topics.uploads, strict=True)}
-    good = {role: [one for one in its if is_upload(one, role)] for role, its in by_role.items()}
-    changes = changes_of(good)
-    requests = at.read(topics.requests.name, raw=True)
+def check(installation: Installation, terms: Terms, *, table: bool = False) -> Findings:
+    """Read everything back and check it; the table and the uploads only on demand, as the fold may be behind."""
+    topics = installation.topics
+    by_role = {
+        role: installation.read(topic.name)
+        for role, topic in zip(ROLES, topics.uploads, strict=True)
+    }
+    valid = {
+        role: [record for record in records if is_upload(record, role)]
+        for role, records in by_role.items()
+    }
+    changes = changes_of(valid)
+    requests = installation.read(topics.requests.name, raw=True)
     outcomes = [
-        *map(outcome_of, at.read(topics.batches.name)),
-        *map(outcome_of, at.read(topics.unresolved.name)),
-        *map(dead_letter_of, at.read(topics.requests_dlq.name)),
+        *map(outcome_of, installation.read(topics.batches.name)),
+        *map(outcome_of, installation.read(topics.unresolved.name)),
+        *map(dead_letter_of, installation.read(topics.requests_dlq.name)),
     ]
-    parked = live_parked(at.read(topics.parked.name))
-    found = judge(requests, outcomes, changes, terms, parked)
-    answered = {outcome.request_at for outcome in outcomes}
-    now_ms = time.time() * 1000  # the brokers', too: they run here
-    judge_parked(found, parked, requests, answered, changes, terms, now_ms)
+    parked = live_parked(installation.read(topics.parked.name))
+    found = check_outcomes(requests, outcomes, changes, terms, parked)
+    with_outcome = {outcome.request_at for outcome in outcomes}
+    now_ms = time.time() * 1000  # the brokers run on this machine: its clock is theirs
+    check_parked(found, parked, requests, with_outcome, changes, terms, now_ms)
     if table:
-        bad = [one for role, its in by_role.items() for one in its if one not in good[role]]
-        judge_uploads(found, bad, map(dead_letter_of, at.read(topics.uploads_dlq.name)))
-        found.unfolded = judge_table(at.read(topics.context.name), changes)
-        found.counts["uploads"] = sum(len(its) for its in good.values())
-        found.counts["damaged uploads"] = len(bad)
-    found.uncommitted = _uncommitted(at, at.group, [topics.requests.name])
-    if table:  # what lacks below a committed offset was skipped, what lacks above it is just late
-        found.uncommitted += unfolded(at)
-    found.hanging = _hanging(at)
+        damaged = [
+            record
+            for role, records in by_role.items()
+            for record in records
+            if record not in valid[role]
+        ]
+        check_uploads(
+            found, damaged, map(dead_letter_of, installation.read(topics.uploads_dlq.name))
+        )
+        found.wrong_rows = check_table(installation.read(topics.context.name), changes)
+        found.counts["uploads"] = sum(len(records) for records in valid.values())
+        found.counts["damaged uploads"] = len(damaged)
+    found.uncommitted = _uncommitted(installation, installation.group, [topics.requests.name])
+    if table:  # what is missing below a committed offset was skipped; what is missing above it is only late
+        found.uncommitted += unfolded(installation)
+    found.open_transactions = _open_transactions(installation)
     return found
 
 
-def unfolded(at: Installation) -> list[str]:
-    """The partitions whose uploads have not been folded to their end; cheap to ask."""
-    return _uncommitted(at, at.fold_group, [topic.name for topic in at.topics.uploads])
+def unfolded(installation: Installation) -> list[str]:
+    """The upload partitions that are not folded to their end; needs offsets only, so it is cheap."""
+    return _uncommitted(
+        installation,
+        installation.fold_group,
+        [topic.name for topic in installation.topics.uploads],
+    )
 
 
 def is_upload(record: Read, role: str) -> bool:
-    """Whether a record of a role's topic is an upload or a deletion, under the key of its scope."""
-    found = readable(record.value)
+    """Whether a record of a role's topic is a valid upload or deletion with its scope as key."""
+    found = decode_or_none(record.value)
     if found is None or found.name not in EVENTS[role]:
         return False
     assignment, course = found.fields["assignment_id"], found.fields.get("course_id")
@@ -90,129 +114,144 @@ def is_upload(record: Read, role: str) -> bool:
     return record.key == scope_key.encode()
 
 
-def judge_uploads(found: Findings, bad: Sequence[Read], letters: Iterable[Outcome]) -> None:
-    """Every damaged upload has a dead letter or more, byte for byte, and nothing else has one."""
-    known = {record.at: record for record in bad}
-    told = set[Coordinates]()
+def check_uploads(found: Findings, damaged: Sequence[Read], letters: Iterable[Outcome]) -> None:
+    """Check that every damaged upload, and nothing else, has one or more dead letters, byte for byte."""
+    known = {record.at: record for record in damaged}
+    with_letter = set[Coordinates]()
     for letter in letters:
-        told.add(letter.request_at)
+        with_letter.add(letter.request_at)
         record = known.get(letter.request_at)
         if record is None:
             found.invented.append(f"{letter.at} of {letter.request_at}: {letter.reason}")
         elif record.value != letter.request:
             found.altered.append(str(letter.at))
-    found.swallowed = [at for at in known if at not in told]
+    found.no_dead_letter = [at for at in known if at not in with_letter]
 
 
-def judge_table(rows: Sequence[Read], changes: Changes) -> list[str]:
-    """Where the changelog, as compaction would leave it, is not the fold of the uploads."""
+def check_table(rows: Sequence[Read], changes: Changes) -> list[str]:
+    """The rows in which the changelog, as compaction leaves it, differs from the fold of the uploads."""
     by_key = {(row.at.partition, row.key): row for row in rows}
-    kept = [row for row in by_key.values() if row.value is not None]
-    found = {(row.key or b"").decode(): _row(row) for row in kept}
-    wanted = dict[str, dict[str, object]]()
+    live = [row for row in by_key.values() if row.value is not None]
+    found = {(row.key or b"").decode(): _row(row) for row in live}
+    expected = dict[str, dict[str, object]]()
     for (scope_key, role), of_role in changes.items():
         last = of_role[-1]
-        wanted.setdefault(scope_key, {})[role] = (*last[:1], *last[2:])
-    twice = [f"{len(kept)} rows of {len(found)} scopes"] if len(kept) > len(found) else []
-    keys = sorted(found.keys() | wanted.keys())
-    return twice + [
-        f"{key}: {found.get(key)}, not {wanted.get(key)}"
+        expected.setdefault(scope_key, {})[role] = (*last[:1], *last[2:])
+    duplicates = [f"{len(live)} rows of {len(found)} scopes"] if len(live) > len(found) else []
+    keys = sorted(found.keys() | expected.keys())
+    return duplicates + [
+        f"{key}: {found.get(key)}, not {expected.get(key)}"
         for key in keys
-        if found.get(key) != wanted.get(key)
+        if found.get(key) != expected.get(key)
     ]
 
 
 def _row(row: Read) -> Mapping[str, object] | None:
-    read = readable(row.value)
+    read = decode_or_none(row.value)
     if read is None or read.name != "AssignmentContext":
         return None
     components = {role: read.fields[role] for role in ROLES if read.fields[role] is not None}
-    if any(one["source"]["partition"] != row.at.partition for one in components.values()):
+    if any(
+        component["source"]["partition"] != row.at.partition for component in components.values()
+    ):
         return None
     return {
-        role: (Coordinates(**one["source"]), one["version"], one["event_id"], one["sha256"])
-        for role, one in components.items()
+        role: (
+            Coordinates(**component["source"]),
+            component["version"],
+            component["event_id"],
+            component["sha256"],
+        )
+        for role, component in components.items()
     }
 
 
 def live_parked(records: Iterable[Read]) -> dict[Coordinates, Read]:
-    """The parked requests that no tombstone has released, by their request's coordinates."""
+    """The parked requests that no tombstone has released, by the coordinates of their requests."""
     last = {record.key: record for record in records}
     found = [record for record in last.values() if record.value is not None]
     return {Coordinates(**_parked(record)["request_at"]): record for record in found}
 
 
 def _parked(record: Read) -> Mapping[str, Any]:
-    read = readable(record.value)
-    assert read is not None, f"{record.at} is no event"
+    read = decode_or_none(record.value)
+    assert read is not None, f"{record.at} is not an event"
     assert read.name == "ParkedRequest", f"{record.at} is a {read.name}"
     return read.fields
 
 
-def judge_parked(
+def check_parked(
     found: Findings,
     parked: Mapping[Coordinates, Read],
     requests: Sequence[Read],
-    answered: Collection[Coordinates],
+    with_outcome: Collection[Coordinates],
     changes: Changes,
     terms: Terms,
     now_ms: float,
 ) -> None:
-    """What waits is a request byte for byte, without an outcome, and rightly waits."""
+    """Check that every parked request is byte for byte its request, has no outcome, and is not due for release."""
     known = {request.at: request for request in requests}
     for at, record in parked.items():
         if at not in known:
             found.invented.append(f"{record.at} of {at}")
         elif _parked(record)["request"] != known[at].value:
             found.altered.append(str(record.at))
-        why = "it has its outcome" if at in answered else ownerless(record, changes, terms, now_ms)
-        if why:
-            found.waiting.append(f"{at}: {why}")
+        problem = (
+            "it has its outcome"
+            if at in with_outcome
+            else release_reason(record, changes, terms, now_ms)
+        )
+        if problem:
+            found.not_released.append(f"{at}: {problem}")
     found.counts["parked"] = len(parked)
 
 
-def ownerless(record: Read, changes: Changes, terms: Terms, now_ms: float) -> str | None:
-    """Why a parked request should have been released; None where it rightly waits."""
+def release_reason(record: Read, changes: Changes, terms: Terms, now_ms: float) -> str | None:
+    """Why a parked request should have been released; None if it still has to wait."""
     fields = _parked(record)
-    request = readable(fields["request"])
+    request = decode_or_none(fields["request"])
     if request is None or not is_request(fields["request"]):
         return "its request is damaged"
     scope_key = f"assignment:{request.fields['assignment_id']}"
     roles = set(terms.required)
     if request.fields["student_prompt_ref"] is not None:
         roles.discard("student_prompt")
-    lasts = [changes.get((scope_key, role), ())[-1:] for role in roles]
-    if all(last and last[0].sha256 is not None for last in lasts):
+    newest = [changes.get((scope_key, role), ())[-1:] for role in roles]
+    if all(change and change[0].sha256 is not None for change in newest):
         return "its context is complete"
     if fields["deadline_at_ms"] < now_ms:
         return "its deadline has passed"
     return None
 
 
-def _uncommitted(at: Installation, group: str, topics: Iterable[str]) -> list[str]:
-    asked = [TopicPartition(topic, one) for topic in topics for one in range(at.partitions)]
-    member = Consumer({"bootstrap.servers": at.bootstrap, "group.id": group, "log_level": 0})
+def _uncommitted(installation: Installation, group: str, topics: Iterable[str]) -> list[str]:
+    partitions = [
+        TopicPartition(topic, number)
+        for topic in topics
+        for number in range(installation.partitions)
+    ]
+    consumer = Consumer(
+        {"bootstrap.servers": installation.bootstrap, "group.id": group, "log_level": 0}
+    )
     try:
-        committed = committed_by(member, asked)
+        committed = committed_offsets(consumer, partitions)
     finally:
-        member.close()
-    admin = AdminClient({"bootstrap.servers": at.bootstrap, "log_level": 0})
-    ends = ends_of(admin, asked, IsolationLevel.READ_UNCOMMITTED)
+        consumer.close()
+    admin = AdminClient({"bootstrap.servers": installation.bootstrap, "log_level": 0})
+    ends = end_offsets(admin, partitions, IsolationLevel.READ_UNCOMMITTED)
     return [
-        f"{place}: {offset} of {ends[place]}"
-        for place, offset in committed.items()
-        if offset < ends[place]
+        f"{tp}: {offset} of {ends[tp]}" for tp, offset in committed.items() if offset < ends[tp]
     ]
 
 
-def _hanging(at: Installation) -> list[str]:
-    """Where an open transaction holds readers back."""
-    admin = AdminClient({"bootstrap.servers": at.bootstrap, "log_level": 0})
-    asked = [
-        TopicPartition(topic.name, one) for topic in at.topics.all for one in range(at.partitions)
+def _open_transactions(installation: Installation) -> list[str]:
+    """The partitions in which an open transaction blocks readers of committed records."""
+    admin = AdminClient({"bootstrap.servers": installation.bootstrap, "log_level": 0})
+    partitions = [
+        TopicPartition(topic.name, number)
+        for topic in installation.topics.all
+        for number in range(installation.partitions)
     ]
-    stable = ends_of(admin, asked, IsolationLevel.READ_COMMITTED)
-    high = ends_of(admin, asked, IsolationLevel.READ_UNCOMMITTED)
-    return [
-        f"{place}: {stable[place]} of {end}" for place, end in high.items() if stable[place] < end
-    ]
+    stable = end_offsets(admin, partitions, IsolationLevel.READ_COMMITTED)
+    high = end_offsets(admin, partitions, IsolationLevel.READ_UNCOMMITTED)
+    return [f"{tp}: {stable[tp]} of {end}" for tp, end in high.items() if stable[tp] < end]

@@ -1,7 +1,7 @@
-"""A three-node cluster of the embedded broker, whose nodes a test may kill, freeze, restart and roll.
+"""A three-node cluster of the embedded broker, whose nodes a test may kill, freeze and restart.
 
-Every node listens twice: for the test, directly, and for workers through a proxy, which can cut, hold back and
-lose what goes through it.
+Every node has two listeners: a direct one for the test, and one behind a proxy for the workers. The proxy can
+cut connections, hold them back, and lose requests and responses.
 """
 
 import tempfile
@@ -25,8 +25,8 @@ from tools.broker import Broker, free_port, new_cluster_id
 
 NODES = (1, 2, 3)
 HEAP_MB = 256
-WHOLE_S = 300
-OF_A_CLUSTER = {
+HEALTHY_S = 300
+CLUSTER_CONFIG = {
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "min.insync.replicas": "2",
     "offsets.topic.replication.factor": "3",
@@ -37,7 +37,7 @@ OF_A_CLUSTER = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """Nodes 1 to 3 and, in the same order, the proxy before each."""
+    """Nodes 1 to 3 and, in the same order, the proxy in front of each."""
 
     nodes: Sequence[Broker]
     proxies: Sequence[Proxy]
@@ -46,13 +46,13 @@ class Cluster:
     @classmethod
     @contextmanager
     def temporary(cls, data_dir: Path) -> Iterator[Self]:
-        """A ready cluster in a folder of its own; both are gone afterwards. Jars are kept in data_dir."""
+        """A ready cluster in a temporary folder; both are removed afterwards. The jars are cached in data_dir."""
         with (
             tempfile.TemporaryDirectory(prefix="cjstream-cluster-") as folder,
             ExitStack() as stack,
         ):
             ports = _free_ports(4 * len(NODES))
-            direct, proxied, fronts, controllers = (ports[at::4] for at in range(4))
+            direct, proxied, proxy_ports, controllers = (ports[start::4] for start in range(4))
             quorum = ",".join(
                 f"{node}@127.0.0.1:{port}" for node, port in zip(NODES, controllers, strict=True)
             )
@@ -61,99 +61,104 @@ class Cluster:
                 Broker(
                     Path(folder) / str(node),
                     data_dir.resolve() / "kafka-libs",
-                    direct[at],
+                    direct[index],
                     {
-                        **OF_A_CLUSTER,
+                        **CLUSTER_CONFIG,
                         "node.id": str(node),
                         "controller.quorum.voters": quorum,
-                        "listeners": f"PLAINTEXT://127.0.0.1:{direct[at]},"
-                        f"PROXIED://127.0.0.1:{proxied[at]},CONTROLLER://127.0.0.1:{controllers[at]}",
-                        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{direct[at]},"
-                        f"PROXIED://127.0.0.1:{fronts[at]}",
+                        "listeners": f"PLAINTEXT://127.0.0.1:{direct[index]},"
+                        f"PROXIED://127.0.0.1:{proxied[index]},CONTROLLER://127.0.0.1:{controllers[index]}",
+                        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{direct[index]},"
+                        f"PROXIED://127.0.0.1:{proxy_ports[index]}",
                     },
                     cluster_id,
                     HEAP_MB,
                 )
-                for at, node in enumerate(NODES)
+                for index, node in enumerate(NODES)
             ]
             proxies = [
-                stack.enter_context(Proxy.running(front, behind))
-                for front, behind in zip(fronts, proxied, strict=True)
+                stack.enter_context(Proxy.running(proxy_port, broker_port))
+                for proxy_port, broker_port in zip(proxy_ports, proxied, strict=True)
             ]
             bootstrap = ",".join(node.bootstrap for node in nodes)
             cluster = cls(
                 nodes, proxies, AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
             )
             try:
-                cluster._at_once(Broker.start)
-                cluster.wait_until_whole()
+                cluster._on_all_nodes(Broker.start)
+                cluster.wait_until_healthy()
                 yield cluster
             finally:
-                cluster._at_once(Broker.kill)
+                cluster._on_all_nodes(Broker.kill)
 
-    def _at_once(self, step: Callable[[Broker], None]) -> None:
-        """Do it to all nodes at the same time: one alone has no quorum to start or stop with."""
+    def _on_all_nodes(self, step: Callable[[Broker], None]) -> None:
+        """Run a step on all nodes at the same time: one node alone has no quorum, so it can neither start nor stop."""
         with ThreadPoolExecutor(len(self.nodes)) as pool:
             list(pool.map(step, self.nodes))
 
     @property
     def bootstrap(self) -> str:
-        """Where the test begins: the nodes themselves."""
+        """The bootstrap servers for the test: the nodes themselves."""
         return ",".join(node.bootstrap for node in self.nodes)
 
     @property
     def proxied(self) -> str:
-        """Where workers begin: the proxies."""
+        """The bootstrap servers for workers: the proxies."""
         return ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.proxies)
 
-    def installation(self, own: Settings) -> Settings:
-        """The same settings, their topics made."""
-        admin, made = admin_client(own), list[TopicState]()
+    def installation(self, settings: Settings) -> Settings:
+        """Create the topics of these settings and return the settings."""
+        admin, states = admin_client(settings), list[TopicState]()
 
-        def are_made() -> bool:
-            with suppress(Unreachable):  # its patience is for a machine that does nothing else
-                made[:] = apply_topics(admin, own)
-            return bool(made)
+        def are_created() -> bool:
+            with suppress(Unreachable):  # its own timeout is too short on a busy machine
+                states[:] = apply_topics(admin, settings)
+            return bool(states)
 
-        until(are_made, WHOLE_S)
-        return own
+        until(are_created, HEALTHY_S)
+        return settings
 
     def leader_of(self, topic: str, partition: int) -> int:
-        """The place in `nodes` of a partition's leader."""
+        """The index in `nodes` of a partition's leader."""
         found = self.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition]
         return NODES.index(found.leader)
 
     def coordinator_of(self, group: str) -> int:
-        """The place in `nodes` of a consumer group's coordinator."""
+        """The index in `nodes` of a consumer group's coordinator."""
         (future,) = self.admin.describe_consumer_groups([group], request_timeout=10).values()
         return NODES.index(future.result().coordinator.id)
 
-    def is_whole(self) -> bool:
-        """Whether every node is there, and every partition has its leader and all of its replicas in sync."""
+    def is_healthy(self) -> bool:
+        """Whether every node is up, and every partition has a leader and all of its replicas in sync."""
         try:
-            told = self.admin.list_topics(timeout=5)
+            metadata = self.admin.list_topics(timeout=5)
         except KafkaException:
             return False
-        cuts = [cut for topic in told.topics.values() for cut in topic.partitions.values()]
-        return len(told.brokers) == len(NODES) and all(
-            cut.leader in cut.isrs and len(cut.isrs) == len(cut.replicas) for cut in cuts
+        partitions = [
+            partition
+            for topic in metadata.topics.values()
+            for partition in topic.partitions.values()
+        ]
+        return len(metadata.brokers) == len(NODES) and all(
+            partition.leader in partition.isrs and len(partition.isrs) == len(partition.replicas)
+            for partition in partitions
         )
 
-    def wait_until_whole(self) -> None:
-        """Wait for that."""
-        until(self.is_whole, WHOLE_S)
+    def wait_until_healthy(self) -> None:
+        """Wait until the cluster is healthy."""
+        until(self.is_healthy, HEALTHY_S)
 
-    def bring_up(self, node: Broker) -> None:
-        """Start a node that is down and return when all is whole, however slow the machine."""
-        with suppress(Unreachable):  # its own patience is for a machine that does nothing else
+    def start_and_wait(self, node: Broker) -> None:
+        """Start a node that is down and wait until the cluster is healthy, even on a slow machine."""
+        with suppress(Unreachable):  # its own timeout is too short on a busy machine
             node.start()
-        self.wait_until_whole()
+        self.wait_until_healthy()
 
-    def roll(self) -> None:
-        """Restart every node, each once the one before is back in sync."""
+    def rolling_restart(self) -> None:
+        """Restart every node, one after the other, each when the node before is back in sync."""
         for node in self.nodes:
             node.stop()
-            self.bring_up(node)
+            self.start_and_wait(node)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the tests on three nodes share."""
+"""The cluster fixture of the tests on three nodes."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,6 @@ from tests.faults.running import ROOT
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Three nodes that tests may kill; each test leaves them whole."""
+    """Three nodes that tests may kill; each test leaves them running and in sync."""
     with Cluster.temporary(ROOT / ".cjstream") as cluster:
         yield cluster

@@ -1,4 +1,4 @@
-"""A process that is a member of Faust's group and nothing else; SIGTERM lets it leave."""
+"""A process that is only a member of the fold group; on SIGTERM it leaves the group."""
 
 import asyncio
 import os
@@ -12,8 +12,8 @@ from processors.settings import settings_from_environment
 from schemas.codec import Codec
 
 
-def give_up(fault: BaseException) -> None:
-    """What cannot go on ends."""
+def exit_process(fault: BaseException) -> None:
+    """End the process at once after a failure."""
     os._exit(1)
 
 
@@ -22,7 +22,7 @@ async def main() -> None:
     settings = settings_from_environment()
     app = build_app(settings)
     dead_letters = UploadDeadLetters(settings, plain_producer(settings))
-    add_folding(app, settings, Codec(), dead_letters.put, give_up)
+    add_folding(app, settings, Codec(), dead_letters.put, exit_process)
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     await app.start()

@@ -1,4 +1,4 @@
-"""Uploads and requests for a test's installation, and a stream of them that flows while workers fall."""
+"""Sends uploads and requests to a test's installation: single ones, and a steady stream from a thread."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ from tests.support.builders import (
 from tests.support.until import until
 
 CODEC = Codec()
-ANY = -1  # the producer's partitioner chooses
+ANY = -1  # the producer's partitioner chooses the partition
 DAMAGED = (
     b"",
     b"\1nonsense",
@@ -48,17 +48,17 @@ def record_of(settings: Settings, event: UploadEvent | CJAssessmentRequested) ->
 
 
 def request_record(settings: Settings, value: bytes | None, key: str) -> Record:
-    """Any bytes as a record of the requests topic."""
+    """A record of the requests topic with any bytes as value."""
     return Record(settings.topics.requests.name, ANY, key.encode(), value)
 
 
 def send(settings: Settings, *events: UploadEvent | CJAssessmentRequested) -> Sequence[Coordinates]:
-    """Append events and wait for the broker's word."""
+    """Append events and wait until the broker has acknowledged them."""
     return append(settings, [record_of(settings, event) for event in events])
 
 
 def send_in_transaction(settings: Settings, event: UploadEvent | CJAssessmentRequested) -> None:
-    """Append one event in a transaction of its own: a marker follows it."""
+    """Append one event in its own transaction, so that a transaction marker follows it."""
     writer = plain_producer(settings, **{"transactional.id": settings.topic_prefix})
     writer.init_transactions(30)
     writer.begin_transaction()
@@ -68,16 +68,16 @@ def send_in_transaction(settings: Settings, event: UploadEvent | CJAssessmentReq
 
 
 def append(settings: Settings, records: Iterable[Record]) -> Sequence[Coordinates]:
-    """Append records and wait for the broker's word."""
+    """Append records and wait until the broker has acknowledged them."""
     delivered = deliver(plain_producer(settings), records)
     return [
-        Coordinates(str(one.topic()), int(one.partition() or 0), int(one.offset() or 0))
-        for one in delivered
+        Coordinates(str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
+        for message in delivered
     ]
 
 
 def assignment(name: str, version: int = 1) -> tuple[UploadEvent, ...]:
-    """All that an assignment has, in a version."""
+    """The uploads of all roles of an assignment, in one version."""
     text = f"{name} {version}"
     changes: dict[str, Any] = {"assignment_id": name, "version": version}
     return (
@@ -88,21 +88,21 @@ def assignment(name: str, version: int = 1) -> tuple[UploadEvent, ...]:
 
 
 def a_request(number: int, assignments: int = 20) -> CJAssessmentRequested:
-    """One of a mixture: most name an assignment, some bring a prompt, a few are guests or name nothing known."""
-    own: dict[str, Any] = {"event_id": f"q-{number}", "batch_id": f"batch-{number}"}
+    """The nth request of a mix: most name an assignment, some bring a prompt, some are guests or have an unknown id."""
+    ids: dict[str, Any] = {"event_id": f"q-{number}", "batch_id": f"batch-{number}"}
     match number % 20:
         case 0:
-            return requested(**own, assignment_id=None, course_code="GUEST")
+            return requested(**ids, assignment_id=None, course_code="GUEST")
         case 1:
-            return requested(**own, assignment_id="nobody-knows")
+            return requested(**ids, assignment_id="nobody-knows")
         case 2:
-            return requested(**own, assignment_id="a0", student_prompt_ref=f"prompt-{number}")
+            return requested(**ids, assignment_id="a0", student_prompt_ref=f"prompt-{number}")
         case _:
-            return requested(**own, assignment_id=f"a{number % assignments}")
+            return requested(**ids, assignment_id=f"a{number % assignments}")
 
 
 class Flow:
-    """Requests at a steady rate from a thread, with an upload and a damaged request now and then."""
+    """A thread that sends requests at a steady rate, with some uploads and damaged requests among them."""
 
     def __init__(self, settings: Settings, total: int, rate: float, assignments: int = 20) -> None:
         self._settings = settings
@@ -124,18 +124,18 @@ class Flow:
         self._producer.flush(60)
 
     @property
-    def is_over(self) -> bool:
-        """Whether all of it has been sent."""
+    def is_done(self) -> bool:
+        """Whether every request has been sent."""
         return self.sent >= self._total
 
     def _run(self) -> None:
         started = time.monotonic()
         for number in range(self._total):
-            self._put(self._record(number))
+            self._produce(self._record(number))
             if number % 500 == 250:
                 name, version = f"a{number // 500 % self._assignments}", 2 + number // 500
                 for event in assignment(name, version):
-                    self._put(record_of(self._settings, event))
+                    self._produce(record_of(self._settings, event))
             if number % 50 == 0:
                 self._producer.poll(0)
                 due = started + number / self._rate
@@ -148,5 +148,5 @@ class Flow:
             return request_record(self._settings, damaged, f"batch-{number}")
         return record_of(self._settings, a_request(number, self._assignments))
 
-    def _put(self, record: Record) -> None:
+    def _produce(self, record: Record) -> None:
         self._producer.produce(record.topic, record.value, record.key)

@@ -1,6 +1,6 @@
-"""A process that asks for committed offsets while the group's coordinator has just moved; it ends with `Unreachable`.
+"""A process that fetches committed offsets just after the group's coordinator has moved, and prints `Unreachable`.
 
-The broker is librdkafka's own mock, which refuses as it is told to.
+The broker is librdkafka's mock cluster, which returns the errors that it is given.
 """
 
 import ctypes
@@ -16,11 +16,11 @@ from schemas.coordinates import Partition
 from schemas.errors import Unreachable
 
 OFFSET_FETCH, NOT_COORDINATOR = 9, 16
-TIMES = 20
+ERROR_COUNT = 20
 
 
-def library() -> ctypes.CDLL | None:
-    """The librdkafka of the wheel, where there is one."""
+def find_librdkafka() -> ctypes.CDLL | None:
+    """The librdkafka of the installed wheel; None if it is not found."""
     folder = Path(confluent_kafka.__file__).parent
     found = [
         *folder.parent.glob("confluent_kafka.libs/librdkafka*"),
@@ -31,26 +31,26 @@ def library() -> ctypes.CDLL | None:
 
 @contextmanager
 def mock_broker(lib: ctypes.CDLL) -> Iterator[str]:
-    """One broker, whose answers to the next questions for offsets say that it is not the coordinator."""
+    """One broker that answers the next OffsetFetch requests with NOT_COORDINATOR."""
     for name in ("conf_new", "new", "handle_mock_cluster"):
         getattr(lib, f"rd_kafka_{name}").restype = ctypes.c_void_p
     lib.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
-    told = ctypes.create_string_buffer(512)
+    error_text = ctypes.create_string_buffer(512)
     conf = ctypes.c_void_p(lib.rd_kafka_conf_new())
-    lib.rd_kafka_conf_set(conf, b"test.mock.num.brokers", b"1", told, ctypes.c_size_t(512))
-    client = ctypes.c_void_p(lib.rd_kafka_new(0, conf, told, ctypes.c_size_t(512)))
+    lib.rd_kafka_conf_set(conf, b"test.mock.num.brokers", b"1", error_text, ctypes.c_size_t(512))
+    client = ctypes.c_void_p(lib.rd_kafka_new(0, conf, error_text, ctypes.c_size_t(512)))
     cluster = ctypes.c_void_p(lib.rd_kafka_handle_mock_cluster(client))
-    errors = (ctypes.c_int * TIMES)(*[NOT_COORDINATOR] * TIMES)
+    errors = (ctypes.c_int * ERROR_COUNT)(*[NOT_COORDINATOR] * ERROR_COUNT)
     lib.rd_kafka_mock_push_request_errors_array(
-        cluster, ctypes.c_int16(OFFSET_FETCH), ctypes.c_size_t(TIMES), errors
+        cluster, ctypes.c_int16(OFFSET_FETCH), ctypes.c_size_t(ERROR_COUNT), errors
     )
     yield lib.rd_kafka_mock_cluster_bootstraps(cluster).decode()
     lib.rd_kafka_destroy(client)
 
 
 def main() -> None:
-    """Ask once."""
-    lib = library()
+    """Fetch the committed offsets once."""
+    lib = find_librdkafka()
     assert lib is not None
     with mock_broker(lib) as bootstrap:
         settings = Settings(bootstrap_servers=bootstrap)

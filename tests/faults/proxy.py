@@ -1,7 +1,7 @@
-"""A TCP proxy before one broker: it cuts connections, holds them back, or loses one request of a kind.
+"""A TCP proxy in front of one broker: it cuts connections, holds them back, or loses one request of a kind.
 
 Kafka's framing: 4 bytes of size, then in a request api key, version (2 bytes each) and correlation id (4), in
-an answer the correlation id alone; all big endian.
+a response only the correlation id; all big endian.
 """
 
 import asyncio
@@ -17,52 +17,50 @@ from typing import Self
 PRODUCE, FETCH, ADD_OFFSETS_TO_TXN, END_TXN, TXN_OFFSET_COMMIT = 0, 1, 25, 26, 28
 SIZE = Struct(">i")
 REQUEST = Struct(">hhi")
-LATE_S = 3.0
+DELAY_S = 3.0
 Pipe = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-BROKEN = (OSError, asyncio.IncompleteReadError)
+CONNECTION_ERRORS = (OSError, asyncio.IncompleteReadError)
 
 
 class Fate(Enum):
-    """What becomes of one request."""
+    """What the proxy does with one request."""
 
-    LOST = "lost"  # the connection ends before the broker has it
-    UNANSWERED = (
-        "unanswered"  # the broker has it and acts, and the connection ends before the answer
-    )
-    LATE = "late"  # the broker gets it LATE_S later, and all that follows on its connection
+    LOST = "lost"  # the connection is cut before the broker receives the request
+    # the broker executes the request, and the connection is cut before the response
+    UNANSWERED = "unanswered"
+    LATE = "late"  # the request and all later ones of its connection are delayed by DELAY_S
 
 
 @dataclass(eq=False)
 class Connection:
-    """A client's connection and the one to the broker behind it."""
+    """A client's connection and the proxy's own connection to the broker for it."""
 
     client: Pipe
     broker: Pipe
-    unanswered: set[int] = field(
-        default_factory=set
-    )  # correlation ids whose answer is not to arrive
+    # correlation ids whose response must not arrive
+    unanswered: set[int] = field(default_factory=set)
 
     def cut(self) -> None:
-        """End both, at once."""
+        """Abort both connections at once."""
         for _, writer in (self.client, self.broker):
             writer.transport.abort()
 
 
 class Proxy:
-    """One proxy on a port of its own, run by a thread of its own; every method may be called from any thread."""
+    """One proxy on its own port and in its own thread; every public method may be called from any thread."""
 
-    def __init__(self, port: int, behind: int) -> None:
+    def __init__(self, port: int, broker_port: int) -> None:
         self.port = port
-        self.met = Counter[tuple[int, Fate]]()  # the fates that requests of an api key have met
-        self._behind = behind
+        self.fate_counts = Counter[tuple[int, Fate]]()  # requests by api key and fate
+        self._broker_port = broker_port
         self._connections = set[Connection]()
         self._armed = dict[int, Fate]()
 
     @classmethod
     @contextmanager
-    def running(cls, port: int, behind: int) -> Iterator[Self]:
-        """A proxy that listens, before the broker on the port behind."""
-        proxy = cls(port, behind)
+    def running(cls, port: int, broker_port: int) -> Iterator[Self]:
+        """A listening proxy in front of the broker on broker_port."""
+        proxy = cls(port, broker_port)
         listening = threading.Event()
         thread = threading.Thread(target=lambda: asyncio.run(proxy._run(listening)))
         thread.start()
@@ -70,7 +68,7 @@ class Proxy:
         try:
             yield proxy
         finally:
-            proxy._soon(proxy._stopping.set)
+            proxy._call_in_thread(proxy._stopping.set)
             thread.join()
 
     async def _run(self, listening: threading.Event) -> None:
@@ -83,37 +81,37 @@ class Proxy:
         server.close()
         self._cut()
 
-    def _soon(self, step: Callable[[], None]) -> None:
+    def _call_in_thread(self, step: Callable[[], None]) -> None:
         self._loop.call_soon_threadsafe(step)
 
     def cut(self) -> None:
-        """End every connection; clients may come again at once."""
-        self._soon(self._cut)
+        """Cut every connection; clients may reconnect at once."""
+        self._call_in_thread(self._cut)
 
     def _cut(self) -> None:
         for connection in self._connections:
             connection.cut()
 
     def hold(self) -> None:
-        """Let nothing through, and end nothing: as a network that lost its way."""
-        self._soon(self._flowing.clear)
+        """Let nothing through but keep every connection open, as in a network partition."""
+        self._call_in_thread(self._flowing.clear)
 
     def release(self) -> None:
         """Let everything through again."""
-        self._soon(self._flowing.set)
+        self._call_in_thread(self._flowing.set)
 
     def arm(self, api_key: int, fate: Fate) -> None:
-        """Let the next request of a kind meet this fate; only that one."""
-        self._soon(lambda: self._armed.update({api_key: fate}))
+        """Apply this fate to the next request of an api key, and only to that one."""
+        self._call_in_thread(lambda: self._armed.update({api_key: fate}))
 
-    def calm(self) -> None:
-        """Let everything through, and let no more requests meet a fate."""
-        self._soon(self._armed.clear)
+    def reset(self) -> None:
+        """Let everything through, and forget the fates that no request has met yet."""
+        self._call_in_thread(self._armed.clear)
         self.release()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            broker = await asyncio.open_connection("127.0.0.1", self._behind)
+            broker = await asyncio.open_connection("127.0.0.1", self._broker_port)
         except OSError:  # the broker is down
             writer.transport.abort()
             return
@@ -121,7 +119,7 @@ class Proxy:
         self._connections.add(connection)
         pumps = {
             asyncio.create_task(self._requests(connection)),
-            asyncio.create_task(self._answers(connection)),
+            asyncio.create_task(self._responses(connection)),
         }
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -133,24 +131,24 @@ class Proxy:
 
     async def _requests(self, connection: Connection) -> None:
         reader, writer = connection.client[0], connection.broker[1]
-        with suppress(*BROKEN):
+        with suppress(*CONNECTION_ERRORS):
             while frame := await self._frame(reader):
                 api_key, _, correlation_id = REQUEST.unpack_from(frame, SIZE.size)
                 fate = self._armed.pop(api_key, None)
                 if fate is not None:
-                    self.met[api_key, fate] += 1
+                    self.fate_counts[api_key, fate] += 1
                 if fate is Fate.LOST:
                     return
                 if fate is Fate.UNANSWERED:
                     connection.unanswered.add(correlation_id)
                 if fate is Fate.LATE:
-                    await self._late()
+                    await self._delay()
                 writer.write(frame)
                 await writer.drain()
 
-    async def _answers(self, connection: Connection) -> None:
+    async def _responses(self, connection: Connection) -> None:
         reader, writer = connection.broker[0], connection.client[1]
-        with suppress(*BROKEN):
+        with suppress(*CONNECTION_ERRORS):
             while frame := await self._frame(reader):
                 (correlation_id,) = SIZE.unpack_from(frame, SIZE.size)
                 if correlation_id in connection.unanswered:
@@ -159,13 +157,13 @@ class Proxy:
                 await writer.drain()
 
     async def _frame(self, reader: asyncio.StreamReader) -> bytes:
-        """One request or answer with its size in front, once the proxy lets it through."""
+        """One request or response with its size in front, once the proxy lets it through."""
         size = await reader.readexactly(SIZE.size)
         body = await reader.readexactly(*SIZE.unpack(size))
         await self._flowing.wait()
         return size + body
 
-    async def _late(self) -> None:
-        due = asyncio.Event()
-        self._loop.call_later(LATE_S, due.set)
-        await due.wait()
+    async def _delay(self) -> None:
+        is_over = asyncio.Event()
+        self._loop.call_later(DELAY_S, is_over.set)
+        await is_over.wait()

@@ -1,4 +1,4 @@
-"""Reads an installation's topics back, by a plain consumer and the `.avsc` files: nothing of the product."""
+"""Reads an installation's topics back with a plain consumer and the `.avsc` files, without the product's code."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
@@ -24,7 +24,7 @@ FRAME_BYTES = 5
 
 
 class Coordinates(NamedTuple):
-    """Where a record stands."""
+    """Topic, partition and offset of a record."""
 
     topic: str
     partition: int
@@ -32,7 +32,7 @@ class Coordinates(NamedTuple):
 
 
 class Read(NamedTuple):
-    """A record as a plain consumer got it."""
+    """A record as a plain consumer reads it."""
 
     at: Coordinates
     appended_at_ms: int
@@ -42,18 +42,18 @@ class Read(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """A record's value: the name of its schema, and its fields."""
+    """A decoded value: the name of its schema, and its fields."""
 
     name: str
     fields: Mapping[str, Any]
 
 
 def _schemas() -> dict[int, tuple[Any, Any]]:
-    """By id the schema that wrote a record, and the newest of its name, as which it is read."""
+    """By id: the schema that wrote a record, and the newest schema of that name, which reads it."""
     ids = orjson.loads((SCHEMAS / "schema_ids.json").read_bytes())
     parsed: dict[int, Any] = {
         number: fastavro.parse_schema(orjson.loads((SCHEMAS / name).read_bytes()))
-        for name, number in sorted(ids.items(), key=lambda one: one[1])
+        for name, number in sorted(ids.items(), key=lambda entry: entry[1])
     }
     newest = {schema["name"]: schema for schema in parsed.values()}
     return {number: (schema, newest[schema["name"]]) for number, schema in parsed.items()}
@@ -62,8 +62,8 @@ def _schemas() -> dict[int, tuple[Any, Any]]:
 BY_ID = _schemas()
 
 
-def readable(value: bytes | None) -> Decoded | None:
-    """What a value says, by the schema that its frame names; None where that is nothing."""
+def decode_or_none(value: bytes | None) -> Decoded | None:
+    """A value, decoded with the schema that its frame names; None if it cannot be decoded."""
     if value is None or value[:1] != b"\0":
         return None
     body = BytesIO(value)
@@ -73,45 +73,45 @@ def readable(value: bytes | None) -> Decoded | None:
     schema, newest = schemas
     try:
         fields: Any = fastavro.schemaless_reader(body, schema, newest)
-    except Exception:  # noqa: BLE001 (whatever damaged bytes make of a reader)
+    except Exception:  # noqa: BLE001 (damaged bytes can raise anything in the reader)
         return None
     return None if body.read(1) else Decoded(schema["name"].rpartition(".")[2], fields)
 
 
 def decoded(value: bytes | None) -> Mapping[str, Any]:
-    """The fields of a value that has to be readable."""
-    found = readable(value)
+    """The fields of a value; the test fails if it cannot be decoded."""
+    found = decode_or_none(value)
     assert found is not None, "not an event"
     return found.fields
 
 
-def committed_by(
-    member: Consumer, partitions: Sequence[TopicPartition]
+def committed_offsets(
+    consumer: Consumer, partitions: Sequence[TopicPartition]
 ) -> dict[tuple[str, int], int]:
-    """The committed offsets of the consumer's group; negative where there is none."""
-    found = member.committed(list(partitions), timeout=10)
-    return {(at.topic, at.partition): at.offset for at in found}
+    """The committed offset of each partition in the consumer's group; negative if there is none."""
+    committed = consumer.committed(list(partitions), timeout=10)
+    return {(tp.topic, tp.partition): tp.offset for tp in committed}
 
 
-def ends_of(
+def end_offsets(
     admin: AdminClient, partitions: Iterable[TopicPartition], isolation: IsolationLevel
 ) -> dict[tuple[str, int], int]:
-    """Where partitions end; for committed readers, where the first open transaction begins."""
-    asked = {at: OffsetSpec.latest() for at in partitions}
-    futures = admin.list_offsets(asked, isolation_level=isolation, request_timeout=10)
-    ends = {(at.topic, at.partition): one.result().offset for at, one in futures.items()}
-    if min(ends.values(), default=0) < 0:  # its leader died while it was asked
+    """The high watermark of each partition; with READ_COMMITTED its last stable offset."""
+    query = {tp: OffsetSpec.latest() for tp in partitions}
+    futures = admin.list_offsets(query, isolation_level=isolation, request_timeout=10)
+    ends = {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+    if min(ends.values(), default=0) < 0:  # a leader died during the request
         raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     return ends
 
 
 def read_all(bootstrap: str, topic: str, partitions: int, *, raw: bool = False) -> list[Read]:
-    """Every record of a topic in log order, committed ones only; raw: whatever became of them."""
+    """Every committed record of a topic in log order; raw: those of open and aborted transactions, too."""
     isolation = "read_uncommitted" if raw else "read_committed"
     level = IsolationLevel.READ_UNCOMMITTED if raw else IsolationLevel.READ_COMMITTED
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    asked = [TopicPartition(topic, one) for one in range(partitions)]
-    ends = ends_of(admin, asked, level)
+    query = [TopicPartition(topic, number) for number in range(partitions)]
+    ends = end_offsets(admin, query, level)
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -124,17 +124,21 @@ def read_all(bootstrap: str, topic: str, partitions: int, *, raw: bool = False) 
     )
     records = list[Read]()
     try:
-        consumer.assign([TopicPartition(topic, one, OFFSET_BEGINNING) for one in range(partitions)])
-        until(lambda: _read_on(consumer, records, ends), seconds=60)
+        consumer.assign(
+            [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(partitions)]
+        )
+        until(lambda: _read_to_end(consumer, records, ends), seconds=60)
     finally:
         consumer.close()
-    return sorted(one for one in records if one.at.offset < ends[one.at[:2]])
+    return sorted(record for record in records if record.at.offset < ends[record.at[:2]])
 
 
-def _read_on(consumer: Consumer, records: list[Read], ends: Mapping[tuple[str, int], int]) -> bool:
+def _read_to_end(
+    consumer: Consumer, records: list[Read], ends: Mapping[tuple[str, int], int]
+) -> bool:
     records.extend(_records(consumer))
-    positions = consumer.position([TopicPartition(*at) for at in ends])
-    return all(max(at.offset, 0) >= ends[at.topic, at.partition] for at in positions)
+    positions = consumer.position([TopicPartition(*tp) for tp in ends])
+    return all(max(tp.offset, 0) >= ends[tp.topic, tp.partition] for tp in positions)
 
 
 def _records(consumer: Consumer) -> Iterator[Read]:

@@ -12,31 +12,33 @@ from processors.settings import Settings, variable_of
 from tests.support.until import until
 
 ROOT = Path(__file__).parents[2]
-RUNS = '"worker runs"'
+STARTED_PHRASE = '"worker runs"'
 WORKER = ("-m", "tools.cli", "worker")
 
 
 @dataclass
 class Process:
-    """One worker and, after a kill, its next lives; every line they log goes to one file."""
+    """A worker process that can be started again after its end; all of its runs log to one file."""
 
     settings: Settings
     log: Path
     command: Sequence[str] = WORKER
-    environment: Mapping[str, str] = field(default_factory=dict)  # on top, for the next life
-    _runs_before: int = 0
+    environment: Mapping[str, str] = field(
+        default_factory=dict
+    )  # more variables, for the next start
+    _starts_before: int = 0
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start it; it must not run."""
+        """Start the process, which must not be running."""
         assert not self.is_alive
-        self._runs_before = self.said(RUNS)
+        self._starts_before = self.log_count(STARTED_PHRASE)
         variables = {
             name: value for name, value in os.environ.items() if not name.startswith("CJSTREAM_")
         }
         for name, value in self.settings.model_dump(mode="json", exclude_defaults=True).items():
-            told = ",".join(value) if isinstance(value, list) else str(value)
-            variables[variable_of(name)] = told
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            variables[variable_of(name)] = text
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, *self.command],
@@ -48,67 +50,70 @@ class Process:
             )
 
     def wait_until_it_runs(self, seconds: float = 30) -> None:
-        """Wait until this life has said that it prepares batches."""
-        until(lambda: self.said(RUNS) > self._runs_before or not self.is_alive, seconds)
-        assert self.is_alive, self.last_words(5)
+        """Wait until the process that was started last has logged that it prepares batches."""
+        until(
+            lambda: self.log_count(STARTED_PHRASE) > self._starts_before or not self.is_alive,
+            seconds,
+        )
+        assert self.is_alive, self.log_tail(5)
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process runs."""
         return self._child is not None and self._child.poll() is None
 
     @property
     def is_frozen(self) -> bool:
-        """Whether a SIGSTOP, its own or another's, holds it."""
+        """Whether the process is stopped by a SIGSTOP, its own or another's."""
         if self._child is None or not self.is_alive:
             return False
-        now = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self._child.pid, now) is not None
+        options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._child.pid, options) is not None
 
     @property
     def exit_code(self) -> int | None:
-        """What its last life ended with; negative is the signal."""
+        """The exit code, negative for a signal; None if the process runs or was never started."""
         return self._child.poll() if self._child else None
 
     def kill(self) -> None:
-        """End it with SIGKILL, wherever it stands."""
+        """Send SIGKILL, whatever the process is doing, and wait for its end."""
         self.signal(signal.SIGKILL)
-        self.ended(10)
+        self.wait_for_exit(10)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it runs."""
+        """Send a signal, if the process was started."""
         if self._child is not None:
             self._child.send_signal(number)
 
     def freeze(self) -> None:
-        """Freeze it until it is thawed."""
+        """Freeze the process with SIGSTOP until it is thawed."""
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on, as if no time had passed."""
+        """Let a frozen process continue where it was."""
         self.signal(signal.SIGCONT)
 
-    def ended(self, seconds: float) -> int:
-        """Wait for its end and give its exit code."""
+    def wait_for_exit(self, seconds: float) -> int:
+        """Wait until the process ends and return its exit code."""
         assert self._child is not None
         return self._child.wait(seconds)
 
     def stop(self, seconds: float = 10) -> int:
-        """End it in good order and give its exit code."""
+        """Send SIGTERM, wait until the process ends and return its exit code."""
         self.signal(signal.SIGTERM)
-        return self.ended(seconds)
+        return self.wait_for_exit(seconds)
 
-    def stop_soon(self) -> None:
-        """Ask it to end in good order, and do not wait."""
+    def request_stop(self) -> None:
+        """Send SIGTERM without waiting for the end."""
         if self.is_alive:
             self.signal(signal.SIGTERM)
 
-    def said(self, phrase: str) -> int:
-        """How many of its lines have the phrase."""
+    def log_count(self, phrase: str) -> int:
+        """How often the phrase occurs in the log."""
         return self.log.read_text(errors="replace").count(phrase) if self.log.exists() else 0
 
-    def last_words(self, lines: int = 40) -> str:
-        """The end of its log."""
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines of the log."""
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,4 +1,4 @@
-"""How long the storms last: FAULT_SEEDS=5 runs every random test with five seeds; one by default."""
+"""The seeds of the random fault tests: one by default, five with FAULT_SEEDS=5."""
 
 import os
 

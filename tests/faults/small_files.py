@@ -1,4 +1,4 @@
-"""A worker whose files may not grow: to its stores that is a full disk, and it needs no rights and no disk."""
+"""A worker with a limit on its file sizes: its stores fail as on a full disk, without special rights or a mount."""
 
 import resource
 
@@ -10,7 +10,7 @@ FILE_BYTES = 64 * 1024
 
 
 def limit_files() -> None:
-    """Let no file of this process grow past that; Python has SIGXFSZ ignored, so that a write fails."""
+    """Limit the files of this process to FILE_BYTES; Python ignores SIGXFSZ, so a larger write raises an error."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
 
 

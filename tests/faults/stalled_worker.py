@@ -1,4 +1,4 @@
-"""A worker whose watchdog is impatient, and one part of which may do nothing: the one that it is called with."""
+"""A worker whose watchdog reacts early; the part named on the command line, if any, stalls."""
 
 import asyncio
 import os
@@ -29,21 +29,21 @@ from tools.logs import log_to_stderr
 from tools.progress import say
 
 COMMAND = ("-m", "tests.faults.stalled_worker")
-LOOKS = 8
+STALLED_CHECKS_SHORT = 8
 
 
 class DeafFeed(ReplicaFeed):
-    """Stands where it was started."""
+    """A replica feed that never advances."""
 
     def start(self, partitions: list[Partition], positions: Positions) -> None:
-        self._replica.advance({at: positions.get(at, 0) for at in partitions})
+        self._replica.advance({tp: positions.get(tp, 0) for tp in partitions})
 
     def stop(self) -> None:
-        """There is no thread."""
+        """Do nothing: there is no thread."""
 
 
 class HangingCommitter(Committer):
-    """Its first transaction never ends."""
+    """A committer whose first transaction never ends."""
 
     def commit(self, batch: Batch) -> None:
         self._producer.opened_at = time.monotonic()
@@ -51,7 +51,7 @@ class HangingCommitter(Committer):
 
 
 class DeafPreparer:
-    """Fetches, and makes nothing of it."""
+    """A preparer that fetches requests but prepares no batch."""
 
     def __init__(self, consumer: GroupConsumer) -> None:
         self._consumer = consumer
@@ -60,27 +60,29 @@ class DeafPreparer:
         self._consumer.poll(wait_s)
 
 
-async def unanswered(*_: Any) -> None:
-    """A dead letter that no broker acknowledges."""
+async def never_acknowledged(*_: Any) -> None:
+    """Send a dead letter that is never acknowledged."""
     await asyncio.Event().wait()
 
 
-def with_a_fault(worker: Worker, part: str) -> Worker:
-    """The worker with one part lent that stalls."""
-    parts = worker.batch_prep
+def with_stalled_part(worker: Worker, part: str) -> Worker:
+    """The worker with one part replaced by one that stalls."""
+    batch_prep = worker.batch_prep
     match part:
         case "replica":
             feed = DeafFeed(worker.settings, worker.replica, lambda _fault: None)
             return replace(worker, feed=feed)
         case "requests":
-            deaf = cast(Preparer, DeafPreparer(parts.consumer))
-            return replace(worker, batch_prep=replace(parts, preparer=deaf))
+            deaf = cast(Preparer, DeafPreparer(batch_prep.consumer))
+            return replace(worker, batch_prep=replace(batch_prep, preparer=deaf))
         case "transaction":
-            committer = HangingCommitter(parts.epoch, parts.producer)
-            return replace(worker, batch_prep=replace(parts, committer=committer))
+            committer = HangingCommitter(batch_prep.epoch, batch_prep.producer)
+            return replace(worker, batch_prep=replace(batch_prep, committer=committer))
         case "fold":
             app, codec = build_app(worker.settings), Codec()
-            table = add_folding(app, worker.settings, codec, unanswered, lambda _fault: None)
+            table = add_folding(
+                app, worker.settings, codec, never_acknowledged, lambda _fault: None
+            )
             repair = ChangelogRepair(
                 app, worker.settings, codec, worker.replica, table, lambda _fault: None
             )
@@ -91,12 +93,16 @@ def with_a_fault(worker: Worker, part: str) -> Worker:
 
 
 async def main(part: str = "") -> int:
-    """Run until the watchdog ends it; gives the exit code."""
+    """Run until the watchdog ends the worker; returns the exit code."""
     log_to_stderr()
     shutdown = Shutdown(asyncio.get_running_loop())
-    worker = with_a_fault(build_worker(settings_from_environment(), shutdown.fail, Codec()), part)
+    worker = with_stalled_part(
+        build_worker(settings_from_environment(), shutdown.fail, Codec()), part
+    )
     try:
-        await run_built_worker(worker, shutdown, STALLED_CHECKS if part == "transaction" else LOOKS)
+        await run_built_worker(
+            worker, shutdown, STALLED_CHECKS if part == "transaction" else STALLED_CHECKS_SHORT
+        )
     except CJStreamError as fault:
         say(f"cjstream: {fault}")
         return fault.exit_code

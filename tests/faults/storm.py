@@ -1,6 +1,6 @@
-"""A storm: faults dealt by a seed against workers and brokers, while requests and uploads flow.
+"""A storm: random faults of workers and brokers, drawn with a seed, while requests and uploads are sent.
 
-Once it is over, everything is mended, the traffic ends, and the checker has the word.
+Afterwards every fault is repaired, the traffic ends, and the checker reads everything back.
 """
 
 import heapq
@@ -18,7 +18,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from processors.settings import Settings
-from tests.faults.asking import Progress, answer, installation_of, pause, terms_of
+from tests.faults.asking import Progress, answer_or_none, installation_of, pause, terms_of
 from tests.faults.checker import Findings
 from tests.faults.checking import check, unfolded
 from tests.faults.cluster import Cluster
@@ -38,29 +38,29 @@ RATE = 80
 TICK_S = 0.1
 GAP_S = (1.0, 4.0)
 HOUR_S = 3600
-SETTLED_S = 600  # patience, where others use the machine, too
-ROLL_S = 60  # a storm shorter than that has no time for it
-KNOBS: dict[str, Any] = {
+SETTLED_S = 600  # long enough for a busy machine
+ROLLING_RESTART_S = 60  # a shorter storm has no time for a rolling restart
+OVERRIDES: dict[str, Any] = {
     "batch_max": 40,
     "release_max": 5,
     "session_timeout_s": 6,
     "transaction_timeout_s": 8,
 }
-CUT_OFF = (PRODUCE, FETCH, ADD_OFFSETS_TO_TXN, END_TXN, END_TXN, TXN_OFFSET_COMMIT)
+DISTURBED_REQUESTS = (PRODUCE, FETCH, ADD_OFFSETS_TO_TXN, END_TXN, END_TXN, TXN_OFFSET_COMMIT)
 
 
 @dataclass(frozen=True)
 class Aftermath:
-    """What a storm was, and what the checker found."""
+    """What happened in a storm, and what the checker found."""
 
     seed: int
     counts: Counter[str]
     found: Findings
-    words: str  # the workers' last
+    log_excerpts: str  # of the workers
 
     @property
     def line(self) -> dict[str, Any]:
-        """All of it, to be told in one line."""
+        """The counts and findings, for one line of JSON."""
         counts = dict(sorted(self.counts.items()))
         return {
             "seed": self.seed,
@@ -72,34 +72,35 @@ class Aftermath:
 
 @dataclass
 class Storm:
-    """Workers at their posts, and the faults that befall them."""
+    """The workers, and the faults injected into them and the brokers."""
 
     cluster: Cluster
-    settings: Settings  # the workers': through the proxies
+    settings: Settings  # of the workers, which connect through the proxies
     seed: int
     folder: Path
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
-        off_s = self._dice.choice((HOUR_S, -HOUR_S))
-        self._steady = [self._post("one"), self._post("two", clock_off_s=off_s)]
-        self._guest = self._post("", planned=0.2)  # without a slot it leaves, and all is dealt anew
-        self._posts = [*self._steady, self._guest]
-        self._rolls = False
+        offset_s = self._dice.choice((HOUR_S, -HOUR_S))
+        self._with_slot = [self._post("one"), self._post("two", clock_offset_s=offset_s)]
+        # a worker without a slot leaves its group when it stops, which starts a rebalance
+        self._without_slot = self._post("", fault_probability=0.2)
+        self._posts = [*self._with_slot, self._without_slot]
+        self._has_rolling_restart = False
         self._deck: list[Callable[[], None]] = []
-        self._later: list[tuple[float, int, Callable[[], Any]]] = []
+        self._scheduled: list[tuple[float, int, Callable[[], Any]]] = []
         self._repairs = ThreadPoolExecutor(1)
-        self._repair: Future[None] | None = None  # of brokers: one misfortune at a time
+        self._repair: Future[None] | None = None  # of brokers: one broker fault at a time
 
-    def _post(self, slot: str, **more: Any) -> Post:
-        own = self.settings.model_copy(update={"slot": slot, **KNOBS})
-        log = self.folder / f"{slot or 'guest'}.log"
-        return Post(own, log, random.Random(f"{self.seed} {slot}"), self.counts, **more)
+    def _post(self, slot: str, **options: Any) -> Post:
+        settings = self.settings.model_copy(update={"slot": slot, **OVERRIDES})
+        log = self.folder / f"{slot or 'without-slot'}.log"
+        return Post(settings, log, random.Random(f"{self.seed} {slot}"), self.counts, **options)
 
     @contextmanager
     def workers(self) -> Iterator[None]:
-        """Workers at every post; none is left afterwards."""
+        """Start every worker; end all of them afterwards."""
         for post in self._posts:
             post.start()
         try:
@@ -111,207 +112,217 @@ class Storm:
                     post.process.kill()
             self._repairs.shutdown()
 
-    def rage(self, seconds: float) -> None:
-        """Deal fault after fault for so long."""
-        self._rolls = seconds >= ROLL_S
-        over, next_at = time.monotonic() + seconds, 0.0
-        while (now := time.monotonic()) < over:
-            self._tended()
+    def inject_faults(self, seconds: float) -> None:
+        """Inject one fault after the other for this time."""
+        self._has_rolling_restart = seconds >= ROLLING_RESTART_S
+        end, next_at = time.monotonic() + seconds, 0.0
+        while (now := time.monotonic()) < end:
+            self._supervise_and_pause()
             if now >= next_at:
-                self._dealt()()
+                self._next_fault()()
                 next_at = now + self._dice.uniform(*GAP_S)
 
-    def _tend(self) -> None:
+    def _supervise(self) -> None:
         for post in self._posts:
-            post.tend()
-        while self._later and self._later[0][0] <= time.monotonic():
-            heapq.heappop(self._later)[2]()
+            post.supervise()
+        while self._scheduled and self._scheduled[0][0] <= time.monotonic():
+            heapq.heappop(self._scheduled)[2]()
 
-    def _tended(self) -> bool:
-        self._tend()
+    def _supervise_and_pause(self) -> bool:
+        self._supervise()
         pause(TICK_S)
         return True
 
-    def _in(self, seconds: float, step: Callable[[], Any]) -> None:
-        heapq.heappush(self._later, (time.monotonic() + seconds, len(self._later), step))
+    def _schedule(self, seconds: float, step: Callable[[], Any]) -> None:
+        heapq.heappush(self._scheduled, (time.monotonic() + seconds, len(self._scheduled), step))
 
-    def _dealt(self) -> Callable[[], None]:
-        """The next fault of a shuffled deck: each comes before any comes again too often."""
+    def _next_fault(self) -> Callable[[], None]:
+        """The next fault of a shuffled deck, so that every kind of fault occurs before the deck is shuffled again."""
         if not self._deck:
             self._deck = [
-                *(self._kill, self._freeze, self._cut, self._cut_off) * 2,
-                *(self._guest_leaves,) * 4,
-                *(self._hold, self._kill_broker, self._freeze_broker),
-                *(self._roll,) * self._rolls,
-                *(self._lose_replica, self._cut_replica, self._put_yesterday_back),
+                *(self._kill, self._freeze, self._cut_connections, self._disturb_request) * 2,
+                *(self._stop_without_slot,) * 4,
+                *(self._hold_traffic, self._kill_broker, self._freeze_broker),
+                *(self._rolling_restart,) * self._has_rolling_restart,
+                *(self._delete_replica, self._truncate_replica, self._restore_replica),
                 self._fill_disk,
             ]
             self._dice.shuffle(self._deck)
         return self._deck.pop()
 
-    def calm(self) -> None:
-        """Mend everything: brokers, network, whoever is frozen or away."""
+    def repair(self) -> None:
+        """Repair everything: brokers, network, and workers that are frozen or stopped."""
         for post in self._posts:
-            post.planned = 0
-            post.away_until = 0
+            post.fault_probability = 0
+            post.start_at = 0
         for proxy in self.cluster.proxies:
-            proxy.calm()
-        while self._later:
-            heapq.heappop(self._later)[2]()
-        until(lambda: self._tended() and self._brokers_are_well(), SETTLED_S)
-        until(lambda: self._tended() and self.cluster.is_whole(), SETTLED_S)
+            proxy.reset()
+        while self._scheduled:
+            heapq.heappop(self._scheduled)[2]()
+        until(lambda: self._supervise_and_pause() and self._brokers_are_healthy(), SETTLED_S)
+        until(lambda: self._supervise_and_pause() and self.cluster.is_healthy(), SETTLED_S)
 
     def _kill(self) -> None:
         post = self._dice.choice(self._posts)
         post.kill()
-        post.keep_a_copy()
+        post.copy_replica()
 
     def _freeze(self) -> None:
         self._dice.choice(self._posts).process.freeze()
 
-    def _guest_leaves(self) -> None:
-        """SIGTERM; it comes again in a few seconds."""
-        self._guest.leave(self._dice.uniform(0, 4))
+    def _stop_without_slot(self) -> None:
+        """Send SIGTERM to the worker without a slot; it starts again in a few seconds."""
+        self._without_slot.stop_for(self._dice.uniform(0, 4))
         self.counts["leaves"] += 1
 
-    def _lose_replica(self) -> None:
-        self._spoil(Post.lose_replica, "replicas deleted")
+    def _delete_replica(self) -> None:
+        self._inject_after_kill(Post.delete_replica, "replicas deleted")
 
-    def _cut_replica(self) -> None:
-        self._spoil(Post.cut_replica, "replicas truncated")
+    def _truncate_replica(self) -> None:
+        self._inject_after_kill(Post.truncate_replica, "replicas truncated")
 
-    def _put_yesterday_back(self) -> None:
-        self._spoil(Post.put_yesterday_back, "replicas from yesterday")
+    def _restore_replica(self) -> None:
+        self._inject_after_kill(Post.restore_replica, "replicas restored from a backup")
 
     def _fill_disk(self) -> None:
-        post = self._spoil(Post.fill_disk, "full disks")
-        self._in(self._dice.uniform(5, 12), post.process.stop_soon)
+        post = self._inject_after_kill(Post.fill_disk, "full disks")
+        self._schedule(self._dice.uniform(5, 12), post.process.request_stop)
 
-    def _spoil(self, spoil: Callable[[Post], None], what: str) -> Post:
-        post = self._dice.choice(self._steady)
+    def _inject_after_kill(self, fault: Callable[[Post], None], name: str) -> Post:
+        post = self._dice.choice(self._with_slot)
         post.kill()
-        post.keep_a_copy()
-        spoil(post)
-        self.counts[what] += 1
+        post.copy_replica()
+        fault(post)
+        self.counts[name] += 1
         return post
 
-    def _cut(self) -> None:
+    def _cut_connections(self) -> None:
         self._dice.choice(self.cluster.proxies).cut()
         self.counts["cuts"] += 1
 
-    def _hold(self) -> None:
+    def _hold_traffic(self) -> None:
         proxy = self._dice.choice(self.cluster.proxies)
         proxy.hold()
-        self._in(self._dice.uniform(1, 9), proxy.release)
-        self.counts["networks lost"] += 1
+        self._schedule(self._dice.uniform(1, 9), proxy.release)
+        self.counts["network partitions"] += 1
 
-    def _cut_off(self) -> None:
-        """One request of a kind meets its fate, at whichever broker it comes first."""
-        api_key, fate = self._dice.choice(CUT_OFF), self._dice.choice(list(Fate))
+    def _disturb_request(self) -> None:
+        """Lose or delay one request of a kind, at the broker that receives the first one."""
+        api_key, fate = self._dice.choice(DISTURBED_REQUESTS), self._dice.choice(list(Fate))
         for proxy in self.cluster.proxies:
             proxy.arm(api_key, fate)
 
     def _kill_broker(self) -> None:
-        """A leader's, a coordinator's or any other's; it comes back."""
-        if self._brokers_are_well():
-            node = self.cluster.nodes[self._chosen()]
+        """Kill a leader, a coordinator or any broker; it is started again later."""
+        if self._brokers_are_healthy():
+            node = self.cluster.nodes[self._choose_node()]
             node.kill()
             self.counts["broker deaths"] += 1
-            bring_up = partial(self.cluster.bring_up, node)
-            self._repair = self._repairs.submit(self._bring_back, bring_up)
+            start = partial(self.cluster.start_and_wait, node)
+            self._repair = self._repairs.submit(self._repair_later, start)
 
     def _freeze_broker(self) -> None:
-        if self._brokers_are_well():
-            node = self.cluster.nodes[self._chosen()]
+        if self._brokers_are_healthy():
+            node = self.cluster.nodes[self._choose_node()]
             node.pause()
             self.counts["broker freezes"] += 1
-            self._repair = self._repairs.submit(self._bring_back, node.resume)
+            self._repair = self._repairs.submit(self._repair_later, node.resume)
 
-    def _roll(self) -> None:
-        """All brokers, one after the other: it may take the rest of the storm, so that a death comes first."""
+    def _rolling_restart(self) -> None:
+        """Restart all brokers, one after the other; it can take the rest of the storm, so a broker is killed first."""
         if not self.counts["broker deaths"]:
             self._kill_broker()
-        elif self._brokers_are_well():
-            self.counts["rolls"] += 1
-            self._repair = self._repairs.submit(self.cluster.roll)
+        elif self._brokers_are_healthy():
+            self.counts["rolling restarts"] += 1
+            self._repair = self._repairs.submit(self.cluster.rolling_restart)
 
-    def _bring_back(self, step: Callable[[], None]) -> None:
+    def _repair_later(self, step: Callable[[], None]) -> None:
         pause(random.Random(self.seed + self.counts["broker deaths"]).uniform(1, 12))
         step()
-        self.cluster.wait_until_whole()
+        self.cluster.wait_until_healthy()
 
-    def _brokers_are_well(self) -> bool:
+    def _brokers_are_healthy(self) -> bool:
         if self._repair is not None and not self._repair.done():
             return False
         if self._repair is not None:
             self._repair.result()
         return True
 
-    def _chosen(self) -> int:
-        """The node to suffer: the leader of requests or uploads, the coordinator of a group, or any."""
+    def _choose_node(self) -> int:
+        """The index of the next node to fail: a leader of requests or uploads, a group coordinator, or any node."""
         topics = self.settings.topics
         match self._dice.randrange(4):
             case 0:
-                found = answer(lambda: self.cluster.leader_of(topics.requests.name, 0))
+                found = answer_or_none(lambda: self.cluster.leader_of(topics.requests.name, 0))
             case 1:
-                found = answer(lambda: self.cluster.leader_of(topics.instructions.name, 1))
+                found = answer_or_none(lambda: self.cluster.leader_of(topics.instructions.name, 1))
             case 2:
-                found = answer(lambda: self.cluster.coordinator_of(self.settings.prep_group))
+                found = answer_or_none(
+                    lambda: self.cluster.coordinator_of(self.settings.prep_group)
+                )
             case _:
                 found = None
         return self._dice.randrange(3) if found is None else found
 
-    def settled(self, direct: Settings, traffic: Traffic) -> Findings:
-        """What the checker finds once all is settled: at once where it is final, else when the time is up."""
-        looks = list[Findings]()
+    def check_until_correct(self, direct: Settings, traffic: Traffic) -> Findings:
+        """The findings once nothing is wrong; the last ones if a fault is final or the time is up."""
+        checks = list[Findings]()
         terms = terms_of(direct, traffic.acknowledged)
 
-        def is_settled() -> bool:
-            self._tended()
+        def is_correct_or_final() -> bool:
+            self._supervise_and_pause()
             if not progress.is_complete():
                 return False
             with suppress(KafkaException):
                 if unfolded(installation_of(direct)):
-                    return False  # a look reads everything
-                looks.append(check(installation_of(direct), terms, table=True))
-            return bool(looks) and (looks[-1].is_final or not looks[-1].faults)
+                    return False  # a check reads every record
+                checks.append(check(installation_of(direct), terms, table=True))
+            return bool(checks) and (checks[-1].is_final or not checks[-1].faults)
 
         with Progress(direct) as progress, suppress(AssertionError):
-            until(is_settled, SETTLED_S)
-        return looks[-1] if looks else check(installation_of(direct), terms, table=True)
+            until(is_correct_or_final, SETTLED_S)
+        return checks[-1] if checks else check(installation_of(direct), terms, table=True)
 
-    def told(self, traffic: Traffic) -> Counter[str]:
-        """All that happened, counted."""
-        logs = [post.process for post in self._posts]
-        self.counts["rebalances"] = sum(log.said('"partitions assigned"') for log in logs)
-        self.counts["falls at points"] = sum(log.said("falls at") for log in logs)
-        self.counts["disks that were full"] = sum(log.said("disk is full") for log in logs)
-        self.counts["tracebacks"] = sum(log.said("Traceback (most") for log in logs)
+    def event_counts(self, traffic: Traffic) -> Counter[str]:
+        """The number of events of each kind in the storm."""
+        processes = [post.process for post in self._posts]
+        self.counts["rebalances"] = sum(
+            process.log_count('"partitions assigned"') for process in processes
+        )
+        self.counts["planned faults"] = sum(
+            process.log_count("planned fault at") for process in processes
+        )
+        self.counts["disks that were full"] = sum(
+            process.log_count("disk is full") for process in processes
+        )
+        self.counts["tracebacks"] = sum(
+            process.log_count("Traceback (most") for process in processes
+        )
         for proxy in self.cluster.proxies:
-            for (api_key, fate), number in proxy.met.items():
+            for (api_key, fate), number in proxy.fate_counts.items():
                 self.counts[f"api {api_key} {fate.value}"] += number
-            proxy.met.clear()
+            proxy.fate_counts.clear()
         return self.counts + traffic.counts
 
-    def words(self) -> str:
+    def log_excerpts(self) -> str:
         """The ends of the workers' logs."""
-        return "\n".join(post.words() for post in self._posts)
+        return "\n".join(post.log_excerpt() for post in self._posts)
 
 
 def storm(cluster: Cluster, direct: Settings, seed: int, seconds: float) -> Aftermath:
-    """One storm, its calm, and the checker's word."""
+    """Run one storm, repair everything, and check the installation."""
     proxied = direct.model_copy(update={"bootstrap_servers": cluster.proxied})
-    one = Storm(cluster, proxied, seed, direct.data_dir)
-    begun = time.monotonic()
-    with Traffic(direct, seed, RATE) as traffic, one.workers():
+    run = Storm(cluster, proxied, seed, direct.data_dir)
+    started = time.monotonic()
+    with Traffic(direct, seed, RATE) as traffic, run.workers():
         with Progress(direct) as progress:
             progress.wait_for_more(RATE, seconds=SETTLED_S)
-        one.rage(seconds)
-        traffic.send_no_more()
-        one.calm()
+        run.inject_faults(seconds)
+        traffic.send_only_delayed()
+        run.repair()
         traffic.stop()
-        mended = time.monotonic()
-        found = one.settled(direct, traffic)
-        one.counts["settled after s"] = round(time.monotonic() - mended)
-        one.counts["took s"] = round(time.monotonic() - begun)
-    return Aftermath(seed, one.told(traffic), found, one.words())
+        repaired = time.monotonic()
+        found = run.check_until_correct(direct, traffic)
+        run.counts["settled after s"] = round(time.monotonic() - repaired)
+        run.counts["took s"] = round(time.monotonic() - started)
+    return Aftermath(seed, run.event_counts(traffic), found, run.log_excerpts())

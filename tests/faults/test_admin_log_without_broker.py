@@ -1,4 +1,4 @@
-"""The broker freezes under writes: the accepted are in the log once, the refused never."""
+"""The broker freezes during writes: accepted writes are in the log once, refused writes never."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,7 @@ from tests.support.builders import sha256_of
 from tests.support.until import until
 from tools.broker import Broker
 
-WRITING = WriteMetadata(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
+METADATA = WriteMetadata(actor="admin", correlation_id="c-9", occurred_at_ms=1_800_000_000_000)
 ASSIGNMENTS = 6
 
 
@@ -37,7 +37,7 @@ def broker() -> Iterator[Broker]:
         yield broker
 
 
-def change(assignment: str, text: str) -> WriteCommand:
+def new_instructions(assignment: str, text: str) -> WriteCommand:
     sha256 = sha256_of(text)
     stored = TextRef(storage_id=sha256, sha256=sha256, media_type="text/plain", size_bytes=1)
     return WriteCommand(
@@ -48,47 +48,51 @@ def change(assignment: str, text: str) -> WriteCommand:
     )
 
 
-async def write_on(
-    log: UploadLog, assignment: str, answers: dict[str, str], end: asyncio.Event
+async def write_until_stopped(
+    log: UploadLog, assignment: str, outcomes: dict[str, str], stop: asyncio.Event
 ) -> None:
-    """Write text after text to one assignment, and keep what became of each."""
-    while not end.is_set():
+    """Write text after text to one assignment, and note the outcome of each write."""
+    while not stop.is_set():
         text = f"{assignment} {uuid4()}"
         try:
-            await log.write(change(assignment, text), WRITING)
-            answers[sha256_of(text)] = "accepted"
+            await log.write(new_instructions(assignment, text), METADATA)
+            outcomes[sha256_of(text)] = "accepted"
         except OutcomeUnknown:
-            answers[sha256_of(text)] = "unknown"
+            outcomes[sha256_of(text)] = "unknown"
         except (ReplicaBehind, Unreachable, WriterContended):
-            answers[sha256_of(text)] = "refused"
+            outcomes[sha256_of(text)] = "refused"
 
 
-def accepted(answers: dict[str, str]) -> int:
-    return Counter(answers.values())["accepted"]
+def accepted(outcomes: dict[str, str]) -> int:
+    return Counter(outcomes.values())["accepted"]
 
 
-async def storm(log: UploadLog, broker: Broker, answers: dict[str, str]) -> None:
-    """Writes go on while the broker is frozen and thawed."""
-    end = asyncio.Event()
+async def write_while_broker_freezes(
+    log: UploadLog, broker: Broker, outcomes: dict[str, str]
+) -> None:
+    """Write without a pause while the broker is frozen and thawed."""
+    stop = asyncio.Event()
     writers = [
-        asyncio.create_task(write_on(log, f"a{number}", answers, end))
+        asyncio.create_task(write_until_stopped(log, f"a{number}", outcomes, stop))
         for number in range(ASSIGNMENTS)
     ]
 
-    async def goes_on() -> None:
-        goal = accepted(answers) + 50
-        await asyncio.to_thread(until, lambda: accepted(answers) >= goal, 60)
+    async def wait_for_accepted_writes() -> None:
+        goal = accepted(outcomes) + 50
+        await asyncio.to_thread(until, lambda: accepted(outcomes) >= goal, 60)
 
-    await goes_on()
+    await wait_for_accepted_writes()
     await asyncio.to_thread(broker.pause)
     await asyncio.to_thread(pause, 4)
     await asyncio.to_thread(broker.resume)
-    await goes_on()
-    end.set()
+    await wait_for_accepted_writes()
+    stop.set()
     await asyncio.gather(*writers)
 
 
-def test_a_frozen_broker_gives_no_watermarks(broker: Broker, tmp_path: Path) -> None:
+def test_the_high_watermarks_of_a_frozen_broker_are_unreachable(
+    broker: Broker, tmp_path: Path
+) -> None:
     settings = Settings(
         bootstrap_servers=broker.bootstrap, topic_prefix=f"{uuid4().hex[:8]}-", data_dir=tmp_path
     )
@@ -100,18 +104,18 @@ def test_a_frozen_broker_gives_no_watermarks(broker: Broker, tmp_path: Path) -> 
             high_watermarks(client, uploads)
     finally:
         broker.resume()
-    ends = until(lambda: _answered(client, uploads))
+    ends = until(lambda: _high_watermarks_or_empty(client, uploads))
     assert ends == dict.fromkeys(uploads, 0)
 
 
-def _answered(client: AdminClient, uploads: list[Partition]) -> Positions:
+def _high_watermarks_or_empty(client: AdminClient, uploads: list[Partition]) -> Positions:
     try:
         return high_watermarks(client, uploads)
     except Unreachable:
         return {}
 
 
-def test_what_was_accepted_is_in_the_log_once_and_what_was_refused_is_not(
+def test_accepted_writes_are_in_the_log_once_and_refused_writes_never(
     broker: Broker, tmp_path: Path
 ) -> None:
     settings = Settings(
@@ -122,25 +126,31 @@ def test_what_was_accepted_is_in_the_log_once_and_what_was_refused_is_not(
         fold_timeout_s=1,
     )
     apply_topics(admin_client(settings), settings)
-    answers: dict[str, str] = {}
+    outcomes: dict[str, str] = {}
     faults: list[BaseException] = []
 
     async def run() -> None:
         log = build_upload_log(settings, faults.append, Codec())
         await log.start()
         try:
-            await storm(log, broker, answers)
+            await write_while_broker_freezes(log, broker, outcomes)
         finally:
             await log.stop()
 
     asyncio.run(run())
     assert faults == []
-    print(Counter(answers.values()))  # noqa: T201
-    told, _ = history(settings)
-    for uploads in told.values():
-        assert [one.event.version for one in uploads] == [*range(1, len(uploads) + 1)]
-    in_the_log = Counter(one.event.sha256 for uploads in told.values() for one in uploads)
-    assert set(in_the_log.values()) == {1}
-    assert {text for text, what in answers.items() if what == "accepted"} <= in_the_log.keys()
-    assert not {text for text, what in answers.items() if what == "refused"} & in_the_log.keys()
-    assert "refused" in answers.values()
+    print(Counter(outcomes.values()))  # noqa: T201
+    by_assignment, _ = history(settings)
+    for uploads in by_assignment.values():
+        assert [upload.event.version for upload in uploads] == [*range(1, len(uploads) + 1)]
+    logged = Counter(
+        upload.event.sha256 for uploads in by_assignment.values() for upload in uploads
+    )
+    assert set(logged.values()) == {1}
+    assert {
+        sha256 for sha256, outcome in outcomes.items() if outcome == "accepted"
+    } <= logged.keys()
+    assert (
+        not {sha256 for sha256, outcome in outcomes.items() if outcome == "refused"} & logged.keys()
+    )
+    assert "refused" in outcomes.values()

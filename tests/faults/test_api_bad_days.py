@@ -1,4 +1,4 @@
-"""Bad days of the admin API: killed between a text and its event, and a broker that dies under its writes."""
+"""The admin API is killed between storing a text and its event, or its broker is killed during writes."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -26,58 +26,58 @@ def instructions(text: str) -> dict[str, Any]:
     return {"instructions_text": text, "grade_scale": "swedish_8_anchor"}
 
 
-def installation(broker: Broker, folder: Path, **more: Any) -> Settings:
-    own = Settings(
+def installation(broker: Broker, folder: Path, **overrides: Any) -> Settings:
+    settings = Settings(
         bootstrap_servers=broker.bootstrap,
         topic_prefix=f"{uuid4().hex[:8]}-",
         data_dir=folder,
         api_port=free_port(),
-        **more,
+        **overrides,
     )
-    apply_topics(admin_client(own), own)
-    return own
+    apply_topics(admin_client(settings), settings)
+    return settings
 
 
-def test_an_api_killed_between_text_and_event_leaves_an_orphan_and_nothing_else(
+def test_an_api_killed_between_text_and_event_leaves_only_an_orphaned_text(
     broker: Broker, tmp_path: Path
 ) -> None:
-    own = installation(broker, tmp_path, content_url="s3://bucket")
+    settings = installation(broker, tmp_path, content_url="s3://bucket")
     with bucket_server() as bucket:
-        reached = {
+        variables = {
             "AWS_ENDPOINT": bucket.endpoint,
             "AWS_ALLOW_HTTP": "true",
             "AWS_SKIP_SIGNATURE": "true",
             "AWS_REGION": "test",
         }
-        with serving(own, **reached) as api:
+        with serving(settings, **variables) as api:
             until(api.is_ready, 60)
             assert api("PUT", A1, instructions("Judge the argument.")).status_code == 201
             bucket.acknowledges.clear()
-            asking = Thread(target=_unanswered, args=(api,))
-            asking.start()
+            request = Thread(target=_post_without_answer, args=(api,))
+            request.start()
             until(lambda: any(sha256(TASK.encode()).hexdigest() in key for key in bucket.objects))
             api.child.kill()
-            asking.join(30)
+            request.join(30)
             bucket.acknowledges.set()
-        with serving(own, **reached) as api:
+        with serving(settings, **variables) as api:
             until(api.is_ready, 60)
             assert api("GET", f"{PROMPTS}/assignment/a1").status_code == 404
             repeated = api("POST", PROMPTS, {"assignment_id": "a1", "prompt_text": TASK})
             assert (repeated.status_code, repeated.json()["version"]) == (200, 1)
 
 
-def _unanswered(api: Serving) -> None:
+def _post_without_answer(api: Serving) -> None:
     try:
         answer = api("POST", PROMPTS, {"assignment_id": "a1", "prompt_text": TASK})
     except httpx.TransportError:
         return
-    raise AssertionError(f"it was answered: {answer.status_code}")
+    raise AssertionError(f"the request was answered: {answer.status_code}")
 
 
-def test_a_broker_that_dies_under_writes_loses_none_and_doubles_none(tmp_path: Path) -> None:
+def test_no_write_is_lost_or_doubled_if_the_broker_is_killed(tmp_path: Path) -> None:
     with Broker.temporary(Path(__file__).parents[2] / ".cjstream") as broker:
-        own = installation(broker, tmp_path, write_timeout_s=4, fold_timeout_s=3)
-        with serving(own) as api:
+        settings = installation(broker, tmp_path, write_timeout_s=4, fold_timeout_s=3)
+        with serving(settings) as api:
             until(api.is_ready, 60)
             statuses = list[int]()
             writing = Thread(target=_write_all, args=(api, statuses))
@@ -95,7 +95,7 @@ def test_a_broker_that_dies_under_writes_loses_none_and_doubles_none(tmp_path: P
 
 
 def _write_all(api: Serving, statuses: list[int]) -> None:
-    """Every text until it is accepted: a repeat of one that got through changes nothing."""
+    """Write every text until it is accepted; repeating an accepted write changes nothing."""
     for number in range(TEXTS):
         accepted = False
         while not accepted:

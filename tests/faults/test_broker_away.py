@@ -1,4 +1,4 @@
-"""A broker that dies under load and comes back, and one that does not."""
+"""The broker is killed under load, and is started again or stays down."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,26 +26,28 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def settings(broker: Broker, tmp_path: Path) -> Settings:
-    """An installation of its own on that broker, which is up again."""
+    """A separate installation on that broker, which is started again if it is down."""
     if not broker.pid:
         broker.start()
-    own = Settings(bootstrap_servers=broker.bootstrap, topic_prefix="own-", data_dir=tmp_path)
-    own = own.model_copy(update={"topic_prefix": f"{tmp_path.name[-12:]}-"})
-    apply_topics(admin_client(own), own)
-    return own
+    installation = Settings(
+        bootstrap_servers=broker.bootstrap, topic_prefix="own-", data_dir=tmp_path
+    )
+    installation = installation.model_copy(update={"topic_prefix": f"{tmp_path.name[-12:]}-"})
+    apply_topics(admin_client(installation), installation)
+    return installation
 
 
-def supervised(worker: Process) -> int:
-    """Start it again where it has ended; gives how often it was. It may only end with a word why."""
+def restart_if_ended(worker: Process) -> int:
+    """Start the worker again if it has ended, and return the number of starts; it must end without a traceback."""
     if worker.is_alive:
         return 0
     assert worker.exit_code not in (0, None)
-    assert "Traceback" not in worker.last_words(), worker.last_words()
+    assert "Traceback" not in worker.log_tail(), worker.log_tail()
     worker.start()
     return 1
 
 
-def test_a_broker_that_is_killed_and_comes_back_costs_nothing(
+def test_nothing_is_lost_or_doubled_if_the_broker_is_killed_and_restarted(
     broker: Broker, settings: Settings, start_worker: StartWorker
 ) -> None:
     restarts = 0
@@ -59,14 +61,14 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing(
 
         def is_complete() -> bool:
             nonlocal restarts
-            restarts += supervised(worker)
+            restarts += restart_if_ended(worker)
             return progress.is_complete()
 
         until(is_complete, 120)
     print(f"{restarts} restarts, {all_have_one_outcome(settings)}")  # noqa: T201
 
 
-def test_sigterm_ends_a_worker_whose_broker_is_gone(
+def test_sigterm_ends_a_worker_whose_broker_is_down(
     broker: Broker, settings: Settings, start_worker: StartWorker
 ) -> None:
     with Progress(settings) as progress, Flow(settings, 4_000, 1000):
@@ -77,4 +79,4 @@ def test_sigterm_ends_a_worker_whose_broker_is_gone(
         code = worker.stop(seconds=10)
         broker.start()
     print(f"ended with {code}")  # noqa: T201
-    assert "Traceback" not in worker.last_words()
+    assert "Traceback" not in worker.log_tail()

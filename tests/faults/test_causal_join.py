@@ -22,7 +22,7 @@ UPLOADS = 300
 
 @pytest.fixture
 def writer(settings: Settings) -> Iterator[Producer]:
-    """An upload writer as the admin side has it: transactional."""
+    """A transactional upload writer, like that of the admin API."""
     producer = Producer(
         {
             "bootstrap.servers": settings.bootstrap_servers,
@@ -37,8 +37,8 @@ def writer(settings: Settings) -> Iterator[Producer]:
     producer.flush(10)
 
 
-def begin(writer: Producer, settings: Settings, *events: UploadEvent) -> None:
-    """Append events in a transaction that stays open."""
+def begin_uploads(writer: Producer, settings: Settings, *events: UploadEvent) -> None:
+    """Append events in a transaction and leave it open."""
     writer.begin_transaction()
     for event in events:
         record = record_of(settings, event)
@@ -46,16 +46,16 @@ def begin(writer: Producer, settings: Settings, *events: UploadEvent) -> None:
     assert writer.flush(30) == 0
 
 
-def versions(settings: Settings) -> dict[Coordinates, int]:
-    """The version of the instructions in each prepared batch, by its request."""
+def instructions_versions(settings: Settings) -> dict[Coordinates, int]:
+    """The version of the instructions in each prepared batch, by the coordinates of its request."""
     records = read_all(
         settings.bootstrap_servers, settings.topics.batches.name, settings.partitions
     )
     outcomes = map(outcome_of, records)
-    return {one.request_at: one.used["instructions"].version for one in outcomes}
+    return {outcome.request_at: outcome.used["instructions"].version for outcome in outcomes}
 
 
-def test_no_request_is_prepared_with_less_than_was_acknowledged(
+def test_every_request_sees_the_uploads_acknowledged_before_it(
     settings: Settings, start_worker: StartWorker, writer: Producer
 ) -> None:
     send(settings, *(event for number in range(7) for event in assignment(f"a{number}")))
@@ -65,34 +65,34 @@ def test_no_request_is_prepared_with_less_than_was_acknowledged(
         workers = [start_worker(slot, session_timeout_s=6) for slot in ("one", "two")]
         for worker in workers:
             worker.wait_until_it_runs()
-        until(lambda: all(worker.said('"partitions assigned"') for worker in workers))
+        until(lambda: all(worker.log_count('"partitions assigned"') for worker in workers))
         for number in range(UPLOADS):
             name, version = f"a{number % 7}", 2 + number // 7
-            begin(writer, settings, *assignment(name, version))
+            begin_uploads(writer, settings, *assignment(name, version))
             writer.commit_transaction(30)
             request = requested(assignment_id=name, batch_id=f"b-{number}")
             (sent,) = deliver(producer, [record_of(settings, request)])
-            at = (str(sent.topic()), int(sent.partition() or 0), int(sent.offset() or 0))
-            expected[Coordinates(*at)] = version
+            at = Coordinates(str(sent.topic()), int(sent.partition() or 0), int(sent.offset() or 0))
+            expected[at] = version
         progress.wait_for_the_end(*workers)
-    found = versions(settings)
+    found = instructions_versions(settings)
     older = {at: (found[at], version) for at, version in expected.items() if found[at] < version}
     assert not older, f"{len(older)} of {UPLOADS} (found, acknowledged): {list(older.items())[:5]}"
     all_have_one_outcome(settings)
 
 
-def test_batches_wait_while_an_upload_may_yet_be_committed(
+def test_batches_wait_while_an_upload_transaction_is_open(
     settings: Settings, start_worker: StartWorker, writer: Producer
 ) -> None:
     send(settings, *assignment("a1"))
     with Progress(settings) as progress:
         worker = start_worker(session_timeout_s=6)
         worker.wait_until_it_runs()
-        begin(writer, settings, *assignment("a1", 2))
+        begin_uploads(writer, settings, *assignment("a1", 2))
         send(settings, requested())
-        until(lambda: worker.said("batch waits for uploads") >= 2)
+        until(lambda: worker.log_count("batch waits for uploads") >= 2)
         assert not progress.is_complete()
         writer.commit_transaction(30)
         progress.wait_for_the_end(worker)
-    assert list(versions(settings).values()) == [2]
+    assert list(instructions_versions(settings).values()) == [2]
     all_have_one_outcome(settings)

@@ -1,4 +1,4 @@
-"""The checker finds what was planted: it must fail where something is wrong, or it proves nothing."""
+"""The checker finds each kind of fault in hand-made records."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,8 +18,15 @@ from schemas.events import (
 )
 from tables.context import fold
 from tests.faults import reading
-from tests.faults.checker import Findings, Terms, changes_of, dead_letter_of, judge, outcome_of
-from tests.faults.checking import is_upload, judge_parked, judge_table, judge_uploads, live_parked
+from tests.faults.checker import (
+    Findings,
+    Terms,
+    changes_of,
+    check_outcomes,
+    dead_letter_of,
+    outcome_of,
+)
+from tests.faults.checking import check_parked, check_table, check_uploads, is_upload, live_parked
 from tests.faults.reading import Read
 from tests.support.builders import instructions_deleted, instructions_uploaded, requested
 
@@ -38,7 +45,7 @@ def upload_at(offset: int) -> reading.Coordinates:
 
 
 def log_of(*events: Any) -> dict[str, list[Read]]:
-    """Uploads of instructions, one every 100 ms from 100 ms on."""
+    """Uploads of instructions, one every 100 ms, starting at 100 ms."""
     return {
         "instructions": [
             Read(at("instructions", 0, number), 100 + 100 * number, KEY, CODEC.encode(event))
@@ -53,7 +60,7 @@ def request(offset: int, appended_at_ms: int = 250) -> Read:
 
 
 def prepared(offset: int, version: int | None = 2, **changes: Any) -> Read:
-    """The outcome of the request at this offset, made with a version of the instructions."""
+    """The outcome of the request at this offset, prepared with a version of the instructions."""
     used = None
     if version is not None:
         upload = UPLOADS[version - 1]
@@ -68,8 +75,8 @@ def prepared(offset: int, version: int | None = 2, **changes: Any) -> Read:
         processing_metadata=ProcessingMetadata(context_source="assignment", prompt_source="none"),
         request=changes.get("request") or requested(batch_id=f"b-{offset}"),
     )
-    place = at(BATCHES, changes.get("partition", 1), offset)
-    return Read(place, changes.get("appended_at_ms", 450), b"k", CODEC.encode(event))
+    outcome_at = at(BATCHES, changes.get("partition", 1), offset)
+    return Read(outcome_at, changes.get("appended_at_ms", 450), b"k", CODEC.encode(event))
 
 
 def found(
@@ -78,58 +85,61 @@ def found(
     uploads: Sequence[Any] = UPLOADS,
     **terms: Any,
 ) -> Findings:
-    read = [(dead_letter_of if one.at.topic == LETTERS else outcome_of)(one) for one in outcomes]
-    return judge(requests, read, changes_of(log_of(*uploads)), Terms(**terms))
+    decoded = [
+        (dead_letter_of if record.at.topic == LETTERS else outcome_of)(record)
+        for record in outcomes
+    ]
+    return check_outcomes(requests, decoded, changes_of(log_of(*uploads)), Terms(**terms))
 
 
-def test_one_outcome_each_is_right() -> None:
+def test_one_correct_outcome_for_each_request_is_no_fault() -> None:
     assert found([request(0), request(1)], [prepared(0), prepared(1, 3)]).faults == {}
 
 
-def test_a_loss() -> None:
+def test_a_request_without_outcome_is_missing() -> None:
     assert found([request(0), request(1)], [prepared(0)]).missing == [at(REQUESTS, 1, 1)]
 
 
-def test_a_duplicate() -> None:
+def test_a_second_outcome_is_a_duplicate() -> None:
     twice = [prepared(0), prepared(0)]
     assert found([request(0)], twice).duplicated == [at(REQUESTS, 1, 0)]
 
 
-def test_a_duplicate_over_two_topics() -> None:
+def test_a_second_outcome_in_another_topic_is_a_duplicate() -> None:
     assert found([request(0)], [prepared(0), unresolved(0, 2)]).faults == {"duplicated": 1}
 
 
-def test_an_outcome_of_no_request() -> None:
+def test_an_outcome_without_a_request_is_invented() -> None:
     assert found([request(0)], [prepared(0), prepared(7)]).faults == {"invented": 1}
 
 
-def test_a_wrong_partition() -> None:
-    assert found([request(0)], [prepared(0, partition=2)]).faults == {"misplaced": 1}
+def test_an_outcome_in_another_partition_than_its_request_is_found() -> None:
+    assert found([request(0)], [prepared(0, partition=2)]).faults == {"wrong_partition": 1}
 
 
-def test_another_request_inside() -> None:
+def test_an_outcome_with_another_request_is_altered() -> None:
     other = requested(batch_id="another")
     assert found([request(0)], [prepared(0, request=other)]).faults == {"altered": 1}
 
 
 @pytest.mark.parametrize("version", [1, None])
-def test_a_stale_context(version: int | None) -> None:
+def test_an_outcome_with_an_older_context_or_none_is_stale(version: int | None) -> None:
     assert found([request(0)], [prepared(0, version)]).faults == {"stale": 1}
 
 
-def test_a_context_from_the_future() -> None:
+def test_an_upload_that_is_newer_than_the_outcome_is_found() -> None:
     early = prepared(0, 3, appended_at_ms=260)
     assert found([request(0)], [early]).faults == {"stale": 1}
 
 
-def test_no_context_is_right_before_the_first_upload_and_after_a_deletion() -> None:
+def test_no_context_is_correct_before_the_first_upload_and_after_a_deletion() -> None:
     assert found([request(0, 50)], [prepared(0, None)]).faults == {}
     deleted = (UPLOADS[0], instructions_deleted())
     assert found([request(0)], [prepared(0, None)], deleted).faults == {}
     assert found([request(0)], [prepared(0, 1)], deleted).faults == {"stale": 1}
 
 
-def test_only_what_was_acknowledged_before_the_request_has_to_be_known() -> None:
+def test_a_request_must_see_only_uploads_acknowledged_before_it() -> None:
     late = {upload_at(0): 100, upload_at(1): 250}
     assert found([request(0)], [prepared(0, 1)], acknowledged=late).faults == {}
     assert found([request(0)], [prepared(0, 2)], acknowledged=late).faults == {}
@@ -137,21 +147,21 @@ def test_only_what_was_acknowledged_before_the_request_has_to_be_known() -> None
     assert found([request(0)], [prepared(0, 1)], acknowledged=in_time).faults == {"stale": 1}
 
 
-def test_a_valid_request_refused_and_a_damaged_one_prepared() -> None:
-    assert found([request(0)], [dead_letter(0)]).faults == {"misjudged": 1}
+def test_a_dead_letter_of_a_valid_request_and_a_prepared_damaged_request_are_found() -> None:
+    assert found([request(0)], [dead_letter(0)]).faults == {"wrong_kind": 1}
     assert found([request(0)], [dead_letter(0, reason="too large")]).faults == {}
     damaged = request(0)._replace(value=b"damaged")
-    assert found([damaged], [prepared(0)]).faults == {"misjudged": 1, "altered": 1}
+    assert found([damaged], [prepared(0)]).faults == {"wrong_kind": 1, "altered": 1}
 
 
-def test_an_outcome_of_the_wrong_kind() -> None:
+def test_an_outcome_of_the_wrong_kind_is_found() -> None:
     policy: dict[str, Any] = {"required": ("instructions",), "patience_s": 1}
     assert found([request(0)], [prepared(0)], **policy).faults == {}
-    assert found([request(0)], [unresolved(0, 2)], **policy).faults == {"misjudged": 1}
+    assert found([request(0)], [unresolved(0, 2)], **policy).faults == {"wrong_kind": 1}
     early, late = unresolved(0, appended_at_ms=1249), unresolved(0, appended_at_ms=1250)
-    assert found([request(0)], [early], (), **policy).faults == {"misjudged": 1}
+    assert found([request(0)], [early], (), **policy).faults == {"wrong_kind": 1}
     assert found([request(0)], [late], (), **policy).faults == {}
-    assert found([request(0)], [prepared(0, None)], (), **policy).faults == {"misjudged": 1}
+    assert found([request(0)], [prepared(0, None)], (), **policy).faults == {"wrong_kind": 1}
 
 
 def unresolved(offset: int, used: int | None = None, appended_at_ms: int = 450) -> Read:
@@ -178,54 +188,54 @@ def dead_letter(offset: int, value: bytes | None = None, reason: str = "") -> Re
     return Read(at(LETTERS, 1, offset), 300, b"k", value, headers)
 
 
-def test_a_dead_letter_that_is_not_byte_for_byte() -> None:
+def test_a_dead_letter_that_is_not_byte_for_byte_is_altered() -> None:
     damaged = request(0)._replace(value=b"damaged")
     assert found([damaged], [dead_letter(0, b"damaged")]).faults == {}
     assert found([damaged], [dead_letter(0, b"damage")]).faults == {"altered": 1}
 
 
 def letters(*written: Read) -> dict[str, int]:
-    """The faults where the first upload is damaged and these dead letters were written."""
+    """The faults if the first upload is damaged and these dead letters were written."""
     found = Findings()
-    judge_uploads(found, [request(0)._replace(value=b"damaged")], map(dead_letter_of, written))
+    check_uploads(found, [request(0)._replace(value=b"damaged")], map(dead_letter_of, written))
     return found.faults
 
 
-def test_a_damaged_upload_has_a_dead_letter_or_more() -> None:
+def test_a_damaged_upload_needs_one_or_more_dead_letters() -> None:
     right = dead_letter(0, b"damaged")
     assert letters(right) == letters(right, right) == {}
-    assert letters() == {"swallowed": 1}
+    assert letters() == {"no_dead_letter": 1}
     assert letters(dead_letter(0, b"other")) == {"altered": 1}
     assert letters(right, dead_letter(1)) == {"invented": 1}
 
 
-def test_what_is_an_upload() -> None:
-    (good,) = log_of(UPLOADS[0])["instructions"]
-    assert is_upload(good, "instructions")
-    assert not is_upload(good, "student_prompt")
-    assert not is_upload(good._replace(key=b"assignment:a2"), "instructions")
-    assert not is_upload(good._replace(value=b"damaged"), "instructions")
+def test_a_valid_upload_matches_its_topic_and_key() -> None:
+    (valid,) = log_of(UPLOADS[0])["instructions"]
+    assert is_upload(valid, "instructions")
+    assert not is_upload(valid, "student_prompt")
+    assert not is_upload(valid._replace(key=b"assignment:a2"), "instructions")
+    assert not is_upload(valid._replace(value=b"damaged"), "instructions")
 
 
 def row(*uploads: int, offset: int = 0, partition: int = 0) -> Read:
-    """The row of a1 after these uploads, by their places in the log."""
+    """The row of a1 after the uploads at these offsets."""
     rows: dict[str, AssignmentContext] = {}
-    for place in uploads:
-        source = Coordinates("instructions", 0, place)
-        fold(rows, UPLOADS[place], source, 100 + 100 * place)
+    for upload_offset in uploads:
+        source = Coordinates("instructions", 0, upload_offset)
+        fold(rows, UPLOADS[upload_offset], source, 100 + 100 * upload_offset)
     (context,) = rows.values()
     return Read(at("context", partition, offset), 0, KEY, CODEC.encode(context))
 
 
-def test_a_changelog_that_is_not_the_fold() -> None:
+def test_a_changelog_that_differs_from_the_fold_is_found() -> None:
     changes = changes_of(log_of(*UPLOADS))
-    assert judge_table([row(0), row(0, 1, 2, offset=1)], changes) == []
+    assert check_table([row(0), row(0, 1, 2, offset=1)], changes) == []
     late_writer = [row(0, 1, 2), row(0, offset=1)]
-    assert len(judge_table(late_writer, changes)) == 1
-    assert len(judge_table([], changes)) == 1
-    assert len(judge_table([row(0, 1, 2, partition=1)], changes)) == 1
+    assert len(check_table(late_writer, changes)) == 1
+    assert len(check_table([], changes)) == 1
+    assert len(check_table([row(0, 1, 2, partition=1)], changes)) == 1
     tombstone = row(0)._replace(at=at("context", 0, 1), value=None)
-    assert len(judge_table([row(0, 1, 2), tombstone], changes)) == 1
+    assert len(check_table([row(0, 1, 2), tombstone], changes)) == 1
 
 
 def parked(offset: int, deadline_at_ms: int = 1000, **changes: Any) -> Read:
@@ -241,22 +251,24 @@ def parked(offset: int, deadline_at_ms: int = 1000, **changes: Any) -> Read:
     return Read(at("parked", 1, offset), 260, key, CODEC.encode(event))
 
 
-def waiting(one: Read, uploads: Sequence[Any] = (), *, answered: bool = False) -> dict[str, int]:
-    """The faults where this is parked, 500 ms after the beginning."""
-    found, live, terms = Findings(), live_parked([one]), Terms(("instructions",))
+def parked_faults(
+    record: Read, uploads: Sequence[Any] = (), *, has_outcome: bool = False
+) -> dict[str, int]:
+    """The faults at 500 ms if this request is parked."""
+    found, live, terms = Findings(), live_parked([record]), Terms(("instructions",))
     changes = changes_of(log_of(*uploads))
-    judge_parked(found, live, [request(0)], list(live) * answered, changes, terms, 500)
+    check_parked(found, live, [request(0)], list(live) * has_outcome, changes, terms, 500)
     return found.faults
 
 
-def test_a_parked_request_that_nobody_releases() -> None:
-    assert waiting(parked(0)) == {}
-    assert waiting(parked(0, deadline_at_ms=499)) == {"waiting": 1}
-    assert waiting(parked(0), UPLOADS) == {"waiting": 1}
-    assert waiting(parked(0), (*UPLOADS, instructions_deleted())) == {}
-    assert waiting(parked(0), answered=True) == {"waiting": 1}
-    assert waiting(parked(0, request=request(1).value)) == {"altered": 1}
-    assert waiting(parked(3)) == {"invented": 1}
+def test_a_parked_request_that_should_be_released_is_found() -> None:
+    assert parked_faults(parked(0)) == {}
+    assert parked_faults(parked(0, deadline_at_ms=499)) == {"not_released": 1}
+    assert parked_faults(parked(0), UPLOADS) == {"not_released": 1}
+    assert parked_faults(parked(0), (*UPLOADS, instructions_deleted())) == {}
+    assert parked_faults(parked(0), has_outcome=True) == {"not_released": 1}
+    assert parked_faults(parked(0, request=request(1).value)) == {"altered": 1}
+    assert parked_faults(parked(3)) == {"invented": 1}
 
 
 def test_a_tombstone_releases_and_a_parked_request_is_not_missing() -> None:
@@ -264,4 +276,4 @@ def test_a_tombstone_releases_and_a_parked_request_is_not_missing() -> None:
     clock = parked(0)._replace(key=b"clock", value=None)
     assert live_parked([parked(0), tombstone, clock]) == {}
     live = live_parked([parked(0)])
-    assert judge([request(0)], [], {}, Terms(), live).faults == {}
+    assert check_outcomes([request(0)], [], {}, Terms(), live).faults == {}

@@ -1,4 +1,4 @@
-"""Transactions on a real broker: what fences a worker that lost its partitions, and a queue that is too small."""
+"""Transactions on a real broker: a worker that lost its partitions is fenced; a batch exceeds the producer queue."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -23,32 +23,37 @@ from tests.support.until import until
 
 
 class Member:
-    """A worker's fetching and committing, without the rest; the test is its only thread."""
+    """Only the consumer and the producer of a worker, driven by the test's thread."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._batches = settings.topics.batches.name
-        self.ownership = AssignmentEpoch()
-        self.outbox = BatchProducer(
+        self.epochs = AssignmentEpoch()
+        self.producer = BatchProducer(
             lambda: transactional_producer(settings, f"{name}-{settings.prep_group}"), 10
         )
         consumed = consumed_requests(
             settings, lambda _: True, lambda: reader(settings, **{"auto.offset.reset": "earliest"})
         )
-        consumer = group_member(settings, settings.prep_group)
-        self.fetcher = GroupConsumer(
-            consumed, consumer, self.ownership, self.outbox.commit, settings.batch_max
+        group_consumer = group_member(settings, settings.prep_group)
+        self.consumer = GroupConsumer(
+            consumed, group_consumer, self.epochs, self.producer.commit, settings.batch_max
         )
-        self.fetcher.join()
+        self.consumer.join()
 
     def fetch(self) -> FetchedRecords | None:
-        fetched = self.fetcher.poll(0.05)
+        fetched = self.consumer.poll(0.05)
         return fetched if fetched and fetched.messages else None
 
     def batch(self, fetched: FetchedRecords) -> Batch:
-        """Its batch: the requests themselves, as if they were outcomes."""
+        """A batch whose outcomes are the fetched requests themselves."""
         records = [
-            Record(self._batches, one.partition() or 0, one.key(), str(one.offset()).encode())
-            for one in fetched.messages
+            Record(
+                self._batches,
+                message.partition() or 0,
+                message.key(),
+                str(message.offset()).encode(),
+            )
+            for message in fetched.messages
         ]
         return Batch(
             records, len(records), fetched.start, fetched.end, fetched.group, fetched.epoch
@@ -57,22 +62,22 @@ class Member:
 
 @contextmanager
 def member(settings: Settings, name: str) -> Iterator[Member]:
-    one = Member(settings, name)
+    worker = Member(settings, name)
     try:
-        yield one
+        yield worker
     finally:
-        one.outbox.close()
-        one.fetcher.close()
+        worker.producer.close()
+        worker.consumer.close()
 
 
 def outcomes(settings: Settings) -> list[tuple[int, bytes | None]]:
     records = read_all(
         settings.bootstrap_servers, settings.topics.batches.name, settings.partitions
     )
-    return [(one.at.partition, one.value) for one in records]
+    return [(record.at.partition, record.value) for record in records]
 
 
-def test_a_batch_fetched_before_its_partition_moved_is_refused_although_its_worker_is_a_member(
+def test_a_batch_fetched_before_its_partition_moved_is_aborted_even_from_a_current_member(
     settings: Settings,
 ) -> None:
     send(settings, *(requested(batch_id=f"b-{number}") for number in range(40)))
@@ -81,33 +86,33 @@ def test_a_batch_fetched_before_its_partition_moved_is_refused_although_its_work
 
         def all_fetched() -> bool:
             fetched.extend(filter(None, [first.fetch()]))
-            return sum(len(one.messages) for one in fetched) == 40
+            return sum(len(records.messages) for records in fetched) == 40
 
         until(all_fetched)
         with member(settings, "b") as second:
-            taken: dict[Partition, FetchedRecords] = {}
+            moved: dict[Partition, FetchedRecords] = {}
 
-            def taken_over() -> bool:
+            def is_taken_over() -> bool:
                 first.fetch()
-                if one := second.fetch():
-                    taken.update(dict.fromkeys(one.end, one))
-                    second.outbox.commit(second.batch(one))
-                return len(taken) >= 2
+                if records := second.fetch():
+                    moved.update(dict.fromkeys(records.end, records))
+                    second.producer.commit(second.batch(records))
+                return len(moved) >= 2
 
-            until(taken_over)
+            until(is_taken_over)
             before = outcomes(settings)
-            for late in fetched:
-                if late.end.keys() & taken.keys():
+            for stale in fetched:
+                if stale.end.keys() & moved.keys():
                     with pytest.raises(Aborted):
-                        first.outbox.commit(first.batch(late))
+                        first.producer.commit(first.batch(stale))
             assert outcomes(settings) == before
     assert len(set(before)) == len(before)
 
 
-def test_no_record_is_dropped_where_a_batch_does_not_fit_the_producers_queue(
+def test_no_record_is_dropped_if_a_batch_exceeds_the_producer_queue(
     settings: Settings,
 ) -> None:
-    def small() -> Producer:
+    def small_producer() -> Producer:
         return Producer(
             {
                 "bootstrap.servers": settings.bootstrap_servers,
@@ -123,7 +128,7 @@ def test_no_record_is_dropped_where_a_batch_does_not_fit_the_producers_queue(
     )
     with closing(group):
         end = {Partition(settings.topics.requests.name, 0): 0}
-        outbox = BatchProducer(small, 30)
-        outbox.commit(Batch(records, 5000, {}, end, group.consumer_group_metadata(), 0))
-        outbox.close()
-    until(lambda: len(outcomes(settings)) == 5000)  # the markers may be still on their way
+        producer = BatchProducer(small_producer, 30)
+        producer.commit(Batch(records, 5000, {}, end, group.consumer_group_metadata(), 0))
+        producer.close()
+    until(lambda: len(outcomes(settings)) == 5000)  # the transaction markers may still be missing

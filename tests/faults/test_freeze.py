@@ -1,6 +1,6 @@
-"""Two workers, one frozen with batches in flight until the other has taken over, then thawed.
+"""One of two workers is frozen with batches in flight, and thawed after the other has taken over.
 
-Frozen past its session alone: `test_points.py`.
+Here it is frozen past its session and transaction timeouts; `test_points.py` freezes past the session timeout only.
 """
 
 import random
@@ -18,20 +18,20 @@ FROZEN_S = 12
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_worker_thawed_past_its_session_and_its_transaction_doubles_nothing(
+def test_a_worker_thawed_after_its_session_and_transaction_timeouts_doubles_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
 ) -> None:
     dice = random.Random(seed)
-    knobs = {"batch_max": 50, "session_timeout_s": 6, "transaction_timeout_s": 4}
+    overrides = {"batch_max": 50, "session_timeout_s": 6, "transaction_timeout_s": 4}
     with Progress(settings) as progress:
         with Flow(settings, 8_000, 400) as flow:
-            frozen, other = start_worker("frozen", **knobs), start_worker("other", **knobs)
+            frozen, other = start_worker("frozen", **overrides), start_worker("other", **overrides)
             progress.wait_for_more(500)
             pause(dice.uniform(0, 0.5))
             frozen.freeze()
             pause(FROZEN_S)
             frozen.thaw()
-            assert not flow.is_over, "thawed too late to do harm"
+            assert not flow.is_done, "thawed too late: nothing is left to be doubled"
         progress.wait_for_the_end(frozen, other, seconds=90)
     found = all_have_one_outcome(settings)
     print(f"seed {seed}: {found}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""A full disk under a worker's stores: one line that says so, and an end that a supervisor sees."""
+"""If the disk of a worker's stores is full, the worker logs one line that says so and ends with an exit code."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.faults.running import ROOT, StartWorker
 from tests.faults.small_files import COMMAND
 from tests.support.builders import instructions_uploaded
 
-WORDS = "cannot be read or written"
+STORE_FAILED = "cannot be read or written"
 WRITE = """
 import sys
 from pathlib import Path
@@ -31,8 +31,8 @@ except StoreFailed as fault:
 """
 
 
-def test_a_replica_whose_disk_is_full_says_so(tmp_path: Path) -> None:
-    wrote = subprocess.run(
+def test_a_write_to_a_replica_on_a_full_disk_raises_store_failed(tmp_path: Path) -> None:
+    finished = subprocess.run(
         [sys.executable, "-c", WRITE, str(tmp_path / "replica")],
         capture_output=True,
         text=True,
@@ -40,10 +40,12 @@ def test_a_replica_whose_disk_is_full_says_so(tmp_path: Path) -> None:
         cwd=ROOT,
         check=False,
     )
-    assert wrote.stdout.startswith(f"the replica in {tmp_path / 'replica'} {WORDS}"), wrote.stderr
+    assert finished.stdout.startswith(f"the replica in {tmp_path / 'replica'} {STORE_FAILED}"), (
+        finished.stderr
+    )
 
 
-def test_a_worker_whose_disk_is_full_ends_with_one_line(
+def test_a_worker_whose_disk_is_full_ends_with_a_one_line_error(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     uploads = [
@@ -53,6 +55,6 @@ def test_a_worker_whose_disk_is_full_ends_with_one_line(
     worker = start_worker(command=COMMAND)
     worker.wait_until_it_runs()
     deliver(plain_producer(settings), uploads)
-    assert worker.ended(60) == 1
-    assert worker.last_words(1).startswith(f"cjstream: the table {WORDS}: ")
-    assert not worker.said("Traceback")
+    assert worker.wait_for_exit(60) == 1
+    assert worker.log_tail(1).startswith(f"cjstream: the table {STORE_FAILED}: ")
+    assert not worker.log_count("Traceback")

@@ -1,4 +1,4 @@
-"""A worker that is killed at random moments, and started again each time."""
+"""A worker is killed at random moments and started again each time."""
 
 import random
 
@@ -24,7 +24,9 @@ def test_kills_at_random_moments_lose_and_double_nothing(
         with Flow(settings, REQUESTS, RATE):
             worker = start_worker(batch_max=200, session_timeout_s=6)
             for _ in range(KILLS):
-                if dice.random() < 0.8:  # in full swing; otherwise wherever it is
+                if (
+                    dice.random() < 0.8
+                ):  # while it prepares batches; otherwise at any moment, start-up included
                     progress.wait_for_more()
                 pause(dice.uniform(0, 1))
                 assert worker.is_alive
@@ -38,17 +40,17 @@ def test_kills_at_random_moments_lose_and_double_nothing(
 
 
 @pytest.mark.long
-def test_what_a_killed_worker_left_open_does_not_hold_its_successor_up(
+def test_an_open_transaction_of_a_killed_worker_does_not_block_the_next_start(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *(event for number in range(20) for event in assignment(f"a{number}")))
     append(settings, (record_of(settings, a_request(number)) for number in range(8_000)))
     with Progress(settings) as progress:
         worker = start_worker(batch_max=200, session_timeout_s=6, transaction_timeout_s=60)
-        for moment in (0.1, 0.25, 0.4):
+        for delay_s in (0.1, 0.25, 0.4):
             worker.wait_until_it_runs()
             progress.wait_for_more(seconds=15)
-            pause(moment)
+            pause(delay_s)
             worker.kill()
             worker.start()
         worker.wait_until_it_runs()

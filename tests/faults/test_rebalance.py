@@ -1,4 +1,4 @@
-"""Partitions that move while batches are under way, in either group."""
+"""Rebalances of either group while batches are prepared."""
 
 import random
 
@@ -17,35 +17,38 @@ JOINS = 4
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS[:1])
-def test_a_worker_that_comes_and_goes_disturbs_nothing(
+def test_a_worker_that_joins_and_leaves_loses_and_doubles_nothing(
     settings: Settings, start_worker: StartWorker, seed: int
 ) -> None:
     dice = random.Random(seed)
     with Progress(settings) as progress:
         with Flow(settings, 9_000, 350):
             steady = start_worker("steady", batch_max=50, session_timeout_s=6)
-            guest = start_worker("", batch_max=50, session_timeout_s=6)  # without a slot it leaves
+            # without a slot, the worker leaves the group when it stops
+            leaving = start_worker("", batch_max=50, session_timeout_s=6)
             for number in range(JOINS):
-                guest.wait_until_it_runs()
-                if number % 2:  # every other guest leaves while it joins, and moves no partitions
-                    until(lambda: steady.said('"partitions revoked"') >= (number + 1) // 2)  # noqa: B023
+                leaving.wait_until_it_runs()
+                if number % 2:  # otherwise it may stop while it joins, and no partition moves
+                    until(lambda: steady.log_count('"partitions revoked"') >= (number + 1) // 2)  # noqa: B023
                 progress.wait_for_more(50)
                 pause(dice.uniform(0, 1.5))
-                assert guest.stop() == 0
-                guest.start()
-        progress.wait_for_the_end(steady, guest)
-        assert steady.said('"partitions revoked"') >= JOINS // 2
+                assert leaving.stop() == 0
+                leaving.start()
+        progress.wait_for_the_end(steady, leaving)
+        assert steady.log_count('"partitions revoked"') >= JOINS // 2
     print(f"seed {seed}: {JOINS} joins, {all_have_one_outcome(settings)}")  # noqa: T201
 
 
 @pytest.mark.long
-def test_batches_outlive_a_rebalance_of_the_folds_group(
+def test_batches_continue_after_a_rebalance_of_the_fold_group(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *(event for number in range(20) for event in assignment(f"a{number}")))
     append(settings, (record_of(settings, a_request(number)) for number in range(20_000)))
     with Progress(settings) as progress:
-        worker = start_worker(batch_max=10, session_timeout_s=6)  # the lane is always full
+        worker = start_worker(
+            batch_max=10, session_timeout_s=6
+        )  # the bounded channel is always full
         worker.wait_until_it_runs()
         for _ in range(2):
             other = start_worker("", command=FOLD_ONLY, session_timeout_s=6)
@@ -54,12 +57,12 @@ def test_batches_outlive_a_rebalance_of_the_folds_group(
             other.stop()
             until(lambda: members_of(settings, settings.fold_group) == 1)
             progress.wait_for_more(20)
-        assert not progress.is_complete(), "done before the rebalances were"
+        assert not progress.is_complete(), "every batch was done before the last rebalance"
         progress.wait_for_the_end(worker, seconds=120)
     all_have_one_outcome(settings)
 
 
-def test_a_dead_member_of_the_folds_group_holds_no_batch_back(
+def test_a_dead_member_of_the_fold_group_delays_no_batch(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *assignment("a1"))
@@ -71,5 +74,7 @@ def test_a_dead_member_of_the_folds_group_holds_no_batch_back(
         worker = start_worker(session_timeout_s=6)
         worker.wait_until_it_runs()
         progress.wait_for_the_end(worker, seconds=15)
-    assert members_of(settings, settings.fold_group) == 2, "the dead one is gone: too late to tell"
+    assert members_of(settings, settings.fold_group) == 2, (
+        "the dead member has left: the test proves nothing"
+    )
     all_have_one_outcome(settings)

@@ -1,4 +1,4 @@
-"""A re-drive that is killed again and again, and gone on with: each dead letter goes back once, in order."""
+"""A re-drive that is killed repeatedly and run again sends each dead letter back once, in order."""
 
 import random
 import subprocess
@@ -29,7 +29,7 @@ KILLS = 5
 
 
 def dead_letters(settings: Settings, chance: random.Random) -> list[Record]:
-    """Dead letters of requests with a few keys, which stand in another order than their records did."""
+    """Dead letters of requests with a few keys, in another order than their original records."""
     topics = settings.topics
     offsets = list(range(LETTERS))
     chance.shuffle(offsets)
@@ -43,8 +43,8 @@ def dead_letters(settings: Settings, chance: random.Random) -> list[Record]:
     return records
 
 
-def back(settings: Settings) -> list[LogRecord]:
-    """The requests topic's committed records."""
+def redriven_records(settings: Settings) -> list[LogRecord]:
+    """The committed records of the requests topic."""
     partitions = partitions_of([settings.topics.requests.name], settings)
     ends = high_watermarks_when_reachable(settings, partitions)
     with LogReader(settings, partitions) as log:
@@ -54,7 +54,7 @@ def back(settings: Settings) -> list[LogRecord]:
 
 @contextmanager
 def redrive(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
-    """A re-drive, killed with the block."""
+    """A running re-drive, killed at the end of the block."""
     command = [sys.executable, "-m", "tools.cli", "dlq", "redrive", "--yes", "--json"]
     with subprocess.Popen(
         command,
@@ -62,15 +62,15 @@ def redrive(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
         env=environment_of(settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-    ) as running:
+    ) as process:
         try:
-            yield running
+            yield process
         finally:
-            running.kill()
+            process.kill()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_killed_redrive_is_gone_on_with_and_doubles_nothing(
+def test_a_redrive_that_is_killed_and_run_again_loses_and_doubles_nothing(
     settings: Settings, seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -78,33 +78,36 @@ def test_a_killed_redrive_is_gone_on_with_and_doubles_nothing(
     admin = admin_client(settings)
     partitions = partitions_of([settings.topics.requests.name], settings)
 
-    def produced() -> int:  # records and markers, of open transactions, too
+    def produced() -> int:  # records and markers, those of open transactions included
         return sum(retry_while_unreachable(lambda: high_watermarks(admin, partitions)).values())
 
     killed = 0
     for _ in range(KILLS):
-        wanted = produced() + chance.randrange(1, LETTERS // KILLS)
-        with redrive(settings) as running:
-            while running.poll() is None and produced() < wanted:
-                pass  # asking takes its time
-            killed += running.poll() is None
+        goal = produced() + chance.randrange(1, LETTERS // KILLS)
+        with redrive(settings) as process:
+            while process.poll() is None and produced() < goal:
+                pass  # each query of the high watermarks takes a while
+            killed += process.poll() is None
     with redrive(settings) as last:
-        _, grumbled = last.communicate()
-    assert last.returncode == 0, grumbled.decode()
-    assert killed, "nothing was killed: the seed tests nothing"
+        _, stderr = last.communicate()
+    assert last.returncode == 0, stderr.decode()
+    assert killed, "nothing was killed: this seed tests nothing"
     print(f"seed {seed}: {killed} kills")  # noqa: T201
 
-    went = back(settings)
-    assert sorted(record.value or b"" for record in went) == sorted(
+    redriven = redriven_records(settings)
+    assert sorted(record.value or b"" for record in redriven) == sorted(
         f"no request {offset}".encode() for offset in range(LETTERS)
     )
     by_key = defaultdict[bytes | None, list[int]](list)
-    for record in went:
+    for record in redriven:
         by_key[record.key].append(int((record.value or b"").split()[-1]))
         assert dict(record.headers)["cjstream-redrive-attempt"] == b"1"
     assert all(offsets == sorted(offsets) for offsets in by_key.values())
     letters = read_dead_letters(settings, [settings.topics.requests_dlq])
     assert letters.open == []
-    at = {record.value: str(record.at) for record in went}
+    coordinates = {record.value: str(record.at) for record in redriven}
     for letter in letters.letters:
-        assert letters.destination(letter) == at[f"no request {letter.refusal.at.offset}".encode()]
+        assert (
+            letters.destination(letter)
+            == coordinates[f"no request {letter.refusal.at.offset}".encode()]
+        )

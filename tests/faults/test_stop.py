@@ -1,4 +1,4 @@
-"""SIGTERM in full swing."""
+"""SIGTERM while a worker is under load."""
 
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome
@@ -17,5 +17,5 @@ def test_sigterm_under_load_ends_in_time_and_loses_nothing(
                 assert worker.stop(seconds=10) == 0
                 worker.start()
         progress.wait_for_the_end(worker)
-    assert "Traceback" not in worker.last_words()
+    assert "Traceback" not in worker.log_tail()
     all_have_one_outcome(settings)

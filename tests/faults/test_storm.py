@@ -17,7 +17,7 @@ PATIENCE_S = 10
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A storm for each seed; their seconds add up to the minutes asked for."""
+    """One storm for each seed; together they take the requested minutes."""
     if "seed" in metafunc.fixturenames:
         first = metafunc.config.getoption("--seed")
         seconds = 60 * metafunc.config.getoption("--minutes")
@@ -31,8 +31,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def settings(cluster: Cluster, tmp_path: Path, seed: int) -> Iterator[Settings]:
-    """An installation of its own on that cluster, without the proxies between."""
-    own = cluster.installation(
+    """A separate installation on that cluster, connected directly and not through the proxies."""
+    installation = cluster.installation(
         Settings(
             bootstrap_servers=cluster.bootstrap,
             topic_prefix=f"storm{seed}-",
@@ -40,23 +40,23 @@ def settings(cluster: Cluster, tmp_path: Path, seed: int) -> Iterator[Settings]:
             patience_s=PATIENCE_S,
         )
     )
-    yield own
-    gone = cluster.admin.delete_topics([topic.name for topic in own.topics.all])
-    for future in gone.values():
+    yield installation
+    deleted = cluster.admin.delete_topics([topic.name for topic in installation.topics.all])
+    for future in deleted.values():
         future.result()
 
 
 @pytest.mark.storm
 @pytest.mark.timeout(3000)
-def test_whatever_befalls_it_every_request_has_its_one_outcome(
+def test_every_request_has_exactly_one_outcome_after_a_storm_of_faults(
     cluster: Cluster,
     settings: Settings,
     seed: int,
     seconds: float,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    after = storm(cluster, settings, seed, seconds)
+    aftermath = storm(cluster, settings, seed, seconds)
     with capsys.disabled():
-        print("\n" + orjson.dumps(after.line).decode())  # noqa: T201
-    print(after.words)  # noqa: T201
-    assert not after.found.faults, str(after.found)
+        print("\n" + orjson.dumps(aftermath.line).decode())  # noqa: T201
+    print(aftermath.log_excerpts)  # noqa: T201
+    assert not aftermath.found.faults, str(aftermath.found)

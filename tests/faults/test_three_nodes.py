@@ -1,4 +1,4 @@
-"""One of three brokers is away, or an answer of theirs is lost on the way."""
+"""One of three brokers is down, or a request or response is lost."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +20,13 @@ from tests.faults.proxy import END_TXN, TXN_OFFSET_COMMIT, Fate
 from tests.faults.running import Process
 from tests.support.until import until
 
-pytestmark = pytest.mark.timeout(900)  # making the three nodes counts
-PATIENCE_S = 180  # where others use the machine, too
+pytestmark = pytest.mark.timeout(900)  # includes starting the three nodes
+PATIENCE_S = 180  # long enough for a busy machine
 
 
 @pytest.fixture
 def settings(cluster: Cluster, tmp_path: Path) -> Iterator[Settings]:
-    """An installation of its own on three nodes, which are whole again afterwards."""
+    """A separate installation on three nodes; all nodes run again afterwards."""
     yield cluster.installation(
         Settings(
             bootstrap_servers=cluster.bootstrap,
@@ -37,66 +37,68 @@ def settings(cluster: Cluster, tmp_path: Path) -> Iterator[Settings]:
     )
     for node in cluster.nodes:
         if not node.pid:
-            cluster.bring_up(node)
+            cluster.start_and_wait(node)
 
 
 @pytest.fixture
 def worker(cluster: Cluster, settings: Settings, tmp_path: Path) -> Iterator[Process]:
-    """A worker behind the proxies, not started yet."""
-    knobs = {"slot": "one", "batch_max": 50, "session_timeout_s": 6, "transaction_timeout_s": 8}
-    proxied = settings.model_copy(update={**knobs, "bootstrap_servers": cluster.proxied})
+    """A worker that connects through the proxies, not yet started."""
+    overrides = {"slot": "one", "batch_max": 50, "session_timeout_s": 6, "transaction_timeout_s": 8}
+    proxied = settings.model_copy(update={**overrides, "bootstrap_servers": cluster.proxied})
     process = Process(proxied, tmp_path / "one.log")
     yield process
     if process.is_alive:
         process.kill()
-    print(process.last_words())  # noqa: T201
+    print(process.log_tail())  # noqa: T201
 
 
-def test_a_worker_starts_and_prepares_while_one_broker_is_away(
+def test_a_worker_starts_and_prepares_while_one_broker_is_down(
     cluster: Cluster, settings: Settings, worker: Process
 ) -> None:
-    away = cluster.nodes[cluster.leader_of(settings.topics.requests.name, 0)]
+    down = cluster.nodes[cluster.leader_of(settings.topics.requests.name, 0)]
     with Progress(settings) as progress:
         with Flow(settings, 1000, 200):
-            away.kill()
+            down.kill()
             worker.start()
             worker.wait_until_it_runs(PATIENCE_S)
         progress.wait_for_the_end(worker, seconds=PATIENCE_S)
     all_have_one_outcome(settings)
 
 
-def test_topics_made_while_one_broker_is_away_are_kept_three_times_all_the_same(
+def test_topics_created_while_one_broker_is_down_have_three_replicas(
     cluster: Cluster, settings: Settings
 ) -> None:
-    elsewhere = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}more-"})
+    other_installation = settings.model_copy(
+        update={"topic_prefix": f"{settings.topic_prefix}more-"}
+    )
     cluster.nodes[0].kill()
-    admin = admin_client(elsewhere)
-    until(lambda: count_brokers(admin, elsewhere) == 2, PATIENCE_S)
-    made = apply_topics(admin, elsewhere)
-    assert {state.replication for state in made} == {3}
-    cluster.bring_up(cluster.nodes[0])
-    refuse_contradictions(topic_states(admin, elsewhere))
+    admin = admin_client(other_installation)
+    until(lambda: count_brokers(admin, other_installation) == 2, PATIENCE_S)
+    states = apply_topics(admin, other_installation)
+    assert {state.replication for state in states} == {3}
+    cluster.start_and_wait(cluster.nodes[0])
+    refuse_contradictions(topic_states(admin, other_installation))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("fate", [Fate.LOST, Fate.UNANSWERED])
 @pytest.mark.parametrize("api_key", [END_TXN, TXN_OFFSET_COMMIT])
-def test_a_lost_answer_to_a_commit_doubles_and_loses_nothing(
+def test_a_lost_commit_request_or_response_loses_and_doubles_nothing(
     cluster: Cluster, settings: Settings, worker: Process, api_key: int, fate: Fate
 ) -> None:
-    def met() -> int:
-        return sum(proxy.met[api_key, fate] for proxy in cluster.proxies)
+    def fate_count() -> int:
+        return sum(proxy.fate_counts[api_key, fate] for proxy in cluster.proxies)
 
     send(settings, *(event for number in range(20) for event in assignment(f"a{number}")))
-    before = met()
+    before = fate_count()
     with Progress(settings) as progress:
         worker.start()
         worker.wait_until_it_runs(PATIENCE_S)
         for proxy in cluster.proxies:
             proxy.arm(api_key, fate)
         append(settings, (record_of(settings, a_request(number)) for number in range(500)))
-        until(lambda: met() > before, PATIENCE_S)
+        until(lambda: fate_count() > before, PATIENCE_S)
         for proxy in cluster.proxies:
-            proxy.calm()
+            proxy.reset()
         progress.wait_for_the_end(worker, seconds=PATIENCE_S)
     all_have_one_outcome(settings)

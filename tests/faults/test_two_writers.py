@@ -1,4 +1,4 @@
-"""Two instances of the API write to the same assignments, and one is killed: no update is lost, none made twice."""
+"""Two API instances write to the same assignments, and one is killed: no update is lost or made twice."""
 
 import random
 import re
@@ -30,7 +30,7 @@ from tools.broker import free_port
 
 INSTRUCTIONS = "/admin/v1/assessment-instructions/assignment"
 CLIENTS, UPDATES, ASSIGNMENTS = 8, 2000, 5
-Said = dict[str, Any]
+Document = dict[str, Any]
 
 
 class Line:
@@ -41,24 +41,24 @@ class Line:
             base_url=api.url, headers={"Authorization": f"Bearer {hs256()}"}, timeout=60
         )
 
-    def _asked(self, method: str, assignment: str, **more: Any) -> httpx.Response:
+    def _request(self, method: str, assignment: str, **options: Any) -> httpx.Response:
         try:
-            return self._client.request(method, f"{INSTRUCTIONS}/{assignment}", **more)
+            return self._client.request(method, f"{INSTRUCTIONS}/{assignment}", **options)
         except httpx.TransportError as fault:
             raise ConnectionResetError from fault
 
-    def read(self, assignment: str) -> Said:
-        """Tag and hash of what lives. Raises OSError where the instance dies first."""
-        answer = self._asked("GET", assignment)
-        return _told(answer) if answer.is_success else {}
+    def read(self, assignment: str) -> Document:
+        """Tag and hash of the current instructions. Raises OSError if the instance dies first."""
+        answer = self._request("GET", assignment)
+        return _document(answer) if answer.is_success else {}
 
-    def write(self, assignment: str, seen: str, text: str) -> Said:
-        """New instructions, if they are as they were seen. Raises OSError where the instance dies first."""
+    def write(self, assignment: str, seen: str, text: str) -> Document:
+        """Write new instructions if `seen` is still the current tag. Raises OSError if the instance dies first."""
         condition = {"If-Match": f'"{seen}"'} if seen else {}
         body = {"instructions_text": text, "grade_scale": "swedish_8_anchor"}
-        answer = self._asked("PUT", assignment, json=body, headers=condition)
+        answer = self._request("PUT", assignment, json=body, headers=condition)
         if answer.is_success:
-            return _told(answer)
+            return _document(answer)
         problem = answer.json()
         assert answer.status_code in (412, 503, 504), problem
         if answer.status_code == 412:
@@ -66,7 +66,7 @@ class Line:
         return {"fault": problem["type"].rpartition(":")[2]}
 
     def fenced(self) -> float:
-        """How often its writers were fenced by the other instance's."""
+        """How often this instance's writers were fenced by those of the other instance."""
         metrics = self._client.get("/metrics").text
         return float(re.findall(r"^cj_admin_writer_fenced_total (\S+)$", metrics, re.MULTILINE)[0])
 
@@ -74,13 +74,13 @@ class Line:
         self._client.close()
 
 
-def _told(answer: httpx.Response) -> Said:
+def _document(answer: httpx.Response) -> Document:
     return {"tag": answer.headers["ETag"].strip('"'), "sha256": answer.json()["sha256"]}
 
 
 @dataclass(frozen=True)
 class Update:
-    """What was asked for, and the answer: the new tag, refused, or unknown."""
+    """A requested update and its outcome: accepted with a new tag, refused, or unknown."""
 
     assignment: str
     seen: str
@@ -91,7 +91,7 @@ class Update:
 
 @dataclass
 class Storm:
-    """Clients on two instances; the first is killed when half of the updates are done."""
+    """Clients of two instances; the first instance is killed when half of the updates are done."""
 
     apis: tuple[Serving, Serving]
     seed: int
@@ -101,8 +101,8 @@ class Storm:
 
     def run(self) -> None:
         with ThreadPoolExecutor(CLIENTS) as clients:
-            for ended in [clients.submit(self._client, number) for number in range(CLIENTS)]:
-                ended.result()
+            for future in [clients.submit(self._client, number) for number in range(CLIENTS)]:
+                future.result()
 
     def _client(self, number: int) -> None:
         chance = random.Random(f"{self.seed}-{number}")
@@ -115,39 +115,39 @@ class Storm:
                 with suppress(OSError, KeyError):
                     seen[assignment] = line.read(assignment)["tag"]
             text = f"Judge by {self.seed}, {number} and {turn}."
-            asked = (assignment, seen.get(assignment, "1-0"), text)
+            update = (assignment, seen.get(assignment, "1-0"), text)
             try:
-                answer = line.write(*asked)
+                answer = line.write(*update)
             except OSError:
-                self._note(Update(*asked, "unknown"))
+                self._add(Update(*update, "unknown"))
                 line.close()
                 line = Line(apis.pop())
-                now = line.read(assignment)
-                if now.get("sha256") == sha256_of(text):
-                    self._settle(Update(*asked, "accepted", now["tag"]))
+                current = line.read(assignment)
+                if current.get("sha256") == sha256_of(text):
+                    self._replace(Update(*update, "accepted", current["tag"]))
                 continue
             if "refused" in answer:
-                self._note(Update(*asked, "refused"))
+                self._add(Update(*update, "refused"))
                 seen[assignment] = answer["refused"]
             elif "fault" in answer:
                 unknown = answer["fault"] == "outcome-unknown"
-                self._note(Update(*asked, "unknown" if unknown else "refused"))
+                self._add(Update(*update, "unknown" if unknown else "refused"))
             else:
                 assert answer["sha256"] == sha256_of(text)
-                self._note(Update(*asked, "accepted", answer["tag"]))
+                self._add(Update(*update, "accepted", answer["tag"]))
                 seen[assignment] = answer["tag"]
         line.close()
 
-    def _note(self, update: Update) -> None:
+    def _add(self, update: Update) -> None:
         with self._lock:
             self.done.append(update)
             if len(self.done) >= UPDATES // 2 and not self._killed:
                 self._killed = True
                 self.apis[0].child.kill()
 
-    def _settle(self, update: Update) -> None:
+    def _replace(self, update: Update) -> None:
         with self._lock:
-            self.done = [one for one in self.done if one.text != update.text] + [update]
+            self.done = [other for other in self.done if other.text != update.text] + [update]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class InTheLog:
 def history(settings: Settings) -> tuple[dict[str, list[InTheLog]], dict[str, AssignmentContext]]:
     """Each assignment's uploads in log order, and the fold of them all."""
     codec, rows = Codec(), dict[str, AssignmentContext]()
-    told: dict[str, list[InTheLog]] = {}
+    by_assignment: dict[str, list[InTheLog]] = {}
     partitions = partitions_of([settings.topics.instructions.name], settings)
     with LogReader(settings, partitions) as log:
         log.seek(dict.fromkeys(partitions, 0))
@@ -169,14 +169,14 @@ def history(settings: Settings) -> tuple[dict[str, list[InTheLog]], dict[str, As
             event = codec.decode_as(InstructionsUploaded, record.value)
             fold(rows, event, record.at, record.appended_at_ms)
             tag = f"{event.version}-{record.at.offset}"
-            told.setdefault(str(event.assignment_id), []).append(InTheLog(event, tag))
-    return told, rows
+            by_assignment.setdefault(str(event.assignment_id), []).append(InTheLog(event, tag))
+    return by_assignment, rows
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_update_is_lost_and_none_is_made_twice(settings: Settings, seed: int) -> None:
-    one, other = (settings.model_copy(update={"api_port": free_port()}) for _ in range(2))
-    with serving(one) as victim, serving(other) as survivor:
+def test_no_update_is_lost_or_made_twice(settings: Settings, seed: int) -> None:
+    first, second = (settings.model_copy(update={"api_port": free_port()}) for _ in range(2))
+    with serving(first) as victim, serving(second) as survivor:
         until(lambda: victim.is_ready() and survivor.is_ready(), 60)
         line = Line(survivor)
         for number in range(ASSIGNMENTS):
@@ -184,38 +184,38 @@ def test_no_update_is_lost_and_none_is_made_twice(settings: Settings, seed: int)
         storm = Storm((victim, survivor), seed)
         storm.run()
         assert (victim.child.wait(10), survivor.child.poll()) == (-signal.SIGKILL, None)
-        _hold(settings, storm, line)
+        _check_updates(settings, storm, line)
         line.close()
 
 
-def _hold(settings: Settings, storm: Storm, line: Line) -> None:
-    """The log, its fold and every answer that was given agree."""
+def _check_updates(settings: Settings, storm: Storm, line: Line) -> None:
+    """Check that the log, its fold and every answer to a client agree."""
     outcomes = Counter(update.outcome for update in storm.done)
     fenced = line.fenced()
     print(f"seed {storm.seed}: {dict(outcomes)}, the survivor was fenced {fenced:g} times")  # noqa: T201
     assert sum(outcomes.values()) == UPDATES
     assert outcomes["accepted"] > UPDATES // 10
 
-    told, rows = history(settings)
-    for assignment, uploads in told.items():  # no version twice, none left out
-        assert [one.event.version for one in uploads] == [*range(1, len(uploads) + 1)]
+    by_assignment, rows = history(settings)
+    for assignment, uploads in by_assignment.items():  # no version twice, and no gap
+        assert [upload.event.version for upload in uploads] == [*range(1, len(uploads) + 1)]
         answer = line.read(assignment)
         component = live(rows[f"assignment:{assignment}"], "instructions")
         assert component is not None
         assert answer == {"tag": str(etag_of(component)), "sha256": component.sha256}
 
-    asked = {sha256_of(update.text): update for update in storm.done}
-    before = dict.fromkeys(told, "")
+    by_sha256 = {sha256_of(update.text): update for update in storm.done}
+    tags_before = dict.fromkeys(by_assignment, "")
     in_the_log = set[str]()
-    for assignment, uploads in told.items():
-        for one in uploads:
-            if one.event.version > 1:
-                update = asked[one.event.sha256]
+    for assignment, uploads in by_assignment.items():
+        for upload in uploads:
+            if upload.event.version > 1:
+                update = by_sha256[upload.event.sha256]
                 assert update.outcome in ("accepted", "unknown")
-                assert update.tag in (one.tag, "")
-                # made in the very state that its client had seen: nothing came in between
-                assert (update.assignment, update.seen) == (assignment, before[assignment])
+                assert update.tag in (upload.tag, "")
+                # no other update came between the state that its client had seen and this update
+                assert (update.assignment, update.seen) == (assignment, tags_before[assignment])
                 in_the_log.add(update.text)
-            before[assignment] = one.tag
+            tags_before[assignment] = upload.tag
     assert {update.text for update in storm.done if update.outcome == "accepted"} <= in_the_log
-    assert fenced > 0  # they did get in each other's way
+    assert fenced > 0  # the instances did compete

@@ -1,6 +1,6 @@
-"""What flows while the storm lasts: requests of every kind, uploads, damage, and contexts that come late.
+"""The traffic of a storm: requests of every kind, uploads, damaged records, and contexts that come late.
 
-It knows when it had the broker's word for each upload: what a request has to see, and what it need not.
+It notes when the broker acknowledged each upload, so that the checker knows which uploads a request must see.
 """
 
 import heapq
@@ -31,31 +31,33 @@ from tests.support.builders import (
 ASSIGNMENTS = 12
 COURSES = ("C1", "C2")
 UPLOADED = (instructions_uploaded, prompt_uploaded, rubric_uploaded)
-LATE_S = (0.2, 8)
+DELAY_S = (0.2, 8)
 PACE_S = 0.02
 
 
 class Traffic:
-    """Records at a steady rate from a thread of its own, the mixture drawn by a seed, until it is stopped."""
+    """A thread that sends records at a steady rate, a mix drawn with a seed, until it is stopped."""
 
     def __init__(self, settings: Settings, seed: int, rate: float) -> None:
-        self.acknowledged = dict[Coordinates, int]()  # when, in ms, of uploads
+        self.acknowledged = dict[Coordinates, int]()  # of uploads: the time in ms
         self.counts = Counter[str]()
         self._settings = settings
         self._dice = random.Random(seed)
         self._rate = rate
-        # what it sends has to arrive, however long a broker is away
+        # every record has to arrive, even if a broker is down for long
         self._producer = plain_producer(settings, **{"delivery.timeout.ms": 600_000})
         self._versions = Counter[str]()
-        self._late: list[tuple[float, int, Sequence[Record]]] = []  # a heap: due, number, records
+        self._delayed: list[
+            tuple[float, int, Sequence[Record]]
+        ] = []  # a heap: due time, number, records
         self._number = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
         for number in range(ASSIGNMENTS):
-            self._put(*self._uploads(f"a{number}"))
-        self._put(record_of(self._settings, self._course_upload(COURSES[0])))
+            self._produce(*self._uploads(f"a{number}"))
+        self._produce(record_of(self._settings, self._course_upload(COURSES[0])))
         self._producer.flush(60)
         self._thread.start()
         return self
@@ -63,13 +65,13 @@ class Traffic:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def send_no_more(self) -> None:
-        """Send nothing more, but the contexts that were to come."""
+    def send_only_delayed(self) -> None:
+        """Send no new records, only the delayed uploads that are still due."""
         self._stopping.set()
 
     def stop(self) -> None:
-        """That, too; returns when the broker has everything."""
-        self.send_no_more()
+        """End the thread; returns when the broker has acknowledged everything."""
+        self.send_only_delayed()
         if self._thread.is_alive():
             self._thread.join()
         left = self._producer.flush(300)
@@ -80,31 +82,35 @@ class Traffic:
         while not self._stopping.is_set():
             now = time.monotonic()
             while sent < (now - started) * self._rate:
-                self._put(*self._drawn())
+                self._produce(*self._next_records())
                 sent += 1
-            while self._late and self._late[0][0] <= now:
-                self._put(*heapq.heappop(self._late)[2])
+            while self._delayed and self._delayed[0][0] <= now:
+                self._produce(*heapq.heappop(self._delayed)[2])
             self._producer.poll(PACE_S)
-        for _, _, records in self._late:
-            self._put(*records)
+        for _, _, records in self._delayed:
+            self._produce(*records)
 
-    def _put(self, *records: Record) -> None:
+    def _produce(self, *records: Record) -> None:
         for record in records:
             self.counts["requests" if self._is_request(record) else "uploads"] += 1
-            self._producer.produce(record.topic, record.value, record.key, on_delivery=self._heard)
+            self._producer.produce(
+                record.topic, record.value, record.key, on_delivery=self._on_delivery
+            )
 
     def _is_request(self, record: Record) -> bool:
         return record.topic == self._settings.topics.requests.name
 
-    def _heard(self, error: KafkaError | None, message: Message) -> None:
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self.counts["refused by the broker"] += 1
         elif message.topic() != self._settings.topics.requests.name:
-            at = (str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
-            self.acknowledged[Coordinates(*at)] = int(time.time() * 1000)
+            at = Coordinates(
+                str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
+            )
+            self.acknowledged[at] = int(time.time() * 1000)
 
-    def _drawn(self) -> Sequence[Record]:
-        """The next of the mixture."""
+    def _next_records(self) -> Sequence[Record]:
+        """The next records of the mix."""
         self._number += 1
         chance = self._dice.random()
         if chance < 0.82:
@@ -112,38 +118,40 @@ class Traffic:
         if chance < 0.84:
             return [request_record(self._settings, self._dice.choice(DAMAGED), self._key())]
         if chance < 0.90:
-            return [record_of(self._settings, self._request_that_outruns_its_context())]
+            return [record_of(self._settings, self._request_before_its_context())]
         if chance < 0.97:
-            return self._change()
+            return self._next_uploads()
         return [self._damaged_upload()]
 
     def _key(self) -> str:
         return f"batch-{self._number}"
 
-    def _asked(self, **changes: Any) -> CJAssessmentRequested:
+    def _new_request(self, **changes: Any) -> CJAssessmentRequested:
         return requested(event_id=f"q-{self._number}", batch_id=self._key(), **changes)
 
     def _request(self) -> CJAssessmentRequested:
         chance = self._dice.random()
         if chance < 0.04:
-            return self._asked(assignment_id=None, course_code="GUEST")
+            return self._new_request(assignment_id=None, course_code="GUEST")
         if chance < 0.08:
-            return self._asked(assignment_id=None, course_code=self._dice.choice(COURSES))
+            return self._new_request(assignment_id=None, course_code=self._dice.choice(COURSES))
         name = f"a{self._dice.randrange(ASSIGNMENTS)}"
         if chance < 0.14:
-            return self._asked(assignment_id=name, student_prompt_ref=f"prompt-{self._number}")
-        return self._asked(assignment_id=name)
+            return self._new_request(
+                assignment_id=name, student_prompt_ref=f"prompt-{self._number}"
+            )
+        return self._new_request(assignment_id=name)
 
-    def _request_that_outruns_its_context(self) -> CJAssessmentRequested:
-        """Its uploads come within the patience, or long after, or never."""
+    def _request_before_its_context(self) -> CJAssessmentRequested:
+        """A request whose uploads come within its patience, long after it, or never."""
         name = f"late-{self._number}"
         chance = self._dice.random()
-        late_s = self._dice.uniform(*LATE_S) if chance < 0.7 else 1.5 * self._settings.patience_s
+        delay_s = self._dice.uniform(*DELAY_S) if chance < 0.7 else 1.5 * self._settings.patience_s
         if chance < 0.9:
             heapq.heappush(
-                self._late, (time.monotonic() + late_s, self._number, self._uploads(name))
+                self._delayed, (time.monotonic() + delay_s, self._number, self._uploads(name))
             )
-        return self._asked(assignment_id=name)
+        return self._new_request(assignment_id=name)
 
     def _uploads(self, name: str) -> list[Record]:
         return [self._upload(name, build) for build in UPLOADED]
@@ -166,33 +174,33 @@ class Traffic:
             course, version=version, event_id=f"{course}-{version}", **changes
         )
 
-    def _change(self) -> Sequence[Record]:
-        """A new version of one role or of all, a course's, or a deletion that is soon mended."""
+    def _next_uploads(self) -> Sequence[Record]:
+        """A new version of one role, of all roles or of a course, or a deletion that is soon followed by an upload."""
         chance = self._dice.random()
         name = f"a{self._dice.randrange(ASSIGNMENTS)}"
         if chance < 0.1:
             return [record_of(self._settings, self._course_upload(self._dice.choice(COURSES)))]
         if chance < 0.2:
             self._versions[name] += 1
-            gone = instructions_deleted(assignment_id=name, version=self._versions[name])
-            back = self._upload(name, instructions_uploaded)
+            deletion = instructions_deleted(assignment_id=name, version=self._versions[name])
+            upload = self._upload(name, instructions_uploaded)
             due = time.monotonic() + self._dice.uniform(0, 2)
-            heapq.heappush(self._late, (due, self._number, [back]))
-            return [record_of(self._settings, gone)]
+            heapq.heappush(self._delayed, (due, self._number, [upload]))
+            return [record_of(self._settings, deletion)]
         if chance < 0.6:
             return [self._upload(name, self._dice.choice(UPLOADED))]
         return self._uploads(name)
 
     def _damaged_upload(self) -> Record:
-        """Bytes that are no upload, or one under another's key, or in another's topic."""
+        """A truncated upload, or one with the key of another scope, or in the topic of another role."""
         name = f"a{self._dice.randrange(ASSIGNMENTS)}"
-        whole = record_of(self._settings, prompt_uploaded(assignment_id=name, version=999))
+        valid = record_of(self._settings, prompt_uploaded(assignment_id=name, version=999))
         match self._dice.randrange(3):
             case 0:
-                cut = (whole.value or b"")[: self._dice.randrange(20)]
-                return replace(whole, value=cut)
+                truncated = (valid.value or b"")[: self._dice.randrange(20)]
+                return replace(valid, value=truncated)
             case 1:
-                return replace(whole, key=b"assignment:other")
+                return replace(valid, key=b"assignment:other")
             case _:
                 topic = self._settings.topics.judge_rubrics.name
-                return replace(whole, topic=topic)
+                return replace(valid, topic=topic)
