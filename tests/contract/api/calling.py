@@ -1,4 +1,4 @@
-"""The admin API called through ASGI: the real application over a log in memory and a real content store."""
+"""Calls the admin API through ASGI: the real application with an upload log in memory and a real content store."""
 
 import asyncio
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ RUBRIC = f"{ADMIN}/judge-rubrics/assignment/a1"
 
 @dataclass(frozen=True)
 class Api:
-    """One application and what it stands on."""
+    """One application and its dependencies."""
 
     app: FastAPI
     log: MemoryLog
-    past: MemoryPast
+    audit: MemoryPast
     folder: Path
 
     def __call__(
@@ -49,13 +49,13 @@ class Api:
         content: Any = None,
         **headers: str,
     ) -> httpx.Response:
-        """The answer to one request; names of headers with _ for -. An empty token is a good admin's."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        """The response to one request; header names have _ for -, an empty token means a valid one of an admin."""
+        request_headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if token is not None:
-            sent["authorization"] = f"Bearer {token or hs256()}"
+            request_headers["authorization"] = f"Bearer {token or hs256()}"
         if body is not None or content is not None:
-            sent = {**JSON, **sent}
-        return asyncio.run(self.call(method, path, body, content, sent))
+            request_headers = {**JSON, **request_headers}
+        return asyncio.run(self.call(method, path, body, content, request_headers))
 
     async def call(
         self, method: str, path: str, body: Any, content: Any, headers: dict[str, str]
@@ -67,29 +67,29 @@ class Api:
             return await client.request(method, path, content=content, headers=headers)
 
     def metric(self, name: str, **labels: str) -> float:
-        """A metric's value now; 0 where it was never counted."""
-        found = self.app.state.dependencies.metrics.registry.get_sample_value(name, labels)
-        return found or 0.0
+        """The current value of a metric; 0 if it was never counted."""
+        value = self.app.state.dependencies.metrics.registry.get_sample_value(name, labels)
+        return value or 0.0
 
-    def given(self, *, prompt: bool = False, rubric: bool = False) -> None:
-        """Assignment a1 with instructions, and what else is asked for."""
+    def create_assignment(self, *, prompt: bool = False, rubric: bool = False) -> None:
+        """Create assignment a1 with instructions and, if requested, a prompt and a rubric."""
         body = {"assignment_id": "a1", "instructions_text": TEXT, "grade_scale": SCALE}
         body |= {"prompt_text": TASK} if prompt else {}
         body |= {"rubric_text": WEIGHTS} if rubric else {}
         assert self("POST", f"{ADMIN}/assignments", body).status_code == 200
 
 
-def made_api(folder: Path, **knobs: Any) -> Api:
-    """An application of its own."""
-    settings = Settings(data_dir=folder, **knobs)
+def make_api(folder: Path, **options: Any) -> Api:
+    """An application with these settings and its data in `folder`."""
+    settings = Settings(data_dir=folder, **options)
     log = MemoryLog(settings.policy)
     verifier = build_verifier(settings.environment, jwt_settings(secret_key=SECRET))
-    past = MemoryPast(log, settings)
-    app = build_api(log, past, AsyncContentStore.of(settings), verifier, settings)
-    return Api(app, log, past, folder)
+    audit = MemoryPast(log, settings)
+    app = build_api(log, audit, AsyncContentStore.of(settings), verifier, settings)
+    return Api(app, log, audit, folder)
 
 
-def new(assignment_id: str | None = "a1", **changed: Any) -> dict[str, Any]:
-    """A body of instructions."""
+def new(assignment_id: str | None = "a1", **changes: Any) -> dict[str, Any]:
+    """The body of a write of instructions; a field that is changed to "absent" is left out."""
     body = {"assignment_id": assignment_id, "instructions_text": TEXT, "grade_scale": SCALE}
-    return {name: value for name, value in {**body, **changed}.items() if value != "absent"}
+    return {name: value for name, value in {**body, **changes}.items() if value != "absent"}

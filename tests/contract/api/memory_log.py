@@ -1,4 +1,4 @@
-"""An upload log in memory: what UploadLog does, by the same decisions and the same fold, without Kafka."""
+"""An upload log in memory: it decides and folds with the same code as UploadLog, but without Kafka."""
 
 from collections.abc import Mapping
 from itertools import count
@@ -21,7 +21,7 @@ CODEC = Codec()
 
 
 class MemoryLog:
-    """Commits at once; `faults` are raised in place of the next answers, `folds` says if commits are folded."""
+    """Commits immediately; the next calls raise the `faults`, `folds` is whether writes report that they are folded."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -42,33 +42,33 @@ class MemoryLog:
 
     async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page:
         self._fail()
-        found = [
+        rows = [
             (-component.occurred_at_ms, key, context)
             for key, context in self.rows.items()
             if (component := live(context, "instructions"))
             and grade_scale in (None, component.grade_scale)
         ]
-        found.sort(key=lambda one: one[:2])
+        rows.sort(key=lambda row: row[:2])
         start = (page - 1) * page_size
-        items = tuple(context for *_, context in found[start : start + page_size])
-        return Page(items=items, total=len(found))
+        items = tuple(context for *_, context in rows[start : start + page_size])
+        return Page(items=items, total=len(rows))
 
-    async def check(self, change: WriteCommand) -> None:
-        decide(self.rows.get(change.scope_key), change, DRY_RUN_METADATA, lambda: "-")
+    async def check(self, command: WriteCommand) -> None:
+        decide(self.rows.get(command.scope_key), command, DRY_RUN_METADATA, lambda: "-")
 
-    async def write(self, change: WriteCommand, writing: WriteMetadata) -> WriteResult:
+    async def write(self, command: WriteCommand, metadata: WriteMetadata) -> WriteResult:
         self._fail()
-        known = self.rows.get(change.scope_key)
-        decision = decide(known, change, writing, lambda: str(uuid4()))
+        before = self.rows.get(command.scope_key)
+        decision = decide(before, command, metadata, lambda: str(uuid4()))
         positions = tuple(
-            self.append(event, change.scope_key, writing.occurred_at_ms)
+            self.append(event, command.scope_key, metadata.occurred_at_ms)
             for event in decision.events
         )
-        context = self.rows.get(change.scope_key)
+        context = self.rows.get(command.scope_key)
         if not positions:
-            asked = {*decision.outcomes, change.condition_on}
-            known_now = (component_of(context, role) for role in ROLES if role in asked)
-            positions = tuple(one.source for one in known_now if one is not None)
+            roles = {*decision.outcomes, command.condition_on}
+            components = (component_of(context, role) for role in ROLES if role in roles)
+            positions = tuple(component.source for component in components if component is not None)
         return WriteResult(
             decision=decision,
             context=context,
@@ -78,12 +78,13 @@ class MemoryLog:
             fold_wait_s=0.001,
         )
 
-    def append(self, event: UploadEvent, scope_key: str, at_ms: int = 0) -> Coordinates:
-        """What any producer may do."""
+    def append(self, event: UploadEvent, scope_key: str, appended_at_ms: int = 0) -> Coordinates:
+        """Append and fold an event, as another producer could."""
         partition = partition_for(scope_key.encode(), PARTITIONS)
         at = Coordinates(TOPICS[role_of(event)], partition, next(self._offsets))
-        fold(self.rows, event, at, at_ms)
-        self.records.append(UploadRecord(at, scope_key.encode(), CODEC.encode(event), at_ms))
+        fold(self.rows, event, at, appended_at_ms)
+        value = CODEC.encode(event)
+        self.records.append(UploadRecord(at, scope_key.encode(), value, appended_at_ms))
         return at
 
     def _fail(self) -> None:

@@ -1,4 +1,4 @@
-"""The past of a log in memory: the same pure history, over records of which a test may compact some away."""
+"""The audit service of a log in memory: the same pure history code, with records that a test can compact away."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from tools.audit.scope.history import UploadUses
 
 
 class MemoryPast:
-    """What LogPast does, without Kafka; nobody has used anything here."""
+    """What LogAuditService does, without Kafka; no batch has used any upload."""
 
     def __init__(self, log: MemoryLog, settings: Settings) -> None:
         self._log = log
@@ -31,9 +31,9 @@ class MemoryPast:
     async def as_of(
         self, scope_key: str, moments: Sequence[Moment], *, texts: bool
     ) -> list[ScopeReport]:
-        store = ContentStore.at(self._settings.content) if texts else None
-        positions = [self._positions_after(one) for one in moments]
-        return [scope_report(self._history(scope_key), one, store) for one in positions]
+        store = ContentStore.open(self._settings.content) if texts else None
+        as_of = [self._positions_after(moment) for moment in moments]
+        return [scope_report(self._history(scope_key), positions, store) for positions in as_of]
 
     async def history(
         self, scope_key: str, *, with_uses: bool
@@ -41,7 +41,7 @@ class MemoryPast:
         return self._history(scope_key), UploadUses({}, ()) if with_uses else None
 
     async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> dict[str, Any] | None:
-        return None  # no requests here
+        return None  # this log has no requests
 
     def replay(
         self, since: Moment | None, until: Moment | None, scope_keys: list[str]
@@ -50,8 +50,8 @@ class MemoryPast:
             self._positions_after(until)
         for scope_key, context in self._log.rows.items():
             if scope_key in (scope_keys or [scope_key]):
-                told = document_of(FoldedScope(context, ()))
-                yield orjson.dumps({"context": told}, option=orjson.OPT_APPEND_NEWLINE)
+                document = document_of(FoldedScope(context, ()))
+                yield orjson.dumps({"context": document}, option=orjson.OPT_APPEND_NEWLINE)
         yield b'{"summary":{}}\n'
 
     def verify(self, since: Moment | None, until: Moment | None, *, texts: bool) -> Iterator[bytes]:
@@ -63,22 +63,23 @@ class MemoryPast:
         pass
 
     def _history(self, scope_key: str) -> ScopeHistory:
-        kept = (
-            one
-            for one in self._log.records
-            if one.key == scope_key.encode() and one.at not in self.compacted
+        retained = (
+            record
+            for record in self._log.records
+            if record.key == scope_key.encode() and record.at not in self.compacted
         )
         starts = dict.fromkeys(upload_partitions(self._settings), 0)
-        return history_of(scope_key, kept, starts, Codec(), upload_topics(self._settings))
+        return history_of(scope_key, retained, starts, Codec(), upload_topics(self._settings))
 
     def _positions_after(self, moment: Moment) -> Positions:
         named = () if isinstance(moment, AtTime) else moment.records
-        times = [one.appended_at_ms for one in self._log.records if one.at in named]
+        times = [record.appended_at_ms for record in self._log.records if record.at in named]
         if named and not times:
             raise Discrepancy("no such record")
-        until = moment.ms if isinstance(moment, AtTime) else max(times)
+        until_ms = moment.ms if isinstance(moment, AtTime) else max(times)
         positions = dict.fromkeys(upload_partitions(self._settings), 0)
-        for one in self._log.records:
-            if one.appended_at_ms <= until:
-                positions[Partition(one.at.topic, one.at.partition)] = one.at.offset + 1
+        for record in self._log.records:
+            if record.appended_at_ms <= until_ms:
+                at = record.at
+                positions[Partition(at.topic, at.partition)] = at.offset + 1
         return {**positions, **{Partition(at.topic, at.partition): at.offset + 1 for at in named}}

@@ -1,4 +1,4 @@
-"""The routes under /v1/content: the real application, over a folder or a bucket that can be made to fail."""
+"""The routes under /v1/content: the real application with a folder, or with a bucket that can be made to fail."""
 
 import asyncio
 import base64
@@ -12,7 +12,7 @@ import pytest
 
 from schemas.errors import ContentTimeout
 from tables.content_store import ContentStore
-from tests.contract.api.calling import Api, made_api
+from tests.contract.api.calling import Api, make_api
 from tests.contract.api.memory_log import MemoryLog
 from tests.contract.api.memory_past import MemoryPast
 from tests.support.http_server import serving
@@ -26,7 +26,7 @@ TEXT = b"Judge how clearly the argument is put.\r\n\0\xff"
 SIZE = len(TEXT)
 ID = hashlib.sha256(TEXT).hexdigest()
 CONTENT = "/v1/content"
-AT = f"{CONTENT}/{ID}"
+PATH = f"{CONTENT}/{ID}"
 PLAIN = {"content_type": "text/plain; charset=utf-8"}
 
 
@@ -34,19 +34,19 @@ def post(api: Api, text: Any = TEXT, **headers: str) -> httpx.Response:
     return api("POST", CONTENT, content=text, **{**PLAIN, **headers})
 
 
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.headers["content-type"] == "application/problem+json"
-    return answer.status_code, answer.json()["type"].removeprefix("urn:cjstream:problem:")
+def problem(response: httpx.Response) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.status_code, response.json()["type"].removeprefix("urn:cjstream:problem:")
 
 
-def place(api: Api, storage_id: str = ID) -> Path:
+def stored_file(api: Api, storage_id: str = ID) -> Path:
     return api.folder / "content" / "sha256" / storage_id[:2] / storage_id
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Api:
-    """An application that has the text, for tests that only read."""
-    api = made_api(tmp_path_factory.mktemp("stored"))
+    """An application whose store has the text, for tests that only read."""
+    api = make_api(tmp_path_factory.mktemp("stored"))
     assert post(api).status_code == 201
     return api
 
@@ -60,42 +60,42 @@ def test_a_text_is_stored_once_under_its_sha256(api: Api) -> None:
         "media_type": "text/plain; charset=utf-8",
     }
     assert first.json() == again.json() == document
-    assert (first.headers["location"], first.headers["cache-control"]) == (AT, "no-store")
+    assert (first.headers["location"], first.headers["cache-control"]) == (PATH, "no-store")
     assert api("GET", first.headers["location"]).content == TEXT
 
 
-def test_it_is_read_as_it_was_stored_and_no_browser_runs_it(api: Api) -> None:
+def test_a_text_is_returned_as_it_was_stored_and_browsers_do_not_run_it(api: Api) -> None:
     script = b"<script>alert(1)</script>"
     storage_id = post(api, script, content_type="text/html").json()["storage_id"]
-    answer = api("GET", f"{CONTENT}/{storage_id}")
-    assert (answer.status_code, answer.content) == (200, script)
-    told = {name: answer.headers[name] for name in ("etag", "cache-control", "content-type")}
-    assert told == {
+    response = api("GET", f"{CONTENT}/{storage_id}")
+    assert (response.status_code, response.content) == (200, script)
+    names = ("etag", "cache-control", "content-type")
+    assert {name: response.headers[name] for name in names} == {
         "etag": f'"{storage_id}"',
         "cache-control": "private, max-age=31536000, immutable",
         "content-type": "text/html",
     }
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["content-security-policy"] == "sandbox"
-    assert answer.headers["accept-ranges"] == "bytes"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-security-policy"] == "sandbox"
+    assert response.headers["accept-ranges"] == "bytes"
 
 
-def test_head_tells_what_get_would_without_the_bytes(stored: Api) -> None:
-    got, looked = stored("GET", AT), stored("HEAD", AT, range="bytes=0-1")
-    assert (looked.status_code, looked.content) == (200, b"")
+def test_head_returns_the_headers_of_get_without_the_bytes(stored: Api) -> None:
+    get, head = stored("GET", PATH), stored("HEAD", PATH, range="bytes=0-1")
+    assert (head.status_code, head.content) == (200, b"")
     differs = {"x-correlation-id"}
-    told, expected = (
-        {name: value for name, value in answer.headers.items() if name not in differs}
-        for answer in (looked, got)
+    headers, expected = (
+        {name: value for name, value in response.headers.items() if name not in differs}
+        for response in (head, get)
     )
-    assert told == expected
+    assert headers == expected
 
 
-def test_without_a_media_type_it_is_plain_text_and_the_first_one_stays(api: Api) -> None:
-    bare = httpx.Request("POST", f"http://api{CONTENT}", content=TEXT)
-    bare.headers["authorization"] = f"Bearer {hs256()}"
-    assert "content-type" not in bare.headers
-    assert send(api, bare).json()["media_type"] == "text/plain; charset=utf-8"
+def test_the_default_media_type_is_plain_text_and_the_first_one_stays(api: Api) -> None:
+    request = httpx.Request("POST", f"http://api{CONTENT}", content=TEXT)
+    request.headers["authorization"] = f"Bearer {hs256()}"
+    assert "content-type" not in request.headers
+    assert send(api, request).json()["media_type"] == "text/plain; charset=utf-8"
     assert post(api, content_type="application/json").json()["media_type"].startswith("text/plain")
     assert stored_type(api, b"other", 'text/markdown;variant="a, b"') == (
         'text/markdown;variant="a, b"'
@@ -108,59 +108,61 @@ def stored_type(api: Api, text: bytes, media_type: str) -> str:
 
 
 def send(api: Api, request: httpx.Request) -> httpx.Response:
-    async def sent() -> httpx.Response:
+    async def respond() -> httpx.Response:
         transport = httpx.ASGITransport(api.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.send(request)
 
-    return asyncio.run(sent())
+    return asyncio.run(respond())
 
 
 @pytest.mark.parametrize(
     "media_type", ["text", "text/", "/plain", "text/plain;", "text/pl\xe4in", "a/" + "b" * 255]
 )
-def test_a_media_type_that_is_none_is_malformed(api: Api, media_type: str) -> None:
+def test_an_invalid_media_type_is_malformed(api: Api, media_type: str) -> None:
     headers = [
         (b"Authorization", f"Bearer {hs256()}".encode()),
         (b"Content-Type", media_type.encode("latin-1")),
     ]
-    answer = send(api, httpx.Request("POST", f"http://api{CONTENT}", headers=headers, content=TEXT))
-    assert problem(answer) == (400, "malformed-request")
-    assert answer.json()["where"] == "Content-Type"
+    response = send(
+        api, httpx.Request("POST", f"http://api{CONTENT}", headers=headers, content=TEXT)
+    )
+    assert problem(response) == (400, "malformed-request")
+    assert response.json()["where"] == "Content-Type"
 
 
 def test_an_empty_text_is_refused(api: Api) -> None:
-    answer = post(api, b"")
-    assert problem(answer) == (422, "validation-failed")
-    assert [(fault["location"], fault["code"]) for fault in answer.json()["errors"]] == [
+    response = post(api, b"")
+    assert problem(response) == (422, "validation-failed")
+    assert [(fault["location"], fault["code"]) for fault in response.json()["errors"]] == [
         ("body", "too_short")
     ]
 
 
-def chunks(count: int, read: list[int]) -> AsyncIterator[bytes]:
-    async def each() -> AsyncIterator[bytes]:
+def chunks(count: int, sent: list[int]) -> AsyncIterator[bytes]:
+    async def generate() -> AsyncIterator[bytes]:
         for number in range(count):
-            read.append(number)
+            sent.append(number)
             yield b"x" * 1024
 
-    return each()
+    return generate()
 
 
 def test_a_text_may_be_as_long_as_the_limit_and_no_longer(tmp_path: Path) -> None:
-    api = made_api(tmp_path, content_max_bytes=4096)
+    api = make_api(tmp_path, content_max_bytes=4096)
     assert post(api, b"x" * 4096).status_code == 201
-    answer = post(api, b"y" * 4097)
-    assert problem(answer) == (413, "payload-too-large")
-    assert answer.json()["limit_bytes"] == 4096
+    response = post(api, b"y" * 4097)
+    assert problem(response) == (413, "payload-too-large")
+    assert response.json()["limit_bytes"] == 4096
 
 
-def test_a_chunked_text_is_counted_while_it_is_read_and_nothing_stays(tmp_path: Path) -> None:
-    api, read = made_api(tmp_path, content_max_bytes=4096), list[int]()
-    answer = post(api, chunks(1000, read))
-    assert problem(answer) == (413, "payload-too-large")
-    assert len(read) == 5
+def test_a_chunked_text_is_refused_while_it_is_read_and_nothing_is_stored(tmp_path: Path) -> None:
+    api, sent = make_api(tmp_path, content_max_bytes=4096), list[int]()
+    response = post(api, chunks(1000, sent))
+    assert problem(response) == (413, "payload-too-large")
+    assert len(sent) == 5
     assert [path for path in (tmp_path / "content").rglob("*") if path.is_file()] == []
-    assert post(api, chunks(4, read)).status_code == 201
+    assert post(api, chunks(4, sent)).status_code == 201
 
 
 def digest(text: bytes, algorithm: str = "sha-256") -> str:
@@ -169,39 +171,41 @@ def digest(text: bytes, algorithm: str = "sha-256") -> str:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "header",
     [
         digest(TEXT),
         f"sha-512=:AAAA:, {digest(TEXT)}",
         digest(b"other", "sha-512"),
-        f"{digest(b'other')}, {digest(TEXT)}",  # the last one of a name counts
+        f"{digest(b'other')}, {digest(TEXT)}",  # the last one of an algorithm counts
     ],
 )
-def test_a_true_digest_or_none_that_is_known_passes(api: Api, told: str) -> None:
-    assert post(api, content_digest=told).status_code == 201
+def test_a_correct_digest_or_an_unknown_algorithm_is_accepted(api: Api, header: str) -> None:
+    assert post(api, content_digest=header).status_code == 201
 
 
-@pytest.mark.parametrize("told", [digest(b"other"), "sha-256=::", digest(TEXT)[:-6] + "A=:"])
-def test_a_wrong_digest_is_refused_and_nothing_stays(api: Api, told: str) -> None:
-    answer = post(api, content_digest=told)
-    if answer.status_code == 422:
-        (fault,) = answer.json()["errors"]
+@pytest.mark.parametrize("header", [digest(b"other"), "sha-256=::", digest(TEXT)[:-6] + "A=:"])
+def test_a_wrong_digest_is_refused_and_nothing_is_stored(api: Api, header: str) -> None:
+    response = post(api, content_digest=header)
+    if response.status_code == 422:
+        (fault,) = response.json()["errors"]
         assert fault["code"] == "invalid_digest"
     else:
-        assert problem(answer) == (400, "malformed-request")
-    assert not place(api).exists()
-
-
-@pytest.mark.parametrize("told", ["sha-256", "sha-256=abc", "=::", "sha-256=:a:", "sha-256=:@@@@:"])
-def test_a_digest_that_cannot_be_read_is_malformed(api: Api, told: str) -> None:
-    answer = post(api, content_digest=told)
-    assert problem(answer) == (400, "malformed-request")
-    assert answer.json()["where"] == "Content-Digest"
-    assert not place(api).exists()
+        assert problem(response) == (400, "malformed-request")
+    assert not stored_file(api).exists()
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "last"),
+    "header", ["sha-256", "sha-256=abc", "=::", "sha-256=:a:", "sha-256=:@@@@:"]
+)
+def test_a_digest_that_cannot_be_parsed_is_malformed(api: Api, header: str) -> None:
+    response = post(api, content_digest=header)
+    assert problem(response) == (400, "malformed-request")
+    assert response.json()["where"] == "Content-Digest"
+    assert not stored_file(api).exists()
+
+
+@pytest.mark.parametrize(
+    ("requested", "first", "last"),
     [
         ("bytes=0-0", 0, 0),
         ("bytes=1-4", 1, 4),
@@ -212,24 +216,24 @@ def test_a_digest_that_cannot_be_read_is_malformed(api: Api, told: str) -> None:
         (f"Bytes={'0' * 50}1-2", 1, 2),
     ],
 )
-def test_one_range_is_answered_alone(stored: Api, asked: str, first: int, last: int) -> None:
-    answer = stored("GET", AT, range=asked)
-    assert (answer.status_code, answer.content) == (206, TEXT[first : last + 1])
-    assert answer.headers["content-range"] == f"bytes {first}-{last}/{SIZE}"
-    assert answer.headers["content-length"] == str(last + 1 - first)
-    assert answer.headers["etag"] == f'"{ID}"'
+def test_a_requested_range_is_returned(stored: Api, requested: str, first: int, last: int) -> None:
+    response = stored("GET", PATH, range=requested)
+    assert (response.status_code, response.content) == (206, TEXT[first : last + 1])
+    assert response.headers["content-range"] == f"bytes {first}-{last}/{SIZE}"
+    assert response.headers["content-length"] == str(last + 1 - first)
+    assert response.headers["etag"] == f'"{ID}"'
 
 
-@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=-0", f"bytes={'9' * 5000}-"])
-def test_a_range_beyond_the_text_cannot_be_satisfied(stored: Api, asked: str) -> None:
-    answer = stored("GET", AT, range=asked)
-    assert problem(answer) == (416, "range-not-satisfiable")
-    assert answer.json()["size_bytes"] == SIZE
-    assert answer.headers["content-range"] == f"bytes */{SIZE}"
+@pytest.mark.parametrize("requested", [f"bytes={SIZE}-", "bytes=-0", f"bytes={'9' * 5000}-"])
+def test_a_range_after_the_end_of_the_text_cannot_be_satisfied(stored: Api, requested: str) -> None:
+    response = stored("GET", PATH, range=requested)
+    assert problem(response) == (416, "range-not-satisfiable")
+    assert response.json()["size_bytes"] == SIZE
+    assert response.headers["content-range"] == f"bytes */{SIZE}"
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "requested",
     [
         "bytes=0-1,3-4",
         "lines=1-2",
@@ -241,41 +245,46 @@ def test_a_range_beyond_the_text_cannot_be_satisfied(stored: Api, asked: str) ->
         "bytes=0--1",
     ],
 )
-def test_what_is_no_single_range_gets_the_whole(stored: Api, asked: str) -> None:
-    answer = stored("GET", AT, range=asked)
-    assert (answer.status_code, answer.content) == (200, TEXT)
+def test_an_invalid_range_or_several_ranges_return_the_complete_text(
+    stored: Api, requested: str
+) -> None:
+    response = stored("GET", PATH, range=requested)
+    assert (response.status_code, response.content) == (200, TEXT)
 
 
-def test_a_range_of_another_text_gets_the_whole(stored: Api) -> None:
-    other = stored("GET", AT, range="bytes=0-1", if_range=f'"{"0" * 64}"')
-    same = stored("GET", AT, range="bytes=0-1", if_range=f'"{ID}"')
+def test_if_range_with_another_etag_returns_the_complete_text(stored: Api) -> None:
+    other = stored("GET", PATH, range="bytes=0-1", if_range=f'"{"0" * 64}"')
+    same = stored("GET", PATH, range="bytes=0-1", if_range=f'"{ID}"')
     assert (other.status_code, same.status_code) == (200, 206)
 
 
-@pytest.mark.parametrize("tags", [f'"{ID}"', f'W/"{ID}"', f'"x", "{ID}"', "*"])
+@pytest.mark.parametrize("etags", [f'"{ID}"', f'W/"{ID}"', f'"x", "{ID}"', "*"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_who_has_it_is_told_so(stored: Api, method: str, tags: str) -> None:
-    answer = stored(method, AT, if_none_match=tags, range="bytes=0-1")
-    assert (answer.status_code, answer.content) == (304, b"")
-    assert answer.headers["etag"] == f'"{ID}"'
-    assert "content-type" not in answer.headers
+def test_if_none_match_with_the_texts_etag_returns_304(
+    stored: Api, method: str, etags: str
+) -> None:
+    response = stored(method, PATH, if_none_match=etags, range="bytes=0-1")
+    assert (response.status_code, response.content) == (304, b"")
+    assert response.headers["etag"] == f'"{ID}"'
+    assert "content-type" not in response.headers
 
 
-@pytest.mark.parametrize("tags", ['"x"', ID, "", '"*"'])
-def test_who_has_something_else_gets_it(stored: Api, tags: str) -> None:
-    assert stored("GET", AT, if_none_match=tags).content == TEXT
+@pytest.mark.parametrize("etags", ['"x"', ID, "", '"*"'])
+def test_if_none_match_with_other_etags_returns_the_text(stored: Api, etags: str) -> None:
+    assert stored("GET", PATH, if_none_match=etags).content == TEXT
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_an_unknown_id_is_not_found(api: Api, method: str) -> None:
-    answer = api(method, AT, if_none_match="*")
-    assert answer.status_code == 404
+    response = api(method, PATH, if_none_match="*")
+    assert response.status_code == 404
     if method == "GET":
-        told = {name: answer.json()[name] for name in ("resource_type", "resource_id", "deleted")}
-        assert told == {"resource_type": "content", "resource_id": ID, "deleted": False}
+        names = ("resource_type", "resource_id", "deleted")
+        members = {name: response.json()[name] for name in names}
+        assert members == {"resource_type": "content", "resource_id": ID, "deleted": False}
 
 
-WRONG_IDS = [
+INVALID_IDS = [
     "x",
     ID.upper(),
     ID[:-1],
@@ -288,81 +297,81 @@ WRONG_IDS = [
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG_IDS)
-def test_what_is_no_id_is_refused_and_not_repeated(stored: Api, wrong: str) -> None:
-    status, _ = problem(stored("GET", f"{CONTENT}/{wrong}"))
+@pytest.mark.parametrize("storage_id", INVALID_IDS)
+def test_an_invalid_id_is_refused(stored: Api, storage_id: str) -> None:
+    status, _ = problem(stored("GET", f"{CONTENT}/{storage_id}"))
     assert status in (400, 422)
-    assert stored("HEAD", f"{CONTENT}/{wrong}").status_code == status
+    assert stored("HEAD", f"{CONTENT}/{storage_id}").status_code == status
 
 
 @pytest.mark.parametrize("path", ["%2e%2e%2f%2e%2e%2fetc%2fpasswd", f"../{ID}", f"a/{ID}"])
-def test_a_path_out_of_the_store_is_no_route(stored: Api, path: str) -> None:
+def test_a_path_that_leaves_the_store_is_refused(stored: Api, path: str) -> None:
     url = httpx.URL("http://api").copy_with(raw_path=f"{CONTENT}/{path}".encode())
     request = httpx.Request("GET", url, headers={"authorization": f"Bearer {hs256()}"})
     assert problem(send(stored, request))[0] in (404, 422)
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH"])
-@pytest.mark.parametrize("path", [CONTENT, AT])
-def test_nothing_is_changed_or_deleted(stored: Api, method: str, path: str) -> None:
-    answer = stored(method, path)
-    assert problem(answer) == (405, "method-not-allowed")
-    assert answer.headers["allow"] == ("POST" if path == CONTENT else "GET, HEAD")
-    assert stored("GET", AT).status_code == 200
+@pytest.mark.parametrize("path", [CONTENT, PATH])
+def test_content_cannot_be_changed_or_deleted(stored: Api, method: str, path: str) -> None:
+    response = stored(method, path)
+    assert problem(response) == (405, "method-not-allowed")
+    assert response.headers["allow"] == ("POST" if path == CONTENT else "GET, HEAD")
+    assert stored("GET", PATH).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("role", "writes", "reads"),
     [("admin", 201, 200), ("service", 201, 200), ("auditor", 403, 200), ("nobody", 403, 403)],
 )
-def test_each_role_may_do_what_is_its_own(
+def test_each_role_has_its_own_permissions(
     tmp_path: Path, role: str, writes: int, reads: int
 ) -> None:
-    api, token = made_api(tmp_path), hs256(roles=[role])
-    wrote = api("POST", CONTENT, content=TEXT, token=token, content_type="text/plain")
-    assert wrote.status_code == writes
+    api, token = make_api(tmp_path), hs256(roles=[role])
+    write = api("POST", CONTENT, content=TEXT, token=token, content_type="text/plain")
+    assert write.status_code == writes
     post(api)
-    assert [api(method, AT, token=token).status_code for method in ("GET", "HEAD")] == [reads] * 2
+    assert [api(method, PATH, token=token).status_code for method in ("GET", "HEAD")] == [reads] * 2
 
 
-def test_a_stranger_is_refused_before_the_body_is_read(api: Api) -> None:
-    read = list[int]()
-    answer = api("POST", CONTENT, content=chunks(9, read), token=None)
-    assert (problem(answer), read) == ((401, "unauthenticated"), [])
+def test_a_request_without_a_token_is_refused_before_its_body_is_read(api: Api) -> None:
+    sent = list[int]()
+    response = api("POST", CONTENT, content=chunks(9, sent), token=None)
+    assert (problem(response), sent) == ((401, "unauthenticated"), [])
 
 
 def test_damaged_bytes_are_never_sent(api: Api) -> None:
     post(api)
-    place(api).write_bytes(TEXT[:-1])
-    answer = api("GET", AT, range="bytes=0-3")
-    assert problem(answer) == (502, "content-corrupt")
-    assert answer.json()["storage_id"] == ID
-    assert api("HEAD", AT).status_code == 502
-    assert post(api).status_code == 200  # heals it
-    assert api("GET", AT).content == TEXT
+    stored_file(api).write_bytes(TEXT[:-1])
+    response = api("GET", PATH, range="bytes=0-3")
+    assert problem(response) == (502, "content-corrupt")
+    assert response.json()["storage_id"] == ID
+    assert api("HEAD", PATH).status_code == 502
+    assert post(api).status_code == 200  # storing the text again repairs it
+    assert api("GET", PATH).content == TEXT
 
 
-def test_a_folder_that_cannot_be_read_or_written_is_a_fault_of_the_store(api: Api) -> None:
+def test_a_folder_that_cannot_be_read_or_written_is_reported_as_a_store_failure(api: Api) -> None:
     (api.folder / "content" / "sha256").write_bytes(b"")
-    for answer in (post(api), api("GET", AT)):
-        assert problem(answer) == (502, "content-backend-error")
-        assert answer.json()["storage_id"] == ID
-        assert str(api.folder) not in answer.text
+    for response in (post(api), api("GET", PATH)):
+        assert problem(response) == (502, "content-backend-error")
+        assert response.json()["storage_id"] == ID
+        assert str(api.folder) not in response.text
 
 
-def test_over_the_wire_answers_end_where_they_say(tmp_path: Path) -> None:
-    api = made_api(tmp_path, content_max_bytes=100_000)
+def test_responses_over_http_have_the_length_that_they_declare(tmp_path: Path) -> None:
+    api = make_api(tmp_path, content_max_bytes=100_000)
     token = {"authorization": f"Bearer {hs256()}"}
     with serving(api.app) as url, httpx.Client(base_url=url, headers=token) as client:
         assert client.post(CONTENT, content=TEXT).status_code == 201
-        for _ in range(2):  # on one connection: a stray byte would break the second round
-            looked = client.head(AT)
-            assert (looked.status_code, looked.headers["content-length"]) == (200, str(SIZE))
-            assert client.get(AT, headers={"if-none-match": f'"{ID}"'}).status_code == 304
-            assert client.get(AT, headers={"range": "bytes=-2"}).content == TEXT[-2:]
+        for _ in range(2):  # on one connection: an extra byte would break the second round
+            head = client.head(PATH)
+            assert (head.status_code, head.headers["content-length"]) == (200, str(SIZE))
+            assert client.get(PATH, headers={"if-none-match": f'"{ID}"'}).status_code == 304
+            assert client.get(PATH, headers={"range": "bytes=-2"}).content == TEXT[-2:]
         too_long = (b"x" * 1024 for _ in range(200))
         assert client.post(CONTENT, content=too_long).status_code == 413
-        assert client.get(AT).content == TEXT
+        assert client.get(PATH).content == TEXT
     assert sum(path.is_file() for path in (tmp_path / "content").rglob("*")) == 1
 
 
@@ -375,69 +384,70 @@ def bucket() -> Iterator[Bucket]:
         yield bucket
 
 
-def over(store: ContentStore, folder: Path, timeout_s: float = 10) -> Api:
-    """An application over this store."""
-    plain = made_api(folder)
-    settings = plain.app.state.dependencies.settings
+def api_with(store: ContentStore, folder: Path, timeout_s: float = 10) -> Api:
+    """An application with this content store."""
+    settings = make_api(folder).app.state.dependencies.settings
     log = MemoryLog(settings.policy)
     verifier = build_verifier(settings.environment, jwt_settings(secret_key=SECRET))
-    past = MemoryPast(log, settings)
-    app = build_api(log, past, AsyncContentStore(store, timeout_s), verifier, settings)
-    return Api(app, log, past, folder)
+    audit = MemoryPast(log, settings)
+    app = build_api(log, audit, AsyncContentStore(store, timeout_s), verifier, settings)
+    return Api(app, log, audit, folder)
 
 
-def test_a_bucket_serves_as_a_folder_does(bucket: Bucket, tmp_path: Path) -> None:
-    api = over(ContentStore(bucket.store()), tmp_path)
+def test_a_bucket_works_like_a_folder(bucket: Bucket, tmp_path: Path) -> None:
+    api = api_with(ContentStore(bucket.store()), tmp_path)
     assert [post(api).status_code, post(api).status_code] == [201, 200]
-    assert api("GET", AT).content == TEXT
+    assert api("GET", PATH).content == TEXT
 
 
-def test_two_faults_of_a_bucket_are_not_seen_and_three_are(bucket: Bucket, tmp_path: Path) -> None:
-    api = over(ContentStore(bucket.store()), tmp_path)
+def test_two_faults_of_a_bucket_are_retried_and_three_are_reported(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    api = api_with(ContentStore(bucket.store()), tmp_path)
     bucket.faults.extend([500, 503])
     assert post(api).status_code == 201
     bucket.faults.extend([500] * 3)
-    assert problem(api("GET", AT)) == (502, "content-backend-error")
+    assert problem(api("GET", PATH)) == (502, "content-backend-error")
 
 
-def test_nobody_at_a_buckets_address_is_unavailable(tmp_path: Path) -> None:
-    with bucket_server() as gone:
+def test_a_bucket_whose_server_is_down_is_unavailable(tmp_path: Path) -> None:
+    with bucket_server() as stopped:
         pass
-    answer = post(over(ContentStore(gone.store()), tmp_path))
-    assert problem(answer) == (503, "content-unavailable")
-    assert int(answer.headers["retry-after"]) > 0
+    response = post(api_with(ContentStore(stopped.store()), tmp_path))
+    assert problem(response) == (503, "content-unavailable")
+    assert int(response.headers["retry-after"]) > 0
 
 
-def test_a_bucket_that_says_nothing_times_out(bucket: Bucket, tmp_path: Path) -> None:
-    api = over(ContentStore(bucket.store()), tmp_path, timeout_s=0.05)
+def test_a_bucket_that_does_not_respond_times_out(bucket: Bucket, tmp_path: Path) -> None:
+    api = api_with(ContentStore(bucket.store()), tmp_path, timeout_s=0.05)
     bucket.thawed.clear()
-    for answer in (post(api), api("GET", AT)):
-        assert problem(answer) == (504, "content-timeout")
+    for response in (post(api), api("GET", PATH)):
+        assert problem(response) == (504, "content-timeout")
     bucket.thawed.set()
 
 
-def test_the_api_answers_others_while_a_store_hangs(bucket: Bucket) -> None:
+def test_all_calls_time_out_while_a_store_hangs(bucket: Bucket) -> None:
     store = ContentStore(bucket.store())
     bucket.thawed.clear()
-    contents = AsyncContentStore(store, timeout_s=0.2)
+    content_store = AsyncContentStore(store, timeout_s=0.2)
 
-    async def ask() -> list[object]:
-        asked = [contents.get(ID) for _ in range(20)]
-        return await asyncio.gather(*asked, return_exceptions=True)
+    async def call() -> list[object]:
+        calls = [content_store.get(ID) for _ in range(20)]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
-    assert {type(one) for one in asyncio.run(ask())} == {ContentTimeout}
+    assert {type(result) for result in asyncio.run(call())} == {ContentTimeout}
     bucket.thawed.set()
-    contents.close()
+    content_store.close()
 
 
-def test_requests_are_counted_by_what_became_of_them(api: Api) -> None:
+def test_requests_are_counted_by_their_result(api: Api) -> None:
     post(api)
-    api("GET", AT)
+    api("GET", PATH)
     api("GET", f"{CONTENT}/{'0' * 64}")
     api("HEAD", f"{CONTENT}/x")
-    place(api).write_bytes(b"damaged")
-    api("GET", AT)
-    counted = {
+    stored_file(api).write_bytes(b"damaged")
+    api("GET", PATH)
+    expected = {
         ("upload", "success"),
         ("download", "success"),
         ("download", "not_found"),
@@ -446,5 +456,5 @@ def test_requests_are_counted_by_what_became_of_them(api: Api) -> None:
     }
     assert all(
         api.metric("content_operations_total", operation=operation, status=status) == 1
-        for operation, status in counted
+        for operation, status in expected
     )

@@ -1,4 +1,4 @@
-"""Every problem of the contract, driven through the real application: status, members, headers, nothing repeated."""
+"""Every problem of the contract, caused in the real application: status, members and headers; no value is repeated."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.contract.api.calling import (
     RUBRIC,
     TEXT,
     Api,
-    made_api,
+    make_api,
     new,
 )
 from tests.support.builders import prompt_uploaded, sha256_of
@@ -33,23 +33,23 @@ from tests.support.tokens import hs256
 from tools.api.auth.authentication import KeysUnavailable
 from tools.api.errors.problems import KINDS
 
-SECRET = "xyzzy"  # in every request; in no answer
+SECRET = "xyzzy"  # sent in many requests; must not be in any response
 
 
-def problem(answer: httpx.Response, slug: str) -> dict[str, Any]:
-    """The members beside the standard ones, which are checked here."""
-    found: dict[str, Any] = answer.json()
+def problem(response: httpx.Response, slug: str) -> dict[str, Any]:
+    """Check the standard members and return the additional ones."""
+    members: dict[str, Any] = response.json()
     kind = KINDS[slug]
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["cache-control"] == "no-store"
-    assert found.pop("type") == f"urn:cjstream:problem:{slug}"
-    assert (answer.status_code, found.pop("status")) == (kind.status, kind.status)
-    assert found.pop("title") == kind.title
-    assert found.pop("instance") == answer.request.url.path
-    assert found.pop("correlation_id") == answer.headers["x-correlation-id"]
-    assert found.pop("detail")
-    assert SECRET not in answer.text
-    return found
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    assert members.pop("type") == f"urn:cjstream:problem:{slug}"
+    assert (response.status_code, members.pop("status")) == (kind.status, kind.status)
+    assert members.pop("title") == kind.title
+    assert members.pop("instance") == response.request.url.path
+    assert members.pop("correlation_id") == response.headers["x-correlation-id"]
+    assert members.pop("detail")
+    assert SECRET not in response.text
+    return members
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def problem(answer: httpx.Response, slug: str) -> dict[str, Any]:
         (b'{"a": "b\nc"}', "line 1, column 9"),
     ],
 )
-def test_what_is_no_json_is_malformed(api: Api, content: bytes, where: str) -> None:
-    answer = api("POST", INSTRUCTIONS, content=content)
-    assert problem(answer, "malformed-request") == {"where": where}
+def test_invalid_json_is_malformed(api: Api, content: bytes, where: str) -> None:
+    response = api("POST", INSTRUCTIONS, content=content)
+    assert problem(response, "malformed-request") == {"where": where}
 
 
 @pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
 @pytest.mark.parametrize("value", ["3-41", '"3-41" "4-2"', '"xyzzy"', '"3-41', "", ",", '"*"'])
 def test_a_condition_that_cannot_be_parsed_is_malformed(api: Api, header: str, value: str) -> None:
-    answer = api("DELETE", A1, **{header: value})
-    assert problem(answer, "malformed-request") == {"where": header}
+    response = api("DELETE", A1, **{header: value})
+    assert problem(response, "malformed-request") == {"where": header}
 
 
 @pytest.mark.parametrize("path", [f"{INSTRUCTIONS}/assignment/%ff", f"{INSTRUCTIONS}?page=%ff"])
@@ -84,23 +84,23 @@ def test_a_path_or_query_that_is_not_utf8_is_malformed(api: Api, path: str) -> N
     assert problem(api("GET", path), "malformed-request") == {"where": where}
 
 
-def test_a_parameter_given_twice_is_malformed(api: Api) -> None:
-    answer = api("GET", f"{INSTRUCTIONS}?page=1&page=2")
-    assert problem(answer, "malformed-request") == {"where": "query"}
+def test_a_repeated_parameter_is_malformed(api: Api) -> None:
+    response = api("GET", f"{INSTRUCTIONS}?page=1&page=2")
+    assert problem(response, "malformed-request") == {"where": "query"}
 
 
-def test_no_token_is_unauthenticated(api: Api) -> None:
-    answer = api("GET", A1, token=None)
-    assert problem(answer, "unauthenticated") == {"reason": "missing_authorization_header"}
-    assert answer.headers["www-authenticate"] == 'Bearer realm="cjstream"'
+def test_a_request_without_a_token_is_unauthenticated(api: Api) -> None:
+    response = api("GET", A1, token=None)
+    assert problem(response, "unauthenticated") == {"reason": "missing_authorization_header"}
+    assert response.headers["www-authenticate"] == 'Bearer realm="cjstream"'
     reason = {"reason": "missing_authorization_header"}
     assert api.metric("cj_admin_auth_failures_total", **reason) == 1
 
 
-def test_a_bad_token_is_unauthenticated(api: Api) -> None:
-    answer = api("GET", A1, token=SECRET)
-    assert problem(answer, "unauthenticated") == {"reason": "invalid_token"}
-    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+def test_a_request_with_an_invalid_token_is_unauthenticated(api: Api) -> None:
+    response = api("GET", A1, token=SECRET)
+    assert problem(response, "unauthenticated") == {"reason": "invalid_token"}
+    assert 'error="invalid_token"' in response.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize(
@@ -124,52 +124,52 @@ def test_a_bad_token_is_unauthenticated(api: Api) -> None:
         ("POST", "/v1/content", ["admin", "service"]),
     ],
 )
-def test_a_role_that_is_missing_is_forbidden(
+def test_a_caller_without_a_required_role_is_forbidden(
     api: Api, method: str, path: str, roles: list[str]
 ) -> None:
     for role in {"admin", "auditor", "service", "other"} - set(roles):
-        answer = api(method, path, token=hs256(roles=[role]))
-        assert problem(answer, "forbidden") == {"required_roles": roles}
-        assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+        response = api(method, path, token=hs256(roles=[role]))
+        assert problem(response, "forbidden") == {"required_roles": roles}
+        assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
     for role in roles:
         assert api(method, path, token=hs256(roles=[role])).status_code != 403
 
 
-def test_what_is_not_there_is_not_found(api: Api) -> None:
-    told = {"resource_id": "a1", "deleted": False}
-    of_assignment = {"resource_type": "assessment_instruction", **told}
+def test_a_missing_resource_is_not_found(api: Api) -> None:
+    members = {"resource_id": "a1", "deleted": False}
+    of_assignment = {"resource_type": "assessment_instruction", **members}
     assert problem(api("GET", A1), "resource-not-found") == of_assignment
     assert problem(api("PATCH", A1, {}), "resource-not-found") == of_assignment
     assert problem(api("DELETE", A1), "resource-not-found") == of_assignment
     assert problem(api("GET", PROMPT), "resource-not-found") == of_assignment
     upload = api("POST", f"{ADMIN}/judge-rubrics", {"assignment_id": "a1", "rubric_text": TEXT})
     assert problem(upload, "resource-not-found") == of_assignment
-    of_prompt = {"resource_type": "student_prompt", **told}
+    of_prompt = {"resource_type": "student_prompt", **members}
     assert problem(api("DELETE", PROMPT), "resource-not-found") == of_prompt
-    whole = api("GET", f"{ADMIN}/assignments/a1")
-    assert problem(whole, "resource-not-found") == {"resource_type": "assignment", **told}
+    assignment = api("GET", f"{ADMIN}/assignments/a1")
+    assert problem(assignment, "resource-not-found") == {"resource_type": "assignment", **members}
     course = api("GET", f"{INSTRUCTIONS}/course/ENG5")
     of_course = {"resource_type": "assessment_instruction_course", "resource_id": "ENG5"}
     assert problem(course, "resource-not-found") == {**of_course, "deleted": False}
-    an_id = sha256_of(SECRET)
-    content = problem(api("GET", f"/v1/content/{an_id}"), "resource-not-found")
-    assert content == {"resource_type": "content", "resource_id": an_id, "deleted": False}
+    storage_id = sha256_of(SECRET)
+    content = problem(api("GET", f"/v1/content/{storage_id}"), "resource-not-found")
+    assert content == {"resource_type": "content", "resource_id": storage_id, "deleted": False}
 
 
-def test_what_was_deleted_is_not_found_as_deleted(api: Api) -> None:
-    api.given(prompt=True)
+def test_a_deleted_resource_is_not_found_and_marked_as_deleted(api: Api) -> None:
+    api.create_assignment(prompt=True)
     assert api("DELETE", PROMPT).status_code == 200
-    found = problem(api("GET", PROMPT), "resource-not-found")
-    assert (found["resource_type"], found["deleted"]) == ("student_prompt", True)
+    members = problem(api("GET", PROMPT), "resource-not-found")
+    assert (members["resource_type"], members["deleted"]) == ("student_prompt", True)
     assert api("DELETE", A1).status_code == 200
     for path in (A1, PROMPT, f"{ADMIN}/assignments/a1"):
         assert problem(api("GET", path), "resource-not-found")["deleted"] is True
 
 
 @pytest.mark.parametrize("path", ["/", "/xyzzy", f"{A1}/", f"{ADMIN}/assignments/a1/past"])
-def test_a_path_without_a_route_is_told_as_that(api: Api, path: str) -> None:
-    found = api("GET", path)
-    assert (found.status_code, found.json()["type"][21:]) == (404, "route-not-found")
+def test_an_unknown_path_is_reported_as_route_not_found(api: Api, path: str) -> None:
+    response = api("GET", path)
+    assert (response.status_code, response.json()["type"][21:]) == (404, "route-not-found")
 
 
 @pytest.mark.parametrize(
@@ -184,24 +184,23 @@ def test_a_path_without_a_route_is_told_as_that(api: Api, path: str) -> None:
         ("POST", "/healthz", "GET"),
     ],
 )
-def test_another_method_is_refused_with_those_there_are(
+def test_an_unknown_method_is_refused_and_the_known_methods_are_listed(
     api: Api, method: str, path: str, allowed: str
 ) -> None:
-    answer = api(method, path, token=None)
-    assert problem(answer, "method-not-allowed") == {}
-    assert answer.headers["allow"] == allowed
+    response = api(method, path, token=None)
+    assert problem(response, "method-not-allowed") == {}
+    assert response.headers["allow"] == allowed
 
 
-def test_what_a_gap_hides_is_compacted(api: Api) -> None:
-    api.given(prompt=True)
+def test_a_state_that_a_gap_hides_is_reported_as_compacted(api: Api) -> None:
+    api.create_assignment(prompt=True)
     for number in (2, 3):
         body = {"assignment_id": "a1", "prompt_text": f"{TEXT} {number}"}
         assert api("POST", f"{ADMIN}/student-prompts", body).status_code == 200
-    _, first, second, third = (one.at for one in api.log.records)
-    api.past.compacted.add(second)
+    _, first, second, third = (record.at for record in api.log.records)
+    api.audit.compacted.add(second)
     path = f"{ADMIN}/assignments/a1?as_of="
-    found = problem(api("GET", f"{path}{second}"), "history-compacted")
-    [gap] = found["gaps"]
+    [gap] = problem(api("GET", f"{path}{second}"), "history-compacted")["gaps"]
     assert (gap["role"], gap["after_version"], gap["before_version"]) == ("student_prompt", 1, 3)
     assert gap["complete_from"]["offset"] == third.offset
     assert [api("GET", f"{path}{at}").status_code for at in (first, third)] == [200, 200]
@@ -209,61 +208,61 @@ def test_what_a_gap_hides_is_compacted(api: Api) -> None:
     assert (history["complete"], history["gaps"]) == (False, [gap])
 
 
-def test_a_fixed_field_cannot_change(api: Api) -> None:
-    api.given()
-    answer = api("POST", INSTRUCTIONS, new(grade_scale="eng5_np_national_9_step"))
-    told = {"field": "grade_scale", "current": "swedish_8_anchor"}
-    assert problem(answer, "immutable-field") == told
-    answer = api("PATCH", A1, {"context_origin": "canonical_national"})
-    assert problem(answer, "immutable-field")["field"] == "context_origin"
+def test_an_immutable_field_cannot_change(api: Api) -> None:
+    api.create_assignment()
+    response = api("POST", INSTRUCTIONS, new(grade_scale="eng5_np_national_9_step"))
+    members = {"field": "grade_scale", "current": "swedish_8_anchor"}
+    assert problem(response, "immutable-field") == members
+    response = api("PATCH", A1, {"context_origin": "canonical_national"})
+    assert problem(response, "immutable-field")["field"] == "context_origin"
 
 
-def test_another_version_is_a_mismatch_with_the_present_tag(api: Api) -> None:
-    api.given()
-    answer = api("PUT", A1, new(), If_Match='"1-77", W/"1-0"')
-    told = {"expected": "1-77", "current_version": 1, "current_tag": "1-0"}
-    assert problem(answer, "version-mismatch") == told
-    assert answer.headers["etag"] == '"1-0"'
+def test_another_version_is_a_mismatch_that_names_the_current_etag(api: Api) -> None:
+    api.create_assignment()
+    response = api("PUT", A1, new(), If_Match='"1-77", W/"1-0"')
+    members = {"expected": "1-77", "current_version": 1, "current_tag": "1-0"}
+    assert problem(response, "version-mismatch") == members
+    assert response.headers["etag"] == '"1-0"'
     assert api.metric("cj_admin_precondition_failures_total", role="instructions") == 1
-    answer = api(
+    response = api(
         "POST",
         f"{ADMIN}/student-prompts",
         {"assignment_id": "a1", "prompt_text": TEXT},
         If_Match="*",
     )
-    told = {"expected": "*", "current_version": 0, "current_tag": "0"}
-    assert problem(answer, "version-mismatch") == told
+    members = {"expected": "*", "current_version": 0, "current_tag": "0"}
+    assert problem(response, "version-mismatch") == members
 
 
-def test_a_condition_may_be_required(tmp_path: Path) -> None:
-    api = made_api(tmp_path, require_if_match=True)
-    answer = api("POST", INSTRUCTIONS, new())
-    told = {"current_version": 0, "current_tag": "0"}
-    assert problem(answer, "precondition-required") == told
-    assert answer.headers["etag"] == '"0"'
+def test_a_setting_makes_a_condition_required(tmp_path: Path) -> None:
+    api = make_api(tmp_path, require_if_match=True)
+    response = api("POST", INSTRUCTIONS, new())
+    members = {"current_version": 0, "current_tag": "0"}
+    assert problem(response, "precondition-required") == members
+    assert response.headers["etag"] == '"0"'
     assert api("POST", INSTRUCTIONS, new(), If_None_Match="*").status_code == 200
 
 
-async def chunks(taken: list[int]) -> Any:
-    """Far more than is allowed, as fast as it is asked for."""
+async def chunks(sent: list[int]) -> Any:
+    """Yield a body far larger than the limit; the number of each chunk is appended to `sent`."""
     for number in range(1000):
-        taken.append(number)
+        sent.append(number)
         yield b"x" * 65_536
 
 
-def test_a_body_of_2_mb_is_too_large_whether_or_not_its_length_is_told(api: Api) -> None:
-    answer = api("POST", INSTRUCTIONS, content=b"x" * 2_000_000)
-    assert problem(answer, "payload-too-large") == {"limit_bytes": 1_048_576}
-    answer = api("POST", INSTRUCTIONS, content=chunks(taken := list[int]()))
-    assert "content-length" not in answer.request.headers
-    assert problem(answer, "payload-too-large") == {"limit_bytes": 1_048_576}
-    assert len(taken) == 17  # nothing is read after the first byte too many
-    answer = api("POST", "/v1/content", content=chunks([]))
-    assert problem(answer, "payload-too-large") == {"limit_bytes": 1_048_576}
+def test_a_body_of_2_mb_is_too_large_with_or_without_content_length(api: Api) -> None:
+    response = api("POST", INSTRUCTIONS, content=b"x" * 2_000_000)
+    assert problem(response, "payload-too-large") == {"limit_bytes": 1_048_576}
+    response = api("POST", INSTRUCTIONS, content=chunks(sent := list[int]()))
+    assert "content-length" not in response.request.headers
+    assert problem(response, "payload-too-large") == {"limit_bytes": 1_048_576}
+    assert len(sent) == 17  # reading stops at the chunk that exceeds the limit
+    response = api("POST", "/v1/content", content=chunks([]))
+    assert problem(response, "payload-too-large") == {"limit_bytes": 1_048_576}
 
 
 @pytest.mark.parametrize(
-    ("method", "sent"),
+    ("method", "media_type"),
     [
         ("POST", "text/plain"),
         ("POST", "application/merge-patch+json"),
@@ -272,21 +271,21 @@ def test_a_body_of_2_mb_is_too_large_whether_or_not_its_length_is_told(api: Api)
         ("POST", "xyzzy"),
     ],
 )
-def test_another_media_type_is_refused(api: Api, method: str, sent: str) -> None:
+def test_another_media_type_is_refused(api: Api, method: str, media_type: str) -> None:
     path = A1 if method == "PATCH" else INSTRUCTIONS
-    answer = api(method, path, content=b"{}", content_type=sent)
+    response = api(method, path, content=b"{}", content_type=media_type)
     supported = ["application/json"] + ["application/merge-patch+json"] * (method == "PATCH")
-    assert problem(answer, "unsupported-media-type") == {"supported": supported}
+    assert problem(response, "unsupported-media-type") == {"supported": supported}
 
 
-def test_a_range_past_the_end_is_not_satisfiable(api: Api) -> None:
-    an_id = api("POST", "/v1/content", content=b"0123456789").json()["storage_id"]
-    answer = api("GET", f"/v1/content/{an_id}", Range="bytes=10-")
-    assert problem(answer, "range-not-satisfiable") == {"size_bytes": 10}
+def test_a_range_after_the_end_is_not_satisfiable(api: Api) -> None:
+    storage_id = api("POST", "/v1/content", content=b"0123456789").json()["storage_id"]
+    response = api("GET", f"/v1/content/{storage_id}", Range="bytes=10-")
+    assert problem(response, "range-not-satisfiable") == {"size_bytes": 10}
 
 
-def test_values_that_break_rules_are_listed_all_at_once(api: Api) -> None:
-    answer = api(
+def test_all_values_that_break_rules_are_listed_together(api: Api) -> None:
+    response = api(
         "PUT",
         f"{INSTRUCTIONS}/assignment/{'x' * 101}?xyzzy+1=1&debug=1",
         {
@@ -299,9 +298,8 @@ def test_values_that_break_rules_are_listed_all_at_once(api: Api) -> None:
             "system_prompt": SECRET,
         },
     )
-    found = problem(answer, "validation-failed")
-    told = {(fault["location"], fault["code"]) for fault in found["errors"]}
-    assert told == {
+    errors = problem(response, "validation-failed")["errors"]
+    assert {(fault["location"], fault["code"]) for fault in errors} == {
         ("path/assignment_id", "too_long"),
         ("query", "unknown_field"),
         ("query/debug", "unknown_field"),
@@ -313,32 +311,36 @@ def test_values_that_break_rules_are_listed_all_at_once(api: Api) -> None:
         ("body", "unknown_field"),
         ("body/system_prompt", "unknown_field"),
     }
-    limits = {fault["location"]: fault.get("limit") for fault in found["errors"]}
+    limits = {fault["location"]: fault.get("limit") for fault in errors}
     assert limits["path/assignment_id"] == 100
     assert limits["body/instructions_text"] == 10
 
 
 def test_too_many_requests_of_one_subject_are_refused(tmp_path: Path) -> None:
-    api = made_api(tmp_path, rate_limit_per_minute=2)
+    api = make_api(tmp_path, rate_limit_per_minute=2)
     assert [api("GET", A1).status_code for _ in range(2)] == [404, 404]
-    answer = api("GET", A1)
-    assert problem(answer, "rate-limited") == {}
-    assert 1 <= int(answer.headers["retry-after"]) <= 30
+    response = api("GET", A1)
+    assert problem(response, "rate-limited") == {}
+    assert 1 <= int(response.headers["retry-after"]) <= 30
     assert api("GET", A1, token=hs256(sub="berit")).status_code == 404
-    assert api("GET", A1, token=hs256(roles=[])).status_code == 403  # roles come before the rate
+    assert (
+        api("GET", A1, token=hs256(roles=[])).status_code == 403
+    )  # roles are checked before the rate
 
 
-def test_a_bug_is_an_internal_error_that_tells_nothing(
+def test_a_bug_is_an_internal_error_without_details(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.log.faults = [ZeroDivisionError(SECRET)]
-    answer = api("GET", A1, X_Correlation_ID=CORRELATION)
-    assert problem(answer, "internal-error") == {}
-    assert answer.headers["x-correlation-id"] == CORRELATION
-    assert [r.exc_info is not None for r in caplog.records if r.msg == "unexpected_error"] == [True]
+    response = api("GET", A1, X_Correlation_ID=CORRELATION)
+    assert problem(response, "internal-error") == {}
+    assert response.headers["x-correlation-id"] == CORRELATION
+    [logged] = [record for record in caplog.records if record.msg == "unexpected_error"]
+    assert logged.exc_info is not None
 
 
-LATE = {  # a fault of the log or the store: its problem, more members, and whether it says when to retry
+# slug: the error of the log or the store, the additional members, whether there is a Retry-After header
+DEPENDENCY_FAULTS = {
     "replica-behind": (ReplicaBehind("behind"), {}, True),
     "log-unavailable": (Unreachable("Kafka"), {}, True),
     "writer-contended": (WriterContended("contended"), {}, True),
@@ -350,49 +352,49 @@ LATE = {  # a fault of the log or the store: its problem, more members, and whet
 }
 
 
-@pytest.mark.parametrize("slug", LATE)
-def test_a_fault_of_what_the_api_rests_on_is_told_as_that(api: Api, slug: str) -> None:
-    fault, members, may_retry = LATE[slug]
+@pytest.mark.parametrize("slug", DEPENDENCY_FAULTS)
+def test_a_fault_of_a_dependency_is_reported_as_its_problem(api: Api, slug: str) -> None:
+    fault, members, may_retry = DEPENDENCY_FAULTS[slug]
     api.log.faults = [fault]
-    answer = api("POST", INSTRUCTIONS, new())
-    assert problem(answer, slug) == members
-    assert ("retry-after" in answer.headers) == may_retry
+    response = api("POST", INSTRUCTIONS, new())
+    assert problem(response, slug) == members
+    assert ("retry-after" in response.headers) == may_retry
 
 
 def stored_file(api: Api) -> Path:
-    [found] = (one for one in api.folder.rglob(sha256_of(TEXT)) if one.is_file())
-    return found
+    [path] = (path for path in api.folder.rglob(sha256_of(TEXT)) if path.is_file())
+    return path
 
 
-def test_a_text_that_the_store_lacks_is_missing(api: Api) -> None:
-    api.given()
+def test_a_text_that_is_not_in_the_store_is_missing(api: Api) -> None:
+    api.create_assignment()
     stored_file(api).unlink()
     for path in (A1, INSTRUCTIONS, f"{ADMIN}/assignments/a1"):
         assert problem(api("GET", path), "content-missing") == {"storage_id": sha256_of(TEXT)}
     assert api("GET", f"{ADMIN}/assignments/a1?texts=false").status_code == 200
 
 
-def test_a_text_that_is_damaged_is_corrupt(api: Api) -> None:
-    api.given()
+def test_a_damaged_text_is_corrupt(api: Api) -> None:
+    api.create_assignment()
     stored_file(api).write_bytes(b"something else")
     assert problem(api("GET", A1), "content-corrupt") == {"storage_id": sha256_of(TEXT)}
 
 
-def test_a_foreign_storage_id_is_a_missing_text(api: Api) -> None:
-    api.given()
+def test_another_producers_storage_id_is_a_missing_text(api: Api) -> None:
+    api.create_assignment()
     api.log.append(prompt_uploaded(storage_id="their-id"), "assignment:a1")
     assert problem(api("GET", PROMPT), "content-missing") == {"storage_id": "their-id"}
 
 
-def test_a_store_without_a_place_to_write_fails_and_nothing_is_appended(tmp_path: Path) -> None:
+def test_a_store_that_cannot_write_is_reported_and_nothing_is_appended(tmp_path: Path) -> None:
     blocked = tmp_path / "content"
-    api = made_api(tmp_path / "data", content_url=blocked.as_uri())
-    (blocked / "sha256").write_text("a file where a folder is to be")
-    answer = api("POST", INSTRUCTIONS, new())
-    assert problem(answer, "content-backend-error") == {"storage_id": sha256_of(TEXT)}
+    api = make_api(tmp_path / "data", content_url=blocked.as_uri())
+    (blocked / "sha256").write_text("a file instead of a folder")
+    response = api("POST", INSTRUCTIONS, new())
+    assert problem(response, "content-backend-error") == {"storage_id": sha256_of(TEXT)}
     assert api.log.rows == {}
 
 
-def test_every_problem_of_the_contract_is_driven_here() -> None:
-    driven = Path(__file__).read_text()
-    assert [slug for slug in KINDS if f'"{slug}"' not in driven] == []
+def test_every_problem_of_the_contract_is_tested_here() -> None:
+    source = Path(__file__).read_text()
+    assert [slug for slug in KINDS if f'"{slug}"' not in source] == []
