@@ -1,4 +1,4 @@
-"""The admin API as a real process on a real broker: uploads, conditions, two processes, start and stop."""
+"""The admin API as a real process with a real broker: uploads, conditions, two processes, start and stop."""
 
 import json
 import socket
@@ -19,22 +19,22 @@ TEXT = "Judge how clearly the argument is put."
 TASK = "Write about a rule that you would change."
 
 
-def new(assignment_id: str = "a1", **more: Any) -> dict[str, Any]:
-    """A body of instructions."""
-    fixed = {"instructions_text": TEXT, "grade_scale": "swedish_8_anchor"}
-    return {"assignment_id": assignment_id, **fixed, **more}
+def new(assignment_id: str = "a1", **changes: Any) -> dict[str, Any]:
+    """The body of a write of instructions."""
+    defaults = {"instructions_text": TEXT, "grade_scale": "swedish_8_anchor"}
+    return {"assignment_id": assignment_id, **defaults, **changes}
 
 
 @pytest.fixture
 def api(settings: Settings) -> Iterator[Serving]:
-    """A process of the test's installation, ready."""
+    """An API process of the test's installation that is ready."""
     with serving(settings.model_copy(update={"api_port": free_port()})) as api:
         until(api.is_ready, 60)
         yield api
 
 
-def lines(api: Serving) -> list[dict[str, Any]]:
-    """Its log; every line is JSON."""
+def log_lines(api: Serving) -> list[dict[str, Any]]:
+    """The log of the process; every line is JSON."""
     return [json.loads(line) for line in api.log.read_text().splitlines()]
 
 
@@ -43,25 +43,25 @@ def test_an_assignment_is_written_read_changed_and_deleted(api: Serving) -> None
     assert (created.status_code, created.json()["folded"]) == (200, True), created.text
     assert len(created.headers["x-position"].split(",")) == 2
     assert api("GET", "/admin/v1/assignments/a1/readiness").json()["ready"] is True
-    tag = api("GET", A1).headers["etag"]
+    etag = api("GET", A1).headers["etag"]
     other = {"instructions_text": "Judge how well the parts hang together."}
-    changed = api("PATCH", A1, other, If_Match=tag)
+    changed = api("PATCH", A1, other, If_Match=etag)
     assert (changed.status_code, changed.json()["version"]) == (200, 2)
-    stale = api("PATCH", A1, other, If_Match=tag)
+    stale = api("PATCH", A1, other, If_Match=etag)
     assert (stale.status_code, stale.json()["current_version"]) == (412, 2)
     assert stale.headers["etag"] == changed.headers["etag"]
     listed = api("GET", INSTRUCTIONS).json()
     assert [item["assignment_id"] for item in listed["items"]] == ["a1"]
     assert api("DELETE", A1).json()["deleted"] == ["instructions", "student_prompt"]
-    gone = api("GET", "/admin/v1/student-prompts/assignment/a1")
-    assert (gone.status_code, gone.json()["deleted"]) == (404, True)
+    deleted = api("GET", "/admin/v1/student-prompts/assignment/a1")
+    assert (deleted.status_code, deleted.json()["deleted"]) == (404, True)
     assert TEXT not in api.log.read_text()
-    uploaded = [line for line in lines(api) if line["event"] == "instructions_uploaded"]
+    uploaded = [line for line in log_lines(api) if line["event"] == "instructions_uploaded"]
     assert [line["version"] for line in uploaded] == [1, 2]
     assert "cj_admin_append_duration_seconds_count 3.0" in api("GET", "/metrics").text
 
 
-def test_two_processes_see_each_others_writes_at_once(api: Serving) -> None:
+def test_two_processes_see_each_others_writes_immediately(api: Serving) -> None:
     with serving(api.settings.model_copy(update={"api_port": free_port()})) as other:
         until(other.is_ready, 60)
         for version in range(1, 7):
@@ -73,33 +73,33 @@ def test_two_processes_see_each_others_writes_at_once(api: Serving) -> None:
         assert "cj_admin_writer_fenced_total" in api("GET", "/metrics").text
 
 
-def test_a_restart_goes_on_from_where_it_stood(api: Serving) -> None:
-    tag = api("PUT", A1, new()).headers["etag"]
+def test_after_a_restart_the_state_is_the_same(api: Serving) -> None:
+    etag = api("PUT", A1, new()).headers["etag"]
     assert api.terminate() == 0
-    assert [line["event"] for line in lines(api) if line["event"] == "stopping"] == ["stopping"]
-    with serving(api.settings) as again:
-        until(again.is_ready, 60)
-        assert again("GET", A1).headers["etag"] == tag
+    assert [line["event"] for line in log_lines(api) if line["event"] == "stopping"] == ["stopping"]
+    with serving(api.settings) as restarted:
+        until(restarted.is_ready, 60)
+        assert restarted("GET", A1).headers["etag"] == etag
 
 
-def test_a_body_of_2_mb_is_refused_over_the_wire(api: Serving) -> None:
+def test_a_body_of_2_mb_is_refused_over_http(api: Serving) -> None:
     refused = api("POST", INSTRUCTIONS, {"instructions_text": "x" * 2_000_000})
     assert (refused.status_code, refused.json()["limit_bytes"]) == (413, 1_048_576)
     assert api("PUT", A1, new()).status_code == 201
 
 
-def test_it_answers_says_what_it_waits_for_and_stops_without_a_broker(tmp_path: Path) -> None:
-    nowhere = Settings(
+def test_without_a_broker_it_responds_logs_what_it_waits_for_and_stops(tmp_path: Path) -> None:
+    no_broker = Settings(
         bootstrap_servers=f"127.0.0.1:{free_port()}",
         data_dir=tmp_path,
         api_port=free_port(),
         fold_timeout_s=0.5,
         write_timeout_s=1,
     )
-    with serving(nowhere) as api:
+    with serving(no_broker) as api:
         until(api.answers, 60)
         until(lambda: '"waiting"' in api.log.read_text())
-        [waiting] = [line for line in lines(api) if line["event"] == "waiting"]
+        [waiting] = [line for line in log_lines(api) if line["event"] == "waiting"]
         assert waiting["for"] == ["replica", "kafka"]
         checks = api("GET", "/readyz")
         assert (checks.status_code, checks.json()["checks"]["kafka"]) == (503, False)
@@ -110,7 +110,7 @@ def test_it_answers_says_what_it_waits_for_and_stops_without_a_broker(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("variables", "named"),
+    ("variables", "setting"),
     [
         ({"JWT_SECRET_KEY": ""}, "JWT_SECRET_KEY"),
         ({"JWT_SECRET_KEY": "short"}, "JWT_SECRET_KEY"),
@@ -118,18 +118,18 @@ def test_it_answers_says_what_it_waits_for_and_stops_without_a_broker(tmp_path: 
         ({"CJSTREAM_CONTENT_URL": "gopher://x"}, "CJSTREAM_CONTENT_URL"),
     ],
 )
-def test_a_setting_that_cannot_be_worked_with_ends_it_with_2(
-    tmp_path: Path, variables: dict[str, str], named: str
+def test_an_invalid_setting_ends_the_process_with_exit_code_2(
+    tmp_path: Path, variables: dict[str, str], setting: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, api_port=free_port())
     with serving(settings, **variables) as api:
         assert api.child.wait(60) == 2
-        last = api.log.read_text().splitlines()[-1]
-        assert last.startswith(f"cjstream: {named}"), last
+        last_line = api.log.read_text().splitlines()[-1]
+        assert last_line.startswith(f"cjstream: {setting}"), last_line
         assert "Traceback" not in api.log.read_text()
 
 
-def test_a_port_that_is_taken_ends_it_with_2(tmp_path: Path) -> None:
+def test_a_port_in_use_ends_the_process_with_exit_code_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(data_dir=tmp_path, api_port=taken.getsockname()[1])
         with serving(settings) as api:
@@ -137,21 +137,23 @@ def test_a_port_that_is_taken_ends_it_with_2(tmp_path: Path) -> None:
             assert "CJSTREAM_API_PORT" in api.log.read_text().splitlines()[-1]
 
 
-def test_topics_that_are_missing_end_it_with_one_line(settings: Settings, tmp_path: Path) -> None:
-    elsewhere = {"topic_prefix": f"{settings.topic_prefix}not-there-", "api_port": free_port()}
-    with serving(settings.model_copy(update=elsewhere)) as api:
+def test_missing_topics_end_the_process_with_a_one_line_error(
+    settings: Settings, tmp_path: Path
+) -> None:
+    no_topics = {"topic_prefix": f"{settings.topic_prefix}not-there-", "api_port": free_port()}
+    with serving(settings.model_copy(update=no_topics)) as api:
         assert api.child.wait(60) != 0
-        last = api.log.read_text().splitlines()[-1]
-        assert last.startswith("cjstream: "), last
-        assert "topics apply" in last
+        last_line = api.log.read_text().splitlines()[-1]
+        assert last_line.startswith("cjstream: "), last_line
+        assert "topics apply" in last_line
 
 
-def test_metrics_have_a_port_of_their_own_if_wanted(settings: Settings) -> None:
+def test_metrics_can_have_a_separate_port(settings: Settings) -> None:
     ports = {"api_port": free_port(), "metrics_port": free_port()}
     with serving(settings.model_copy(update=ports)) as api:
         until(api.is_ready, 60)
         assert api("GET", "/metrics").status_code == 404
-        apart = Serving(
+        metrics = Serving(
             api.settings.model_copy(update={"api_port": ports["metrics_port"]}), api.log, api.child
         )
-        assert "cj_admin_http_requests_total" in apart("GET", "/metrics").text
+        assert "cj_admin_http_requests_total" in metrics("GET", "/metrics").text

@@ -1,4 +1,4 @@
-"""What a takeover costs where many requests wait for one assignment."""
+"""The cost of taking over a parked topic in which many requests wait for the same assignment."""
 
 from collections import Counter
 from dataclasses import replace
@@ -21,13 +21,11 @@ CODEC = Codec()
 CROWD = 200
 
 
-def test_each_entry_is_weighed_once_when_it_is_read_however_many_wait_for_the_same(
-    settings: Settings,
-) -> None:
-    topic, asked = settings.topics.parked.name, Counter[str]()
+def test_a_takeover_looks_up_the_context_once_per_parked_request(settings: Settings) -> None:
+    topic, lookups = settings.topics.parked.name, Counter[str]()
 
     def context_of(scope_key: str) -> AssignmentContext | None:
-        asked[scope_key] += 1
+        lookups[scope_key] += 1
         return None
 
     append(settings, [entry(topic, number) for number in range(CROWD)])
@@ -43,7 +41,7 @@ def test_each_entry_is_weighed_once_when_it_is_read_however_many_wait_for_the_sa
     )
     assert parking.take_over({0: 0})
     parking.close()
-    assert asked == {"assignment:a1": CROWD}
+    assert lookups == {"assignment:a1": CROWD}
 
 
 def entry(topic: str, number: int) -> Record:

@@ -1,4 +1,4 @@
-"""Confluent's own client works with a bare cjstream: its schemas come from `cjstream api`, a live process."""
+"""Confluent's own client works with the schema registry of a running `cjstream api` process."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -33,7 +33,7 @@ API = ("-m", "tools.cli", "api")
 
 @pytest.fixture
 def registry(start_worker: StartWorker) -> Iterator[SchemaRegistryClient]:
-    """Confluent's client at the registry of the test's installation."""
+    """Confluent's client, connected to the registry of the test's installation."""
     port = free_port()
     process = start_worker(command=API, api_port=port, environment="development")
 
@@ -51,60 +51,63 @@ def registry(start_worker: StartWorker) -> Iterator[SchemaRegistryClient]:
 
 @pytest.fixture
 def carrying(settings: Settings) -> list[Topic]:
-    """The topics that carry events: all but the dead letters."""
+    """The topics that carry events: all except the dead-letter topics."""
     return [topic for topic in settings.topics.all if topic.carries]
 
 
 def appended(settings: Settings, topic: Topic) -> list[LogRecord]:
-    """One event of each class of a topic, read back from it."""
+    """Append one event of each class of a topic; returns the records as read from it."""
     producer = plain_producer(settings)
     for kind in topic.carries:
         deliver(producer, [Record(topic.name, 0, b"key", CODEC.encode(BY_CLASS[kind]))])
     with LogReader(settings, partitions_of([topic.name], settings)) as log:
         retained = log.offset_ranges()
-        log.seek({one: low for one, (low, _) in retained.items()})
-        return list(log.records_until({one: end for one, (_, end) in retained.items()}))
+        log.seek({partition: low for partition, (low, _) in retained.items()})
+        ends = {partition: end for partition, (_, end) in retained.items()}
+        return list(log.records_until(ends))
 
 
-def plain(said: Event | dict[str, Any]) -> object:
-    """What an event says, the same for Avro's terms and ours."""
-    said = said if isinstance(said, dict) else asdict(said)
-    return orjson.loads(orjson.dumps(said, default=bytes.hex))
+def plain(event: Event | dict[str, Any]) -> object:
+    """The fields of an event as JSON values, equal for our classes and for Confluent's dicts."""
+    fields = event if isinstance(event, dict) else asdict(event)
+    return orjson.loads(orjson.dumps(fields, default=bytes.hex))
 
 
-def test_its_deserializer_reads_every_topic_but_the_dead_letters(
+def test_confluents_deserializer_reads_every_topic_except_dead_letters(
     settings: Settings, registry: SchemaRegistryClient, carrying: list[Topic]
 ) -> None:
     deserialize = AvroDeserializer(registry)
     for topic in carrying:
         records = appended(settings, topic)
-        said = [
+        events = [
             plain(deserialize(record.value, SerializationContext(topic.name, MessageField.VALUE)))
             for record in records
         ]
-        assert said == [plain(BY_CLASS[kind]) for kind in topic.carries]
+        assert events == [plain(BY_CLASS[kind]) for kind in topic.carries]
 
 
-def test_its_serializer_which_always_registers_writes_our_bytes(
+def test_confluents_serializer_which_always_registers_writes_the_same_bytes(
     registry: SchemaRegistryClient, carrying: list[Topic]
 ) -> None:
     for topic in carrying:
         context = SerializationContext(topic.name, MessageField.VALUE)
         for kind in topic.carries:
-            ours = CODEC.encode(BY_CLASS[kind])
-            in_avro = AvroDeserializer(registry)(ours, context)
+            encoded = CODEC.encode(BY_CLASS[kind])
+            fields = AvroDeserializer(registry)(encoded, context)
             subject = f"{topic.name}-cjstream.{kind.__name__}"
             schema = registry.get_latest_version(subject).schema
             serialize = AvroSerializer(
                 registry, schema, conf={"subject.name.strategy.type": "TOPIC_RECORD"}
             )
-            assert serialize(in_avro, context) == ours
+            assert serialize(fields, context) == encoded
 
 
-def test_it_registers_nothing_new(registry: SchemaRegistryClient, carrying: list[Topic]) -> None:
+def test_the_registry_registers_nothing_new(
+    registry: SchemaRegistryClient, carrying: list[Topic]
+) -> None:
     schema = Schema('{"type": "record", "name": "Unknown", "fields": []}', "AVRO")
-    with pytest.raises(SchemaRegistryError) as told:
+    with pytest.raises(SchemaRegistryError) as caught:
         registry.register_schema(f"{carrying[0].name}-Unknown", schema)
-    assert (told.value.http_status_code, told.value.error_code) == (422, 42205)
+    assert (caught.value.http_status_code, caught.value.error_code) == (422, 42205)
     assert registry.get_compatibility() == "FULL_TRANSITIVE"
     assert len(registry.get_subjects()) == sum(len(topic.carries) for topic in carrying)

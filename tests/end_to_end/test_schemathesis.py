@@ -1,6 +1,6 @@
-"""The API as a process on a real broker, against its own OpenAPI document.
+"""Schemathesis tests an API process with a real broker against its own OpenAPI document.
 
-Whatever fits the document is accepted, whatever does not is refused as it says.
+The API must accept requests that match the document, and refuse all others as the document says.
 """
 
 import json
@@ -26,10 +26,10 @@ request-timeout = 10.0
 generation.max-examples = {examples}
 
 [checks]
-# a condition may not hold (412); and If-Match is filled with tags that are none of ours (400)
+# a condition can fail (412), and If-Match is filled with etags that are not in our format (400)
 positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "409", "412"]
 
-[[operations]]  # a moment may lie in the future, or name a record that is not there (422)
+[[operations]]  # a moment can be in the future or name a record that does not exist (422)
 include-path-regex = "^(/audit/v1/.*|/admin/v1/assignments/[^/]+)$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "422"]
 
@@ -41,7 +41,7 @@ HOOKS = """
 import re, schemathesis
 
 @schemathesis.hook
-def map_body(context, body):  # a storage id that may be right in form names a text that is there
+def map_body(context, body):  # replace every well-formed storage id by that of a stored text
     if isinstance(body, dict):
         for role in ("student_prompt_storage_id", "judge_rubric_storage_id"):
             if re.fullmatch("[0-9a-f]{64}", str(body.get(role)).strip()):
@@ -51,15 +51,15 @@ def map_body(context, body):  # a storage id that may be right in form names a t
 
 
 def stored(url: str) -> str:
-    """The id of a text that is in the store."""
+    """Store a text; returns its storage id."""
     headers = {"Authorization": f"Bearer {hs256()}"}
-    answer = httpx.post(f"{url}/v1/content", content=TASK.encode(), headers=headers)
-    an_id: str = answer.json()["storage_id"]
-    return an_id
+    response = httpx.post(f"{url}/v1/content", content=TASK.encode(), headers=headers)
+    storage_id: str = response.json()["storage_id"]
+    return storage_id
 
 
-@pytest.mark.timeout(600)  # half a minute of work, of which a busy machine makes several
-def test_the_api_keeps_to_its_document(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.timeout(600)  # half a minute of work, but several minutes on a busy machine
+def test_the_api_behaves_as_its_document_says(settings: Settings, tmp_path: Path) -> None:
     config = tmp_path / "schemathesis.toml"
     hooks = tmp_path / "hooks.py"
     config.write_text(CONFIG.format(seed=SEED, examples=5, hooks=json.dumps(str(hooks))))
@@ -71,5 +71,5 @@ def test_the_api_keeps_to_its_document(settings: Settings, tmp_path: Path) -> No
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
         command += [f"{url}/openapi.json", "--header", f"Authorization: Bearer {hs256()}"]
         command += ["--checks", "all"]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert ended.returncode == 0, ended.stdout[-20_000:] + ended.stderr[-4000:]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-4000:]
