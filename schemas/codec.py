@@ -5,8 +5,10 @@ Format: one byte 0, the schema id (4 bytes, big endian), the Avro body.
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
 from io import BytesIO
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import cattrs
 import fastavro
@@ -14,7 +16,7 @@ import fastavro.schema
 import orjson
 
 from schemas import events
-from schemas.avro_validation import end_of
+from schemas.avro_decoder import Decoder, compile_decoder
 from schemas.errors import Malformed, UnknownSchema
 from schemas.events import Event
 from schemas.field_limits import check_limits
@@ -27,14 +29,20 @@ WITHOUT_LIMITS = (events.AssignmentContext, events.CJBatchPrepared, events.CJBat
 E = TypeVar("E")
 
 
-class _SchemaVersion(NamedTuple):
-    """A released schema, parsed, with its event class and frame."""
+@dataclass(frozen=True)
+class _SchemaVersion:
+    """A released schema, parsed, with its event class and frame. Decoders are compiled at their first use."""
 
     version: int
     event_class: type[Any]
     frame: bytes  # the first five bytes of its encodings
     parsed: Any
-    named: dict[str, Any]
+    compiled: Callable[[str], Decoder]  # for an encoding of texts
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """From body and start to event and end."""
+        return self.compiled("utf-8")
 
 
 def _no_registry(_schema_id: int) -> str | None:
@@ -60,16 +68,18 @@ class Codec:
         self._latest: dict[str, _SchemaVersion] = {}
         self._form_of = form_of
         self._converter = cattrs.Converter()
-        for schema in tuple(schemas) or released():  # versions ascend: the last one is the latest
+        all_schemas = tuple(schemas) or released()  # versions ascend: the last one is the latest
+        latest = {schema.name: schema.schema for schema in all_schemas}
+        for schema in all_schemas:
             schema_id = (ids or {}).get((schema.name, schema.version), schema.schema_id)
-            self._add(schema, schema_id)
+            self._add(schema, schema_id, latest[schema.name])
 
-    def _add(self, schema: Released, schema_id: int) -> None:
-        named: dict[str, Any] = {}
-        parsed = fastavro.parse_schema(dict(schema.schema), named_schemas=named)
+    def _add(self, schema: Released, schema_id: int, latest: Mapping[str, Any]) -> None:
+        parsed = fastavro.parse_schema(dict(schema.schema), named_schemas={})
         frame = FRAME.pack(MAGIC, schema_id)
         event_class = getattr(events, schema.name)
-        known = _SchemaVersion(schema.version, event_class, frame, parsed, named)
+        compiled = partial(compile_decoder, schema.schema, latest, vars(events))
+        known = _SchemaVersion(schema.version, event_class, frame, parsed, compiled)
         self._by_frame[frame] = self._by_frame[FRAME.pack(MAGIC, schema.schema_id)] = known
         self._by_form[fastavro.schema.to_parsing_canonical_form(parsed)] = known
         self._by_version[schema.name, schema.version] = self._latest[schema.name] = known
@@ -151,21 +161,26 @@ class Codec:
         return event
 
     def _event(self, known: _SchemaVersion, payload: bytes) -> Event:
-        writer, reader = known.parsed, self._schema_of(known.event_class, None).parsed
-        body = BytesIO(payload)
-        body.seek(FRAME.size)
-        schema_id = FRAME.unpack_from(payload)[1]
         try:
-            end = end_of(writer, known.named, payload, FRAME.size)
-            values = fastavro.schemaless_reader(body, writer, None if reader is writer else reader)
-            event: Event = self._converter.structure(values, known.event_class)
-        except Malformed as fault:
-            raise Malformed(f"schema id {schema_id}: {fault}") from fault
-        except Exception as fault:  # fastavro raises plain Exceptions on damaged bytes
-            raise Malformed(f"schema id {schema_id}: {type(fault).__name__}") from fault
+            event: Event
+            event, end = known.decoder(payload, FRAME.size)
+        except (Malformed, IndexError, UnicodeDecodeError) as fault:
+            schema_id = FRAME.unpack_from(payload)[1]
+            raise Malformed(f"schema id {schema_id}: {_problem(fault, known, payload)}") from fault
         if end != len(payload):
+            schema_id = FRAME.unpack_from(payload)[1]
             raise Malformed(f"schema id {schema_id}: {len(payload) - end} bytes left over")
         return event
+
+
+def _problem(fault: Exception, known: _SchemaVersion, payload: bytes) -> str:
+    """What is wrong with a damaged body: its structure comes first, its texts second."""
+    if isinstance(fault, UnicodeDecodeError):
+        try:
+            known.compiled("latin-1")(payload, FRAME.size)
+        except (Malformed, IndexError) as structural:
+            fault = structural
+    return str(fault) if isinstance(fault, Malformed) else type(fault).__name__
 
 
 def canonical(schema: bytes | str) -> str:
