@@ -1,0 +1,219 @@
+"""The text of each generated reference page, as Markdown."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import typer
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+
+from processors.settings import Settings, variable_of
+from schemas.released_schemas import released
+from schemas.topics import Topics
+from tools.api.auth.key_settings import JwtSettings
+from tools.api.errors.problems import KINDS, URN
+from tools.api.services.metrics import Metrics
+
+WRITTEN_BY = "<!-- Generated: `python -m tools.reference` writes this page. -->\n"
+
+
+def page(title: str, introduction: str, *parts: str) -> str:
+    """A page; its parts are separated by blank lines."""
+    return "\n\n".join([f"# {title}", WRITTEN_BY + "\n" + introduction, *parts]) + "\n"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a pipe in a cell is escaped."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
+        for line in lines
+    )
+
+
+def settings_page() -> str:
+    """Every environment variable, from the settings' classes."""
+    return page(
+        "Settings",
+        "Every setting is an environment variable. An invalid value stops the process at once (exit code 2), and "
+        "the message names the variable, never its value.",
+        "## Worker, API and commands",
+        table(("variable", "type", "default", "meaning"), _fields(Settings, variable_of)),
+        "## Tokens of the admin API",
+        table(
+            ("variable", "type", "default", "meaning"),
+            _fields(JwtSettings, lambda name: f"JWT_{name.upper()}"),
+        ),
+    )
+
+
+def _fields(settings: type[BaseSettings], variable: Callable[[str], str]) -> Iterator[list[str]]:
+    schema = settings.model_json_schema()["properties"]
+    for name, field in settings.model_fields.items():
+        key = name if name in schema else variable(name)
+        default = "" if field.default in (PydanticUndefined, None) else str(field.default)
+        if isinstance(field.default, tuple):
+            default = ",".join(field.default)
+        yield [
+            f"`{variable(name)}`",
+            _type(schema[key]),
+            f"`{default}`" if default else "",
+            field.description or "",
+        ]
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_type(one) for one in schema["anyOf"] if one.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    name = {"integer": "whole number", "array": "names with commas between them"}.get(
+        schema["type"], schema.get("format", schema["type"])
+    )
+    bounds = [schema.get("minimum"), schema.get("maximum")]
+    return f"{name}, {bounds[0]} to {bounds[1]}" if None not in bounds else name
+
+
+def topics_page() -> str:
+    """The topic catalogue."""
+    horizon = 400
+    rows = [
+        [
+            f"`{topic.name}`",
+            "<br>".join(event.__name__ for event in topic.carries) or "the refused records",
+            "<br>".join(
+                f"{name}={value}"
+                for name, value in topic.config(horizon_days=horizon, replication=3).items()
+            ),
+        ]
+        for topic in Topics().all
+    ]
+    return page(
+        "Topics",
+        f"From `schemas/topics.py`, with the default audit horizon of {horizon} days and three brokers. "
+        "Every name gets the prefix `CJSTREAM_TOPIC_PREFIX`. `topics apply` creates missing topics and refuses "
+        "to start if an existing one differs.",
+        table(("topic", "events", "configuration"), rows),
+    )
+
+
+def schemas_page() -> str:
+    """Every released schema with its fields."""
+    parts = []
+    for schema in released():
+        parts += [
+            f"## {schema.name}, version {schema.version}",
+            f"Schema id {schema.schema_id}. {schema.schema.get('doc', '')}".strip(),
+            table(
+                ("field", "type", "default", "meaning"),
+                (
+                    [
+                        f"`{field['name']}`",
+                        _avro(field["type"]),
+                        _default(field),
+                        field.get("doc", ""),
+                    ]
+                    for field in schema.schema["fields"]
+                ),
+            ),
+        ]
+    return page(
+        "Schemas",
+        "The released Avro schemas, `schemas/*.avsc`. Records are framed as Confluent's serializers do: one byte 0, "
+        "the schema id (4 bytes, big endian), the Avro body. Times are milliseconds since the epoch.",
+        *parts,
+    )
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    return f"`{field['default']!r}`".replace("None", "null") if "default" in field else ""
+
+
+def _avro(schema: Any) -> str:
+    match schema:
+        case list():
+            return " or ".join(_avro(branch) for branch in schema)
+        case {"type": "array", "items": items}:
+            return f"array of {_avro(items)}"
+        case {"type": "record", "name": name}:
+            return f"record {name}"
+    return str(schema)
+
+
+def problems_page() -> str:
+    """The problem types of the API."""
+    return page(
+        "Problems",
+        f"The admin API answers errors as problem+json (RFC 9457). `type` is `{URN}` and the name below.",
+        table(
+            ("type", "status", "title", "Retry-After, seconds"),
+            (
+                [f"`{slug}`", str(kind.status), kind.title, str(kind.retry_after_s or "")]
+                for slug, kind in sorted(KINDS.items())
+            ),
+        ),
+    )
+
+
+def metrics_page() -> str:
+    """The metrics of the API."""
+    rows = [
+        [f"`{metric.name}`", metric.type, metric.documentation]
+        for metric in Metrics(lambda: 0).registry.collect()
+    ]
+    return page(
+        "Metrics",
+        "The admin API serves these at `/metrics`, in Prometheus' text format. Counters have the suffix `_total`.",
+        table(("metric", "type", "counts"), sorted(rows)),
+    )
+
+
+def commands_page() -> str:
+    """Every command with its options, from the command line itself."""
+    from tools.cli import app  # the command line imports every command
+
+    root = typer.main.get_command(app)
+    parts = []
+    for words, command in _commands(root, ()):
+        parts += [f"## {' '.join(words)}", (command.help or "").strip()]
+        if rows := list(_parameters(command)):
+            parts.append(table(("argument or option", "default", "meaning"), rows))
+    return page(
+        "Commands",
+        "Type `tools/run` before them in a checkout, `cjstream` when installed. With `--json` a command prints "
+        "one JSON document on stdout and nothing else there. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check "
+        "found a discrepancy, 4 a dependency is unreachable.",
+        *parts,
+    )
+
+
+def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each command that is no group, with its words."""
+    if not (group := getattr(command, "commands", None)):
+        yield words, command
+        return
+    for name, one in sorted(group.items()):
+        yield from _commands(one, (*words, name))
+
+
+def _parameters(command: Any) -> Iterator[list[str]]:
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            name = f"`{parameter.metavar or parameter.name.upper()}`"
+        else:
+            name = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+        if name in ("`--help`", "`--json`"):
+            continue
+        default = parameter.default
+        shown = "" if callable(default) or default in (None, False, ()) else f"`{default}`"
+        yield [name, shown, getattr(parameter, "help", None) or ""]
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "topics.md": topics_page,
+    "schemas.md": schemas_page,
+    "problems.md": problems_page,
+    "metrics.md": metrics_page,
+}
