@@ -1,1 +1,1 @@
-"""What happens: the Faust app, the fold agents, batch preparation. Kafka lives here."""
+"""The worker: the fold, batch preparation, and all other code that uses Kafka."""

@@ -15,9 +15,9 @@ from processors.batch_prep.prepare_agent import BatchPreparation
 from processors.batch_prep.preparer import Preparer
 from processors.batch_prep.request_consumer import consumed_requests
 from processors.dead_letters.upload_dead_letters import UploadDeadLetters
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch_producer import BatchProducer
 from processors.exactly_once.committer import Committer
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
 from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import ChangelogRepair
@@ -104,7 +104,7 @@ def _build_batch_preparation(
     replica: ContextReplica,
     changed_scopes: ChangedScopes,
 ) -> BatchPreparation:
-    epoch = AssignmentEpoch()
+    epoch = FetchEpoch()
     producer_id = transactional_id(settings)  # every new producer of this id fences the last one
     producer = BatchProducer(
         lambda: transactional_producer(settings, producer_id),

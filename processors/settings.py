@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         900,
         ge=0,
         le=30 * 86_400,
-        description="how long a request waits for its assignment; 0: it does not wait",
+        description="how long a request waits for its context; 0: it does not wait",
     )
     release_max: int = Field(
         1000,

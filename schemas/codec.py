@@ -41,7 +41,7 @@ class _SchemaVersion:
 
     @cached_property
     def decoder(self) -> Decoder:
-        """From body and start to event and end."""
+        """Reads an event from a payload at an offset; returns the event and where it ends."""
         return self.compiled("utf-8")
 
 

@@ -28,7 +28,9 @@ REDRIVEN_FROM = "cjstream-redriven-from"  # in a re-driven record: the dead lett
 # in a re-driven record: the first coordinates of its bytes, and their append time in ms
 ORIGIN = "cjstream-redrive-origin"
 SUPERSEDED = "superseded"
-OUTCOME_REFUSED = "the broker refused its outcome: too large for the outcome topic"  # stored
+OUTCOME_REFUSED = (
+    "the broker refused its outcome: too large for the outcome topic"  # in the log: never reword
+)
 Headers = Sequence[tuple[str, bytes | None]]
 
 

@@ -2,6 +2,7 @@
 
 CJStreamError
   BadRecord            write it to the dead-letter topic and continue; a retry cannot help
+                       (but an upload of a later release's schema, UnknownSchema, stops the worker)
     Malformed            no framing, a damaged body or a limit exceeded: find the producer
     UnknownSchema        an unknown schema id: upgrade cjstream, then re-drive
   Aborted              nothing was committed: rewind and process the batch again

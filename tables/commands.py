@@ -48,7 +48,7 @@ DELETION_EVENTS: Mapping[str, Callable[..., Deletion]] = {
     "judge_rubric": JudgeRubricDeleted,
 }
 
-Outcome = Literal["created", "replaced", "unchanged", "deleted"]
+WriteOutcome = Literal["created", "replaced", "unchanged", "deleted"]
 
 
 class Delete(Enum):
@@ -150,8 +150,8 @@ class WriteDecision:
     """The events to append, in the order of ROLES; the outcome for each role concerned, and for the command."""
 
     events: tuple[UploadEvent, ...]
-    outcomes: Mapping[str, Outcome]
-    outcome: Outcome
+    outcomes: Mapping[str, WriteOutcome]
+    outcome: WriteOutcome
 
 
 def decide(
@@ -169,7 +169,7 @@ def decide(
     _refuse_immutable_changes(context, command)
     _check_condition(context, command)
     events = list[UploadEvent]()
-    outcomes = dict[str, Outcome]()
+    outcomes = dict[str, WriteOutcome]()
     for role, wanted in _wanted(context, command).items():
         event = _event(context, command, role, wanted, metadata, new_id)
         if event is not None:
@@ -301,7 +301,7 @@ def _shared_fields(
     return {
         **scope,
         "event_id": new_id(),
-        # a foreign producer may have used the highest number; etags are compared by offset
+        # a producer other than the API may have used the highest number; etags are compared by offset
         "version": 1 if newest is None else min(newest.version + 1, MAX_LONG),
         "previous_event_id": None if newest is None else newest.event_id,
         "actor": metadata.actor,
@@ -334,7 +334,7 @@ def _is_unchanged(current: Component, fields: Mapping[str, Any]) -> bool:
     return all(getattr(current, name) == fields[name] for name in compared)
 
 
-def _outcome(event: UploadEvent | None, *, was_live: bool) -> Outcome:
+def _outcome(event: UploadEvent | None, *, was_live: bool) -> WriteOutcome:
     if event is None:
         return "unchanged"
     if isinstance(event, Deletion):
@@ -346,8 +346,8 @@ def _overall_outcome(
     context: AssignmentContext | None,
     command: WriteCommand,
     events: list[UploadEvent],
-    outcomes: Mapping[str, Outcome],
-) -> Outcome:
+    outcomes: Mapping[str, WriteOutcome],
+) -> WriteOutcome:
     if not events:
         return "unchanged"
     if command.condition_on == ASSIGNMENT:

@@ -36,7 +36,7 @@ uploads_app = typer.Typer(
     help="Upload events, for producers other than the API.", no_args_is_help=True
 )
 requests_app = typer.Typer(help="CJ requests.", no_args_is_help=True)
-batches_app = typer.Typer(help="Enriched batches.", no_args_is_help=True)
+batches_app = typer.Typer(help="Prepared batches and the other outcomes.", no_args_is_help=True)
 content_app = typer.Typer(help="The content store.", no_args_is_help=True)
 
 for name, sub in {

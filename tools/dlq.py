@@ -46,8 +46,8 @@ class Filters:
         return (
             self.reason.casefold() in f"{refusal.fault}: {refusal.message}".casefold()
             and (self.key is None or letter.key == self.key)
-            and (self.since_ms is None or letter.died_at_ms >= self.since_ms)
-            and (self.until_ms is None or letter.died_at_ms < self.until_ms)
+            and (self.since_ms is None or letter.dead_lettered_at_ms >= self.since_ms)
+            and (self.until_ms is None or letter.dead_lettered_at_ms < self.until_ms)
         )
 
 
@@ -86,7 +86,7 @@ def list_letters(
     """The open dead letters, or with `closed` all of them, oldest first."""
     found = _read_letters(settings, topics_named(settings, topic))
     selected = filter(filters.select, found.letters)
-    in_order = sorted(selected, key=lambda letter: letter.died_at_ms)
+    in_order = sorted(selected, key=lambda letter: letter.dead_lettered_at_ms)
     with_destination = ((letter, found.destination(letter)) for letter in in_order)
     letters = tuple((letter, went) for letter, went in with_destination if closed or went is None)
     return ListedLetters(letters, tuple(map(str, found.foreign_records)))
@@ -174,7 +174,7 @@ def document_of(letter: DeadLetter, went: str | None) -> dict[str, Any]:
     refusal = letter.refusal
     return {
         "at": str(letter.at),
-        "died_at_ms": letter.died_at_ms,
+        "died_at_ms": letter.dead_lettered_at_ms,
         "original_at": str(refusal.at),
         "original_appended_at_ms": refusal.appended_at_ms,
         "key": None if letter.key is None else text_of(letter.key),
@@ -199,7 +199,7 @@ def row_of(letter: DeadLetter, went: str | None) -> tuple[object, ...]:
         letter.at,
         refusal.at,
         "" if letter.key is None else text_of(letter.key),
-        time_of(letter.died_at_ms),
+        time_of(letter.dead_lettered_at_ms),
         refusal.attempt,
         went or "",
         plain(f"{refusal.fault.rpartition('.')[2]}: {refusal.message}"),

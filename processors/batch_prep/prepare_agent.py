@@ -12,9 +12,9 @@ import faust
 from faust.types import StreamT
 
 from processors.batch_prep.preparer import Preparer
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch_producer import BatchProducer
 from processors.exactly_once.committer import Committer
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
 from processors.fold.bounded_channel import BoundedChannel
 from processors.parking.parked_topic import ParkedTopic
@@ -28,7 +28,7 @@ FETCH_WAIT_S = 0.2
 class BatchPreparation:
     """The objects that batch preparation consists of in one worker, built but not started."""
 
-    epoch: AssignmentEpoch
+    epoch: FetchEpoch
     consumer: GroupConsumer
     parked: ParkedTopic
     preparer: Preparer

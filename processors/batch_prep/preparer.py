@@ -4,14 +4,15 @@ It has two halves on two threads: `next_batch` fetches, waits for the replica an
 the batch in a transaction. A Faust agent on a channel connects them.
 """
 
+import logging
 from collections.abc import Callable
 
 from confluent_kafka import Message
 
-from processors.batch_prep.batch import BatchBuilder
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
+from processors.batch_prep.batch_builder import BatchBuilder
 from processors.exactly_once.batch import Batch
-from processors.exactly_once.committer import Committer, log
+from processors.exactly_once.committer import Committer
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.records import Headers, Record, headers_of
@@ -26,7 +27,8 @@ from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
 from schemas.errors import BadRecord, Malformed, Unreachable
 from tables.replica import ContextReplica
 
-PATIENCE_S = 3.0  # how long to wait for the replica before the batch is fetched again
+log = logging.getLogger("cjstream.batch_prep")
+REPLICA_WAIT_S = 3.0  # how long to wait for the replica before the batch is fetched again
 
 
 class Preparer:
@@ -44,7 +46,7 @@ class Preparer:
         replica: ContextReplica,
         outcomes: OutcomeBuilder,
         watermarks: Callable[[], Positions],
-        epochs: AssignmentEpoch,
+        epochs: FetchEpoch,
         committer: Committer,
     ) -> None:
         self._consumer = consumer
@@ -67,7 +69,7 @@ class Preparer:
         1. fetch requests, and take due ones  2. read the high watermarks of the upload topics  3. wait until the
         replica passes them  4. resolve each request against one state of the replica
         """
-        # halved until the one request that does not fit is alone in its batch
+        # after a size refusal, halve the limit until the request that is too large is alone in its batch
         refused = self._committer.too_large_inputs
         self._consumer.limit = max(1, refused // 2) if refused else self._batch_max
         fetched = self._consumer.poll(min(wait_s, self._parked.max_wait_s))  # 1
@@ -93,7 +95,7 @@ class Preparer:
         return self._finish(batch, fetched)
 
     def _finish(self, batch: "BatchBuilder", fetched: FetchedRecords) -> Batch | None:
-        """The batch with a position for every partition it touches: without offsets, the group fences nothing."""
+        """The batch with a position for every partition it touches: Kafka fences a transaction only by its offsets."""
         if not batch.records:
             return None
         unmoved = {
@@ -116,7 +118,7 @@ class Preparer:
     def _caught_up(self) -> bool:
         """Whether the replica has every upload acknowledged before the fetch; if not, the batch is dropped."""
         try:
-            behind = self._replica.wait_past(self._watermarks(), PATIENCE_S)
+            behind = self._replica.wait_past(self._watermarks(), REPLICA_WAIT_S)
         except Unreachable as fault:
             log.warning("batch waits for the upload topics", extra={"reason": str(fault)})
         else:
@@ -150,7 +152,7 @@ class Preparer:
         if isinstance(outcome.resolution, Unresolved) and outcome.resolution.may_wait:
             appended_at_ms = message.timestamp()[1]
             if self._clock.now_ms < self._policy.deadline_ms(appended_at_ms):
-                batch.park(at, self._parked.entry(message, at, outcome.resolution))
+                batch.park(at, self._parked.entry_record(message, at, outcome.resolution))
                 return
         batch.add_outcome(at, self._outcome_record(at, message.key(), outcome, batch.header))
 

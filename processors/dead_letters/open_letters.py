@@ -17,10 +17,10 @@ from schemas.topics import Topic
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One dead letter without its value; `died_at_ms` is its own append time."""
+    """One dead letter without its value; `dead_lettered_at_ms` is its own append time."""
 
     at: Coordinates
-    died_at_ms: int
+    dead_lettered_at_ms: int
     key: bytes | None
     value_bytes: int
     sha256: str

@@ -11,11 +11,11 @@ from processors.dead_letters.open_letters import DeadLetter, read_dead_letters, 
 from processors.dead_letters.redrive_plan import (
     NewestUploads,
     RedriveDecision,
-    Slot,
+    ScopeRole,
     Target,
     chunks,
     decide,
-    slot_of,
+    scope_role_of,
     target_of_request,
     target_of_upload,
 )
@@ -124,9 +124,9 @@ class Redrive:
         newest = self._newest_uploads(letters) if self._redrives_uploads and letters else {}
         return decide(letters, targets, newest, max_attempts=self._max_attempts)
 
-    def _newest_uploads(self, letters: Iterable[DeadLetter]) -> dict[Slot, Origin]:
+    def _newest_uploads(self, letters: Iterable[DeadLetter]) -> dict[ScopeRole, Origin]:
         """The newest upload of each letter's slot, up to the high watermarks."""
-        newest = NewestUploads(map(slot_of, letters), self._uploads, self._codec)
+        newest = NewestUploads(map(scope_role_of, letters), self._uploads, self._codec)
         partitions = partitions_of(self._uploads.by_name, self._settings)
         self._ends = high_watermarks_when_reachable(self._settings, partitions)
         with LogReader(self._settings, partitions) as log:
@@ -180,7 +180,7 @@ class Redrive:
 
         Open transactions count, too. A record after the re-driven one is newer, and therefore wins.
         """
-        slots = {slot_of(decision.letter) for decision in redriven}
+        slots = {scope_role_of(decision.letter) for decision in redriven}
         self._produced_at.update(produced_at)
         last = {Partition(at.topic, at.partition): at.offset for at in sorted(produced_at)}
         with LogReader(self._settings, last, uncommitted=True) as log:

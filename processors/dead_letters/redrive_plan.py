@@ -15,7 +15,7 @@ from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 RECORD_OVERHEAD_BYTES = 256  # of a record batch with one record
 Fate = Literal["redrive", "superseded", "refused", "held"]
-Slot = tuple[str, bytes | None]  # an upload topic and a scope key: one role of one scope
+ScopeRole = tuple[str, bytes | None]  # an upload topic and a scope key: one role of one scope
 Target = Partition | str  # the partition that the record may go to, or why it must not
 
 
@@ -34,7 +34,7 @@ class RedriveDecision:
         return self.letter.refusal.attempt + 1
 
 
-def slot_of(letter: DeadLetter) -> Slot:
+def scope_role_of(letter: DeadLetter) -> ScopeRole:
     """The topic and key of a refused record; order matters within one slot."""
     return letter.refusal.at.topic, letter.key
 
@@ -42,7 +42,7 @@ def slot_of(letter: DeadLetter) -> Slot:
 def decide(
     letters: Iterable[DeadLetter],
     targets: Mapping[Coordinates, Target],
-    newest: Mapping[Slot, Origin],
+    newest: Mapping[ScopeRole, Origin],
     *,
     max_attempts: int,
 ) -> list[RedriveDecision]:
@@ -52,11 +52,11 @@ def decide(
     requests. A refused dead letter holds back the later ones of its key.
     """
     decisions = []
-    refused: dict[Slot, Coordinates] = {}
+    refused: dict[ScopeRole, Coordinates] = {}
     for letter in sorted(letters, key=lambda letter: letter.refusal.at):
         decision = _decide_one(letter, targets[letter.at], newest, refused, max_attempts)
         if decision.fate == "refused" and letter.key is not None:
-            refused.setdefault(slot_of(letter), letter.at)
+            refused.setdefault(scope_role_of(letter), letter.at)
         decisions.append(decision)
     return decisions
 
@@ -64,11 +64,11 @@ def decide(
 def _decide_one(
     letter: DeadLetter,
     target: Target,
-    newest: Mapping[Slot, Origin],
-    refused: Mapping[Slot, Coordinates],
+    newest: Mapping[ScopeRole, Origin],
+    refused: Mapping[ScopeRole, Coordinates],
     max_attempts: int,
 ) -> RedriveDecision:
-    slot = slot_of(letter)
+    slot = scope_role_of(letter)
     if slot in refused:
         return RedriveDecision(
             letter, "held", reason=f"an earlier dead letter of its key was refused: {refused[slot]}"
@@ -127,13 +127,13 @@ def _too_large(letter: DeadLetter, topic: Topic) -> str | None:
 class NewestUploads:
     """The origin (first coordinates and append time) of the newest upload of each slot, as the fold sees it."""
 
-    def __init__(self, slots: Iterable[Slot], topics: UploadTopics, codec: Codec) -> None:
+    def __init__(self, slots: Iterable[ScopeRole], topics: UploadTopics, codec: Codec) -> None:
         self._wanted = frozenset(slots)
         self._topics = topics
         self._codec = codec
-        self.origins: dict[Slot, Origin] = {}
+        self.origins: dict[ScopeRole, Origin] = {}
 
-    def wants(self, slot: Slot) -> bool:
+    def wants(self, slot: ScopeRole) -> bool:
         """Whether uploads of this slot are looked for."""
         return slot in self._wanted
 

@@ -1,4 +1,4 @@
-"""What an exactly-once consumer needs: a group member, its assignment epoch, one transaction per batch.
+"""What an exactly-once consumer needs: a group member, its fetch epoch, one transaction per batch.
 
 Nothing here knows an event.
 """

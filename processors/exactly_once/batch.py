@@ -22,7 +22,9 @@ class Batch:
     end: Mapping[Partition, int]
     group: bytes
     epoch: int
-    internal: int = 0  # other records: tombstones, and a record that asks for the broker's time
+    internal: int = (
+        0  # other records: tombstones, and a record whose append time tells the broker's time
+    )
     # to commit in the state topic: the offset of each partition's oldest live entry
     state_offsets: Mapping[Partition, int] = field(default_factory=dict)
     only_input: Coordinates | None = None  # the input, if there is exactly one

@@ -18,7 +18,7 @@ from processors.kafka.records import Record
 from processors.kafka.transactional_producer import SLICE_S, run_until_final
 from schemas.errors import Aborted, Fenced
 
-log = logging.getLogger("cjstream.outbox")
+log = logging.getLogger("cjstream.commit")
 
 
 class TooLargeError(Aborted):
@@ -66,7 +66,9 @@ class BatchProducer:
         4. commit
         """
         if not batch.end:
-            raise ValueError("a transaction without offsets is not fenced by the group")
+            raise ValueError(
+                "no offsets: Kafka fences a transaction only by the offsets it commits"
+            )
         if self._producer is None:
             self.recreate()
         producer = self._producer

@@ -2,20 +2,20 @@
 
 import logging
 
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.batch_producer import BatchProducer, TooLargeError
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from schemas.coordinates import Coordinates
 from schemas.errors import Aborted, Fenced
 
-log = logging.getLogger("cjstream.prep")
+log = logging.getLogger("cjstream.commit")
 MAX_FENCED = 5  # in a row; one more means that another instance owns this worker's slot
 
 
 class Committer:
     """Commits batches in transactions; after a failure it rewinds, recreates the producer or raises."""
 
-    def __init__(self, epochs: AssignmentEpoch, producer: BatchProducer) -> None:
+    def __init__(self, epochs: FetchEpoch, producer: BatchProducer) -> None:
         self._epochs = epochs
         self._producer = producer
         self._fenced_in_a_row = 0

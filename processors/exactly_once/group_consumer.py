@@ -20,8 +20,8 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, wait_until
 from processors.kafka.offsets import log_start
 from processors.log.record_lookup import last_committed_record
@@ -76,7 +76,7 @@ class GroupConsumer:
         self,
         consumed: ConsumedTopic,
         consumer: Consumer,
-        epochs: AssignmentEpoch,
+        epochs: FetchEpoch,
         commit: Callable[[Batch], None],
         limit: int,
         clock: Clock = SYSTEM_CLOCK,
@@ -106,7 +106,7 @@ class GroupConsumer:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._epochs.end()
         self._owned |= {Partition(tp.topic, tp.partition) for tp in partitions}
-        # assign concrete offsets: while the client still resolves a logical one, its answer undoes a seek
+        # concrete offsets: the late answer to a logical one (earliest) would override our seek
         consumer.incremental_assign(self._starting_offsets(partitions))
         log.info("partitions assigned", extra={"partitions": _numbers(self._owned)})
         self.on_rebalance(self._owned)
@@ -258,7 +258,8 @@ class GroupConsumer:
                     return  # this process was frozen, and another worker has committed meanwhile
                 raise Discrepancy(
                     f"group {self._consumed.group} has no committed offset for {tp.topic}/{tp.partition}, but the "
-                    f"partition has outcomes, the last at {outcome}: set the offset by hand, or outcomes are doubled"
+                    f"partition has outcomes, the last at {outcome}: set the offset by hand, or requests get "
+                    "a second outcome"
                 )
             starts[tp] = log_start(self._consumer, tp)
         self._commit(Batch((), 0, {}, starts, group, epoch))

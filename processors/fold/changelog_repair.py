@@ -1,4 +1,4 @@
-"""Repair of the changelog: compaction must never keep a row that a zombie wrote late.
+"""Repair of the changelog: compaction must never keep a row that a worker wrote after it had lost the partition.
 
 A worker that was frozen, lost its partitions and was thawed still sends the rows that it had
 folded: older rows, after the newer rows of the new owner. So the owner of a changelog partition
@@ -24,7 +24,7 @@ from schemas.events import AssignmentContext
 from tables.context import merge
 from tables.replica import ContextReplica
 
-log = logging.getLogger("cjstream.reassertion")
+log = logging.getLogger("cjstream.changelog_repair")
 
 
 class ChangelogRepair:
@@ -53,7 +53,7 @@ class ChangelogRepair:
         self._channel = BoundedChannel(app, maxsize=RECORDS)
         self._stopping = asyncio.Event()
         self.count = 0  # rows rewritten
-        app.agent(self._channel, name="reassert-context")(self._repair_stream)
+        app.agent(self._channel, name="repair-changelog")(self._repair_stream)
 
     async def run(self) -> None:
         """Watch the changelog and rewrite rows until cancelled or stopped."""

@@ -18,7 +18,7 @@ from schemas.partitioner import partition_for
 from tables.context import merge
 from tables.replica import ContextReplica
 
-PATIENCE_S = 1.0  # the worker's own fold, or its replica, may still have to catch up
+CATCH_UP_S = 1.0  # the worker's own fold, or its replica, may still have to catch up
 RETRY_S = 5.0  # a rebalance drops rows that wait to be rewritten
 AHEAD_S = 30.0  # how long a row that is newer than the replica's is compared again
 MAX_STALE_ROWS = 10_000  # reading pauses while so many rows differ
@@ -111,7 +111,7 @@ class ChangelogWatch:
                     row.compare_again_at_s = now + RETRY_S
                     behind.append((row.partition, key))
                 case RowState.AHEAD if now - row.differs_since_s < AHEAD_S:
-                    row.compare_again_at_s = now + PATIENCE_S
+                    row.compare_again_at_s = now + CATCH_UP_S
                 case _:
                     self._forget(key, row)
         return behind
@@ -179,7 +179,7 @@ class ChangelogWatch:
             self._stale.pop(key, None)
             if state is not RowState.SAME:
                 offset = message.offset() or 0
-                row = StaleRow(partition, offset, message.value(), now, now + PATIENCE_S)
+                row = StaleRow(partition, offset, message.value(), now, now + CATCH_UP_S)
                 self._stale[key] = row
 
     def _row_state(self, key: bytes, value: bytes | None) -> RowState:

@@ -22,7 +22,7 @@ class OffsetTracker(Generic[PartitionT]):
         # in log order, from the fetch until it is processed: None until it is delivered
         self._unprocessed: dict[PartitionT, dict[int, object]] = {}
 
-    def unplaced(self, partitions: Iterable[PartitionT]) -> list[PartitionT]:
+    def without_position(self, partitions: Iterable[PartitionT]) -> list[PartitionT]:
         """The partitions whose next fetch position is unknown. Call before each fetch, when the last one was delivered.
 
         A partition loses its position if records of its last fetch were not all delivered.

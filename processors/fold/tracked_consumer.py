@@ -95,7 +95,7 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
     ) -> dict[TP, int]:
         """Seek partitions to their fetch positions; returns the position of each one that can be fetched."""
         try:
-            if lost := self._tracker.unplaced(sources):
+            if lost := self._tracker.without_position(sources):
                 for tp, committed in (await _committed(consumer, lost)).items():
                     cast(TrackedConsumer, self.consumer).start_at(tp, committed)
         except KafkaError as fault:  # the next fetch tries again

@@ -27,7 +27,7 @@ class Unread:
 
 
 def unread_requests(settings: Settings, admin: AdminClient) -> dict[Partition, Unread]:
-    """The requests that batch preparation has yet to commit, by partition; markers do not count. Raises Unreachable."""
+    """The requests that are not committed yet, by partition; markers do not count. Raises Unreachable."""
     partitions = partitions_of([settings.topics.requests.name], settings)
     ends = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
     committed = committed_offsets(settings, settings.prep_group, partitions)

@@ -44,7 +44,7 @@ class Stalled(CJStreamError):
 def watch_transactions(producer: BatchProducer, shutdown: ShutdownRequest) -> None:
     """End the process if a call into librdkafka hangs: nothing else can end it (librdkafka #5511).
 
-    It counts its own ticks: a process that was frozen had no time to continue.
+    It counts rounds of its loop, not seconds: a process that was frozen had no rounds.
     """
     last_opened, ticks = None, 0
     while not shutdown.requested:

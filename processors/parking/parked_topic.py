@@ -16,7 +16,7 @@ from processors.kafka.offsets import log_start
 from processors.kafka.records import Headers, Record, headers_of, is_record
 from processors.outcomes.request_scan import scan_request
 from processors.outcomes.resolve import Unresolved
-from processors.parking.parked_requests import ParkedEntry, ParkedIndex
+from processors.parking.parked_index import ParkedEntry, ParkedIndex
 from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions, coordinates_from
@@ -107,7 +107,7 @@ class ParkedTopic:
         until = self._clock.monotonic() + TAKEOVER_S
         while any(self._positions[tp.partition] < end for tp, end in ends.items()):
             if self._clock.monotonic() > until:
-                log.warning("parked requests are not read yet (an open transaction?)")
+                log.warning("takeover of parked requests takes long (is a transaction open?)")
                 return False
             self._read(reader, POLL_S)
         self._index.requeue()
@@ -145,7 +145,7 @@ class ParkedTopic:
         if key == CLOCK_KEY:
             return
         if message.value() is None:
-            self._index.release(coordinates_from(key.decode()))
+            self._index.remove(coordinates_from(key.decode()))
             return
         entry = self._entry_from(message, number)
         # check this entry only: older ones of the scope are checked when an upload changes it, all at once
@@ -175,7 +175,7 @@ class ParkedTopic:
         context = self._context_of(entry.scope_key)
         return not self._policy.missing_from(context, brings_prompt=entry.brings_prompt)
 
-    def entry(
+    def entry_record(
         self, message: Message, at: Coordinates, resolution: Unresolved[AssignmentContext]
     ) -> Record:
         """The record that parks a fetched request: the request's own bytes, key and headers, and its deadline."""

@@ -26,7 +26,7 @@ from tables.commands import WriteMetadata, decide, erase_command
 from tables.context import apply
 from tables.upload_record import UploadRecord, read_upload
 
-PATIENCE_S = 30.0
+READ_TIMEOUT_S = 30.0
 MAX_PAUSE_S = 0.2
 
 
@@ -67,7 +67,7 @@ class ScopeLog:
         """Read on to the high watermarks. Raises Unreachable, and UnknownSchema as the fold does."""
         ends = high_watermarks_when_reachable(self._settings, self._positions)
         self._log.seek(self._positions)
-        for record in self._log.records_until(ends, PATIENCE_S):
+        for record in self._log.records_until(ends, READ_TIMEOUT_S):
             if record.key == self.scope_key.encode():
                 self._add(UploadRecord(record.at, record.key, record.value, record.appended_at_ms))
         self._positions = ends

@@ -62,8 +62,8 @@ class WriteResult:
     """The result of a write.
 
     `context` is the scope's context after it. `positions` are the coordinates of the appended events or, if there are
-    none, of the components that already were as requested. `folded`: the own replica has the events. `append_s` and
-    `fold_wait_s` are the times that the writer and the fold took.
+    none, of the components that already were as requested. `folded`: this process's replica has the events.
+    `append_s` and `fold_wait_s` are the times that the writer and the fold took.
     """
 
     decision: WriteDecision

@@ -1,4 +1,4 @@
-"""The README's commands, run as a reader runs them."""
+"""The commands of the README and of the reference pages, run as a reader runs them."""
 
 import os
 import re
@@ -13,23 +13,37 @@ import pytest
 from tools.broker import free_port
 from tools.children import ROOT
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-UP, CURL, JOIN = BLOCKS[2:5]
-AUDIT = next(block for block in BLOCKS if "audit as-of" in block)
+PAGES = {path.stem: path.read_text() for path in (ROOT / "tools/reference").glob("*.md")}
+PAGES["README"] = (ROOT / "README.md").read_text()
+
+
+def blocks_of(page: str) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+DEMO, TEST, UP, JOIN = blocks_of("README")
+(CURL,) = blocks_of("api")
+(WAITS,) = blocks_of("operations")
+AUDIT, ERASE = blocks_of("audit")
 PORT = "9095"
 
 
 def test_the_first_two_blocks_are_single_commands() -> None:
-    assert BLOCKS[:2] == ["tools/run demo\n", "tools/run test\n"]
+    assert (DEMO, TEST) == ("tools/run demo\n", "tools/run test\n")
+
+
+def test_every_block_of_commands_is_run() -> None:
+    assert {page for page in PAGES if blocks_of(page)} == {"README", "api", "operations", "audit"}
 
 
 def test_the_manual_commands_do_what_the_readme_says(tmp_path: Path) -> None:
-    """From `up` to its end: an assignment, a stale update, a request, its batch, and five audit commands."""
+    """From `up` to its end: an assignment, a stale update, a request, its outcome, operation, audit, erasure."""
     (tmp_path / "kafka-libs").symlink_to(ROOT / ".cjstream" / "kafka-libs")
     joined, end = JOIN.split("kill $up", 1)
     blocks = [UP, CURL] if shutil.which("curl") else [UP]
-    blocks += [joined + AUDIT + "kill $up" + end]
+    no_letter = re.sub(r"^.*TOPIC/PARTITION@OFFSET.*\n", "", WAITS, flags=re.MULTILINE)
+    texts_too_young = re.sub(r" +#.*", " || test $? = 3", ERASE)
+    blocks += [joined + no_letter + AUDIT + texts_too_young + "kill $up" + end]
     output = _run(tmp_path, "\n".join(blocks))
     assert "current version is 2" in output  # the answer to the stale update
     assert re.search(r"batch-1  2 essays  assignment: .*student_prompt v2", output)
@@ -76,7 +90,10 @@ def _run(folder: Path, script: str) -> str:
     return log.read_text()
 
 
-def test_every_folder_and_file_named_in_the_readme_exists() -> None:
-    named = re.findall(r"`((?:schemas|tables|processors|tools|tests)/[\w./-]*)`", README)
-    assert named
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_every_folder_and_file_that_a_page_names_exists(page: str) -> None:
+    named = re.findall(r"`((?:schemas|tables|processors|tools|tests)/[\w./-]*)`", PAGES[page])
     assert [name for name in named if not (ROOT / name).exists()] == []
+    folder = ROOT if page == "README" else ROOT / "tools/reference"
+    links = re.findall(r"\]\(([\w./-]+)\)", PAGES[page])
+    assert [link for link in links if not (folder / link).exists()] == []

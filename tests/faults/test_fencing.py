@@ -7,9 +7,9 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from processors.batch_prep.request_consumer import consumed_requests
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.batch_producer import BatchProducer
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
 from processors.kafka.clients import group_member, reader, transactional_producer
 from processors.kafka.records import Record
@@ -27,7 +27,7 @@ class Member:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._batches = settings.topics.batches.name
-        self.epochs = AssignmentEpoch()
+        self.epochs = FetchEpoch()
         self.producer = BatchProducer(
             lambda: transactional_producer(settings, f"{name}-{settings.prep_group}"), 10
         )

@@ -9,10 +9,10 @@ from confluent_kafka import Consumer, Producer
 
 from processors.batch_prep.preparer import Preparer
 from processors.batch_prep.request_consumer import consumed_requests
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.batch_producer import BatchProducer
 from processors.exactly_once.committer import Committer
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
 from processors.kafka.bounded_wait import Clock
 from processors.kafka.broker_clock import BrokerClock
@@ -107,7 +107,7 @@ class Worker:
         self.replica = FedReplica(store, codec, by_topic, changed_scopes.add)
         self.replica.feed_from(world, uploads)
         self.replica.feed(1000)
-        epochs = AssignmentEpoch(TurnLock(world))
+        epochs = FetchEpoch(TurnLock(world))
         producer_id = f"prep-{settings.slot or self.name}"
         self.producer = BatchProducer(
             lambda: cast(Producer, TransactionalProducer(self.process, producer_id)),

@@ -4,7 +4,7 @@ The framework checks path and method. Then follow, in this order: credentials, r
 and finally all values together, in FastAPI's own validation.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -32,7 +32,6 @@ from tools.api.requests.preconditions import condition_of
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 NO_BODY: Any = object()
-Answer = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,9 @@ def _parameters(command: Any) -> Iterator[list[str]]:
             continue
         default = parameter.default
         shown = "" if callable(default) or default in (None, False, ()) else f"`{default}`"
-        yield [name, shown, getattr(parameter, "help", None) or ""]
+        variable = getattr(parameter, "envvar", None)
+        meaning = getattr(parameter, "help", None) or ""
+        yield [name, shown, f"{meaning} `{variable}` sets it, too." if variable else meaning]
 
 
 PAGES: Mapping[str, Callable[[], str]] = {

@@ -14,7 +14,11 @@ from tables.upload_record import UploadRecord, read_upload
 from tests.support.builders import damaged, uploads_of, uploads_of_courses
 from tests.support.installation_in_memory import CODEC, UPLOADS, Installation
 from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts, add_text
-from tools.audit.check.encoded_contexts_as_of import NEVER, EncodedContext, EncodedContextsAsOf
+from tools.audit.check.encoded_contexts_as_of import (
+    NO_LATER_RECORD,
+    EncodedContext,
+    EncodedContextsAsOf,
+)
 from tools.audit.check.encoded_contexts_as_of import encoded_roles as encode_context
 from tools.audit.check.upload_timelines import UploadTimelines
 from tools.audit.check.uploads_as_of import UploadsAsOf, position_table
@@ -119,7 +123,9 @@ def test_the_append_time_of_the_earliest_record_beyond_the_positions_is_returned
                 if record.key == scope_key.encode()
                 and record.at.offset >= positions[Partition(record.at.topic, record.at.partition)]
             ]
-            assert contexts.encoded_at(scope_key, positions)[1] == min(beyond_ms, default=NEVER)
+            assert contexts.encoded_at(scope_key, positions)[1] == min(
+                beyond_ms, default=NO_LATER_RECORD
+            )
 
 
 def test_the_first_upload_of_a_text_is_kept_in_any_order() -> None:

@@ -6,7 +6,7 @@ from processors.dead_letters.open_letters import DeadLetter, OpenLetters
 from processors.dead_letters.redrive_plan import (
     NewestUploads,
     RedriveDecision,
-    Slot,
+    ScopeRole,
     Target,
     chunks,
     decide,
@@ -54,7 +54,7 @@ def dead_letter(
 
 def fates(
     letters: Iterable[DeadLetter],
-    newest: Mapping[Slot, Origin] | None = None,
+    newest: Mapping[ScopeRole, Origin] | None = None,
     refused: Iterable[int] = (),
     max_attempts: int = 3,
 ) -> dict[int, str]:
@@ -108,7 +108,7 @@ def test_attempts_are_limited() -> None:
 
 
 def test_an_upload_is_superseded_by_a_newer_one_of_its_slot() -> None:
-    newer: dict[Slot, Origin] = {(PROMPTS, A1): Origin(Coordinates(PROMPTS, 0, 9), 90)}
+    newer: dict[ScopeRole, Origin] = {(PROMPTS, A1): Origin(Coordinates(PROMPTS, 0, 9), 90)}
     assert fates([dead_letter(8, b"k")], newer) == {8: "redrive"}
     assert fates([dead_letter(8)], newer) == {8: "superseded"}
     assert fates([dead_letter(10)], newer) == {10: "redrive"}

@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.batch_producer import BatchProducer, TooLargeError
 from processors.exactly_once.committer import MAX_FENCED, Committer
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.kafka.records import Record
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Aborted, Discrepancy, Fenced
@@ -327,9 +327,9 @@ def test_closing_aborts_and_ignores_a_failed_abort() -> None:
     assert producer.calls[-1] == "abort"
 
 
-def committer_of(*producers: ScriptedProducer) -> tuple[AssignmentEpoch, Committer]:
+def committer_of(*producers: ScriptedProducer) -> tuple[FetchEpoch, Committer]:
     """A committer in epoch 1, with committed offset 10."""
-    epochs = AssignmentEpoch()
+    epochs = FetchEpoch()
     epochs.end()
     epochs.begin(1, {P0: 10})
     return epochs, Committer(epochs, batch_producer_of(*producers))

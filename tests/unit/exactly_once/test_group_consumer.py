@@ -8,8 +8,8 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from processors.batch_prep.request_consumer import consumed_requests
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
 from processors.exactly_once.batch import Batch
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer, is_member
 from processors.settings import Settings
 from schemas.errors import Discrepancy
@@ -92,9 +92,7 @@ def consumer_of(client: ScriptedConsumer) -> GroupConsumer:
 
 def joined_consumer(client: ScriptedConsumer, commit: Callable[[Batch], None]) -> GroupConsumer:
     consumed = consumed_requests(Settings(), taken_over, no_reader)
-    consumer = GroupConsumer(
-        consumed, cast(Consumer, client), AssignmentEpoch(), commit, limit=5000
-    )
+    consumer = GroupConsumer(consumed, cast(Consumer, client), FetchEpoch(), commit, limit=5000)
     consumer.join()
     client.assign()
     return consumer

@@ -54,7 +54,7 @@ def test_a_fetch_that_was_only_partly_delivered_loses_the_position() -> None:
     tracker = tracker_at(5)
     tracker.fetched(PARTITION, 5, [5, 6], 7)
     deliver(tracker, 5)
-    assert tracker.unplaced([PARTITION]) == [PARTITION]
+    assert tracker.without_position([PARTITION]) == [PARTITION]
     assert tracker.fetch_positions([PARTITION]) == {}
 
 
@@ -116,7 +116,7 @@ class FoldConsumer(RuleBasedStateMachine):
 
     @rule()
     def request_committed_offset(self) -> None:
-        if self.start is None and self.tracker.unplaced([PARTITION]):
+        if self.start is None and self.tracker.without_position([PARTITION]):
             self.committed_answer = self.committed
 
     @rule()
@@ -131,7 +131,7 @@ class FoldConsumer(RuleBasedStateMachine):
         if (
             self.start is None
             and self.committed_answer is None
-            and not self.tracker.unplaced([PARTITION])
+            and not self.tracker.without_position([PARTITION])
         ):
             self.position = self.start = self.tracker.fetch_positions([PARTITION])[PARTITION]
             self.undelivered = []

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tables.commands import Outcome
+from tables.commands import WriteOutcome
 
 Role = Literal["instructions", "student_prompt", "judge_rubric"]
 
@@ -158,7 +158,7 @@ class Assignment(ResponseModel):
 class Wrote(ResponseModel):
     """The additional fields after a write; `folded` is false if the replica does not have the events yet."""
 
-    outcome: Outcome
+    outcome: WriteOutcome
     folded: bool
     position: list[Source]
 
@@ -166,7 +166,7 @@ class Wrote(ResponseModel):
 class WroteSeveral(Wrote):
     """The additional fields after a write that may change several roles."""
 
-    outcomes: dict[Role, Outcome]
+    outcomes: dict[Role, WriteOutcome]
 
 
 class InstructionWritten(Instruction, WroteSeveral):

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from tools.api.dependencies import Dependencies, Deps
 
-PATIENCE_S = 3.0
+PROBE_TIMEOUT_S = 3.0
 routes = APIRouter(tags=["health"], include_in_schema=False)
 metrics_routes = APIRouter(tags=["health"], include_in_schema=False)
 
@@ -31,7 +31,7 @@ async def readyz(deps: Deps) -> Response:
 
 async def _has_keys(deps: Dependencies) -> bool:
     try:
-        return await asyncio.wait_for(deps.verifier.has_keys(), PATIENCE_S)
+        return await asyncio.wait_for(deps.verifier.has_keys(), PROBE_TIMEOUT_S)
     except TimeoutError:
         return False
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from schemas.errors import CJStreamError
 
 FRESH_S = 30.0  # an answer up to this age still counts
-PATIENCE_S = 3.0
+PROBE_TIMEOUT_S = 3.0
 
 
 class DependencyProbe:
@@ -22,7 +22,7 @@ class DependencyProbe:
         if self._clock() - self._answered_s < FRESH_S:
             return True
         try:
-            await asyncio.wait_for(self._ask(), PATIENCE_S)
+            await asyncio.wait_for(self._ask(), PROBE_TIMEOUT_S)
         except (CJStreamError, TimeoutError):
             return False
         self._answered_s = self._clock()

@@ -86,23 +86,32 @@ class Metrics:
             registry=registry,
         )
         self.auth_failures = Counter(
-            "cj_admin_auth_failures", "refused callers", ("reason",), registry=registry
+            "cj_admin_auth_failures",
+            "requests refused because of their token",
+            ("reason",),
+            registry=registry,
         )
         self.events = Counter(
-            "cj_admin_events_appended", "committed events", ("event_type",), registry=registry
+            "cj_admin_events_appended", "events committed", ("event_type",), registry=registry
         )
         self.append = Histogram(
-            "cj_admin_append_duration_seconds", "entry to commit", registry=registry
+            "cj_admin_append_duration_seconds",
+            "seconds from a write request to its commit",
+            registry=registry,
         )
         self.fold_wait = Histogram(
-            "cj_admin_fold_wait_seconds", "commit to fold", registry=registry
+            "cj_admin_fold_wait_seconds",
+            "seconds from a commit until this process has folded it",
+            registry=registry,
         )
         self.fold_late = Counter(
-            "cj_admin_fold_late", "commits not folded in time", registry=registry
+            "cj_admin_fold_late",
+            "commits that were not folded within CJSTREAM_FOLD_TIMEOUT_S",
+            registry=registry,
         )
         self.registry.register(_Fenced(fenced))
         self.preconditions = Counter(
-            "cj_admin_precondition_failures", "412 and 428", ("role",), registry=registry
+            "cj_admin_precondition_failures", "responses 412 and 428", ("role",), registry=registry
         )
 
     def count_request(self, method: str, route: str, status: int, took_s: float) -> None:

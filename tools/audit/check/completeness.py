@@ -29,7 +29,7 @@ MAX_SUSPECT_BYTES = 32 * 1024 * 1024
 MAX_LATE_MS = 60_000  # how long after its deadline a request may still be parked
 
 
-class OpenPark(NamedTuple):
+class ParkedInLog(NamedTuple):
     """A parked request: the coordinates of its entry, and its deadline."""
 
     entry_at: Coordinates
@@ -79,7 +79,7 @@ class CompletenessCheck:
         )
         self._claim_reader = ClaimReader(codec, topics, self._requests, number)
         self._suspects = SuspectOutcomes()
-        self._parked: dict[Coordinates, OpenPark] = {}
+        self._parked: dict[Coordinates, ParkedInLog] = {}
 
     def run(self) -> Iterator[Finding | OutcomeClaim | OutcomeWithRequest | int]:
         """Findings, outcomes that are yet to be checked for correctness, and numbers of further outcomes read."""
@@ -117,7 +117,7 @@ class CompletenessCheck:
             if at.offset in self._requests and Partition(at.topic, at.partition) == self._partition:
                 if not self._requests.is_same(at.offset, entry.request_key, entry.request):
                     yield Violation("parked", record.at, f"its copy differs from the request {at}")
-                self._parked[at] = OpenPark(record.at, entry.deadline_at_ms)
+                self._parked[at] = ParkedInLog(record.at, entry.deadline_at_ms)
 
     def _read_outcomes(self) -> Iterator[Finding | OutcomeClaim | OutcomeWithRequest | int]:
         claim_of, mark_outcome, counts = (
@@ -189,7 +189,7 @@ class CompletenessCheck:
             else:
                 yield Violation("no_request", outcome.at, f"there is no committed request at {at}")
 
-    def _check_open(self, parked: dict[Coordinates, OpenPark]) -> Iterator[Finding]:
+    def _check_open(self, parked: dict[Coordinates, ParkedInLog]) -> Iterator[Finding]:
         """Check the requests without an outcome: each is parked, not yet prepared, or has lost its outcome."""
         committed = self._range.committed.get(self._partition)
         lost = list[Coordinates]()
@@ -222,7 +222,7 @@ class CompletenessCheck:
                 self.tally.requests["missing"] += 1
                 yield Violation("missing", request.at, "it has no outcome and is not parked")
 
-    def _check_released(self, parked: dict[Coordinates, OpenPark]) -> Iterator[Finding]:
+    def _check_released(self, parked: dict[Coordinates, ParkedInLog]) -> Iterator[Finding]:
         """Check that no request with an outcome is still parked: outcome and release are one transaction."""
         for at in parked:
             if at in self._parked and not self._requests.lacks_outcome(at.offset):

@@ -30,7 +30,7 @@ from tools.audit.check.upload_timelines import (
 )
 from tools.audit.check.uploads_as_of import PositionTable, upload_of
 
-NEVER = 2**63
+NO_LATER_RECORD = 2**63
 
 
 class EncodedPart(NamedTuple):
@@ -98,8 +98,8 @@ class EncodedContextsAsOf:
         except KeyError:
             known = self._known[scope_key] = self._load(scope_key)
         if known is None:
-            return None, NEVER
-        (partition, topics), followed_ms = known.timeline, NEVER
+            return None, NO_LATER_RECORD
+        (partition, topics), followed_ms = known.timeline, NO_LATER_RECORD
         newest = list[EncodedPart | None]()
         for number, position in enumerate(positions[partition]):
             rows = topics[number]

@@ -202,6 +202,7 @@ class FullCheck:
     def _check_bytes(
         self, outcome: LogRecord, event: Outcome, request: LogRecord
     ) -> Iterator[Finding]:
+        # the policy of that time is not in the log: take the one under which this outcome must follow
         if isinstance(event, CJBatchUnresolved):
             if not set(event.missing) <= set(ROLES):
                 yield Violation("bytes", outcome.at, "it names a missing role that does not exist")

@@ -1,4 +1,4 @@
-"""The upload topics as they were at the positions of a join."""
+"""The upload topics as they were at the upload positions of a transaction batch."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar

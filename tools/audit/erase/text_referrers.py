@@ -20,7 +20,7 @@ from tools.audit.seal.seal_create import present
 from tools.progress import bar
 from tools.sweep import ids_in
 
-PATIENCE_S = 30.0
+READ_TIMEOUT_S = 30.0
 
 
 def referrers_of(
@@ -48,7 +48,7 @@ def referrers_of(
         ends = high_watermarks_when_reachable(settings, starts)
         log.seek(starts)
         total = sum(end - starts[partition] for partition, end in ends.items())
-        for record in bar(log.records_until(ends, PATIENCE_S), "records", total):
+        for record in bar(log.records_until(ends, READ_TIMEOUT_S), "records", total):
             referrers.add(record)
     return referrers.by_text()
 

@@ -27,7 +27,7 @@ from tools.audit.process_pool import in_processes, processes_for, split_evenly
 from tools.audit.replay.replay import RecordsRead, ReplayRange, folds
 from tools.audit_json import source_document
 
-PATIENCE_S = 5.0  # for a changelog that still lags behind
+CHANGELOG_WAIT_S = 5.0  # for a changelog that still lags behind
 Rows = dict[bytes, bytes]
 
 
@@ -191,7 +191,7 @@ def _still_differing(
         return not left
 
     with suppress(Unreachable):
-        wait_until(settled, seconds=PATIENCE_S, what="the changelog", every_s=0.5)
+        wait_until(settled, seconds=CHANGELOG_WAIT_S, what="the changelog", every_s=0.5)
     return left
 
 

@@ -116,7 +116,7 @@ class RoleChange:
     """The change of one role between two moments; lines are a unified diff of its texts."""
 
     role: str
-    what: str  # unchanged, uploaded, replaced, deleted, or unknown
+    what: str  # unchanged, uploaded, replaced, deleted, not there yet, or unknown
     before: Component | None
     after: Component | None
     fields: tuple[str, ...]

@@ -37,7 +37,7 @@ class RetentionBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How many sealed records are intact or rightly gone, the number of findings by kind, and the first finding."""
+    """Counts of sealed records that are unchanged or that the topic's own settings removed, and the findings."""
 
     intact: int
     compacted: int

@@ -24,7 +24,7 @@ from tools.audit.seal.seal_file import RangeRoot, SealedRange, SealHeader, open_
 from tools.audit.seal.signing_key import fingerprint, public_bytes, signing_key
 from tools.progress import bar
 
-PATIENCE_S = 30.0
+READ_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ def records_in(log: LogReader, sealed: SealedRange) -> Iterator[LogRecord]:
         return iter(())
     partition = Partition(sealed.topic, sealed.partition)
     log.seek({partition: sealed.start})
-    return log.records_until({partition: sealed.end}, PATIENCE_S)
+    return log.records_until({partition: sealed.end}, READ_TIMEOUT_S)
 
 
 def document_of(report: SealReport) -> dict[str, Any]:

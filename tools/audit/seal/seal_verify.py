@@ -14,7 +14,7 @@ from schemas.coordinates import Coordinates, Partition
 from schemas.topics import Topic
 from tools.audit.seal.partition_diff import Comparison, RetentionBounds, compare
 from tools.audit.seal.seal_blocks import Block
-from tools.audit.seal.seal_create import PATIENCE_S, with_progress
+from tools.audit.seal.seal_create import READ_TIMEOUT_S, with_progress
 from tools.audit.seal.seal_file import Seal, SealedRange, SealHeader, open_seal
 from tools.audit.seal.signing_key import fingerprint
 
@@ -128,7 +128,7 @@ def _records(log: LogReader, sealed: SealedRange, start: int, end: int) -> Itera
     if start < end:
         partition = Partition(sealed.topic, sealed.partition)
         log.seek({partition: start})
-        yield from log.records_until({partition: end}, PATIENCE_S)
+        yield from log.records_until({partition: end}, READ_TIMEOUT_S)
 
 
 def _faults(checked: CheckedPartition) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """`cjstream audit verify`: every outcome of the requests in a range, computed again and compared with the log.
 
 Joins no group and commits nothing. It is a Grace hash join with one process for each core: uploads and outcomes are
-read and sorted by scope into buckets on disk, then checked bucket by bucket; the texts come last.
+first written to buckets on disk by scope, then each bucket is joined and checked; the texts come last.
 """
 
 import time

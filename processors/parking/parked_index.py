@@ -54,7 +54,7 @@ class ParkedIndex:
 
     def park(self, entry: ParkedEntry, *, is_complete: bool = False) -> None:
         """Add an entry that was read from the log; if its context is complete already, it is due at once."""
-        self.release(entry.request_at)
+        self.remove(entry.request_at)
         self._entries.setdefault(entry.request_at.partition, OrderedDict())[entry.request_at] = (
             entry
         )
@@ -73,7 +73,7 @@ class ParkedIndex:
             ]
             heapq.heapify(self._deadlines)
 
-    def release(self, request_at: Coordinates) -> None:
+    def remove(self, request_at: Coordinates) -> None:
         """Remove the entry of a tombstone that was read from the log: the request has its outcome."""
         entry = self._entries.get(request_at.partition, OrderedDict()).pop(request_at, None)
         if entry is None:
@@ -89,7 +89,7 @@ class ParkedIndex:
         """Remove the entries of partitions that were revoked."""
         for partition in partitions:
             for request_at in list(self._entries.get(partition, ())):
-                self.release(request_at)
+                self.remove(request_at)
             self._entries.pop(partition, None)
 
     def oldest_offset(self, partition: int) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from processors.exactly_once.assignment_epoch import AssignmentEpoch
+from processors.exactly_once.fetch_epoch import FetchEpoch
 from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
 
@@ -13,15 +13,15 @@ P0, P1 = Partition("cj.requests.v1", 0), Partition("cj.requests.v1", 1)
 PATIENCE_S = 10
 
 
-def epoch_one() -> AssignmentEpoch:
+def epoch_one() -> FetchEpoch:
     """Epoch 1, begun at offset 10 of one partition and 0 of the other."""
-    epochs = AssignmentEpoch()
+    epochs = FetchEpoch()
     epochs.end()
     epochs.begin(1, {P0: 10, P1: 0})
     return epochs
 
 
-def may_commit(epochs: AssignmentEpoch, epoch: int, start: int, end: int) -> bool:
+def may_commit(epochs: FetchEpoch, epoch: int, start: int, end: int) -> bool:
     with epochs.transaction(epoch, {P0: start}, {P0: end}) as is_current:
         return is_current
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.parking.parked_requests import ParkedEntry, ParkedIndex
+from processors.parking.parked_index import ParkedEntry, ParkedIndex
 from schemas.coordinates import Coordinates
 
 
@@ -90,8 +90,8 @@ def test_a_deadline_that_passes_while_a_request_is_taken_is_not_lost() -> None:
 
 def test_a_tombstone_releases_its_request() -> None:
     index = index_of(ONE, TWO)
-    index.release(ONE.request_at)
-    index.release(ONE.request_at)  # the tombstone is read twice
+    index.remove(ONE.request_at)
+    index.remove(ONE.request_at)  # the tombstone is read twice
     index.context_changed("assignment:a1", always)
     assert index.take_due(1000, 10) == [TWO]
 
@@ -108,7 +108,7 @@ def test_no_more_requests_are_taken_than_the_limit() -> None:
 
 def test_the_oldest_offset_is_that_of_the_oldest_entry() -> None:
     index = index_of(ONE, TWO, entry(3, partition=1))
-    index.release(ONE.request_at)
+    index.remove(ONE.request_at)
     assert [index.oldest_offset(partition) for partition in (0, 1, 2)] == [102, 103, None]
 
 
@@ -145,7 +145,7 @@ def test_at_its_deadline_every_request_without_a_tombstone_is_due_exactly_once(
                 index.park(parked)
                 live.add(parked.request_at)
             case "release":
-                index.release(parked.request_at)
+                index.remove(parked.request_at)
                 live.discard(parked.request_at)
             case "change context":
                 index.context_changed(parked.scope_key, always)

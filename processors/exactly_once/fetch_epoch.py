@@ -1,6 +1,6 @@
 """Decides which prepared batches may still be committed.
 
-An epoch is a period of fetching under one assignment, from known committed offsets. A revoked or lost partition,
+An epoch is a period of fetching with one set of assigned partitions, from known committed offsets. A revoked or lost partition,
 an abort or a rewind ends the epoch, and every batch of it is dropped.
 """
 
@@ -12,7 +12,7 @@ from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
 
 
-class AssignmentEpoch:
+class FetchEpoch:
     """The number of the current epoch, and where the last committed batch of each partition ended."""
 
     def __init__(self, lock: AbstractContextManager[object] | None = None) -> None:
