@@ -7,16 +7,15 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from io import BytesIO
 from typing import Any, TypeVar
 
-import cattrs
 import fastavro
 import fastavro.schema
 import orjson
 
 from schemas import events
 from schemas.avro_decoder import Decoder, compile_decoder
+from schemas.avro_encoder import Encoder, compile_encoder
 from schemas.errors import Malformed, UnknownSchema
 from schemas.events import Event
 from schemas.field_limits import check_limits
@@ -31,18 +30,23 @@ E = TypeVar("E")
 
 @dataclass(frozen=True)
 class _SchemaVersion:
-    """A released schema, parsed, with its event class and frame. Decoders are compiled at their first use."""
+    """A released schema with its event class and frame. Decoder and encoder are compiled at their first use."""
 
     version: int
     event_class: type[Any]
     frame: bytes  # the first five bytes of its encodings
-    parsed: Any
+    schema: Mapping[str, Any]
     compiled: Callable[[str], Decoder]  # for an encoding of texts
 
     @cached_property
     def decoder(self) -> Decoder:
         """Reads an event from a payload at an offset; returns the event and where it ends."""
         return self.compiled("utf-8")
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Appends an event to a body."""
+        return compile_encoder(self.schema, vars(events))
 
 
 def _no_registry(_schema_id: int) -> str | None:
@@ -67,7 +71,6 @@ class Codec:
         self._by_form: dict[str, _SchemaVersion] = {}
         self._latest: dict[str, _SchemaVersion] = {}
         self._form_of = form_of
-        self._converter = cattrs.Converter()
         all_schemas = tuple(schemas) or released()  # versions ascend: the last one is the latest
         latest = {schema.name: schema.schema for schema in all_schemas}
         for schema in all_schemas:
@@ -79,7 +82,7 @@ class Codec:
         frame = FRAME.pack(MAGIC, schema_id)
         event_class = getattr(events, schema.name)
         compiled = partial(compile_decoder, schema.schema, latest, vars(events))
-        known = _SchemaVersion(schema.version, event_class, frame, parsed, compiled)
+        known = _SchemaVersion(schema.version, event_class, frame, schema.schema, compiled)
         self._by_frame[frame] = self._by_frame[FRAME.pack(MAGIC, schema.schema_id)] = known
         self._by_form[fastavro.schema.to_parsing_canonical_form(parsed)] = known
         self._by_version[schema.name, schema.version] = self._latest[schema.name] = known
@@ -102,7 +105,7 @@ class Codec:
         return {
             frame: (
                 known.event_class,
-                tuple((field["name"], field["type"]) for field in known.parsed["fields"]),
+                tuple((field["name"], field["type"]) for field in known.schema["fields"]),
             )
             for frame, known in self._by_frame.items()
         }
@@ -114,12 +117,9 @@ class Codec:
         """
         known = self._schema_of(type(event), version)
         is_latest = known is self._schema_of(type(event), None)
-        body = BytesIO()
-        body.write(known.frame)
-        values = self._converter.unstructure(event)
-        # an older version may lack fields: fastavro then drops them with their values
-        fastavro.schemaless_writer(body, known.parsed, values, strict=is_latest)
-        payload = body.getvalue()
+        body = bytearray(known.frame)
+        known.encoder(body, event)
+        payload = bytes(body)
         if not is_latest and self._event(known, payload) != event:
             name = type(event).__name__
             raise Malformed(f"{name}.v{known.version} does not hold all values of this event")

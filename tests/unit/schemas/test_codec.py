@@ -1,5 +1,9 @@
 """The codec: an encoded event decodes to itself, and damaged bytes raise nothing but BadRecord."""
 
+from dataclasses import asdict
+from io import BytesIO
+
+import fastavro
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -274,3 +278,29 @@ def test_an_unknown_id_is_looked_up_once_and_accepted_if_its_schema_is_equivalen
     with pytest.raises(UnknownSchema):
         codec.decode(FRAME.pack(0, 78) + payload[FRAME.size :])
     assert looked_up == [77, 78]
+
+
+PARSED = {one.name: fastavro.parse_schema(dict(one.schema), named_schemas={}) for one in released()}
+
+
+@given(events())
+def test_events_are_encoded_to_the_same_bytes_as_by_fastavro(event: Event) -> None:
+    body = BytesIO()
+    fastavro.schemaless_writer(body, PARSED[type(event).__name__], asdict(event), strict=True)  # type: ignore[arg-type]
+    assert CODEC.encode(event)[FRAME.size :] == body.getvalue()
+
+
+@given(events())
+def test_events_are_decoded_to_the_same_values_as_by_fastavro(event: Event) -> None:
+    payload = CODEC.encode(event)
+    values = fastavro.schemaless_reader(
+        BytesIO(payload[FRAME.size :]), PARSED[type(event).__name__], None
+    )
+    assert orjson.dumps(asdict(CODEC.decode(payload)), default=list) == orjson.dumps(  # type: ignore[arg-type]
+        values, default=list
+    )
+
+
+def test_a_number_of_more_than_64_bits_is_not_encoded() -> None:
+    with pytest.raises(OverflowError):
+        CODEC.encode(prompt_uploaded(version=2**63))
