@@ -1,8 +1,7 @@
 """Decides which prepared batches may still be committed.
 
-An epoch is a period of fetching with one set of assigned partitions, from known committed offsets. A partition that is
-revoked or lost,
-an abort or a rewind ends the epoch, and every batch of it is dropped.
+An epoch is a period of fetching with one set of assigned partitions, from known committed offsets. A revoked or lost
+partition, an abort or a rewind ends the epoch, and every batch of it is dropped.
 """
 
 import threading

@@ -28,7 +28,6 @@ LIBRARIES = {  # the folders or files that may import each library
     "aiokafka": {"processors/fold", "schemas/partitioner.py"},
     "confluent_kafka": {"processors", "tools/send.py"},
     "fastavro": {"schemas/codec.py"},
-    "cattrs": {"schemas/codec.py"},
     "rocksdict": {"tables/history/sorted_store.py", "tables/store.py"},
     "obstore": {"tables/content_store.py"},
     "pydantic": {"processors/settings.py", "tools"},

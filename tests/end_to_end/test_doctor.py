@@ -90,7 +90,7 @@ def test_lag_open_transactions_parked_requests_and_dead_letters_are_shown(
     assert checks["open transactions"].detail.startswith(f"{upload.topic}/")
     parked = checks["oldest parked request"]
     assert not parked.ok
-    assert f"{parked_at} waits" in parked.detail
+    assert f"{parked_at} has waited" in parked.detail
     assert "for assignment:late, until 1970-01-01T00:15:01Z; 1 parked in total" in parked.detail
     assert checks["dead letters in cj.requests.dlq.v1"].detail == "1 in the last day, 0.0 per hour"
     assert checks["dead letters in assessment.uploads.dlq.v1"].detail.startswith("0 in the last")

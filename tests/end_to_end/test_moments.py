@@ -57,6 +57,6 @@ def test_a_record_that_is_not_in_the_log_is_a_discrepancy(
     past_the_end = Coordinates(uploads[0].at.topic, uploads[0].at.partition, 99)
     with (
         LogReader(settings, partitions(settings)) as log,
-        pytest.raises(Discrepancy, match=r"@99 is not in the log: it has \[0, 1\)"),
+        pytest.raises(Discrepancy, match=r"@99 is not in the log, which has \[0, 1\)"),
     ):
         positions_after(log, AtRecords((past_the_end,)))
