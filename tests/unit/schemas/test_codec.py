@@ -286,7 +286,7 @@ PARSED = {one.name: fastavro.parse_schema(dict(one.schema), named_schemas={}) fo
 @given(events())
 def test_events_are_encoded_to_the_same_bytes_as_by_fastavro(event: Event) -> None:
     body = BytesIO()
-    fastavro.schemaless_writer(body, PARSED[type(event).__name__], asdict(event), strict=True)  # type: ignore[arg-type]
+    fastavro.schemaless_writer(body, PARSED[type(event).__name__], asdict(event), strict=True)
     assert CODEC.encode(event)[FRAME.size :] == body.getvalue()
 
 
@@ -296,7 +296,7 @@ def test_events_are_decoded_to_the_same_values_as_by_fastavro(event: Event) -> N
     values = fastavro.schemaless_reader(
         BytesIO(payload[FRAME.size :]), PARSED[type(event).__name__], None
     )
-    assert orjson.dumps(asdict(CODEC.decode(payload)), default=list) == orjson.dumps(  # type: ignore[arg-type]
+    assert orjson.dumps(asdict(CODEC.decode(payload)), default=list) == orjson.dumps(
         values, default=list
     )
 
