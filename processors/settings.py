@@ -27,12 +27,21 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CJSTREAM_", frozen=True, extra="forbid")
 
-    bootstrap_servers: str = "127.0.0.1:9092"
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="host:port of one or more Kafka brokers"
+    )
     topic_prefix: str = Field(
         "", pattern=NAME, description="prefix of every topic, group and transactional id"
     )
-    partitions: int = Field(4, ge=1, le=1000, description="partitions of each new topic")
-    audit_horizon_days: int = Field(400, ge=1, le=36_500)
+    partitions: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="partitions of every topic; a topic with another number is refused",
+    )
+    audit_horizon_days: int = Field(
+        400, ge=1, le=36_500, description="how long every version of every upload is kept"
+    )
     data_dir: Path = Field(
         Path(".cjstream"), description="folder of the replica, Faust table and embedded broker"
     )
@@ -40,16 +49,29 @@ class Settings(BaseSettings):
         "", description="URL of the content store; if empty, the folder data_dir/content"
     )
     slot: str = Field(
-        "", pattern=NAME, description="name of a worker that it keeps across restarts"
+        "",
+        pattern=NAME,
+        description="name of a worker, or of an API process, that it keeps across restarts",
     )
-    group_protocol: Literal["classic", "consumer"] = "classic"
-    session_timeout_s: int = Field(10, ge=6, le=300)
-    transaction_timeout_s: int = Field(10, ge=2, le=900)
+    group_protocol: Literal["classic", "consumer"] = Field(
+        "classic", description="Kafka's group protocol; consumer is that of KIP-848"
+    )
+    session_timeout_s: int = Field(
+        10, ge=6, le=300, description="after this time without a heartbeat, a worker is replaced"
+    )
+    transaction_timeout_s: int = Field(
+        10, ge=2, le=900, description="after this time the broker aborts an open transaction"
+    )
     batch_max: int = Field(
         5000, ge=1, le=50_000, description="maximum number of requests in one transaction"
     )
-    required_roles: Annotated[tuple[str, ...], NoDecode] = ("instructions", "student_prompt")
-    guests_allowed: bool = True
+    required_roles: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("instructions", "student_prompt"),
+        description="texts that an assignment needs before its requests are prepared",
+    )
+    guests_allowed: bool = Field(
+        True, description="if true, a request without any known context is prepared as guest"
+    )
     patience_s: int = Field(
         900,
         ge=0,
@@ -62,10 +84,14 @@ class Settings(BaseSettings):
         le=50_000,
         description="maximum number of parked requests in one transaction",
     )
-    replica_cache_mb: int = Field(64, ge=8, le=65_536)
-    environment: Literal["production", "development"] = "production"
+    replica_cache_mb: int = Field(
+        64, ge=8, le=65_536, description="block cache of the replica's store, MiB"
+    )
+    environment: Literal["production", "development"] = Field(
+        "production", description="development: a known signing key, and /docs"
+    )
     api_host: str = Field("127.0.0.1", min_length=1, description="address of the admin API")
-    api_port: int = Field(9095, ge=1, le=65_535)
+    api_port: int = Field(9095, ge=1, le=65_535, description="port of the admin API")
     metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="port of /metrics, which is then served only there"
     )
@@ -79,14 +105,18 @@ class Settings(BaseSettings):
     write_timeout_s: float = Field(
         10, ge=1, le=300, description="maximum wait for the commit of a write"
     )
-    content_max_bytes: int = Field(1024 * 1024, ge=1, le=64 * 1024 * 1024)
+    content_max_bytes: int = Field(
+        1024 * 1024, ge=1, le=64 * 1024 * 1024, description="maximum size of one text"
+    )
     content_timeout_s: float = Field(
         10, ge=0.1, le=300, description="timeout of one call of the content store"
     )
     rate_limit_per_minute: int = Field(
         0, ge=0, le=1_000_000, description="requests per token subject; 0: no limit"
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins whose pages may call the API, such as https://admin.example"
+    )
     registry_auth: bool = Field(
         False, description="if true, the schema registry of the API requires a token"
     )

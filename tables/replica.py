@@ -50,24 +50,24 @@ class ContextReplica:
         Rows of another fold version are dropped. Raises Discrepancy if an upload topic was recreated since the
         rows were folded from it.
         """
-        notes = self._store.notes()
-        if notes and notes.get("fold_version") != str(FOLD_VERSION).encode():
+        metadata = self._store.metadata()
+        if metadata and metadata.get("fold_version") != str(FOLD_VERSION).encode():
             self._store.clear()
-            notes = {}
+            metadata = {}
         for topic, topic_id in topic_ids.items():
-            known = notes.get(f"topic_id:{topic}", topic_id.encode()).decode()
+            known = metadata.get(f"topic_id:{topic}", topic_id.encode()).decode()
             if known != topic_id:
                 raise Discrepancy(
                     f"topic {topic} was recreated (its id was {known}, now it is {topic_id}) after the replica "
                     "was built from it: delete the replica's folder, then the replica is rebuilt"
                 )
-        topic_notes = {
+        topic_metadata = {
             f"topic_id:{topic}": topic_id.encode() for topic, topic_id in topic_ids.items()
         }
-        self._store.write({}, {**topic_notes, "fold_version": str(FOLD_VERSION).encode()})
+        self._store.write({}, {**topic_metadata, "fold_version": str(FOLD_VERSION).encode()})
         self._positions = {
             _partition(name.removeprefix("position:")): int(value)
-            for name, value in notes.items()
+            for name, value in metadata.items()
             if name.startswith("position:")
         }
         return dict(self._positions)
@@ -115,12 +115,12 @@ class ContextReplica:
             else:
                 fold(changed, event, record.at, record.appended_at_ms)
         encoded = {key: self._row_codec.encode(context) for key, context in changed.rows.items()}
-        notes = {
+        metadata = {
             f"position:{_name(partition)}": str(end).encode()
             for partition, end in positions.items()
         }
         with self._fold_lock:
-            self._store.write(encoded, notes)
+            self._store.write(encoded, metadata)
             for scope_key, context in changed.rows.items():
                 self._remember(scope_key, context)
             if self.on_changed is not None and changed.rows:

@@ -21,26 +21,26 @@ from rocksdict import (
 from schemas.errors import Misconfigured, StoreFailed
 
 ROW = b"r"
-NOTE = b"n"
+METADATA = b"n"
 
 
 class Store(Protocol):
-    """Rows by scope key, and notes (positions, versions, topic ids) by name, written together."""
+    """Rows by scope key, and metadata (positions, versions, topic ids) by name, written together."""
 
     def row(self, key: str) -> bytes | None:
         """The row of one scope."""
 
-    def notes(self) -> dict[str, bytes]:
-        """Every note."""
+    def metadata(self) -> dict[str, bytes]:
+        """The metadata, by name."""
 
     def rows(self) -> Iterator[tuple[str, bytes]]:
         """Every row, in the order of keys."""
 
-    def write(self, rows: Mapping[str, bytes], notes: Mapping[str, bytes]) -> None:
-        """Store rows and notes, all or nothing."""
+    def write(self, rows: Mapping[str, bytes], metadata: Mapping[str, bytes]) -> None:
+        """Store rows and metadata, all or nothing."""
 
     def clear(self) -> None:
-        """Delete every row and every note."""
+        """Delete every row and all metadata."""
 
     def close(self) -> None:
         """Flush to disk and close the folder."""
@@ -51,24 +51,24 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: dict[str, bytes] = {}
-        self._notes: dict[str, bytes] = {}
+        self._metadata: dict[str, bytes] = {}
 
     def row(self, key: str) -> bytes | None:
         return self._rows.get(key)
 
-    def notes(self) -> dict[str, bytes]:
-        return dict(self._notes)
+    def metadata(self) -> dict[str, bytes]:
+        return dict(self._metadata)
 
     def rows(self) -> Iterator[tuple[str, bytes]]:
         return iter(sorted(self._rows.items()))
 
-    def write(self, rows: Mapping[str, bytes], notes: Mapping[str, bytes]) -> None:
+    def write(self, rows: Mapping[str, bytes], metadata: Mapping[str, bytes]) -> None:
         self._rows.update(rows)
-        self._notes.update(notes)
+        self._metadata.update(metadata)
 
     def clear(self) -> None:
         self._rows.clear()
-        self._notes.clear()
+        self._metadata.clear()
 
     def close(self) -> None:
         pass
@@ -116,8 +116,8 @@ class RocksStore:
             value: bytes | None = self._db.get(ROW + key.encode())
             return value
 
-    def notes(self) -> dict[str, bytes]:
-        return {key[1:].decode(): value for key, value in self._with_prefix(NOTE)}
+    def metadata(self) -> dict[str, bytes]:
+        return {key[1:].decode(): value for key, value in self._with_prefix(METADATA)}
 
     def rows(self) -> Iterator[tuple[str, bytes]]:
         return ((key[1:].decode(), value) for key, value in self._with_prefix(ROW))
@@ -129,12 +129,12 @@ class RocksStore:
                     return  # in raw mode every key is bytes
                 yield key, value
 
-    def write(self, rows: Mapping[str, bytes], notes: Mapping[str, bytes]) -> None:
+    def write(self, rows: Mapping[str, bytes], metadata: Mapping[str, bytes]) -> None:
         batch = WriteBatch(raw_mode=True)
         for key, value in rows.items():
             batch.put(ROW + key.encode(), value)
-        for name, value in notes.items():
-            batch.put(NOTE + name.encode(), value)
+        for name, value in metadata.items():
+            batch.put(METADATA + name.encode(), value)
         with self._translated_errors():
             self._db.write(batch, self._without_wal)
 

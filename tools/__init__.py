@@ -1,1 +1,1 @@
-"""What people run: the command line, the embedded broker, topics, the demo, the doctor."""
+"""What people run: the command line, the admin API, the auditor's commands, the embedded broker, the demo."""

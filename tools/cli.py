@@ -232,7 +232,7 @@ def batches_tail(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show decoded enriched batches, up to the current end of the log."""
+    """Show prepared batches, decoded, up to the current end of the log."""
     from tools import tail
 
     found = tail.tail_batches(

@@ -95,7 +95,7 @@ class Preparer:
         return self._finish(batch, fetched)
 
     def _finish(self, batch: "BatchBuilder", fetched: FetchedRecords) -> Batch | None:
-        """The batch with a position for every partition it touches: Kafka fences a transaction only by its offsets."""
+        """The batch with a position for every partition it touches: only its offsets let Kafka fence a former owner."""
         if not batch.records:
             return None
         unmoved = {

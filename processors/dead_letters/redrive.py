@@ -125,7 +125,7 @@ class Redrive:
         return decide(letters, targets, newest, max_attempts=self._max_attempts)
 
     def _newest_uploads(self, letters: Iterable[DeadLetter]) -> dict[ScopeRole, Origin]:
-        """The newest upload of each letter's slot, up to the high watermarks."""
+        """The newest upload of each letter's scope and role, up to the high watermarks."""
         newest = NewestUploads(map(scope_role_of, letters), self._uploads, self._codec)
         partitions = partitions_of(self._uploads.by_name, self._settings)
         self._ends = high_watermarks_when_reachable(self._settings, partitions)
@@ -176,17 +176,17 @@ class Redrive:
     def _upload_came_between(
         self, produced_at: Sequence[Coordinates], redriven: Sequence[RedriveDecision]
     ) -> bool:
-        """Whether an upload of a re-driven slot was appended after the last read and before the re-driven record.
+        """Whether an upload of a re-driven scope and role was appended between the last read and the re-driven record.
 
         Open transactions count, too. A record after the re-driven one is newer, and therefore wins.
         """
-        slots = {scope_role_of(decision.letter) for decision in redriven}
+        scope_roles = {scope_role_of(decision.letter) for decision in redriven}
         self._produced_at.update(produced_at)
         last = {Partition(at.topic, at.partition): at.offset for at in sorted(produced_at)}
         with LogReader(self._settings, last, uncommitted=True) as log:
             log.seek({partition: self._ends[partition] for partition in last})
             return any(
-                record.at not in self._produced_at and (record.at.topic, record.key) in slots
+                record.at not in self._produced_at and (record.at.topic, record.key) in scope_roles
                 for record in log.records_until(last)
             )
 

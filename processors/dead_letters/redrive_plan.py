@@ -35,7 +35,7 @@ class RedriveDecision:
 
 
 def scope_role_of(letter: DeadLetter) -> ScopeRole:
-    """The topic and key of a refused record; order matters within one slot."""
+    """The topic and key of a refused record; order matters among those that share it."""
     return letter.refusal.at.topic, letter.key
 
 
@@ -48,8 +48,8 @@ def decide(
 ) -> list[RedriveDecision]:
     """Decide on dead letters, in the order of the records that were refused.
 
-    `targets` has the target of each, by its coordinates; `newest` has the newest upload of each slot, and is empty for
-    requests. A refused dead letter holds back the later ones of its key.
+    `targets` has the target of each, by its coordinates; `newest` has the newest upload of each scope and role, and
+    nothing for requests. A refused dead letter holds back the later ones of its key.
     """
     decisions = []
     refused: dict[ScopeRole, Coordinates] = {}
@@ -68,14 +68,16 @@ def _decide_one(
     refused: Mapping[ScopeRole, Coordinates],
     max_attempts: int,
 ) -> RedriveDecision:
-    slot = scope_role_of(letter)
-    if slot in refused:
+    scope_role = scope_role_of(letter)
+    if scope_role in refused:
         return RedriveDecision(
-            letter, "held", reason=f"an earlier dead letter of its key was refused: {refused[slot]}"
+            letter,
+            "held",
+            reason=f"an earlier dead letter of its key was refused: {refused[scope_role]}",
         )
     if isinstance(target, str):
         return RedriveDecision(letter, "refused", reason=target)
-    newer = newest.get(slot)
+    newer = newest.get(scope_role)
     if newer is not None and letter.refusal.origin.is_before(newer):
         return RedriveDecision(letter, "superseded", reason=f"by {newer.at}, which is newer")
     if letter.refusal.attempt >= max_attempts:
@@ -125,23 +127,25 @@ def _too_large(letter: DeadLetter, topic: Topic) -> str | None:
 
 
 class NewestUploads:
-    """The origin (first coordinates and append time) of the newest upload of each slot, as the fold sees it."""
+    """The origin (first coordinates, append time) of the newest upload of each scope and role, as in the fold."""
 
-    def __init__(self, slots: Iterable[ScopeRole], topics: UploadTopics, codec: Codec) -> None:
-        self._wanted = frozenset(slots)
+    def __init__(
+        self, scope_roles: Iterable[ScopeRole], topics: UploadTopics, codec: Codec
+    ) -> None:
+        self._wanted = frozenset(scope_roles)
         self._topics = topics
         self._codec = codec
         self.origins: dict[ScopeRole, Origin] = {}
 
-    def wants(self, slot: ScopeRole) -> bool:
-        """Whether uploads of this slot are looked for."""
-        return slot in self._wanted
+    def wants(self, scope_role: ScopeRole) -> bool:
+        """Whether uploads of this scope and role are looked for."""
+        return scope_role in self._wanted
 
     def add(self, record: UploadRecord, origin: Origin) -> None:
         """Add one record of an upload topic, in log order; a record that the fold ignores changes nothing."""
-        slot = record.at.topic, record.key
-        if self.wants(slot) and self._folds(record):
-            self.origins[slot] = origin
+        scope_role = record.at.topic, record.key
+        if self.wants(scope_role) and self._folds(record):
+            self.origins[scope_role] = origin
 
     def _folds(self, record: UploadRecord) -> bool:
         try:

@@ -20,7 +20,7 @@ from tables.replica import ContextReplica
 
 CATCH_UP_S = 1.0  # the worker's own fold, or its replica, may still have to catch up
 RETRY_S = 5.0  # a rebalance drops rows that wait to be rewritten
-AHEAD_S = 30.0  # how long a row that is newer than the replica's is compared again
+AHEAD_S = 30.0  # a row that is newer than the replica's is compared again for this long
 MAX_STALE_ROWS = 10_000  # reading pauses while so many rows differ
 RECORDS = 100
 PAUSE_S = 0.01  # after a full batch: at most 10,000 rows a second; the join needs the CPU

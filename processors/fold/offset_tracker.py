@@ -1,9 +1,9 @@
 """Tracks where each partition of the fold's consumer is read next, and which offset may be committed.
 
 Invariant: every record below an offset that `committable` returns is processed, or was never to be delivered (a
-marker, aborted, compacted away). A partition is tracked from its committed offset on, of which that is true. What a
-fetch returns from there on is unprocessed until `processed` is called. `reset` ends the tracking, which starts again
-at the committed offset: whatever happened to the records in between, they are read again.
+marker, aborted, compacted away). A partition is tracked from its committed offset on: every record below that is
+processed. What a fetch returns from there on is unprocessed until `processed` is called. `reset` ends the tracking,
+which starts again at the committed offset: whatever happened to the records in between, they are read again.
 """
 
 import threading

@@ -154,7 +154,7 @@ class TrackedConsumer(driver.Consumer):
         self._committed_offset[tp] = committed
 
     def mark_processed(self, message: Message) -> None:
-        """Note that the effects of a record are durable; a record that was delivered again since stays open."""
+        """Note that the effects of a record are durable; a record that was delivered again since stays unprocessed."""
         self._tracker.processed(message.tp, message.offset, message)
 
     async def getmany(

@@ -139,7 +139,7 @@ def _state(
 
 
 def _replication(brokers: int) -> int:
-    # two brokers are up: a third may be down, which Kafka knows; otherwise it refuses
+    # with two brokers up, ask for 3: the third may only be down; if there is none, Kafka refuses
     return 1 if brokers == 1 else 3
 
 

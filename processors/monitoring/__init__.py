@@ -1,1 +1,1 @@
-"""Is the worker making progress? The watchdog, and the checks behind `doctor`."""
+"""The worker's watchdog and status file, and the checks behind `doctor`."""

@@ -33,7 +33,7 @@ class ReaderProbe:
 
 @dataclass(frozen=True, slots=True)
 class BatchPrepProbe:
-    """Batch preparation, which commits the requests of its partitions; without all uploads it is allowed to wait."""
+    """Batch preparation, which commits its partitions' requests; it may wait while the replica is behind."""
 
     settings: Settings
     owned: Callable[[], Collection[Partition]]

@@ -98,7 +98,7 @@ class ParkedIndex:
         return next(iter(entries.values())).parked_offset if entries else None
 
     def context_changed(self, scope_key: str, is_complete: Callable[[ParkedEntry], bool]) -> None:
-        """Mark the requests of a scope as due whose context is complete now."""
+        """Mark as due those requests of a scope whose context is now complete."""
         for request_at, entry in self._by_scope.get(scope_key, {}).items():
             if request_at not in self._taken and is_complete(entry):
                 self._due[request_at] = entry

@@ -1,1 +1,1 @@
-"""History of the table: version chains, gaps, and the bulk fold of a range of the log."""
+"""History of the table: version chains, gaps, the bulk fold of a range, and the index of uploads."""

@@ -1,1 +1,1 @@
-"""`cjstream audit`: what was known, when, and proof; from topic offsets alone."""
+"""`cjstream audit`: what was known, when, and proof; from the topics and the content store."""

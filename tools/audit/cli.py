@@ -10,7 +10,7 @@ from tools.audit.seal.seal_cli import seal_app
 from tools.audit.verify import verify_cli
 
 audit_app = typer.Typer(
-    help="What was known, when, and proof: read from the topics; joins no group and commits nothing.",
+    help="What was known, when, and proof: read from the topics, outside any group. Only `erase` writes.",
     no_args_is_help=True,
 )
 audit_app.command("replay")(replay_cli.replay)

@@ -16,7 +16,7 @@ CACHE_MB = 8
 
 @dataclass(frozen=True, slots=True)
 class LocalReplica:
-    """A replica's folder and what its notes say: the positions of its rows, the topic ids and the fold version."""
+    """A replica's folder and what its metadata says: the positions of its rows, the topic ids and the fold version."""
 
     folder: Path
     positions: Positions
@@ -41,20 +41,20 @@ def replica_at(folder: Path) -> LocalReplica:
     if not (store_folder / "CURRENT").is_file():  # every RocksDB folder has this file
         raise Misconfigured(f"no replica to read in {folder}")
     with open_read_only(store_folder) as store:
-        notes = {name: value.decode() for name, value in store.notes().items()}
+        metadata = {name: value.decode() for name, value in store.metadata().items()}
     return LocalReplica(
         store_folder,
         {
             _partition(name.removeprefix("position:")): int(value)
-            for name, value in notes.items()
+            for name, value in metadata.items()
             if name.startswith("position:")
         },
         {
             name.removeprefix("topic_id:"): value
-            for name, value in notes.items()
+            for name, value in metadata.items()
             if name.startswith("topic_id:")
         },
-        notes.get("fold_version", str(FOLD_VERSION)),
+        metadata.get("fold_version", str(FOLD_VERSION)),
     )
 
 

@@ -91,8 +91,8 @@ def topics_page() -> str:
     return page(
         "Topics",
         f"From `schemas/topics.py`, with the default audit horizon of {horizon} days and three brokers. "
-        "Every name gets the prefix `CJSTREAM_TOPIC_PREFIX`. `topics apply` creates missing topics and refuses "
-        "to start if an existing one differs.",
+        "Every name gets the prefix `CJSTREAM_TOPIC_PREFIX`. `topics apply` creates missing topics and exits with "
+        "3 if an existing one differs; then a worker does not start.",
         table(("topic", "events", "configuration"), rows),
     )
 
@@ -181,8 +181,8 @@ def commands_page() -> str:
     return page(
         "Commands",
         "Type `tools/run` before them in a checkout, `cjstream` when installed. With `--json` a command prints "
-        "one JSON document on stdout and nothing else there. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check "
-        "found a discrepancy, 4 a dependency is unreachable.",
+        "one JSON document on stdout, nothing else (`audit replay`: JSON lines). Exit codes: 0 done, 1 failed, "
+        "2 wrong usage, 3 a check found a discrepancy, 4 a dependency is unreachable.",
         *parts,
     )
 

@@ -17,7 +17,7 @@ from schemas.errors import CJStreamError, Unreachable
 from schemas.field_limits import NAME
 
 ADMINS = ("admin",)  # every route that is not named below
-AUDITORS = ("admin", "auditor")  # GET assignment
+AUDITORS = ("admin", "auditor")  # GET of an assignment and its history, /audit/v1
 READERS = ("admin", "auditor", "service")  # readiness, grade scales; GET and HEAD content
 CONTENT_WRITERS = ("admin", "service")  # POST content
 

@@ -29,13 +29,15 @@ class JwtSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="JWT_", frozen=True, env_ignore_empty=True)
 
-    algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
+    algorithm: Literal["HS256", "RS256", "ES256"] = Field(
+        "HS256", description="signature algorithm of the tokens"
+    )
     secret_key: SecretStr | None = Field(None, description="secret for HS256; at least 32 bytes")
     public_key: str | None = Field(None, description="PEM public key for RS256 or ES256")
     public_key_path: Path | None = Field(None, description="file with a PEM public key")
     jwks_url: HttpUrl | None = Field(None, description="URL of a key set (JWKS)")
-    audience: str = "cjstream"
-    issuer: str = "cjstream-identity"
+    audience: str = Field("cjstream", description="`aud` that a token must have")
+    issuer: str = Field("cjstream-identity", description="`iss` that a token must have")
     leeway_s: float = Field(30, ge=0, le=300, description="seconds by which clocks may differ")
 
     @property

@@ -63,19 +63,19 @@ class Metrics:
         registry = self.registry
         self._operations = Counter(
             "cj_admin_instruction_operations",
-            "requests",
+            "admin and audit operations",
             ("operation", "status"),
             registry=registry,
         )
         self._requests = Counter(
             "cj_admin_http_requests",
-            "all requests",
+            "HTTP requests",
             ("method", "route", "status_code"),
             registry=registry,
         )
         self._durations = Histogram(
             "cj_admin_http_request_duration_seconds",
-            "all requests",
+            "seconds per HTTP request",
             ("method", "route"),
             registry=registry,
         )

@@ -44,7 +44,7 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class VerifyProgress:
-    """How much more of something was done, and the most that there can be."""
+    """Progress: units done since the last message, and an upper bound of the total."""
 
     what: str
     more: int
