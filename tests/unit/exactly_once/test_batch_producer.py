@@ -123,7 +123,7 @@ def test_the_second_batch_uses_the_same_producer() -> None:
 
 def test_a_batch_without_offsets_is_refused_before_any_call() -> None:
     producer = scripted()
-    with pytest.raises(ValueError, match="not fenced"):
+    with pytest.raises(ValueError, match="no offsets"):
         batch_producer_of(producer).commit(Batch((), 0, {}, {}, b"", 1))
     assert producer.calls == []
 
