@@ -84,7 +84,7 @@ class _Compiler:
         written = {field["name"]: f"v{number}" for number, field in enumerate(schema["fields"])}
         lines = [f"def {name}_at(body, at):", "    last = len(body)"]
         for field in schema["fields"]:
-            lines += _indented(self._value(field["type"], written[field["name"]]))
+            lines += indented(self._value(field["type"], written[field["name"]]))
         lines.append(f"    record = new({name})")
         for field in fields(event_class):
             # as the frozen class's own __init__ does, which takes twice as long
@@ -132,7 +132,9 @@ class _Compiler:
                 return f"{schema}_at"
             case "string":
                 return "text_at"
-            case str() if f"def {schema.rpartition('.')[2]}_at(body, at):" in self.lines:
+            case str() if (
+                schema.rpartition(".")[2] in self.names
+            ):  # a record type of an earlier field
                 return f"{schema.rpartition('.')[2]}_at"
         raise TypeError(f"no decoder for the schema {schema!r}")
 
@@ -140,12 +142,13 @@ class _Compiler:
         lines = ["branch, at = long_at(body, at)"]
         for number, branch in enumerate(branches):
             lines += [f"{'elif' if number else 'if'} branch == {number}:"]
-            lines += _indented(self._value(branch, target))
+            lines += indented(self._value(branch, target))
         refusal = f'raise Malformed(f"union branch {{branch}} of {len(branches)}")'
         return [*lines, "else:", f"    {refusal}"]
 
 
-def _indented(lines: Sequence[str]) -> list[str]:
+def indented(lines: Sequence[str]) -> list[str]:
+    """The lines of a block of Python code."""
     return [f"    {line}" for line in lines]
 
 

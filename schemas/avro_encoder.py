@@ -7,7 +7,8 @@ optional value is a union of null and one other type; the compiler refuses any o
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-Schema = Any  # as in JSON: a name, a list of branches or a mapping
+from schemas.avro_decoder import Schema, indented
+
 Encoder = Callable[[bytearray, Any], None]  # appends a value to the body
 MAX_ONE_BYTE = 64  # smaller numbers take one byte
 BITS = {"int": 31, "long": 63}
@@ -42,7 +43,7 @@ class _Compiler:
         for field in schema["fields"]:
             is_known = field["name"] in vars(self._classes[schema["name"]])
             value = f"record.{field['name']}" if is_known else repr(field["default"])
-            lines += _indented([f"value = {value}", *self._value(field["type"])])
+            lines += indented([f"value = {value}", *self._value(field["type"])])
         self.lines += lines
         return function
 
@@ -55,7 +56,7 @@ class _Compiler:
                     "    body.append(0)",
                     "else:",
                     "    body.append(2)",
-                    *_indented(self._value(other)),
+                    *indented(self._value(other)),
                 ]
             case {"type": "record"}:
                 return [f"{self.record(schema)}(body, value)"]
@@ -64,7 +65,7 @@ class _Compiler:
                     "if value:",
                     "    add_long(body, len(value))",
                     "    for value in value:",
-                    *_indented(_indented(self._value(items))),
+                    *indented(indented(self._value(items))),
                     "body.append(0)",
                 ]
             case "boolean":
@@ -90,10 +91,6 @@ class _Compiler:
             case str() if f"def add_{schema.rpartition('.')[2]}(body, record):" in self.lines:
                 return [f"add_{schema.rpartition('.')[2]}(body, value)"]
         raise TypeError(f"no encoder for the schema {schema!r}")
-
-
-def _indented(lines: Sequence[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
 
 
 def _add_long(body: bytearray, value: int) -> None:

