@@ -304,3 +304,21 @@ def test_events_are_decoded_to_the_same_values_as_by_fastavro(event: Event) -> N
 def test_a_number_of_more_than_64_bits_is_not_encoded() -> None:
     with pytest.raises(OverflowError):
         CODEC.encode(prompt_uploaded(version=2**63))
+
+
+@pytest.mark.parametrize(("name", "version"), INVALID_LONGS.items())
+def test_the_refusal_of_an_invalid_number_names_its_structural_fault(
+    name: str, version: bytes
+) -> None:
+    payload = CODEC.encode(prompt_uploaded(version=5)).replace(b"a1\x0a", b"a1" + version)
+    reason = "more than 64 bits" if name == "more than 64 bits" else "more than ten bytes"
+    assert reason in refusal_of(payload)
+
+
+@pytest.mark.parametrize("number", [-(2**31), -65, -64, -1, 63, 64, 2**31 - 1])
+def test_numbers_of_either_sign_are_encoded_as_by_fastavro(number: int) -> None:
+    row = AssignmentContext(scope_key="assignment:a1", fold_version=number)
+    body = BytesIO()
+    fastavro.schemaless_writer(body, PARSED["AssignmentContext"], asdict(row), strict=True)
+    assert CODEC.encode(row)[FRAME.size :] == body.getvalue()
+    assert CODEC.decode(CODEC.encode(row)) == row
