@@ -15,7 +15,6 @@ from processors.batch_prep.prepare_agent import BatchPreparation
 from processors.batch_prep.preparer import Preparer
 from processors.batch_prep.request_consumer import consumed_requests
 from processors.dead_letters.upload_dead_letters import UploadDeadLetters
-from processors.exactly_once.batch_producer import BatchProducer
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
@@ -36,6 +35,7 @@ from processors.kafka.clients import (
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.partitions import partitions_of
+from processors.kafka.transactional_producer import TransactionalProducer
 from processors.monitoring.progress_probes import BatchPrepProbe, ReaderProbe, fold_positions
 from processors.monitoring.watchdog import (
     ShutdownRequest,
@@ -106,7 +106,7 @@ def _build_batch_preparation(
 ) -> BatchPreparation:
     epoch = FetchEpoch()
     producer_id = transactional_id(settings)  # every new producer of this id fences the last one
-    producer = BatchProducer(
+    producer = TransactionalProducer(
         lambda: transactional_producer(settings, producer_id),
         timeout_s=settings.transaction_timeout_s,
     )

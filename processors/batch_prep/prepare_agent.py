@@ -12,11 +12,11 @@ import faust
 from faust.types import StreamT
 
 from processors.batch_prep.preparer import Preparer
-from processors.exactly_once.batch_producer import BatchProducer
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
 from processors.fold.bounded_channel import BoundedChannel
+from processors.kafka.transactional_producer import TransactionalProducer
 from processors.parking.parked_topic import ParkedTopic
 from processors.shutdown import Shutdown
 
@@ -32,7 +32,7 @@ class BatchPreparation:
     consumer: GroupConsumer
     parked: ParkedTopic
     preparer: Preparer
-    producer: BatchProducer
+    producer: TransactionalProducer
     committer: Committer
 
 
@@ -55,7 +55,7 @@ async def prepare_batches(
         async def fill_channel() -> None:
             try:
                 # aborts a killed predecessor's open transaction: until then its offsets are not stable
-                await _run_in(committing, batch_prep.producer.recreate)
+                await _run_in(committing, batch_prep.producer.take_over)
                 await _run_in(fetching, batch_prep.consumer.join)
                 while not shutdown.requested:
                     batch = await _run_in(

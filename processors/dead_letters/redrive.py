@@ -22,20 +22,25 @@ from processors.dead_letters.redrive_plan import (
 from processors.kafka.clients import transactional_producer
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.partitions import partitions_of
-from processors.kafka.records import Record
-from processors.kafka.transactional_producer import TransactionalProducer
+from processors.kafka.records import Record, coordinates_of
+from processors.kafka.transactional_producer import (
+    TransactionalProducer,
+    is_retriable,
+    kafka_error_of,
+)
 from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import SUPERSEDED, Origin, marker_headers, origin_of, redriven_headers
-from schemas.errors import Aborted, Fenced
+from schemas.errors import Aborted, Fenced, Unreachable
 from schemas.topics import Topic
 from tables.upload_record import UploadRecord
 
 CHUNK_LETTERS = 200
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_RACES = 20  # attempts, if uploads arrive between a decision and its commit
+TAKEOVER_S = 30.0
 Filter = Callable[[DeadLetter], bool]
 
 
@@ -47,7 +52,7 @@ class Redrive:
         self._topic = topic
         self._max_attempts = max_attempts
         self._transaction = TransactionalProducer(
-            transactional_producer(settings, f"{settings.topic_prefix}cjstream-redrive"),
+            lambda: transactional_producer(settings, f"{settings.topic_prefix}cjstream-redrive"),
             settings.transaction_timeout_s,
         )
         self._codec = codec_for(settings)
@@ -67,7 +72,7 @@ class Redrive:
 
         Raises Fenced or Unreachable.
         """
-        self._transaction.take_over()
+        self._transaction.take_over(TAKEOVER_S)
         return self._open(wanted)
 
     def run(self, letters: Sequence[DeadLetter]) -> Iterator[tuple[RedriveDecision, str]]:
@@ -148,7 +153,7 @@ class Redrive:
             transaction.begin()  # 1
             redriven = [decision for decision in chunk if decision.to]
             records = [_redriven(decision, values[decision.letter.at]) for decision in redriven]
-            produced_at = transaction.produce(records)  # 2
+            produced_at = [*map(coordinates_of, transaction.produce_and_wait(records))]  # 2
             if self._redrives_uploads and self._upload_came_between(produced_at, redriven):  # 3
                 transaction.abort()
                 return None
@@ -160,9 +165,11 @@ class Redrive:
                 redriven_to.get(decision.letter.at, f"{SUPERSEDED} {decision.reason}")
                 for decision in chunk
             ]
-            transaction.produce(map(_marker, chunk, destinations))  # 4
+            transaction.produce_and_wait(map(_marker, chunk, destinations))  # 4
             transaction.commit()  # 5
         except Fenced as fault:
+            if (error := kafka_error_of(fault)) and is_retriable(error):
+                raise Unreachable(str(fault)) from fault
             raise Fenced(
                 "another re-drive has taken over, or the outcome of the last transaction is unknown "
                 f"({fault}): `cjstream dlq list` shows what is still open"

@@ -1,10 +1,12 @@
-"""Commits batches, and decides what to do after a failed commit."""
+"""Commits each batch in one Kafka transaction, and decides what to do after a failed commit."""
 
 import logging
 
+from confluent_kafka import TopicPartition
+
 from processors.exactly_once.batch import Batch
-from processors.exactly_once.batch_producer import BatchProducer, TooLargeError
 from processors.exactly_once.fetch_epoch import FetchEpoch
+from processors.kafka.transactional_producer import TooLargeError, TransactionalProducer
 from schemas.coordinates import Coordinates
 from schemas.errors import Aborted, Fenced
 
@@ -12,10 +14,38 @@ log = logging.getLogger("cjstream.commit")
 MAX_FENCED = 5  # in a row; one more means that another instance owns this worker's slot
 
 
+def commit_batch(producer: TransactionalProducer, batch: Batch) -> None:
+    """Commit a batch: outcomes and offsets together, or neither.
+
+    1. begin  2. produce every outcome, and count  3. send the offsets with the group metadata of the fetch
+    4. commit
+
+    Raises Aborted (nothing was committed) or Fenced (the result is unknown).
+    """
+    if not batch.end:
+        raise ValueError("no offsets: Kafka fences a transaction only by the offsets it commits")
+    if not producer.is_open:
+        producer.take_over()
+    offsets = [
+        TopicPartition(tp.topic, tp.partition, offset)
+        for tp, offset in (*batch.end.items(), *batch.state_offsets.items())
+    ]
+    try:
+        producer.begin()  # 1
+        accepted = producer.produce(batch.records)  # 2
+        if accepted != batch.inputs + batch.internal:
+            raise Aborted(f"{accepted} records for {batch.inputs} inputs")
+        producer.send_offsets(offsets, batch.group)  # 3
+        producer.commit()  # 4
+    except Aborted:
+        producer.abort()
+        raise
+
+
 class Committer:
     """Commits batches in transactions; after a failure it rewinds, recreates the producer or raises."""
 
-    def __init__(self, epochs: FetchEpoch, producer: BatchProducer) -> None:
+    def __init__(self, epochs: FetchEpoch, producer: TransactionalProducer) -> None:
         self._epochs = epochs
         self._producer = producer
         self._fenced_in_a_row = 0
@@ -32,7 +62,7 @@ class Committer:
             if not is_current:
                 return
             try:
-                self._producer.commit(batch)
+                commit_batch(self._producer, batch)
             except Aborted as fault:
                 self._epochs.end()
                 self._note_too_large(batch, fault)
@@ -43,7 +73,7 @@ class Committer:
                 _log_failure("batch fenced", batch, fault)
                 if self._fenced_in_a_row > MAX_FENCED:
                     raise
-                self._producer.recreate()
+                self._producer.take_over()
             else:
                 self._fenced_in_a_row = 0
                 self.too_large_inputs = 0

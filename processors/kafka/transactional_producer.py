@@ -1,155 +1,216 @@
-"""Transactions without a consumer group: only the transactional id fences, and its newest producer wins.
+"""Transactions of one producer at a time: its transactional id fences, and the newest producer with the id wins.
 
-The flags of librdkafka's errors decide, as in `processors/exactly_once/batch_producer.py`: retriable means make the
-same call again, abortable means abort, anything else means that the producer was fenced or that the outcome of the
-transaction is unknown.
+librdkafka marks every error, and the marks decide: retriable means repeat the same call, abortable means abort,
+anything else means that the producer was fenced or that the outcome of its transaction is unknown.
 """
 
-import time
-from collections.abc import Callable, Iterable
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import ParamSpec
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from processors.kafka.records import Record, coordinates_of
-from schemas.coordinates import Coordinates
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
+from processors.kafka.plain_producer import Deliveries, enqueue
+from processors.kafka.records import Record
 from schemas.errors import Aborted, Fenced, Unreachable
 
+P = ParamSpec("P")
+log = logging.getLogger("cjstream.commit")
 SLICE_S = 1.0  # timeout of one call; a timed out call resumes when it is made again
+COORDINATOR_CALL_S = 5.0  # of a takeover without a time limit, which logs each call that timed out
 
-TAKEOVER_S = 30.0
+
+class TooLargeError(Aborted):
+    """The broker refused a record because of its size, and with it the whole transaction."""
 
 
 class TransactionalProducer:
-    """A producer that runs one transaction after the other. Not thread-safe: one thread at a time may call it."""
+    """Runs one transaction after the other; only one thread at a time may call it, but any thread `stop`."""
 
-    def __init__(self, producer: Producer, timeout_s: float) -> None:
-        self._producer = producer
-        self._timeout_s = timeout_s
+    def __init__(
+        self, new_producer: Callable[[], Producer], timeout_s: float, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self.timeout_s = (
+            timeout_s  # of a transaction, from `begin` to the end of `commit` or `abort`
+        )
+        self.opened_at: float | None = None  # monotonic seconds, while a transaction is open
+        self.new_producer = new_producer
+        self._clock = clock
+        self._producer: Producer | None = None
         self._deadline = 0.0
+        self._stopping = threading.Event()
 
-    def take_over(self) -> None:
-        """Fence every other producer with this id and end its open transaction. Raises Unreachable or Fenced."""
-        self._deadline = time.monotonic() + TAKEOVER_S
-        try:
-            self._retry(lambda: self._producer.init_transactions(SLICE_S))
-        except Aborted as fault:  # librdkafka documents that init_transactions never asks for it
-            raise Fenced(str(fault)) from fault
+    @property
+    def is_open(self) -> bool:
+        """Whether this producer owns its id, as far as it knows."""
+        return self._producer is not None
 
-    def begin(self) -> None:
-        """Open a transaction."""
-        self._deadline = time.monotonic() + self._timeout_s
-        self._retry(self._producer.begin_transaction)
+    def take_over(self, seconds: float | None = None) -> None:
+        """Fence every other producer with this id, the own old one, too, and end its open transaction.
 
-    def produce(self, records: Iterable[Record]) -> list[Coordinates]:
-        """Produce records and wait for all; returns their coordinates in the same order.
+        Without a time limit it waits for the coordinator until `stop`. Raises Unreachable, or Fenced if the broker
+        refuses the new producer.
+        """
+        self.drop()
+        producer = self.new_producer()
+        until = self._clock.monotonic() + (seconds or 0.0)
+        while not self._stopping.is_set():
+            try:
+                producer.init_transactions(COORDINATOR_CALL_S if seconds is None else SLICE_S)
+            except KafkaException as fault:
+                message = f"init_transactions: {_text_of(fault.args[0])}"
+                if not is_retriable(fault.args[0]):
+                    raise Fenced(message) from fault
+                if seconds is None:
+                    log.warning(
+                        "waiting for the transaction coordinator", extra={"reason": message}
+                    )
+                elif self._clock.monotonic() >= until:
+                    raise Unreachable(message) from fault
+            else:
+                self._producer = producer
+                return
+
+    def begin(self, seconds: float | None = None) -> None:
+        """Open a transaction that may take this long, by default `timeout_s`."""
+        self.opened_at = self._clock.monotonic()
+        self._deadline = self.opened_at + (self.timeout_s if seconds is None else seconds)
+        self._retry(self._current.begin_transaction)
+
+    def produce(self, records: Iterable[Record], deliveries: Deliveries | None = None) -> int:
+        """Pass records to the producer; returns their number. `commit` waits until they are acknowledged.
 
         Raises Aborted or Fenced.
         """
-        delivered: dict[int, Coordinates] = {}
-        count = 0
-        for count, record in enumerate(records, 1):
-            self._enqueue(record, partial(_note_delivery, delivered, count))
-        self._retry(self._flush)
-        if len(delivered) != count:
-            raise Aborted(f"{len(delivered)} of {count} records were acknowledged")
-        return [delivered[number] for number in range(1, count + 1)]
-
-    def _enqueue(
-        self, record: Record, on_delivery: Callable[[KafkaError | None, Message], None]
-    ) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    record.partition,
-                    on_delivery=on_delivery,
-                    headers=list(record.headers),
+        producer, count = self._current, 0
+        check_deadline = partial(self._check_deadline, "the producer's queue stayed full")
+        try:
+            for record in records:
+                options = (
+                    {"on_delivery": deliveries.expect_report()} if deliveries is not None else {}
                 )
-            except BufferError:
-                self._producer.poll(0.05)
-                self._check_deadline("the producer's queue stayed full")
-            except KafkaException as fault:
-                raise _translated(fault.args[0]) from fault
-            else:
-                return
+                enqueue(producer, record, check_deadline, **options)
+                count += 1
+        except KafkaException as fault:
+            raise self._failed(fault.args[0]) from fault
+        return count
 
-    def _flush(self) -> None:
-        while flush_once(self._producer):
+    def produce_and_wait(self, records: Iterable[Record]) -> list[Message]:
+        """Produce records; returns the messages that the leaders acknowledged, in the same order.
+
+        Raises Aborted or Fenced.
+        """
+        deliveries = Deliveries()
+        self.produce(records, deliveries)
+        while self._flush_once():
             self._check_deadline("records were not acknowledged in time")
+        if deliveries.errors:
+            raise self._failed(deliveries.errors[0]) from KafkaException(deliveries.errors[0])
+        if deliveries.undelivered:
+            raise Aborted(f"{deliveries.undelivered} records were not acknowledged")
+        return deliveries.messages
 
-    def _check_deadline(self, problem: str) -> None:
-        if time.monotonic() > self._deadline:
-            raise Aborted(problem)
+    def send_offsets(self, offsets: Sequence[TopicPartition], group: bytes) -> None:
+        """Commit offsets with the transaction, if the group metadata is still current. Raises Aborted or Fenced."""
+        self._retry(self._current.send_offsets_to_transaction, list(offsets), group, SLICE_S)
 
     def commit(self) -> None:
         """Commit the transaction. Raises Aborted (nothing was committed) or Fenced (the outcome is unknown)."""
-        self._retry(lambda: self._producer.commit_transaction(SLICE_S))
+        self._retry(self._current.commit_transaction, SLICE_S)
+        self.opened_at = None
 
     def abort(self) -> None:
-        """Abort the open transaction. Raises Fenced if another producer took over."""
-        self._deadline = time.monotonic() + self._timeout_s
-        self._retry(lambda: self._producer.abort_transaction(SLICE_S))
+        """Abort the open transaction. Raises Fenced if it cannot be aborted in time."""
+        try:
+            self._retry(self._current.abort_transaction, SLICE_S)
+        except Aborted as fault:
+            raise Fenced(f"abort failed: {fault}") from fault
+        finally:
+            self.opened_at = None
+
+    def drop(self) -> None:
+        """Release the producer with its queue; the next takeover, or the broker's timeout, ends its transaction."""
+        self._producer = self.opened_at = None
+
+    def stop(self) -> None:
+        """Stop waiting for brokers that do not answer."""
+        self._stopping.set()
 
     def close(self) -> None:
-        """Abort the open transaction, if there is one; if that fails, the broker's timeout aborts it."""
-        with suppress(KafkaException):
-            self._producer.abort_transaction(SLICE_S)
+        """Stop waiting, abort the open transaction, if there is one, and release the producer."""
+        self.stop()
+        producer = self._producer
+        self.drop()
+        if producer is not None:
+            with suppress(KafkaException):
+                producer.abort_transaction(SLICE_S)
 
-    def _retry(self, step: Callable[[], None]) -> None:
+    @property
+    def _current(self) -> Producer:
+        if self._producer is None:
+            raise Fenced("stopped while waiting for the transaction coordinator")
+        return self._producer
+
+    def _check_deadline(self, problem: str) -> None:
+        if self._clock.monotonic() > self._deadline:
+            raise Aborted(problem)
+
+    def _flush_once(self) -> int:
+        """Wait up to SLICE_S for delivery reports; returns the number still missing. Raises Aborted or Fenced.
+
+        The Python binding raises a fatal error during a delivery report as a SystemError.
+        """
         try:
-            run_until_final(step, lambda: time.monotonic() < self._deadline)
-        except KafkaException as fault:
-            raise _translated(fault.args[0]) from fault
+            return self._current.flush(SLICE_S)
+        except (KafkaException, SystemError) as fault:
+            first: BaseException = fault
+            while first.__cause__ is not None:
+                first = first.__cause__
+            if isinstance(first, KafkaException):
+                raise self._failed(first.args[0]) from first
+            raise
+
+    def _retry(self, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Repeat one call until its result is final. Raises Aborted or Fenced."""
+        while True:
+            try:
+                return call(*args, **kwargs)
+            except KafkaException as fault:
+                may_wait = self._clock.monotonic() < self._deadline and not self._stopping.is_set()
+                if not is_retriable(fault.args[0]) or not may_wait:
+                    raise self._failed(fault.args[0]) from fault
+
+    def _failed(self, error: KafkaError) -> Aborted | Fenced:
+        """The fault for an error; after Fenced the producer is of no use any more."""
+        fault = _translated(error)
+        if isinstance(fault, Fenced):
+            self.drop()
+        return fault
 
 
-def _note_delivery(
-    delivered: dict[int, Coordinates], number: int, error: KafkaError | None, message: Message
-) -> None:
-    if error is None:
-        delivered[number] = coordinates_of(message)
+def is_retriable(error: KafkaError) -> bool:
+    """Whether the same call may be made again."""
+    return error.retriable() and not error.fatal() and not error.txn_requires_abort()
 
 
-def _translated(error: KafkaError) -> Aborted | Fenced | Unreachable:
-    text = f"{error.name()}: {error.str()}"
-    if error.txn_requires_abort() and not error.fatal():
-        return Aborted(text)
-    if error.retriable() and not error.fatal():
-        return Unreachable(text)
-    return Fenced(text)
+def _translated(error: KafkaError) -> Aborted | Fenced:
+    if error.fatal():
+        return Fenced(_text_of(error))
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return TooLargeError(_text_of(error))
+    if error.txn_requires_abort():
+        return Aborted(_text_of(error))
+    return Fenced(_text_of(error))  # timed out, or in an unknown state: the result is unknown
 
 
-def run_until_final(step: Callable[[], None], may_retry: Callable[[], bool]) -> None:
-    """Run one step; make the same call again after a retriable error, while may_retry allows it.
-
-    Raises the KafkaException that ended it: its flags say how to react.
-    """
-    while True:
-        try:
-            return step()
-        except KafkaException as fault:
-            error = fault.args[0]
-            is_retriable = (
-                error.retriable() and not error.fatal() and not error.txn_requires_abort()
-            )
-            if not is_retriable or not may_retry():
-                raise
+def _text_of(error: KafkaError) -> str:
+    return f"{error.name()}: {error.str()}"
 
 
-def flush_once(producer: Producer) -> int:
-    """Wait up to SLICE_S for delivery reports; returns the number still missing. Raises KafkaException.
-
-    The Python binding raises a fatal error during a delivery report as a SystemError.
-    """
-    try:
-        return producer.flush(SLICE_S)
-    except SystemError as fault:
-        first: BaseException = fault
-        while first.__cause__ is not None:
-            first = first.__cause__
-        if isinstance(first, KafkaException):
-            raise first from None
-        raise
+def kafka_error_of(fault: BaseException) -> KafkaError | None:
+    """The error of librdkafka that caused this fault, if one did."""
+    return fault.__cause__.args[0] if isinstance(fault.__cause__, KafkaException) else None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from processors.exactly_once.batch_producer import BatchProducer
+from processors.kafka.transactional_producer import TransactionalProducer
 from processors.monitoring.stall_detector import Progress, StallDetector
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Unreachable
@@ -41,7 +41,7 @@ class Stalled(CJStreamError):
     """A part of the worker makes no progress although there is something to read."""
 
 
-def watch_transactions(producer: BatchProducer, shutdown: ShutdownRequest) -> None:
+def watch_transactions(producer: TransactionalProducer, shutdown: ShutdownRequest) -> None:
     """End the process if a call into librdkafka hangs: nothing else can end it (librdkafka #5511).
 
     It counts rounds of its loop, not seconds: a process that was frozen had no rounds.

@@ -6,16 +6,15 @@ it. So what a writer has read since its producer was opened is still current whe
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError
 
 from processors.kafka.clients import admin_transactional_id, transactional_producer
-from processors.kafka.records import coordinates_of
-from processors.kafka.transactional_producer import SLICE_S, flush_once, run_until_final
+from processors.kafka.records import Record, coordinates_of
+from processors.kafka.transactional_producer import TransactionalProducer, kafka_error_of
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -55,35 +54,30 @@ class FencedProducer:
             "student_prompt": topics.student_prompts.name,
             "judge_rubric": topics.judge_rubrics.name,
         }
-        self._producer: Producer | None = None
+        transactional_id = admin_transactional_id(settings, partition)
+        self._producer = TransactionalProducer(
+            lambda: transactional_producer(settings, transactional_id, **{"logger": silent_log}),
+            settings.transaction_timeout_s,
+        )
         self.may_have_open_transaction = False  # it would block every reader until it is ended
         self.fenced = 0  # how often another instance has taken over the partition
 
     @property
     def is_open(self) -> bool:
         """Whether this producer owns the partition, as far as it knows."""
-        return self._producer is not None
+        return self._producer.is_open
 
     def open(self, until: float) -> None:
         """Take over the partition; the previous owner's transaction has ended when this returns.
 
         `until` is a `time.monotonic()` deadline. Raises WriterContended or Unreachable.
         """
-        transactional_id = admin_transactional_id(self._settings, self._partition)
-        producer = transactional_producer(
-            self._settings, transactional_id, **{"logger": silent_log}
-        )
         try:
-            run_until_final(lambda: producer.init_transactions(SLICE_S), _before(until))
-        except KafkaException as fault:
-            if self._is_fenced(fault):
-                raise WriterContended(
-                    f"another instance took over the partition: {fault.args[0].name()}"
-                ) from fault
-            raise Unreachable(
-                f"no transaction coordinator answers: {fault.args[0].name()}"
-            ) from fault
-        self._producer, self.may_have_open_transaction = producer, False
+            self._producer.take_over(until - time.monotonic())
+        except (Fenced, Unreachable) as fault:
+            self._raise_if_fenced(fault)
+            raise Unreachable(f"no transaction coordinator answers: {fault}") from fault
+        self.may_have_open_transaction = False
 
     def append(self, events: Sequence[UploadEvent], until: float) -> list[AppendedEvent]:
         """Append the events, all or none, in one transaction.
@@ -91,61 +85,38 @@ class FencedProducer:
         Raises WriterContended or Aborted if nothing was appended, Fenced if that is unknown. After each of these the
         producer must be opened again.
         """
-        if self._producer is None:
+        if not self.is_open:
             raise Aborted("the producer is not open")
-        producer, self._producer = self._producer, None
-        self.may_have_open_transaction = True
+        self.may_have_open_transaction, is_commit_requested = True, False
         try:
-            appended = self._produce(producer, events, until)
-        except KafkaException as fault:
-            if self._is_fenced(fault):
-                raise WriterContended(
-                    f"another instance took over the partition: {fault.args[0].name()}"
-                ) from fault
-            raise Aborted(fault.args[0].name()) from fault
-        # no commit was requested before this point; after it the broker may have committed
-        try:
-            run_until_final(lambda: producer.commit_transaction(SLICE_S), _before(until))
-        except KafkaException as fault:
-            self._is_fenced(fault)
-            raise Fenced(f"commit_transaction: {fault.args[0].name()}") from fault
-        self._producer, self.may_have_open_transaction = producer, False
-        return appended
+            self._producer.begin(until - time.monotonic())
+            messages = self._producer.produce_and_wait(map(self._record, events))
+            is_commit_requested = True  # from here on the broker may have committed
+            self._producer.commit()
+        except (Aborted, Fenced) as fault:
+            self._producer.drop()
+            if is_commit_requested:
+                self._note_takeover(fault)
+                raise Fenced(str(fault)) from fault
+            self._raise_if_fenced(fault)
+            raise Aborted(str(fault)) from fault
+        self.may_have_open_transaction = False
+        return [
+            AppendedEvent(event, coordinates_of(message), message.timestamp()[1])
+            for event, message in zip(events, messages, strict=True)
+        ]
 
-    def _produce(
-        self, producer: Producer, events: Sequence[UploadEvent], until: float
-    ) -> list[AppendedEvent]:
-        """The events as acknowledged by the leader, not yet committed."""
-        appended, refused = list[AppendedEvent](), list[KafkaError]()
-
-        def on_delivery(event: UploadEvent, error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                appended.append(
-                    AppendedEvent(event, coordinates_of(message), message.timestamp()[1])
-                )
-            else:
-                refused.append(error)
-
-        producer.begin_transaction()
-        for event in events:
-            producer.produce(
-                self._topic_of[role_of(event)],
-                self._codec.encode(event),
-                scope_key_of(event).encode(),
-                self._partition,
-                headers=[
-                    ("event_type", type(event).__name__.encode()),
-                    ("correlation_id", event.correlation_id.encode()),
-                ],
-                on_delivery=partial(on_delivery, event),
-            )
-        while flush_once(producer) and time.monotonic() < until:
-            pass
-        if refused:
-            raise KafkaException(refused[0])
-        if len(appended) != len(events):
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return appended
+    def _record(self, event: UploadEvent) -> Record:
+        return Record(
+            self._topic_of[role_of(event)],
+            self._partition,
+            scope_key_of(event).encode(),
+            self._codec.encode(event),
+            (
+                ("event_type", type(event).__name__.encode()),
+                ("correlation_id", event.correlation_id.encode()),
+            ),
+        )
 
     def find(
         self, event_ids: Collection[str], starts: Positions, ends: Positions
@@ -161,10 +132,14 @@ class FencedProducer:
                         found.append(AppendedEvent(event, record.at, record.appended_at_ms))
         return found
 
-    def _is_fenced(self, fault: KafkaException) -> bool:
+    def _raise_if_fenced(self, fault: Exception) -> None:
+        if self._note_takeover(fault):
+            raise WriterContended(f"another instance took over the partition: {fault}") from fault
+
+    def _note_takeover(self, fault: Exception) -> bool:
         """Whether another instance owns the partition now; if so, it is counted and logged."""
-        error = fault.args[0]
-        if error.code() not in FENCED:
+        error = kafka_error_of(fault)
+        if error is None or error.code() not in FENCED:
             return False
         self.fenced += 1
         self.may_have_open_transaction = False  # the takeover has ended it
@@ -175,8 +150,4 @@ class FencedProducer:
 
     def close(self) -> None:
         """Release the producer."""
-        self._producer = None
-
-
-def _before(until: float) -> Callable[[], bool]:
-    return lambda: time.monotonic() < until
+        self._producer.drop()

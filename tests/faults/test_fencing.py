@@ -8,11 +8,12 @@ from confluent_kafka import Consumer, Producer
 
 from processors.batch_prep.request_consumer import consumed_requests
 from processors.exactly_once.batch import Batch
-from processors.exactly_once.batch_producer import BatchProducer
+from processors.exactly_once.committer import commit_batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
 from processors.kafka.clients import group_member, reader, transactional_producer
 from processors.kafka.records import Record
+from processors.kafka.transactional_producer import TransactionalProducer
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import Aborted
@@ -28,7 +29,7 @@ class Member:
     def __init__(self, settings: Settings, name: str) -> None:
         self._batches = settings.topics.batches.name
         self.epochs = FetchEpoch()
-        self.producer = BatchProducer(
+        self.producer = TransactionalProducer(
             lambda: transactional_producer(settings, f"{name}-{settings.prep_group}"), 10
         )
         consumed = consumed_requests(
@@ -36,9 +37,12 @@ class Member:
         )
         group_consumer = group_member(settings, settings.prep_group)
         self.consumer = GroupConsumer(
-            consumed, group_consumer, self.epochs, self.producer.commit, settings.batch_max
+            consumed, group_consumer, self.epochs, self.commit, settings.batch_max
         )
         self.consumer.join()
+
+    def commit(self, batch: Batch) -> None:
+        commit_batch(self.producer, batch)
 
     def fetch(self) -> FetchedRecords | None:
         fetched = self.consumer.poll(0.05)
@@ -96,7 +100,7 @@ def test_a_batch_fetched_before_its_partition_moved_is_aborted_even_from_a_curre
                 first.fetch()
                 if records := second.fetch():
                     moved.update(dict.fromkeys(records.end, records))
-                    second.producer.commit(second.batch(records))
+                    second.commit(second.batch(records))
                 return len(moved) >= 2
 
             until(is_taken_over)
@@ -104,7 +108,7 @@ def test_a_batch_fetched_before_its_partition_moved_is_aborted_even_from_a_curre
             for stale in fetched:
                 if stale.end.keys() & moved.keys():
                     with pytest.raises(Aborted):
-                        first.producer.commit(first.batch(stale))
+                        first.commit(first.batch(stale))
             assert outcomes(settings) == before
     assert len(set(before)) == len(before)
 
@@ -128,7 +132,7 @@ def test_no_record_is_dropped_if_a_batch_exceeds_the_producer_queue(
     )
     with closing(group):
         end = {Partition(settings.topics.requests.name, 0): 0}
-        producer = BatchProducer(small_producer, 30)
-        producer.commit(Batch(records, 5000, {}, end, group.consumer_group_metadata(), 0))
+        producer = TransactionalProducer(small_producer, 30)
+        commit_batch(producer, Batch(records, 5000, {}, end, group.consumer_group_metadata(), 0))
         producer.close()
     until(lambda: len(outcomes(settings)) == 5000)  # the transaction markers may still be missing

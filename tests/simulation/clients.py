@@ -228,7 +228,7 @@ class GroupMember(Reader):
         self.membership.leave()
 
 
-class TransactionalProducer:
+class FakeProducer:
     """The transactional producer of one process."""
 
     def __init__(self, process: Process, name: str) -> None:

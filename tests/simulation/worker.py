@@ -10,12 +10,12 @@ from confluent_kafka import Consumer, Producer
 from processors.batch_prep.preparer import Preparer
 from processors.batch_prep.request_consumer import consumed_requests
 from processors.exactly_once.batch import Batch
-from processors.exactly_once.batch_producer import BatchProducer
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
 from processors.kafka.bounded_wait import Clock
 from processors.kafka.broker_clock import BrokerClock
+from processors.kafka.transactional_producer import TransactionalProducer
 from processors.log.upload_topics import upload_record_of
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.parking.parked_topic import ParkedTopic
@@ -27,10 +27,10 @@ from tables.replica import ContextReplica
 from tables.store import MemoryStore
 from tables.upload_record import UploadTopics
 from tests.simulation.clients import (
+    FakeProducer,
     GroupMember,
     Process,
     Reader,
-    TransactionalProducer,
     high_watermarks,
 )
 from tests.simulation.world import FOREVER, Actor, TurnLock, World
@@ -109,8 +109,8 @@ class Worker:
         self.replica.feed(1000)
         epochs = FetchEpoch(TurnLock(world))
         producer_id = f"prep-{settings.slot or self.name}"
-        self.producer = BatchProducer(
-            lambda: cast(Producer, TransactionalProducer(self.process, producer_id)),
+        self.producer = TransactionalProducer(
+            lambda: cast(Producer, FakeProducer(self.process, producer_id)),
             settings.transaction_timeout_s,
             clock,
         )
@@ -167,7 +167,7 @@ class Worker:
 
     def _commit(self) -> None:
         actor = self.committing
-        self.producer.recreate()
+        self.producer.take_over()
         self._is_ready = True
         while True:
             actor.wait(lambda: bool(self._channel), FOREVER)

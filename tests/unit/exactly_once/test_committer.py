@@ -9,10 +9,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from processors.exactly_once.batch import Batch
-from processors.exactly_once.batch_producer import BatchProducer, TooLargeError
-from processors.exactly_once.committer import MAX_FENCED, Committer
+from processors.exactly_once.committer import MAX_FENCED, Committer, commit_batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.kafka.records import Record
+from processors.kafka.transactional_producer import TooLargeError, TransactionalProducer
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Aborted, Discrepancy, Fenced
 
@@ -88,10 +88,10 @@ class ScriptedProducer:
         self._open = []
 
 
-def batch_producer_of(*producers: ScriptedProducer, timeout_s: float = 10.0) -> BatchProducer:
-    """A BatchProducer that uses these producers, one after the other."""
+def producer_of(*producers: ScriptedProducer, timeout_s: float = 10.0) -> TransactionalProducer:
+    """A TransactionalProducer that uses these producers, one after the other."""
     remaining = iter(producers)
-    return BatchProducer(lambda: cast(Producer, next(remaining)), timeout_s=timeout_s)
+    return TransactionalProducer(lambda: cast(Producer, next(remaining)), timeout_s=timeout_s)
 
 
 def scripted(**faults: list[Exception]) -> ScriptedProducer:
@@ -100,14 +100,14 @@ def scripted(**faults: list[Exception]) -> ScriptedProducer:
 
 def test_a_batch_is_one_transaction() -> None:
     producer = scripted()
-    batch_producer_of(producer).commit(BATCH)
+    commit_batch(producer_of(producer), BATCH)
     assert producer.calls == ALL_CALLS
     assert producer.committed == [b"1", b"2", b"3"]
 
 
 def test_offsets_are_sent_with_the_group_metadata_of_the_fetch() -> None:
     producer = scripted()
-    batch_producer_of(producer).commit(BATCH)
+    commit_batch(producer_of(producer), BATCH)
     ((offsets, group),) = producer.offsets
     assert [(tp.topic, tp.partition, tp.offset) for tp in offsets] == [("cj.requests.v1", 0, 13)]
     assert group == b"CGMDv2:group"
@@ -115,16 +115,16 @@ def test_offsets_are_sent_with_the_group_metadata_of_the_fetch() -> None:
 
 def test_the_second_batch_uses_the_same_producer() -> None:
     producer = scripted()
-    batch_producer = batch_producer_of(producer)
-    batch_producer.commit(BATCH)
-    batch_producer.commit(BATCH)
+    transactions = producer_of(producer)
+    commit_batch(transactions, BATCH)
+    commit_batch(transactions, BATCH)
     assert producer.calls == ALL_CALLS + ALL_CALLS[1:]
 
 
 def test_a_batch_without_offsets_is_refused_before_any_call() -> None:
     producer = scripted()
     with pytest.raises(ValueError, match="no offsets"):
-        batch_producer_of(producer).commit(Batch((), 0, {}, {}, b"", 1))
+        commit_batch(producer_of(producer), Batch((), 0, {}, {}, b"", 1))
     assert producer.calls == []
 
 
@@ -134,7 +134,7 @@ STEPS = ["begin", "offsets", "commit"]
 @pytest.mark.parametrize("step", STEPS)
 def test_a_retriable_error_repeats_the_call(step: str) -> None:
     producer = ScriptedProducer({step: [RETRIABLE, RETRIABLE]})
-    batch_producer_of(producer).commit(BATCH)
+    commit_batch(producer_of(producer), BATCH)
     assert producer.calls.count(step) == 3
     assert list(dict.fromkeys(producer.calls)) == list(dict.fromkeys(ALL_CALLS))
     assert producer.committed == [b"1", b"2", b"3"]
@@ -144,7 +144,7 @@ def test_a_retriable_error_repeats_the_call(step: str) -> None:
 def test_an_abortable_error_aborts(step: str) -> None:
     producer = ScriptedProducer({step: [ABORTABLE]})
     with pytest.raises(Aborted, match="INVALID_TXN_STATE"):
-        batch_producer_of(producer).commit(BATCH)
+        commit_batch(producer_of(producer), BATCH)
     assert producer.calls[-2:] == [step, "abort"]
     assert producer.committed == []
 
@@ -154,7 +154,7 @@ def test_an_abortable_error_aborts(step: str) -> None:
 def test_any_other_error_is_fenced_without_an_abort(step: str, raised: Exception) -> None:
     producer = ScriptedProducer({step: [raised]})
     with pytest.raises(Fenced):
-        batch_producer_of(producer).commit(BATCH)
+        commit_batch(producer_of(producer), BATCH)
     assert producer.calls[-1] == step
 
 
@@ -162,7 +162,7 @@ def test_any_other_error_is_fenced_without_an_abort(step: str, raised: Exception
 def test_an_error_that_is_retriable_and_abortable_is_not_retried(step: str) -> None:
     producer = ScriptedProducer({step: [fault(retriable=True, abort=True)]})
     with pytest.raises(Aborted):
-        batch_producer_of(producer).commit(BATCH)
+        commit_batch(producer_of(producer), BATCH)
     assert producer.calls.count(step) == 1
 
 
@@ -170,7 +170,7 @@ def test_an_error_that_is_retriable_and_abortable_is_not_retried(step: str) -> N
 def test_a_fatal_error_is_fatal_whatever_its_other_marks(step: str) -> None:
     producer = ScriptedProducer({step: [fault(fatal=True, retriable=True, abort=True)]})
     with pytest.raises(Fenced):
-        batch_producer_of(producer).commit(BATCH)
+        commit_batch(producer_of(producer), BATCH)
     assert "abort" not in producer.calls
 
 
@@ -184,7 +184,7 @@ def test_a_retriable_error_is_not_retried_forever(step: str) -> None:
 
     started_at = time.monotonic()
     with pytest.raises(Fenced):
-        batch_producer_of(AlwaysRetriable(), timeout_s=0.05).commit(BATCH)
+        commit_batch(producer_of(AlwaysRetriable(), timeout_s=0.05), BATCH)
     assert 0.05 <= time.monotonic() - started_at < 5
 
 
@@ -192,19 +192,19 @@ def test_stopping_ends_the_retries() -> None:
     class StoppedInCommit(ScriptedProducer):
         def commit_transaction(self, timeout: float) -> None:
             self.calls.append("commit")
-            batch_producer.stop()
+            transactions.stop()
             raise RETRIABLE
 
     producer = StoppedInCommit()
-    batch_producer = batch_producer_of(producer)
+    transactions = producer_of(producer)
     with pytest.raises(Fenced):
-        batch_producer.commit(BATCH)
+        commit_batch(transactions, BATCH)
     assert producer.calls == ALL_CALLS
 
 
 def test_a_full_queue_is_polled_and_no_record_is_skipped() -> None:
     producer = scripted(produce=[BufferError(), BufferError()])
-    batch_producer_of(producer).commit(BATCH)
+    commit_batch(producer_of(producer), BATCH)
     assert producer.calls[2:7] == ["produce", "poll", "produce", "poll", "produce"]
     assert producer.committed == [b"1", b"2", b"3"]
 
@@ -217,7 +217,7 @@ def test_a_queue_that_stays_full_aborts() -> None:
 
     producer = Full()
     with pytest.raises(Aborted, match="stayed full"):
-        batch_producer_of(producer, timeout_s=0.05).commit(BATCH)
+        commit_batch(producer_of(producer, timeout_s=0.05), BATCH)
     assert producer.calls[-1] == "abort"
 
 
@@ -225,14 +225,14 @@ def test_a_queue_that_stays_full_aborts() -> None:
 def test_a_batch_with_more_or_fewer_records_than_inputs_aborts(inputs: int) -> None:
     producer = scripted()
     with pytest.raises(Aborted, match=f"3 records for {inputs} inputs"):
-        batch_producer_of(producer).commit(Batch(RECORDS, inputs, {P0: 10}, {P0: 13}, b"g", 1))
+        commit_batch(producer_of(producer), Batch(RECORDS, inputs, {P0: 10}, {P0: 13}, b"g", 1))
     assert (producer.committed, producer.calls[-1]) == ([], "abort")
 
 
 def test_an_outcome_that_is_too_large_aborts_with_its_own_error() -> None:
     producer = scripted(produce=[fault(KafkaError.MSG_SIZE_TOO_LARGE)])
     with pytest.raises(TooLargeError):
-        batch_producer_of(producer).commit(BATCH)
+        commit_batch(producer_of(producer), BATCH)
     assert producer.calls[-1] == "abort"
 
 
@@ -244,7 +244,7 @@ def test_a_record_that_cannot_be_produced_is_not_skipped(
 ) -> None:
     producer = scripted(produce=[raised])
     with pytest.raises(expected):
-        batch_producer_of(producer).commit(BATCH)
+        commit_batch(producer_of(producer), BATCH)
     assert producer.committed == []
 
 
@@ -254,13 +254,13 @@ def test_a_record_that_cannot_be_produced_is_not_skipped(
 def test_an_abort_that_fails_is_fenced(raised: Exception) -> None:
     producer = scripted(commit=[ABORTABLE], abort=[raised])
     with pytest.raises(Fenced):
-        batch_producer_of(producer).commit(BATCH)
+        commit_batch(producer_of(producer), BATCH)
 
 
 def test_an_abort_is_retried_like_every_step() -> None:
     producer = scripted(commit=[ABORTABLE], abort=[RETRIABLE])
     with pytest.raises(Aborted):
-        batch_producer_of(producer).commit(BATCH)
+        commit_batch(producer_of(producer), BATCH)
     assert producer.calls[-2:] == ["abort", "abort"]
 
 
@@ -272,25 +272,25 @@ def test_opened_at_is_set_while_a_transaction_is_open(
 
     class Watched(ScriptedProducer):
         def _called(self, step: str) -> None:
-            opened_at.append(batch_producer.opened_at)
+            opened_at.append(transactions.opened_at)
             super()._called(step)
 
-    batch_producer = batch_producer_of(Watched(faults))
+    transactions = producer_of(Watched(faults))
     with suppress(Aborted, Fenced):
-        batch_producer.commit(BATCH)
+        commit_batch(transactions, BATCH)
     assert None not in opened_at[1:]
-    assert batch_producer.opened_at is None
+    assert transactions.opened_at is None
 
 
 def test_the_producer_waits_until_the_coordinator_answers() -> None:
     producer = scripted(init=[RETRIABLE, RETRIABLE, RETRIABLE])
-    batch_producer_of(producer).commit(BATCH)
+    commit_batch(producer_of(producer), BATCH)
     assert producer.calls[:5] == ["init", "init", "init", "init", "begin"]
 
 
 def test_a_producer_that_the_broker_refuses_is_fenced() -> None:
     with pytest.raises(Fenced, match="init_transactions"):
-        batch_producer_of(scripted(init=[FATAL])).commit(BATCH)
+        commit_batch(producer_of(scripted(init=[FATAL])), BATCH)
 
 
 def test_stopping_ends_the_wait_for_the_coordinator() -> None:
@@ -301,29 +301,29 @@ def test_stopping_ends_the_wait_for_the_coordinator() -> None:
             was_called.set()
             raise RETRIABLE
 
-    batch_producer = batch_producer_of(Unanswered())
-    waiting = threading.Thread(target=batch_producer.recreate, daemon=True)
+    transactions = producer_of(Unanswered())
+    waiting = threading.Thread(target=transactions.take_over, daemon=True)
     waiting.start()
     assert was_called.wait(10)
-    batch_producer.stop()
+    transactions.stop()
     waiting.join(10)
     assert not waiting.is_alive()
     with pytest.raises(Fenced, match="stopped"):
-        stopped_batch_producer().commit(BATCH)
+        commit_batch(stopped_producer(), BATCH)
 
 
-def stopped_batch_producer() -> BatchProducer:
-    batch_producer = batch_producer_of(scripted())
-    batch_producer.stop()
-    return batch_producer
+def stopped_producer() -> TransactionalProducer:
+    transactions = producer_of(scripted())
+    transactions.stop()
+    return transactions
 
 
 def test_closing_aborts_and_ignores_a_failed_abort() -> None:
     producer = scripted(abort=[FATAL])
-    batch_producer = batch_producer_of(producer)
-    batch_producer.commit(BATCH)
-    batch_producer.close()
-    batch_producer.close()
+    transactions = producer_of(producer)
+    commit_batch(transactions, BATCH)
+    transactions.close()
+    transactions.close()
     assert producer.calls[-1] == "abort"
 
 
@@ -332,7 +332,7 @@ def committer_of(*producers: ScriptedProducer) -> tuple[FetchEpoch, Committer]:
     epochs = FetchEpoch()
     epochs.end()
     epochs.begin(1, {P0: 10})
-    return epochs, Committer(epochs, batch_producer_of(*producers))
+    return epochs, Committer(epochs, producer_of(*producers))
 
 
 def test_the_next_batch_continues_after_a_committed_one() -> None:
