@@ -1,17 +1,28 @@
-"""Fixtures for tests on a real broker: one broker per test run, and a separate installation for each test."""
+"""The options of the suite, and fixtures for tests on a real broker: each test has an installation of its own on it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from processors.kafka.clients import admin_client
 from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
 from tests.faults.running import WORKER, Process, StartWorker
 from tools.broker import Broker
+
+QUICK_EXAMPLES = 20  # of each property test, instead of 100
+
+hypothesis_settings.register_profile("thorough", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("thorough")
+hypothesis_settings.register_profile("quick", max_examples=QUICK_EXAMPLES)
+
+# the second compiler of Java makes a server faster after minutes; the brokers of tests live for seconds
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

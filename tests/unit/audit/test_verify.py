@@ -112,7 +112,7 @@ def test_the_outcomes_of_batch_preparation_have_no_findings(installation: Instal
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(installations().filter(lambda installation: installation.outcomes), st.data())
 def test_a_flipped_byte_in_an_outcome_is_reported_with_its_coordinates(
     installation: Installation, data: st.DataObject

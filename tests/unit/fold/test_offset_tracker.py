@@ -223,5 +223,5 @@ class FoldConsumer(RuleBasedStateMachine):
 
 TestFoldConsumer = FoldConsumer.TestCase
 TestFoldConsumer.settings = hypothesis_settings(
-    max_examples=200, stateful_step_count=60, deadline=None
+    max_examples=2 * hypothesis_settings().max_examples, stateful_step_count=60
 )

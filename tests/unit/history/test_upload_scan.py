@@ -112,7 +112,7 @@ def test_an_accepted_upload_gives_the_result_of_the_slow_path(event: UploadEvent
 
 
 @given(st.sampled_from(UPLOADS) | uploads(), st.data())
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 def test_damaged_bytes_are_accepted_only_if_the_slow_path_accepts_them(
     event: UploadEvent, data: st.DataObject
 ) -> None:

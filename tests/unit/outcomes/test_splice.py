@@ -114,7 +114,7 @@ def test_exactly_the_canonical_encodings_within_byte_limits_are_accepted(
 
 
 @given(SMALL, tables(), POLICIES, COORDINATES, st.sampled_from(PAIRS))
-@settings(max_examples=240)
+@settings(max_examples=3 * settings().max_examples)
 def test_spliced_equals_encoded(
     request: CJAssessmentRequested,
     table: Table,
@@ -159,7 +159,7 @@ def test_spliced_equals_encoded_while_the_contexts_change(
 
 
 @given(st.data(), SMALL, st.sampled_from(PAIRS))
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 def test_the_slow_path_gives_the_same_bytes_for_damaged_bytes_that_are_accepted(
     data: st.DataObject, request: CJAssessmentRequested, pair: tuple[int, int | None]
 ) -> None:

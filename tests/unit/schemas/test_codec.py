@@ -111,7 +111,7 @@ def test_each_event_decodes_as_its_own_class(event: Event) -> None:
 
 
 @given(st.data(), st.sampled_from(ONE_OF_EACH))
-@settings(max_examples=600)
+@settings(max_examples=6 * settings().max_examples)
 def test_damaged_bytes_raise_nothing_but_bad_record(data: st.DataObject, event: Event) -> None:
     decoded_or_refused(data.draw(damaged(CODEC.encode(event))))
 

@@ -1,0 +1,48 @@
+"""The test commands: CI runs the plain one and the rest, and these two leave nothing out."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.support.run_command import ROOT
+
+SAMPLE = "tests/simulation tests/unit/fold"  # it has thorough tests, properties and others
+
+
+@pytest.fixture(scope="module")
+def collected() -> dict[str, set[str]]:
+    """The tests of a part of the suite that each command runs."""
+    return {option: collected_by(option) for option in ("", "--rest", "--all")}
+
+
+def collected_by(option: str) -> set[str]:
+    environment = {**os.environ, "PYTEST_ADDOPTS": f"--collect-only -q {SAMPLE}"}
+    command = ["tools/run", "test", *option.split()]
+    listed = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
+    return {line for line in listed.stdout.splitlines() if "::" in line}
+
+
+def test_the_plain_command_and_the_rest_leave_nothing_out(collected: dict[str, set[str]]) -> None:
+    assert collected[""] | collected["--rest"] == collected["--all"]
+    assert collected[""] < collected["--all"]
+
+
+def test_only_properties_run_twice_with_few_and_with_many_examples(
+    collected: dict[str, set[str]],
+) -> None:
+    twice = collected[""] & collected["--rest"]
+    assert twice
+    assert all("test_offset_tracker" in test for test in twice)
+
+
+def test_ci_runs_the_checks_the_readmes_test_command_and_the_rest() -> None:
+    ci = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert ci[-4:] == [
+        "tests=$(readme_test_command)",
+        "tools/run check",
+        'bash -c "$tests"',
+        "tools/run test --rest",
+    ]
