@@ -183,7 +183,9 @@ def open_replica(
 
     on_change is called with the scope keys of every fold.
     """
-    store = RocksStore(process_dir / "replica", cache_mb=settings.replica_cache_mb)
+    store = RocksStore(
+        process_dir / "replica", what="the replica", cache_mb=settings.replica_cache_mb
+    )
     return ContextReplica(store, codec, upload_topics(settings), on_change)
 
 

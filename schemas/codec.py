@@ -35,6 +35,7 @@ class _SchemaVersion:
     version: int
     event_class: type[Any]
     frame: bytes  # the first five bytes of its encodings
+    fixed_frame: bytes  # the same with the id that cjstream gives, not a registry
     schema: Mapping[str, Any]
     compiled: Callable[[str], Decoder]  # for an encoding of texts
 
@@ -87,8 +88,9 @@ class Codec:
         frame = FRAME.pack(MAGIC, schema_id)
         event_class = getattr(events, schema.name)
         compiled = partial(compile_decoder, schema.schema, latest, vars(events))
-        known = _SchemaVersion(schema.version, event_class, frame, schema.schema, compiled)
-        self._by_frame[frame] = self._by_frame[FRAME.pack(MAGIC, schema.schema_id)] = known
+        fixed = FRAME.pack(MAGIC, schema.schema_id)
+        known = _SchemaVersion(schema.version, event_class, frame, fixed, schema.schema, compiled)
+        self._by_frame[frame] = self._by_frame[fixed] = known
         self._by_form[fastavro.schema.to_parsing_canonical_form(parsed)] = known
         self._by_version[schema.name, schema.version] = self._latest[schema.name] = known
 
@@ -145,6 +147,11 @@ class Codec:
         if not isinstance(event, WITHOUT_LIMITS):
             check_limits(event)
         return event
+
+    def with_fixed_id(self, payload: bytes) -> bytes:
+        """The bytes of a valid event with the fixed id of its schema in place of a registry's id."""
+        frame = self._schema_named_by(payload[: FRAME.size]).fixed_frame
+        return payload if payload.startswith(frame) else frame + payload[FRAME.size :]
 
     def _schema_named_by(self, frame: bytes) -> _SchemaVersion:
         """The released schema that a frame names; its id may be a registry's id of an equal schema."""

@@ -2,21 +2,89 @@
 
 One thread folds, other threads read. Rows and positions are written in one batch: they agree even after a kill, and a
 restart continues from the positions that belong to the rows.
+
+A row is the newest upload of one role at one scope, in its own bytes; the three of a scope are folded when its context
+is read. So an upload is written without reading or encoding anything.
+Key of a row: `r`, scope key, a byte 0, the role's number (1 byte). Value: partition (4), offset (8), append time (8),
+payload. Key of metadata: `n`, name.
 """
 
+import struct
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
 
 from schemas.codec import Codec
-from schemas.coordinates import Partition, Positions
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy, Malformed
-from schemas.events import AssignmentContext
+from schemas.events import ROLES, AssignmentContext, UploadEvent, scope_key_of
 from tables.context import FOLD_VERSION, fold
 from tables.store import Store
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 CACHED_CONTEXTS = 20_000
+ROWS_VERSION = f"{FOLD_VERSION}.1"  # of the fold, and of the format of rows
+ROW, AFTER_ROWS = b"r", b"s"
+METADATA, AFTER_METADATA = b"n", b"o"
+SUFFIXES = tuple(bytes((0, number)) for number in range(len(ROLES)))
+HEAD = struct.Struct(">iqq")
+# rows have the fixed schema ids, so that they stay readable whatever ids a registry gives
+ROW_CODEC = Codec()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaMetadata:
+    """The positions up to which uploads are in the rows, the topics they came from, and the version of the rows."""
+
+    positions: Positions
+    topic_ids: Mapping[str, str]
+    rows_version: str | None
+
+
+def read_metadata(store: Store) -> ReplicaMetadata:
+    """The metadata of a stored replica; empty if there is none."""
+    stored = store.ascending(METADATA, AFTER_METADATA)
+    found = {key[1:].decode(): value.decode() for key, value in stored}
+    return ReplicaMetadata(
+        {_partition(name): int(end) for name, end in _named(found, "position:")},
+        dict(_named(found, "topic_id:")),
+        found.get("rows_version", found.get("fold_version")),
+    )
+
+
+def read_contexts(
+    store: Store, topics: UploadTopics, is_wanted: Callable[[bytes], bool] = lambda key: True
+) -> Iterator[tuple[bytes, AssignmentContext | Malformed]]:
+    """The scope keys that are wanted and their contexts, in the order of keys; Malformed for a damaged row."""
+    rows = store.ascending(ROW, AFTER_ROWS)
+    for key, of_scope in groupby(rows, key=lambda row: row[0][len(ROW) : -len(SUFFIXES[0])]):
+        if is_wanted(key):
+            by_role = {row_key[-1]: row for row_key, row in of_scope}
+            try:
+                context = _context([by_role.get(n) for n in range(len(ROLES))], topics)
+            except Malformed as fault:
+                yield key, fault
+            else:
+                if context is not None:
+                    yield key, context
+
+
+def _context(rows: Sequence[bytes | None], topics: UploadTopics) -> AssignmentContext | None:
+    """The context of one scope from the rows of its roles. Raises Malformed, UnknownSchema."""
+    folded: dict[str, AssignmentContext] = {}
+    for topic, row in zip(topics.by_name, rows, strict=True):
+        if row is None:
+            continue
+        if len(row) < HEAD.size:
+            raise Malformed("a damaged row in the replica")
+        partition, offset, appended_at_ms = HEAD.unpack_from(row)
+        event = ROW_CODEC.decode(row[HEAD.size :])
+        if not isinstance(event, UploadEvent):
+            raise Malformed("a row in the replica that is not an upload")
+        fold(folded, event, Coordinates(topic, partition, offset), appended_at_ms)
+    return next(iter(folded.values()), None)
 
 
 class ContextReplica:
@@ -34,9 +102,8 @@ class ContextReplica:
     ) -> None:
         self._store = store
         self._codec = codec
-        # rows on disk have the fixed schema ids, so that they stay readable whatever ids a registry gives
-        self._row_codec = Codec()
         self._topics = topics
+        self._suffixes = dict(zip(topics.by_name, SUFFIXES, strict=True))
         self.on_changed = on_changed
         self._cache: dict[str, AssignmentContext | None] = {}
         # held while rows and positions change, or must not change
@@ -47,29 +114,23 @@ class ContextReplica:
     def open(self, topic_ids: Mapping[str, str]) -> Positions:
         """Open the stored rows; returns the positions to continue from, or {} if there are no rows.
 
-        Rows of another fold version are dropped. Raises Discrepancy if an upload topic was recreated since the
-        rows were folded from it.
+        Rows of another version are dropped. Raises Discrepancy if an upload topic was recreated since the rows were
+        folded from it.
         """
-        metadata = self._store.metadata()
-        if metadata and metadata.get("fold_version") != str(FOLD_VERSION).encode():
+        metadata = read_metadata(self._store)
+        if metadata.rows_version not in (None, ROWS_VERSION):
             self._store.clear()
-            metadata = {}
+            metadata = ReplicaMetadata({}, {}, None)
         for topic, topic_id in topic_ids.items():
-            known = metadata.get(f"topic_id:{topic}", topic_id.encode()).decode()
+            known = metadata.topic_ids.get(topic, topic_id)
             if known != topic_id:
                 raise Discrepancy(
                     f"topic {topic} was recreated (its id was {known}, now it is {topic_id}) after the replica "
                     "was built from it: delete the replica's folder, then the replica is rebuilt"
                 )
-        topic_metadata = {
-            f"topic_id:{topic}": topic_id.encode() for topic, topic_id in topic_ids.items()
-        }
-        self._store.write({}, {**topic_metadata, "fold_version": str(FOLD_VERSION).encode()})
-        self._positions = {
-            _partition(name.removeprefix("position:")): int(value)
-            for name, value in metadata.items()
-            if name.startswith("position:")
-        }
+        named_ids = {f"topic_id:{topic}": topic_id for topic, topic_id in topic_ids.items()}
+        self._store.write(_metadata_rows({**named_ids, "rows_version": ROWS_VERSION}))
+        self._positions = dict(metadata.positions)
         return dict(self._positions)
 
     def context(self, scope_key: str) -> AssignmentContext | None:
@@ -84,11 +145,14 @@ class ContextReplica:
 
     def contexts(self) -> Iterator[AssignmentContext]:
         """Every context, in the order of scope keys; the caller makes sure that nothing is folded meanwhile."""
-        return (self._row_codec.decode_as(AssignmentContext, row) for _, row in self._store.rows())
+        for _, context in read_contexts(self._store, self._topics):
+            if isinstance(context, Malformed):
+                raise context
+            yield context
 
     def _read(self, scope_key: str) -> AssignmentContext | None:
-        row = self._store.row(scope_key)
-        return None if row is None else self._row_codec.decode_as(AssignmentContext, row)
+        key = ROW + scope_key.encode()
+        return _context(self._store.read([key + suffix for suffix in SUFFIXES]), self._topics)
 
     def _remember(
         self, scope_key: str, context: AssignmentContext | None
@@ -103,28 +167,36 @@ class ContextReplica:
     ) -> list[tuple[UploadRecord, Malformed]]:
         """Fold records and store the new positions in one write; returns the records that are not valid uploads.
 
-        Raises UnknownSchema for a record of a later release; in that case nothing is written.
+        Records are in log order, partition by partition; those below the positions are in the rows already. Raises
+        UnknownSchema for a record of a later release; in that case nothing is written.
         """
-        changed = _ChangedRows(self)
+        rows: dict[bytes, bytes] = {}
+        changed: dict[str, None] = {}
         invalid = []
         for record in records:
+            at = record.at
+            if at.offset < self._positions.get(Partition(at.topic, at.partition), 0):
+                continue
             try:
                 event = read_upload(record, self._codec, self._topics)
             except Malformed as fault:
                 invalid.append((record, fault))
-            else:
-                fold(changed, event, record.at, record.appended_at_ms)
-        encoded = {key: self._row_codec.encode(context) for key, context in changed.rows.items()}
-        metadata = {
-            f"position:{_name(partition)}": str(end).encode()
+                continue
+            scope_key = scope_key_of(event)
+            changed[scope_key] = None
+            head = HEAD.pack(at.partition, at.offset, record.appended_at_ms)
+            payload = self._codec.with_fixed_id(record.value or b"")
+            rows[b"".join((ROW, scope_key.encode(), self._suffixes[at.topic]))] = head + payload
+        positions_by_name = {
+            f"position:{partition.topic}/{partition.partition}": str(end)
             for partition, end in positions.items()
         }
         with self._fold_lock:
-            self._store.write(encoded, metadata)
-            for scope_key, context in changed.rows.items():
-                self._remember(scope_key, context)
-            if self.on_changed is not None and changed.rows:
-                self.on_changed(changed.rows.keys())
+            self._store.write(rows | _metadata_rows(positions_by_name))
+            for scope_key in changed:
+                self._cache.pop(scope_key, None)
+            if self.on_changed is not None and changed:
+                self.on_changed(changed.keys())
             self.advance(positions)  # last: a thread woken by it finds rows and callbacks done
         return invalid
 
@@ -164,22 +236,15 @@ class ContextReplica:
         self._store.close()
 
 
-class _ChangedRows:
-    """The rows that one batch of uploads changes; other rows are read from the replica."""
-
-    def __init__(self, replica: ContextReplica) -> None:
-        self.rows: dict[str, AssignmentContext] = {}
-        self._replica = replica
-
-    def get(self, scope_key: str, /) -> AssignmentContext | None:
-        return self.rows.get(scope_key) or self._replica.context(scope_key)
-
-    def __setitem__(self, scope_key: str, context: AssignmentContext, /) -> None:
-        self.rows[scope_key] = context
+def _metadata_rows(metadata: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {METADATA + name.encode(): value.encode() for name, value in metadata.items()}
 
 
-def _name(partition: Partition) -> str:
-    return f"{partition.topic}/{partition.partition}"
+def _named(metadata: Mapping[str, str], prefix: str) -> Iterator[tuple[str, str]]:
+    """The metadata whose names have this prefix, by the rest of the name."""
+    for name, value in metadata.items():
+        if name.startswith(prefix):
+            yield name.removeprefix(prefix), value
 
 
 def _partition(name: str) -> Partition:

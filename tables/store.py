@@ -1,9 +1,9 @@
-"""Storage of the replica's rows and positions: on disk (rocksdict), or in memory for a dry run.
+"""Rows sorted by keys of any bytes: on disk (rocksdict), or in memory for a dry run and for few rows.
 
-Rows and positions of one write become visible together or not at all: both go into one WriteBatch.
+The rows of one write become visible together or not at all.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -20,27 +20,21 @@ from rocksdict import (
 
 from schemas.errors import Misconfigured, StoreFailed
 
-ROW = b"r"
-METADATA = b"n"
-
 
 class Store(Protocol):
-    """Rows by scope key, and metadata (positions, versions, topic ids) by name, written together."""
+    """Rows by keys of any bytes, sorted by key."""
 
-    def row(self, key: str) -> bytes | None:
-        """The row of one scope."""
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The rows with these keys, in their order; None for a key without a row."""
 
-    def metadata(self) -> dict[str, bytes]:
-        """The metadata, by name."""
+    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The keys in [first, end) and their rows, in the order of keys."""
 
-    def rows(self) -> Iterator[tuple[str, bytes]]:
-        """Every row, in the order of keys."""
-
-    def write(self, rows: Mapping[str, bytes], metadata: Mapping[str, bytes]) -> None:
-        """Store rows and metadata, all or nothing."""
+    def write(self, rows: Mapping[bytes, bytes]) -> None:
+        """Store rows, all or nothing."""
 
     def clear(self) -> None:
-        """Delete every row and all metadata."""
+        """Delete every row."""
 
     def close(self) -> None:
         """Flush to disk and close the folder."""
@@ -50,25 +44,19 @@ class MemoryStore:
     """A store in memory; it ends with its process."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, bytes] = {}
-        self._metadata: dict[str, bytes] = {}
+        self._rows: dict[bytes, bytes] = {}
 
-    def row(self, key: str) -> bytes | None:
-        return self._rows.get(key)
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self._rows.get(key) for key in keys]
 
-    def metadata(self) -> dict[str, bytes]:
-        return dict(self._metadata)
+    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted(row for row in self._rows.items() if first <= row[0] < end))
 
-    def rows(self) -> Iterator[tuple[str, bytes]]:
-        return iter(sorted(self._rows.items()))
-
-    def write(self, rows: Mapping[str, bytes], metadata: Mapping[str, bytes]) -> None:
+    def write(self, rows: Mapping[bytes, bytes]) -> None:
         self._rows.update(rows)
-        self._metadata.update(metadata)
 
     def clear(self) -> None:
         self._rows.clear()
-        self._metadata.clear()
 
     def close(self) -> None:
         pass
@@ -77,23 +65,25 @@ class MemoryStore:
 class RocksStore:
     """A store in its own folder; only one process at a time can open it for writing.
 
-    The write-ahead log is off: a kill loses the newest writes, but rows and positions still agree, and
-    the lost uploads are read again from Kafka.
+    The write-ahead log is off: a kill loses the newest writes, but never a part of one. what: what it stores, for
+    messages.
     """
 
-    def __init__(self, folder: Path, *, cache_mb: int) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, what: str, cache_mb: int) -> None:
+        self._name = f"{what} in {folder}"
         try:
-            self._db = open_db(folder, cache_mb)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = Rdict(str(folder), _options(cache_mb))
         except Exception as fault:  # rocksdict raises plain Exceptions
             raise Misconfigured(
-                f"cannot open the replica in {folder}: another process has it open, the disk is full or the folder "
-                f"is damaged ({str(fault)[:200]}); if it is damaged, delete it, then the replica is rebuilt"
+                f"cannot open {self._name}: another process has it open, the disk is full or the folder is damaged "
+                f"({str(fault)[:200]}); if it is damaged, delete it, then it is rebuilt"
             ) from fault
-        self._without_wal: WriteOptions | None = without_wal()
+        self._without_wal: WriteOptions | None = WriteOptions()
+        setattr(self._without_wal, "disable_wal", True)  # noqa: B010 (a property, typed as a method)
 
     @classmethod
-    def open_read_only(cls, folder: Path, *, cache_mb: int) -> "RocksStore":
+    def open_read_only(cls, folder: Path, *, what: str, cache_mb: int) -> "RocksStore":
         """Open the last flushed state of a store for reading only; a process that writes it is not disturbed.
 
         Raises Misconfigured if there is no store.
@@ -103,38 +93,30 @@ class RocksStore:
         # the writer may delete files; files that are open stay readable
         options.set_max_open_files(-1)
         self = cls.__new__(cls)
-        self._folder = folder
+        self._name = f"{what} in {folder}"
         try:
             self._db = Rdict(str(folder), options, access_type=AccessType.read_only())
         except Exception as fault:  # rocksdict raises plain Exceptions
-            raise Misconfigured(f"no replica to read in {folder}: {str(fault)[:200]}") from fault
+            raise Misconfigured(f"cannot read {self._name}: {str(fault)[:200]}") from fault
         self._without_wal = None
         return self
 
-    def row(self, key: str) -> bytes | None:
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         with self._translated_errors():
-            value: bytes | None = self._db.get(ROW + key.encode())
-            return value
+            return list(self._db.get(list(keys)) or ())
 
-    def metadata(self) -> dict[str, bytes]:
-        return {key[1:].decode(): value for key, value in self._with_prefix(METADATA)}
-
-    def rows(self) -> Iterator[tuple[str, bytes]]:
-        return ((key[1:].decode(), value) for key, value in self._with_prefix(ROW))
-
-    def _with_prefix(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def ascending(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         with self._translated_errors():
-            for key, value in self._db.items(from_key=prefix):
-                if not isinstance(key, bytes) or not key.startswith(prefix):
-                    return  # in raw mode every key is bytes
-                yield key, value
+            rows = self._db.iter()
+            rows.seek(first)
+            while rows.valid() and (key := rows.key()) < end:
+                yield key, rows.value()
+                rows.next()
 
-    def write(self, rows: Mapping[str, bytes], metadata: Mapping[str, bytes]) -> None:
+    def write(self, rows: Mapping[bytes, bytes]) -> None:
         batch = WriteBatch(raw_mode=True)
-        for key, value in rows.items():
-            batch.put(ROW + key.encode(), value)
-        for name, value in metadata.items():
-            batch.put(METADATA + name.encode(), value)
+        for key, row in rows.items():
+            batch.put(key, row)
         with self._translated_errors():
             self._db.write(batch, self._without_wal)
 
@@ -156,20 +138,7 @@ class RocksStore:
         try:
             yield
         except Exception as fault:  # rocksdict raises plain Exceptions
-            raise StoreFailed(f"the replica in {self._folder}", fault) from fault
-
-
-def open_db(folder: Path, cache_mb: int) -> Rdict:
-    """Open a folder with rocksdict in raw mode; rocksdict's plain Exceptions pass through."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return Rdict(str(folder), _options(cache_mb))
-
-
-def without_wal() -> WriteOptions:
-    """Options for writes without a write-ahead log: a kill may lose a write, but never a part of one."""
-    options = WriteOptions()
-    setattr(options, "disable_wal", True)  # noqa: B010 (a property, typed as a method)
-    return options
+            raise StoreFailed(self._name, fault) from fault
 
 
 def _options(cache_mb: int) -> Options:

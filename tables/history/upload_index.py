@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from schemas.coordinates import Coordinates, Partition, Positions
-from tables.history.sorted_store import RocksSortedStore, SortedStore
+from tables.store import RocksStore, Store
 from tables.upload_record import UploadRecord, UploadTopics
 
 # in place of the length of a record key; after POSITION follow the number of the topic and the partition
@@ -30,7 +30,7 @@ CACHE_MB = 32
 class UploadIndex:
     """Upload records of one installation; only one thread may add, any thread may read."""
 
-    def __init__(self, rows: SortedStore, topics: UploadTopics) -> None:
+    def __init__(self, rows: Store, topics: UploadTopics) -> None:
         self._rows = rows
         self._names = tuple(topics.by_name)
         self._numbers = {name: number for number, name in enumerate(self._names)}
@@ -106,6 +106,10 @@ def temporary_index(topics: UploadTopics, within: Path | None = None) -> Iterato
     """An index in a temporary folder, which is made in `within` or the system's folder and deleted after the block."""
     with (
         tempfile.TemporaryDirectory(prefix="cjstream-index-", dir=within) as folder,
-        closing(UploadIndex(RocksSortedStore(Path(folder), cache_mb=CACHE_MB), topics)) as index,
+        closing(
+            UploadIndex(
+                RocksStore(Path(folder), what="the audit's index", cache_mb=CACHE_MB), topics
+            )
+        ) as index,
     ):
         yield index

@@ -25,10 +25,10 @@ LIBRARIES = {  # the folders or files that may import each library
         "processors/worker.py",
     },
     "mode": {"processors/fold"},
-    "aiokafka": {"processors/fold", "schemas/partitioner.py"},
+    "aiokafka": {"processors/fold"},
     "confluent_kafka": {"processors", "tools/send.py"},
     "fastavro": {"schemas/codec.py"},
-    "rocksdict": {"tables/history/sorted_store.py", "tables/store.py"},
+    "rocksdict": {"tables/store.py"},
     "obstore": {"tables/content_store.py"},
     "pydantic": {"processors/settings.py", "tools"},
     "pydantic_settings": {

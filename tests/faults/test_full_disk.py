@@ -20,11 +20,11 @@ from schemas.errors import StoreFailed
 from tables.store import RocksStore
 from tests.faults.small_files import limit_files
 
-store = RocksStore(Path(sys.argv[1]), cache_mb=8)
+store = RocksStore(Path(sys.argv[1]), what="the replica", cache_mb=8)
 limit_files()
 try:
     for number in range(100):
-        store.write({f"{number}-{n}": bytes(1000) for n in range(1000)}, {})
+        store.write({f"{number}-{n}".encode(): bytes(1000) for n in range(1000)})
     store.close()
 except StoreFailed as fault:
     print(fault)

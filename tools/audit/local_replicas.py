@@ -1,14 +1,13 @@
 """The replicas in this machine's data folder, read without disturbing the processes that write them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from processors.settings import Settings
-from schemas.coordinates import Partition, Positions
 from schemas.errors import Misconfigured
-from tables.context import FOLD_VERSION
+from tables.replica import ReplicaMetadata, read_metadata
 from tables.store import RocksStore
 
 CACHE_MB = 8
@@ -16,22 +15,18 @@ CACHE_MB = 8
 
 @dataclass(frozen=True, slots=True)
 class LocalReplica:
-    """A replica's folder and what its metadata says: the positions of its rows, the topic ids and the fold version."""
+    """A replica's folder and its metadata."""
 
     folder: Path
-    positions: Positions
-    topic_ids: dict[str, str]
-    fold_version: str
+    metadata: ReplicaMetadata
 
 
 @contextmanager
 def open_read_only(folder: Path) -> Iterator[RocksStore]:
     """A replica's rows as they were last flushed. Raises Misconfigured."""
-    store = RocksStore.open_read_only(folder, cache_mb=CACHE_MB)
-    try:
+    store = RocksStore.open_read_only(folder, what="the replica", cache_mb=CACHE_MB)
+    with closing(store):
         yield store
-    finally:
-        store.close()
 
 
 def replica_at(folder: Path) -> LocalReplica:
@@ -41,21 +36,7 @@ def replica_at(folder: Path) -> LocalReplica:
     if not (store_folder / "CURRENT").is_file():  # every RocksDB folder has this file
         raise Misconfigured(f"no replica to read in {folder}")
     with open_read_only(store_folder) as store:
-        metadata = {name: value.decode() for name, value in store.metadata().items()}
-    return LocalReplica(
-        store_folder,
-        {
-            _partition(name.removeprefix("position:")): int(value)
-            for name, value in metadata.items()
-            if name.startswith("position:")
-        },
-        {
-            name.removeprefix("topic_id:"): value
-            for name, value in metadata.items()
-            if name.startswith("topic_id:")
-        },
-        metadata.get("fold_version", str(FOLD_VERSION)),
-    )
+        return LocalReplica(store_folder, read_metadata(store))
 
 
 def readable_replicas(settings: Settings) -> list[LocalReplica]:
@@ -75,11 +56,6 @@ def recreated_topics(settings: Settings, topic_ids: dict[str, str]) -> set[str]:
     return {
         name
         for replica in readable_replicas(settings)
-        for name, known in replica.topic_ids.items()
+        for name, known in replica.metadata.topic_ids.items()
         if topic_ids.get(name, known) != known
     }
-
-
-def _partition(name: str) -> Partition:
-    topic, _, partition = name.rpartition("/")
-    return Partition(topic, int(partition))

@@ -1,10 +1,12 @@
 """The replica: rows and positions agree, also after restarts, on both stores."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates, Partition
@@ -13,8 +15,8 @@ from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.released_schemas import released
 from schemas.topics import Topics
-from tables.context import FOLD_VERSION
-from tables.replica import CACHED_CONTEXTS, ContextReplica
+from tables.context import FOLD_VERSION, fold
+from tables.replica import CACHED_CONTEXTS, ContextReplica, read_contexts
 from tables.store import MemoryStore, RocksStore, Store
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import (
@@ -46,7 +48,7 @@ def reopened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callabl
             return memory
         for store in opened:
             store.close()
-        opened[:] = [RocksStore(tmp_path / "replica", cache_mb=8)]
+        opened[:] = [RocksStore(tmp_path / "replica", what="the replica", cache_mb=8)]
         return opened[0]
 
     yield again
@@ -70,7 +72,8 @@ def test_rows_have_the_fixed_schema_ids_whatever_ids_a_registry_gives(
     replica.open(IDS)
     record = record_of(prompt_uploaded(), 0)
     replica.fold([record], positions_after(record))
-    assert replica_on(reopened()).context("assignment:a1") == replica.context("assignment:a1")
+    folded = replica.context("assignment:a1")
+    assert replica_on(reopened()).context("assignment:a1") == folded is not None
 
 
 def in_memory() -> ContextReplica:
@@ -156,7 +159,7 @@ def test_the_first_upload_of_a_scope_replaces_the_cached_absence() -> None:
 def test_rows_of_another_fold_version_are_dropped(reopened: Callable[[], Store]) -> None:
     store = reopened()
     fold_upload(replica_on(store), prompt_uploaded(), 40)
-    store.write({}, {"fold_version": str(FOLD_VERSION + 1).encode()})
+    store.write({b"nrows_version": f"{FOLD_VERSION + 1}.1".encode()})
     replica = ContextReplica(reopened(), CODEC, TOPICS)
     assert replica.open(IDS) == {}
     assert replica.context("assignment:a1") is None
@@ -333,15 +336,15 @@ class PausedStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.pause = threading.Event()
-        self.read, self.folded = threading.Event(), threading.Event()
+        self.was_read, self.folded = threading.Event(), threading.Event()
 
-    def row(self, key: str) -> bytes | None:
-        row = super().row(key)
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        rows = super().read(keys)
         if self.pause.is_set():
             self.pause.clear()
-            self.read.set()
+            self.was_read.set()
             self.folded.wait(0.5)
-        return row
+        return rows
 
 
 def test_a_row_read_before_a_fold_is_not_cached_after_it() -> None:
@@ -351,19 +354,54 @@ def test_a_row_read_before_a_fold_is_not_cached_after_it() -> None:
     store.pause.set()
     reading = threading.Thread(target=version_of, args=(replica,), daemon=True)
     reading.start()
-    assert store.read.wait(10)
+    assert store.was_read.wait(10)
     fold_upload(replica, prompt_uploaded(version=2), 2)
     store.folded.set()
     reading.join(10)
     assert version_of(replica) == 2
 
 
-def test_a_damaged_row_is_malformed() -> None:
+@pytest.mark.parametrize(
+    "row", [b"", b"junk", bytes(20) + b"junk", bytes(20) + CODEC.encode(requested())]
+)
+def test_a_damaged_row_is_malformed(row: bytes) -> None:
     store = MemoryStore()
     replica = replica_on(store)
-    store.write({"assignment:a1": b"junk"}, {})
+    store.write({b"rassignment:a1\0\1": row})
     with pytest.raises(Malformed):
         replica.context("assignment:a1")
+    with pytest.raises(Malformed):
+        list(replica.contexts())
+    ((key, fault),) = read_contexts(store, TOPICS)
+    assert (key, type(fault)) == (b"assignment:a1", Malformed)
+
+
+@given(st.data())
+def test_the_contexts_are_those_of_the_plain_fold(data: st.DataObject) -> None:
+    events = data.draw(st.lists(st.sampled_from(UPLOADS), max_size=30))
+    records = [record_of(event, offset) for offset, event in enumerate(events)]
+    rows: dict[str, AssignmentContext] = {}
+    for event, record in zip(events, records, strict=True):
+        fold(rows, event, record.at, record.appended_at_ms)
+    replica = in_memory()
+    while records:
+        count = data.draw(st.integers(1, len(records)))
+        replica.fold(records[:count], positions_after(records[count - 1]))
+        records = records[count:]
+    assert {context.scope_key: context for context in replica.contexts()} == rows
+    assert {scope_key: replica.context(scope_key) for scope_key in rows} == rows
+
+
+def test_contexts_are_in_the_order_of_scope_keys_and_may_be_selected() -> None:
+    store = MemoryStore()
+    replica = replica_on(store)
+    for offset, name in enumerate(("a2", "a", "a1", "a1!")):
+        fold_upload(replica, prompt_uploaded(assignment_id=name), offset)
+        fold_upload(replica, rubric_uploaded(assignment_id=name), offset)
+    keys = [context.scope_key for context in replica.contexts()]
+    assert keys == sorted(f"assignment:{name}" for name in ("a", "a1", "a1!", "a2"))
+    wanted = read_contexts(store, TOPICS, lambda key: key.endswith(b"1"))
+    assert [key for key, _ in wanted] == [b"assignment:a1"]
 
 
 def test_a_course_has_a_row_of_its_own() -> None:

@@ -9,65 +9,76 @@ from schemas.errors import Misconfigured
 from tables.store import MemoryStore, RocksStore, Store
 
 
+def on_disk(folder: Path) -> RocksStore:
+    return RocksStore(folder, what="the replica", cache_mb=8)
+
+
 @pytest.fixture(params=["memory", "rocks"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = MemoryStore() if request.param == "memory" else RocksStore(tmp_path / "s", cache_mb=8)
+    opened = MemoryStore() if request.param == "memory" else on_disk(tmp_path / "s")
     yield opened
     opened.close()
 
 
-def test_an_empty_store_has_no_rows_and_no_metadata(store: Store) -> None:
-    assert (store.row("assignment:a1"), store.metadata(), list(store.rows())) == (None, {}, [])
+def all_rows(store: Store) -> dict[bytes, bytes]:
+    return dict(store.ascending(b"", b"\xff" * 8))
 
 
-def test_a_write_stores_rows_and_metadata(store: Store) -> None:
-    store.write({"assignment:a1": b"row"}, {"position:uploads/0": b"7"})
-    assert (store.row("assignment:a1"), store.metadata()) == (b"row", {"position:uploads/0": b"7"})
+def test_an_empty_store_has_no_rows(store: Store) -> None:
+    assert (store.read([b"a"]), store.read([]), all_rows(store)) == ([None], [], {})
 
 
-def test_a_later_write_replaces_only_the_rows_and_metadata_it_contains(store: Store) -> None:
-    store.write({"a": b"1", "b": b"1"}, {"x": b"1", "y": b"1"})
-    store.write({"b": b"2"}, {"y": b"2"})
-    assert (dict(store.rows()), store.metadata()) == (
-        {"a": b"1", "b": b"2"},
-        {"x": b"1", "y": b"2"},
-    )
+def test_a_later_write_replaces_only_the_rows_it_contains(store: Store) -> None:
+    store.write({b"a": b"1", b"b": b"1"})
+    store.write({b"b": b"2", b"c": b""})
+    assert all_rows(store) == {b"a": b"1", b"b": b"2", b"c": b""}
 
 
-def test_rows_are_sorted_by_key(store: Store) -> None:
-    store.write({"course:ö": b"3", "assignment:z": b"2", "assignment:å": b"1"}, {"n": b""})
-    assert [key for key, _ in store.rows()] == ["assignment:z", "assignment:å", "course:ö"]
+def test_rows_are_read_in_the_order_of_the_requested_keys(store: Store) -> None:
+    store.write({b"a": b"1", b"b": b"2"})
+    assert store.read([b"b", b"missing", b"a", b"b"]) == [b"2", None, b"1", b"2"]
 
 
-def test_rows_and_metadata_of_the_same_name_are_separate(store: Store) -> None:
-    store.write({"rn": b"row", "": b"empty"}, {"rn": b"note"})
-    assert (store.row("rn"), store.row(""), store.metadata()) == (b"row", b"empty", {"rn": b"note"})
+def test_rows_are_read_by_key_range_in_the_order_of_keys(store: Store) -> None:
+    store.write({b"b": b"2", b"a": b"1", b"c\xff": b"4", b"c": b"3"})
+    store.write({b"a": b"one"})
+    assert list(store.ascending(b"", b"c\xff")) == [(b"a", b"one"), (b"b", b"2"), (b"c", b"3")]
+    assert list(store.ascending(b"aa", b"b")) == []
 
 
 def test_any_bytes_can_be_stored(store: Store) -> None:
-    store.write({"a\U0001f393": bytes(range(256))}, {})
-    assert store.row("a\U0001f393") == bytes(range(256))
+    every_byte = bytes(range(256))
+    store.write({every_byte: every_byte, b"": b"empty"})
+    assert store.read([every_byte, b""]) == [every_byte, b"empty"]
 
 
-def test_a_cleared_store_has_no_rows_and_no_metadata(store: Store) -> None:
-    store.write({"a": b"1"}, {"x": b"1"})
+def test_a_cleared_store_has_no_rows(store: Store) -> None:
+    store.write({b"a": b"1"})
     store.clear()
-    assert (store.row("a"), store.metadata(), list(store.rows())) == (None, {}, [])
-    store.write({"a": b"2"}, {})
-    assert store.row("a") == b"2"
+    assert (store.read([b"a"]), all_rows(store)) == ([None], {})
+    store.write({b"a": b"2"})
+    assert all_rows(store) == {b"a": b"2"}
 
 
-def test_rows_and_metadata_are_there_after_reopening_the_folder(tmp_path: Path) -> None:
-    first = RocksStore(tmp_path / "s", cache_mb=8)
-    first.write({"a": b"1"}, {"x": b"1"})
+def test_rows_are_there_after_reopening_the_folder(tmp_path: Path) -> None:
+    first = on_disk(tmp_path / "s")
+    first.write({b"a": b"1"})
     first.close()
-    second = RocksStore(tmp_path / "s", cache_mb=8)
-    assert (second.row("a"), second.metadata()) == (b"1", {"x": b"1"})
+    second = on_disk(tmp_path / "s")
+    assert second.read([b"a"]) == [b"1"]
     second.close()
 
 
-def test_a_folder_in_use_cannot_be_opened(tmp_path: Path) -> None:
-    first = RocksStore(tmp_path / "s", cache_mb=8)
+def test_a_folder_in_use_cannot_be_opened_but_read(tmp_path: Path) -> None:
+    first = on_disk(tmp_path / "s")
     with pytest.raises(Misconfigured, match="cannot open the replica"):
-        RocksStore(tmp_path / "s", cache_mb=8)
+        on_disk(tmp_path / "s")
+    reader = RocksStore.open_read_only(tmp_path / "s", what="the replica", cache_mb=8)
+    assert all_rows(reader) == {}
+    reader.close()
     first.close()
+
+
+def test_a_store_that_does_not_exist_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="cannot read the replica"):
+        RocksStore.open_read_only(tmp_path / "s", what="the replica", cache_mb=8)

@@ -8,8 +8,8 @@ import pytest
 from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
-from tables.history.sorted_store import MemorySortedStore, RocksSortedStore, SortedStore
 from tables.history.upload_index import UploadIndex, temporary_index
+from tables.store import MemoryStore, RocksStore, Store
 from tables.upload_record import UploadRecord, UploadTopics
 
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
@@ -19,16 +19,18 @@ HERE = partition_for(A1.encode(), 4)
 
 
 @pytest.fixture(params=["memory", "rocks"])
-def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SortedStore]:
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = (
-        MemorySortedStore() if request.param == "memory" else RocksSortedStore(tmp_path, cache_mb=8)
+        MemoryStore()
+        if request.param == "memory"
+        else RocksStore(tmp_path, what="the index", cache_mb=8)
     )
     yield store
     store.close()
 
 
 @pytest.fixture
-def index(rows: SortedStore) -> UploadIndex:
+def index(rows: Store) -> UploadIndex:
     return UploadIndex(rows, TOPICS)
 
 
@@ -41,13 +43,6 @@ def record(
     value: bytes | None = b"value",
 ) -> UploadRecord:
     return UploadRecord(Coordinates(topic, partition, offset), key, value, 1_000 + offset)
-
-
-def test_rows_are_read_by_key_range(rows: SortedStore) -> None:
-    rows.write({b"b": b"2", b"a": b"1", b"c\xff": b"4", b"c": b"3"})
-    rows.write({b"a": b"one"})
-    assert list(rows.ascending(b"", b"c\xff")) == [(b"a", b"one"), (b"b", b"2"), (b"c", b"3")]
-    assert list(rows.ascending(b"aa", b"b")) == []
 
 
 def test_an_empty_index_has_no_records_and_no_positions(index: UploadIndex) -> None:

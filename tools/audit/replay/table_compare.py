@@ -14,14 +14,14 @@ from typing import Any
 from processors.kafka.bounded_wait import wait_until
 from processors.log.compacted_rows import newest_rows
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
-from schemas.errors import BadRecord, Discrepancy, Unreachable
+from schemas.errors import BadRecord, Discrepancy, Malformed, Unreachable
 from schemas.events import AssignmentContext, Component
 from schemas.partitioner import partition_for
-from tables.context import FOLD_VERSION
 from tables.history.bulk_fold import BulkFold
 from tables.history.row_diff import RowDifference, differences
+from tables.replica import ROWS_VERSION, read_contexts
 from tools.audit.local_replicas import LocalReplica, open_read_only
 from tools.audit.process_pool import in_processes, processes_for, split_evenly
 from tools.audit.replay.replay import RecordsRead, ReplayRange, folds
@@ -73,9 +73,10 @@ def targets(
 def _target(
     replay_range: ReplayRange, replica: LocalReplica, topic_ids: Mapping[str, str]
 ) -> CompareTarget:
-    ends = {partition: replica.positions.get(partition, 0) for partition in replay_range.ends}
+    metadata = replica.metadata
+    ends = {partition: metadata.positions.get(partition, 0) for partition in replay_range.ends}
     target = CompareTarget(str(replica.folder), replace(replay_range, ends=ends), replica.folder)
-    for name, known in replica.topic_ids.items():
+    for name, known in metadata.topic_ids.items():
         if topic_ids.get(name) != known:
             return replace(
                 target, problem=f"{name} was recreated since it was folded (its id was {known})"
@@ -87,10 +88,10 @@ def _target(
                 target,
                 problem=f"its position is {where}, the log ends at {replay_range.ends[partition]}",
             )
-    if replica.fold_version != str(FOLD_VERSION):
+    if metadata.rows_version != ROWS_VERSION:
         return replace(
             target,
-            problem=f"its rows have fold version {replica.fold_version}, this release has {FOLD_VERSION}",
+            problem=f"its rows have version {metadata.rows_version}, those of this release {ROWS_VERSION}",
         )
     return target
 
@@ -115,7 +116,7 @@ def _compare_partitions(
         if isinstance(progress, RecordsRead):
             yield progress
             continue
-        rows_now = partial(_rows, settings, target, numbers, progress)
+        rows_now = partial(_rows, settings, target, numbers, progress, codec)
         rows = rows_now()
         count, differing = len(rows), _differing(progress, rows, codec, replay_range)
         if differing and target.folder is None:
@@ -128,15 +129,20 @@ def _compare_partitions(
 Differing = dict[bytes, tuple[AssignmentContext | None, list[RowDifference]]]
 
 
-def _rows(settings: Settings, target: CompareTarget, numbers: list[int], fold: BulkFold) -> Rows:
+def _rows(
+    settings: Settings, target: CompareTarget, numbers: list[int], fold: BulkFold, codec: Codec
+) -> Rows:
+    """The encoded contexts by scope key; of a damaged row of a replica no bytes."""
     if target.folder is None:
         return newest_rows(settings, numbers, fold.contains)
+
+    def is_wanted(key: bytes) -> bool:
+        return fold.contains(key) and partition_for(key, settings.partitions) in numbers
+
     with open_read_only(target.folder) as store:
         return {
-            key: row
-            for name, row in store.rows()
-            if fold.contains(key := name.encode())
-            and partition_for(key, settings.partitions) in numbers
+            key: b"" if isinstance(context, Malformed) else codec.encode(context)
+            for key, context in read_contexts(store, upload_topics(settings), is_wanted)
         }
 
 
