@@ -15,7 +15,6 @@ from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
 from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
-from tools.children import ROOT
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
 from tools.printing import print_json, print_table
@@ -293,7 +292,7 @@ def content_sweep(
 @app.command()
 def demo(as_json: Json = False) -> None:
     """Run the whole story on a temporary broker: uploads, 2,000 requests, every outcome read back and checked."""
-    from tools import demo as command
+    from tools.demo import play as command
 
     report = command.run(say)
     if as_json:
@@ -315,7 +314,7 @@ def show_broker(status: Any, *, as_json: bool) -> None:
 
 def program_name() -> str:
     """The command that people type: `tools/run` in a checkout, `cjstream` if the package is installed."""
-    in_checkout = Path(sys.prefix).resolve() == (ROOT / ".venv").resolve()
+    in_checkout = Path(sys.prefix).resolve() == (Path(__file__).parents[1] / ".venv").resolve()
     return "tools/run" if in_checkout and Path(sys.argv[0]).name != "cjstream" else "cjstream"
 
 

@@ -1,7 +1,9 @@
-"""Worker and API as real child processes of a command; their last log lines are shown if anything fails."""
+"""Cjstream commands as real child processes; their last log lines are shown if anything fails."""
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +12,62 @@ from typing import NoReturn
 import httpx
 
 from processors.kafka.bounded_wait import wait_until
-from processors.settings import Settings
+from processors.settings import Settings, variable_of
 from schemas.errors import CJStreamError
-from tools.children import command, environment
 
+ROOT = Path(__file__).parent.parent
 Say = Callable[[str], None]
+COMMAND_S = 60.0
 READY_S = 60.0
 STOP_S = 15.0
 SHOWN_LINES = 20  # last log lines of a process that failed
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of a cjstream command, with this Python."""
+    return module("tools.cli", *arguments)
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command line of a module, with this Python."""
+    return [sys.executable, "-P", "-m", name, *arguments]
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment, with these settings added and the packages on the import path."""
+    variables = {variable_of(name): str(value) for name, value in settings.items()}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """This process's environment with exactly these settings, except unset ones."""
+    return environment(
+        **{
+            name: ",".join(map(str, value)) if isinstance(value, tuple) else value
+            for name, value in settings.model_dump().items()
+            if value is not None
+        }
+    )
+
+
+def command_output(settings: Settings, *arguments: str, **variables: str) -> str:
+    """What a command prints, run with these settings and more environment variables.
+
+    Raises CJStreamError if its exit code is not 0.
+    """
+    done = subprocess.run(
+        command(*arguments),
+        env=environment_of(settings) | variables,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        name = " ".join(arguments[:3])
+        raise CJStreamError(f"cjstream {name} failed ({done.returncode}): {done.stderr.strip()}")
+    return done.stdout
 
 
 @contextmanager
@@ -40,7 +90,7 @@ def started(name: str, settings: Settings, say: Say) -> "Iterator[subprocess.Pop
     with log.open("ab") as output:
         child = subprocess.Popen(
             command(name),
-            env=environment(**settings_values(settings)),
+            env=environment_of(settings),
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C then reaches only this process, which ends the child
@@ -83,15 +133,6 @@ def _exit(_signal: int, _frame: object) -> NoReturn:
     raise SystemExit(
         128 + signal.SIGTERM
     )  # not sys.exit, which raises with a bare int that librdkafka's binding cannot handle
-
-
-def settings_values(settings: Settings) -> dict[str, object]:
-    """The settings by field name, in the form of environment variables; unset ones are left out."""
-    return {
-        name: ",".join(map(str, value)) if isinstance(value, tuple) else value
-        for name, value in settings.model_dump().items()
-        if value is not None
-    }
 
 
 def _show_last_lines(name: str, log: Path, say: Say) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from processors.settings import Settings
 from schemas.errors import CJStreamError
 from tools import broker, topics
-from tools.children import command, environment
+from tools.processes import command, environment
 from tools.progress import say
 
 STOP_S = 15.0

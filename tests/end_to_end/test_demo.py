@@ -27,7 +27,7 @@ from tests.support.builders import (
     prompt_uploaded,
     requested,
 )
-from tools.demo_check import AvroReader, Evidence, Findings, OutcomeFound, SentRecord, found_in
+from tools.demo.check import AvroReader, Evidence, Findings, OutcomeFound, SentRecord, found_in
 
 ROOT = Path(__file__).parents[2]
 CODEC = Codec()

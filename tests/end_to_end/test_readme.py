@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tools.broker import free_port
-from tools.children import ROOT
+from tools.processes import ROOT
 
 PAGES = {path.stem: path.read_text() for path in (ROOT / "tools/reference").glob("*.md")}
 PAGES["README"] = (ROOT / "README.md").read_text()

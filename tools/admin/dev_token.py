@@ -23,9 +23,18 @@ def is_development() -> bool:
     return settings_from_environment().environment == "development"
 
 
-def dev_token(subject: str = SUBJECT, roles: Sequence[str] = ROLES, ttl_s: int = 86_400) -> str:
-    """A token that an API in development accepts. Raises CJStreamError outside it and without HS256."""
-    if not is_development():
+def dev_token(
+    subject: str = SUBJECT,
+    roles: Sequence[str] = ROLES,
+    ttl_s: int = 86_400,
+    *,
+    environment: str | None = None,
+) -> str:
+    """A token that an API in development accepts. Raises CJStreamError outside it and without HS256.
+
+    `environment` is that of the API; by default it is the value of CJSTREAM_ENVIRONMENT.
+    """
+    if environment != "development" and not is_development():
         raise CJStreamError("development only: set CJSTREAM_ENVIRONMENT=development, or sign in")
     settings = jwt_settings()
     if settings.algorithm != "HS256":

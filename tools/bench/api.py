@@ -1,7 +1,6 @@
 """`cjstream bench api`: how long the admin API takes to read an assignment and to upload a prompt."""
 
 import asyncio
-import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,12 +8,12 @@ from dataclasses import dataclass
 import httpx
 
 from processors.settings import Settings
-from schemas.errors import CJStreamError
+from tools.admin.dev_token import dev_token
 from tools.bench.calls import CallResults, Calls, LoadCaller, measure
-from tools.bench.installation import Machine, installation, process_settings, this_machine
+from tools.bench.installation import Machine, process_settings, this_machine
 from tools.broker import free_port
-from tools.children import command, environment
-from tools.processes import Say, api_running, settings_values
+from tools.installation import installation
+from tools.processes import Say, api_running
 
 TIMEOUT_S = 30.0
 OVERRIDES = {  # overrides the environment, so that no request is refused
@@ -46,13 +45,20 @@ def run(say: Say, *, processes: int, assignments: int, rate: float, seconds: flo
     total = max(2, round(rate * seconds))
     assignment_ids = [f"bench-{number}" for number in range(assignments)]
     with ExitStack() as stack:
-        settings = stack.enter_context(installation(say, **OVERRIDES))
+        settings = stack.enter_context(installation(say, long_lived=True, **OVERRIDES))
         urls = [
             stack.enter_context(api_running(process, say))
             for process in _api_settings(settings, processes)
         ]
         get, upload = asyncio.run(
-            _send_requests(urls, assignment_ids, _token(settings), total, rate, say)
+            _send_requests(
+                urls,
+                assignment_ids,
+                dev_token("bench", environment=settings.environment),
+                total,
+                rate,
+                say,
+            )
         )
     return ApiFigures(machine, processes, rate, total, assignments, get.calls(), upload.calls())
 
@@ -61,17 +67,6 @@ def _api_settings(settings: Settings, count: int) -> list[Settings]:
     return [
         process_settings(settings, f"api-{number}", api_port=free_port()) for number in range(count)
     ]
-
-
-def _token(settings: Settings) -> str:
-    arguments = command("admin", "token", "dev", "--subject", "bench")
-    variables = environment(**settings_values(settings))
-    completed = subprocess.run(
-        arguments, env=variables, capture_output=True, text=True, check=False
-    )
-    if completed.returncode:
-        raise CJStreamError(f"cannot get a development token: {completed.stderr.strip()}")
-    return completed.stdout.strip()
 
 
 async def _send_requests(

@@ -28,9 +28,9 @@ from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from tables.context import component_of, fold
 from tools.bench.events import instructions_of, prompt_of, request_for, rubric_of
-from tools.bench.installation import Machine, installation, this_machine
-from tools.children import command, environment, module
-from tools.processes import Say, settings_values
+from tools.bench.installation import Machine, this_machine
+from tools.installation import installation
+from tools.processes import Say, command, environment_of, module
 from tools.progress import bar
 
 CHUNK = 5000  # records sent at once; batches of one chunk are joined at the same positions
@@ -64,7 +64,7 @@ class AuditFigures:
 def run(say: Say, *, uploads: int, assignments: int, batches: int) -> AuditFigures:
     """Write a log of that size, then measure verify, replay and as-of on it."""
     machine = this_machine()
-    with installation(say) as settings:
+    with installation(say, long_lived=True) as settings:
         log = Writer(settings, assignments)
         say(f"writing {uploads} uploads of {assignments} assignments and {batches} batches")
         for count in bar(log.write(uploads, batches), "written", uploads + batches):
@@ -108,7 +108,7 @@ def measure(settings: Settings, *audit: str) -> CommandFigures:
     start, usage = time.monotonic(), settings.data_dir / "usage.json"
     child = subprocess.Popen(
         module("tools.bench.usage", str(usage), *command("audit", *audit, "--json")),
-        env=environment(**settings_values(settings)),
+        env=environment_of(settings),
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
     )

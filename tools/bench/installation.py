@@ -1,22 +1,13 @@
-"""The broker, folder and topics of a measurement, and the machine on which it runs."""
+"""The machine on which a measurement runs, and the processes of its installation."""
 
 import os
 import platform
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from processors.kafka.bounded_wait import result_of, wait_until
 from processors.kafka.clients import admin_client
-from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
-from processors.settings import Settings, settings_from_environment
-from tools import topics
-from tools.broker import Broker
+from processors.settings import Settings
 from tools.jars import KAFKA_VERSION
-from tools.processes import Say, end_on_sigterm
 
 WAIT_S = 120.0  # the longest wait for anything before a measurement fails
 
@@ -41,32 +32,6 @@ def this_machine() -> Machine:
         platform.python_version(),
         KAFKA_VERSION,
     )
-
-
-@contextmanager
-def installation(say: Say, **overrides: object) -> Iterator[Settings]:
-    """The environment's settings with a new broker and folder; both are deleted after the block."""
-    end_on_sigterm()
-    base = settings_from_environment()
-    with (
-        tempfile.TemporaryDirectory(prefix="cjstream-bench-") as folder,
-        Broker.temporary(base.data_dir) as broker,
-    ):
-        changes = {
-            "bootstrap_servers": broker.bootstrap,
-            "data_dir": Path(folder),
-            "content_url": (Path(folder) / "content").as_uri(),
-            "slot": "",
-            "required_roles": ("instructions", "student_prompt"),
-            **overrides,
-        }
-        settings = base.model_copy(update=changes)
-        say(f"Kafka runs at {broker.bootstrap}; creating the topics")
-        topics.apply(settings, wait_s=0)
-        high_watermarks_when_reachable(
-            settings, partitions_of((topic.name for topic in settings.topics.all), settings)
-        )
-        yield settings
 
 
 def process_settings(settings: Settings, name: str, **changes: object) -> Settings:

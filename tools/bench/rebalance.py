@@ -8,7 +8,6 @@ from processors.settings import Settings
 from tools.bench.events import now_ms
 from tools.bench.installation import (
     Machine,
-    installation,
     process_settings,
     this_machine,
     wait_until_assigned,
@@ -16,6 +15,7 @@ from tools.bench.installation import (
 from tools.bench.outcomes import AnsweredRequest, reading_outcomes, warm_up
 from tools.bench.percentiles import Spread, spread_of
 from tools.bench.traffic import Sender, Steady, steady_requests
+from tools.installation import installation
 from tools.processes import Say, running
 
 SETTLED_S = 1.0  # after the partitions have moved; counted as part of the move
@@ -57,7 +57,7 @@ def run(say: Say, *, protocol: str, times: int, rate: float, quiet_s: float) -> 
     machine = this_machine()
     joins, leaves = list[Window](), list[Window]()
     with ExitStack() as stack:
-        settings = stack.enter_context(installation(say, group_protocol=protocol))
+        settings = stack.enter_context(installation(say, long_lived=True, group_protocol=protocol))
         first = process_settings(settings, "one", slot="one")
         second = process_settings(settings, "two")  # no slot: it leaves its group when it ends
         stack.enter_context(running("worker", first, say))

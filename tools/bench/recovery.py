@@ -11,7 +11,6 @@ from schemas.coordinates import Coordinates
 from tools.bench.events import now_ms
 from tools.bench.installation import (
     Machine,
-    installation,
     process_settings,
     this_machine,
     wait_until_assigned,
@@ -19,6 +18,7 @@ from tools.bench.installation import (
 from tools.bench.outcomes import AnsweredRequest, Outcomes, reading_outcomes, warm_up
 from tools.bench.traffic import Sender, steady_requests
 from tools.broker import ONE_NODE
+from tools.installation import installation
 from tools.processes import Say, running, started
 
 AnsweredRequests = Mapping[Coordinates, AnsweredRequest]
@@ -64,7 +64,7 @@ def run(say: Say, *, protocol: str, times: int, rate: float) -> Recovery:
     """Kill each kind of worker `times` times while requests are sent at `rate` per second."""
     machine, base = this_machine(), settings_from_environment()
     with (
-        installation(say, group_protocol=protocol) as settings,
+        installation(say, long_lived=True, group_protocol=protocol) as settings,
         reading_outcomes(settings) as outcomes,
     ):
         say("killing a worker with a slot and restarting it at once")

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from processors.settings import Settings
-from tools.bench.installation import Machine, installation, process_settings, this_machine
+from tools.bench.installation import Machine, process_settings, this_machine
 from tools.bench.outcomes import (
     AnsweredRequest,
     Outcomes,
@@ -15,6 +15,7 @@ from tools.bench.outcomes import (
 )
 from tools.bench.percentiles import Spread, spread_of
 from tools.bench.traffic import READY, Sender, steady_requests
+from tools.installation import installation
 from tools.processes import Say, running
 from tools.progress import bar
 
@@ -52,7 +53,7 @@ def run(say: Say, *, requests: int, crowd: int, rate: float) -> Release:
     """Park and release `requests` requests one by one, then `crowd` requests with one upload; 0 skips the crowd."""
     machine = this_machine()
     with ExitStack() as stack:
-        settings = stack.enter_context(installation(say, patience_s=3600))
+        settings = stack.enter_context(installation(say, long_lived=True, patience_s=3600))
         stack.enter_context(
             running("worker", process_settings(settings, "worker", slot="bench"), say)
         )

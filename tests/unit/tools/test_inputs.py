@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import Malformed
-from tools.demo import DATA
+from tools.demo.play import DATA
 from tools.inputs import GivenRequest, GivenUpload, read_requests, read_uploads
 
 Write = Callable[[str | bytes], str]

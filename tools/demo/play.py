@@ -1,0 +1,266 @@
+"""`cjstream demo`: the whole story on a temporary broker and in a temporary folder, read back and checked.
+
+Administrators upload by command line and API. A real worker process joins 2,000 requests with these uploads, of
+which some change meanwhile and some come late. Every outcome is read back from the committed log and checked with it.
+"""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from processors.kafka.clients import plain_producer
+from processors.kafka.offsets import high_watermarks_when_reachable
+from processors.kafka.partitions import partitions_of
+from processors.kafka.plain_producer import deliver
+from processors.kafka.records import LogRecord, Record, coordinates_of
+from processors.log.reader import LogReader
+from processors.outcomes.request_scan import scan_request
+from processors.registry.registry_codec import codec_for
+from processors.settings import Settings
+from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition, coordinates_from
+from schemas.errors import CJStreamError
+from schemas.events import CJAssessmentRequested
+from schemas.topics import Topic
+from tables.content_store import ContentStore
+from tools.broker import free_port
+from tools.demo.check import AvroReader, Evidence, Findings, OutcomeFound, SentRecord, found_in
+from tools.demo.requests import PARTS, StoryRequest, story
+from tools.demo.uploads import Uploaded, upload
+from tools.installation import installation
+from tools.processes import Say, api_running, running
+from tools.progress import bar
+
+DATA = Path(__file__).with_name("data")
+SEED = 5
+BUNDLE = 50  # requests sent at once
+PATIENCE_S = 5  # of a request: if its context is not uploaded by then, it is unresolved
+SILENCE_S = 60.0  # without any outcome, before the demo gives up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoReport:
+    """What the demo did, and what it found in the committed log."""
+
+    uploads: int
+    requests: int
+    prepared: int
+    unresolved: int
+    dead_lettered: int
+    missing: int
+    duplicated: int
+    stale: int  # outcomes that missed an upload acknowledged before their request was sent
+    verified: bool
+    slow_path: int
+    context_sources: dict[str, int]
+    prompt_sources: dict[str, int]
+    parked: int  # requests that arrived before their context and waited for it
+    released: int  # those of them whose context came before their deadline
+    faults: list[str]
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every request has exactly one outcome, and every outcome was verified."""
+        return self.verified and not (self.missing or self.duplicated or self.stale)
+
+
+def run(say: Say) -> DemoReport:
+    """Play the story and check it; `say` receives lines for people. Everything it starts and creates is removed."""
+    started_at = monotonic()
+    with installation(
+        say,
+        slot="demo",
+        environment="development",
+        api_port=free_port(),
+        patience_s=PATIENCE_S,
+    ) as settings:
+        codec = codec_for(settings)
+        stage = _play(settings, codec, say)
+        say("the worker has ended: reading the log back to its end")
+        outcomes, unreadable = _outcomes(settings, AvroReader(codec))
+        findings = _check(settings, codec, stage, outcomes, unreadable)
+    return _report(stage, codec, outcomes, findings, monotonic() - started_at)
+
+
+def _play(settings: Settings, codec: Codec, say: Say) -> "Stage":
+    """Play the story, from the first upload to the end of the worker."""
+    requests = story(SEED, codec)
+    first, second, third = (
+        [request for request in requests if request.part == part] for part in range(PARTS)
+    )
+    read = _partitions(settings, *settings.topics.outcomes, settings.topics.parked)
+    with LogReader(settings, read) as log, running("worker", settings, say) as worker:
+        log.seek(dict.fromkeys(read, 0))
+        stage = Stage(settings, codec, log, worker, say)
+        with api_running(settings, say) as api:
+            stage.upload(api, "1-before")
+            stage.request(first)
+            stage.wait_for(1)
+            stage.request(second[: len(second) // 2])
+            stage.upload(api, "2-while-requests-flow")
+            # no backlog: what is parked next is parked long before its deadline
+            stage.wait_for(len(stage.sent), or_parked=True)
+            stage.request(second[len(second) // 2 :])
+            stage.wait_for(len(stage.sent), or_parked=True)
+            stage.upload(api, "3-in-the-end")
+            stage.request(third)
+        stage.wait_for(len(stage.sent))
+    return stage
+
+
+def _partitions(settings: Settings, *topics: Topic) -> list[Partition]:
+    return partitions_of((topic.name for topic in topics), settings)
+
+
+class Stage:
+    """Plays the story: sends uploads and requests, and sees which requests have an outcome or are parked."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        log: LogReader,
+        worker: "subprocess.Popen[bytes]",
+        say: Say,
+    ) -> None:
+        self.sent: dict[Coordinates, SentRecord] = {}
+        self.uploads: list[Uploaded] = []
+        self.parked: set[Coordinates] = set()
+        self._answered: set[Coordinates] = set()
+        self._settings = settings
+        self._log = log
+        self._worker = worker
+        self._say = say
+        self._reader = AvroReader(codec)
+        self._producer = plain_producer(settings)
+
+    def upload(self, api: str, name: str) -> None:
+        """Upload the contents of one file."""
+        uploaded = upload(self._settings, api, DATA / f"{name}.jsonl")
+        self.uploads += uploaded
+        self._say(f"{len(uploaded)} uploads acknowledged ({name})")
+
+    def request(self, requests: Sequence[StoryRequest]) -> None:
+        """Send requests in bundles."""
+        newest = {(upload.scope_key, upload.role): upload.at.offset for upload in self.uploads}
+        topic = self._settings.topics.requests.name
+        bundles = range(0, len(requests), BUNDLE)
+        for start in bar(bundles, "requests", len(bundles)):
+            bundle = requests[start : start + BUNDLE]
+            records = [Record(topic, -1, request.key, request.value) for request in bundle]
+            for message in deliver(self._producer, records):
+                sent = SentRecord(message.key(), message.value(), newest)
+                self.sent[coordinates_of(message)] = sent
+        self._say(f"{len(requests)} requests acknowledged")
+
+    def wait_for(self, count: int, *, or_parked: bool = False) -> None:
+        """Read outcomes until this many requests have one, or are parked; stop after a silence without any."""
+        left = count - len(self._answered)
+        for _ in bar(self._new_outcomes(count, or_parked), "outcomes", left):
+            pass
+        waiting = len(self.parked - self._answered)
+        self._say(f"{len(self._answered)} requests have their outcome, {waiting} wait")
+
+    def _new_outcomes(self, count: int, or_parked: bool) -> Iterator[Coordinates]:
+        deadline = monotonic() + SILENCE_S
+        while monotonic() < deadline:
+            seen = self._answered | self.parked if or_parked else self._answered
+            if len(seen) >= count:
+                return
+            for record in self._log.read():
+                deadline = monotonic() + SILENCE_S
+                yield from self._collect(record)
+            if self._worker.poll() is not None:
+                raise CJStreamError(f"the worker ended by itself: {self._worker.returncode}")
+
+    def _collect(self, record: LogRecord) -> Iterator[Coordinates]:
+        if record.at.topic == self._settings.topics.parked.name:
+            if record.value is not None:
+                self.parked.add(coordinates_from((record.key or b"").decode()))
+            return
+        with suppress(ValueError):  # the check reports what is unreadable
+            request_at = found_in(record, self._reader).request_at
+            if request_at not in self._answered:
+                self._answered.add(request_at)
+                yield request_at
+
+
+def _outcomes(settings: Settings, reader: AvroReader) -> tuple[list[OutcomeFound], list[str]]:
+    """Every outcome up to the end of the log, and what is wrong with unreadable ones."""
+    found, unreadable = list[OutcomeFound](), list[str]()
+    for record in _all_records(settings, _partitions(settings, *settings.topics.outcomes)):
+        try:
+            found.append(found_in(record, reader))
+        except ValueError as fault:
+            unreadable.append(f"{record.at}: {fault}")
+    return found, unreadable
+
+
+def _check(
+    settings: Settings,
+    codec: Codec,
+    stage: Stage,
+    outcomes: Sequence[OutcomeFound],
+    unreadable: Sequence[str],
+) -> Findings:
+    """Read everything that the outcomes depend on, and check them."""
+    uploads = _all_records(settings, _partitions(settings, *settings.topics.uploads))
+    deletions = [upload for upload in stage.uploads if upload.is_deletion]
+    evidence = Evidence(
+        stage.sent,
+        {record.at: record for record in uploads},
+        frozenset((deletion.scope_key, deletion.role) for deletion in deletions),
+        ContentStore.open(settings.content),
+        AvroReader(codec),
+    )
+    return evidence.check(outcomes, unreadable)
+
+
+def _all_records(settings: Settings, partitions: Sequence[Partition]) -> list[LogRecord]:
+    """Every committed record of these partitions, up to their high watermarks."""
+    ends = high_watermarks_when_reachable(settings, partitions)
+    with LogReader(settings, partitions) as log:
+        log.seek(dict.fromkeys(partitions, 0))
+        return list(log.records_until(ends, seconds=30))
+
+
+def _report(
+    stage: Stage,
+    codec: Codec,
+    outcomes: Sequence[OutcomeFound],
+    findings: Findings,
+    seconds: float,
+) -> DemoReport:
+    def is_canonical(request: bytes) -> bool:
+        return scan_request(request, codec.version_of(CJAssessmentRequested, request)) is not None
+
+    slow_path = sum(
+        found.event is not None and not is_canonical(stage.sent[found.request_at].value or b"")
+        for found in outcomes
+        if found.request_at in stage.sent
+    )
+    return DemoReport(
+        uploads=len(stage.uploads),
+        requests=len(stage.sent),
+        prepared=findings.outcomes["prepared"],
+        unresolved=findings.outcomes["unresolved"],
+        dead_lettered=findings.outcomes["dead_lettered"],
+        missing=findings.missing,
+        duplicated=findings.duplicated,
+        stale=findings.stale,
+        verified=findings.outcomes["prepared"] > 0 and not findings.faults,
+        slow_path=slow_path,
+        context_sources=dict(sorted(findings.context_sources.items())),
+        prompt_sources=dict(sorted(findings.prompt_sources.items())),
+        parked=len(stage.parked),
+        released=sum(
+            found.request_at in stage.parked and "processing_metadata" in (found.event or {})
+            for found in outcomes
+        ),
+        faults=findings.faults[:10],
+        seconds=round(seconds, 1),
+    )

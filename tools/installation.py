@@ -1,0 +1,38 @@
+"""A temporary installation of cjstream: an embedded broker with the topics, and a folder."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from processors.kafka.offsets import high_watermarks_when_reachable
+from processors.kafka.partitions import partitions_of
+from processors.settings import Settings, settings_from_environment
+from tools import topics
+from tools.broker import Broker
+from tools.processes import Say, end_on_sigterm
+
+
+@contextmanager
+def installation(say: Say, *, long_lived: bool = False, **changes: object) -> Iterator[Settings]:
+    """The environment's settings with these changes and a new broker and folder; both are deleted after the block."""
+    end_on_sigterm()
+    base = settings_from_environment()
+    with (
+        tempfile.TemporaryDirectory(prefix="cjstream-") as folder,
+        Broker.temporary(base.data_dir, long_lived=long_lived) as broker,
+    ):
+        own = {
+            "bootstrap_servers": broker.bootstrap,
+            "data_dir": Path(folder),
+            "content_url": (Path(folder) / "content").as_uri(),
+            "slot": "",
+            "required_roles": ("instructions", "student_prompt"),
+        }
+        settings = base.model_copy(update={**own, **changes})
+        say(f"Kafka answers on {broker.bootstrap}: creating the topics")
+        topics.apply(settings, wait_s=0)
+        high_watermarks_when_reachable(
+            settings, partitions_of((topic.name for topic in settings.topics.all), settings)
+        )
+        yield settings
