@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -12,7 +12,9 @@ from schemas.coordinates import Partition
 from schemas.errors import Misconfigured
 from schemas.events import ROLES
 from schemas.topics import Topics
-from tables.upload_record import UploadTopics
+
+if TYPE_CHECKING:
+    from tables.upload_record import UploadTopics
 
 REGISTRY_VARIABLE = "SCHEMA_REGISTRY_URL"  # without prefix: other programs read it, too
 REGISTRY_URL = re.compile(
@@ -211,8 +213,10 @@ def settings_from_environment(**overrides: object) -> Settings:
         raise Misconfigured(f"{variable_of(name)}: {first['msg']}") from fault
 
 
-def upload_topics(settings: Settings) -> UploadTopics:
+def upload_topics(settings: Settings) -> "UploadTopics":
     """The upload topics by name, with their partition count, as the fold takes them."""
+    from tables.upload_record import UploadTopics  # imports the codec, which few commands need
+
     by_name = {topic.name: topic for topic in settings.topics.uploads}
     return UploadTopics(by_name, settings.partitions)
 

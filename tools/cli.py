@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
@@ -17,7 +16,7 @@ from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
-from tools.printing import print_json, print_table
+from tools.printing import harmless, print_json, print_table
 from tools.progress import say
 
 app = typer.Typer(
@@ -249,7 +248,7 @@ def batches_tail(
             print_json(tail.document_of(outcome))
             sys.stdout.flush()
         else:
-            Console().print(tail.line_of(outcome), markup=False, highlight=False, soft_wrap=True)
+            typer.echo(harmless(tail.line_of(outcome)))
 
 
 @content_app.command("sweep")

@@ -6,9 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
@@ -20,6 +17,10 @@ def print_json(document: Any) -> None:
 
 def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     """Print a table for people."""
+    from rich.console import Console  # only here: machines ask for JSON and need not wait for it
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(

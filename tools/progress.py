@@ -1,12 +1,12 @@
-"""Progress for people during long work, on stderr, so that stdout holds only the result."""
+"""Progress for people during long work, on stderr, so that stdout holds only the result.
+
+rich is imported when it is first needed: most commands end sooner than its import would take.
+"""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import Progress, track
 
 Item = TypeVar("Item")
 
@@ -19,32 +19,33 @@ def say(line: str) -> None:
 @contextmanager
 def waiting_for(what: str) -> Iterator[None]:
     """Show what the command waits for: a spinner on a terminal, else one line."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status(f"waiting for {what}"):
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status(f"waiting for {what}"):
             yield
     else:
-        console.print(f"waiting for {what}", markup=False, highlight=False, soft_wrap=True)
+        say(f"waiting for {what}")
         yield
 
 
 def bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     """The same items, counted by a progress bar if stderr is a terminal."""
-    console = Console(stderr=True)
-    yield from track(
-        items,
-        description=what,
-        total=total,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    with counted(what, total) as count:
+        for item in items:
+            yield item
+            count(1)
 
 
 @contextmanager
 def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar if stderr is a terminal; call the function it yields with the number of new items."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    if not sys.stderr.isatty():
+        yield lambda more: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda more: progress.advance(task, more)

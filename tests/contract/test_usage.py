@@ -1,4 +1,4 @@
-"""`Usage:` says what people type."""
+"""`Usage:` says what people type, and the command line starts without the libraries that only some commands need."""
 
 import os
 import subprocess
@@ -33,3 +33,21 @@ def test_an_installed_command_is_called_cjstream(command: tuple[str, ...], tmp_p
     script.write_text("from tools.cli import main\n\nmain()\n")
     typed = " ".join(("cjstream", *command))
     assert usage(sys.executable, str(script), *command).startswith(f"Usage: {typed} ")
+
+
+SLOW_IMPORTS = """
+import sys
+from tools.cli import app
+try:
+    app(["--help"])
+except SystemExit:
+    pass
+slow = {"aiokafka", "avro", "confluent_kafka", "cryptography", "fastapi", "fastavro", "faust", "httpx", "jwt", "numpy"}
+print("imported:", sorted(slow & set(sys.modules)))
+"""
+
+
+def test_help_imports_no_library_that_only_some_commands_need() -> None:
+    command = [sys.executable, "-c", SLOW_IMPORTS]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "imported: []"
