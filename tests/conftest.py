@@ -82,7 +82,4 @@ def start_worker(settings: Settings, tmp_path: Path) -> Iterator[StartWorker]:
 
     yield start
     for process in processes:
-        process.thaw()
-        if process.is_alive:
-            process.kill()
-        print(f"--- {process.log.name}, ended with {process.exit_code}\n{process.log_tail()}")  # noqa: T201
+        process.end()

@@ -1,10 +1,9 @@
-"""The admin command line against the real API on a real broker, each in its own process."""
+"""The admin command line against the real API, in a process of its own, on a real broker."""
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import pytest
 
 from processors.settings import Settings
 from tests.end_to_end.serving import Serving, serving
+from tests.support.run_command import run_main
 from tests.support.tokens import SECRET
 from tests.support.until import until
 from tools.broker import free_port
 
-ROOT = Path(__file__).parents[2]
 TEXT = "Judge how clearly the argument is put."
 TASK = "Skriv om en regel som du skulle ändra.\n\nMinst 200 ord."
 A1 = ("--assignment-id", "a1")
@@ -47,9 +46,7 @@ def api(settings: Settings) -> Iterator[Serving]:
 @pytest.fixture
 def admin(api: Serving, tmp_path: Path) -> Admin:
     """Runs commands in development, where a token needs no identity service."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("CJ", "JWT"))}
-    env |= {
-        "PYTHONPATH": str(ROOT),
+    development = {
         "CJSTREAM_ENVIRONMENT": "development",
         "JWT_SECRET_KEY": SECRET,
         "CJ_ADMIN_BASE_URL": api.url,
@@ -57,18 +54,11 @@ def admin(api: Serving, tmp_path: Path) -> Admin:
     }
 
     def run(*arguments: str, stdin: str = "", **variables: str) -> Ended:
-        command = [sys.executable, "-P", "-m", "tools.cli", "admin", *arguments, "--json"]
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=env | variables,
-            input=stdin.encode(),
-            capture_output=True,
-            check=False,
-        )
-        out, err = done.stdout.decode(), done.stderr.decode()
-        assert "Traceback" not in err
-        return Ended(done.returncode, json.loads(out) if out else None, err)
+        inherited = {name: value for name, value in os.environ.items() if name[:2] != "CJ"}
+        environment = inherited | development | variables
+        with chdir(tmp_path):
+            code, out, err = run_main(environment, "admin", *arguments, "--json", stdin=stdin)
+        return Ended(code, json.loads(out) if out else None, err)
 
     return run
 
@@ -137,5 +127,5 @@ def test_the_command_line_and_the_api_list_the_same_scales(admin: Admin, api: Se
 
 
 def test_a_stopped_api_ends_with_exit_code_4(admin: Admin, api: Serving) -> None:
-    assert api.terminate() == 0
+    assert api.stop(15) == 0
     assert admin("assignments", "show", "a1").code == 4

@@ -75,7 +75,7 @@ def test_two_processes_see_each_others_writes_immediately(api: Serving) -> None:
 
 def test_after_a_restart_the_state_is_the_same(api: Serving) -> None:
     etag = api("PUT", A1, new()).headers["etag"]
-    assert api.terminate() == 0
+    assert api.stop(15) == 0
     assert [line["event"] for line in log_lines(api) if line["event"] == "stopping"] == ["stopping"]
     with serving(api.settings) as restarted:
         until(restarted.is_ready, 60)
@@ -106,7 +106,7 @@ def test_without_a_broker_it_responds_logs_what_it_waits_for_and_stops(tmp_path:
         refused = api("PUT", A1, new())
         assert (refused.status_code, refused.json()["title"]) == (503, "Kafka unreachable")
         assert int(refused.headers["retry-after"]) > 0
-        assert api.terminate(10) == 0
+        assert api.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_an_invalid_setting_ends_the_process_with_exit_code_2(
 ) -> None:
     settings = Settings(data_dir=tmp_path, api_port=free_port())
     with serving(settings, **variables) as api:
-        assert api.child.wait(60) == 2
+        assert api.wait_for_exit(60) == 2
         last_line = api.log.read_text().splitlines()[-1]
         assert last_line.startswith(f"cjstream: {setting}"), last_line
         assert "Traceback" not in api.log.read_text()
@@ -133,7 +133,7 @@ def test_a_port_in_use_ends_the_process_with_exit_code_2(tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(data_dir=tmp_path, api_port=taken.getsockname()[1])
         with serving(settings) as api:
-            assert api.child.wait(60) == 2
+            assert api.wait_for_exit(60) == 2
             assert "CJSTREAM_API_PORT" in api.log.read_text().splitlines()[-1]
 
 
@@ -142,7 +142,7 @@ def test_missing_topics_end_the_process_with_a_one_line_error(
 ) -> None:
     no_topics = {"topic_prefix": f"{settings.topic_prefix}not-there-", "api_port": free_port()}
     with serving(settings.model_copy(update=no_topics)) as api:
-        assert api.child.wait(60) != 0
+        assert api.wait_for_exit(60) != 0
         last_line = api.log.read_text().splitlines()[-1]
         assert last_line.startswith("cjstream: "), last_line
         assert "topics apply" in last_line
@@ -153,7 +153,6 @@ def test_metrics_can_have_a_separate_port(settings: Settings) -> None:
     with serving(settings.model_copy(update=ports)) as api:
         until(api.is_ready, 60)
         assert api("GET", "/metrics").status_code == 404
-        metrics = Serving(
-            api.settings.model_copy(update={"api_port": ports["metrics_port"]}), api.log, api.child
-        )
+        at_metrics = api.settings.model_copy(update={"api_port": ports["metrics_port"]})
+        metrics = Serving(at_metrics, api.log)
         assert "cj_admin_http_requests_total" in metrics("GET", "/metrics").text

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.cluster import Cluster
-from tests.faults.running import ROOT
+from tests.support.run_command import ROOT
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processors.settings import Settings, variable_of
+from processors.settings import Settings
+from tests.support.run_command import ROOT, environment_of
 from tests.support.until import until
 
-ROOT = Path(__file__).parents[2]
 STARTED_PHRASE = '"worker runs"'
 WORKER = ("-m", "tools.cli", "worker")
 
@@ -23,9 +23,7 @@ class Process:
     settings: Settings
     log: Path
     command: Sequence[str] = WORKER
-    environment: Mapping[str, str] = field(
-        default_factory=dict
-    )  # more variables, for the next start
+    environment: Mapping[str, str] = field(default_factory=dict)  # more, for the next start
     _starts_before: int = 0
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -33,17 +31,11 @@ class Process:
         """Start the process, which must not be running."""
         assert not self.is_alive
         self._starts_before = self.log_count(STARTED_PHRASE)
-        variables = {
-            name: value for name, value in os.environ.items() if not name.startswith("CJSTREAM_")
-        }
-        for name, value in self.settings.model_dump(mode="json", exclude_defaults=True).items():
-            text = ",".join(value) if isinstance(value, list) else str(value)
-            variables[variable_of(name)] = text
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, *self.command],
                 cwd=ROOT,
-                env={**variables, **self.environment, "PYTHONPATH": str(ROOT)},
+                env=environment_of(self.settings, **self.environment),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -107,6 +99,13 @@ class Process:
         """Send SIGTERM without waiting for the end."""
         if self.is_alive:
             self.signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """Kill the process if it still runs, even frozen, and print the end of its log."""
+        self.thaw()
+        if self.is_alive:
+            self.kill()
+        print(f"--- {self.log.name}, ended with {self.exit_code}\n{self.log_tail()}")  # noqa: T201
 
     def log_count(self, phrase: str) -> int:
         """How often the phrase occurs in the log."""

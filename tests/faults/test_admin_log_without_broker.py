@@ -20,9 +20,9 @@ from schemas.coordinates import Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable, WriterContended
 from tables.commands import NewInstructions, TextRef, WriteCommand, WriteMetadata
 from tests.faults.asking import pause
-from tests.faults.running import ROOT
 from tests.faults.test_two_writers import history
 from tests.support.builders import sha256_of
+from tests.support.run_command import ROOT
 from tests.support.until import until
 from tools.broker import Broker
 

@@ -56,7 +56,7 @@ def test_an_api_killed_between_text_and_event_leaves_only_an_orphaned_text(
             request = Thread(target=_post_without_answer, args=(api,))
             request.start()
             until(lambda: any(sha256(TASK.encode()).hexdigest() in key for key in bucket.objects))
-            api.child.kill()
+            api.kill()
             request.join(30)
             bucket.acknowledges.set()
         with serving(settings, **variables) as api:

@@ -10,7 +10,8 @@ from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome, pause
 from tests.faults.load import Flow
-from tests.faults.running import ROOT, Process, StartWorker
+from tests.faults.running import Process, StartWorker
+from tests.support.run_command import ROOT
 from tests.support.until import until
 from tools.broker import Broker
 

@@ -8,9 +8,10 @@ from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import deliver
 from processors.settings import Settings
 from tests.faults.load import record_of
-from tests.faults.running import ROOT, StartWorker
+from tests.faults.running import StartWorker
 from tests.faults.small_files import COMMAND
 from tests.support.builders import instructions_uploaded
+from tests.support.run_command import ROOT
 
 STORE_FAILED = "cannot be read or written"
 WRITE = """

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.faults.moved_coordinator import find_librdkafka
-from tests.faults.running import ROOT
+from tests.support.run_command import ROOT
 
 
 @pytest.mark.skipif(

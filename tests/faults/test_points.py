@@ -48,10 +48,7 @@ def start_faulty(patient: Settings, tmp_path: Path) -> Iterator[StartFaulty]:
 
     yield start
     for process in processes.values():
-        process.thaw()
-        if process.is_alive:
-            process.kill()
-        print(f"--- {process.log.name}, ended with {process.exit_code}\n{process.log_tail()}")  # noqa: T201
+        process.end()
 
 
 def send_requests(settings: Settings, requests: int) -> None:

@@ -143,7 +143,7 @@ class Storm:
             self.done.append(update)
             if len(self.done) >= UPDATES // 2 and not self._killed:
                 self._killed = True
-                self.apis[0].child.kill()
+                self.apis[0].kill()
 
     def _replace(self, update: Update) -> None:
         with self._lock:
@@ -183,7 +183,7 @@ def test_no_update_is_lost_or_made_twice(settings: Settings, seed: int) -> None:
             line.write(f"a{number}", "", "Judge by the first.")
         storm = Storm((victim, survivor), seed)
         storm.run()
-        assert (victim.child.wait(10), survivor.child.poll()) == (-signal.SIGKILL, None)
+        assert (victim.wait_for_exit(10), survivor.exit_code) == (-signal.SIGKILL, None)
         _check_updates(settings, storm, line)
         line.close()
 
