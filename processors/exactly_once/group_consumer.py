@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from confluent_kafka import (
     OFFSET_INVALID,
     Consumer,
-    KafkaError,
     KafkaException,
     Message,
     TopicPartition,
@@ -24,13 +23,18 @@ from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, wait_until
 from processors.kafka.offsets import log_start
+from processors.kafka.poll import poll_records
 from processors.log.record_lookup import last_committed_record
 from schemas.coordinates import Partition, Positions
-from schemas.errors import Discrepancy, Fenced, Unreachable
+from schemas.errors import Discrepancy, Unreachable
 
 log = logging.getLogger("cjstream.fetch")
 MAX_STABLE_WAIT_S = 60.0
 STABLE_CALL_S = 2.0  # then the group is served, and the call repeated: a transaction may be open
+IF_LOST = (
+    "the records at the committed offset are no longer in the log (retention, or the topic was recreated): "
+    "set the group's offset by hand"
+)
 GENERATION = struct.Struct("<i")
 MAGIC = b"CGMDv2:"  # librdkafka's serialized group metadata: magic, generation, group, member
 
@@ -127,11 +131,9 @@ class GroupConsumer:
         group = self._consumer.consumer_group_metadata()
         if epoch != self._started_epoch and self._owned:
             if not is_member(group) or not self._start_epoch(epoch, group):
-                self._consumer.poll(wait_s)  # serve the rebalance that ended the epoch
+                self._poll_records(1, wait_s)  # serve the rebalance that ended the epoch
             return None
-        first = self._consumer.poll(wait_s)
-        polled = [] if first is None else [first, *self._consumer.consume(self.limit - 1, 0)]
-        messages = [message for message in polled if _is_record(message)]
+        messages = self._poll_records(self.limit, wait_s)
         if epoch != self._epochs.number or not is_member(group):
             if messages:
                 self._epochs.end()  # fetch them again, from the committed offsets
@@ -145,6 +147,9 @@ class GroupConsumer:
             log.warning("records are fetched again", extra={"reason": str(fault)})
             self._epochs.end()
             return None
+
+    def _poll_records(self, limit: int, wait_s: float) -> list[Message]:
+        return poll_records(self._consumer, limit, wait_s, if_lost=IF_LOST)
 
     def _fetched_records(
         self, messages: Sequence[Message], group: bytes, epoch: int
@@ -267,20 +272,6 @@ class GroupConsumer:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
-
-
-def _is_record(message: Message) -> bool:
-    error = message.error()
-    if error is None:
-        return True
-    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-        raise Discrepancy(
-            f"{message.topic()}/{message.partition()}: the records at the committed offset are no longer in the log "
-            "(retention, or the topic was recreated): set the group's offset by hand"
-        )
-    if error.fatal():
-        raise Fenced(f"the group member has a fatal error: {error.name()}: {error.str()}")
-    return False
 
 
 def _numbers(partitions: set[Partition]) -> list[int]:

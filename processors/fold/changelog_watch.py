@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-from confluent_kafka import Message as Read
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from processors.kafka.clients import reader
+from processors.kafka.poll import poll_records
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import BadRecord
@@ -161,15 +161,13 @@ class ChangelogWatch:
         if len(self._stale) >= MAX_STALE_ROWS:
             self._stopping.wait(TICK_S)
             return
-        first = consumer.poll(TICK_S)
-        messages = [] if first is None else [first, *consumer.consume(RECORDS, 0)]
-        for message in messages:
-            if message.error() is None:  # the client reconnects by itself
-                self._compare(message)
-        if len(messages) > RECORDS:
+        records = poll_records(consumer, RECORDS, TICK_S)
+        for record in records:
+            self._compare(record)
+        if len(records) == RECORDS:
             self._stopping.wait(PAUSE_S)
 
-    def _compare(self, message: Read) -> None:
+    def _compare(self, message: Message) -> None:
         key, partition = message.key(), message.partition()
         if key is None or partition != partition_for(key, self._settings.partitions):
             return  # not a row of the table

@@ -4,18 +4,19 @@ import logging
 import threading
 from collections.abc import Callable
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from processors.kafka.clients import reader
+from processors.kafka.poll import poll_records
 from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
-from schemas.errors import Discrepancy
 from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.replica")
-RECORDS = 5000
+MAX_RECORDS = 5000
 POLL_S = 0.02  # markers bring no message: position() must be queried again
+IF_LOST = "the replica's next offset is gone: delete the replica's folder; it is then rebuilt"
 
 
 class ReplicaFeed:
@@ -61,9 +62,8 @@ class ReplicaFeed:
             consumer.close()
 
     def _advance(self, consumer: Consumer) -> None:
-        first = consumer.poll(POLL_S)
-        messages = [] if first is None else [first, *consumer.consume(RECORDS, 0)]
-        records = [upload_record_of(message) for message in messages if _is_record(message)]
+        messages = poll_records(consumer, MAX_RECORDS, POLL_S, if_lost=IF_LOST)
+        records = [upload_record_of(message) for message in messages]
         reported = consumer.position(
             [TopicPartition(tp.topic, tp.partition) for tp in self._starts]
         )
@@ -78,17 +78,3 @@ class ReplicaFeed:
                 "upload is not a valid event: not folded into the replica",
                 extra={"at": str(record.at), "reason": str(fault)},
             )
-
-
-def _is_record(message: Message) -> bool:
-    error = message.error()
-    if error is None:
-        return True
-    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-        raise Discrepancy(
-            f"{message.topic()}/{message.partition()} no longer has the replica's next offset: "
-            "delete the replica's folder; it is then rebuilt"
-        )
-    if error.fatal():
-        raise Discrepancy(f"the replica cannot be fed: {error.name()}")
-    return False  # the client reconnects by itself

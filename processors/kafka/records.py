@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import Message
 
 from schemas.coordinates import Coordinates
-from schemas.errors import Discrepancy
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -21,20 +20,6 @@ class LogRecord:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     appended_at_ms: int
-
-
-def is_record(message: Message) -> bool:
-    """Whether the message is a record; False for a temporary error.
-
-    Raises Discrepancy if the reader's position is not in the log.
-    """
-    error = message.error()
-    if error is None:
-        return True
-    lost = error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
-    if lost or error.fatal():
-        raise Discrepancy(f"{message.topic()}/{message.partition()}: {error.str()}")
-    return False  # a broker is unreachable: the client retries by itself
 
 
 def log_record_of(message: Message) -> LogRecord:

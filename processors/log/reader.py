@@ -9,7 +9,8 @@ from confluent_kafka import KafkaException, Message, TopicPartition
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, retry_while_unreachable
 from processors.kafka.clients import reader
-from processors.kafka.records import LogRecord, is_record, log_record_of
+from processors.kafka.poll import poll_records
+from processors.kafka.records import LogRecord, log_record_of
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
@@ -84,16 +85,10 @@ class LogReader:
 
     def read(self) -> list[LogRecord]:
         """The records of one poll, often none. Raises Discrepancy if a position is not in the log."""
-        return [log_record_of(message) for message in self._poll() if is_record(message)]
-
-    def _poll(self) -> list[Message]:
-        first = self._consumer.poll(POLL_S)
-        return [] if first is None else [first, *self._consumer.consume(MAX_RECORDS, 0)]
+        return [*map(log_record_of, poll_records(self._consumer, MAX_RECORDS, POLL_S))]
 
     def _poll_until(self, ends: Positions) -> list[Message]:
-        records = [
-            message for message in self._poll() if message.error() is None or is_record(message)
-        ]
+        records = poll_records(self._consumer, MAX_RECORDS, POLL_S)
         if all(position <= ends[partition] for partition, position in self.positions().items()):
             return records  # the usual case: no need to check each record
         by_topic = dict[str, dict[int, int]]()

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, Clock
+from processors.kafka.poll import poll_records
 from processors.kafka.records import LogRecord, coordinates_of, log_record_of
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Unreachable
 
+MAX_RECORDS = 5000  # of one poll
+POLL_S = 0.1
 MAX_GAP = 2000  # offsets; a gap of this size is read instead of skipped by a seek
 
 
@@ -86,14 +89,12 @@ def last_committed_record(
         newest = None
         deadline = clock.monotonic() + REQUEST_TIMEOUT_S
         while consumer.position([TopicPartition(*partition)])[0].offset < high:
-            message = consumer.poll(0.1)
-            if message is None or message.error() is not None:
-                if clock.monotonic() > deadline:
-                    raise Unreachable(
-                        f"no broker answers for {partition.topic}/{partition.partition}"
-                    )
-            elif (message.offset() or 0) < high:  # polling skips gaps, also past high
-                newest = f"{partition.topic}/{partition.partition}@{message.offset()}"
+            messages = poll_records(consumer, MAX_RECORDS, POLL_S)
+            for message in messages:
+                if (message.offset() or 0) < high:  # polling skips gaps, also past high
+                    newest = f"{partition.topic}/{partition.partition}@{message.offset()}"
+            if not messages and clock.monotonic() > deadline:
+                raise Unreachable(f"no broker answers for {partition.topic}/{partition.partition}")
         if newest or start == low:
             return newest
         tail *= 10

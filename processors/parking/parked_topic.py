@@ -13,7 +13,9 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.offsets import log_start
-from processors.kafka.records import Headers, Record, headers_of, is_record
+from processors.kafka.poll import poll_records
+from processors.kafka.records import Headers, Record, coordinates_of, headers_of
+from processors.log.record_lookup import runs_of
 from processors.outcomes.request_scan import scan_request
 from processors.outcomes.resolve import Unresolved
 from processors.parking.parked_index import ParkedEntry, ParkedIndex
@@ -31,7 +33,6 @@ TAKEOVER_S = 5.0  # then the group is served and the takeover repeated: an open 
 POLL_S = 0.05
 FETCH_WAIT_WHILE_PARKED_S = 0.01
 FETCH_WAIT_S = 1.0
-GAP = 1000  # up to this many offsets between two wanted entries, reading on is cheaper than a seek
 MAX_BODIES_BYTES = 32 * 1024 * 1024  # of bodies in memory at once
 CLOCK_KEY = b"clock"  # key of a tombstone without an entry: its append time is the broker's time
 
@@ -132,10 +133,8 @@ class ParkedTopic:
             self._index.context_changed(scope_key, self._is_complete)
 
     def _read(self, reader: Consumer, wait_s: float) -> None:
-        first = reader.poll(wait_s)
-        for message in () if first is None else (first, *reader.consume(MAX_POLLED_RECORDS, 0)):
-            if is_record(message):
-                self._apply(message)
+        for message in poll_records(reader, MAX_POLLED_RECORDS, wait_s):
+            self._apply(message)
         read = reader.position([TopicPartition(self._topic, number) for number in self._positions])
         self._positions.update({tp.partition: tp.offset for tp in read if tp.offset >= 0})
 
@@ -202,18 +201,21 @@ class ParkedTopic:
         if not entries:
             return []
         reader = self._body_reader = self._body_reader or self._new_reader()
-        by_offset = {(entry.request_at.partition, entry.parked_offset): entry for entry in entries}
-        due_requests = list(self._read_bodies(reader, by_offset))
-        self._index.requeue(by_offset.values())  # those that were not read
+        wanted = {
+            Coordinates(self._topic, entry.request_at.partition, entry.parked_offset): entry
+            for entry in entries
+        }
+        due_requests = list(self._read_bodies(reader, wanted))
+        self._index.requeue(wanted.values())  # those that were not read
         return due_requests
 
     def _read_bodies(
-        self, reader: Consumer, wanted: dict[tuple[int, int], ParkedEntry]
+        self, reader: Consumer, wanted: dict[Coordinates, ParkedEntry]
     ) -> Iterator[DueRequest]:
         """The wanted entries with their bodies; each one that is read is removed from `wanted`."""
         read_bytes = 0
-        for number, first, last in _runs(wanted):
-            reader.assign([TopicPartition(self._topic, number, first)])
+        for partition, first, last in runs_of(wanted):
+            reader.assign([TopicPartition(*partition, first)])
             until = self._clock.monotonic() + READ_BODIES_S
             position = first
             while (
@@ -221,24 +223,18 @@ class ParkedTopic:
                 and read_bytes < MAX_BODIES_BYTES
                 and self._clock.monotonic() < until
             ):
-                message = reader.poll(POLL_S)
-                if message is None or not is_record(message):
-                    continue
-                position = (message.offset() or 0) + 1
-                entry = wanted.pop((number, position - 1), None)
-                if entry is not None:
-                    read_bytes += len(message.value() or b"")
-                    parked = self._codec.decode_as(ParkedRequest, message.value())
-                    yield DueRequest(entry, parked, headers_of(message))
-            if missing := [
-                offset
-                for partition, offset in wanted
-                if first <= offset < position and partition == number
-            ]:
-                raise Discrepancy(
-                    f"{self._topic}/{number}@{missing[0]} is a parked request that is due, but it is no longer in "
-                    "the log"
-                )
+                for message in poll_records(reader, 1, POLL_S):
+                    position = (message.offset() or 0) + 1
+                    entry = wanted.pop(coordinates_of(message), None)
+                    if entry is not None:
+                        read_bytes += len(message.value() or b"")
+                        parked = self._codec.decode_as(ParkedRequest, message.value())
+                        yield DueRequest(entry, parked, headers_of(message))
+            for at in wanted:
+                if at.partition == partition.partition and first <= at.offset < position:
+                    raise Discrepancy(
+                        f"{at} is a parked request that is due, but it is no longer in the log"
+                    )
         reader.unassign()
 
     def keep_waiting(self, entries: Iterable[ParkedEntry]) -> None:
@@ -255,28 +251,14 @@ class ParkedTopic:
     def offsets_to_commit(self, partitions: Iterable[int]) -> Positions:
         """The offset of each partition's oldest entry, or the position read so far if it has no entry."""
         return {
-            self.partition(number): self._offset_to_commit(
-                self._index.oldest_offset(number), number
-            )
+            self.partition(number): self._positions[number]
+            if (oldest := self._index.oldest_offset(number)) is None
+            else oldest
             for number in partitions
         }
-
-    def _offset_to_commit(self, oldest: int | None, number: int) -> int:
-        return self._positions[number] if oldest is None else oldest
 
     def close(self) -> None:
         """Close the readers."""
         for consumer in (self._entry_reader, self._body_reader):
             if consumer is not None:
                 consumer.close()
-
-
-def _runs(wanted: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Partition, first and last offset of each range to read without a seek."""
-    runs = list[tuple[int, int, int]]()
-    for partition, offset in sorted(wanted):
-        if runs and runs[-1][0] == partition and offset - runs[-1][2] <= GAP:
-            runs[-1] = (partition, runs[-1][1], offset)
-        else:
-            runs.append((partition, offset, offset))
-    return runs

@@ -1,0 +1,45 @@
+"""Polls a consumer for records."""
+
+import logging
+
+from confluent_kafka import Consumer, KafkaError, Message
+
+from schemas.errors import Discrepancy, Fenced
+
+log = logging.getLogger("cjstream.poll")
+
+
+def poll_records(
+    consumer: Consumer,
+    limit: int,
+    wait_s: float,
+    *,
+    if_lost: str = "the position is not in the log",
+) -> list[Message]:
+    """Up to `limit` records: waits for the first one only, because `consume` would wait until all are there.
+
+    Raises Discrepancy, which ends with `if_lost`, if a position is not in the log; Fenced if the consumer is of no
+    use any more.
+    """
+    first = consumer.poll(wait_s)
+    if first is None:
+        return []
+    polled = [first, *consumer.consume(limit - 1, 0)] if limit > 1 else [first]
+    return [
+        message for message in polled if message.error() is None or _is_record(message, if_lost)
+    ]
+
+
+def _is_record(message: Message, if_lost: str) -> bool:
+    error = message.error()
+    if error is None:
+        return True
+    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        at = f"{message.topic()}/{message.partition()}"
+        raise Discrepancy(f"{at}: {if_lost} ({error.str()})")
+    # the error of a message with the code _FATAL lacks the mark of a fatal error
+    if error.fatal() or error.code() == KafkaError._FATAL:
+        raise Fenced(f"a consumer has a fatal error: {error.name()}: {error.str()}")
+    if error.code() != KafkaError._PARTITION_EOF and not error.retriable():
+        log.info("consumer error", extra={"code": error.name(), "topic": message.topic()})
+    return False  # the client retries by itself
