@@ -34,7 +34,6 @@ from processors.kafka.clients import (
 )
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
-from processors.kafka.partitions import partitions_of
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.monitoring.progress_probes import BatchPrepProbe, ReaderProbe, fold_positions
 from processors.monitoring.watchdog import (
@@ -46,7 +45,7 @@ from processors.monitoring.watchdog import (
 from processors.monitoring.worker_status import StatusFile
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.parking.parked_topic import ParkedTopic
-from processors.settings import Settings, upload_partitions, upload_topics
+from processors.settings import Settings, upload_topics
 from processors.upload_log.fenced_producer import FencedProducer
 from processors.upload_log.partition_writer import PartitionWriter
 from processors.upload_log.scope_index import ScopeIndex
@@ -133,7 +132,7 @@ def _build_batch_preparation(
         committer.commit,
         settings.batch_max,
     )
-    uploads = upload_partitions(settings)
+    uploads = settings.upload_partitions
     preparer = Preparer(
         settings,
         consumer,
@@ -158,7 +157,7 @@ def build_upload_log(settings: Settings, fail: Fail, codec: Codec) -> UploadLog:
     def new_writer(
         number: int, watermarks: Callable[[Iterable[Partition]], Positions]
     ) -> PartitionWriter:
-        partitions = tuple(Partition(topic.name, number) for topic in settings.topics.uploads)
+        partitions = settings.upload_partitions_with(number)
         producer = FencedProducer(settings, codec, number)
         return PartitionWriter(producer, replica, partitions, watermarks, lambda: str(uuid4()))
 
@@ -198,8 +197,8 @@ def watch(worker: Worker, shutdown: ShutdownRequest, stalled_checks: int) -> Non
     )
     # a client of its own: batch preparation's requests must not wait for the watchdog's
     admin = admin_client(settings)
-    uploads = upload_partitions(settings)
-    watched = [*uploads, *partitions_of([settings.topics.requests.name], settings)]
+    uploads = settings.upload_partitions
+    watched = [*uploads, *settings.partitions_of(settings.topics.requests)]
     upload_names = [topic.name for topic in settings.topics.uploads]
     watchdog = Watchdog(
         [

@@ -11,7 +11,7 @@ from processors.policy import Policy
 from schemas.coordinates import Partition
 from schemas.errors import Misconfigured
 from schemas.events import ROLES
-from schemas.topics import Topics
+from schemas.topics import Topic, Topics
 
 if TYPE_CHECKING:
     from tables.upload_record import UploadTopics
@@ -163,6 +163,21 @@ class Settings(BaseSettings):
         """The topic catalogue with this installation's prefix."""
         return Topics().under(self.topic_prefix)
 
+    def partitions_of(self, *topics: Topic) -> list[Partition]:
+        """Every partition of these topics."""
+        return [
+            Partition(topic.name, number) for topic in topics for number in range(self.partitions)
+        ]
+
+    @property
+    def upload_partitions(self) -> list[Partition]:
+        """Every partition of the upload topics."""
+        return self.partitions_of(*self.topics.uploads)
+
+    def upload_partitions_with(self, number: int) -> list[Partition]:
+        """The partition with this number of each upload topic."""
+        return [Partition(topic.name, number) for topic in self.topics.uploads]
+
     @property
     def policy(self) -> Policy:
         """The policy that these settings describe."""
@@ -219,12 +234,3 @@ def upload_topics(settings: Settings) -> "UploadTopics":
 
     by_name = {topic.name: topic for topic in settings.topics.uploads}
     return UploadTopics(by_name, settings.partitions)
-
-
-def upload_partitions(settings: Settings) -> list[Partition]:
-    """Every partition of the three upload topics."""
-    return [
-        Partition(topic.name, partition)
-        for topic in settings.topics.uploads
-        for partition in range(settings.partitions)
-    ]

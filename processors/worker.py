@@ -21,7 +21,7 @@ from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.monitoring.watchdog import STALLED_CHECKS
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_partitions
+from processors.settings import Settings
 from processors.shutdown import Shutdown
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
@@ -104,7 +104,7 @@ async def _start(worker: Worker, shutdown: Shutdown) -> None:
     topic_ids = await asyncio.to_thread(_topic_ids, worker, shutdown)
     if shutdown.requested:
         return
-    uploads = upload_partitions(settings)
+    uploads = settings.upload_partitions
     ids = {topic.name: topic_ids[topic.name] for topic in settings.topics.uploads}
     positions = worker.replica.open(ids)
     worker.feed.start(uploads, positions)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.settings import Settings, settings_from_environment
 from tools import topics
 from tools.broker import Broker
@@ -32,7 +31,5 @@ def installation(say: Say, *, long_lived: bool = False, **changes: object) -> It
         settings = base.model_copy(update={**own, **changes})
         say(f"Kafka answers on {broker.bootstrap}: creating the topics")
         topics.apply(settings, wait_s=0)
-        high_watermarks_when_reachable(
-            settings, partitions_of((topic.name for topic in settings.topics.all), settings)
-        )
+        high_watermarks_when_reachable(settings, settings.partitions_of(*settings.topics.all))
         yield settings

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 from processors.kafka.clients import admin_client
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.kafka.topic_admin import checked_topics
 from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
@@ -31,10 +30,10 @@ def parked_requests(settings: Settings, now_ms: int) -> list[Parked]:
     checked_topics(admin_client(settings), settings)
     codec = codec_for(settings)
     waiting: dict[bytes | None, ParkedRequest] = {}
-    partitions = partitions_of([settings.topics.parked.name], settings)
+    partitions = settings.partitions_of(settings.topics.parked)
     ends = high_watermarks_when_reachable(settings, partitions)
     with LogReader(settings, partitions) as log:
-        log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
+        log.seek_to_start()
         for record in log.records_until(ends):
             if record.value is None:  # released, or a record that only shows the broker's time
                 waiting.pop(record.key, None)

@@ -115,7 +115,7 @@ def _read_rows(settings: Settings, uploads: Sequence[GivenUpload]) -> tuple[Rows
     codec, topics = codec_for(settings), upload_topics(settings)
     scopes = {upload.scope_key.encode() for upload in uploads}
     with LogReader(settings, partitions) as log:
-        log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
+        log.seek_to_start()
         for record in log.records_until(ends, seconds=30):
             if record.key not in scopes:
                 continue

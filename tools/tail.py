@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Any
 
 from processors.kafka.clients import admin_client
-from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import checked_topics
 from processors.log.reader import LogReader
@@ -44,7 +43,7 @@ def tail_batches(
     """
     checked_topics(admin_client(settings), settings)
     topics = settings.topics.outcomes if every_outcome else (settings.topics.batches,)
-    partitions = partitions_of((topic.name for topic in topics), settings)
+    partitions = settings.partitions_of(*topics)
     codec = codec_for(settings)
     with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()

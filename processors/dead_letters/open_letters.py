@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
 from processors.settings import Settings
@@ -94,10 +93,10 @@ def _letter(record: LogRecord) -> DeadLetter:
 def read_dead_letters(settings: Settings, topics: Iterable[Topic]) -> OpenLetters:
     """Read dead-letter topics up to their high watermarks, so that recent commits are seen. Raises Unreachable."""
     found = OpenLetters()
-    partitions = partitions_of((topic.name for topic in topics), settings)
+    partitions = settings.partitions_of(*topics)
     ends = high_watermarks_when_reachable(settings, partitions)
     with LogReader(settings, partitions) as log:
-        log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
+        log.seek_to_start()
         for record in log.records_until(ends):
             found.add(record)
     return found

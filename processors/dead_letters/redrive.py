@@ -21,7 +21,6 @@ from processors.dead_letters.redrive_plan import (
 )
 from processors.kafka.clients import transactional_producer
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.kafka.records import Record, coordinates_of
 from processors.kafka.transactional_producer import (
     TransactionalProducer,
@@ -132,10 +131,10 @@ class Redrive:
     def _newest_uploads(self, letters: Iterable[DeadLetter]) -> dict[ScopeRole, Origin]:
         """The newest upload of each letter's scope and role, up to the high watermarks."""
         newest = NewestUploads(map(scope_role_of, letters), self._uploads, self._codec)
-        partitions = partitions_of(self._uploads.by_name, self._settings)
+        partitions = self._settings.upload_partitions
         self._ends = high_watermarks_when_reachable(self._settings, partitions)
         with LogReader(self._settings, partitions) as log:
-            log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
+            log.seek_to_start()
             for record in log.records_until(self._ends):
                 upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
                 newest.add(upload, origin_of(record.headers, record.at, record.appended_at_ms))

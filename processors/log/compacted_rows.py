@@ -14,9 +14,7 @@ def newest_rows(
     name = settings.topics.context.name
     rows: dict[bytes, bytes] = {}
     with LogReader(settings, [Partition(name, number) for number in partition_numbers]) as log:
-        retained = log.offset_ranges()
-        log.seek({partition: low for partition, (low, _) in retained.items()})
-        ends = {partition: end for partition, (_, end) in retained.items()}
+        ends = log.seek_to_start()
         for messages in log.messages_until(ends):
             for message in messages:
                 key, value = message.key() or b"", message.value()

@@ -76,6 +76,12 @@ class LogReader:
             )
         }
 
+    def seek_to_start(self) -> Positions:
+        """Continue reading at the start of each partition; returns the current ends. Raises Unreachable."""
+        ranges = self.offset_ranges()
+        self.seek({partition: low for partition, (low, _) in ranges.items()})
+        return {partition: end for partition, (_, end) in ranges.items()}
+
     def seek(self, starts: Positions) -> None:
         """Continue reading at these positions."""
         self._starts = dict(starts)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from processors.kafka.partitions import partitions_of
 from processors.kafka.records import coordinates_of
 from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
@@ -29,11 +28,9 @@ def uses_of(settings: Settings, scope_key: str) -> Iterator[tuple[str, BatchUse]
     """
     kind, _, scope_id = scope_key.partition(":")
     needle, codec = scope_id.encode(), codec_for(settings)
-    partitions = partitions_of([settings.topics.batches.name], settings)
+    partitions = settings.partitions_of(settings.topics.batches)
     with LogReader(settings, partitions) as log:
-        retained = log.offset_ranges()
-        log.seek({partition: low for partition, (low, _) in retained.items()})
-        ends = {partition: end for partition, (_, end) in retained.items()}
+        ends = log.seek_to_start()
         for messages in log.messages_until(ends):
             for message in messages:
                 value = message.value()

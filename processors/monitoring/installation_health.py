@@ -10,7 +10,6 @@ from processors.dead_letters.open_letters import OpenLetters
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
-from processors.kafka.partitions import partitions_of
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
@@ -28,7 +27,7 @@ class Unread:
 
 def unread_requests(settings: Settings, admin: AdminClient) -> dict[Partition, Unread]:
     """The requests that are not committed yet, by partition; markers do not count. Raises Unreachable."""
-    partitions = partitions_of([settings.topics.requests.name], settings)
+    partitions = settings.partitions_of(settings.topics.requests)
     ends = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
     committed = committed_offsets(settings, settings.prep_group, partitions)
     behind = {partition: (committed.get(partition, 0), end) for partition, end in ends.items()}
@@ -44,7 +43,7 @@ def open_transactions(settings: Settings, admin: AdminClient) -> dict[Partition,
 
     Raises Unreachable.
     """
-    partitions = partitions_of((topic.name for topic in settings.topics.all), settings)
+    partitions = settings.partitions_of(*settings.topics.all)
     stable = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
     high = high_watermarks(admin, partitions, REQUEST_TIMEOUT_S)
     blocked = {partition: (stable[partition], end) for partition, end in high.items()}
@@ -81,7 +80,7 @@ def dead_letters_since(
     settings: Settings, admin: AdminClient, topics: Iterable[Topic], since_ms: int
 ) -> int:
     """The number of records that were dead-lettered since then. Raises Unreachable."""
-    partitions = partitions_of((topic.name for topic in topics), settings)
+    partitions = settings.partitions_of(*topics)
     ends = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
     starts = _offsets_at(admin, partitions, since_ms)
     letters = OpenLetters()

@@ -7,7 +7,7 @@ that every request is decided in a context whose offsets are known.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -82,7 +82,7 @@ class PartitionWriter:
         self,
         producer: FencedProducer,
         replica: ContextReplica,
-        partitions: tuple[Partition, ...],
+        partitions: Sequence[Partition],
         watermarks: Callable[[Iterable[Partition]], Positions],
         new_id: Callable[[], str],
     ) -> None:

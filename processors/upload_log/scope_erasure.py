@@ -18,7 +18,7 @@ from processors.log.reader import LogReader
 from processors.settings import Settings, upload_topics
 from processors.upload_log.fenced_producer import FencedProducer
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates, Partition, Positions
+from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Aborted, Fenced, Malformed, OutcomeUnknown, WriterContended
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
@@ -49,8 +49,7 @@ class ScopeLog:
         self._settings = settings
         self._codec = codec
         self._topics = upload_topics(settings)
-        partitions = [Partition(name, self.partition) for name in self._topics.by_name]
-        self._log = LogReader(settings, partitions)
+        self._log = LogReader(settings, settings.upload_partitions_with(self.partition))
         self._positions: Positions = {
             partition: low for partition, (low, _) in self._log.offset_ranges().items()
         }

@@ -20,7 +20,7 @@ from processors.kafka.bounded_wait import wait_until
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.policy import Policy
-from processors.settings import Settings, upload_partitions
+from processors.settings import Settings
 from processors.upload_log.partition_writer import DecidedWrite, PartitionWriter, WriteRequest
 from processors.upload_log.scope_index import ScopeIndex
 from schemas.coordinates import Coordinates, Partition, Positions
@@ -95,7 +95,7 @@ class UploadLog:
         self._scope_index = scope_index
         self._new_writer = new_writer
         self._fail = fail
-        self._uploads = upload_partitions(settings)
+        self._uploads = settings.upload_partitions
         self._writers: dict[int, PartitionWriter] = {}
         self._executor = ThreadPoolExecutor(THREADS, "admin-log")
         self._stopping = asyncio.Event()
@@ -228,9 +228,7 @@ class UploadLog:
 
     def _context(self, scope_key: str) -> AssignmentContext | None:
         number = partition_for(scope_key.encode(), self.settings.partitions)
-        self._wait_for_replica(
-            [partition for partition in self._uploads if partition.partition == number]
-        )
+        self._wait_for_replica(self.settings.upload_partitions_with(number))
         return self._replica.context(scope_key)
 
     def _page(self, page: int, page_size: int, grade_scale: str | None) -> Page:

@@ -20,15 +20,14 @@ from processors.kafka.clients import (
     transactional_producer,
 )
 from processors.kafka.offsets import high_watermarks, high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
-from processors.settings import Settings, upload_partitions
+from processors.settings import Settings
 from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
 from processors.upload_log.partition_writer import PartitionWriter, WriteRequest
 from processors.upload_log.upload_log import UploadLog, WriteResult
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates, Partition, Positions
+from schemas.coordinates import Coordinates, Positions
 from schemas.errors import (
     Fenced,
     NotLive,
@@ -109,9 +108,9 @@ def run_scenario(
     asyncio.run(run())
 
 
-def records_in_log(settings: Settings, topic: str | None = None) -> list[LogRecord]:
-    """Every committed record of an upload topic."""
-    partitions = partitions_of([topic or settings.topics.instructions.name], settings)
+def records_in_log(settings: Settings) -> list[LogRecord]:
+    """Every committed record of the instructions topic."""
+    partitions = settings.partitions_of(settings.topics.instructions)
     with LogReader(settings, partitions) as log:
         log.seek(dict.fromkeys(partitions, 0))
         return list(log.records_until(high_watermarks_when_reachable(settings, partitions)))
@@ -427,7 +426,7 @@ def run_writer(settings: Settings, fenced_producer: FencedProducer, request: Wri
     replica = open_replica(settings, CODEC, settings.api_dir)
     replica.open({})
     feed = ReplicaFeed(settings, replica, faults.append)
-    feed.start(upload_partitions(settings), {})
+    feed.start(settings.upload_partitions, {})
     client = admin_client(settings)
     writer = writer_of(
         settings, fenced_producer, replica, lambda partitions: high_watermarks(client, partitions)
@@ -449,5 +448,5 @@ def writer_of(
     watermarks: Callable[..., Positions],
 ) -> PartitionWriter:
     number = partition_for(b"assignment:a1", settings.partitions)
-    partitions = tuple(Partition(topic.name, number) for topic in settings.topics.uploads)
+    partitions = settings.upload_partitions_with(number)
     return PartitionWriter(fenced_producer, replica, partitions, watermarks, lambda: str(uuid4()))

@@ -7,12 +7,12 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from processors.kafka.clients import plain_producer
-from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.events import UploadEvent
+from schemas.topics import Topic
 from tables.content_store import ContentStore
 from tests.faults.asking import Progress, members_of
 from tests.faults.load import DAMAGED, append, record_of, request_record, send
@@ -73,24 +73,22 @@ def audited(patient: Settings, start_worker: StartWorker) -> Settings:
         progress.wait_for_the_end(worker)
         send(patient, instructions_uploaded(TEXTS[0], assignment_id="late", event_id="l-1"))
         send(patient, prompt_uploaded(TEXTS[2], assignment_id="late", event_id="l-2"))
-        until(lambda: len(records_of(patient, patient.topics.batches.name)) == 4)
+        until(lambda: len(records_of(patient, patient.topics.batches)) == 4)
     assert worker.stop() == 0
     return patient
 
 
-def records_of(settings: Settings, topic: str) -> list[LogRecord]:
+def records_of(settings: Settings, topic: Topic) -> list[LogRecord]:
     """The records of a topic."""
-    with LogReader(settings, partitions_of([topic], settings)) as log:
-        ranges = log.offset_ranges()
-        log.seek({partition: low for partition, (low, _) in ranges.items()})
-        ends = {partition: end for partition, (_, end) in ranges.items()}
+    with LogReader(settings, settings.partitions_of(topic)) as log:
+        ends = log.seek_to_start()
         return list(log.records_until(ends))
 
 
 def batch_of(settings: Settings, key: bytes) -> LogRecord:
     """The prepared batch with this key."""
     (batch,) = (
-        record for record in records_of(settings, settings.topics.batches.name) if record.key == key
+        record for record in records_of(settings, settings.topics.batches) if record.key == key
     )
     return batch
 
@@ -248,7 +246,7 @@ def test_a_batch_under_another_key_is_found(audited: Settings) -> None:
 
 
 def test_a_range_excludes_other_requests(audited: Settings) -> None:
-    first = min(record.at for record in records_of(audited, audited.topics.requests.name))
+    first = min(record.at for record in records_of(audited, audited.topics.requests))
     code, document, _ = run_json(audited, "audit", "verify", "--to", str(first), "--no-texts")
     assert code == 0
     ranges = document["requests"]

@@ -10,7 +10,6 @@ import pytest
 from processors.dead_letters.open_letters import DeadLetter, read_dead_letters
 from processors.dead_letters.redrive import CHUNK_LETTERS, Redrive
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord, Record
 from processors.log.reader import LogReader
 from processors.settings import Settings
@@ -33,10 +32,10 @@ GARBAGE = b"\1no event, and nobody's business"
 
 def committed_records(settings: Settings, topic: Topic) -> list[LogRecord]:
     """Every committed record of a topic, in log order per partition."""
-    partitions = partitions_of([topic.name], settings)
+    partitions = settings.partitions_of(topic)
     ends = high_watermarks_when_reachable(settings, partitions)
     with LogReader(settings, partitions) as log:
-        log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
+        log.seek_to_start()
         return sorted(log.records_until(ends), key=lambda record: record.at)
 
 

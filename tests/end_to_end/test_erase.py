@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import pytest
 
-from processors.kafka.partitions import partitions_of
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -79,13 +78,9 @@ def erased(settings: Settings, *options: str, scope: str = "assignment:a1") -> A
 def events_in(settings: Settings, scope_key: str) -> list[UploadEvent]:
     """Every upload event of a scope in the log."""
     codec, topics = Codec(), settings.topics
-    partitions = partitions_of([topic.name for topic in topics.uploads], settings)
+    partitions = settings.partitions_of(*topics.uploads)
     with LogReader(settings, partitions) as log:
-        retained = log.offset_ranges()
-        log.seek({partition: low for partition, (low, _) in retained.items()})
-        records = list(
-            log.records_until({partition: end for partition, (_, end) in retained.items()})
-        )
+        records = list(log.records_until(log.seek_to_start()))
     own = [record for record in records if record.key == scope_key.encode()]
     found = [codec.decode(record.value) for record in sorted(own, key=attrgetter("at"))]
     return [event for event in found if isinstance(event, UploadEvent)]

@@ -13,7 +13,6 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from processors.kafka.clients import plain_producer
-from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record
 from processors.log.reader import LogReader
@@ -60,10 +59,8 @@ def appended(settings: Settings, topic: Topic) -> list[LogRecord]:
     producer = plain_producer(settings)
     for kind in topic.carries:
         deliver(producer, [Record(topic.name, 0, b"key", CODEC.encode(BY_CLASS[kind]))])
-    with LogReader(settings, partitions_of([topic.name], settings)) as log:
-        retained = log.offset_ranges()
-        log.seek({partition: low for partition, (low, _) in retained.items()})
-        ends = {partition: end for partition, (_, end) in retained.items()}
+    with LogReader(settings, settings.partitions_of(topic)) as log:
+        ends = log.seek_to_start()
         return list(log.records_until(ends))
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from processors.kafka.clients import plain_producer
-from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record
 from processors.log.reader import LogReader
@@ -17,7 +16,7 @@ from processors.outcomes.outcome_builder import outcome_of
 from processors.outcomes.resolve import Prepared, Unresolved
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
 from schemas.events import AssignmentContext, InstructionsUploaded, StudentPromptUploaded
@@ -48,11 +47,11 @@ def write(tmp_path: Path) -> Write:
 
 
 def all_records(settings: Settings, *topics: str) -> list[LogRecord]:
-    partitions = partitions_of(topics, settings)
+    partitions = [
+        Partition(topic, number) for topic in topics for number in range(settings.partitions)
+    ]
     with LogReader(settings, partitions) as log:
-        retained = log.offset_ranges()
-        log.seek({partition: low for partition, (low, _) in retained.items()})
-        ends = {partition: end for partition, (_, end) in retained.items()}
+        ends = log.seek_to_start()
         return list(log.records_until(ends))
 
 

@@ -3,7 +3,7 @@
 from processors.kafka.records import Record
 from processors.log.reader import LogReader
 from processors.log.upload_topics import update_index
-from processors.settings import Settings, upload_partitions, upload_topics
+from processors.settings import Settings, upload_topics
 from schemas.coordinates import Positions
 from tables.history.upload_index import temporary_index
 from tests.faults.load import CODEC, append, assignment, record_of, send, send_in_transaction
@@ -11,7 +11,7 @@ from tests.support.builders import prompt_uploaded
 
 
 def ends(settings: Settings) -> Positions:
-    with LogReader(settings, upload_partitions(settings)) as log:
+    with LogReader(settings, settings.upload_partitions) as log:
         return {partition: end for partition, (_, end) in log.offset_ranges().items()}
 
 
@@ -22,7 +22,7 @@ def test_it_is_updated_from_its_positions(settings: Settings) -> None:
     send(settings, *assignment("a1")[:1])
     send_in_transaction(settings, first)
     with temporary_index(upload_topics(settings)) as index:
-        partitions, first_ends = upload_partitions(settings), ends(settings)
+        partitions, first_ends = settings.upload_partitions, ends(settings)
         assert update_index(index, settings, partitions, first_ends) == 2
         assert index.positions() == first_ends  # also past the transaction marker
         send(settings, second)

@@ -13,7 +13,7 @@ from processors.app import build_upload_log
 from processors.kafka.clients import admin_client
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import apply_topics
-from processors.settings import Settings, upload_partitions
+from processors.settings import Settings
 from processors.upload_log.upload_log import UploadLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
@@ -96,7 +96,7 @@ def test_the_high_watermarks_of_a_frozen_broker_are_unreachable(
     settings = Settings(
         bootstrap_servers=broker.bootstrap, topic_prefix=f"{uuid4().hex[:8]}-", data_dir=tmp_path
     )
-    client, uploads = admin_client(settings), upload_partitions(settings)
+    client, uploads = admin_client(settings), settings.upload_partitions
     apply_topics(client, settings)
     broker.pause()
     try:

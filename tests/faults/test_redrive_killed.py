@@ -13,7 +13,6 @@ from processors.dead_letters.open_letters import read_dead_letters
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client
 from processors.kafka.offsets import high_watermarks, high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord, Record
 from processors.log.reader import LogReader
 from processors.settings import Settings
@@ -45,7 +44,7 @@ def dead_letters(settings: Settings, chance: random.Random) -> list[Record]:
 
 def redriven_records(settings: Settings) -> list[LogRecord]:
     """The committed records of the requests topic."""
-    partitions = partitions_of([settings.topics.requests.name], settings)
+    partitions = settings.partitions_of(settings.topics.requests)
     ends = high_watermarks_when_reachable(settings, partitions)
     with LogReader(settings, partitions) as log:
         log.seek(dict.fromkeys(partitions, 0))
@@ -76,7 +75,7 @@ def test_a_redrive_that_is_killed_and_run_again_loses_and_doubles_nothing(
     chance = random.Random(seed)
     append(settings, dead_letters(settings, chance))
     admin = admin_client(settings)
-    partitions = partitions_of([settings.topics.requests.name], settings)
+    partitions = settings.partitions_of(settings.topics.requests)
 
     def produced() -> int:  # records and markers, those of open transactions included
         return sum(retry_while_unreachable(lambda: high_watermarks(admin, partitions)).values())

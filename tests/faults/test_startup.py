@@ -14,7 +14,6 @@ from confluent_kafka.admin import (
 
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets
-from processors.kafka.partitions import partitions_of
 from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome, answer_or_none
@@ -85,7 +84,7 @@ def test_lost_committed_offsets(settings: Settings, start_worker: StartWorker) -
         return answer_or_none(lambda: [future.result()]) is not None
 
     until(group_is_deleted)  # the member stays in the group until its session times out
-    requests = partitions_of([settings.topics.requests.name], settings)
+    requests = settings.partitions_of(settings.topics.requests)
     assert committed_offsets(settings, settings.prep_group, requests) == {}
     worker.start()
     assert f"the last at {settings.topics.batches.name}/" in refusal(worker)

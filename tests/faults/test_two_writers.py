@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -162,7 +161,7 @@ def history(settings: Settings) -> tuple[dict[str, list[InTheLog]], dict[str, As
     """Each assignment's uploads in log order, and the fold of them all."""
     codec, rows = Codec(), dict[str, AssignmentContext]()
     by_assignment: dict[str, list[InTheLog]] = {}
-    partitions = partitions_of([settings.topics.instructions.name], settings)
+    partitions = settings.partitions_of(settings.topics.instructions)
     with LogReader(settings, partitions) as log:
         log.seek(dict.fromkeys(partitions, 0))
         for record in log.records_until(high_watermarks_when_reachable(settings, partitions)):

@@ -19,7 +19,7 @@ from processors.kafka.transactional_producer import TransactionalProducer
 from processors.log.upload_topics import upload_record_of
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.parking.parked_topic import ParkedTopic
-from processors.settings import Settings, upload_partitions, upload_topics
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from tables.changed_scopes import ChangedScopes
@@ -42,7 +42,7 @@ SLOW_FEED = 0.2  # probability that the replica is behind when a batch waits for
 @cache
 def _uploads(partitions: int) -> tuple[list[Partition], UploadTopics]:
     settings = Settings(partitions=partitions)
-    return upload_partitions(settings), upload_topics(settings)
+    return settings.upload_partitions, upload_topics(settings)
 
 
 class FedReplica(ContextReplica):

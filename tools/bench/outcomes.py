@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from processors.kafka.bounded_wait import wait_until
-from processors.kafka.partitions import partitions_of
 from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
@@ -82,7 +81,7 @@ def _read(
     settings: Settings, times: dict[Coordinates, tuple[int, int]], stop: threading.Event
 ) -> None:
     codec = codec_for(settings)
-    partitions = partitions_of((topic.name for topic in settings.topics.outcomes), settings)
+    partitions = settings.partitions_of(*settings.topics.outcomes)
     with LogReader(settings, partitions) as log:
         log.seek(dict.fromkeys(partitions, 0))
         while not stop.is_set():
@@ -112,7 +111,7 @@ def warm_up(sender: Sender, outcomes: Outcomes) -> None:
 def wait_until_parked(settings: Settings, requests: Iterable[Coordinates]) -> None:
     """Wait until each of these requests is in the parked topic. Raises Unreachable."""
     missing = {str(request).encode() for request in requests}
-    partitions = partitions_of([settings.topics.parked.name], settings)
+    partitions = settings.partitions_of(settings.topics.parked)
     with LogReader(settings, partitions) as log:
         log.seek(dict.fromkeys(partitions, 0))
 

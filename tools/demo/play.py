@@ -13,7 +13,6 @@ from time import monotonic
 
 from processors.kafka.clients import plain_producer
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record, coordinates_of
 from processors.log.reader import LogReader
@@ -113,7 +112,7 @@ def _play(settings: Settings, codec: Codec, say: Say) -> "Stage":
 
 
 def _partitions(settings: Settings, *topics: Topic) -> list[Partition]:
-    return partitions_of((topic.name for topic in topics), settings)
+    return settings.partitions_of(*topics)
 
 
 class Stage:

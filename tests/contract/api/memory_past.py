@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from processors.settings import Settings, upload_partitions, upload_topics
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy
@@ -68,7 +68,7 @@ class MemoryPast:
             for record in self._log.records
             if record.key == scope_key.encode() and record.at not in self.compacted
         )
-        starts = dict.fromkeys(upload_partitions(self._settings), 0)
+        starts = dict.fromkeys(self._settings.upload_partitions, 0)
         return history_of(scope_key, retained, starts, Codec(), upload_topics(self._settings))
 
     def _positions_after(self, moment: Moment) -> Positions:
@@ -77,7 +77,7 @@ class MemoryPast:
         if named and not times:
             raise Discrepancy("no such record")
         until_ms = moment.ms if isinstance(moment, AtTime) else max(times)
-        positions = dict.fromkeys(upload_partitions(self._settings), 0)
+        positions = dict.fromkeys(self._settings.upload_partitions, 0)
         for record in self._log.records:
             if record.appended_at_ms <= until_ms:
                 at = record.at

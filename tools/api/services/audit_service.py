@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from processors.log.reader import LogReader
 from processors.log.upload_topics import update_index, upload_topic_ids
-from processors.settings import Settings, upload_partitions, upload_topics
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
@@ -152,7 +152,7 @@ class _Uploads:
         own_partition = partition_for(scope_key.encode(), settings.partitions)
         partitions: list[Partition] = [
             partition
-            for partition in upload_partitions(settings)
+            for partition in settings.upload_partitions
             if everywhere or partition.partition == own_partition
         ]
         with LogReader(settings, partitions) as log:

@@ -13,7 +13,7 @@ from processors.log.reader import LogReader, Messages
 from processors.log.record_lookup import messages_containing
 from processors.log.upload_topics import records_of_key
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_partitions, upload_topics
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import read_dead_letter_headers
@@ -220,9 +220,7 @@ def _uploads(
     timelines, histories = UploadTimelines(topics), dict[str, ScopeHistory]()
     for scope_key in scope_keys:
         number = partition_for(scope_key.encode(), settings.partitions)
-        partitions = [
-            partition for partition in upload_partitions(settings) if partition.partition == number
-        ]
+        partitions = settings.upload_partitions_with(number)
         ends = high_watermarks_when_reachable(settings, partitions)
         with LogReader(settings, partitions) as log:
             starts = {partition: low for partition, (low, _) in log.offset_ranges().items()}

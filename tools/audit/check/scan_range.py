@@ -14,7 +14,6 @@ from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.partitions import partitions_of
 from processors.kafka.topic_admin import checked_topics
 from processors.log.offsets_at import positions_after, positions_from
 from processors.log.reader import LogReader
@@ -48,10 +47,10 @@ def scan_range_of(settings: Settings, since: Moment | None, until: Moment | None
     """The current range, for the requests between two moments. Raises Unreachable, Discrepancy."""
     admin, topics = admin_client(settings), settings.topics
     checked_topics(admin, settings)
-    requests = partitions_of([topics.requests.name], settings)
-    parked = partitions_of([topics.parked.name], settings)
-    outcomes = partitions_of((topic.name for topic in topics.outcomes), settings)
-    uploads = partitions_of((topic.name for topic in topics.uploads), settings)
+    requests = settings.partitions_of(topics.requests)
+    parked = settings.partitions_of(topics.parked)
+    outcomes = settings.partitions_of(*topics.outcomes)
+    uploads = settings.partitions_of(*topics.uploads)
     committed = retry_while_unreachable(  # 1
         lambda: committed_offsets(settings, settings.prep_group, requests),
         COORDINATOR_S,

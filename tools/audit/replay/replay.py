@@ -11,7 +11,7 @@ from processors.log.offsets_at import positions_after, positions_from
 from processors.log.reader import LogReader
 from processors.log.upload_topics import upload_topic_ids
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_partitions, upload_topics
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.events import ROLES
@@ -64,7 +64,7 @@ class ReplayRange:
 def range_of(settings: Settings, since: Moment | None, until: Moment | None) -> ReplayRange:
     """The range between two moments; by default the whole log. Raises Unreachable, Discrepancy."""
     recreated = frozenset(recreated_topics(settings, upload_topic_ids(settings)))
-    with LogReader(settings, upload_partitions(settings)) as log:
+    with LogReader(settings, settings.upload_partitions) as log:
         retained = log.offset_ranges()
         lows = {partition: low for partition, (low, _) in retained.items()}
         starts = lows if since is None else positions_from(log, since)

@@ -7,7 +7,7 @@ from typing import Any
 
 from processors.log.offsets_at import positions_after
 from processors.log.reader import LogReader
-from processors.settings import Settings, upload_partitions
+from processors.settings import Settings
 from schemas.coordinates import Positions
 from schemas.errors import Discrepancy
 from schemas.events import ROLES, Component
@@ -52,7 +52,7 @@ def reports_at(
 
 def positions_at(settings: Settings, moment: Moment) -> Positions:
     """The position of every upload partition at a moment. Raises Unreachable, Discrepancy."""
-    with LogReader(settings, upload_partitions(settings)) as log:
+    with LogReader(settings, settings.upload_partitions) as log:
         return positions_after(log, moment)
 
 

@@ -9,7 +9,7 @@ from processors.log.reader import LogReader
 from processors.log.upload_topics import records_of_key, upload_topic_ids
 from processors.log.upload_uses import BatchUse, uses_of
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_partitions, upload_topics
+from processors.settings import Settings, upload_topics
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
@@ -33,7 +33,7 @@ def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> S
     own_number = partition_for(key, settings.partitions)
     partitions = [
         partition
-        for partition in upload_partitions(settings)
+        for partition in settings.upload_partitions
         if everywhere or partition.partition == own_number
     ]
     with LogReader(settings, partitions) as log:

@@ -85,7 +85,7 @@ def _write_uploads(
         if partition.partition in numbers
     }
     with LogReader(work.settings, ends) as log:
-        log.seek({partition: low for partition, (low, _) in log.offset_ranges().items()})
+        log.seek_to_start()
         for messages in log.messages_until(ends):
             for message in messages:
                 key, value = message.key(), message.value()
