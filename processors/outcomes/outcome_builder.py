@@ -3,14 +3,10 @@
 There is no clock and no random id: the same request and the same context give the same bytes in both ways.
 """
 
-from collections.abc import Callable
-
 from processors.outcomes.encoding import event_id_of
-from processors.outcomes.recipes import RECIPE, RECIPES
+from processors.outcomes.recipes import RECIPE
 from processors.outcomes.resolve import Prepared, Unresolved, resolve, scope_key_for
 from processors.outcomes.splice import BuiltOutcome, Resolution, Splicer
-from processors.policy import Policy
-from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import Malformed
 from schemas.events import (
@@ -99,25 +95,8 @@ def check_size(payload: bytes | None) -> None:
         raise Malformed(f"too large: {len(payload)} bytes, at most {MAX_REQUEST_BYTES} are allowed")
 
 
-class OutcomeBuilder:
-    """Builds outcomes of requests from a table of contexts; by splicing if the request allows it.
-
-    `context_of` returns the context of a scope key, and the same object until it changes. An older recipe rebuilds
-    the outcomes of an earlier release.
-    """
-
-    def __init__(
-        self,
-        codec: Codec,
-        policy: Policy,
-        context_of: Callable[[str], AssignmentContext | None],
-        recipe: int = RECIPE,
-    ) -> None:
-        self._codec = codec
-        self._policy = policy
-        self._context_of = context_of
-        self._recipe = RECIPES[recipe]
-        self.spliced = Splicer(codec, policy, context_of, recipe).spliced
+class OutcomeBuilder(Splicer):
+    """Builds outcomes of requests; by splicing if the request allows it."""
 
     def build(self, payload: bytes | None, at: Coordinates) -> BuiltOutcome:
         """The outcome of a request. Raises BadRecord if the bytes are not a valid request."""
