@@ -23,7 +23,6 @@ from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import CJStreamApp, build_app
 from processors.fold.fold_agents import Fail, add_folding
 from processors.fold.replica_feed import ReplicaFeed
-from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.clients import (
     admin_client,
     group_member,
@@ -110,14 +109,12 @@ def _build_batch_preparation(
         timeout_s=settings.transaction_timeout_s,
     )
     committer = Committer(epoch, producer)
-    clock = BrokerClock()
     parked = ParkedTopic(
         settings.topics.parked.name,
         codec,
         settings.policy,
         replica.context,
         changed_scopes,
-        clock,
         lambda partitions: high_watermarks(admin, partitions),
         lambda: reader(settings),
     )
@@ -137,11 +134,9 @@ def _build_batch_preparation(
         settings,
         consumer,
         parked,
-        clock,
         replica,
         OutcomeBuilder(codec, settings.policy, replica.context),
         lambda: high_watermarks(admin, uploads),
-        epoch,
         committer,
     )
     return BatchPreparation(epoch, consumer, parked, preparer, producer, committer)

@@ -16,7 +16,7 @@ from typing import Any
 
 from processors.app import Worker, build_worker, watch
 from processors.batch_prep.prepare_agent import prepare_batches
-from processors.kafka.bounded_wait import retry_while_unreachable, wait_until
+from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.monitoring.watchdog import STALLED_CHECKS
@@ -24,7 +24,6 @@ from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from processors.shutdown import Shutdown
 from schemas.codec import Codec
-from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Unreachable
 
 log = logging.getLogger("cjstream.worker")
@@ -109,10 +108,10 @@ async def _start(worker: Worker, shutdown: Shutdown) -> None:
     positions = worker.replica.open(ids)
     worker.feed.start(uploads, positions)
     ends = await asyncio.to_thread(
-        wait_until,
-        partial(_watermarks, worker, uploads),
-        seconds=BROKER_S,
-        what="a leader of every upload partition",
+        retry_while_unreachable,
+        partial(high_watermarks, worker.admin, uploads),
+        BROKER_S,
+        "a leader of every upload partition",
     )
     started_at = time.monotonic()
     offsets = {"from": sum(positions.values()), "to": sum(ends.values())}
@@ -130,13 +129,6 @@ def _topic_ids(worker: Worker, shutdown: Shutdown) -> dict[str, str]:
         BROKER_S,
         "a description of the topics",
     )
-
-
-def _watermarks(worker: Worker, uploads: list[Partition]) -> Positions:
-    try:
-        return high_watermarks(worker.admin, uploads)
-    except Unreachable:
-        return {}  # no leader yet: the caller asks again
 
 
 async def _wait_for_broker(worker: Worker, shutdown: Shutdown) -> None:

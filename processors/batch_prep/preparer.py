@@ -12,9 +12,7 @@ from confluent_kafka import Message
 from processors.batch_prep.batch_builder import BatchBuilder
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
-from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
-from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.records import Headers, Record, headers_of
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.positions_header import POSITIONS_HEADER, encode_positions
@@ -42,23 +40,20 @@ class Preparer:
         settings: Settings,
         consumer: GroupConsumer,
         parked: ParkedTopic,
-        clock: BrokerClock,
         replica: ContextReplica,
         outcomes: OutcomeBuilder,
         watermarks: Callable[[], Positions],
-        epochs: FetchEpoch,
         committer: Committer,
     ) -> None:
         self._consumer = consumer
         self._parked = parked
-        self._clock = clock
+        self._clock = parked.broker_clock
         self._replica = replica
         self._outcomes = outcomes
         self._topics = settings.topics
         self._partitions = settings.partitions
         self._policy = settings.policy
         self._watermarks = watermarks
-        self._epochs = epochs
         self._committer = committer
         self._batch_max = settings.batch_max
         self._release_max = settings.release_max
@@ -128,7 +123,7 @@ class Preparer:
             log.warning(
                 "batch waits for uploads (an open transaction?)", extra={"behind": partitions}
             )
-        self._epochs.end()
+        self._consumer.fetch_again()
         return False
 
     def _prepare_fetched(self, message: Message, batch: "BatchBuilder") -> None:

@@ -136,7 +136,7 @@ class GroupConsumer:
         messages = self._poll_records(self.limit, wait_s)
         if epoch != self._epochs.number or not is_member(group):
             if messages:
-                self._epochs.end()  # fetch them again, from the committed offsets
+                self.fetch_again()
             return None
         if epoch != self._started_epoch:
             return None  # no partition is owned
@@ -145,8 +145,12 @@ class GroupConsumer:
         except Unreachable as fault:
             # it is unknown whether a record was skipped: fetch the records and check again
             log.warning("records are fetched again", extra={"reason": str(fault)})
-            self._epochs.end()
+            self.fetch_again()
             return None
+
+    def fetch_again(self) -> None:
+        """Drop what was fetched but not committed, and fetch from the committed offsets again."""
+        self._epochs.end()
 
     def _poll_records(self, limit: int, wait_s: float) -> list[Message]:
         return poll_records(self._consumer, limit, wait_s, if_lost=IF_LOST)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from processors.kafka.clients import reader
-from processors.kafka.poll import poll_records
+from processors.kafka.poll import poll_records, read_positions
 from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
@@ -36,12 +36,8 @@ class ReplicaFeed:
 
     def start(self, partitions: list[Partition], positions: Positions) -> None:
         """Continue at the positions; partitions without one are read from their start."""
-        self._starts = [
-            TopicPartition(
-                topic, partition, positions.get(Partition(topic, partition), OFFSET_BEGINNING)
-            )
-            for topic, partition in partitions
-        ]
+        self._partitions = partitions
+        self._starts = positions
         self._thread.start()
 
     def stop(self) -> None:
@@ -53,7 +49,12 @@ class ReplicaFeed:
     def _run(self) -> None:
         consumer = reader(self._settings, **{"auto.offset.reset": "error"})
         try:
-            consumer.assign(self._starts)
+            consumer.assign(
+                [
+                    TopicPartition(*partition, self._starts.get(partition, OFFSET_BEGINNING))
+                    for partition in self._partitions
+                ]
+            )
             while not self._stopping.is_set():
                 self._advance(consumer)
         except Exception as fault:  # noqa: BLE001 (whatever it is, the replica no longer advances)
@@ -64,12 +65,7 @@ class ReplicaFeed:
     def _advance(self, consumer: Consumer) -> None:
         messages = poll_records(consumer, MAX_RECORDS, POLL_S, if_lost=IF_LOST)
         records = [upload_record_of(message) for message in messages]
-        reported = consumer.position(
-            [TopicPartition(tp.topic, tp.partition) for tp in self._starts]
-        )
-        positions = {
-            Partition(tp.topic, tp.partition): tp.offset for tp in reported if tp.offset >= 0
-        }
+        positions = read_positions(consumer, self._partitions)
         if not records:
             self._replica.advance(positions)
             return

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from schemas.errors import Unreachable
 
 T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0  # of one request to a broker
+RETRY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,20 @@ def retry_while_unreachable(
     request: Callable[[], T],
     seconds: float = REQUEST_TIMEOUT_S,
     what: str = "a leader of every partition",
+    may_wait: Callable[[], bool] = lambda: True,
 ) -> T:
-    """The result of a request that is repeated while it raises Unreachable. Raises Unreachable when the time is up.
+    """The result of a request that is repeated while it raises Unreachable and may_wait allows it.
 
-    A new or moved partition has no leader for a moment, and a group has no coordinator.
+    Raises Unreachable, naming `what` when the time is up. A new or moved partition has no leader for a moment, and a
+    group has no coordinator.
     """
-
-    results = list[T]()
-
-    def succeeded() -> bool:
-        with suppress(Unreachable):
-            results.append(request())
-        return bool(results)
-
-    wait_until(succeeded, seconds=seconds, what=what, every_s=0.1)
-    return results[0]
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return request()
+        except Unreachable as fault:
+            if not may_wait():
+                raise
+            if time.monotonic() > deadline:
+                raise Unreachable(f"waited {seconds:g} s for {what}") from fault
+        time.sleep(RETRY_S)

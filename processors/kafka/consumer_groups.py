@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
 from processors.kafka.clients import admin_client, group_reader
-from processors.kafka.offsets import valid_offset
+from processors.kafka.offsets import list_offsets
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
@@ -30,21 +30,21 @@ def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupS
 
     The lag of a partition without a committed offset counts from the log start.
     """
-    requested = [
-        TopicPartition(topic, number) for topic in topics for number in range(settings.partitions)
+    partitions = [
+        Partition(topic, number) for topic in topics for number in range(settings.partitions)
     ]
     admin = admin_client(settings)
     try:
         described = result_of(admin.describe_consumer_groups([group])[group])
-        ends = _offsets(admin, requested, OffsetSpec.latest())
-        starts = _offsets(admin, requested, OffsetSpec.earliest())
-        committed = _committed(settings, group, requested)
+        ends = list_offsets(admin, partitions, OffsetSpec.latest())
+        starts = list_offsets(admin, partitions, OffsetSpec.earliest())
+        committed = _committed(settings, group, partitions)
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
     lag: dict[str, int] = {}
-    for (topic, number), end in ends.items():
-        position = max(committed.get((topic, number), 0), starts[topic, number])
-        lag[topic] = lag.get(topic, 0) + max(0, end - position)
+    for partition, end in ends.items():
+        position = max(committed.get(partition, 0), starts[partition])
+        lag[partition.topic] = lag.get(partition.topic, 0) + max(0, end - position)
     return GroupState(group, described.state.name, len(described.members), lag)
 
 
@@ -54,32 +54,16 @@ def committed_offsets(settings: Settings, group: str, partitions: Iterable[Parti
     Raises Unreachable.
     """
     try:
-        committed = _committed(settings, group, [TopicPartition(*tp) for tp in partitions])
+        return _committed(settings, group, partitions)
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
-    return {Partition(*tp): offset for tp, offset in committed.items()}
 
 
-def _offsets(
-    admin: AdminClient, requested: list[TopicPartition], spec: OffsetSpec
-) -> dict[tuple[str, int], int]:
-    futures = admin.list_offsets(
-        dict.fromkeys(requested, spec),
-        isolation_level=IsolationLevel.READ_COMMITTED,
-        request_timeout=REQUEST_TIMEOUT_S,
-    )
-    return {
-        (tp.topic, tp.partition): valid_offset(result_of(future).offset)
-        for tp, future in futures.items()
-    }
-
-
-def _committed(
-    settings: Settings, group: str, requested: list[TopicPartition]
-) -> dict[tuple[str, int], int]:
+def _committed(settings: Settings, group: str, partitions: Iterable[Partition]) -> Positions:
+    requested = [TopicPartition(*partition) for partition in partitions]
     with closing(group_reader(settings, group)) as consumer:
         committed = consumer.committed(requested, timeout=REQUEST_TIMEOUT_S)
     for tp in committed:
         if tp.error is not None:
             raise KafkaException(tp.error)
-    return {(tp.topic, tp.partition): tp.offset for tp in committed if tp.offset >= 0}
+    return {Partition(tp.topic, tp.partition): tp.offset for tp in committed if tp.offset >= 0}

@@ -37,15 +37,8 @@ def last_stable_offsets(
 def _ends(
     admin: AdminClient, partitions: Iterable[Partition], level: IsolationLevel, seconds: float
 ) -> Positions:
-    requested = {
-        TopicPartition(topic, partition): OffsetSpec.latest() for topic, partition in partitions
-    }
-    futures = admin.list_offsets(requested, isolation_level=level, request_timeout=seconds)
     try:
-        return {
-            Partition(tp.topic, tp.partition): valid_offset(result_of(future).offset)
-            for tp, future in futures.items()
-        }
+        return list_offsets(admin, partitions, OffsetSpec.latest(), level, seconds)
     except KafkaException as fault:
         # the client keeps the old leader or its epoch until it reads the metadata again
         with suppress(KafkaException):
@@ -53,11 +46,29 @@ def _ends(
         raise Unreachable(f"no end offsets: {fault.args[0].name()}") from fault
 
 
-def valid_offset(offset: int) -> int:
-    """The offset. Raises KafkaException if it is negative: the leader died or hung during the request."""
-    if offset < 0:
+def list_offsets(
+    admin: AdminClient,
+    partitions: Iterable[Partition],
+    spec: OffsetSpec,
+    level: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    seconds: float = REQUEST_TIMEOUT_S,
+    *,
+    may_be_missing: bool = False,
+) -> dict[Partition, int]:
+    """The offset that fits the specification in each partition. Raises KafkaException.
+
+    An offset is missing if the leader died or hung during the request, or if no record is as new as a time.
+    """
+    requested = {TopicPartition(*partition): spec for partition in partitions}
+    futures = admin.list_offsets(requested, isolation_level=level, request_timeout=seconds)
+    offsets = {
+        Partition(tp.topic, tp.partition): offset
+        for tp, future in futures.items()
+        if (offset := result_of(future).offset) >= 0
+    }
+    if len(offsets) < len(requested) and not may_be_missing:
         raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
-    return offset
+    return offsets
 
 
 def log_start(consumer: Consumer, partition: Partition) -> int:

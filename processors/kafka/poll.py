@@ -1,9 +1,11 @@
-"""Polls a consumer for records."""
+"""Polls a consumer for records, and asks it for its positions."""
 
 import logging
+from collections.abc import Iterable
 
-from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from schemas.coordinates import Partition
 from schemas.errors import Discrepancy, Fenced
 
 log = logging.getLogger("cjstream.poll")
@@ -43,3 +45,9 @@ def _is_record(message: Message, if_lost: str) -> bool:
     if error.code() != KafkaError._PARTITION_EOF and not error.retriable():
         log.info("consumer error", extra={"code": error.name(), "topic": message.topic()})
     return False  # the client retries by itself
+
+
+def read_positions(consumer: Consumer, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    """The position of each partition that has one; control records, which are not returned, move it, too."""
+    reported = consumer.position([TopicPartition(*partition) for partition in partitions])
+    return {Partition(tp.topic, tp.partition): tp.offset for tp in reported if tp.offset >= 0}

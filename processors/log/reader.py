@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, Message, TopicPartition
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, retry_while_unreachable
 from processors.kafka.clients import reader
-from processors.kafka.poll import poll_records
+from processors.kafka.poll import poll_records, read_positions
 from processors.kafka.records import LogRecord, log_record_of
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
@@ -108,14 +108,10 @@ class LogReader:
 
     def positions(self) -> Positions:
         """The position of each partition; control records, which are not returned, move it, too."""
-        positions = self._consumer.position(
-            [TopicPartition(*partition) for partition in self._starts]
-        )
+        positions = read_positions(self._consumer, self._starts)
         return {
-            Partition(tp.topic, tp.partition): max(
-                tp.offset, self._starts[Partition(tp.topic, tp.partition)]
-            )
-            for tp in positions
+            partition: max(positions.get(partition, start), start)
+            for partition, start in self._starts.items()
         }
 
     def records_until(

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from processors.dead_letters.open_letters import OpenLetters
-from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
+from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S
 from processors.kafka.consumer_groups import committed_offsets
-from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.offsets import high_watermarks, last_stable_offsets, list_offsets
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
@@ -93,15 +93,9 @@ def dead_letters_since(
 
 def _offsets_at(admin: AdminClient, partitions: Iterable[Partition], time_ms: int) -> Positions:
     """The first offset that was appended at that time or later; partitions without one are missing."""
-    requested = {
-        TopicPartition(*partition): OffsetSpec.for_timestamp(time_ms) for partition in partitions
-    }
-    futures = admin.list_offsets(requested, request_timeout=REQUEST_TIMEOUT_S)
     try:
-        found = {
-            Partition(tp.topic, tp.partition): result_of(future).offset
-            for tp, future in futures.items()
-        }
+        return list_offsets(
+            admin, partitions, OffsetSpec.for_timestamp(time_ms), may_be_missing=True
+        )
     except KafkaException as fault:
         raise Unreachable(f"offsets by time are not available: {fault.args[0].name()}") from fault
-    return {partition: offset for partition, offset in found.items() if offset >= 0}

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.offsets import log_start
-from processors.kafka.poll import poll_records
+from processors.kafka.poll import poll_records, read_positions
 from processors.kafka.records import Headers, Record, coordinates_of, headers_of
 from processors.log.record_lookup import runs_of
 from processors.outcomes.request_scan import scan_request
@@ -55,7 +55,6 @@ class ParkedTopic:
         policy: Policy,
         context_of: Callable[[str], AssignmentContext | None],
         changed_scopes: ChangedScopes,
-        broker_clock: BrokerClock,
         high_watermarks: Callable[[Sequence[Partition]], Positions],
         new_reader: Callable[[], Consumer],
         clock: Clock = SYSTEM_CLOCK,
@@ -65,7 +64,7 @@ class ParkedTopic:
         self._policy = policy
         self._context_of = context_of
         self._changed_scopes = changed_scopes
-        self._broker_clock = broker_clock
+        self.broker_clock = BrokerClock(clock.monotonic)
         self._high_watermarks = high_watermarks
         self._new_reader = new_reader
         self._clock = clock
@@ -135,11 +134,11 @@ class ParkedTopic:
     def _read(self, reader: Consumer, wait_s: float) -> None:
         for message in poll_records(reader, MAX_POLLED_RECORDS, wait_s):
             self._apply(message)
-        read = reader.position([TopicPartition(self._topic, number) for number in self._positions])
-        self._positions.update({tp.partition: tp.offset for tp in read if tp.offset >= 0})
+        read = read_positions(reader, map(self.partition, self._positions))
+        self._positions.update({tp.partition: offset for tp, offset in read.items()})
 
     def _apply(self, message: Message) -> None:
-        self._broker_clock.observe(message.timestamp()[1])
+        self.broker_clock.observe(message.timestamp()[1])
         key, number = message.key() or b"", message.partition() or 0
         if key == CLOCK_KEY:
             return
@@ -197,7 +196,7 @@ class ParkedTopic:
 
     def due(self, limit: int) -> list[DueRequest]:
         """Up to `limit` due requests with their bodies; fewer if the bodies are large or slow to read."""
-        entries = self._index.take_due(self._broker_clock.now_ms, limit)
+        entries = self._index.take_due(self.broker_clock.now_ms, limit)
         if not entries:
             return []
         reader = self._body_reader = self._body_reader or self._new_reader()

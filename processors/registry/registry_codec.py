@@ -5,9 +5,10 @@ Two schemas are the same if their canonical forms are equal; the id alone proves
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 
-from processors.kafka.bounded_wait import wait_until
+from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.registry.id_lookup import IdLookup
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -15,7 +16,6 @@ from schemas.errors import Unreachable
 
 log = logging.getLogger("cjstream.registry")
 WAIT_S = 10.0
-RETRY_S = 0.5
 
 
 def codec_for(
@@ -32,18 +32,11 @@ def codec_for(
     from processors.registry.client import RegistryClient
 
     registry = RegistryClient(settings.schema_registry_url)
-
-    def registry_ids() -> Mapping[tuple[str, int], int]:
-        try:
-            return registry.ids(settings.topics)
-        except Unreachable:
-            if not may_wait():
-                raise
-            return {}
-
-    ids = registry_ids()
-    if not ids:
+    request = partial(registry.ids, settings.topics)
+    try:
+        ids = request()
+    except Unreachable:
         log.warning("waiting for the schema registry")
-        ids = wait_until(registry_ids, seconds=wait_s, what="the schema registry", every_s=RETRY_S)
+        ids = retry_while_unreachable(request, wait_s, "the schema registry", may_wait)
     log.info("using the schema registry's ids", extra={"schemas": len(ids)})
     return Codec(ids=ids, form_of=IdLookup(registry.schema, time.monotonic).form_of)

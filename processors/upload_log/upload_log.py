@@ -16,7 +16,7 @@ from typing import TypeVar
 from confluent_kafka.admin import AdminClient
 
 from processors.fold.replica_feed import ReplicaFeed
-from processors.kafka.bounded_wait import wait_until
+from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.policy import Policy
@@ -243,21 +243,15 @@ class UploadLog:
     def _wait_for_replica(self, partitions: list[Partition]) -> None:
         """Wait until the replica passes the log's current end of these partitions."""
         until = time.monotonic() + self.settings.fold_timeout_s
-        ends = wait_until(
-            partial(self._watermarks_if_reachable, partitions),
-            seconds=self.settings.fold_timeout_s,
-            what="the high watermarks of the upload topics",
+        ends = retry_while_unreachable(
+            partial(self._watermarks, partitions),
+            self.settings.fold_timeout_s,
+            "the high watermarks of the upload topics",
         )
         self._require_started()
         behind = self._replica.wait_past(ends, max(0.0, until - time.monotonic()))
         if behind:
             raise ReplicaBehind(f"the replica is behind at {len(behind)} upload partitions")
-
-    def _watermarks_if_reachable(self, partitions: list[Partition]) -> Positions:
-        try:
-            return self._watermarks(partitions)
-        except Unreachable:
-            return {}
 
     def _ends(self, partitions: Iterable[Partition]) -> Positions:
         self._require_started()

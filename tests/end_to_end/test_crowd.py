@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 
-from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.clients import admin_client, reader
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.records import Record
@@ -35,7 +34,6 @@ def test_a_takeover_looks_up_the_context_once_per_parked_request(settings: Setti
         Policy(),
         context_of,
         ChangedScopes(),
-        BrokerClock(),
         partial(high_watermarks, admin_client(settings)),
         lambda: reader(settings),
     )

@@ -14,7 +14,6 @@ from processors.exactly_once.committer import Committer
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
 from processors.kafka.bounded_wait import Clock
-from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.log.upload_topics import upload_record_of
 from processors.outcomes.outcome_builder import OutcomeBuilder
@@ -115,14 +114,12 @@ class Worker:
             clock,
         )
         committer = Committer(epochs, self.producer)
-        broker_clock = BrokerClock(world.monotonic)
         parked = ParkedTopic(
             topics.parked.name,
             codec,
             settings.policy,
             self.replica.context,
             changed_scopes,
-            broker_clock,
             lambda partitions: high_watermarks(self.process, partitions),
             lambda: cast(Consumer, Reader(self.process)),
             clock,
@@ -145,11 +142,9 @@ class Worker:
             settings,
             self.consumer,
             parked,
-            broker_clock,
             self.replica,
             OutcomeBuilder(codec, settings.policy, self.replica.context),
             lambda: high_watermarks(self.process, uploads),
-            epochs,
             committer,
         )
         self.committer = committer
