@@ -1,6 +1,7 @@
 """The FastAPI application: its routes, checks and exception handlers; its dependencies are passed in."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -77,8 +78,8 @@ def build_api(
         content.router(
             content_store,
             settings.content_max_bytes,
-            readers=[admission_check(READERS)],
-            writers=[admission_check(CONTENT_WRITERS)],
+            readers=[Depends(RoleCheck(READERS))],
+            writers=[Depends(RoleCheck(CONTENT_WRITERS))],
         ),
         responses=problem_responses(CONTENT_ROUTES),
     )
@@ -96,13 +97,15 @@ def build_api(
     return app
 
 
-def admission_check(roles: tuple[str, ...]) -> Any:
+@dataclass(frozen=True)
+class RoleCheck:
     """A dependency that runs `admit`, for routes that check their bodies themselves."""
 
-    async def check(request: Request) -> None:
-        await admit(request, dependencies_of(request), roles)
+    roles: tuple[str, ...]
 
-    return Depends(check)
+    async def __call__(self, request: Request) -> None:
+        """Admit the request's caller."""
+        await admit(request, dependencies_of(request), self.roles)
 
 
 async def check_token(request: Request) -> None:

@@ -1,6 +1,7 @@
 """The text of each generated reference page, as Markdown."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import typer
@@ -10,6 +11,8 @@ from pydantic_settings import BaseSettings
 from processors.settings import Settings, variable_of
 from schemas.released_schemas import released
 from schemas.topics import Topics
+from tools.api.admission import AdmittedRoute
+from tools.api.app import RoleCheck, build_api
 from tools.api.auth.key_settings import JwtSettings
 from tools.api.errors.problems import KINDS, URN
 from tools.api.services.metrics import Metrics
@@ -155,6 +158,33 @@ def problems_page() -> str:
     )
 
 
+def routes_page() -> str:
+    """The routes of the API, and the roles that may call them."""
+    unused: Any = SimpleNamespace(probe=None)
+    app: Any = build_api(unused, unused, unused, unused, Settings.model_construct())
+    rows = [
+        [f"`{method} {route.path}`", _roles(route), route.description or ""]
+        for router in app.routes
+        for route in getattr(router, "original_router", router).routes
+        for method in sorted(route.methods)
+        if not route.path.endswith("{rest:path}")  # answers 404 and 405
+    ]
+    return page(
+        "Routes",
+        "The routes of the admin API. A token needs one of the named roles; a route without roles needs no token, but "
+        "those under `/registry` need any valid one if `CJSTREAM_REGISTRY_AUTH` is true. Those are the read-only part "
+        "of Confluent's schema registry API. In development `/docs` shows bodies, parameters and responses.",
+        table(("route", "roles", "meaning"), rows),
+    )
+
+
+def _roles(route: Any) -> str:
+    checks = [depends.dependency for depends in route.dependencies]
+    roles = [check.roles for check in checks if isinstance(check, RoleCheck)]
+    roles += [route.roles] if isinstance(route, AdmittedRoute) else []
+    return ", ".join(role for admitted in roles for role in admitted)
+
+
 def metrics_page() -> str:
     """The metrics of the API."""
     rows = [
@@ -216,6 +246,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "topics.md": topics_page,
     "schemas.md": schemas_page,
+    "routes.md": routes_page,
     "problems.md": problems_page,
     "metrics.md": metrics_page,
 }
