@@ -207,6 +207,7 @@ def test_bad_input_is_a_one_line_error_with_the_right_exit_code(
     assert messages.count("\n") == bool(message)
 
 
+@pytest.mark.thorough
 def test_without_a_broker_the_exit_code_is_4(settings: Settings) -> None:
     away = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     for command in (["as-of", "a1", "--at", "1h"], ["history", "a1"]):

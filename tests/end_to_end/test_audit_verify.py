@@ -258,6 +258,7 @@ def test_a_range_excludes_other_requests(audited: Settings) -> None:
     assert (code, document["counts"]["requests"]) == (0, 0)
 
 
+@pytest.mark.thorough
 def test_an_unreachable_broker_ends_the_commands_with_exit_code_4(settings: Settings) -> None:
     unreachable = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     for command in (("verify",), ("batch", "b-1")):

@@ -30,6 +30,7 @@ def measure(folder: Path, *arguments: str) -> Any:
     return figures
 
 
+@pytest.mark.thorough
 def test_releases_are_measured_one_by_one_and_in_a_crowd(tmp_path: Path) -> None:
     figures = measure(tmp_path, "release", "--requests", "3", "--crowd", "30", "--rate", "20")
     assert (figures["requests"], figures["outcomes"]) == (3, 3)
@@ -40,6 +41,7 @@ def test_releases_are_measured_one_by_one_and_in_a_crowd(tmp_path: Path) -> None
     assert crowd["ordinary_quiet_ms"]["count"] > 0
 
 
+@pytest.mark.thorough
 def test_a_rebalance_is_measured(tmp_path: Path) -> None:
     options = ("--times", "1", "--rate", "20", "--quiet", "1", "--protocol", "consumer")
     figures = measure(tmp_path, "rebalance", *options)
@@ -52,6 +54,7 @@ def test_a_rebalance_is_measured(tmp_path: Path) -> None:
     assert sum(spread["count"] for spread in spreads) >= figures["requests"]
 
 
+@pytest.mark.thorough
 def test_a_recovery_is_measured_with_a_slot_and_without(tmp_path: Path) -> None:
     figures = measure(tmp_path, "recovery", "--times", "1", "--rate", "20")
     assert (figures["protocol"], figures["session_timeout_s"]) == ("classic", 6)
@@ -65,6 +68,7 @@ def test_a_recovery_is_measured_with_a_slot_and_without(tmp_path: Path) -> None:
         assert maxima == [recovery[step]["median"] for step in steps]
 
 
+@pytest.mark.thorough
 def test_the_api_is_measured_with_two_processes(tmp_path: Path) -> None:
     options = ("--processes", "2", "--assignments", "2", "--rate", "10", "--seconds", "2")
     figures = measure(tmp_path, "api", *options)

@@ -103,6 +103,7 @@ def test_a_request_past_its_deadline_is_unresolved(
     all_have_one_outcome(settings)
 
 
+@pytest.mark.thorough
 def test_a_restart_does_not_extend_the_deadline(
     settings: Settings, start_worker: StartWorker, topics: TopicReader
 ) -> None:
@@ -136,6 +137,7 @@ def test_the_parked_requests_of_a_killed_worker_are_released_after_its_restart(
     all_have_one_outcome(settings)
 
 
+@pytest.mark.thorough
 def test_many_requests_are_released_in_chunks_while_other_requests_are_prepared(
     settings: Settings, start_worker: StartWorker, topics: TopicReader
 ) -> None:

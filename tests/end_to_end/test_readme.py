@@ -36,6 +36,7 @@ def test_every_block_of_commands_is_run() -> None:
     assert {page for page in PAGES if blocks_of(page)} == {"README", "api", "operations", "audit"}
 
 
+@pytest.mark.thorough
 def test_the_manual_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     """From `up` to its end: an assignment, a stale update, a request, its outcome, operation, audit, erasure."""
     (tmp_path / "kafka-libs").symlink_to(ROOT / ".cjstream" / "kafka-libs")

@@ -43,7 +43,7 @@ DUE = 1_900_000_000_000
 SENT = 20
 FIXED = {schema.schema_id for schema in released()}
 # a registry takes half a minute to start, longer on a busy machine
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

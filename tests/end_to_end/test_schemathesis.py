@@ -58,6 +58,7 @@ def stored(url: str) -> str:
     return storage_id
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)  # half a minute of work, but several minutes on a busy machine
 def test_the_api_behaves_as_its_document_says(settings: Settings, tmp_path: Path) -> None:
     config = tmp_path / "schemathesis.toml"

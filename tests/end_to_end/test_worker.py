@@ -30,7 +30,10 @@ from tests.support.until import until
 from tools.broker import Broker
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+CODECS = (
+    "zstd",
+    *(pytest.param(name, marks=pytest.mark.thorough) for name in ("none", "gzip", "snappy", "lz4")),
+)
 COURSE = instructions_uploaded("Course", assignment_id=None, course_id="ENG5", event_id="c-1")
 UPLOADS = (
     instructions_uploaded("Old"),

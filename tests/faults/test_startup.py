@@ -64,6 +64,7 @@ def test_a_topic_that_contradicts_the_catalogue(
     assert "cleanup.policy is compact" in refusal(start_worker())
 
 
+@pytest.mark.thorough
 def test_a_recreated_upload_topic(settings: Settings, start_worker: StartWorker) -> None:
     worker = stopped_worker(settings, start_worker)
     admin = admin_client(settings)
@@ -90,6 +91,7 @@ def test_lost_committed_offsets(settings: Settings, start_worker: StartWorker) -
     assert f"the last at {settings.topics.batches.name}/" in refusal(worker)
 
 
+@pytest.mark.thorough
 def test_the_first_start_commits_the_start_of_the_log(
     settings: Settings, start_worker: StartWorker, delete_below: Callable[[int], None]
 ) -> None:

@@ -46,6 +46,7 @@ def settings(cluster: Cluster, tmp_path: Path, seed: int) -> Iterator[Settings]:
         future.result()
 
 
+@pytest.mark.thorough
 @pytest.mark.storm
 @pytest.mark.timeout(3000)
 def test_every_request_has_exactly_one_outcome_after_a_storm_of_faults(

@@ -1,5 +1,6 @@
 """If a part of a worker stalls, the worker names the part in one line and ends."""
 
+import pytest
 from confluent_kafka import Producer
 
 from processors.kafka.clients import plain_producer
@@ -21,6 +22,7 @@ def wait_for_failure(worker: Process, seconds: float = 60) -> str:
     return log
 
 
+@pytest.mark.thorough
 def test_an_upload_partition_blocked_by_an_open_transaction_is_logged(
     settings: Settings, start_worker: StartWorker
 ) -> None:
@@ -51,6 +53,7 @@ def test_a_consumer_of_requests_that_stalls_ends_the_worker(
     assert "cjstream: batch preparation makes no progress at " in wait_for_failure(worker)
 
 
+@pytest.mark.thorough
 def test_a_fold_that_stalls_ends_the_worker(settings: Settings, start_worker: StartWorker) -> None:
     damaged = Record(settings.topics.instructions.name, 1, b"assignment:a1", b"no event")
     append(settings, [damaged])
@@ -60,6 +63,7 @@ def test_a_fold_that_stalls_ends_the_worker(settings: Settings, start_worker: St
     )
 
 
+@pytest.mark.thorough
 def test_requests_followed_by_a_transaction_marker_are_no_stall(
     settings: Settings, start_worker: StartWorker
 ) -> None:
@@ -74,6 +78,7 @@ def test_requests_followed_by_a_transaction_marker_are_no_stall(
     assert worker.is_alive, worker.log_tail()
 
 
+@pytest.mark.thorough
 def test_a_replica_that_no_longer_advances_ends_the_worker(
     settings: Settings, start_worker: StartWorker
 ) -> None:

@@ -37,107 +37,68 @@ def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def upload_fields(text: str, media_type: str = "text/plain; charset=utf-8") -> dict[str, Any]:
+    """What all uploads have: version 1 of this text, for assignment a1."""
+    return {
+        "assignment_id": "a1",
+        "version": 1,
+        "actor": "teacher@school.example",
+        "occurred_at_ms": 1_700_000_000_000,
+        "created_at_ms": 1_700_000_000_000,
+        "storage_id": sha256_of(text),
+        "sha256": sha256_of(text),
+        "media_type": media_type,
+        "size_bytes": len(text.encode()),
+    }
+
+
+DELETION_FIELDS: dict[str, Any] = {
+    "assignment_id": "a1",
+    "version": 2,
+    "actor": "teacher@school.example",
+    "occurred_at_ms": 1_700_000_100_000,
+}
+
+
 def instructions_uploaded(
     text: str = "Judge the argument.", **changes: Any
 ) -> InstructionsUploaded:
     """Instructions of assignment a1; with `assignment_id=None, course_id=…` those of a course."""
-    upload = InstructionsUploaded(
-        event_id="i-1",
-        assignment_id="a1",
-        version=1,
-        actor="teacher@school.example",
-        correlation_id="c-1",
-        occurred_at_ms=1_700_000_000_000,
-        created_at_ms=1_700_000_000_000,
-        storage_id=sha256_of(text),
-        sha256=sha256_of(text),
-        media_type="text/plain; charset=utf-8",
-        size_bytes=len(text.encode()),
-        grade_scale="swedish_8_anchor",
-        context_origin="research_experiment",
-    )
-    return replace(upload, **changes)
+    scale = {"grade_scale": "swedish_8_anchor", "context_origin": "research_experiment"}
+    ids = {"event_id": "i-1", "correlation_id": "c-1"}
+    return InstructionsUploaded(**upload_fields(text) | scale | ids | changes)
 
 
 def instructions_deleted(**changes: Any) -> InstructionsDeleted:
     """The deletion of assignment a1's instructions."""
-    deletion = InstructionsDeleted(
-        event_id="i-2",
-        assignment_id="a1",
-        version=2,
-        previous_event_id="i-1",
-        actor="teacher@school.example",
-        correlation_id="c-2",
-        occurred_at_ms=1_700_000_100_000,
-    )
-    return replace(deletion, **changes)
+    ids = {"event_id": "i-2", "previous_event_id": "i-1", "correlation_id": "c-2"}
+    return InstructionsDeleted(**DELETION_FIELDS | ids | changes)
 
 
 def prompt_uploaded(
     text: str = "Should homework be banned?", **changes: Any
 ) -> StudentPromptUploaded:
     """The student prompt of assignment a1."""
-    upload = StudentPromptUploaded(
-        event_id="p-1",
-        assignment_id="a1",
-        version=1,
-        actor="teacher@school.example",
-        correlation_id="c-3",
-        occurred_at_ms=1_700_000_000_000,
-        created_at_ms=1_700_000_000_000,
-        storage_id=sha256_of(text),
-        sha256=sha256_of(text),
-        media_type="text/plain; charset=utf-8",
-        size_bytes=len(text.encode()),
-    )
-    return replace(upload, **changes)
+    ids = {"event_id": "p-1", "correlation_id": "c-3"}
+    return StudentPromptUploaded(**upload_fields(text) | ids | changes)
 
 
 def prompt_deleted(**changes: Any) -> StudentPromptDeleted:
     """The deletion of assignment a1's student prompt."""
-    deletion = StudentPromptDeleted(
-        event_id="p-2",
-        assignment_id="a1",
-        version=2,
-        previous_event_id="p-1",
-        actor="teacher@school.example",
-        correlation_id="c-4",
-        occurred_at_ms=1_700_000_100_000,
-    )
-    return replace(deletion, **changes)
+    ids = {"event_id": "p-2", "previous_event_id": "p-1", "correlation_id": "c-4"}
+    return StudentPromptDeleted(**DELETION_FIELDS | ids | changes)
 
 
 def rubric_uploaded(text: str = "Weigh structure twice.", **changes: Any) -> JudgeRubricUploaded:
     """The judge rubric of assignment a1."""
-    upload = JudgeRubricUploaded(
-        event_id="r-1",
-        assignment_id="a1",
-        version=1,
-        actor="teacher@school.example",
-        correlation_id="c-5",
-        occurred_at_ms=1_700_000_000_000,
-        created_at_ms=1_700_000_000_000,
-        storage_id=sha256_of(text),
-        sha256=sha256_of(text),
-        media_type="text/markdown",
-        size_bytes=len(text.encode()),
-    )
-    return replace(upload, **changes)
+    ids = {"event_id": "r-1", "correlation_id": "c-5"}
+    return JudgeRubricUploaded(**upload_fields(text, "text/markdown") | ids | changes)
 
 
 def rubric_deleted(**changes: Any) -> JudgeRubricDeleted:
     """The deletion of assignment a1's judge rubric."""
-    deletion = JudgeRubricDeleted(
-        event_id="r-2",
-        assignment_id="a1",
-        version=2,
-        previous_event_id="r-1",
-        actor="teacher@school.example",
-        correlation_id="c-6",
-        occurred_at_ms=1_700_000_100_000,
-        erased=True,
-    )
-    return replace(deletion, **changes)
+    ids = {"event_id": "r-2", "previous_event_id": "r-1", "correlation_id": "c-6", "erased": True}
+    return JudgeRubricDeleted(**DELETION_FIELDS | ids | changes)
 
 
 def essays(count: int = 2) -> tuple[Essay, ...]:
