@@ -16,13 +16,14 @@ import orjson
 from schemas import events
 from schemas.avro_decoder import Decoder, compile_decoder
 from schemas.avro_encoder import Encoder, compile_encoder
-from schemas.errors import Malformed, UnknownSchema
+from schemas.errors import Malformed, UnknownSchema, Unreachable
 from schemas.events import Event
 from schemas.field_limits import check_limits
 from schemas.released_schemas import Released, released
 
 MAGIC = 0
 FRAME = struct.Struct(">BI")
+LATER_IDS = 1000  # a release that adds schemas gives them the next ids
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 WITHOUT_LIMITS = (events.AssignmentContext, events.CJBatchPrepared, events.CJBatchUnresolved)
 E = TypeVar("E")
@@ -63,7 +64,8 @@ class Codec:
     """Encodes events with the latest schema of their name, and decodes the events of every release.
 
     ids: a registry's ids of released schemas, by name and version; encoded events carry them, and events with the fixed
-    ids stay readable. form_of: returns the canonical form of the schema with an unknown id, or None.
+    ids stay readable. form_of: returns the canonical form of the schema with an unknown id, or None; raises
+    Unreachable if it cannot be looked up now.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class Codec:
         self._form_of = form_of
         all_schemas = tuple(schemas) or released()  # versions ascend: the last one is the latest
         latest = {schema.name: schema.schema for schema in all_schemas}
+        self._highest_id = max(schema.schema_id for schema in all_schemas)
+        self._full_names = {f"{schema.schema['namespace']}.{schema.name}" for schema in all_schemas}
         for schema in all_schemas:
             schema_id = (ids or {}).get((schema.name, schema.version), schema.schema_id)
             self._add(schema, schema_id, latest[schema.name])
@@ -149,7 +153,7 @@ class Codec:
         return event
 
     def with_fixed_id(self, payload: bytes) -> bytes:
-        """The bytes of a valid event with the fixed id of its schema in place of a registry's id."""
+        """A valid event's bytes with the fixed id of its schema in place of a registry's id."""
         frame = self._schema_named_by(payload[: FRAME.size]).fixed_frame
         return payload if payload.startswith(frame) else frame + payload[FRAME.size :]
 
@@ -158,11 +162,23 @@ class Codec:
         known = self._by_frame.get(frame)
         if known is None:
             schema_id = FRAME.unpack(frame)[1]
-            known = self._by_form.get(self._form_of(schema_id) or "")
+            problem = f"schema id {schema_id} is not of this release"
+            try:
+                form = self._form_of(schema_id)
+            except Unreachable as fault:
+                raise UnknownSchema(problem, may_be_later=True) from fault
+            known = self._by_form.get(form or "")
             if known is None:
-                raise UnknownSchema(f"schema id {schema_id} is not of this release")
+                raise UnknownSchema(problem, may_be_later=self._may_be_later(schema_id, form))
             self._by_frame[frame] = known
         return known
+
+    def _may_be_later(self, schema_id: int, form: str | None) -> bool:
+        """Whether a later release may know it: one of the next fixed ids, or a registry's of a record of ours."""
+        if form is None:
+            return 0 < schema_id - self._highest_id <= LATER_IDS
+        schema = orjson.loads(form)
+        return isinstance(schema, dict) and schema["name"] in self._full_names
 
     def decode_as(self, event_class: type[E], payload: bytes | None) -> E:
         """The event, if it has exactly this class. Raises Malformed for any other class, UnknownSchema."""

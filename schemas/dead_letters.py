@@ -1,12 +1,15 @@
 """Writes and reads the headers of dead letters, of re-driven records and of markers.
 
 The names of a dead letter's headers are those of Spring for Apache Kafka; here every value is UTF-8 text. A dead letter
-keeps the raw key, value and headers of its record. A marker is not a dead letter: it is a record without a value in
+keeps the raw key, value and headers of its record, or, if together they do not fit in a record, their sizes and
+sha256: it is truncated. A marker is not a dead letter: it is a record without a value in
 the same topic, and says that the dead letter at some coordinates was re-driven or is superseded.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.coordinates import COORDINATES, Coordinates, coordinates_from
 from schemas.errors import BadRecord, Malformed
@@ -21,6 +24,10 @@ NAMES = (
     "exception-fqcn",
     "exception-message",
 )
+# after these in a truncated dead letter: size in bytes and sha256 of the record's key, value and headers
+TRUNCATED = ("cjstream-truncated-key", "cjstream-truncated-value", "cjstream-truncated-headers")
+MAX_KEPT_BYTES = 2 * 1024 * 1024 - 64 * 1024  # a topic's `max.message.bytes`, less what is added
+MAX_KEPT_KEY_BYTES = 1024  # of a truncated dead letter, so that it goes to the key's neighbours
 MARKER = "cjstream-redriven"  # in a marker: the coordinates of the dead letter
 REDRIVEN_TO = "cjstream-redriven-to"  # in a marker: the new coordinates, or `superseded`
 ATTEMPT = "cjstream-redrive-attempt"  # in a re-driven record: 1, 2, 3 …
@@ -57,6 +64,7 @@ class DeadLetterHeaders:
     fault: str
     message: str
     original_headers: Headers
+    truncated: tuple[str, str, str] | None = None  # `checksums` of the record, if it did not fit
 
     @property
     def attempt(self) -> int:
@@ -68,6 +76,54 @@ class DeadLetterHeaders:
     def origin(self) -> Origin:
         """The coordinates and append time of these bytes before the first re-drive."""
         return origin_of(self.original_headers, self.at, self.appended_at_ms)
+
+
+class Refused(NamedTuple):
+    """Key, value and headers of a refused record, or of its dead letter."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def dead_letter(
+    at: Coordinates, appended_at_ms: int, fault: BadRecord, refused: Refused
+) -> Refused:
+    """The dead letter of a refused record. It always fits: a record that is too large is truncated."""
+    key, value, headers = refused
+    size = sum(len(part or b"") for part in (key, value)) + _headers_size(headers)
+    if size <= MAX_KEPT_BYTES:
+        return Refused(key, value, dead_letter_headers(at, appended_at_ms, fault, headers))
+    sums = zip(TRUNCATED, checksums(refused), strict=True)
+    return Refused(
+        key if len(key or b"") <= MAX_KEPT_KEY_BYTES else None,
+        None,
+        [
+            *dead_letter_headers(at, appended_at_ms, fault),
+            *((name, checksum.encode()) for name, checksum in sums),
+        ],
+    )
+
+
+def checksums(refused: Refused) -> tuple[str, str, str]:
+    """Size and sha256 of a record's key, value and headers; `-` for one that is None.
+
+    The headers are hashed as Kafka stores them, with lengths of 4 bytes (big endian; -1 for None) in place of varints.
+    """
+    packed = bytearray()
+    for name, value in refused.headers:
+        for part in (name.encode(), value):
+            packed += (-1 if part is None else len(part)).to_bytes(4, "big", signed=True)
+            packed += part or b""
+    return _checksum(refused.key), _checksum(refused.value), _checksum(bytes(packed))
+
+
+def _checksum(part: bytes | None) -> str:
+    return "-" if part is None else f"{len(part)} {hashlib.sha256(part).hexdigest()}"
+
+
+def _headers_size(headers: Headers) -> int:
+    return sum(len(name.encode()) + len(value or b"") for name, value in headers)
 
 
 def dead_letter_headers(
@@ -91,7 +147,12 @@ def dead_letter_headers(
 
 
 def read_dead_letter_headers(headers: Headers) -> DeadLetterHeaders:
-    """The content of headers that `dead_letter_headers` wrote. Raises Malformed for any other headers."""
+    """The content of headers that `dead_letter` wrote. Raises Malformed for any other headers."""
+    truncated = None
+    if tuple(name for name, _ in headers[-len(TRUNCATED) :]) == TRUNCATED:
+        sums = [(value or b"").decode(errors="replace") for _, value in headers[-len(TRUNCATED) :]]
+        truncated = (sums[0], sums[1], sums[2])
+        headers = headers[: -len(TRUNCATED)]
     original_headers, added = headers[: -len(NAMES)], headers[-len(NAMES) :]
     if [name for name, _ in added] != [PREFIX + name for name in NAMES]:
         raise Malformed("these are not the headers of a dead letter")
@@ -101,7 +162,7 @@ def read_dead_letter_headers(headers: Headers) -> DeadLetterHeaders:
     at = coordinates_from(f"{topic}/{partition}@{offset}")
     if not (appended.isascii() and appended.isdigit()):
         raise Malformed("its headers have no valid append time")
-    return DeadLetterHeaders(at, int(appended), fault, message, tuple(original_headers))
+    return DeadLetterHeaders(at, int(appended), fault, message, tuple(original_headers), truncated)
 
 
 def is_marker(headers: Headers) -> bool:

@@ -2,7 +2,7 @@
 
 CJStreamError
   BadRecord            write it to the dead-letter topic and continue; a retry cannot help
-                       (but an upload of a later release's schema, UnknownSchema, stops the worker)
+                       (but an upload that a later release may know, UnknownSchema, stops its partition)
     Malformed            no framing, a damaged body or a limit exceeded: find the producer
     UnknownSchema        an unknown schema id: upgrade cjstream, then re-drive
   Aborted              nothing was committed: rewind and process the batch again
@@ -45,7 +45,11 @@ class Malformed(BadRecord):
 
 
 class UnknownSchema(BadRecord):
-    """A schema id that this release does not know."""
+    """A schema id that this release does not know; may_be_later: a later release of cjstream may know it."""
+
+    def __init__(self, message: str, *, may_be_later: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_later = may_be_later
 
 
 class Aborted(CJStreamError):

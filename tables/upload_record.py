@@ -31,14 +31,16 @@ class UploadTopics:
 def read_upload(record: UploadRecord, codec: Codec, topics: UploadTopics) -> UploadEvent:
     """The upload event of a record.
 
-    Raises Malformed if no release can read the record: dead-letter it and go on. Raises UnknownSchema
-    if a later release wrote it: stop, because going on would skip the upload.
+    Raises Malformed if no release can read the record: dead-letter it and go on. Raises UnknownSchema if a later
+    release may have written it: stop its partition, because going on would skip the upload.
     """
     try:
         event = codec.decode(record.value)
     except UnknownSchema as fault:
+        if not fault.may_be_later:
+            raise Malformed(str(fault)) from fault
         raise UnknownSchema(
-            f"{record.at}: {fault}; deploy a release that knows it first"
+            f"{record.at}: {fault}; deploy a release that knows it first", may_be_later=True
         ) from fault
     is_allowed = type(event) in topics.by_name[record.at.topic].carries
     if not (isinstance(event, UploadEvent) and is_allowed):

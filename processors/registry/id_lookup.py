@@ -18,7 +18,7 @@ RETRY_AFTER_S = 30.0
 class IdLookup:
     """Looks up the schema of an unknown id: each id at most once a minute, and CALLS_A_MINUTE ids in all.
 
-    Damaged bytes may contain any id, and must not cause a call per record. An id that cannot be looked up is unknown.
+    Damaged bytes may contain any id, and must not cause a call per record.
     """
 
     def __init__(
@@ -32,19 +32,23 @@ class IdLookup:
         self._paused_until = float("-inf")
 
     def form_of(self, schema_id: int) -> str | None:
-        """The canonical form of the schema with this id; None if it is unknown."""
+        """The canonical form of the schema with this id; None if there is none. Raises Unreachable."""
         with self._lock:
             now = self._monotonic()
             looked_up_at, form = self._cache.get(schema_id, (float("-inf"), None))
-            if now - looked_up_at < CACHE_S or not self._may_call(now):
+            if now - looked_up_at < CACHE_S:
                 return form
+            if not self._may_call(now):
+                raise Unreachable(
+                    "too many unknown schema ids, or the schema registry did not answer"
+                )
             self._calls.append(now)
             try:
                 form = canonical_or_none(self._schema_of(schema_id))
             except Unreachable as fault:
                 log.warning("unknown schema ids cannot be looked up", extra={"fault": str(fault)})
                 self._paused_until = now + RETRY_AFTER_S
-                return None
+                raise
             if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
             self._cache[schema_id] = now, form

@@ -204,6 +204,7 @@ def invalid_records() -> dict[str, UploadRecord]:
         "a bare id as key": UploadRecord(at, b"a1", value, 1),
         "another partition": UploadRecord(elsewhere, key, value, 1),
         "another topic": UploadRecord(rubric_topic, key, value, 1),
+        "an id of another registry": UploadRecord(at, key, FRAME.pack(0, 7) + b"\0", 1),
         "no upload": UploadRecord(at, key, CODEC.encode(requested()), 1),
     }
 

@@ -13,7 +13,7 @@ from processors.outcomes.outcome_builder import OutcomeBuilder, outcome_of
 from processors.outcomes.resolve import resolve
 from processors.policy import Policy
 from schemas.codec import FRAME, MAX_RECORD_BYTES, Codec, canonical
-from schemas.errors import BadRecord, Malformed, UnknownSchema
+from schemas.errors import BadRecord, Malformed, UnknownSchema, Unreachable
 from schemas.events import (
     AssignmentContext,
     CJAssessmentRequested,
@@ -269,7 +269,7 @@ def test_an_unknown_id_is_looked_up_once_and_accepted_if_its_schema_is_equivalen
 
     def form_of(schema_id: int) -> str | None:
         looked_up.append(schema_id)
-        return form if schema_id == 77 else "another schema"
+        return form if schema_id == 77 else canonical(b'"string"')
 
     codec = Codec(form_of=form_of)
     payload = FRAME.pack(0, 77) + CODEC.encode(requested(), 1)[FRAME.size :]
@@ -278,6 +278,58 @@ def test_an_unknown_id_is_looked_up_once_and_accepted_if_its_schema_is_equivalen
     with pytest.raises(UnknownSchema):
         codec.decode(FRAME.pack(0, 78) + payload[FRAME.size :])
     assert looked_up == [77, 78]
+
+
+HIGHEST_ID = max(schema.schema_id for schema in released())
+
+
+@pytest.mark.parametrize(
+    ("schema_id", "may_be_later"),
+    [
+        (0, False),
+        (7, False),
+        (HIGHEST_ID + 1, True),
+        (HIGHEST_ID + 1000, True),
+        (HIGHEST_ID + 1001, False),
+        (2**32 - 1, False),
+    ],
+)
+def test_an_unknown_id_may_be_of_a_later_release_only_if_it_is_one_of_the_next(
+    schema_id: int, may_be_later: bool
+) -> None:
+    with pytest.raises(UnknownSchema) as refused:
+        CODEC.decode(FRAME.pack(0, schema_id) + b"anything")
+    assert refused.value.may_be_later is may_be_later
+
+
+@pytest.mark.parametrize(
+    ("schema", "may_be_later"),
+    [
+        ({"type": "record", "name": "cjstream.JudgeRubricUploaded", "fields": []}, True),
+        ({"type": "record", "name": "other.JudgeRubricUploaded", "fields": []}, False),
+        ({"type": "record", "name": "cjstream.NeverReleased", "fields": []}, False),
+        ("string", False),
+        (["null", "string"], False),
+    ],
+)
+def test_a_registrys_id_may_be_of_a_later_release_if_its_record_is_one_of_ours(
+    schema: object, may_be_later: bool
+) -> None:
+    form = canonical(orjson.dumps(schema))
+    codec = Codec(form_of=lambda _schema_id: form)
+    for schema_id in (7, HIGHEST_ID + 1):
+        with pytest.raises(UnknownSchema) as refused:
+            codec.decode(FRAME.pack(0, schema_id) + b"anything")
+        assert refused.value.may_be_later is may_be_later
+
+
+def test_an_id_that_cannot_be_looked_up_now_may_be_of_a_later_release() -> None:
+    def unreachable(_schema_id: int) -> str | None:
+        raise Unreachable("the registry")
+
+    with pytest.raises(UnknownSchema) as refused:
+        Codec(form_of=unreachable).decode(FRAME.pack(0, 7) + b"anything")
+    assert refused.value.may_be_later
 
 
 PARSED = {one.name: fastavro.parse_schema(dict(one.schema), named_schemas={}) for one in released()}
