@@ -56,8 +56,9 @@ def test_an_assignment_is_written_read_changed_and_deleted(api: Serving) -> None
     deleted = api("GET", "/admin/v1/student-prompts/assignment/a1")
     assert (deleted.status_code, deleted.json()["deleted"]) == (404, True)
     assert TEXT not in api.log.read_text()
-    uploaded = [line for line in log_lines(api) if line["event"] == "instructions_uploaded"]
-    assert [line["version"] for line in uploaded] == [1, 2]
+    uploaded = [line for line in log_lines(api) if line["event"] == "role uploaded"]
+    uploads = [(line["role"], line["version"]) for line in uploaded]
+    assert [version for role, version in uploads if role == "instructions"] == [1, 2]
     assert "cj_admin_append_duration_seconds_count 3.0" in api("GET", "/metrics").text
 
 
@@ -76,7 +77,7 @@ def test_two_processes_see_each_others_writes_immediately(api: Serving) -> None:
 def test_after_a_restart_the_state_is_the_same(api: Serving) -> None:
     etag = api("PUT", A1, new()).headers["etag"]
     assert api.stop(15) == 0
-    assert [line["event"] for line in log_lines(api) if line["event"] == "stopping"] == ["stopping"]
+    assert [line["event"] for line in log_lines(api)].count("API stops") == 1
     with serving(api.settings) as restarted:
         until(restarted.is_ready, 60)
         assert restarted("GET", A1).headers["etag"] == etag
@@ -98,8 +99,8 @@ def test_without_a_broker_it_responds_logs_what_it_waits_for_and_stops(tmp_path:
     )
     with serving(no_broker) as api:
         until(api.answers, 60)
-        until(lambda: '"waiting"' in api.log.read_text())
-        [waiting] = [line for line in log_lines(api) if line["event"] == "waiting"]
+        until(lambda: '"waiting until' in api.log.read_text())
+        [waiting] = [line for line in log_lines(api) if line["event"].startswith("waiting")]
         assert waiting["for"] == ["replica", "kafka"]
         checks = api("GET", "/readyz")
         assert (checks.status_code, checks.json()["checks"]["kafka"]) == (503, False)

@@ -29,15 +29,17 @@ from tools.api.requests.body_reader import (
 )
 from tools.api.requests.field_types import normalize_id
 from tools.api.requests.preconditions import condition_of
+from tools.api.requests.request_models import NoQuery
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 NO_BODY: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
-class WriteContext:
+class WriteRequest:
     """Actor, correlation id and condition of a write; `scope_faults` are contradictions between path and body."""
 
+    deps: Dependencies
     actor: str
     correlation_id: str
     condition: Condition
@@ -70,8 +72,8 @@ class AdmittedRoute(APIRoute):
             condition = condition_of(request, required=required) if is_write else Condition()
             of_scope = scope_faults(request.path_params, document)
             correlation_id = correlation_of(request.scope).id
-            request.state.write_context = WriteContext(
-                caller.subject, correlation_id, condition, tuple(of_scope)
+            request.state.write = WriteRequest(
+                deps, caller.subject, correlation_id, condition, tuple(of_scope)
             )
             try:
                 return await validate_and_call(ParsedRequest(request, document))
@@ -144,10 +146,10 @@ def scope_faults(path: Mapping[str, str], document: Any) -> list[Fault]:
     return faults
 
 
-async def write_context_of(request: Request) -> WriteContext:
-    """The write context that the checks stored in the request."""
-    write_context: WriteContext = request.state.write_context
-    return write_context
+async def write_request_of(request: Request, _: NoQuery) -> WriteRequest:
+    """What the checks stored in the request; a write has no query parameters of its own."""
+    write: WriteRequest = request.state.write
+    return write
 
 
-WriteContextDep = Annotated[WriteContext, Depends(write_context_of)]
+WriteDep = Annotated[WriteRequest, Depends(write_request_of)]

@@ -49,7 +49,7 @@ class RequestObserver:
         except ClientDisconnect:
             status = status or CLIENT_CLOSED_REQUEST
         except Exception:
-            log.exception("unexpected_error")
+            log.exception("unexpected error")
             if status:
                 raise  # part of the response has been sent: the connection must be closed
             problem = Problem(
@@ -78,7 +78,7 @@ class RequestObserver:
             "trace_id": _trace_of(scope),
         }
         present = {name: value for name, value in fields.items() if value is not None}
-        log.info("http_request", extra=present)
+        log.info("HTTP request", extra=present)
 
 
 def route_of(scope: Scope) -> str:

@@ -25,7 +25,7 @@ from tools.api.app import build_api, metrics_app
 from tools.api.auth.key_settings import build_verifier, jwt_settings
 from tools.api.middleware import common_log_fields
 from tools.api.services.async_content_store import AsyncContentStore
-from tools.api.services.audit_service import LogAuditService
+from tools.api.services.audit_service import AuditService
 from tools.logs import log_to_stderr
 from tools.progress import say
 
@@ -47,11 +47,11 @@ def run(settings: Settings) -> NoReturn:
         loop.run_until_complete(_run(settings))
     except CJStreamError as fault:
         if isinstance(fault, Misconfigured):
-            log.error("config_refused", extra={"reason": str(fault)})
+            log.error("configuration refused", extra={"reason": str(fault)})
         say(f"cjstream: {fault}")
         exit_code = fault.exit_code
     except Exception as fault:
-        log.exception("unexpected_error")
+        log.exception("unexpected error")
         say(f"cjstream: the API failed: {type(fault).__name__}")
         exit_code = CJStreamError.exit_code
     sys.stderr.flush()
@@ -67,18 +67,18 @@ async def _run(settings: Settings) -> None:
     if codec is None:
         return
     upload_log = build_upload_log(settings, shutdown.fail, codec)
-    audit_service = LogAuditService(settings, codec)
+    audit_service = AuditService(settings, codec)
     app = build_api(upload_log, audit_service, content_store, verifier, settings)
     servers = [_server(app, listener)]
     if settings.metrics_port is not None:
         metrics = _listen(settings.api_host, settings.metrics_port, "CJSTREAM_METRICS_PORT")
         servers.append(_server(metrics_app(app), metrics))
-    log.info("started", extra={"settings": _loggable(settings)})
+    log.info("API runs", extra={"settings": _loggable(settings)})
     await upload_log.start()
     tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
     await _log_when_ready(upload_log, shutdown)
     await shutdown.wait()
-    log.info("stopping", extra={"fault": str(shutdown.fault or "")})
+    log.info("API stops", extra={"fault": str(shutdown.fault or "")})
     threading.Timer(STOP_TIMEOUT_S, _exit_now, [shutdown]).start()
     for server, _ in servers:
         server.should_exit = True
@@ -143,11 +143,11 @@ async def _log_when_ready(upload_log: UploadLog, shutdown: Shutdown) -> None:
     ):
         if time.monotonic() - logged_s > LOG_WAITING_S:
             logged_s = time.monotonic()
-            log.info("waiting", extra={"for": missing})
+            log.info("waiting until the API is ready", extra={"for": missing})
         with suppress(TimeoutError):
             await asyncio.wait_for(shutdown.wait(), CHECK_READY_S)
     if not shutdown.requested:
-        log.info("ready", extra={"took_ms": round((time.monotonic() - started_s) * 1000)})
+        log.info("API is ready", extra={"took_ms": round((time.monotonic() - started_s) * 1000)})
 
 
 def _exit_now(shutdown: Shutdown) -> None:

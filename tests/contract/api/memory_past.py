@@ -1,6 +1,6 @@
 """The audit service of a log in memory: the same pure history code, with records that a test can compact away."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -14,13 +14,14 @@ from tables.history.bulk_fold import FoldedScope
 from tables.history.point_in_time import AtTime, Moment
 from tables.history.scope_history import ScopeHistory, history_of
 from tests.contract.api.memory_log import MemoryLog
+from tools.api.services.audit_service import AuditService
 from tools.audit.replay.replay import document_of
 from tools.audit.scope.as_of import ScopeReport, scope_report
 from tools.audit.scope.history import UploadUses
 
 
-class MemoryPast:
-    """What LogAuditService does, without Kafka; no batch has used any upload."""
+class MemoryPast(AuditService):
+    """What AuditService does, without Kafka; no batch has used any upload."""
 
     def __init__(self, log: MemoryLog, settings: Settings) -> None:
         self._log = log
@@ -28,12 +29,9 @@ class MemoryPast:
         self.compacted: set[Coordinates] = set()
         self.faults: list[Exception] = []
 
-    async def as_of(
-        self, scope_key: str, moments: Sequence[Moment], *, texts: bool
-    ) -> list[ScopeReport]:
+    async def as_of(self, scope_key: str, moment: Moment, *, texts: bool) -> ScopeReport:
         store = ContentStore.open(self._settings.content) if texts else None
-        as_of = [self._positions_after(moment) for moment in moments]
-        return [scope_report(self._history(scope_key), positions, store) for positions in as_of]
+        return scope_report(self._history(scope_key), self._positions_after(moment), store)
 
     async def history(
         self, scope_key: str, *, with_uses: bool

@@ -118,11 +118,12 @@ def test_a_write_is_logged_and_counted_without_its_text(
     lines = log_lines(caplog)
     events = [line["event"] for line in lines]
     assert events == [
-        *("content_stored", "instructions_uploaded", "http_request"),
-        *("content_stored", "write_unchanged", "http_request"),
-        *("precondition_failed", "http_request"),
-        *("instructions_deleted", "http_request"),
+        *("text stored", "role uploaded", "HTTP request"),
+        *("text stored", "write changes nothing", "HTTP request"),
+        *("precondition failed", "HTTP request"),
+        *("role deleted", "HTTP request"),
     ]
+    assert {lines[number]["role"] for number in (1, 4, 6, 8)} == {"instructions"}
     request = lines[2]
     assert request["route"] == INSTRUCTIONS
     assert (request["method"], request["status"], request["actor"]) == ("POST", 200, "anna")

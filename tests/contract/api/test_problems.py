@@ -335,7 +335,7 @@ def test_a_bug_is_an_internal_error_without_details(
     response = api("GET", A1, X_Correlation_ID=CORRELATION)
     assert problem(response, "internal-error") == {}
     assert response.headers["x-correlation-id"] == CORRELATION
-    [logged] = [record for record in caplog.records if record.msg == "unexpected_error"]
+    [logged] = [record for record in caplog.records if record.msg == "unexpected error"]
     assert logged.exc_info is not None
 
 
@@ -348,7 +348,7 @@ DEPENDENCY_FAULTS = {
     "content-unavailable": (ContentUnreachable("nobody"), {}, True),
     "content-timeout": (ContentTimeout("late"), {}, False),
     "content-backend-error": (ContentFailed("disk", "0" * 64), {"storage_id": "0" * 64}, False),
-    "auth-keys-unavailable": (KeysUnavailable(7), {}, True),
+    "auth-keys-unavailable": (KeysUnavailable(), {}, True),
 }
 
 

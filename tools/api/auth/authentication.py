@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import jwt
 from jwt.exceptions import InvalidSubjectError
 
-from schemas.errors import CJStreamError, Unreachable
 from schemas.field_limits import NAME
+from tools.api.errors.problems import Problem
 
 ADMINS = ("admin",)  # every route that is not named below
 AUDITORS = ("admin", "auditor")  # GET of an assignment and its history, /audit/v1
@@ -53,37 +53,38 @@ REASON_BY_ERROR: dict[type[jwt.PyJWTError], str] = {
 }
 
 
-class Unauthenticated(CJStreamError):
-    """No credentials or invalid ones: 401. `reason` is a key of REASONS, `challenge` the WWW-Authenticate header."""
+class Unauthenticated(Problem):
+    """No credentials or invalid ones: 401. `reason` is a key of REASONS."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(REASONS[reason])
+        challenge = REALM
+        if (
+            reason != "missing_authorization_header"
+        ):  # RFC 6750, section 3.1: no error without a token
+            challenge += f', error="invalid_token", error_description="{reason}"'
+        headers = {"WWW-Authenticate": challenge}
+        super().__init__("unauthenticated", REASONS[reason], headers=headers, reason=reason)
         self.reason = reason
 
-    @property
-    def challenge(self) -> str:
-        """The WWW-Authenticate header; it names an error only if a token was sent (RFC 6750, section 3.1)."""
-        if self.reason == "missing_authorization_header":
-            return REALM
-        return f'{REALM}, error="invalid_token", error_description="{self.reason}"'
 
-
-class Forbidden(CJStreamError):
+class Forbidden(Problem):
     """A valid token without a required role: 403."""
 
-    challenge = f'{REALM}, error="insufficient_scope"'
+    reason = "forbidden"
 
     def __init__(self, required_roles: Collection[str]) -> None:
-        super().__init__(f"needs one of the roles {', '.join(required_roles)}")
-        self.required_roles = tuple(required_roles)
+        detail = f"needs one of the roles {', '.join(required_roles)}"
+        headers = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"'}
+        super().__init__("forbidden", detail, headers=headers, required_roles=list(required_roles))
 
 
-class KeysUnavailable(Unreachable):
-    """The key set cannot be fetched and none is cached: 503 with `retry_after_s` as Retry-After."""
+class KeysUnavailable(Problem):
+    """The key set cannot be fetched and none is cached: 503."""
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__("the signing keys cannot be fetched (JWT_JWKS_URL)")
-        self.retry_after_s = retry_after_s
+    def __init__(self) -> None:
+        super().__init__(
+            "auth-keys-unavailable", "the signing keys cannot be fetched (JWT_JWKS_URL)"
+        )
 
 
 @dataclass(frozen=True, slots=True)

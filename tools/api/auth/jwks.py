@@ -52,7 +52,7 @@ class KeySet:
             if kid not in self._keys and may_fetch and await self._try_fetch():
                 self._unknown_keys_after_s = self._now_s() + UNKNOWN_KEY_PAUSE_S
         if not self._keys:
-            raise KeysUnavailable(FAILED_PAUSE_S)
+            raise KeysUnavailable()
         if kid not in self._keys:
             raise Unauthenticated("unknown_key")
         return self._keys[kid]

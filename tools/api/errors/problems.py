@@ -75,6 +75,26 @@ class Problem(CJStreamError):
             self.headers.setdefault("Retry-After", str(self.kind.retry_after_s))
 
 
+def not_found(resource_type: str, resource_id: str, *, deleted: bool = False) -> Problem:
+    """The 404 for one resource; `deleted` says whether it once was there."""
+    return Problem(
+        "resource-not-found",
+        f"no {resource_type} with this id" + (": it was deleted" if deleted else ""),
+        resource_type=resource_type,
+        resource_id=resource_id,
+        deleted=deleted,
+    )
+
+
+def role_not_found(role: str, scope_key: str, *, deleted: bool) -> Problem:
+    """The 404 for a role, or for `assignment`, that is not live in a scope."""
+    kind, _, resource_id = scope_key.partition(":")
+    resource_type = "assessment_instruction" if role == "instructions" else role
+    if kind == "course":
+        resource_type += "_course"
+    return not_found(resource_type, resource_id, deleted=deleted)
+
+
 def problem_response(request: Request, problem: Problem) -> Response:
     """The problem as a response; its slug is recorded for the request's log line."""
     request.scope.setdefault("state", {})["problem"] = problem.slug

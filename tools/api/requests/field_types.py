@@ -7,9 +7,9 @@ import re
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NamedTuple, cast
 
-from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.errors import Misconfigured
@@ -32,20 +32,49 @@ def rule_error(code: str, limit: int | None = None) -> PydanticCustomError:
     return PydanticCustomError(code, MESSAGES[code], context)
 
 
-def _text_within(max_bytes: int) -> Callable[[str], str]:
+class Rule(NamedTuple):
+    """What breaks the rule, its code in the API contract, and the limit that the rule sets."""
+
+    is_broken_by: Callable[[str], object]
+    code: str
+    limit: int | None = None
+
+
+BLANK = Rule(lambda text: not text, "blank")
+
+
+def _check(*rules: Rule, normalize: Callable[[str], str] | None = None) -> Callable[[str], str]:
+    """A function that trims or otherwise normalizes a value, then applies the rules; the first broken one counts."""
+
     def check(text: str) -> str:
-        text = _trimmed_text(text)
-        if not text:
-            raise rule_error("blank")
-        if len(text) < MIN_TEXT:
-            raise rule_error("too_short", MIN_TEXT)
-        if len(text.encode()) > max_bytes:
-            raise rule_error("too_long", max_bytes)
-        if "\0" in text:
-            raise rule_error("invalid_characters")
+        text = (normalize or _trimmed_text)(text)
+        for rule in rules:
+            if rule.is_broken_by(text):
+                raise rule_error(rule.code, rule.limit)
         return text
 
     return check
+
+
+def _checked(*rules: Rule) -> AfterValidator:
+    return AfterValidator(_check(*rules))
+
+
+def _within(limit: TextLimit | IdLimit) -> tuple[Rule, ...]:
+    return (
+        BLANK,
+        Rule(lambda text: len(text) > limit.maximum, "too_long", limit.maximum),
+        Rule(limit.problem_with, "invalid_characters"),
+    )
+
+
+def _text(max_bytes: int) -> AfterValidator:
+    return _checked(
+        BLANK,
+        Rule(lambda text: len(text) < MIN_TEXT, "too_short", MIN_TEXT),
+        Rule(lambda text: len(text.encode()) > max_bytes, "too_long", max_bytes),
+        Rule(lambda text: "\0" in text, "invalid_characters"),
+    )
 
 
 def _trimmed_text(text: str) -> str:
@@ -64,48 +93,6 @@ def normalize_id(text: str) -> str:
 
 def _id(text: str) -> str:
     return normalize_id(_trimmed_text(text))
-
-
-def _within(rule: TextLimit | IdLimit, normalize: Callable[[str], str]) -> Callable[[str], str]:
-    """A check that normalizes a value and then applies the rule."""
-
-    def check(text: str) -> str:
-        text = normalize(text)
-        if not text:
-            raise rule_error("blank")
-        if len(text) > rule.maximum:
-            raise rule_error("too_long", rule.maximum)
-        if rule.problem_with(text):
-            raise rule_error("invalid_characters")
-        return text
-
-    return check
-
-
-def _registered_scale(scale: str) -> str:
-    scale = _trimmed_text(scale)
-    if scale not in SCALES:
-        raise rule_error("unknown_grade_scale")
-    return scale
-
-
-def _slug(rule: PatternLimit) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        text = _trimmed_text(text)
-        if not text:
-            raise rule_error("blank")
-        if rule.problem_with(text):
-            raise rule_error("invalid_characters")
-        return text
-
-    return check
-
-
-def _storage_id(text: str) -> str:
-    text = _trimmed_text(text)
-    if not SHA256.fullmatch(text):
-        raise rule_error("unknown_content")  # the store has no other ids
-    return text
 
 
 def _integer_within(minimum: int, maximum: int) -> Callable[[Any], int]:
@@ -128,9 +115,9 @@ def _moment(sent: Any) -> Moment:
 
 def _scope_key(text: str) -> str:
     kind, _, scope_id = _trimmed_text(text).partition(":")
-    if kind not in ("assignment", "course"):
+    if kind not in CHECK_ID:
         raise rule_error("invalid_characters")
-    return f"{kind}:{_within(ASSIGNMENT if kind == 'assignment' else COURSE, _id)(scope_id)}"
+    return f"{kind}:{CHECK_ID[kind](scope_id)}"
 
 
 def _flag(sent: Any) -> bool:
@@ -171,30 +158,23 @@ ASSIGNMENT = cast(IdLimit, RULES["assignment_id"])
 BATCH = cast(TextLimit, RULES["batch_id"])
 COURSE = cast(IdLimit, RULES["course_id"])
 ORIGIN = cast(PatternLimit, RULES["context_origin"])
+CHECK_ID = {
+    "assignment": _check(*_within(ASSIGNMENT), normalize=_id),
+    "course": _check(*_within(COURSE), normalize=_id),
+}
 
-InstructionsText = Annotated[
-    str,
-    Strict(),
-    AfterValidator(_text_within(INSTRUCTIONS_BYTES)),
-    _text_schema(INSTRUCTIONS_BYTES),
-]
-LongText = Annotated[
-    str, Strict(), AfterValidator(_text_within(PROMPT_BYTES)), _text_schema(PROMPT_BYTES)
-]
-AssignmentId = Annotated[
-    str, Strict(), AfterValidator(_within(ASSIGNMENT, _id)), _id_schema(ASSIGNMENT)
-]
-CourseId = Annotated[str, Strict(), AfterValidator(_within(COURSE, _id)), _id_schema(COURSE)]
+InstructionsText = Annotated[str, _text(INSTRUCTIONS_BYTES), _text_schema(INSTRUCTIONS_BYTES)]
+LongText = Annotated[str, _text(PROMPT_BYTES), _text_schema(PROMPT_BYTES)]
+AssignmentId = Annotated[str, AfterValidator(CHECK_ID["assignment"]), _id_schema(ASSIGNMENT)]
+CourseId = Annotated[str, AfterValidator(CHECK_ID["course"]), _id_schema(COURSE)]
 GradeScaleId = Annotated[
     str,
-    Strict(),
-    AfterValidator(_registered_scale),
+    _checked(Rule(lambda scale: scale not in SCALES, "unknown_grade_scale")),
     _described("id of a registered grade scale", enum=sorted(SCALES)),
 ]
 ContextOrigin = Annotated[
     str,
-    Strict(),
-    AfterValidator(_slug(ORIGIN)),
+    _checked(BLANK, Rule(ORIGIN.problem_with, "invalid_characters")),
     _described(
         "where the assignment comes from; cannot change while the instructions are live",
         pattern=rf"^\s*{ORIGIN.pattern.pattern}\s*$",
@@ -202,8 +182,8 @@ ContextOrigin = Annotated[
 ]
 StorageId = Annotated[
     str,
-    Strict(),
-    AfterValidator(_storage_id),
+    # the store has no other ids
+    _checked(Rule(lambda text: not SHA256.fullmatch(text), "unknown_content")),
     _described("sha256 of a text in the content store", pattern=rf"^\s*{SHA256.pattern}\s*$"),
 ]
 PageNumber = Annotated[
@@ -219,13 +199,11 @@ PageSize = Annotated[
 Instant = Annotated[Moment, BeforeValidator(_moment), _described(FORMS)]
 BatchId = Annotated[
     str,
-    Strict(),
-    AfterValidator(_within(BATCH, _trimmed_text)),
+    _checked(*_within(BATCH)),
     _described("the batch id in the request", minLength=1, maxLength=BATCH.maximum),
 ]
 ScopeKey = Annotated[
     str,
-    Strict(),
     AfterValidator(_scope_key),
     _described(
         "assignment:<id> or course:<id>", pattern=rf"^(assignment|course):{ID_CORE}{{1,50}}$"

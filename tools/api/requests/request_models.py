@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from tools.api.requests.field_types import (
@@ -36,6 +37,9 @@ class Common(RequestModel):
     correlation_id: str | None = Field(
         None, description="for clients that cannot send the header X-Correlation-ID"
     )
+
+
+NoQuery = Annotated[Common, Query()]
 
 
 class Paging(Common):
@@ -141,7 +145,8 @@ ABSENT = Field(default_factory=str)  # an empty string means "not sent"; null is
 
 
 SCOPE = ("assignment_id", "course_id")
-ASSIGNMENT_ONLY = ("student_prompt_storage_id", "judge_rubric_storage_id")
+TEXT_ROLES = ("student_prompt", "judge_rubric")
+ASSIGNMENT_ONLY = tuple(f"{role}_storage_id" for role in TEXT_ROLES)
 
 
 def documented(example: Schema, hidden: tuple[str, ...] = (), **rules: Any) -> ConfigDict:
@@ -155,13 +160,19 @@ def documented(example: Schema, hidden: tuple[str, ...] = (), **rules: Any) -> C
     return ConfigDict(json_schema_extra=complete)
 
 
-class Scoped(RequestModel):
-    """The fields that can name a scope; a course has neither prompt nor rubric."""
+class WithStoredTexts(RequestModel):
+    """The storage ids of a prompt and a rubric; a course, whose id is validated before them, has neither."""
 
-    assignment_id: AssignmentId | None = None
-    course_id: CourseId | None = None
+    student_prompt_storage_id: StorageId | None = None
+    judge_rubric_storage_id: StorageId | None = None
 
-    @field_validator(*ASSIGNMENT_ONLY, check_fields=False)
+    @property
+    def storage_ids(self) -> dict[str, str]:
+        """The storage ids in the body, by role."""
+        ids = {role: getattr(self, f"{role}_storage_id") for role in TEXT_ROLES}
+        return {role: storage_id for role, storage_id in ids.items() if storage_id}
+
+    @field_validator(*ASSIGNMENT_ONLY)
     @classmethod
     def _has_assignment(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("course_id") is not None:
@@ -169,7 +180,14 @@ class Scoped(RequestModel):
         return value
 
 
-class PutInstructions(Scoped):
+class Scoped(RequestModel):
+    """The fields that can name a scope."""
+
+    assignment_id: AssignmentId | None = None
+    course_id: CourseId | None = None
+
+
+class PutInstructions(WithStoredTexts, Scoped):
     """Complete instructions for the assignment in the path."""
 
     model_config = documented(INSTRUCTIONS, SCOPE)
@@ -177,8 +195,6 @@ class PutInstructions(Scoped):
     instructions_text: InstructionsText
     grade_scale: GradeScaleId
     context_origin: ContextOrigin = ABSENT
-    student_prompt_storage_id: StorageId | None = None
-    judge_rubric_storage_id: StorageId | None = None
 
 
 class PutCourseInstructions(PutInstructions):
@@ -203,7 +219,7 @@ class Instructions(PutInstructions):
         return course_id
 
 
-class PatchInstructions(Scoped):
+class PatchInstructions(WithStoredTexts, Scoped):
     """Parts of an assignment's instructions: absent fields stay as they are, a storage id that is null is unset."""
 
     model_config = documented({"judge_rubric_storage_id": None}, SCOPE)
@@ -211,8 +227,12 @@ class PatchInstructions(Scoped):
     instructions_text: InstructionsText = ABSENT
     grade_scale: GradeScaleId = ABSENT
     context_origin: ContextOrigin = ABSENT
-    student_prompt_storage_id: StorageId | None = None
-    judge_rubric_storage_id: StorageId | None = None
+
+    @property
+    def unset_roles(self) -> list[str]:
+        """The roles whose storage id is null in the body."""
+        named = [role for role in TEXT_ROLES if f"{role}_storage_id" in self.model_fields_set]
+        return [role for role in named if role not in self.storage_ids]
 
 
 class PatchCourseInstructions(PatchInstructions):
@@ -241,7 +261,7 @@ class NewRubric(RequestModel):
     rubric_text: LongText
 
 
-class NewAssignment(RequestModel):
+class NewAssignment(WithStoredTexts):
     """A whole assignment; absent roles stay as they are."""
 
     model_config = documented({"assignment_id": "eng5-a1", **INSTRUCTIONS, "prompt_text": TASK})

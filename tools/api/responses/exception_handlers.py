@@ -1,18 +1,90 @@
 """The exception handlers: every error becomes a problem, including the errors of the framework."""
 
+import logging
+from typing import NamedTuple
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import Match
 
-from schemas.errors import CJStreamError
+from schemas.errors import (
+    CJStreamError,
+    ConditionRequired,
+    ContentCorrupt,
+    ContentFailed,
+    ContentMissing,
+    ContentTimeout,
+    ContentUnreachable,
+    Immutable,
+    OutcomeUnknown,
+    ReplicaBehind,
+    Unreachable,
+    VersionConflict,
+    WriterContended,
+)
+from tools.api.auth.authentication import Forbidden, Unauthenticated
+from tools.api.dependencies import dependencies_of
 from tools.api.errors.problems import Problem, problem_response
 from tools.api.errors.validation_errors import faults_of, invalid
-from tools.api.responses.error_mapping import log_and_count, problem_of
 
+log = logging.getLogger("cjstream.api")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+CURRENT = ("current_version", "current_tag")
+
+
+class Translation(NamedTuple):
+    """The slug of an exception's problem, the attributes that become members, and a detail of its own."""
+
+    slug: str
+    members: tuple[str, ...] = ()
+    detail: str = "{fault}"
+
+
+PROBLEMS: dict[type[CJStreamError], Translation] = {  # the first match counts
+    Immutable: Translation("immutable-field", ("field", "current")),
+    VersionConflict: Translation(
+        "version-mismatch",
+        ("expected", *CURRENT),
+        "{fault.role}: the current state does not match the condition",
+    ),
+    ConditionRequired: Translation(
+        "precondition-required", CURRENT, "send If-Match, or If-None-Match: *"
+    ),
+    ContentMissing: Translation("content-missing", ("storage_id",)),
+    ContentCorrupt: Translation("content-corrupt", ("storage_id",)),
+    ContentFailed: Translation("content-backend-error", ("storage_id",)),
+    ContentTimeout: Translation("content-timeout"),
+    ContentUnreachable: Translation("content-unavailable"),
+    ReplicaBehind: Translation("replica-behind"),
+    WriterContended: Translation("writer-contended"),
+    OutcomeUnknown: Translation("outcome-unknown", ("scope_key",)),
+    Unreachable: Translation("log-unavailable"),
+}
+
+
+def problem_of(fault: CJStreamError) -> Problem | None:
+    """The problem for an exception; None for an unexpected one, which becomes a 500."""
+    if isinstance(fault, Problem):
+        return fault
+    for error_class, (slug, names, detail) in PROBLEMS.items():
+        if isinstance(fault, error_class):
+            members = {name: getattr(fault, name) for name in names}
+            headers = {"ETag": f'"{members["current_tag"]}"'} if "current_tag" in members else {}
+            return Problem(slug, detail.format(fault=fault), headers=headers, **members)
+    return None
+
+
+def log_and_count(request: Request, fault: CJStreamError, problem: Problem) -> None:
+    """Log and count the problems that have their own log line or metric."""
+    if isinstance(fault, Unauthenticated | Forbidden):
+        dependencies_of(request).metrics.auth_failures.labels(fault.reason).inc()
+        log.warning("caller refused", extra={"reason": fault.reason})
+    elif problem.slug == "log-unavailable":
+        cause = type(fault.__cause__ or fault).__name__
+        log.error("Kafka is unreachable", extra={"operation": request.method, "cause": cause})
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -27,7 +99,7 @@ async def _expected(request: Request, fault: Exception) -> Response:
     problem = problem_of(fault)
     if problem is None:
         raise fault
-    log_and_count(request, fault)
+    log_and_count(request, fault, problem)
     return problem_response(request, problem)
 
 
@@ -38,29 +110,25 @@ async def _invalid(request: Request, fault: Exception) -> Response:
 
 async def _from_framework(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
-    if fault.status_code == 404:
-        return problem_response(
-            request, Problem("route-not-found", "there is no route with this path")
-        )
-    if fault.status_code != 405:
-        raise RuntimeError(f"unexpected status {fault.status_code} from the framework") from fault
-    allowed = ", ".join(allowed_methods(request))
-    detail = "the route does not have this method; Allow lists its methods"
-    return problem_response(
-        request, Problem("method-not-allowed", detail, headers={"Allow": allowed})
-    )
+    match fault.status_code:
+        case 404:
+            problem = Problem("route-not-found", "there is no route with this path")
+        case 405:
+            detail = "the route does not have this method; Allow lists its methods"
+            allow = {"Allow": ", ".join(_allowed_methods(request))}
+            problem = Problem("method-not-allowed", detail, headers=allow)
+        case status:
+            raise RuntimeError(f"unexpected status {status} from the framework") from fault
+    return problem_response(request, problem)
 
 
-def allowed_methods(request: Request) -> list[str]:
+def _allowed_methods(request: Request) -> list[str]:
     """The methods that any route has for the path of the request."""
-    routes: list[BaseRoute] = request.app.routes
     return [
         method
         for method in METHODS
-        if any(_matches(route, {**request.scope, "method": method}) for route in routes)
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
     ]
-
-
-def _matches(route: BaseRoute, scope: dict[str, object]) -> bool:
-    match, _ = route.matches(scope)
-    return match is Match.FULL

@@ -1,48 +1,79 @@
-"""Response documents, built from a context."""
+"""Response documents, built from a context, and the responses with them: status and headers."""
 
-from typing import Any
+from collections import ChainMap
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import orjson
+from starlette.responses import Response
 
 from processors.policy import Policy
-from schemas.coordinates import Coordinates
-from schemas.events import ROLES, AssignmentContext, Component
-from schemas.scales import SCALES, GradeScale
-from tables.context import is_live, live
+from processors.upload_log.upload_log import WriteResult
+from schemas.events import ROLES, AssignmentContext
+from schemas.scales import SCALES
+from tables.context import component_of, is_live, live
 from tables.etags import assignment_etag_of
 from tools.api.responses.response_models import (
+    Deleted,
     Deletion,
     InstructionsUpload,
     Readiness,
-    Scale,
-    Source,
+    ResponseModel,
     Upload,
 )
-from tools.audit_json import ids_of, instant
+from tools.audit_json import component_document, ids_of, source_document
 
-TEXT_FIELDS = ("storage_id", "sha256", "media_type", "size_bytes")
-
-
-class NotReadable(ValueError):
-    """A document was requested for a role that is not live."""
+Document = TypeVar("Document", bound=ResponseModel)
+Fields = Mapping[str, Any]
 
 
-def source_of(at: Coordinates) -> Source:
-    """Coordinates as JSON."""
-    return Source(topic=at.topic, partition=at.partition, offset=at.offset)
+def ok_response(document: ResponseModel, *, etag: object | None = None) -> Response:
+    """200 with a document."""
+    return _json(document, 200, {} if etag is None else {"ETag": f'"{etag}"'})
+
+
+def write_response(
+    document: ResponseModel, result: WriteResult, *, etag: object | None = None, created: int = 200
+) -> Response:
+    """200 after a write, `created` if the write created something, 202 if the replica has not folded it yet."""
+    status = created if result.decision.outcome == "created" else 200
+    headers = {"X-Position": ",".join(map(str, result.positions))} if result.positions else {}
+    if etag is not None:
+        headers["ETag"] = f'"{etag}"'
+    return _json(document, status if result.folded else 202, headers)
+
+
+def deletion_response(scope_key: str, result: WriteResult) -> Response:
+    """The response to the deletion of one or all roles of a scope."""
+    ids = {name: value for name, value in ids_of(scope_key).items() if value is not None}
+    roles = [role for role, outcome in result.decision.outcomes.items() if outcome == "deleted"]
+    fields = {"status": "deleted", "deleted": roles}
+    return write_response(filled(Deleted, ids, fields, outcome_fields(result)), result)
+
+
+def _json(document: ResponseModel, status: int, headers: Mapping[str, str]) -> Response:
+    fields: dict[str, Any] = document.model_dump(exclude_unset=True)
+    return Response(orjson.dumps(fields), status, headers, media_type="application/json")
+
+
+def filled(model: type[Document], *sources: Fields) -> Document:
+    """The document with those of the given fields that its class has; the first source with a field counts."""
+    given = ChainMap(*map(dict, sources))
+    return model(**{name: given[name] for name in model.model_fields if name in given})
 
 
 def readiness_of(
     context: AssignmentContext | None, scope_key: str, policy: Policy, *unreadable: str
 ) -> Readiness:
     """The readiness of a scope; `unreadable`, such as `student_prompt_content`, is appended to what is missing."""
-    ids = ids_of(scope_key)
-    of_course = ids["assignment_id"] is None
-    required = ("instructions",) if of_course else policy.required
+    assignment_id = ids_of(scope_key)["assignment_id"]
+    required = ("instructions",) if assignment_id is None else policy.required
     missing = [*Policy(required).missing_from(context, brings_prompt=False), *unreadable]
     instructions = live(context, "instructions")
     is_unknown = instructions is not None and instructions.grade_scale not in SCALES
     return Readiness(
-        assignment_id=ids["assignment_id"],
-        ready=None if of_course else not missing,
+        assignment_id=assignment_id,
+        ready=None if assignment_id is None else not missing,
         has_instructions=is_live(context, "instructions"),
         has_student_prompt=is_live(context, "student_prompt"),
         has_judge_rubric=is_live(context, "judge_rubric"),
@@ -53,109 +84,83 @@ def readiness_of(
     )
 
 
-def instruction_fields(context: AssignmentContext, text: str, policy: Policy) -> dict[str, Any]:
-    """The fields of Instruction. Raises NotReadable if the instructions are not live."""
-    instructions = _live(context, "instructions")
+def instruction_fields(context: AssignmentContext, text: str, policy: Policy) -> Fields:
+    """The fields of Instruction; the instructions must be live."""
     return {
         "scope_key": context.scope_key,
-        **ids_of(context.scope_key),
         "instructions_text": text,
-        "grade_scale": instructions.grade_scale,
-        "context_origin": instructions.context_origin,
-        "student_prompt_storage_id": _storage_id(context, "student_prompt"),
-        "judge_rubric_storage_id": _storage_id(context, "judge_rubric"),
-        "storage_id": instructions.storage_id,
-        **_uploaded(instructions),
+        **_storage_ids(context),
         "readiness": readiness_of(context, context.scope_key, policy),
+        **_role_fields(context, "instructions"),
     }
 
 
 def prompt_or_rubric_fields(
     context: AssignmentContext, role: str, text: str, instructions_text: str | None
-) -> dict[str, Any]:
-    """The fields of Prompt or Rubric. Raises NotReadable if the role is not live."""
-    component = _live(context, role)
+) -> Fields:
+    """The fields of Prompt or Rubric; the role must be live."""
     instructions = live(context, "instructions")
     return {
-        "assignment_id": ids_of(context.scope_key)["assignment_id"],
-        f"{role}_storage_id": component.storage_id,
+        **_storage_ids(context),
         f"{role.rpartition('_')[2]}_text": text,
         "instructions_text": instructions_text,
         "grade_scale": instructions.grade_scale if instructions else None,
-        "media_type": component.media_type,
-        **_uploaded(component),
+        **_role_fields(context, role),
     }
 
 
 def assignment_fields(
-    context: AssignmentContext, texts: dict[str, str] | None, policy: Policy
-) -> dict[str, Any]:
+    context: AssignmentContext, texts: Mapping[str, str] | None, policy: Policy
+) -> Fields:
     """The fields of Assignment; texts by role, or None to leave them out."""
     return {
-        "assignment_id": ids_of(context.scope_key)["assignment_id"],
+        **ids_of(context.scope_key),
         "scope_key": context.scope_key,
         "tag": str(assignment_etag_of(context)),
         "readiness": readiness_of(context, context.scope_key, policy),
-        **{role: _role(context, role, texts) for role in ROLES},
+        **{role: _role(context, role, texts or {}) for role in ROLES},
     }
 
 
-def scale_of(scale: GradeScale) -> Scale:
-    """A grade scale as JSON."""
-    priors = None if scale.priors is None else dict(scale.priors)
-    fields = {name: getattr(scale, name) for name in Scale.model_fields}
-    return Scale(**{**fields, "grades": list(scale.grades), "priors": priors})
-
-
-def _live(context: AssignmentContext, role: str) -> Component:
-    component = live(context, role)
-    if component is None:
-        raise NotReadable(f"{role} of {context.scope_key} is not live")
-    return component
-
-
-def _storage_id(context: AssignmentContext, role: str) -> str | None:
-    component = live(context, role)
-    return component.storage_id if component else None
-
-
-def _uploaded(component: Component) -> dict[str, Any]:
+def outcome_fields(result: WriteResult) -> Fields:
+    """The fields of Wrote and of WroteSeveral."""
     return {
-        "version": component.version,
-        "event_id": component.event_id,
-        "sha256": component.sha256,
-        "size_bytes": component.size_bytes,
-        "created_at": instant(component.created_at_ms or 0),
-        "updated_at": instant(component.occurred_at_ms),
-        "updated_by": component.actor,
-        "source": source_of(component.source),
+        "outcome": result.decision.outcome,
+        "outcomes": dict(result.decision.outcomes),
+        "folded": result.folded,
+        "position": [source_document(at) for at in result.positions],
+    }
+
+
+def _storage_ids(context: AssignmentContext) -> Fields:
+    components = {role: live(context, role) for role in ("student_prompt", "judge_rubric")}
+    return {
+        f"{role}_storage_id": component.storage_id if component else None
+        for role, component in components.items()
+    }
+
+
+def _role_fields(context: AssignmentContext, role: str) -> Fields:
+    """What the documents say about the newest upload or deletion of a role, under each of their names for it."""
+    component = component_of(context, role)
+    document = {} if component is None else component_document(component)
+    return {
+        **ids_of(context.scope_key),
+        "previous_event_id": None,
+        "updated_at": document.get("occurred_at"),
+        "updated_by": document.get("actor"),
+        **document,
     }
 
 
 def _role(
-    context: AssignmentContext, role: str, texts: dict[str, str] | None
+    context: AssignmentContext, role: str, texts: Mapping[str, str]
 ) -> Upload | Deletion | None:
-    component: Component | None = getattr(context, role)
+    component = component_of(context, role)
     if component is None:
         return None
-    fields = {
-        **ids_of(context.scope_key),
-        "event_id": component.event_id,
-        "version": component.version,
-        "previous_event_id": component.previous_event_id,
-        "actor": component.actor,
-        "correlation_id": component.correlation_id,
-        "occurred_at": instant(component.occurred_at_ms),
-        "source": source_of(component.source),
-    }
+    fields = _role_fields(context, role)
     if component.is_deletion:
-        return Deletion(**fields, deleted=True, erased=component.erased)
-    fields |= {"created_at": instant(component.created_at_ms or 0), "deleted": False}
-    fields |= {name: getattr(component, name) for name in TEXT_FIELDS}
-    if texts is not None and role in texts:  # an erased text is not in texts
-        fields["text"] = texts[role]
-    if role != "instructions":
-        return Upload(**fields)
-    return InstructionsUpload(
-        **fields, grade_scale=component.grade_scale, context_origin=component.context_origin
-    )
+        return filled(Deletion, fields)
+    text = {"text": texts[role]} if role in texts else {}  # an erased text is not in texts
+    return filled(InstructionsUpload if role == "instructions" else Upload, fields, text)

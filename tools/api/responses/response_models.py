@@ -12,7 +12,7 @@ Role = Literal["instructions", "student_prompt", "judge_rubric"]
 class ResponseModel(BaseModel):
     """A response document; every field is in every response, except where its class says otherwise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
 
 class Source(ResponseModel):

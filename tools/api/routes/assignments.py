@@ -1,90 +1,130 @@
-"""/assignments and /grade-scales: complete assignments, their readiness, and the grade scales."""
+"""/assignments and /grade-scales: complete assignments, now and in the past, their readiness, and the grade scales."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
+from schemas.errors import ContentCorrupt, ContentMissing
 from schemas.events import ROLES, AssignmentContext
 from schemas.scales import list_scales
-from tables.commands import ASSIGNMENT, NewInstructions, TextRef, WriteCommand
+from tables.commands import ASSIGNMENT, NewInstructions, TextRef
 from tables.context import is_live, live
 from tables.etags import assignment_etag_of
-from tools.api.admission import AdmittedRoute, AuditorRoute, ReaderRoute, WriteContextDep
+from tools.api.admission import AdmittedRoute, AuditorRoute, ReaderRoute, WriteDep
 from tools.api.dependencies import Dependencies, Deps
+from tools.api.errors.problems import Problem, role_not_found
 from tools.api.errors.validation_errors import fault_at, invalid
 from tools.api.requests.field_types import AssignmentId
 from tools.api.requests.request_models import (
     AssignmentQuery,
-    Common,
     ContentCheck,
+    HistoryPaging,
     NewAssignment,
+    NoQuery,
 )
-from tools.api.responses import response_models
-from tools.api.responses.error_mapping import not_found
-from tools.api.responses.openapi import READ_AS_OF, READINESS, STATIC, WRITTEN, returns
-from tools.api.responses.presenters import assignment_fields, readiness_of, scale_of
-from tools.api.responses.replies import ok_response, write_response
-from tools.api.routes.assignment_history import ContextAndTexts, context_at
-from tools.api.routes.write_steps import outcome_fields, write
+from tools.api.responses.audit_models import HistoryPage
+from tools.api.responses.openapi import READ, READ_AS_OF, READABLE, STATIC, WRITTEN, returns
+from tools.api.responses.presenters import (
+    assignment_fields,
+    filled,
+    ok_response,
+    outcome_fields,
+    readiness_of,
+    write_response,
+)
+from tools.api.responses.response_models import (
+    Assignment,
+    AssignmentWritten,
+    Readiness,
+    Scale,
+    Scales,
+)
+from tools.api.routes.audit import report_at
+from tools.api.routes.write_steps import execute, write_command
 from tools.api.services.text_service import ref_of
+from tools.audit.scope.as_of import ScopeReport
+from tools.audit.scope.history import document_of as history_document
+from tools.audit_json import gap_document
 
 ADMIN = "/admin/v1"
 for_admins = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=AdmittedRoute)
 for_auditors = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=AuditorRoute)
 for_readers = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=ReaderRoute)
 OfAssignment = Annotated[AssignmentId, Path()]
-NoQuery = Annotated[Common, Query()]
 
 
-@for_admins.post("/assignments", **returns(response_models.AssignmentWritten, WRITTEN))
-async def upsert_assignment(
-    body: NewAssignment, _: NoQuery, deps: Deps, write_context: WriteContextDep
-) -> Response:
+@for_admins.post("/assignments", **returns(AssignmentWritten, WRITTEN))
+async def upsert_assignment(body: NewAssignment, write: WriteDep) -> Response:
     """Create or replace the instructions and, if the body has them, prompt and rubric: all of them or none."""
+    deps = write.deps
     optional = {"student_prompt": body.prompt_text, "judge_rubric": body.rubric_text}
     texts = {role: text for role, text in optional.items() if text}
     stored = await _stored_refs(deps, body, texts)
-    refs = {**stored, **{role: ref_of(text) for role, text in texts.items()}}
-    command = WriteCommand(
-        assignment_id=body.assignment_id,
-        course_id=None,
+    command = write_command(
+        f"assignment:{body.assignment_id}",
+        ASSIGNMENT,
         instructions=NewInstructions(
             text=ref_of(body.instructions_text),
             grade_scale=body.grade_scale,
             context_origin=body.context_origin or None,
         ),
-        student_prompt=refs.get("student_prompt"),
-        judge_rubric=refs.get("judge_rubric"),
-        condition_on=ASSIGNMENT,
+        **stored,
+        **{role: ref_of(text) for role, text in texts.items()},
     )
     new_texts = [body.instructions_text, *texts.values()]
-    result = await write(deps, write_context, command, new_texts, stored.values())
+    result = await execute(write, command, new_texts, stored.values())
     assert result.context is not None
-    live_texts = await _live_texts(deps, result.context)
-    fields = assignment_fields(result.context, live_texts, deps.log.policy)
-    document = response_models.AssignmentWritten(**fields, **outcome_fields(result, several=True))
+    fields = assignment_fields(
+        result.context, await _live_texts(deps, result.context), deps.log.policy
+    )
+    document = filled(AssignmentWritten, fields, outcome_fields(result))
     return write_response(document, result, etag=assignment_etag_of(result.context))
 
 
-@for_auditors.get("/assignments/{assignment_id}", **returns(response_models.Assignment, READ_AS_OF))
+@for_auditors.get("/assignments/{assignment_id}", **returns(Assignment, READ_AS_OF))
 async def get_assignment(
     assignment_id: OfAssignment, query: Annotated[AssignmentQuery, Query()], deps: Deps
 ) -> Response:
     """All roles of an assignment, now or at a moment; 404 if none of them is live then."""
     scope_key = f"assignment:{assignment_id}"
+    texts: Mapping[str, str] | None = None
     if query.as_of is None:
-        context, texts = await _context_now(deps, scope_key, with_texts=query.texts)
+        context = (await deps.log.read(scope_key)).context
+        if query.texts:
+            texts = await _live_texts(deps, context)
     else:
-        context, texts = await context_at(deps, scope_key, query.as_of, with_texts=query.texts)
+        report = await report_at(deps, scope_key, query.as_of, "query/as_of", texts=query.texts)
+        _check_nothing_hidden(report)
+        context = report.state.context
+        texts = _texts_of(report)  # none if they were not requested
     if context is None or not any(is_live(context, role) for role in ROLES):
-        raise not_found("assignment", scope_key, deleted=context is not None)
-    fields = assignment_fields(context, texts, deps.log.policy)
-    return ok_response(response_models.Assignment(**fields), etag=assignment_etag_of(context))
+        raise role_not_found("assignment", scope_key, deleted=context is not None)
+    document = filled(Assignment, assignment_fields(context, texts, deps.log.policy))
+    return ok_response(document, etag=assignment_etag_of(context))
 
 
-@for_readers.get(
-    "/assignments/{assignment_id}/readiness", **returns(response_models.Readiness, READINESS)
-)
+@for_auditors.get("/assignments/{assignment_id}/history", **returns(HistoryPage, READ))
+async def get_history(
+    assignment_id: OfAssignment, query: Annotated[HistoryPaging, Query()], deps: Deps
+) -> Response:
+    """Every version of every role, newest first; `complete` is false if the log has lost some of them."""
+    scope_key = f"assignment:{assignment_id}"
+    history, _ = await deps.audit.history(scope_key, with_uses=False)
+    if not (history.versions or history.damaged or history.gaps):
+        raise role_not_found("assignment", scope_key, deleted=False)
+    document = history_document(history, None)
+    items, first = document["items"], (query.page - 1) * query.page_size
+    page = {
+        "items": items[first : first + query.page_size],
+        "total": len(items),
+        "page": query.page,
+        "page_size": query.page_size,
+    }
+    return ok_response(filled(HistoryPage, page, document))
+
+
+@for_readers.get("/assignments/{assignment_id}/readiness", **returns(Readiness, READABLE))
 async def get_readiness(
     assignment_id: OfAssignment, query: Annotated[ContentCheck, Query()], deps: Deps
 ) -> Response:
@@ -95,16 +135,10 @@ async def get_readiness(
     return ok_response(readiness_of(context, scope_key, deps.log.policy, *unreadable))
 
 
-@for_readers.get("/grade-scales", **returns(response_models.Scales, STATIC))
+@for_readers.get("/grade-scales", **returns(Scales, STATIC))
 async def list_grade_scales(_: NoQuery) -> Response:
     """All grade scales."""
-    return ok_response(response_models.Scales(items=[scale_of(scale) for scale in list_scales()]))
-
-
-async def _context_now(deps: Dependencies, scope_key: str, *, with_texts: bool) -> ContextAndTexts:
-    """The current context and, with_texts, the texts of its live roles."""
-    context = (await deps.log.read(scope_key)).context
-    return context, await _live_texts(deps, context) if with_texts else None
+    return ok_response(Scales(items=[Scale.model_validate(scale) for scale in list_scales()]))
 
 
 async def _live_texts(deps: Dependencies, context: AssignmentContext | None) -> dict[str, str]:
@@ -119,11 +153,7 @@ async def _stored_refs(
 
     Raises 422 if the body has a text and a storage id for the same role and they do not belong together.
     """
-    optional = {
-        "student_prompt": body.student_prompt_storage_id,
-        "judge_rubric": body.judge_rubric_storage_id,
-    }
-    ids = {role: storage_id for role, storage_id in optional.items() if storage_id}
+    ids = body.storage_ids
     faults = [
         fault_at(f"body/{role}_storage_id", "invalid_content")
         for role, storage_id in ids.items()
@@ -141,3 +171,27 @@ async def _unreadable_texts(deps: Dependencies, context: AssignmentContext | Non
         for role in ROLES
         if (component := live(context, role)) and not await deps.texts.is_readable(component)
     ]
+
+
+def _check_nothing_hidden(report: ScopeReport) -> None:
+    """Raise 410 if a gap hides the state of a role."""
+    if report.state.hidden:
+        gaps = [gap_document(gap) for gap in report.state.hidden.values()]
+        roles = ", ".join(sorted(report.state.hidden))
+        raise Problem(
+            "history-compacted", f"the log no longer shows the state of: {roles}", gaps=gaps
+        )
+
+
+def _texts_of(report: ScopeReport) -> dict[str, str]:
+    """The texts by role; an erased text is left out. Raises ContentMissing and ContentCorrupt."""
+    texts = dict[str, str]()
+    for role, text in report.texts.items():
+        component = live(report.state.context, role)
+        if component is None or text.state == "erased":
+            continue
+        if text.text is None:
+            error_class = ContentCorrupt if text.state == "damaged" else ContentMissing
+            raise error_class(str(component.storage_id))
+        texts[role] = text.text
+    return texts

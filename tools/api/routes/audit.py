@@ -10,7 +10,7 @@ from schemas.errors import Discrepancy
 from tables.history.point_in_time import Moment
 from tools.api.admission import AuditorRoute
 from tools.api.dependencies import Dependencies, Deps
-from tools.api.errors.problems import Problem
+from tools.api.errors.problems import not_found
 from tools.api.errors.validation_errors import fault_at, invalid
 from tools.api.requests.field_types import ScopeKey
 from tools.api.requests.request_models import (
@@ -22,13 +22,13 @@ from tools.api.requests.request_models import (
 )
 from tools.api.responses import audit_models as documents
 from tools.api.responses.openapi import (
-    AUDITED,
-    AUDITED_OR_NOT_FOUND,
+    READ,
+    READABLE,
     STREAMED,
     returns,
     returns_lines,
 )
-from tools.api.responses.replies import ok_response
+from tools.api.responses.presenters import ok_response
 from tools.api.services.json_lines import stream_lines
 from tools.audit.scope.as_of import ScopeReport, change_document, changes, document_of
 from tools.audit.scope.history import document_of as history_document
@@ -38,7 +38,7 @@ routes = APIRouter(prefix=AUDIT, tags=["audit"], route_class=AuditorRoute)
 OfScope = Annotated[ScopeKey, Path()]
 
 
-@routes.get("/scopes/{scope}/as-of", **returns(documents.AsOf, AUDITED))
+@routes.get("/scopes/{scope}/as-of", **returns(documents.AsOf, READABLE))
 async def as_of(scope: OfScope, query: Annotated[AsOfQuery, Query()], deps: Deps) -> Response:
     """The context of an assignment or a course at a moment, its texts checked against their hashes."""
     report = await report_at(deps, scope, query.at, "query/at", texts=query.texts)
@@ -49,26 +49,20 @@ async def as_of(scope: OfScope, query: Annotated[AsOfQuery, Query()], deps: Deps
     return ok_response(documents.AsOf(**document))
 
 
-@routes.get("/scopes/{scope}/history", **returns(documents.History, AUDITED))
+@routes.get("/scopes/{scope}/history", **returns(documents.History, READABLE))
 async def history(scope: OfScope, query: Annotated[HistoryQuery, Query()], deps: Deps) -> Response:
     """Every version of every role, damaged uploads included, and the versions that the log has lost."""
     scope_history, upload_uses = await deps.audit.history(scope, with_uses=query.uses)
     return ok_response(documents.History(**history_document(scope_history, upload_uses)))
 
 
-@routes.get("/batches", **returns(documents.BatchDocument, AUDITED_OR_NOT_FOUND))
+@routes.get("/batches", **returns(documents.BatchDocument, READ))
 async def batch(query: Annotated[BatchQuery, Query()], deps: Deps) -> Response:
     """Everything about one batch id: requests, time parked, outcomes, uploads, texts, verification."""
     batch_id = query.batch_id
     document = await deps.audit.batch(batch_id, texts=query.texts, everywhere=query.everywhere)
     if document is None:
-        raise Problem(
-            "resource-not-found",
-            "no request with this batch id",
-            resource_type="batch",
-            resource_id=batch_id,
-            deleted=False,
-        )
+        raise not_found("batch", batch_id)
     return ok_response(documents.BatchDocument(**document))
 
 
@@ -98,7 +92,6 @@ async def report_at(
 ) -> ScopeReport:
     """The scope at a moment. Raises 422 for a moment that the log does not have."""
     try:
-        [report] = await deps.audit.as_of(scope_key, [moment], texts=texts)
+        return await deps.audit.as_of(scope_key, moment, texts=texts)
     except Discrepancy:
         raise invalid([fault_at(location, "unknown_position")]) from None
-    return report

@@ -13,7 +13,7 @@ from fastapi.params import Depends
 from schemas.errors import ContentMissing
 from schemas.field_limits import SHA256
 from tables.content_store import PLAIN_TEXT, StoredText
-from tools.api.errors.problems import Problem
+from tools.api.errors.problems import Problem, not_found
 from tools.api.errors.validation_errors import fault_at, invalid
 from tools.api.requests.body_reader import read_body
 from tools.api.services.async_content_store import AsyncContentStore
@@ -95,13 +95,7 @@ async def _or_not_found(result: Awaitable[T], storage_id: str) -> T:
     try:
         return await result
     except ContentMissing as fault:
-        raise Problem(
-            "resource-not-found",
-            "no content with this id",
-            resource_type="content",
-            resource_id=storage_id,
-            deleted=False,
-        ) from fault
+        raise not_found("content", storage_id) from fault
 
 
 def _media_type(request: Request) -> str:

@@ -2,26 +2,39 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Any
+
+from starlette.responses import Response
 
 from processors.upload_log.upload_log import WriteResult
-from schemas.coordinates import Coordinates
 from schemas.errors import ConditionRequired, NotLive, VersionConflict
-from schemas.events import Deletion, UploadEvent, role_of
+from schemas.events import Deletion, role_of
 from tables.commands import ASSIGNMENT, DELETE, TextRef, WriteCommand, WriteMetadata
 from tables.etags import ANY
-from tools.api.admission import WriteContext
-from tools.api.dependencies import Dependencies
-from tools.api.responses.error_mapping import not_live
-from tools.api.responses.presenters import source_of
+from tools.api.admission import WriteRequest
+from tools.api.errors.problems import role_not_found
+from tools.api.responses.presenters import deletion_response
+from tools.audit_json import ids_of
 
 log = logging.getLogger("cjstream.api")
+LOGGED = {"version", "event_id", "sha256", "size_bytes"}
 
 
-async def write(
-    deps: Dependencies,
-    write_context: WriteContext,
+def write_command(scope_key: str, condition_on: str, **changes: Any) -> WriteCommand:
+    """A command for one scope; `changes` are further fields of WriteCommand, such as a role's new state."""
+    ids: dict[str, Any] = ids_of(scope_key)
+    return WriteCommand(**ids, condition_on=condition_on, **changes)
+
+
+async def delete_role(write: WriteRequest, scope_key: str, role: str) -> Response:
+    """Delete a live role; together with instructions, their prompt and rubric are deleted."""
+    command = write_command(scope_key, role, needs_live=role, **{role: DELETE})
+    return deletion_response(scope_key, await execute(write, command))
+
+
+async def execute(
+    write: WriteRequest,
     command: WriteCommand,
     new_texts: Iterable[str] = (),
     stored: Iterable[TextRef] = (),
@@ -31,31 +44,30 @@ async def write(
     1. wait until the replica has reached the log's end  2. refuse a command that would fail, then store its texts
     3. decide at the log's end and append the events  4. wait until this process's replica has folded them
     """
-    if_match = _applicable_etags(write_context, command)
-    command = replace(command, condition=replace(write_context.condition, if_match=if_match))
+    deps = write.deps
+    condition = replace(write.condition, if_match=_applicable_etags(write, command))
+    command = replace(command, condition=condition)
     metadata = WriteMetadata(
-        actor=write_context.actor,
-        correlation_id=write_context.correlation_id,
-        occurred_at_ms=deps.now_ms(),
+        actor=write.actor, correlation_id=write.correlation_id, occurred_at_ms=deps.now_ms()
     )
     try:
         await deps.log.check(command)  # 1, 2
         await deps.texts.store(new_texts, stored)  # 2
         result = await deps.log.write(command, metadata)  # 3, 4
     except NotLive as fault:
-        raise not_live(fault, command.scope_key) from fault
+        raise role_not_found(fault.role, command.scope_key, deleted=fault.was_deleted) from fault
     except (VersionConflict, ConditionRequired) as fault:
         deps.metrics.preconditions.labels(fault.role).inc()
-        fields = {"role": fault.role, "version": fault.current_version}
-        log.info("precondition_failed", extra={"scope_key": command.scope_key, **fields})
+        refused = {"role": fault.role, "version": fault.current_version}
+        log.info("precondition failed", extra={"scope_key": command.scope_key, **refused})
         raise
-    _log_and_count(deps, command, result)
+    _log_and_count(write, command, result)
     return result
 
 
-def _applicable_etags(write_context: WriteContext, command: WriteCommand) -> tuple[str, ...] | None:
+def _applicable_etags(write: WriteRequest, command: WriteCommand) -> tuple[str, ...] | None:
     """The etags of If-Match that are of the changed resource; those of other resources never match."""
-    if write_context.condition.if_match is None:
+    if write.condition.if_match is None:
         return None
     of_component = command.condition_on != ASSIGNMENT
     of_assignment = not of_component or (
@@ -63,49 +75,29 @@ def _applicable_etags(write_context: WriteContext, command: WriteCommand) -> tup
     )
     return tuple(
         etag
-        for etag in write_context.condition.if_match
+        for etag in write.condition.if_match
         if etag == ANY or (of_assignment if etag.startswith("i") else of_component)
     )
 
 
-def outcome_fields(result: WriteResult, *, several: bool) -> dict[str, Any]:
-    """The fields of Wrote, or of WroteSeveral."""
-    fields = {
-        "outcome": result.decision.outcome,
-        "folded": result.folded,
-        "position": [source_of(at) for at in result.positions],
-    }
-    return {**fields, "outcomes": dict(result.decision.outcomes)} if several else fields
-
-
-def _log_and_count(deps: Dependencies, command: WriteCommand, result: WriteResult) -> None:
-    metrics, scope_key = deps.metrics, {"scope_key": command.scope_key}
+def _log_and_count(write: WriteRequest, command: WriteCommand, result: WriteResult) -> None:
+    metrics, scope_key = write.deps.metrics, command.scope_key
     metrics.append.observe(result.append_s)
     if not result.decision.events:
-        fields = {"role": command.condition_on, "version": _version(result, command)}
-        log.info("write_unchanged", extra={**scope_key, **fields})
+        role = command.condition_on
+        component = getattr(result.context, "instructions" if role == ASSIGNMENT else role, None)
+        version = component.version if component else 0
+        unchanged = {"scope_key": scope_key, "role": role, "version": version}
+        log.info("write changes nothing", extra=unchanged)
         return
     metrics.fold_wait.observe(result.fold_wait_s)
     if not result.folded:
         metrics.fold_late.inc()  # UploadLog has logged it
     for event, at in zip(result.decision.events, result.positions, strict=True):
         metrics.events.labels(type(event).__name__).inc()
-        log.info(_log_event(event), extra={**scope_key, **_event_fields(event, at)})
-
-
-def _version(result: WriteResult, command: WriteCommand) -> int:
-    role = "instructions" if command.condition_on == ASSIGNMENT else command.condition_on
-    component = getattr(result.context, role, None)
-    return component.version if component else 0
-
-
-def _log_event(event: UploadEvent) -> str:
-    kind: Literal["deleted", "uploaded"] = "deleted" if isinstance(event, Deletion) else "uploaded"
-    return f"{role_of(event)}_{kind}"
-
-
-def _event_fields(event: UploadEvent, at: Coordinates) -> dict[str, Any]:
-    fields = {"version": event.version, "event_id": event.event_id, "source": str(at)}
-    if not isinstance(event, Deletion):
-        fields |= {"sha256": event.sha256, "size_bytes": event.size_bytes}
-    return fields
+        phrase = "role deleted" if isinstance(event, Deletion) else "role uploaded"
+        logged = {
+            each.name: getattr(event, each.name) for each in fields(event) if each.name in LOGGED
+        }
+        appended = {"scope_key": scope_key, "role": role_of(event), **logged, "source": str(at)}
+        log.info(phrase, extra=appended)

@@ -33,7 +33,7 @@ class AsyncContentStore:
         """Store a text; `existed` says whether it was stored before."""
         stored = await self._run("upload", lambda: self._store.put(text, media_type))
         fields = {"storage_id": stored.storage_id, "size_bytes": stored.size_bytes}
-        log.info("content_stored", extra={**fields, "existed": stored.existed})
+        log.info("text stored", extra={**fields, "existed": stored.existed})
         return stored
 
     async def get(self, storage_id: str) -> bytes:
@@ -60,10 +60,9 @@ class AsyncContentStore:
         future = asyncio.get_running_loop().run_in_executor(self._threads, call)
         try:
             return await asyncio.wait_for(future, self._timeout_s)
-        except TimeoutError as fault:
-            log.error("content_failed", extra={"operation": operation, "cause": "ContentTimeout"})
-            raise ContentTimeout(f"content store: no answer in {self._timeout_s:g} s") from fault
-        except Unreachable as fault:
+        except (TimeoutError, Unreachable) as fault:
+            if isinstance(fault, TimeoutError):
+                fault = ContentTimeout(f"content store: no answer in {self._timeout_s:g} s")
             fields = {"operation": operation, "cause": type(fault).__name__}
-            log.error("content_failed", extra=fields)
-            raise
+            log.error("content store failed", extra=fields)
+            raise fault

@@ -4,16 +4,15 @@ import asyncio
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from processors.log.reader import LogReader
 from processors.log.upload_topics import update_index, upload_topic_ids
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
-from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
 from tables.content_store import ContentStore
@@ -30,29 +29,9 @@ from tools.audit.scope.history import UploadUses, uses
 
 THREADS = 2  # the join and the admin routes need CPU time, too
 T = TypeVar("T")
-Document = dict[str, Any]
 
 
-class AuditService(Protocol):
-    """The questions of the routes about the past."""
-
-    async def as_of(
-        self, scope_key: str, moments: Sequence[Moment], *, texts: bool
-    ) -> list[ScopeReport]: ...
-    async def history(
-        self, scope_key: str, *, with_uses: bool
-    ) -> tuple[ScopeHistory, UploadUses | None]: ...
-    async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None: ...
-    def replay(
-        self, since: Moment | None, until: Moment | None, scope_keys: list[str]
-    ) -> Iterator[bytes]: ...
-    def verify(
-        self, since: Moment | None, until: Moment | None, *, texts: bool
-    ) -> Iterator[bytes]: ...
-    def close(self) -> None: ...
-
-
-class LogAuditService:
+class AuditService:
     """The past as read from the log; records of the upload topics are kept in an index on disk."""
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
@@ -61,21 +40,39 @@ class LogAuditService:
         self._threads = ThreadPoolExecutor(THREADS, "past")
         self._uploads = _Uploads(settings, codec)
 
-    async def as_of(
-        self, scope_key: str, moments: Sequence[Moment], *, texts: bool
-    ) -> list[ScopeReport]:
-        """The scope at each moment. Raises Discrepancy for a moment that the log does not have, and Unreachable."""
-        return await self._run(lambda: self._as_of(scope_key, moments, texts=texts))
+    async def as_of(self, scope_key: str, moment: Moment, *, texts: bool) -> ScopeReport:
+        """The scope at a moment. Raises Discrepancy for a moment that the log does not have, and Unreachable."""
+        settings = self._settings
+
+        def read() -> ScopeReport:
+            positions = positions_at(settings, moment)
+            # read after the positions, so that it covers all of them
+            history = self._uploads.history(scope_key, everywhere=False)
+            return scope_report(history, positions, self._content_store() if texts else None)
+
+        return await self._run(read)
 
     async def history(
         self, scope_key: str, *, with_uses: bool
     ) -> tuple[ScopeHistory, UploadUses | None]:
         """The scope's history and, with_uses, how many batches used each version. Raises Unreachable."""
-        return await self._run(lambda: self._history(scope_key, with_uses=with_uses))
 
-    async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None:
+        def read() -> tuple[ScopeHistory, UploadUses | None]:
+            history = self._uploads.history(scope_key, everywhere=True)
+            return history, uses(self._settings, history) if with_uses else None
+
+        return await self._run(read)
+
+    async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> dict[str, Any] | None:
         """Everything about a batch; None if the log has no request of it. Raises Unreachable."""
-        return await self._run(lambda: self._batch(batch_id, texts=texts, everywhere=everywhere))
+        settings = self._settings
+
+        def read() -> dict[str, Any] | None:
+            scan_range = scan_range_of(settings, None, None)
+            stories = batch(settings, scan_range, batch_id, _now_ms(), {}, everywhere=everywhere)
+            return batch_document(batch_id, stories, self._codec, texts=texts) if stories else None
+
+        return await self._run(read)
 
     def replay(
         self, since: Moment | None, until: Moment | None, scope_keys: list[str]
@@ -95,26 +92,8 @@ class LogAuditService:
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def _as_of(
-        self, scope_key: str, moments: Sequence[Moment], *, texts: bool
-    ) -> list[ScopeReport]:
-        positions = [positions_at(self._settings, moment) for moment in moments]
-        # read after the positions, so that it covers all of them
-        history = self._uploads.history(scope_key, everywhere=False)
-        settings = self._settings
-        store = ContentStore.open(settings.content, settings.content_max_bytes) if texts else None
-        return [scope_report(history, as_of, store) for as_of in positions]
-
-    def _batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> Document | None:
-        scan_range = scan_range_of(self._settings, None, None)
-        stories = batch(self._settings, scan_range, batch_id, _now_ms(), {}, everywhere=everywhere)
-        return batch_document(batch_id, stories, self._codec, texts=texts) if stories else None
-
-    def _history(
-        self, scope_key: str, *, with_uses: bool
-    ) -> tuple[ScopeHistory, UploadUses | None]:
-        history = self._uploads.history(scope_key, everywhere=True)
-        return history, uses(self._settings, history) if with_uses else None
+    def _content_store(self) -> ContentStore:
+        return ContentStore.open(self._settings.content, self._settings.content_max_bytes)
 
 
 def _now_ms() -> int:
@@ -150,7 +129,7 @@ class _Uploads:
         settings = self._settings
         topic_ids = upload_topic_ids(settings)
         own_partition = partition_for(scope_key.encode(), settings.partitions)
-        partitions: list[Partition] = [
+        partitions = [
             partition
             for partition in settings.upload_partitions
             if everywhere or partition.partition == own_partition
@@ -158,8 +137,8 @@ class _Uploads:
         with LogReader(settings, partitions) as log:
             retained = log.offset_ranges()
         starts = {partition: start for partition, (start, _) in retained.items()}
-        index = self._open_index()
         ends = {partition: end for partition, (_, end) in retained.items()}
+        index = self._open_index()
         update_index(index, settings, partitions, ends)
         records = [
             record for name in self._topics.by_name for record in index.records_of(name, scope_key)

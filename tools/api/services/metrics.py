@@ -1,6 +1,7 @@
 """The metrics of the API, in their own registry; every label value comes from a closed set."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -9,25 +10,24 @@ from prometheus_client.registry import Collector
 ADMIN = "/admin/v1"
 AUDIT = "/audit/v1"
 INSTRUCTIONS = f"{ADMIN}/assessment-instructions"
+OF_SCOPE = {"PUT": "upsert", "PATCH": "update", "GET": "get", "DELETE": "delete"}
 OPERATIONS = {
     ("POST", INSTRUCTIONS): "upsert",
     ("GET", INSTRUCTIONS): "list",
     **{
-        (method, f"{INSTRUCTIONS}/{scope}"): operation
-        for scope in ("assignment/{assignment_id}", "course/{course_id}")
-        for method, operation in (
-            ("PUT", "upsert"),
-            ("PATCH", "update"),
-            ("GET", "get"),
-            ("DELETE", "delete"),
+        (method, f"{INSTRUCTIONS}/{scope}/{{{scope}_id}}"): operation
+        for scope in ("assignment", "course")
+        for method, operation in OF_SCOPE.items()
+    },
+    **{
+        (method, f"{ADMIN}/{route}{path}"): f"{name}_{operation}"
+        for route, name in (("student-prompts", "prompt"), ("judge-rubrics", "rubric"))
+        for method, path, operation in (
+            ("POST", "", "upload"),
+            ("GET", "/assignment/{assignment_id}", "get"),
+            ("DELETE", "/assignment/{assignment_id}", "delete"),
         )
     },
-    ("POST", f"{ADMIN}/student-prompts"): "prompt_upload",
-    ("GET", f"{ADMIN}/student-prompts/assignment/{{assignment_id}}"): "prompt_get",
-    ("DELETE", f"{ADMIN}/student-prompts/assignment/{{assignment_id}}"): "prompt_delete",
-    ("POST", f"{ADMIN}/judge-rubrics"): "rubric_upload",
-    ("GET", f"{ADMIN}/judge-rubrics/assignment/{{assignment_id}}"): "rubric_get",
-    ("DELETE", f"{ADMIN}/judge-rubrics/assignment/{{assignment_id}}"): "rubric_delete",
     ("POST", f"{ADMIN}/assignments"): "assignment_upsert",
     ("GET", f"{ADMIN}/assignments/{{assignment_id}}"): "assignment_get",
     ("GET", f"{ADMIN}/assignments/{{assignment_id}}/readiness"): "readiness",
@@ -35,9 +35,8 @@ OPERATIONS = {
     ("GET", f"{ADMIN}/grade-scales"): "scales_list",
     ("GET", f"{AUDIT}/scopes/{{scope}}/as-of"): "as_of",
     ("GET", f"{AUDIT}/scopes/{{scope}}/history"): "history",
+    **{("GET", f"{AUDIT}/{name}"): name for name in ("replay", "verify")},
     ("GET", f"{AUDIT}/batches"): "batch",
-    ("GET", f"{AUDIT}/replay"): "replay",
-    ("GET", f"{AUDIT}/verify"): "verify",
 }
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 CONTENT = {"POST": "upload", "GET": "download", "HEAD": "head"}
@@ -60,59 +59,41 @@ class Metrics:
 
     def __init__(self, fenced: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-        self._operations = Counter(
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._operations = counter(
             "cj_admin_instruction_operations",
             "admin and audit operations",
             ("operation", "status"),
-            registry=registry,
         )
-        self._requests = Counter(
-            "cj_admin_http_requests",
-            "HTTP requests",
-            ("method", "route", "status_code"),
-            registry=registry,
+        self._requests = counter(
+            "cj_admin_http_requests", "HTTP requests", ("method", "route", "status_code")
         )
-        self._durations = Histogram(
+        self._durations = histogram(
             "cj_admin_http_request_duration_seconds",
             "seconds per HTTP request",
             ("method", "route"),
-            registry=registry,
         )
-        self._contents = Counter(
-            "content_operations",
-            "requests to /v1/content",
-            ("operation", "status"),
-            registry=registry,
+        self._contents = counter(
+            "content_operations", "requests to /v1/content", ("operation", "status")
         )
-        self.auth_failures = Counter(
-            "cj_admin_auth_failures",
-            "requests refused because of their token",
-            ("reason",),
-            registry=registry,
+        self.auth_failures = counter(
+            "cj_admin_auth_failures", "requests refused because of their token", ("reason",)
         )
-        self.events = Counter(
-            "cj_admin_events_appended", "events committed", ("event_type",), registry=registry
+        self.events = counter("cj_admin_events_appended", "events committed", ("event_type",))
+        self.append = histogram(
+            "cj_admin_append_duration_seconds", "seconds from a write request to its commit"
         )
-        self.append = Histogram(
-            "cj_admin_append_duration_seconds",
-            "seconds from a write request to its commit",
-            registry=registry,
+        self.fold_wait = histogram(
+            "cj_admin_fold_wait_seconds", "seconds from a commit until this process has folded it"
         )
-        self.fold_wait = Histogram(
-            "cj_admin_fold_wait_seconds",
-            "seconds from a commit until this process has folded it",
-            registry=registry,
+        self.fold_late = counter(
+            "cj_admin_fold_late", "commits that were not folded within CJSTREAM_FOLD_TIMEOUT_S"
         )
-        self.fold_late = Counter(
-            "cj_admin_fold_late",
-            "commits that were not folded within CJSTREAM_FOLD_TIMEOUT_S",
-            registry=registry,
+        self.preconditions = counter(
+            "cj_admin_precondition_failures", "responses 412 and 428", ("role",)
         )
         self.registry.register(_Fenced(fenced))
-        self.preconditions = Counter(
-            "cj_admin_precondition_failures", "responses 412 and 428", ("role",), registry=registry
-        )
 
     def count_request(self, method: str, route: str, status: int, took_s: float) -> None:
         """Count one request; `route` is the path template, or `unmatched`."""
