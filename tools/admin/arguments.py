@@ -2,7 +2,7 @@
 
 import sys
 import unicodedata
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,24 +18,39 @@ from tools.times import point_in_time_from
 TEXTS = {"instructions": "instructions", "prompt": "student_prompt", "rubric": "judge_rubric"}
 
 
-def scope_of(assignment_id: str | None, course_id: str | None) -> dict[str, str]:
-    """The scope as a field of a request body. Raises Usage unless exactly one of the two ids is given."""
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """An assignment or a course; as text, such as `assignment a1`."""
+
+    kind: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+    @property
+    def path(self) -> tuple[str, str]:
+        """Its two path segments."""
+        return self.kind, self.id
+
+    @property
+    def field(self) -> str:
+        """The name of its id in documents."""
+        return f"{self.kind}_id"
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Its id as a field of a request body."""
+        return {self.field: self.id}
+
+
+def scope_of(assignment_id: str | None, course_id: str | None) -> Scope:
+    """The scope with one of these ids. Raises Usage unless exactly one is given."""
     if (assignment_id is None) == (course_id is None):
         raise Usage("give exactly one of an assignment id and --course-id")
     if assignment_id is not None:
-        return {"assignment_id": checked("assignment_id", assignment_id)}
-    return {"course_id": checked("course_id", course_id or "")}
-
-
-def path_of(scope: Mapping[str, str]) -> tuple[str, str]:
-    """The scope as two path segments, such as `assignment` and its id."""
-    [(name, scope_id)] = scope.items()
-    return name.removesuffix("_id"), scope_id
-
-
-def describe_scope(scope: Mapping[str, str]) -> str:
-    """The scope for people, such as `assignment a1`."""
-    return " ".join(path_of(scope))
+        return Scope("assignment", checked("assignment_id", assignment_id))
+    return Scope("course", checked("course_id", course_id or ""))
 
 
 def checked(name: str, value: str) -> str:

@@ -4,9 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tools.admin.options import BASE_URL, AssignmentId, BaseUrl, Json, Timeout
+from schemas.events import ROLES
+from tools.admin import arguments
+from tools.admin.api import AdminApi
+from tools.admin.options import AssignmentId, uses_api
+from tools.admin.output import cell, show_pairs, show_rows, show_text
+from tools.printing import print_json
+from tools.progress import say
 
-ROLES = ("instructions", "student_prompt", "judge_rubric")
 COLUMNS = ("role", "state", "version", "updated", "by", "source", "storage id")
 
 assignments_app = typer.Typer(
@@ -14,13 +19,10 @@ assignments_app = typer.Typer(
 )
 
 
-@assignments_app.callback()
-def assignments() -> None:
-    """Whole assignments: instructions, student prompt and judge rubric."""
-
-
 @assignments_app.command()
+@uses_api
 def show(
+    api: AdminApi,
     assignment_id: AssignmentId,
     as_of: Annotated[
         str | None,
@@ -35,88 +37,53 @@ def show(
             "--require-ready", help="Exit with 3 if the assignment is not ready for judging."
         ),
     ] = False,
-    base_url: BaseUrl = BASE_URL,
-    timeout: Timeout = 30,
-    as_json: Json = False,
 ) -> None:
     """The full context of an assignment, now or as of a point in time, with the coordinates of its sources."""
-    from tools.admin import arguments
-    from tools.admin.api import AdminApi
-    from tools.printing import print_json
-    from tools.progress import say
-
     scope = arguments.scope_of(assignment_id, None)
     arguments.check_as_of(as_of)
-    response = AdminApi.from_environment(base_url, timeout).call(
-        f"show {arguments.describe_scope(scope)}",
-        "GET",
-        "assignments",
-        scope["assignment_id"],
-        query={
-            **({"texts": "false"} if no_texts else {}),
-            **({} if as_of is None else {"as_of": as_of}),
-        },
-    )
-    readiness = response.document["readiness"]
-    if as_json:
-        print_json(response.document)
+    query = {"texts": "false"} if no_texts else {}
+    query |= {} if as_of is None else {"as_of": as_of}
+    document = api.call(f"show {scope}", "GET", "assignments", scope.id, query=query).document
+    if api.as_json:
+        print_json(document)
     else:
-        _show(response.document)
+        _show(document)
+    readiness = document["readiness"]
     if require_ready and not readiness["ready"]:
         say(f"cjstream: not ready: missing {', '.join(readiness['missing'])}")
         raise typer.Exit(3)
 
 
 @assignments_app.command()
+@uses_api
 def history(
+    api: AdminApi,
     assignment_id: AssignmentId,
     page: Annotated[int, typer.Option(min=1, help="Page number.")] = 1,
     page_size: Annotated[int, typer.Option(min=1, max=200, help="Versions per page.")] = 20,
-    base_url: BaseUrl = BASE_URL,
-    timeout: Timeout = 30,
-    as_json: Json = False,
 ) -> None:
     """Every version of every role, newest first; exits with 3 if versions are known to be missing."""
-    from tools.admin import arguments
-    from tools.admin.api import AdminApi
-    from tools.admin.output import show_rows
-    from tools.printing import print_json
-    from tools.progress import say
-
     scope = arguments.scope_of(assignment_id, None)
-    response = AdminApi.from_environment(base_url, timeout).call(
-        f"history of {arguments.describe_scope(scope)}",
-        "GET",
-        "assignments",
-        scope["assignment_id"],
-        "history",
-        query={"page": page, "page_size": page_size},
-    )
-    if as_json:
-        print_json(response.document)
+    query = {"page": page, "page_size": page_size}
+    operation, path = f"history of {scope}", ("assignments", scope.id, "history")
+    document = api.call(operation, "GET", *path, query=query).document
+    if api.as_json:
+        print_json(document)
     else:
-        rows = [_row_of(item["role"], item) for item in response.document["items"]]
+        rows = [_row_of(item["role"], item) for item in document["items"]]
         show_rows("History", COLUMNS, rows)
-    for gap in response.document["gaps"]:
+    for gap in document["gaps"]:
         say(f"cjstream: {gap['role']} after version {gap['after_version']}: {gap['reason']}")
-    if not response.document["complete"]:
+    if not document["complete"]:
         raise typer.Exit(3)
 
 
 def _show(document: dict[str, Any]) -> None:
-    from tools.admin.output import show_pairs, show_rows, show_text
-
-    readiness = document["readiness"]
-    pairs = {
-        "assignment_id": document["assignment_id"],
-        "tag": document["tag"],
-        "ready": readiness["ready"],
-        "missing": readiness["missing"],
-        "warnings": readiness["warnings"],
-    }
+    pairs = {name: document[name] for name in ("assignment_id", "tag")}
+    pairs |= {name: document["readiness"][name] for name in ("ready", "missing", "warnings")}
     if document["instructions"] is not None:
-        pairs["grade_scale"] = document["instructions"].get("grade_scale")
-        pairs["context_origin"] = document["instructions"].get("context_origin")
+        for name in ("grade_scale", "context_origin"):
+            pairs[name] = document["instructions"].get(name)
     show_pairs("Assignment", pairs)
     components = {role: document[role] for role in ROLES if document[role] is not None}
     show_rows(
@@ -128,14 +95,9 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _row_of(role: str, component: dict[str, Any]) -> tuple[str, ...]:
-    from tools.admin.output import cell
-
+    fields = ("version", "occurred_at", "actor", "source", "storage_id")
     return (
         role.replace("_", " "),
         "deleted" if component["deleted"] else "live",
-        cell(component["version"]),
-        cell(component["occurred_at"]),
-        cell(component["actor"]),
-        cell(component["source"]),
-        cell(component.get("storage_id")),
+        *(cell(component.get(name)) for name in fields),
     )

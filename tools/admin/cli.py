@@ -7,10 +7,13 @@ from typer.core import TyperGroup
 
 from schemas.errors import CJStreamError
 from tools.admin.assignments import assignments_app
+from tools.admin.failures import document_of, lines_of, local_problem
 from tools.admin.identity import add_identity_commands
 from tools.admin.instructions import instructions_app
 from tools.admin.scales import scales_app
 from tools.admin.texts import prompts_app, rubrics_app
+from tools.printing import harmless, print_json
+from tools.progress import say
 
 # typer exports it under no other name
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -26,10 +29,6 @@ class AdminGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a CJStreamError becomes its exit code."""
-        from tools.admin.failures import document_of, lines_of, local_problem
-        from tools.printing import harmless, print_json
-        from tools.progress import say
-
         try:
             return super().invoke(ctx)
         except UsageError as fault:

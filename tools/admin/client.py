@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
-import httpx
-
 from tools.admin.failures import NoAnswer, Refused, Usage
+
+if TYPE_CHECKING:
+    import httpx  # imported where it is used: it takes longer than a command that does not need it
 
 PAUSES_S = (0.5, 1.0)  # before the second and the third attempt
 ROOT = "/admin/v1"
@@ -17,11 +18,10 @@ ROOT = "/admin/v1"
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """A successful response: its status, its JSON document and its etag without quotes."""
+    """A successful response: its status and its JSON document."""
 
     status: int
     document: Any
-    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class HttpClient:
         A request without a response, or with a response of 502 to 504, is sent again. That is safe for a write:
         if the first attempt was applied, the second one changes nothing.
         """
+        import httpx
+
         request = httpx.Request(
             method,
             url,
@@ -61,19 +63,23 @@ class HttpClient:
                     response = client.send(request)
                 except httpx.HTTPError as fault:
                     if pause_s is None:
-                        raise NoAnswer(url, _cause(fault), self.correlation_id) from fault
+                        cause = str(fault) or type(fault).__name__
+                        if isinstance(fault, httpx.TimeoutException):
+                            cause = f"timed out ({type(fault).__name__})"
+                        raise NoAnswer(url, cause, self.correlation_id) from fault
                 else:
                     if pause_s is None or not 502 <= response.status_code <= 504:
                         return self._to_api_response(operation, response)
                 self.pause(pause_s)
         raise AssertionError("the third attempt returns or raises")
 
-    def _to_api_response(self, operation: str, response: httpx.Response) -> ApiResponse:
-        document = _document(response)
+    def _to_api_response(self, operation: str, response: "httpx.Response") -> ApiResponse:
+        try:
+            document = response.json()
+        except ValueError:
+            document = None
         if response.is_success and document is not None:
-            return ApiResponse(
-                response.status_code, document, response.headers.get("ETag", "").strip('"') or None
-            )
+            return ApiResponse(response.status_code, document)
         if response.is_success:
             document = {
                 "title": "not a JSON document",
@@ -90,21 +96,10 @@ class HttpClient:
         raise Refused(operation, response.status_code, document, correlation_id)
 
 
-def _document(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        return None
-
-
-def _cause(fault: httpx.HTTPError) -> str:
-    if isinstance(fault, httpx.TimeoutException):
-        return f"timed out ({type(fault).__name__})"
-    return str(fault) or type(fault).__name__
-
-
 def normalize_base_url(base_url: str) -> str:
     """The base URL without a trailing /admin/v1 or slash. Raises Usage."""
+    import httpx
+
     address = base_url.strip().rstrip("/").removesuffix(ROOT).rstrip("/")
     try:
         parts = urlsplit(address)

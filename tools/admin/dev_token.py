@@ -4,13 +4,10 @@ import re
 import time
 from collections.abc import Sequence
 
-import jwt
-
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from schemas.field_limits import NAME
 from tools.admin.failures import Usage
-from tools.api.auth.key_settings import hmac_secret, jwt_settings
 
 SUBJECT = "dev-admin"
 ROLES = ("admin",)
@@ -36,6 +33,11 @@ def dev_token(
     """
     if environment != "development" and not is_development():
         raise CJStreamError("development only: set CJSTREAM_ENVIRONMENT=development, or sign in")
+    # these take longer than a command that does not need them
+    import jwt
+
+    from tools.api.auth.key_settings import hmac_secret, jwt_settings
+
     settings = jwt_settings()
     if settings.algorithm != "HS256":
         raise CJStreamError(f"JWT_ALGORITHM is {settings.algorithm}: development tokens need HS256")

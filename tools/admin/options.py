@@ -1,9 +1,13 @@
-"""Options that several admin commands share."""
+"""Options that several admin commands share, and the decorator for commands that use the API."""
 
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Annotated, Any
 
 import typer
 
+from tools.admin.api import AdminApi
 from tools.options import Json as Json
 
 BASE_URL = "http://localhost:9095"
@@ -27,14 +31,7 @@ AssignmentOption = Annotated[
 CourseOption = Annotated[
     str | None, typer.Option("--course-id", help="Id of a course, instead of an assignment.")
 ]
-InstructionsFile = Annotated[
-    str | None, typer.Option(help="File with the instructions, - for stdin.")
-]
-InstructionsText = Annotated[str | None, typer.Option(help="Text of the instructions.")]
-PromptFile = Annotated[str | None, typer.Option(help="File with the student prompt, - for stdin.")]
-PromptText = Annotated[str | None, typer.Option(help="Text of the student prompt.")]
-RubricFile = Annotated[str | None, typer.Option(help="File with the judge rubric, - for stdin.")]
-RubricText = Annotated[str | None, typer.Option(help="Text of the judge rubric.")]
+PageSize = Annotated[int, typer.Option(min=1, max=200)]
 IfVersion = Annotated[
     str | None,
     typer.Option(
@@ -43,3 +40,23 @@ IfVersion = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+
+
+def uses_api(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options --base-url, --timeout and --json; it gets an AdminApi made from them first."""
+
+    @wraps(command, assigned=("__module__", "__name__", "__doc__"))
+    def run(
+        *,
+        base_url: BaseUrl = BASE_URL,
+        timeout: Timeout = 30,
+        as_json: Json = False,
+        **arguments: Any,
+    ) -> None:
+        command(AdminApi.from_environment(base_url, timeout, as_json=as_json), **arguments)
+
+    *shared, _ = signature(run, follow_wrapped=False).parameters.values()
+    _, *own = signature(command).parameters.values()
+    own = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in own]
+    vars(run)["__signature__"] = signature(command).replace(parameters=[*own, *shared])
+    return run

@@ -7,22 +7,9 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from tools.admin.client import ApiResponse
 from tools.admin.failures import Usage
-from tools.printing import harmless, print_json, print_table
+from tools.printing import harmless, print_table
 from tools.progress import say
-
-
-def show_response(
-    response: ApiResponse, title: str, fields: Sequence[str], *, as_json: bool
-) -> None:
-    """Print the document of a response, or some of its fields."""
-    if response.status == 202:
-        say("committed, but not yet folded: for a moment, a read may still return the old state")
-    if as_json:
-        print_json(response.document)
-    else:
-        show_pairs(title, {name: response.document.get(name) for name in fields})
 
 
 def show_pairs(title: str, pairs: Mapping[str, Any]) -> None:

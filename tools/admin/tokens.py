@@ -2,13 +2,12 @@
 
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jwt
-import orjson
 import typer
+from pydantic import ConfigDict, TypeAdapter
 
 from schemas.errors import CJStreamError
 from tools.admin.files import replace
@@ -27,9 +26,14 @@ class CachedToken:
     identity_url: str | None = None
     refresh_token: str | None = None
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
     def is_usable(self, now_s: float) -> bool:
         """Whether it has not expired and will not expire within EXPIRY_MARGIN_S."""
         return now_s < self.expires_at_s - EXPIRY_MARGIN_S
+
+
+TOKEN_FILE = TypeAdapter(CachedToken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,8 @@ class TokenCache:
             self._tighten(self.path, 0o600)
             if self.path.parent == config_folder():  # never a folder that is not ours: /tmp
                 self._tighten(self.path.parent, 0o700)
-            content = orjson.loads(self.path.read_bytes())
-            return _parse_token(content)
-        except (OSError, ValueError, TypeError):
+            return TOKEN_FILE.validate_json(self.path.read_bytes())
+        except (OSError, ValueError):
             return None
 
     def write(self, token: CachedToken) -> None:
@@ -64,7 +67,7 @@ class TokenCache:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.path.parent == config_folder():
                 self._tighten(self.path.parent, 0o700)
-            replace(self.path, orjson.dumps(asdict(token)), 0o600)
+            replace(self.path, TOKEN_FILE.dump_json(token), 0o600)
         except OSError as fault:
             raise CJStreamError(f"cannot write {self.path}: {fault.strerror}") from fault
 
@@ -89,20 +92,10 @@ def config_folder() -> Path:
     return Path(typer.get_app_dir("cjstream"))
 
 
-def _parse_token(content: Any) -> CachedToken | None:
-    token = CachedToken(**content)
-    texts = (
-        token.access_token,
-        token.base_url,
-        token.identity_url or "",
-        token.refresh_token or "",
-    )
-    has_texts = all(isinstance(text, str) for text in texts)
-    return token if has_texts and type(token.expires_at_s) in (int, float) else None
-
-
 def claims_of(token: str) -> dict[str, Any]:
     """The unverified claims of a token, only for display and for its expiry; empty if it is not a JWT."""
+    import jwt  # takes longer than a command that does not need it
+
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     except jwt.PyJWTError:
@@ -117,3 +110,8 @@ def expiry_of(token: str, expires_in_s: object, now_s: float) -> float:
         return float(exp)  # type: ignore[arg-type]
     lifetime_s = expires_in_s if type(expires_in_s) in (int, float) else DEFAULT_LIFETIME_S
     return now_s + float(lifetime_s)  # type: ignore[arg-type]
+
+
+def is_sendable(token: str) -> bool:
+    """Whether the token can be sent in a header."""
+    return bool(token) and token.isascii() and token.isprintable() and " " not in token
