@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
-from rich.console import Console
 
 from tools.admin.failures import Usage
 from tools.printing import harmless, print_table
@@ -21,6 +20,8 @@ def show_pairs(title: str, pairs: Mapping[str, Any]) -> None:
 
 def show_rows(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table on a terminal, otherwise one line per row with tabs between the cells."""
+    from rich.console import Console  # only here: machines ask for JSON and need not wait for it
+
     if Console().is_terminal:
         print_table(title, columns, rows)
         return
