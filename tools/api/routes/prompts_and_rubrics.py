@@ -43,28 +43,28 @@ async def upload_prompt(body: NewPrompt, write: WriteDep) -> Response:
     return await _upload(write, PROMPT, body.assignment_id, body.prompt_text, PromptWritten)
 
 
-@routes.post("/judge-rubrics", **returns(RubricWritten, WRITTEN))
-async def upload_rubric(body: NewRubric, write: WriteDep) -> Response:
-    """Create or replace the judge rubric of an assignment that has instructions."""
-    return await _upload(write, RUBRIC, body.assignment_id, body.rubric_text, RubricWritten)
-
-
 @routes.get(PROMPT_PATH, **returns(Prompt, READ))
 async def get_prompt(assignment_id: Id, _: NoQuery, deps: Deps) -> Response:
     """The live student prompt of an assignment."""
     return await _get(deps, PROMPT, assignment_id, Prompt)
 
 
-@routes.get(RUBRIC_PATH, **returns(Rubric, READ))
-async def get_rubric(assignment_id: Id, _: NoQuery, deps: Deps) -> Response:
-    """The live judge rubric of an assignment."""
-    return await _get(deps, RUBRIC, assignment_id, Rubric)
-
-
 @routes.delete(PROMPT_PATH, **returns(Deleted, DELETED))
 async def delete_prompt(assignment_id: Id, write: WriteDep) -> Response:
     """Delete the student prompt of an assignment."""
     return await delete_role(write, f"assignment:{assignment_id}", PROMPT)
+
+
+@routes.post("/judge-rubrics", **returns(RubricWritten, WRITTEN))
+async def upload_rubric(body: NewRubric, write: WriteDep) -> Response:
+    """Create or replace the judge rubric of an assignment that has instructions."""
+    return await _upload(write, RUBRIC, body.assignment_id, body.rubric_text, RubricWritten)
+
+
+@routes.get(RUBRIC_PATH, **returns(Rubric, READ))
+async def get_rubric(assignment_id: Id, _: NoQuery, deps: Deps) -> Response:
+    """The live judge rubric of an assignment."""
+    return await _get(deps, RUBRIC, assignment_id, Rubric)
 
 
 @routes.delete(RUBRIC_PATH, **returns(Deleted, DELETED))
