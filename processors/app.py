@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from processors.batch_prep.prepare_agent import BatchPreparation
 from processors.batch_prep.preparer import Preparer
 from processors.batch_prep.request_consumer import consumed_requests
-from processors.dead_letters.upload_dead_letters import UploadDeadLetters
+from processors.dead_letters.upload_dead_letters import put_upload_dead_letter
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
@@ -34,9 +34,8 @@ from processors.kafka.clients import (
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.transactional_producer import TransactionalProducer
-from processors.monitoring.progress_probes import BatchPrepProbe, ReaderProbe, fold_positions
+from processors.monitoring.progress_probes import batch_prep_probe, fold_positions, reader_probe
 from processors.monitoring.watchdog import (
-    ShutdownRequest,
     Watchdog,
     in_background,
     watch_transactions,
@@ -45,6 +44,7 @@ from processors.monitoring.worker_status import StatusFile
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.parking.parked_topic import ParkedTopic
 from processors.settings import Settings, upload_topics
+from processors.shutdown import Shutdown
 from processors.upload_log.fenced_producer import FencedProducer
 from processors.upload_log.partition_writer import PartitionWriter
 from processors.upload_log.scope_index import ScopeIndex
@@ -81,8 +81,10 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
     changed_scopes = ChangedScopes()
     replica = open_replica(settings, codec, settings.worker_dir, changed_scopes.add)
     app = build_app(settings)
-    dead_letters = UploadDeadLetters(settings, plain_producer(settings))
-    table = add_folding(app, settings, codec, dead_letters.put, fail)
+    put_dead_letter = partial(
+        put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
+    )
+    table = add_folding(app, settings, codec, put_dead_letter, fail)
     return Worker(
         settings=settings,
         admin=admin,
@@ -183,7 +185,7 @@ def open_replica(
     return ContextReplica(store, codec, upload_topics(settings), on_change)
 
 
-def watch(worker: Worker, shutdown: ShutdownRequest, stalled_checks: int) -> None:
+def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
     """Start the threads that watch the worker's transactions and the progress of its parts."""
     settings = worker.settings
     status = StatusFile(settings.worker_dir)
@@ -197,11 +199,11 @@ def watch(worker: Worker, shutdown: ShutdownRequest, stalled_checks: int) -> Non
     upload_names = [topic.name for topic in settings.topics.uploads]
     watchdog = Watchdog(
         [
-            ReaderProbe("the context replica", worker.replica.positions),
-            ReaderProbe(
+            reader_probe("the context replica", worker.replica.positions),
+            reader_probe(
                 "the fold", partial(fold_positions, cast(CJStreamApp, worker.app), upload_names)
             ),
-            BatchPrepProbe(
+            batch_prep_probe(
                 settings,
                 lambda: status.owned,
                 partial(committed_offsets, settings, settings.prep_group),

@@ -139,9 +139,7 @@ class Settings(BaseSettings):
     @field_validator("required_roles", mode="before")
     @classmethod
     def _split(cls, roles: object) -> object:
-        if isinstance(roles, str):
-            names = (role.strip() for role in roles.split(","))
-            roles = tuple(dict.fromkeys(role for role in names if role))
+        roles = _names_in(roles)
         if isinstance(roles, tuple) and not set(roles) <= set(ROLES):
             raise ValueError(f"the roles are {', '.join(ROLES)}")
         return roles
@@ -149,9 +147,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _origins(cls, origins: object) -> object:
-        if isinstance(origins, str):
-            names = (origin.strip() for origin in origins.split(","))
-            origins = tuple(dict.fromkeys(origin for origin in names if origin))
+        origins = _names_in(origins)
         if isinstance(origins, tuple) and not all(
             ORIGIN.fullmatch(str(origin)) for origin in origins
         ):
@@ -207,6 +203,13 @@ class Settings(BaseSettings):
     def fold_group(self) -> str:
         """The consumer group of the fold, which is the id of the Faust app."""
         return f"{self.topic_prefix}cjstream-fold"
+
+
+def _names_in(value: object) -> object:
+    """The names in a text, separated by commas, without duplicates; another value as it is."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(filter(None, map(str.strip, value.split(",")))))
 
 
 def variable_of(name: str) -> str:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
+from processors.log.record_lookup import records_at
 from processors.settings import Settings
-from schemas.coordinates import Coordinates, Partition
+from schemas.coordinates import Coordinates
 from schemas.dead_letters import DeadLetterHeaders, is_marker, read_dead_letter_headers, read_marker
-from schemas.errors import Malformed
+from schemas.errors import Discrepancy, Malformed
 from schemas.topics import Topic
 
 
@@ -105,16 +106,9 @@ def read_dead_letters(settings: Settings, topics: Iterable[Topic]) -> OpenLetter
 def read_values(
     settings: Settings, letters: Iterable[DeadLetter]
 ) -> Mapping[Coordinates, bytes | None]:
-    """The raw bytes of dead letters, by their coordinates. Raises Unreachable."""
-    wanted = {letter.at for letter in letters}
-    by_partition: dict[Partition, list[int]] = {}
-    for at in wanted:
-        by_partition.setdefault(Partition(at.topic, at.partition), []).append(at.offset)
-    if not wanted:
-        return {}
-    with LogReader(settings, by_partition) as log:
-        log.seek({partition: min(offsets) for partition, offsets in by_partition.items()})
-        ends = {partition: max(offsets) + 1 for partition, offsets in by_partition.items()}
-        return {
-            record.at: record.value for record in log.records_until(ends) if record.at in wanted
-        }
+    """The raw bytes of dead letters, by their coordinates. Raises Unreachable, Discrepancy."""
+    wanted = [letter.at for letter in letters]
+    values = {record.at: record.value for record in records_at(settings, wanted)}
+    if missing := sorted(set(wanted) - values.keys()):
+        raise Discrepancy(f"{missing[0]} is no longer in the log")
+    return values

@@ -14,7 +14,7 @@ import faust
 from faust.types import EventT, FutureMessage, Message, StreamT
 
 from processors.fold.tracked_consumer import TrackedConsumer
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord, Malformed, StoreFailed
@@ -26,6 +26,14 @@ Headers = Sequence[tuple[str, bytes | None]]
 PutDeadLetter = Callable[[UploadRecord, Malformed, Headers], Awaitable[None]]
 Fail = Callable[[BaseException], None]
 MIB = 1024 * 1024
+RAW_RECORDS: dict[str, Any] = {
+    "key_type": bytes,
+    "value_type": bytes,
+    "key_serializer": "raw",
+    "value_serializer": "raw",
+    "acks": False,  # TrackedConsumer tracks the offsets instead
+    "allow_empty": True,
+}
 
 
 class ContextTable(faust.Table[bytes, bytes]):
@@ -90,15 +98,10 @@ def add_folding(
     catalogue = settings.topics
     changelog = app.topic(
         catalogue.context.name,
-        key_type=bytes,
-        value_type=bytes,
-        key_serializer="raw",
-        value_serializer="raw",
+        **RAW_RECORDS,
         partitions=settings.partitions,
         compacting=True,
-        acks=False,
         internal=True,
-        allow_empty=True,
     )
     table = ContextTable(
         app,
@@ -111,18 +114,9 @@ def add_folding(
         options=_store_options(),
     )
     app.tables.add(table)
-    topics = UploadTopics({topic.name: topic for topic in catalogue.uploads}, settings.partitions)
-    agent = UploadFoldAgent(app, table, codec, topics, put_dead_letter, fail)
+    agent = UploadFoldAgent(app, table, codec, upload_topics(settings), put_dead_letter, fail)
     for topic in catalogue.uploads:
-        source = app.topic(
-            topic.name,
-            key_type=bytes,
-            value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
-            acks=False,  # TrackedConsumer tracks the offsets instead
-            allow_empty=True,
-        )
+        source = app.topic(topic.name, **RAW_RECORDS)
         app.agent(source, name=f"fold-{topic.name}")(agent.fold_stream)
     return table
 

@@ -38,7 +38,7 @@ def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupS
         described = result_of(admin.describe_consumer_groups([group])[group])
         ends = list_offsets(admin, partitions, OffsetSpec.latest())
         starts = list_offsets(admin, partitions, OffsetSpec.earliest())
-        committed = _committed(settings, group, partitions)
+        committed = committed_offsets(settings, group, partitions)
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
     lag: dict[str, int] = {}
@@ -53,17 +53,13 @@ def committed_offsets(settings: Settings, group: str, partitions: Iterable[Parti
 
     Raises Unreachable.
     """
+    requested = [TopicPartition(*partition) for partition in partitions]
     try:
-        return _committed(settings, group, partitions)
+        with closing(group_reader(settings, group)) as consumer:
+            committed = consumer.committed(requested, timeout=REQUEST_TIMEOUT_S)
+        for tp in committed:
+            if tp.error is not None:
+                raise KafkaException(tp.error)
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
-
-
-def _committed(settings: Settings, group: str, partitions: Iterable[Partition]) -> Positions:
-    requested = [TopicPartition(*partition) for partition in partitions]
-    with closing(group_reader(settings, group)) as consumer:
-        committed = consumer.committed(requested, timeout=REQUEST_TIMEOUT_S)
-    for tp in committed:
-        if tp.error is not None:
-            raise KafkaException(tp.error)
     return {Partition(tp.topic, tp.partition): tp.offset for tp in committed if tp.offset >= 0}

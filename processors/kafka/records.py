@@ -28,7 +28,7 @@ def log_record_of(message: Message) -> LogRecord:
         coordinates_of(message),
         message.key(),
         message.value(),
-        tuple(cast(list[tuple[str, bytes | None]], message.headers() or [])),
+        tuple(headers_of(message)),
         message.timestamp()[1],
     )
 
@@ -52,7 +52,5 @@ class Record:
 
 
 def headers_of(message: Message) -> Headers:
-    """The headers of a message, in the form that a producer takes."""
-    headers = message.headers() or []
-    pairs = headers.items() if isinstance(headers, dict) else headers
-    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
+    """The headers of a consumed message, in the form that a producer takes."""
+    return cast(list[tuple[str, bytes | None]], message.headers() or [])

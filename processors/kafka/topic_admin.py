@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (
     AdminClient,
+    ClusterMetadata,
     ConfigResource,
     NewTopic,
     ResourceType,
@@ -42,22 +43,22 @@ def count_brokers(
     admin: AdminClient, settings: Settings, seconds: float = REQUEST_TIMEOUT_S
 ) -> int:
     """The number of brokers. Raises Unreachable."""
+    return len(_metadata(admin, settings, seconds).brokers)
+
+
+def cluster_id(admin: AdminClient, settings: Settings) -> str:
+    """The id of the cluster. Raises Unreachable."""
+    return str(_metadata(admin, settings, REQUEST_TIMEOUT_S).cluster_id)
+
+
+def _metadata(admin: AdminClient, settings: Settings, seconds: float) -> ClusterMetadata:
     try:
-        return len(admin.list_topics(timeout=seconds).brokers)
+        return admin.list_topics(timeout=seconds)
     except KafkaException as fault:
         raise Unreachable(
             f"no Kafka broker answers at {settings.bootstrap_servers} ({fault.args[0].name()}); "
             "`cjstream broker start` starts the embedded one"
         ) from fault
-
-
-def cluster_id(admin: AdminClient, settings: Settings) -> str:
-    """The id of the cluster. Raises Unreachable."""
-    count_brokers(admin, settings)
-    try:
-        return str(admin.list_topics(timeout=REQUEST_TIMEOUT_S).cluster_id)
-    except KafkaException as fault:
-        raise Unreachable(f"the cluster id cannot be read: {fault.args[0].name()}") from fault
 
 
 def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from time import monotonic
-from types import TracebackType
 from typing import Self
 
 from confluent_kafka import KafkaException, Message, TopicPartition
@@ -33,9 +32,7 @@ class LogReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _fault: object, _at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_fault: object) -> None:
         self._consumer.close()
 
     def offset_ranges(self) -> dict[Partition, tuple[int, int]]:

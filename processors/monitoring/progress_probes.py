@@ -1,6 +1,7 @@
 """The parts of a worker that must advance, as the watchdog sees them."""
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 from processors.fold.faust_app import CJStreamApp
@@ -13,52 +14,51 @@ from schemas.coordinates import Partition, Positions
 
 
 @dataclass(frozen=True, slots=True)
-class ReaderProbe:
-    """A part that reads up to the last stable offsets and passes markers: the replica, the fold."""
+class Probe:
+    """A part of the worker that must advance.
+
+    `progress` gets the last stable offsets, and whether the replica has reached the high watermarks of the uploads; it
+    returns the part's positions and the ends that they should reach. `is_stalled` is whether there is really a record
+    in between that the part does not read: markers are not records.
+    """
 
     name: str
-    positions: Callable[[], Positions]
+    progress: Callable[[Positions, bool], Mapping[Partition, Progress]]
+    is_stalled: Callable[[Partition, Progress], bool] = lambda _partition, _progress: True
 
-    def progress(
-        self, stable: Positions, *, replica_caught_up: bool
-    ) -> Mapping[Partition, Progress]:
+
+def reader_probe(name: str, positions: Callable[[], Positions]) -> Probe:
+    """A part that reads up to the last stable offsets and passes markers: the replica, the fold."""
+
+    def progress(stable: Positions, _replica_caught_up: bool) -> Mapping[Partition, Progress]:
         return {
             partition: Progress(position, stable[partition])
-            for partition, position in self.positions().items()
+            for partition, position in positions().items()
         }
 
-    def is_stalled(self, partition: Partition, progress: Progress) -> bool:
-        return True
+    return Probe(name, progress)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPrepProbe:
+def batch_prep_probe(
+    settings: Settings,
+    owned: Callable[[], Collection[Partition]],
+    committed: Callable[[Collection[Partition]], Positions],
+) -> Probe:
     """Batch preparation, which commits its partitions' requests; it may wait while the replica is behind."""
 
-    settings: Settings
-    owned: Callable[[], Collection[Partition]]
-    committed: Callable[[Collection[Partition]], Positions]
-    name: str = "batch preparation"
-
-    def progress(
-        self, stable: Positions, *, replica_caught_up: bool
-    ) -> Mapping[Partition, Progress]:
-        owned = self.owned()
-        if not replica_caught_up or not owned:
+    def progress(stable: Positions, replica_caught_up: bool) -> Mapping[Partition, Progress]:
+        partitions = owned()
+        if not replica_caught_up or not partitions:
             return {}
-        committed = self.committed(owned)
-        return {
-            partition: Progress(committed.get(partition, 0), stable[partition])
-            for partition in owned
-        }
+        offsets = committed(partitions)
+        return {tp: Progress(offsets.get(tp, 0), stable[tp]) for tp in partitions}
 
-    def is_stalled(self, partition: Partition, progress: Progress) -> bool:
-        """Markers are never committed: only a request between position and end counts as a stall."""
-        consumer = reader(self.settings, **{"auto.offset.reset": "earliest"})
-        try:
+    def is_stalled(partition: Partition, progress: Progress) -> bool:
+        # markers are never committed: only a request between position and end counts
+        with closing(reader(settings, **{"auto.offset.reset": "earliest"})) as consumer:
             return last_committed_record(consumer, partition, *progress, SYSTEM_CLOCK) is not None
-        finally:
-            consumer.close()
+
+    return Probe("batch preparation", progress, is_stalled)
 
 
 def fold_positions(app: CJStreamApp, topics: Collection[str]) -> Positions:

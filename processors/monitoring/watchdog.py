@@ -8,11 +8,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection
 
 from processors.kafka.transactional_producer import TransactionalProducer
+from processors.monitoring.progress_probes import Probe
 from processors.monitoring.stall_detector import Progress, StallDetector
+from processors.shutdown import Shutdown
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Unreachable
 
@@ -26,22 +27,11 @@ STALLED_CHECKS = 90
 GRACE_S = 15.0  # for a clean stop of the worker
 
 
-class ShutdownRequest(Protocol):
-    """The worker's shutdown, as far as the watchdog uses it."""
-
-    @property
-    def requested(self) -> bool:
-        """Whether the worker must end."""
-
-    def fail(self, fault: BaseException) -> None:
-        """End with a fault; from any thread."""
-
-
 class Stalled(CJStreamError):
     """A part of the worker makes no progress although there is something to read."""
 
 
-def watch_transactions(producer: TransactionalProducer, shutdown: ShutdownRequest) -> None:
+def watch_transactions(producer: TransactionalProducer, shutdown: Shutdown) -> None:
     """End the process if a call into librdkafka hangs: nothing else can end it (librdkafka #5511).
 
     It counts rounds of its loop, not seconds: a process that was frozen had no rounds.
@@ -55,25 +45,6 @@ def watch_transactions(producer: TransactionalProducer, shutdown: ShutdownReques
             log.error("transaction hangs: the process ends", extra={"open_s": ticks * TICK_S})
             os._exit(CJStreamError.exit_code)
         time.sleep(TICK_S)
-
-
-class Probe(Protocol):
-    """A part of the worker that must advance."""
-
-    @property
-    def name(self) -> str:
-        """The name of the part in the message that says it stalled."""
-
-    def progress(
-        self, stable: Positions, *, replica_caught_up: bool
-    ) -> Mapping[Partition, Progress]:
-        """Its positions and the ends that they should reach, given the last stable offsets.
-
-        `replica_caught_up`: the replica has reached the high watermarks of the uploads.
-        """
-
-    def is_stalled(self, partition: Partition, progress: Progress) -> bool:
-        """Whether there is really a record that it does not read: markers are not records."""
 
 
 class Watchdog:
@@ -112,7 +83,7 @@ class Watchdog:
         replica = self._replica_positions()
         caught_up = all(replica.get(partition, 0) >= high[partition] for partition in self._uploads)
         for probe, detector in self._probes:
-            progress = probe.progress(stable, replica_caught_up=caught_up)
+            progress = probe.progress(stable, caught_up)
             counts = detector.observe(progress)
             stalled = [
                 partition
@@ -151,7 +122,7 @@ class Watchdog:
             )
         self._reported = (self._reported | blocked) & counts.keys()
 
-    def run(self, shutdown: ShutdownRequest) -> None:
+    def run(self, shutdown: Shutdown) -> None:
         """Check until the worker ends; if a part has stalled, end the process, after a clean stop if possible."""
         while not shutdown.requested:
             try:

@@ -8,19 +8,17 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
 from threading import Event
-from types import TracebackType
 from typing import Self
 
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.log.reader import LogReader
 from processors.settings import Settings, upload_topics
-from processors.upload_log.fenced_producer import FencedProducer
+from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates, Positions
+from schemas.coordinates import Positions
 from schemas.errors import Aborted, Fenced, Malformed, OutcomeUnknown, WriterContended
-from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
+from schemas.events import ROLES, AssignmentContext, role_of
 from schemas.partitioner import partition_for
 from tables.commands import WriteMetadata, decide, erase_command
 from tables.context import apply
@@ -30,21 +28,13 @@ READ_TIMEOUT_S = 30.0
 MAX_PAUSE_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class ScopeEvent:
-    """An upload event of the scope, and its coordinates."""
-
-    event: UploadEvent
-    at: Coordinates
-
-
 class ScopeLog:
     """The events of one scope, in log order by role, up to where its partitions were last read."""
 
     def __init__(self, settings: Settings, codec: Codec, scope_key: str) -> None:
         self.scope_key = scope_key
         self.partition = partition_for(scope_key.encode(), settings.partitions)
-        self.events = list[ScopeEvent]()
+        self.events = list[AppendedEvent]()
         self.context: AssignmentContext | None = None
         self._settings = settings
         self._codec = codec
@@ -57,10 +47,8 @@ class ScopeLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: object, at: TracebackType | None
-    ) -> None:
-        self._log.__exit__(kind, fault, at)
+    def __exit__(self, *fault: object) -> None:
+        self._log.__exit__(*fault)
 
     def read(self) -> None:
         """Read on to the high watermarks. Raises Unreachable, and UnknownSchema as the fold does."""
@@ -76,7 +64,7 @@ class ScopeLog:
             event = read_upload(record, self._codec, self._topics)
         except Malformed:  # the fold ignores it, too
             return
-        self.events.append(ScopeEvent(event, record.at))
+        self.events.append(AppendedEvent(event, record.at, record.appended_at_ms))
         self.context = apply(self.context, event, record.at, record.appended_at_ms)
 
 
@@ -118,7 +106,7 @@ def _final_error(scope_key: str, fault: WriterContended | Aborted | Fenced) -> E
     return WriterContended(f"nothing was appended: {fault}")
 
 
-def events_of(scope_log: ScopeLog, metadata: WriteMetadata) -> Iterable[ScopeEvent]:
+def events_of(scope_log: ScopeLog, metadata: WriteMetadata) -> Iterable[AppendedEvent]:
     """The events that one run has appended, in the order of roles."""
     correlation_id = metadata.correlation_id
     appended = [item for item in scope_log.events if item.event.correlation_id == correlation_id]

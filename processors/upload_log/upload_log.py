@@ -43,13 +43,6 @@ DRY_RUN_METADATA = WriteMetadata(actor="-", correlation_id="-", occurred_at_ms=0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CurrentContext:
-    """The context of one scope at the log's end; None if nothing was ever uploaded."""
-
-    context: AssignmentContext | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """One page of the scopes with live instructions, newest first, and how many there are in all."""
 
@@ -168,9 +161,12 @@ class UploadLog:
         """How often another instance has fenced a writer of this one."""
         return sum(writer.fenced for writer in self._writers.values())
 
-    async def read(self, scope_key: str) -> CurrentContext:
-        """One scope at the log's end. Raises ReplicaBehind or Unreachable."""
-        return CurrentContext(context=await self._in_thread(partial(self._context, scope_key)))
+    async def read(self, scope_key: str) -> AssignmentContext | None:
+        """The context of one scope at the log's end; None if nothing was ever uploaded.
+
+        Raises ReplicaBehind or Unreachable.
+        """
+        return await self._in_thread(partial(self._context, scope_key))
 
     async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page:
         """A page, from 1, of the scopes with live instructions. Raises ReplicaBehind or Unreachable."""

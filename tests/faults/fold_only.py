@@ -3,8 +3,9 @@
 import asyncio
 import os
 import signal
+from functools import partial
 
-from processors.dead_letters.upload_dead_letters import UploadDeadLetters
+from processors.dead_letters.upload_dead_letters import put_upload_dead_letter
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
 from processors.kafka.clients import plain_producer
@@ -21,8 +22,10 @@ async def main() -> None:
     """Fold until SIGTERM."""
     settings = settings_from_environment()
     app = build_app(settings)
-    dead_letters = UploadDeadLetters(settings, plain_producer(settings))
-    add_folding(app, settings, Codec(), dead_letters.put, exit_process)
+    put_dead_letter = partial(
+        put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
+    )
+    add_folding(app, settings, Codec(), put_dead_letter, exit_process)
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     await app.start()

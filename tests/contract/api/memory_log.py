@@ -5,7 +5,7 @@ from itertools import count
 from uuid import uuid4
 
 from processors.policy import Policy
-from processors.upload_log.upload_log import DRY_RUN_METADATA, CurrentContext, Page, WriteResult
+from processors.upload_log.upload_log import DRY_RUN_METADATA, Page, WriteResult
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
@@ -36,9 +36,9 @@ class MemoryLog:
     def ready(self) -> Mapping[str, bool]:
         return self.checks
 
-    async def read(self, scope_key: str) -> CurrentContext:
+    async def read(self, scope_key: str) -> AssignmentContext | None:
         self._fail()
-        return CurrentContext(context=self.rows.get(scope_key))
+        return self.rows.get(scope_key)
 
     async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page:
         self._fail()

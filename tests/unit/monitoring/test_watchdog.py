@@ -1,12 +1,12 @@
 """When the watchdog considers a part stalled, and what it reports."""
 
 import logging
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from processors.monitoring.progress_probes import BatchPrepProbe, ReaderProbe
+from processors.monitoring.progress_probes import batch_prep_probe, reader_probe
 from processors.monitoring.stall_detector import Progress, StallDetector
 from processors.monitoring.watchdog import BLOCKED_CHECKS, Stalled, Watchdog
 from processors.monitoring.worker_status import StatusFile, WorkerStatus, statuses
@@ -46,30 +46,12 @@ class Broker:
         return ends
 
 
-class RequestsProbe:
-    """The probe of batch preparation; `records` says whether a gap contains a record."""
-
-    name = "batch preparation"
-
-    def __init__(self, broker: Broker, records: bool = True) -> None:
-        self._records = records
-        self._probe = BatchPrepProbe(
-            Settings(), lambda: {REQUESTS}, lambda _owned: broker.committed
-        )
-
-    def progress(
-        self, stable: Positions, *, replica_caught_up: bool
-    ) -> Mapping[Partition, Progress]:
-        return self._probe.progress(stable, replica_caught_up=replica_caught_up)
-
-    def is_stalled(self, partition: Partition, progress: Progress) -> bool:
-        return self._records
-
-
 def watchdog_of(broker: Broker, records: bool = True) -> Watchdog:
-    replica = ReaderProbe("the context replica", lambda: broker.replica)
+    """A watchdog of the replica and batch preparation; `records` says whether a gap contains a record."""
+    replica = reader_probe("the context replica", lambda: broker.replica)
+    requests = batch_prep_probe(Settings(), lambda: {REQUESTS}, lambda _owned: broker.committed)
     return Watchdog(
-        [replica, RequestsProbe(broker, records)],
+        [replica, replace(requests, is_stalled=lambda *_: records)],
         lambda: broker.query(broker.high),
         lambda: broker.query(broker.stable),
         [UPLOADS],

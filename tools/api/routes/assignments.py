@@ -90,7 +90,7 @@ async def get_assignment(
     scope_key = f"assignment:{assignment_id}"
     texts: Mapping[str, str] | None = None
     if query.as_of is None:
-        context = (await deps.log.read(scope_key)).context
+        context = await deps.log.read(scope_key)
         if query.texts:
             texts = await _live_texts(deps, context)
     else:
@@ -130,7 +130,7 @@ async def get_readiness(
 ) -> Response:
     """Whether a request for this assignment would be prepared; an unknown assignment is reported as not ready."""
     scope_key = f"assignment:{assignment_id}"
-    context = (await deps.log.read(scope_key)).context
+    context = await deps.log.read(scope_key)
     unreadable = await _unreadable_texts(deps, context) if query.check_content else []
     return ok_response(readiness_of(context, scope_key, deps.log.policy, *unreadable))
 

@@ -161,7 +161,7 @@ async def _write(
 
 
 async def _get(deps: Dependencies, scope_key: str) -> Response:
-    context = (await deps.log.read(scope_key)).context
+    context = await deps.log.read(scope_key)
     instructions = live(context, "instructions")
     if context is None or instructions is None:
         deleted = component_of(context, "instructions") is not None

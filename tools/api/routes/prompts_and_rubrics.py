@@ -90,7 +90,7 @@ async def _get(
     deps: Dependencies, role: str, assignment_id: str, model: type[OfAssignment]
 ) -> Response:
     scope_key = f"assignment:{assignment_id}"
-    context = (await deps.log.read(scope_key)).context
+    context = await deps.log.read(scope_key)
     component, instructions = live(context, role), live(context, "instructions")
     if context is None or component is None:
         absent = role if instructions else "instructions"

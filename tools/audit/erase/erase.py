@@ -14,7 +14,8 @@ from processors.kafka.clients import admin_client
 from processors.kafka.topic_admin import checked_topics
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from processors.upload_log.scope_erasure import ScopeEvent, ScopeLog, append_erasure, events_of
+from processors.upload_log.fenced_producer import AppendedEvent
+from processors.upload_log.scope_erasure import ScopeLog, append_erasure, events_of
 from schemas.errors import CJStreamError, Misconfigured, Unreachable
 from schemas.events import ROLES, role_of
 from schemas.field_limits import NAME, SHA256
@@ -57,7 +58,7 @@ class ErasureReport:
     metadata: WriteMetadata
     is_dry_run: bool
     roles: tuple[str, ...]
-    events: tuple[ScopeEvent, ...]
+    events: tuple[AppendedEvent, ...]
     texts: tuple[TextFate, ...]
     gaps: tuple[MissingVersions, ...]
 
