@@ -4,15 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
 from tests.faults.running import WORKER, Process, StartWorker
+from tests.support.installations import installation
 from tools.broker import Broker
 
 QUICK_EXAMPLES = 20  # of each property test, instead of 100
@@ -58,14 +56,7 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture
 def settings(broker: Broker, tmp_path: Path) -> Settings:
     """A separate installation with its topics; requests are not parked unless the test sets `patience_s`."""
-    installation = Settings(
-        bootstrap_servers=broker.bootstrap,
-        topic_prefix=f"{uuid4().hex[:8]}-",
-        data_dir=tmp_path,
-        patience_s=0,
-    )
-    apply_topics(admin_client(installation), installation)
-    return installation
+    return installation(broker, tmp_path, patience_s=0)
 
 
 @pytest.fixture

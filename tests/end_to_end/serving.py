@@ -9,6 +9,8 @@ import httpx
 from processors.settings import Settings
 from tests.faults.running import Process
 from tests.support.tokens import SECRET, hs256
+from tests.support.until import until
+from tools.broker import free_port
 
 
 class Serving(Process):
@@ -36,6 +38,14 @@ class Serving(Process):
         """Whether /readyz reports that it is ready; fails if the process has exited."""
         assert self.is_alive, self.log.read_text()
         return self.answers("/readyz")
+
+
+@contextmanager
+def ready_api(settings: Settings, **overrides: object) -> Iterator[Serving]:
+    """An API process of this installation that is ready, on a free port."""
+    with serving(settings.model_copy(update={"api_port": free_port(), **overrides})) as api:
+        until(api.is_ready, 60)
+        yield api
 
 
 @contextmanager

@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 
 from processors.settings import Settings
-from tests.end_to_end.serving import Serving, serving
+from tests.end_to_end.serving import Serving, ready_api
 from tests.support.run_command import run_main
 from tests.support.tokens import SECRET
-from tests.support.until import until
-from tools.broker import free_port
 
 TEXT = "Judge how clearly the argument is put."
 TASK = "Skriv om en regel som du skulle ändra.\n\nMinst 200 ord."
@@ -38,8 +36,7 @@ Admin = Callable[..., Ended]
 @pytest.fixture
 def api(settings: Settings) -> Iterator[Serving]:
     """An API process of the test's installation that is ready."""
-    with serving(settings.model_copy(update={"api_port": free_port()})) as api:
-        until(api.is_ready, 60)
+    with ready_api(settings) as api:
         yield api
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from processors.settings import Settings
-from tests.end_to_end.serving import Serving, serving
+from tests.end_to_end.serving import Serving, ready_api, serving
 from tests.support.until import until
 from tools.broker import free_port
 
@@ -28,8 +28,7 @@ def new(assignment_id: str = "a1", **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def api(settings: Settings) -> Iterator[Serving]:
     """An API process of the test's installation that is ready."""
-    with serving(settings.model_copy(update={"api_port": free_port()})) as api:
-        until(api.is_ready, 60)
+    with ready_api(settings) as api:
         yield api
 
 
@@ -63,8 +62,7 @@ def test_an_assignment_is_written_read_changed_and_deleted(api: Serving) -> None
 
 
 def test_two_processes_see_each_others_writes_immediately(api: Serving) -> None:
-    with serving(api.settings.model_copy(update={"api_port": free_port()})) as other:
-        until(other.is_ready, 60)
+    with ready_api(api.settings) as other:
         for version in range(1, 7):
             writer, reader = (api, other) if version % 2 else (other, api)
             text = f"Judge how clearly the argument is put, {version}."
@@ -150,10 +148,9 @@ def test_missing_topics_end_the_process_with_a_one_line_error(
 
 
 def test_metrics_can_have_a_separate_port(settings: Settings) -> None:
-    ports = {"api_port": free_port(), "metrics_port": free_port()}
-    with serving(settings.model_copy(update=ports)) as api:
-        until(api.is_ready, 60)
+    metrics_port = free_port()
+    with ready_api(settings, metrics_port=metrics_port) as api:
         assert api("GET", "/metrics").status_code == 404
-        at_metrics = api.settings.model_copy(update={"api_port": ports["metrics_port"]})
+        at_metrics = api.settings.model_copy(update={"api_port": metrics_port})
         metrics = Serving(at_metrics, api.log)
         assert "cj_admin_http_requests_total" in metrics("GET", "/metrics").text

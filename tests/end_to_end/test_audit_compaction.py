@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from processors.kafka.bounded_wait import result_of
-from processors.kafka.clients import admin_client
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
@@ -15,14 +12,15 @@ from schemas.events import UploadEvent
 from schemas.partitioner import partition_for
 from tests.faults.load import send
 from tests.support.builders import instructions_uploaded, prompt_uploaded
+from tests.support.installations import configure_topic
 from tests.support.run_command import run_json, run_text
 from tests.support.until import until
 
 SHORT = {
-    "segment.ms": "1000",
-    "min.compaction.lag.ms": "0",
-    "min.cleanable.dirty.ratio": "0.01",
-    "delete.retention.ms": "1000",
+    "segment_ms": 1000,
+    "min_compaction_lag_ms": 0,
+    "min_cleanable_dirty_ratio": 0.01,
+    "delete_retention_ms": 1000,
 }
 PARTITION = partition_for(b"assignment:a1", 4)
 
@@ -31,17 +29,6 @@ def prompt(number: int) -> UploadEvent:
     previous = f"e{number - 1}" if number > 1 else None
     ids: dict[str, Any] = {"event_id": f"e{number}", "previous_event_id": previous}
     return prompt_uploaded(f"Text number {number}.", version=number, **ids)
-
-
-def alter(settings: Settings, topic: str, config: dict[str, str]) -> None:
-    entries = [
-        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in config.items()
-    ]
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    admin = admin_client(settings)
-    for future in admin.incremental_alter_configs([resource]).values():
-        result_of(future)
 
 
 def offsets(settings: Settings, topic: str) -> list[int]:
@@ -62,7 +49,7 @@ def compacted(settings: Settings) -> Sequence[Coordinates]:
     topic = settings.topics.student_prompts.name
     send(settings, instructions_uploaded())
     coordinates = [send(settings, prompt(number))[0] for number in range(1, 5)]
-    alter(settings, topic, SHORT)
+    configure_topic(settings, topic, **SHORT)
     coordinates += send(settings, prompt(5))
     until(lambda: _is_compacted(settings, topic, coordinates), seconds=90)
     return coordinates

@@ -203,6 +203,7 @@ def test_bad_input_is_a_one_line_error(
     assert (ended, message in messages, messages.count("\n")) == (code, True, 1)
 
 
+@pytest.mark.thorough
 def test_without_a_broker_the_exit_code_is_4(settings: Settings) -> None:
     away = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     code, _, messages = run_json(away, "audit", "replay")

@@ -18,7 +18,7 @@ from schemas.errors import ContentMissing, Unreachable
 from schemas.events import Deletion, UploadEvent
 from tables.content_store import ContentStore
 from tables.history.text_references import erased_texts
-from tests.end_to_end.serving import serving
+from tests.end_to_end.serving import ready_api
 from tests.faults.load import send
 from tests.support.builders import (
     instructions_deleted,
@@ -30,9 +30,7 @@ from tests.support.builders import (
 )
 from tests.support.run_command import ROOT, environment_of, run_json
 from tests.support.s3_stub import bucket_server
-from tests.support.until import until
 from tools.audit.erase.erase import EraseRequest, ErasureReport, erase
-from tools.broker import free_port
 
 OWN = ("Judge the argument.", "Judge the style.", "Write a letter.", "Weigh structure twice.")
 SHARED, REQUESTED = "Use paragraphs.", "Write a poem."
@@ -170,8 +168,7 @@ def test_versions_missing_from_the_log_are_reported(
 def test_the_api_answers_404_for_erased_roles_and_accepts_new_uploads(settings: Settings) -> None:
     path = "/admin/v1/assessment-instructions/assignment/a1"
     body = {"assignment_id": "a1", "instructions_text": OWN[0], "grade_scale": "swedish_8_anchor"}
-    with serving(settings.model_copy(update={"api_port": free_port()})) as api:
-        until(api.is_ready, 60)
+    with ready_api(settings) as api:
         written = api("POST", "/admin/v1/assignments", {**body, "prompt_text": OWN[2]})
         assert written.status_code == 200, written.text
         assert erased(settings, "--yes")["erased"] == ids(OWN[0], OWN[2])

@@ -13,10 +13,8 @@ import pytest
 
 from processors.settings import Settings
 from tests.contract.api.calling import TASK
-from tests.end_to_end.serving import serving
+from tests.end_to_end.serving import ready_api
 from tests.support.tokens import hs256
-from tests.support.until import until
-from tools.broker import free_port
 
 SEED = "20300115"
 CONFIG = """
@@ -64,9 +62,7 @@ def test_the_api_behaves_as_its_document_says(settings: Settings, tmp_path: Path
     config = tmp_path / "schemathesis.toml"
     hooks = tmp_path / "hooks.py"
     config.write_text(CONFIG.format(seed=SEED, examples=5, hooks=json.dumps(str(hooks))))
-    own = settings.model_copy(update={"api_port": free_port(), "environment": "development"})
-    with serving(own) as api:
-        until(api.is_ready, 60)
+    with ready_api(settings, environment="development") as api:
         url = api.url
         hooks.write_text(HOOKS.replace("STORED", stored(url)))
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from aiokafka.record.util import calc_crc32c
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from processors.kafka.clients import admin_client, plain_producer
 from processors.kafka.offsets import high_watermarks
@@ -20,6 +19,7 @@ from schemas.coordinates import Coordinates, Partition
 from schemas.partitioner import partition_for
 from tests.faults.asking import pause
 from tests.faults.load import a_request, assignment, record_of, send, send_in_transaction
+from tests.support.installations import configure_topic
 from tests.support.run_command import run_json
 from tests.support.until import until
 from tools.audit.seal.seal_verify import check_seals
@@ -226,18 +226,6 @@ def test_cut_off_last_records_are_found(broker: Broker, settings: Settings, key:
     assert f"{Coordinates(*partition, end - 2)} was cut off, the first of 2 cut off" in messages
 
 
-def alter(settings: Settings, topic: str, **config: str) -> None:
-    """Change the configuration of a topic away from the catalogue's."""
-    entries = [
-        ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in config.items()
-    ]
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    client = admin_client(settings)  # must stay alive until it has answered
-    (future,) = client.incremental_alter_configs([resource]).values()
-    future.result(10)
-
-
 def test_compacted_records_are_distinguished_from_removed_ones(
     broker: Broker, settings: Settings, key: Path
 ) -> None:
@@ -247,7 +235,7 @@ def test_compacted_records_are_distinguished_from_removed_ones(
     for version in range(1, 5):
         send(settings, assignment("a1", version)[2])
     seal, _ = sealed(settings, key, "seal")
-    alter(
+    configure_topic(
         settings,
         partition.topic,
         min_compaction_lag_ms="0",
@@ -277,7 +265,7 @@ def test_records_past_retention_are_not_findings(
     plain = plain_producer(settings)
     deliver(plain, [Record(partition.topic, 0, b"k", b"first")])
     seal, _ = sealed(settings, key, "seal")
-    alter(settings, partition.topic, retention_ms="500", segment_ms="1000")
+    configure_topic(settings, partition.topic, retention_ms="500", segment_ms="1000")
 
     def is_gone() -> bool:
         pause(1.1)

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,13 +16,14 @@ from hypothesis import strategies as st
 from processors.kafka.clients import admin_client, plain_producer, transactional_producer
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record
-from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import ContentFailed, ContentMissing, Unreachable
 from tables.content_store import ContentStore, ListedText, StoredText
 from tests.support.builders import instructions_uploaded
+from tests.support.installations import installation
+from tests.support.run_command import run_text
 from tests.support.s3_stub import bucket_server
 from tools.broker import Broker
 from tools.sweep import SweepReport, grace_of, ids_in, names_in, sweep
@@ -147,10 +146,7 @@ def test_an_id_is_found_in_every_part_of_a_record_and_in_every_topic(
 
 
 def test_partitions_that_were_added_later_are_read_too(broker: Broker, tmp_path: Path) -> None:
-    grown = Settings(
-        bootstrap_servers=broker.bootstrap, topic_prefix="grown-", data_dir=tmp_path, partitions=4
-    )
-    apply_topics(admin_client(grown), grown)
+    grown = installation(broker, tmp_path, partitions=4)
     before_growth = grown.model_copy(update={"partitions": 2})
     store = ContentStore.open(grown.content)
     store.put(NAMED)
@@ -288,16 +284,8 @@ def test_if_a_text_cannot_be_read_nothing_is_moved(settings: Settings) -> None:
 # The command
 
 
-def command(settings: Settings, *options: str) -> "subprocess.CompletedProcess[str]":
-    variables = {name: value for name, value in os.environ.items() if "CJSTREAM" not in name}
-    variables |= {
-        "CJSTREAM_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "CJSTREAM_TOPIC_PREFIX": settings.topic_prefix,
-        "CJSTREAM_DATA_DIR": str(settings.data_dir),
-        "PYTHONPATH": str(ROOT),
-    }
-    arguments = [sys.executable, "-m", "tools.cli", "content", "sweep", *options]
-    return subprocess.run(arguments, cwd=ROOT, env=variables, capture_output=True, text=True)
+def command(settings: Settings, *options: str) -> tuple[int, str, str]:
+    return run_text(settings, "content", "sweep", *options)
 
 
 def test_the_command_lists_and_then_moves(settings: Settings, store: ContentStore) -> None:
@@ -308,21 +296,21 @@ def test_the_command_lists_and_then_moves(settings: Settings, store: ContentStor
     none = {"count": 0, "bytes": 0, "ids": []}
     expected = {"listed": 1, "records": 0, "trashed": orphans, "restored": none, "erased": none}
     for options, dry_run in (((), True), (("--delete", "--grace", "1h"), False)):
-        ended = command(settings, "--json", *options)
-        assert ended.returncode == 0, ended.stderr
-        assert json.loads(ended.stdout) == {"dry_run": dry_run, **expected}
+        code, document, messages = command(settings, "--json", *options)
+        assert code == 0, messages
+        assert json.loads(document) == {"dry_run": dry_run, **expected}
         assert path.exists() is dry_run
-    plain = command(settings)
-    assert (plain.returncode, "0 texts, 0 bytes" in plain.stdout) == (0, True)
+    code, shown, _ = command(settings)
+    assert (code, "0 texts, 0 bytes" in shown) == (0, True)
 
 
 def test_the_exit_code_is_4_if_the_log_cannot_be_read(settings: Settings) -> None:
     missing = settings.topics.parked.name
     delete_topic(settings, missing)
-    ended = command(settings, "--delete")
-    assert (ended.returncode, ended.stdout) == (4, "")
-    assert missing in ended.stderr
-    assert "Traceback" not in ended.stderr
+    code, shown, messages = command(settings, "--delete")
+    assert (code, shown) == (4, "")
+    assert missing in messages
+    assert "Traceback" not in messages
 
 
 @pytest.mark.parametrize(
@@ -339,7 +327,7 @@ def test_a_grace_period_may_have_any_unit() -> None:
 
 
 def test_a_short_grace_period_is_a_usage_error(settings: Settings) -> None:
-    assert command(settings, "--grace", "59m").returncode == 2
+    assert command(settings, "--grace", "59m")[0] == 2
 
 
 # Finding ids

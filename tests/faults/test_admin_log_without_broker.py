@@ -12,8 +12,6 @@ from confluent_kafka.admin import AdminClient
 from processors.app import build_upload_log
 from processors.kafka.clients import admin_client
 from processors.kafka.offsets import high_watermarks
-from processors.kafka.topic_admin import apply_topics
-from processors.settings import Settings
 from processors.upload_log.upload_log import UploadLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
@@ -22,6 +20,7 @@ from tables.commands import NewInstructions, TextRef, WriteCommand, WriteMetadat
 from tests.faults.asking import pause
 from tests.faults.test_two_writers import history
 from tests.support.builders import sha256_of
+from tests.support.installations import installation
 from tests.support.run_command import ROOT
 from tests.support.until import until
 from tools.broker import Broker
@@ -93,11 +92,8 @@ async def write_while_broker_freezes(
 def test_the_high_watermarks_of_a_frozen_broker_are_unreachable(
     broker: Broker, tmp_path: Path
 ) -> None:
-    settings = Settings(
-        bootstrap_servers=broker.bootstrap, topic_prefix=f"{uuid4().hex[:8]}-", data_dir=tmp_path
-    )
+    settings = installation(broker, tmp_path)
     client, uploads = admin_client(settings), settings.upload_partitions
-    apply_topics(client, settings)
     broker.pause()
     try:
         with pytest.raises(Unreachable):
@@ -118,14 +114,7 @@ def _high_watermarks_or_empty(client: AdminClient, uploads: list[Partition]) -> 
 def test_accepted_writes_are_in_the_log_once_and_refused_writes_never(
     broker: Broker, tmp_path: Path
 ) -> None:
-    settings = Settings(
-        bootstrap_servers=broker.bootstrap,
-        topic_prefix=f"{uuid4().hex[:8]}-",
-        data_dir=tmp_path,
-        write_timeout_s=2,
-        fold_timeout_s=1,
-    )
-    apply_topics(admin_client(settings), settings)
+    settings = installation(broker, tmp_path, write_timeout_s=2, fold_timeout_s=1)
     outcomes: dict[str, str] = {}
     faults: list[BaseException] = []
 

@@ -4,14 +4,11 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from uuid import uuid4
 
 import httpx
 
-from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import apply_topics
-from processors.settings import Settings
 from tests.end_to_end.serving import Serving, serving
+from tests.support.installations import installation
 from tests.support.s3_stub import bucket_server
 from tests.support.until import until
 from tools.broker import Broker, free_port
@@ -26,22 +23,10 @@ def instructions(text: str) -> dict[str, Any]:
     return {"instructions_text": text, "grade_scale": "swedish_8_anchor"}
 
 
-def installation(broker: Broker, folder: Path, **overrides: Any) -> Settings:
-    settings = Settings(
-        bootstrap_servers=broker.bootstrap,
-        topic_prefix=f"{uuid4().hex[:8]}-",
-        data_dir=folder,
-        api_port=free_port(),
-        **overrides,
-    )
-    apply_topics(admin_client(settings), settings)
-    return settings
-
-
 def test_an_api_killed_between_text_and_event_leaves_only_an_orphaned_text(
     broker: Broker, tmp_path: Path
 ) -> None:
-    settings = installation(broker, tmp_path, content_url="s3://bucket")
+    settings = installation(broker, tmp_path, api_port=free_port(), content_url="s3://bucket")
     with bucket_server() as bucket:
         variables = {
             "AWS_ENDPOINT": bucket.endpoint,
@@ -76,7 +61,9 @@ def _post_without_answer(api: Serving) -> None:
 
 def test_no_write_is_lost_or_doubled_if_the_broker_is_killed(tmp_path: Path) -> None:
     with Broker.temporary(Path(__file__).parents[2] / ".cjstream") as broker:
-        settings = installation(broker, tmp_path, write_timeout_s=4, fold_timeout_s=3)
+        settings = installation(
+            broker, tmp_path, api_port=free_port(), write_timeout_s=4, fold_timeout_s=3
+        )
         with serving(settings) as api:
             until(api.is_ready, 60)
             statuses = list[int]()

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from processors.kafka.clients import admin_client
-from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome, pause
 from tests.faults.load import Flow
 from tests.faults.running import Process, StartWorker
+from tests.support.installations import installation
 from tests.support.run_command import ROOT
 from tests.support.until import until
 from tools.broker import Broker
@@ -30,12 +29,7 @@ def settings(broker: Broker, tmp_path: Path) -> Settings:
     """A separate installation on that broker, which is started again if it is down."""
     if not broker.pid:
         broker.start()
-    installation = Settings(
-        bootstrap_servers=broker.bootstrap, topic_prefix="own-", data_dir=tmp_path
-    )
-    installation = installation.model_copy(update={"topic_prefix": f"{tmp_path.name[-12:]}-"})
-    apply_topics(admin_client(installation), installation)
-    return installation
+    return installation(broker, tmp_path)
 
 
 def restart_if_ended(worker: Process) -> int:

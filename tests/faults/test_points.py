@@ -81,7 +81,6 @@ def kill_at_each_point(start_faulty: StartFaulty, kind: str) -> int:
     return len(POINTS)
 
 
-@pytest.mark.thorough
 def test_a_worker_killed_at_each_point_loses_and_doubles_nothing(
     patient: Settings, start_faulty: StartFaulty
 ) -> None:

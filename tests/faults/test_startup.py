@@ -4,13 +4,6 @@ from collections.abc import Callable
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets
@@ -21,6 +14,7 @@ from tests.faults.load import assignment, send
 from tests.faults.reading import read_all
 from tests.faults.running import Process, StartWorker
 from tests.support.builders import requested
+from tests.support.installations import configure_topic
 from tests.support.until import until
 
 
@@ -54,13 +48,7 @@ def test_missing_topics(settings: Settings, start_worker: StartWorker) -> None:
 def test_a_topic_that_contradicts_the_catalogue(
     settings: Settings, start_worker: StartWorker
 ) -> None:
-    entry = ConfigEntry("cleanup.policy", "compact", incremental_operation=AlterConfigOpType.SET)
-    topic = ConfigResource(
-        ResourceType.TOPIC, settings.topics.batches.name, incremental_configs=[entry]
-    )
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
-    for future in admin.incremental_alter_configs([topic]).values():
-        future.result()
+    configure_topic(settings, settings.topics.batches.name, cleanup_policy="compact")
     assert "cleanup.policy is compact" in refusal(start_worker())
 
 

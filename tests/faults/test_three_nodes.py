@@ -47,9 +47,7 @@ def worker(cluster: Cluster, settings: Settings, tmp_path: Path) -> Iterator[Pro
     proxied = settings.model_copy(update={**overrides, "bootstrap_servers": cluster.proxied})
     process = Process(proxied, tmp_path / "one.log")
     yield process
-    if process.is_alive:
-        process.kill()
-    print(process.log_tail())  # noqa: T201
+    process.end()
 
 
 def test_a_worker_starts_and_prepares_while_one_broker_is_down(
@@ -65,6 +63,7 @@ def test_a_worker_starts_and_prepares_while_one_broker_is_down(
     all_have_one_outcome(settings)
 
 
+@pytest.mark.thorough
 def test_topics_created_while_one_broker_is_down_have_three_replicas(
     cluster: Cluster, settings: Settings
 ) -> None:
