@@ -150,11 +150,7 @@ def _every_partition(settings: Settings) -> list[Partition]:
         raise Unreachable(
             f"missing topics: {', '.join(missing)}; without them no text is known to be an orphan"
         )
-    return [
-        Partition(state.topic.name, number)
-        for state in states
-        for number in range(state.partitions)
-    ]
+    return [partition for state in states for partition in state.all_partitions]
 
 
 def _all_records(settings: Settings, log: LogReader, patience_s: float) -> Iterator[LogRecord]:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from confluent_kafka import Message
 
-from processors.batch_prep.batch_builder import BatchBuilder
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
@@ -27,6 +26,35 @@ from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.batch_prep")
 REPLICA_WAIT_S = 3.0  # how long to wait for the replica before the batch is fetched again
+
+
+class BatchBuilder:
+    """Collects the records of a batch while its requests are resolved one by one."""
+
+    def __init__(self, header: tuple[str, bytes]) -> None:
+        self.header = header
+        self.records: list[Record] = []
+        self.requests = 0
+        self.internal = 0
+        self.parked_in: set[int] = set()  # partitions of the parked topic that it writes to
+        self.only_request: Coordinates | None = None
+
+    def add_outcome(self, at: Coordinates, record: Record) -> None:
+        """Add the one record of a request."""
+        self.requests += 1
+        self.only_request = at
+        self.records.append(record)
+
+    def park(self, at: Coordinates, entry: Record) -> None:
+        """Add the one record of a request that is parked: its entry in the parked topic."""
+        self.add_outcome(at, entry)
+        self.parked_in.add(entry.partition)
+
+    def add_internal(self, record: Record) -> None:
+        """Add a record of the parked topic that is not the one record of a request."""
+        self.internal += 1
+        self.records.append(record)
+        self.parked_in.add(record.partition)
 
 
 class Preparer:
@@ -89,7 +117,7 @@ class Preparer:
             batch.add_internal(clock_record)
         return self._finish(batch, fetched)
 
-    def _finish(self, batch: "BatchBuilder", fetched: FetchedRecords) -> Batch | None:
+    def _finish(self, batch: BatchBuilder, fetched: FetchedRecords) -> Batch | None:
         """The batch with a position for every partition it touches: only its offsets let Kafka fence a former owner."""
         if not batch.records:
             return None
@@ -126,7 +154,7 @@ class Preparer:
         self._consumer.fetch_again()
         return False
 
-    def _prepare_fetched(self, message: Message, batch: "BatchBuilder") -> None:
+    def _prepare_fetched(self, message: Message, batch: BatchBuilder) -> None:
         """Add the one record of a fetched request: its outcome, or its entry in the parked topic."""
         at = Coordinates(
             self._topics.requests.name, int(message.partition() or 0), int(message.offset() or 0)
@@ -151,7 +179,7 @@ class Preparer:
                 return
         batch.add_outcome(at, self._outcome_record(at, message.key(), outcome, batch.header))
 
-    def _prepare_due(self, due: DueRequest, batch: "BatchBuilder") -> None:
+    def _prepare_due(self, due: DueRequest, batch: BatchBuilder) -> None:
         """Add the outcome and tombstone of a parked request; nothing if its context is still incomplete."""
         at, parked = due.entry.request_at, due.parked
         try:

@@ -27,7 +27,7 @@ def commit_batch(producer: TransactionalProducer, batch: Batch) -> None:
     if not producer.is_open:
         producer.take_over()
     offsets = [
-        TopicPartition(tp.topic, tp.partition, offset)
+        TopicPartition(*tp, offset)
         for tp, offset in (*batch.end.items(), *batch.state_offsets.items())
     ]
     try:

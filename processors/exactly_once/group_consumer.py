@@ -7,7 +7,7 @@ refuses. Metadata read afterwards might be of a new generation, and the broker w
 
 import logging
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from confluent_kafka import (
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, wait_until
-from processors.kafka.offsets import log_start
+from processors.kafka.offsets import committed_by, log_start
 from processors.kafka.poll import poll_records
 from processors.log.record_lookup import last_committed_record
 from schemas.coordinates import Partition, Positions
@@ -186,7 +186,7 @@ class GroupConsumer:
             if not self._take_over_state():
                 return False
             for tp, offset in committed.items():
-                self._consumer.seek(TopicPartition(tp.topic, tp.partition, offset))
+                self._consumer.seek(TopicPartition(*tp, offset))
         except (KafkaException, Unreachable) as fault:  # no broker, or the assignment is changing
             log.info("starting positions not known yet", extra={"reason": str(fault)})
             return False
@@ -235,28 +235,20 @@ class GroupConsumer:
         )
         return [
             TopicPartition(
-                tp.topic,
-                tp.partition,
-                log_start(self._consumer, tp) if offset == OFFSET_INVALID else offset,
+                *tp, log_start(self._consumer, tp) if offset == OFFSET_INVALID else offset
             )
             for tp, offset in stable.items()
         ]
 
-    def _stable_offsets(self, partitions: set[Partition]) -> dict[Partition, int]:
+    def _stable_offsets(self, partitions: set[Partition]) -> Positions:
         try:
             return self._committed_offsets(partitions)
         except KafkaException as fault:
             log.info("committed offsets not stable yet", extra={"code": fault.args[0].name()})
             return {}
 
-    def _committed_offsets(self, partitions: set[Partition]) -> dict[Partition, int]:
-        query = [TopicPartition(tp.topic, tp.partition) for tp in sorted(partitions)]
-        # a read_committed consumer gets stable offsets only
-        response = self._consumer.committed(query, timeout=STABLE_CALL_S)
-        for tp in response:
-            if tp.error is not None:
-                raise KafkaException(tp.error)
-        return {Partition(tp.topic, tp.partition): tp.offset for tp in response}
+    def _committed_offsets(self, partitions: Iterable[Partition]) -> Positions:
+        return committed_by(self._consumer, sorted(partitions), STABLE_CALL_S)
 
     def _commit_log_starts(self, partitions: set[Partition], group: bytes, epoch: int) -> None:
         """Commit the start of the log at a first start; Discrepancy if there are outcomes already."""

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import OffsetSpec
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
 from processors.kafka.clients import admin_client, group_reader
-from processors.kafka.offsets import list_offsets
+from processors.kafka.offsets import committed_by, list_offsets
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
@@ -53,13 +53,9 @@ def committed_offsets(settings: Settings, group: str, partitions: Iterable[Parti
 
     Raises Unreachable.
     """
-    requested = [TopicPartition(*partition) for partition in partitions]
     try:
         with closing(group_reader(settings, group)) as consumer:
-            committed = consumer.committed(requested, timeout=REQUEST_TIMEOUT_S)
-        for tp in committed:
-            if tp.error is not None:
-                raise KafkaException(tp.error)
+            committed = committed_by(consumer, partitions, REQUEST_TIMEOUT_S)
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
-    return {Partition(tp.topic, tp.partition): tp.offset for tp in committed if tp.offset >= 0}
+    return {partition: offset for partition, offset in committed.items() if offset >= 0}

@@ -71,6 +71,18 @@ def list_offsets(
     return offsets
 
 
+def committed_by(consumer: Consumer, partitions: Iterable[Partition], seconds: float) -> Positions:
+    """The committed offsets of a consumer's group; OFFSET_INVALID where there is none. Raises KafkaException.
+
+    The offsets that a read_committed consumer gets are stable.
+    """
+    committed = consumer.committed([TopicPartition(*tp) for tp in partitions], timeout=seconds)
+    for tp in committed:
+        if tp.error is not None:
+            raise KafkaException(tp.error)
+    return {Partition(tp.topic, tp.partition): tp.offset for tp in committed}
+
+
 def log_start(consumer: Consumer, partition: Partition) -> int:
     """The first offset that the partition still has. Raises KafkaException."""
     low, _ = consumer.get_watermark_offsets(

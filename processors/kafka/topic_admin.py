@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -38,6 +39,11 @@ class TopicState:
     contradictions: tuple[str, ...]
     warnings: tuple[str, ...] = ()  # settings that would break the audit horizon
 
+    @property
+    def all_partitions(self) -> list[Partition]:
+        """The partitions that the topic has in the cluster; none if it is missing."""
+        return [Partition(self.topic.name, number) for number in range(self.partitions)]
+
 
 def count_brokers(
     admin: AdminClient, settings: Settings, seconds: float = REQUEST_TIMEOUT_S
@@ -63,24 +69,14 @@ def _metadata(admin: AdminClient, settings: Settings, seconds: float) -> Cluster
 
 def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:
     """The state of every catalogue topic in the cluster. Raises Unreachable."""
-    brokers = count_brokers(admin, settings)
+    brokers, topics = count_brokers(admin, settings), settings.topics.all
+    names = TopicCollection([topic.name for topic in topics])
     try:
-        return _describe(admin, settings, brokers)
+        futures = admin.describe_topics(names, request_timeout=REQUEST_TIMEOUT_S)
+        descriptions = {name: _description_or_none(future) for name, future in futures.items()}
+        configs = _configs(admin, (name for name in descriptions if descriptions[name] is not None))
     except KafkaException as fault:
         raise Unreachable(f"the topics cannot be described: {fault.args[0].name()}") from fault
-
-
-def _describe(admin: AdminClient, settings: Settings, brokers: int) -> list[TopicState]:
-    topics = settings.topics.all
-    names = [topic.name for topic in topics]
-    descriptions = {
-        name: _description_or_none(future)
-        for name, future in admin.describe_topics(
-            TopicCollection(names), request_timeout=REQUEST_TIMEOUT_S
-        ).items()
-    }
-    present = [name for name in names if descriptions[name] is not None]
-    configs = _configs(admin, present)
     return [
         _state(topic, descriptions[topic.name], configs.get(topic.name, {}), settings, brokers)
         for topic in topics
@@ -188,14 +184,7 @@ def _states_when_ready(admin: AdminClient, settings: Settings) -> list[TopicStat
         states = topic_states(admin, settings)
         if not all(state.topic_id for state in states):
             return []
-        high_watermarks(
-            admin,
-            [
-                Partition(state.topic.name, number)
-                for state in states
-                for number in range(state.partitions)
-            ],
-        )
+        high_watermarks(admin, chain.from_iterable(state.all_partitions for state in states))
     except Unreachable:
         return []
     return states

@@ -14,7 +14,7 @@ from typing import ParamSpec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
-from processors.kafka.plain_producer import Deliveries, enqueue
+from processors.kafka.plain_producer import POLL_S, Deliveries, enqueue
 from processors.kafka.records import Record
 from schemas.errors import Aborted, Fenced, Unreachable
 
@@ -106,7 +106,8 @@ class TransactionalProducer:
         """
         deliveries = Deliveries()
         self.produce(records, deliveries)
-        while self._flush_once():
+        while deliveries.unreported:
+            self._retry(self._serve)
             self._check_deadline("records were not acknowledged in time")
         if deliveries.errors:
             raise self._failed(deliveries.errors[0]) from KafkaException(deliveries.errors[0])
@@ -159,20 +160,8 @@ class TransactionalProducer:
         if self._clock.monotonic() > self._deadline:
             raise Aborted(problem)
 
-    def _flush_once(self) -> int:
-        """Wait up to SLICE_S for delivery reports; returns the number still missing. Raises Aborted or Fenced.
-
-        The Python binding raises a fatal error during a delivery report as a SystemError.
-        """
-        try:
-            return self._current.flush(SLICE_S)
-        except (KafkaException, SystemError) as fault:
-            first: BaseException = fault
-            while first.__cause__ is not None:
-                first = first.__cause__
-            if isinstance(first, KafkaException):
-                raise self._failed(first.args[0]) from first
-            raise
+    def _serve(self) -> None:
+        self._current.poll(POLL_S)  # raises if a delivery report brought a fatal error
 
     def _retry(self, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Repeat one call until its result is final. Raises Aborted or Fenced."""

@@ -11,7 +11,6 @@ from processors.log.reader import LogReader
 from processors.outcomes.resolve import scope_key_for
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
-from schemas.coordinates import Partition
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested
 from tables.history.text_references import ReferencedTexts
@@ -35,11 +34,7 @@ def referrers_of(
     topics = settings.topics
     searched = (*topics.uploads, topics.requests, topics.uploads_dlq, topics.requests_dlq)
     states = present(topic_states(admin_client(settings), settings), searched)
-    partitions = [
-        Partition(state.topic.name, number)
-        for state in states
-        for number in range(state.partitions)
-    ]
+    partitions = [partition for state in states for partition in state.all_partitions]
     referrers = TextReferrers(
         settings, codec, scope_key.encode(), {text.encode() for text in texts}
     )

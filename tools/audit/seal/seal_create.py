@@ -59,11 +59,7 @@ def seal(
     states = present(topic_states(admin, settings), wanted)
     cluster = cluster_id(admin, settings)
     before = None if request.after is None else _header_and_digest(request.after)
-    partitions = [
-        Partition(state.topic.name, number)
-        for state in states
-        for number in range(state.partitions)
-    ]
+    partitions = [partition for state in states for partition in state.all_partitions]
     with LogReader(settings, partitions) as log:
         topic_ids = {state.topic.name: str(state.topic_id) for state in states}
         ranges = _ranges(log, request, topic_ids, before[0] if before else None)
