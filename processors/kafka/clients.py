@@ -27,6 +27,15 @@ def common_config(settings: Settings) -> Config:
     }
 
 
+def aiokafka_config(settings: Settings) -> Config:
+    """The configuration of an aiokafka client outside Faust; it must reach the same brokers as `common_config`."""
+    return {
+        "bootstrap_servers": [host.strip() for host in settings.bootstrap_servers.split(",")],
+        "client_id": f"{settings.topic_prefix}cjstream-{settings.slot or 'worker'}",
+        "request_timeout_ms": 10_000,
+    }
+
+
 def _log_error(error: KafkaError) -> None:
     log.info("librdkafka error", extra={"code": error.name()})
 

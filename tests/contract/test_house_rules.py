@@ -25,7 +25,7 @@ LIBRARIES = {  # the folders or files that may import each library
         "processors/worker.py",
     },
     "mode": {"processors/fold"},
-    "aiokafka": {"processors/fold"},
+    "aiokafka": {"processors/fold", "processors/kafka/transactions.py"},
     "confluent_kafka": {"processors", "tools/send.py"},
     "fastavro": {"schemas/codec.py"},
     "rocksdict": {"tables/store.py"},
