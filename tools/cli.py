@@ -18,6 +18,7 @@ from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
 from tools.printing import harmless, print_json, print_table
 from tools.progress import say
+from tools.times import duration_s
 
 app = typer.Typer(
     name="cjstream",
@@ -93,6 +94,59 @@ def topics_apply(
     from tools import topics as command
 
     show_topics(command.apply(settings_from_environment(), wait_s=wait), as_json=as_json)
+
+
+@topics_app.command("abort-transaction")
+def topics_abort_transaction(
+    partition: Annotated[
+        str | None,
+        typer.Argument(
+            help="Only on this partition: topic/partition. Otherwise on every topic of the catalogue and on the"
+            " partitions of __consumer_offsets with the offsets of its groups.",
+            metavar="PARTITION",
+        ),
+    ] = None,
+    producer_id: Annotated[
+        int | None, typer.Option("--producer-id", help="Only of this producer.")
+    ] = None,
+    open_for: Annotated[
+        str,
+        typer.Option(
+            "--open-for",
+            help="A transaction that its coordinator still has hangs once it is open for longer: 90s, 30m, 2h, 7d.",
+        ),
+    ] = "60s",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="End them; without it, only show what would be ended.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """End transactions that hang, so that readers of committed records and offsets continue. A dry run unless --yes.
+
+    If its coordinator no longer has it, its marker is written: abort, unless the coordinator's log says that
+    it was committed. If its producer may still write to it, the producer is fenced. Exit 3 if one could not be ended.
+    """
+    from tools import abort_transaction as command
+
+    endings = command.abort_transactions(
+        settings_from_environment(),
+        None if partition is None else command.partition_named(partition),
+        producer_id,
+        now_ms=int(datetime.now(UTC).timestamp() * 1000),
+        max_open_s=duration_s(open_for, "--open-for"),
+        yes=yes,
+    )
+    documents = list(map(command.document_of, endings))
+    if as_json:
+        print_json({"dry_run": not yes, "transactions": documents})
+    else:
+        title = "Ended" if yes else "Would be ended; use --yes to end them"
+        rows = [
+            tuple("" if document[name] is None else document[name] for name in command.COLUMNS)
+            for document in documents
+        ]
+        print_table(f"{title}: {len(rows)}", command.COLUMNS, rows)
+    command.refuse_unended(endings)
 
 
 def show_topics(states: list[Any], *, as_json: bool) -> None:

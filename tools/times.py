@@ -27,6 +27,14 @@ def time_ms(text: str, now: datetime, option: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def duration_s(text: str, option: str) -> float:
+    """The seconds of a duration such as `90s`, `30m`, `2h`, `7d`. Raises Misconfigured."""
+    duration = DURATION.fullmatch(text)
+    if duration is None:
+        raise Misconfigured(f"{option}: not a duration such as 90s, 30m, 2h or 7d")
+    return timedelta(**{UNITS[duration[2]]: int(duration[1])}).total_seconds()
+
+
 def span_of(seconds: float) -> str:
     """A duration for people: `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
     rounded = int(abs(seconds))

@@ -6,6 +6,7 @@ protocol guide, and aiokafka's client sends them.
 
 import asyncio
 import logging
+import struct
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -286,12 +287,12 @@ def end_transaction(settings: Settings, transaction: OpenTransaction, *, commit:
 
 def logged_decision(value: bytes) -> LoggedDecision | None:
     """The decision in a record of `__transaction_state`; None if the record is about something else."""
-    schema = LOGGED_VALUES.get(int.from_bytes(value[:2], "big"))
+    schema = LOGGED_VALUES.get(int.from_bytes(value[:2], "big")) if value else None
     if schema is None:
         return None
     try:
         fields = dict(zip(schema.names, schema.decode(BytesIO(value[2:])), strict=True))
-    except (ValueError, TypeError) as fault:
+    except (ValueError, struct.error) as fault:
         raise CJStreamError("a record of the transaction coordinator cannot be read") from fault
     state = LOGGED_STATES.get(fields["state"])
     if state is None:
@@ -317,14 +318,14 @@ def internal_partition(name: str, count: int) -> int:
 class _Prepared:
     """A request as aiokafka's client takes it: a struct, once the versions of a broker are known."""
 
-    def __init__(self, struct: Any) -> None:
-        self._struct = struct
+    def __init__(self, request: Any) -> None:
+        self._request = request
 
     def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
-        low, high = versions.get(self._struct.API_KEY, (0, -1))
-        if not low <= self._struct.API_VERSION <= high:
-            raise IncompatibleBrokerVersion(f"{type(self._struct).__name__}: Kafka is too old")
-        return self._struct
+        low, high = versions.get(self._request.API_KEY, (0, -1))
+        if not low <= self._request.API_VERSION <= high:
+            raise IncompatibleBrokerVersion(f"{type(self._request).__name__}: Kafka is too old")
+        return self._request
 
 
 class _Cluster:
@@ -431,8 +432,8 @@ class _Cluster:
                         of_partition["error_code"], f"a marker in {_name(transaction.partition)}"
                     )
 
-    async def _ask(self, node: int, struct: Any) -> Any:
-        return (await self._client.send(node, _Prepared(struct))).to_object()
+    async def _ask(self, node: int, request: Any) -> Any:
+        return (await self._client.send(node, _Prepared(request))).to_object()
 
 
 def _open_transaction(

@@ -1,4 +1,4 @@
-"""Health of an installation, for `doctor`: unread requests, open transactions, recent dead letters."""
+"""Health of an installation, for `doctor`: unread requests, recent dead letters."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from processors.dead_letters.open_letters import OpenLetters
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S
 from processors.kafka.consumer_groups import committed_offsets
-from processors.kafka.offsets import high_watermarks, last_stable_offsets, list_offsets
+from processors.kafka.offsets import last_stable_offsets, list_offsets
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
@@ -38,30 +38,15 @@ def unread_requests(settings: Settings, admin: AdminClient) -> dict[Partition, U
     }
 
 
-def open_transactions(settings: Settings, admin: AdminClient) -> dict[Partition, int]:
-    """The append time (ms) of the first record of an open transaction, for each partition that has one.
-
-    Raises Unreachable.
-    """
-    partitions = settings.partitions_of(*settings.topics.all)
-    stable = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
-    high = high_watermarks(admin, partitions, REQUEST_TIMEOUT_S)
-    blocked = {partition: (stable[partition], end) for partition, end in high.items()}
-    return first_append_times(settings, blocked, uncommitted=True)
-
-
 def first_append_times(
-    settings: Settings,
-    ranges: Mapping[Partition, tuple[int, int]],
-    *,
-    uncommitted: bool = False,
+    settings: Settings, ranges: Mapping[Partition, tuple[int, int]]
 ) -> dict[Partition, int]:
     """The append time (ms) of the first record in each range of offsets that has one. Raises Unreachable."""
     ranges = {partition: (start, end) for partition, (start, end) in ranges.items() if start < end}
     if not ranges:
         return {}
     found = dict[Partition, int]()
-    with LogReader(settings, ranges, uncommitted=uncommitted) as log:
+    with LogReader(settings, ranges) as log:
         lows = log.offset_ranges()
         starts = {
             partition: max(start, lows[partition][0]) for partition, (start, _) in ranges.items()
