@@ -135,12 +135,11 @@ class BulkFold:
                 return
         state.records += 1
         link = self._scanner.scan_link(topic, state.scope, value) if state.scope else None
+        link = link or self._decoded_link(at, key, value)
         if link is None:
-            link = self._decoded_link(UploadRecord(Coordinates(*at), key, value, appended_at_ms))
-            if link is None:
-                state.damaged += 1
-                state.damaged_since += 1
-                return
+            state.damaged += 1
+            state.damaged_since += 1
+            return
         version, event_id, previous = link
         recent = state.recent
         if recent is None:
@@ -153,8 +152,11 @@ class BulkFold:
         state.damaged_since = 0
         state.offset, state.appended_at_ms, state.value = offset, appended_at_ms, value
 
-    def _decoded_link(self, record: UploadRecord) -> VersionLink | None:
+    def _decoded_link(
+        self, at: tuple[str, int, int], key: bytes | None, value: bytes | None
+    ) -> VersionLink | None:
         """The link of a record that the scanner does not accept, decoded in full; None for a damaged record."""
+        record = UploadRecord(Coordinates(*at), key, value, 0)
         try:
             return link_of(read_upload(record, self._codec, self._topics))
         except Malformed:
@@ -164,12 +166,14 @@ class BulkFold:
         """The new state of a key seen first in a partition; None if the key is not requested or in another slice."""
         if self._scope_keys and scope_key not in self._scope_keys:
             return None
-        if scope_key not in self._scopes and self._key_slice.contains(scope_key):
+        if scope_key not in self._scopes:
+            if not self._key_slice.contains(scope_key):
+                return None
             self._scopes[scope_key] = scope_of(scope_key, self._topics.partitions)
             if len(self._scopes) > self._max_scopes:
                 self._halve()
-        if not self._key_slice.contains(scope_key):
-            return None
+                if scope_key not in self._scopes:
+                    return None
         scope = self._scopes[scope_key]
         valid_scope = scope if scope and scope.partition == partition else None
         is_from_start = (topic, partition) in self._read_from_start
@@ -211,8 +215,9 @@ class BulkFold:
                 state = states.get(scope_key)
                 if state is None or state.value is None:
                     continue
-                role = self._roles[topic]
-                components[role] = self._component(topic, partition, scope_key, state)
+                role, at = self._roles[topic], Coordinates(topic, partition, state.offset)
+                event = self._codec.decode(state.value)  # which `add` has checked
+                components[role] = component_from(event, at, state.appended_at_ms)  # type: ignore[arg-type]
                 if state.gaps:
                     broken.append(role)
             if components:
@@ -220,13 +225,3 @@ class BulkFold:
                     scope_key=scope_key.decode(), fold_version=FOLD_VERSION, **components
                 )
                 yield FoldedScope(context, tuple(sorted(broken, key=ROLES.index)))
-
-    def _component(
-        self, topic: str, partition: int, scope_key: bytes, state: _ScopeState
-    ) -> Component:
-        at = Coordinates(topic, partition, state.offset)
-        record = UploadRecord(at, scope_key, state.value, state.appended_at_ms)
-        if state.scope and (component := self._scanner.scan_component(state.scope, record)):
-            return component
-        event = read_upload(record, self._codec, self._topics)
-        return component_from(event, at, state.appended_at_ms)

@@ -1,4 +1,4 @@
-"""Scans an upload's bytes without decoding them: reads its chain link, or the fields of its component, in one pass.
+"""Scans an upload's bytes without decoding them, in one pass; decoding takes four times as long.
 
 Uploads that the scanner accepts, `read_upload` accepts too, with the same result; all others are left to `read_upload`
 (the slow path), which decides. A property test checks this. Accepted are minimal varints, lengths within the bytes and
@@ -9,18 +9,16 @@ that many bytes, with a branch for each length. Most texts are ASCII; if one is 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from schemas.codec import Codec
-from schemas.events import Component
 from schemas.field_limits import RULES, SHA256, IdLimit, NumberLimit, PatternLimit, TextLimit
 from schemas.partitioner import partition_for
-from tables.context import component_fields_of, is_deletion
 from tables.history.version_chain import VersionLink
-from tables.upload_record import UploadRecord, UploadTopics
+from tables.upload_record import UploadTopics
 
 FRAME_BYTES = 5
 ONE_BYTE = 127  # the last number whose varint is one byte, and the last character of ASCII
@@ -28,18 +26,17 @@ SHORT = 63  # the longest text whose length is one byte; the limit of a NAMED fi
 MOST = 127  # longer texts are left to the slow path, because every length needs a branch, which costs time
 EVERYDAY = (36, 64)  # the lengths of a UUID and of a SHA-256: tried first
 OPTIONAL = ["null", "string"]
+KINDS = ("string", "optional", "long", "boolean")
 ASCII, ANY = rb"[\x01-\x7f]", rb"[^\0]"
-NAMED = ("event_id", "assignment_id", "course_id", "version", "previous_event_id")
-NO_FIELD = "no_field"  # the group for a field that the schema does not have
+NAMED = ("assignment_id", "course_id", "version", "event_id", "previous_event_id")
 
 
 class ScannedUpload(NamedTuple):
-    """Fields of an upload as encoded bytes; empty if the upload has no such field."""
+    """Fields of an upload as encoded bytes; empty if the upload has no such field, None if it is null."""
 
-    is_deletion: bool
     version: bytes
     event_id: bytes
-    storage_id: bytes
+    storage_id: bytes  # empty only in a deletion
     sha256: bytes
     grade_scale: bytes
     context_origin: bytes
@@ -70,36 +67,24 @@ def scope_of(key: bytes, partitions: int) -> ScannedScope | None:
 class _Layout:
     """A schema as an expression with a group for each field: a text with its length, a number as its bytes.
 
-    named are the groups of NAMED, taken those of the component's fields, raw those of ScannedUpload, texts those of
-    every text, patterns those that must also match a pattern.
+    texts are the fields that are texts, patterns those that must also match a pattern.
     """
 
-    is_deletion: bool
-    readers: tuple[tuple[str, Callable[[bytes], Any]], ...]  # of the component's fields
     everyday: re.Pattern[bytes]
     careful: Callable[[], re.Pattern[bytes]]
-    named: tuple[int, ...]
-    taken: tuple[int, ...]
-    raw: tuple[int, ...]
-    texts: tuple[int, ...]
-    patterns: tuple[tuple[int, Callable[[bytes], bool]], ...]
+    texts: tuple[str, ...]
+    patterns: tuple[tuple[str, Callable[[bytes], bool]], ...]
 
-    def found_with_care(self, value: bytes) -> re.Match[bytes] | None:
+    def match_with_care(self, value: bytes) -> re.Match[bytes] | None:
         """The match of a value with texts that are not ASCII."""
         found = self.careful().fullmatch(value)
         texts = found.group(*self.texts) if found else ()
         try:
-            b" ".join(
-                _bare(one) for one in texts if one
-            ).decode()  # a space never completes a character that was cut off
+            # a space never completes a character that was cut off
+            b" ".join(_bare(one) for one in texts if one).decode()
         except UnicodeDecodeError:
             return None
         return found
-
-    def taken_over(self, found: re.Match[bytes]) -> dict[str, Any]:
-        """The component's fields; those that an older schema does not have are left out."""
-        pairs = zip(self.readers, found.group(*self.taken), strict=True)
-        return {name: None if raw is None else read(raw) for (name, read), raw in pairs}
 
 
 class UploadScanner:
@@ -110,94 +95,66 @@ class UploadScanner:
             (name, frame): layout
             for name, topic in topics.by_name.items()
             for frame, (event_class, fields) in codec.layouts().items()
-            if event_class in topic.carries and (layout := _layout_of(event_class, fields))
+            if event_class in topic.carries and (layout := _layout_of(fields))
         }
 
     def scan_link(self, topic: str, scope: ScannedScope, value: bytes | None) -> VersionLink | None:
         """The chain link of a valid upload of this scope in its partition; None: call `read_upload`."""
-        certified = self._certified(topic, scope, value)
-        if certified is None:
+        found = self._match(topic, scope, value)
+        if found is None:
             return None
-        event_id, _, _, version, previous = certified[2]
+        version, event_id, previous = found.group("version", "event_id", "previous_event_id")
         return VersionLink(
             version[0] >> 1 if version[0] <= ONE_BYTE else _number_in(version),
             event_id[1:].decode(),
             previous[1:].decode() if previous else None,
         )
 
-    def scan_component(self, scope: ScannedScope, record: UploadRecord) -> Component | None:
-        """The component of a valid upload of this scope, as `component_from` makes it; None: call `read_upload`."""
-        if record.at.partition != scope.partition:
-            return None
-        certified = self._certified(record.at.topic, scope, record.value)
-        if certified is None:
-            return None
-        layout, found, _ = certified
-        return Component(
-            source=record.at,
-            appended_at_ms=record.appended_at_ms,
-            is_deletion=layout.is_deletion,
-            **layout.taken_over(found),
-        )
-
     def scan_fields(
         self, topic: str, scope: ScannedScope, value: bytes | None
     ) -> ScannedUpload | None:
         """The fields of a valid upload of this scope in its partition; None: call `read_upload`."""
-        certified = self._certified(topic, scope, value)
-        if certified is None:
-            return None
-        layout, found, _ = certified
-        return ScannedUpload(layout.is_deletion, *found.group(*layout.raw))
+        found = self._match(topic, scope, value)
+        return None if found is None else ScannedUpload(*found.group(*ScannedUpload._fields))
 
-    def _certified(
+    def _match(
         self, topic: str, scope: ScannedScope, value: bytes | None
-    ) -> tuple[_Layout, re.Match[bytes], tuple[bytes, ...]] | None:
-        """The layout, the match and the bytes of the NAMED fields of an accepted upload."""
+    ) -> re.Match[bytes] | None:
+        """The match of an accepted upload."""
         layout = self._layouts.get((topic, value[:FRAME_BYTES])) if value else None
         if layout is None or value is None:
             return None
-        found = layout.everyday.fullmatch(value) or layout.found_with_care(value)
+        found = layout.everyday.fullmatch(value) or layout.match_with_care(value)
         if found is None:
             return None
-        named = found.group(*layout.named)
-        _, assignment_id, course_id, _, _ = named
+        assignment_id, course_id = found.group("assignment_id", "course_id")
         if (assignment_id or b"")[1:] != scope.assignment_id:
             return None
         if (course_id or b"")[1:] != scope.course_id:
             return None
-        for group, fits in layout.patterns:
-            if not fits(found[group]):
+        for name, fits in layout.patterns:
+            if not fits(found[name]):
                 return None
-        return layout, found, named
+        return found
 
 
-def _layout_of(event_class: Any, fields: tuple[tuple[str, Any], ...]) -> _Layout | None:
+def _layout_of(fields: tuple[tuple[str, Any], ...]) -> _Layout | None:
     """The layout of a schema; None if the schema has fields that are left to the slow path."""
     kinds = tuple((name, "optional" if kind == OPTIONAL else str(kind)) for name, kind in fields)
-    is_known = all(kind in READERS for _, kind in kinds)
+    is_known = all(kind in KINDS for _, kind in kinds)
     names = {name for name, _ in kinds}
-    return _compiled(event_class, kinds) if is_known and {*NAMED} - {"course_id"} <= names else None
+    return _compiled(kinds) if is_known and {*NAMED} - {"course_id"} <= names else None
 
 
 @cache  # a schema has several frames, and every fold needs all of them
-def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
-    everyday = re.compile(_expression(fields, ASCII), re.DOTALL)
-    groups, taken_over = everyday.groupindex, component_fields_of(event_class)
-    taken = tuple((name, READERS[kind]) for name, kind in fields if name in taken_over)
+def _compiled(fields: tuple[tuple[str, str], ...]) -> _Layout:
     return _Layout(
-        is_deletion(event_class),
-        taken,
-        everyday,
-        cache(
-            lambda: re.compile(_expression(fields, ANY), re.DOTALL)
-        ),  # slow to compile, so only when it is needed
-        tuple(groups.get(name, groups[NO_FIELD]) for name in NAMED),
-        tuple(groups[name] for name, _ in taken),
-        tuple(groups.get(name, groups[NO_FIELD]) for name in ScannedUpload._fields[1:]),
-        tuple(groups[name] for name, kind in fields if kind in ("string", "optional")),
+        re.compile(_expression(fields, ASCII), re.DOTALL),
+        # slow to compile, so only when it is needed
+        cache(lambda: re.compile(_expression(fields, ANY), re.DOTALL)),
+        tuple(name for name, kind in fields if kind in ("string", "optional")),
         tuple(
-            (groups[name], _fits(rule.pattern))
+            (name, _fits(rule.pattern))
             for name, _ in fields
             if isinstance(rule := RULES.get(name), PatternLimit) and rule.pattern is not SHA256
         ),
@@ -205,12 +162,13 @@ def _compiled(event_class: Any, fields: tuple[tuple[str, str], ...]) -> _Layout:
 
 
 def _expression(fields: tuple[tuple[str, str], ...], character: bytes) -> bytes:
-    """The expression for a value with these fields, with a group for each text and number."""
+    """The expression for a value with these fields: a group for each, and an empty one for each that it lacks."""
     parts = [b".{%d}" % FRAME_BYTES]
     for name, kind in fields:
         group = b"(?P<%s>%s)" % (name.encode(), _field(name, kind, character))
         parts.append(b"(?:\\0|\\x02%s)" % group if kind == "optional" else group)
-    return b"".join((*parts, b"(?P<%s>)" % NO_FIELD.encode()))
+    lacking = {*NAMED, *ScannedUpload._fields} - {name for name, _ in fields}
+    return b"".join((*parts, *(b"(?P<%s>)" % name.encode() for name in sorted(lacking))))
 
 
 def _field(name: str, kind: str, character: bytes) -> bytes:
@@ -261,7 +219,7 @@ def _bare(text: bytes) -> bytes:
 
 def text_in(text: bytes) -> str:
     """The text that follows its encoded length."""
-    return (text[1:] if text[0] <= ONE_BYTE else text[2:]).decode()
+    return _bare(text).decode()
 
 
 def _number_in(number: bytes) -> int:
@@ -269,11 +227,3 @@ def _number_in(number: bytes) -> int:
     for byte in reversed(number):
         value = value << 7 | byte & ONE_BYTE
     return value >> 1
-
-
-READERS: Mapping[str, Callable[[bytes], Any]] = {
-    "string": text_in,
-    "optional": text_in,
-    "long": _number_in,
-    "boolean": b"\1".__eq__,
-}

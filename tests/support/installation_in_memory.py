@@ -24,8 +24,9 @@ from tests.support.builders import TOPIC_OF
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.correctness import CorrectnessCheck
 from tools.audit.check.findings import Finding, Tally, Violation
+from tools.audit.check.partition_reader import PartitionReader
 from tools.audit.check.scan_range import ScanRange
-from tools.audit.check.upload_timelines import UploadTimelines
+from tools.audit.check.upload_rows import UploadRows
 
 CODEC = Codec()
 SETTINGS = Settings(partitions=2)
@@ -219,15 +220,17 @@ class Installation:
 
     def audit(self, settings: Settings = SETTINGS) -> tuple[list[Finding], Tally]:
         """All findings of `audit verify`, and its counts."""
-        timelines = UploadTimelines(UPLOADS)
-        timelines.add_records(self.uploads)
+        uploads, findings = UploadRows(UPLOADS), list[Finding]()
+        uploads.add_records(self.uploads)
         audit = CompletenessCheck(
             settings, CODEC, self.scan_range(), 0, InMemory(self), self.now_ms
         )
-        checked = CorrectnessCheck(settings, CODEC, self.positions(), {}).check(
-            timelines, audit.run()
-        )
-        findings = [finding for finding in checked if not isinstance(finding, int)]
+        correctness = CorrectnessCheck(settings, CODEC, self.positions(), {})
+        correctness.set_uploads(uploads)
+        for portion in audit.run():
+            findings += portion.findings
+            for pair in portion.outcomes:
+                findings += correctness.check(pair)
         for finding in findings:
             audit.tally.add(finding)
         return findings, audit.tally
@@ -237,23 +240,23 @@ class Installation:
         return [finding for finding in self.audit()[0] if isinstance(finding, Violation)]
 
 
-@dataclass(frozen=True)
-class InMemory:
+class InMemory(PartitionReader):
     """The reader that an audit uses, for such an installation."""
 
-    installation: Installation
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
 
     def requests(self) -> Iterator[Messages]:
         yield self.installation.requests
 
-    def parked(self) -> Iterable[LogRecord]:
-        return self.installation.entries
+    def parked(self) -> Iterator[LogRecord]:
+        return iter(self.installation.entries)
 
     def outcomes(self) -> Iterator[Messages]:
         yield self.installation.outcomes
 
-    def parked_since(self) -> Iterable[LogRecord]:
-        return ()
+    def parked_since(self) -> Iterator[LogRecord]:
+        return iter(())
 
     def records_at(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
         for at in sorted(wanted):

@@ -14,14 +14,13 @@ from tables.upload_record import UploadRecord, read_upload
 from tests.support.builders import damaged, uploads_of, uploads_of_courses
 from tests.support.installation_in_memory import CODEC, UPLOADS, Installation
 from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts, add_text
-from tools.audit.check.encoded_contexts_as_of import (
+from tools.audit.check.encoded_contexts import (
     NO_LATER_RECORD,
     EncodedContext,
     EncodedContextsAsOf,
 )
-from tools.audit.check.encoded_contexts_as_of import encoded_roles as encode_context
-from tools.audit.check.upload_timelines import UploadTimelines
-from tools.audit.check.uploads_as_of import UploadsAsOf, position_table
+from tools.audit.check.encoded_contexts import encoded_roles as encode_context
+from tools.audit.check.upload_rows import UploadRows, position_table
 
 SCOPE_KEYS = ("assignment:a1", "assignment:a2", "course:ENG5", "assignment:unknown")
 EVENTS = uploads_of(st.sampled_from(["a1", "a2"])) | uploads_of_courses(st.just("ENG5"))
@@ -52,14 +51,12 @@ class Contexts:
 
     def __init__(self, installation: Installation) -> None:
         self.records = installation.uploads
-        timelines = UploadTimelines(UPLOADS)
-        timelines.add_records(installation.uploads)
+        rows = UploadRows(UPLOADS)
+        rows.add_records(installation.uploads)
         self.texts, self.encoded_texts = Texts(), Texts()
-        self.uploads = UploadsAsOf(timelines, CODEC, UPLOADS)
-        self.full = ContextsAsOf(self.uploads, self.texts)
-        self.encoded = EncodedContextsAsOf(
-            timelines, UploadScanner(CODEC, UPLOADS), CODEC, UPLOADS, self.encoded_texts
-        )
+        self.full = ContextsAsOf(rows, CODEC, self.texts)
+        scanner = UploadScanner(CODEC, UPLOADS)
+        self.encoded = EncodedContextsAsOf(rows, scanner, CODEC, self.encoded_texts)
 
     def encoded_at(self, scope_key: str, positions: Positions) -> tuple[EncodedContext | None, int]:
         """The encoded context, from the uploads' own bytes."""
@@ -88,7 +85,7 @@ def test_a_context_equals_the_fold_of_the_records_below_the_positions(
     contexts = Contexts(installation)
     for _ in range(3):
         positions = data.draw(positions_up_to(installation.positions()))
-        contexts.uploads.set_positions(positions)
+        contexts.full.set_positions(positions)
         rows = contexts.folded(positions)
         for scope_key in SCOPE_KEYS:
             assert contexts.full.context(scope_key) == rows.get(scope_key)
@@ -101,7 +98,7 @@ def test_the_encoded_context_equals_the_encoding_of_the_full_context(
     contexts = Contexts(installation)
     for _ in range(4):
         positions = data.draw(positions_up_to(installation.positions()))
-        contexts.uploads.set_positions(positions)
+        contexts.full.set_positions(positions)
         for scope_key in SCOPE_KEYS:
             full = contexts.full.context(scope_key)
             encoded, _ = contexts.encoded_at(scope_key, positions)

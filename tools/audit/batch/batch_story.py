@@ -35,7 +35,7 @@ from tools.audit.check.correctness import CorrectnessCheck
 from tools.audit.check.findings import Finding, Tally
 from tools.audit.check.partition_reader import PartitionReader
 from tools.audit.check.scan_range import ScanRange
-from tools.audit.check.upload_timelines import UploadTimelines
+from tools.audit.check.upload_rows import UploadRows
 from tools.audit.stored_text import TextState, text_of
 
 
@@ -140,40 +140,41 @@ def _story(
     scope_keys = (
         {f"assignment:{event.assignment_id}", f"course:{event.course_code}"} if event else ()
     )
-    timelines, histories = _uploads(settings, scope_keys, codec)
+    uploads, histories = _uploads(settings, scope_keys, codec)
     completeness = CompletenessCheck(settings, codec, one_request, at.partition, log, now_ms)
     correctness = CorrectnessCheck(settings, codec, one_request.uploads_end, texts)
-    items = correctness.check(timelines, completeness.run())
-    findings = tuple(item for item in items if not isinstance(item, int))
+    correctness.set_uploads(uploads)
+    findings = list[Finding]()
+    for portion in completeness.run():
+        findings += portion.findings
+        for pair in portion.outcomes:
+            findings += correctness.check(pair)
     for finding in findings:
         completeness.tally.add(finding)
     outcomes = tuple(
         _outcome_story(log_record_of(message), codec, histories, settings)
         for message in log.outcomes_read
     )
-    return BatchStory(request, event, tuple(log.entries), outcomes, findings, completeness.tally)
+    return BatchStory(
+        request, event, tuple(log.entries), outcomes, tuple(findings), completeness.tally
+    )
 
 
-class OneRequest:
-    """The PartitionRecords of a single request: of outcomes and parked entries, those that name it."""
+class OneRequest(PartitionReader):
+    """Reads the records about a single request: of outcomes and parked entries, those that name it."""
 
     def __init__(self, settings: Settings, scan_range: ScanRange, request: LogRecord) -> None:
-        self._log = PartitionReader(settings, scan_range, request.at.partition)
-        self._settings = settings
-        self._scan_range = scan_range
+        super().__init__(settings, scan_range, request.at.partition)
+        self._request_at = request.at
         self._name = str(request.at).encode()
-        self._request = request
         self.outcomes_read: Messages = []
         self.entries: list[LogRecord] = []
 
-    def requests(self) -> Iterator[Messages]:
-        return self._log.requests()
-
     def parked(self) -> Iterator[LogRecord]:
-        return self._own_entries(self._log.parked())
+        return self._own_entries(super().parked())
 
     def parked_since(self) -> Iterator[LogRecord]:
-        return self._own_entries(self._log.parked_since())
+        return self._own_entries(super().parked_since())
 
     def _own_entries(self, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
         for record in records:
@@ -182,27 +183,19 @@ class OneRequest:
                 yield record
 
     def outcomes(self) -> Iterator[Messages]:
-        number = self._request.at.partition
+        ends, dead_letters = self._range.outcomes_end, self._settings.topics.requests_dlq.name
         span = {
-            partition: (start, self._scan_range.outcomes_end[partition])
-            for partition, start in self._scan_range.outcomes.items()
-            if partition.partition == number
+            partition: (start, ends[partition])
+            for partition, start in self._of(self._range.outcomes).items()
         }
-        dead_letters = self._settings.topics.requests_dlq.name
         for message in messages_containing(
             self._settings, span, self._name, whole_topic=dead_letters
         ):
             if message.topic() != dead_letters or _is_dead_letter_of(
-                log_record_of(message), self._request.at
+                log_record_of(message), self._request_at
             ):
                 self.outcomes_read.append(message)
                 yield [message]
-
-    def records_at(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
-        return self._log.records_at(wanted)
-
-    def outcomes_complete_since_ms(self, now_ms: int) -> int:
-        return self._log.outcomes_complete_since_ms(now_ms)
 
 
 def _is_dead_letter_of(record: LogRecord, at: Coordinates) -> bool:
@@ -214,10 +207,10 @@ def _is_dead_letter_of(record: LogRecord, at: Coordinates) -> bool:
 
 def _uploads(
     settings: Settings, scope_keys: Iterable[str], codec: Codec
-) -> tuple[UploadTimelines, dict[str, ScopeHistory]]:
+) -> tuple[UploadRows, dict[str, ScopeHistory]]:
     """The upload records of these scopes, and the scopes' histories."""
     topics = upload_topics(settings)
-    timelines, histories = UploadTimelines(topics), dict[str, ScopeHistory]()
+    uploads, histories = UploadRows(topics), dict[str, ScopeHistory]()
     for scope_key in scope_keys:
         number = partition_for(scope_key.encode(), settings.partitions)
         partitions = settings.upload_partitions_with(number)
@@ -225,9 +218,9 @@ def _uploads(
         with LogReader(settings, partitions) as log:
             starts = {partition: low for partition, (low, _) in log.offset_ranges().items()}
             records = list(records_of_key(log, scope_key.encode(), starts, ends))
-        timelines.add_records(records)
+        uploads.add_records(records)
         histories[scope_key] = history_of(scope_key, records, starts, codec, topics)
-    return timelines, histories
+    return uploads, histories
 
 
 def _outcome_story(

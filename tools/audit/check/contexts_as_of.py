@@ -4,14 +4,23 @@ Only the deciding records are read: for each role, the newest one below the posi
 fold of every record below the positions gives the same contexts; a property test compares the two.
 """
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from schemas.coordinates import Coordinates
-from schemas.events import ROLES, AssignmentContext, Component
+from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Positions
+from schemas.errors import Malformed
+from schemas.events import ROLES, AssignmentContext, Component, UploadEvent
 from tables.context import FOLD_VERSION, component_from
-from tools.audit.check.uploads_as_of import UploadAt, UploadsAsOf
+from tables.upload_record import UploadRecord, read_upload
+from tools.audit.check.upload_rows import (
+    OFFSET,
+    PositionTable,
+    Row,
+    UploadRows,
+    index_of,
+    position_table,
+)
 
 
 class TextReference(NamedTuple):
@@ -33,55 +42,84 @@ def add_text(texts: Texts, text: TextReference, at: Coordinates) -> None:
         texts[text] = at
 
 
-def add_component(texts: Texts, component: Component) -> None:
-    """Add the text that a component names, if it names one."""
-    if component.storage_id is not None and component.sha256 is not None:
-        add_text(texts, TextReference(component.storage_id, component.sha256), component.source)
+class UploadAt(NamedTuple):
+    """An upload, read and checked, with its coordinates."""
+
+    event: UploadEvent
+    at: Coordinates
+    appended_at_ms: int
 
 
 class ContextsAsOf:
-    """The context of any scope as of the positions of `uploads`. Every method can raise UnknownSchema.
+    """The context of any scope as of the positions set last. Every method can raise UnknownSchema.
 
     The text of every upload that was current in a context is added to `texts`.
     """
 
-    def __init__(self, uploads: UploadsAsOf, texts: Texts) -> None:
-        self._uploads = uploads
+    def __init__(self, rows: UploadRows, codec: Codec, texts: Texts) -> None:
+        self._rows = rows
+        self._codec = codec
+        self._names = tuple(rows.topics.by_name)
         self._texts = texts
+        self._positions: PositionTable = ((0,) * len(self._names),) * rows.topics.partitions
+
+    def set_positions(self, positions: Positions) -> None:
+        """Use these positions from now on. Raises Malformed if a partition is missing."""
+        self._positions = position_table(positions, self._rows.topics)
 
     def context(self, scope_key: str) -> AssignmentContext | None:
         """The scope's context."""
-        key, components = scope_key.encode(), dict[str, Component]()
-        by_topic = self._uploads.at_positions(key)
-        for role, (topic, (below, _)) in zip(ROLES, by_topic, strict=True):
-            read = partial(self._uploads.upload, topic, key)
-            if upload := self._uploads.newest_readable(topic, key, below, read):
-                components[role] = component_from(*upload)
-                add_component(self._texts, components[role])
+        components = dict[str, Component]()
+        for role, (older, _) in zip(ROLES, self._split(scope_key), strict=True):
+            if (component := self.newest(older)) is not None:
+                components[role] = component
         if not components:
             return None
         return AssignmentContext(scope_key=scope_key, fold_version=FOLD_VERSION, **components)
 
+    def newest(self, rows: list[Row]) -> Component | None:
+        """The component of the last valid upload of these, whose text is added."""
+        upload = self._first_valid(reversed(rows))
+        component = upload and component_from(*upload)
+        if component and component.storage_id is not None and component.sha256 is not None:
+            text = TextReference(component.storage_id, component.sha256)
+            add_text(self._texts, text, component.source)
+        return component
+
     def first_beyond(self, scope_key: str) -> Iterator[UploadAt]:
         """For each role, the scope's first upload at or beyond the positions, if there is one."""
-        key = scope_key.encode()
-        for topic, (_, beyond) in self._uploads.at_positions(key):
-            read = partial(self._uploads.upload, topic, key)
-            if upload := self._uploads.first_readable(topic, key, beyond, read):
+        for _, later in self._split(scope_key):
+            if upload := self._first_valid(later):
                 yield upload
 
     def upload(self, scope_key: str, at: Coordinates) -> UploadAt | None:
         """The scope's upload at these coordinates; ignores the positions."""
-        key = scope_key.encode()
-        _, found = self._uploads.neighbours(key, at)
-        upload = found and self._uploads.upload(at.topic, key, found)
+        rows, older = self._rows.at(scope_key.encode(), at)
+        upload = self._first_valid(rows[older : older + 1])
         return upload if upload and upload.at == at else None
 
     def has_only_later(self, scope_key: str, at: Coordinates) -> bool:
         """Whether the scope has only records after these coordinates: compaction removes the older ones first."""
-        key = scope_key.encode()
-        below, beyond = self._uploads.neighbours(key, at)
-        is_its_partition = at.partition == self._uploads.partition_of(key)
-        return (
-            is_its_partition and below is None and beyond is not None and beyond.offset > at.offset
-        )
+        rows, _ = self._rows.at(scope_key.encode(), at)
+        return bool(rows) and OFFSET(rows[0]) > at.offset
+
+    def _split(self, scope_key: str) -> Iterator[tuple[list[Row], list[Row]]]:
+        """For each upload topic, the scope's records below the position, and those at or beyond it."""
+        partition, topics = self._rows.of(scope_key.encode())
+        for rows, position in zip(topics, self._positions[partition], strict=True):
+            index = index_of(rows, position)
+            yield rows[:index], rows[index:]
+
+    def _first_valid(self, rows: Iterable[Row]) -> UploadAt | None:
+        return next(filter(None, map(self._read, rows)), None)
+
+    def _read(self, row: Row) -> UploadAt | None:
+        """The upload in a record; None if the record is damaged."""
+        key, topic, partition, offset, appended_at_ms, value = row
+        at = Coordinates(self._names[topic], partition, offset)
+        record = UploadRecord(at, key, value, appended_at_ms)
+        try:
+            event = read_upload(record, self._codec, self._rows.topics)
+        except Malformed:
+            return None
+        return UploadAt(event, at, appended_at_ms)

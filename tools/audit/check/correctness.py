@@ -1,23 +1,35 @@
-"""Whether outcomes are right, given the uploads of their scopes: the fast check, and the full one if it fails."""
+"""Whether outcomes are right, given the uploads of their scopes: the fast check, and the full one if it fails.
 
-from collections.abc import Iterable, Iterator
+The fast check computes the outcome again from the bytes of its request and of the uploads, under today's policy, and
+compares. An outcome that does not pass may still be right: the full check decides. So a shortcut is allowed in the fast
+check if it can only make an outcome fail.
+"""
 
+from collections.abc import Iterable
+from functools import lru_cache
+
+from processors.outcomes.encoding import encode_context_part, encode_head, optional
+from processors.outcomes.recipes import RECIPE, RECIPES
+from processors.outcomes.resolve import Prepared, resolve, scope_key_for
 from processors.settings import Settings, upload_topics
-from schemas.codec import Codec
-from schemas.coordinates import Positions
+from schemas.codec import FRAME, Codec
+from schemas.coordinates import Coordinates, Positions
+from schemas.errors import Malformed
+from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved
+from schemas.topics import MAX_REQUEST_BYTES
 from tables.history.upload_scan import UploadScanner
-from tools.audit.check.contexts_as_of import Texts
-from tools.audit.check.encoded_contexts_as_of import EncodedContextsAsOf
-from tools.audit.check.fast_check import FastCheck, PositionsCache
-from tools.audit.check.findings import Finding, Violation
-from tools.audit.check.full_check import FullCheck, request_coordinates
-from tools.audit.check.outcome_claim import OutcomeClaim, OutcomeWithRequest
-from tools.audit.check.upload_timelines import UploadTimelines
-from tools.audit.check.uploads_as_of import UploadsAsOf
+from tools.audit.check.contexts_as_of import ContextsAsOf, Texts
+from tools.audit.check.encoded_contexts import EncodedContextsAsOf, encoded_roles
+from tools.audit.check.findings import Finding
+from tools.audit.check.full_check import FullCheck, positions_of
+from tools.audit.check.outcome_with_request import Headers, OutcomeWithRequest
+from tools.audit.check.upload_rows import PositionTable, UploadRows, position_table
+
+MAX_CACHED_POSITIONS = 40_000  # of all partitions; the batches of one join have the same positions
 
 
 class CorrectnessCheck:
-    """Checks outcomes against timelines that contain the upload records up to `upload_ends`.
+    """Checks outcomes against the upload records up to `upload_ends`.
 
     The text of every upload that was current in a context is added to `texts`.
     """
@@ -25,41 +37,63 @@ class CorrectnessCheck:
     def __init__(
         self, settings: Settings, codec: Codec, upload_ends: Positions, texts: Texts
     ) -> None:
-        self._topics, self._policy = settings.topics, settings.policy
-        self._codec, self._upload_topics = codec, upload_topics(settings)
-        self._scanner = UploadScanner(self._codec, self._upload_topics)
-        self._positions_cache = PositionsCache(self._topics, self._upload_topics, upload_ends)
+        self._topics, self._policy, self._codec = settings.topics, settings.policy, codec
+        self._upload_topics = upload_topics(settings)
+        self._scanner = UploadScanner(codec, self._upload_topics)
         self._upload_ends = upload_ends
         self._texts = texts
-
-    def check(
-        self,
-        timelines: UploadTimelines,
-        items: Iterable[Finding | OutcomeClaim | OutcomeWithRequest | int],
-    ) -> Iterator[Finding | int]:
-        """Check outcomes whose scopes have these timelines; other items pass unchanged. Raises UnknownSchema."""
-        uploads = UploadsAsOf(timelines, self._codec, self._upload_topics)
-        encoded = EncodedContextsAsOf(
-            timelines, self._scanner, self._codec, self._upload_topics, self._texts
+        version = RECIPES[RECIPE].outcome
+        self._prepared = (self._topics.batches.name, codec.frame_of(CJBatchPrepared, version))
+        self._unresolved = (
+            self._topics.unresolved.name,
+            codec.frame_of(CJBatchUnresolved, version),
         )
-        fast = FastCheck(self._topics, self._policy, self._positions_cache, encoded)
-        full = FullCheck(
-            self._codec, self._topics, self._policy, uploads, self._texts, self._upload_ends
-        )
-        for item in items:
-            match item:
-                case OutcomeClaim():
-                    if not fast.passes(item):
-                        yield from self._check_in_full(full, item)
-                case OutcomeWithRequest(outcome, request):
-                    yield from full.check(outcome, request)
-                case _:
-                    yield item
+        max_cached = max(100, MAX_CACHED_POSITIONS // settings.partitions)
+        self._positions_in = lru_cache(max_cached)(self._read_positions)
 
-    def _check_in_full(self, full: FullCheck, claim: OutcomeClaim) -> Iterator[Finding]:
-        outcome = claim.outcome()
-        at = request_coordinates(outcome, self._codec, self._topics)
-        if isinstance(at, Violation):
-            yield at
-        else:
-            yield from full.check(outcome, claim.request())
+    def set_uploads(self, rows: UploadRows) -> None:
+        """Check against these upload records from now on."""
+        self._encoded = EncodedContextsAsOf(rows, self._scanner, self._codec, self._texts)
+        contexts = ContextsAsOf(rows, self._codec, self._texts)
+        self._full = FullCheck(self._codec, self._topics, self._policy, contexts, self._upload_ends)
+
+    def check(self, pair: OutcomeWithRequest) -> Iterable[Finding]:
+        """Check an outcome of a scope whose uploads are set. Raises UnknownSchema."""
+        return () if self._is_right(pair) else self._full.check(pair.outcome, pair.request)
+
+    def _is_right(self, pair: OutcomeWithRequest) -> bool:
+        """Whether the outcome passes the fast check."""
+        topic, _, _, _, value, headers, appended_at_ms = pair.outcome_fields
+        request_topic, partition, offset, _, payload, _, _ = pair.request_fields
+        request, positions = pair.scanned, self._positions_in(headers)
+        if request is None or payload is None or positions is None:
+            return False
+        context, later_ms = self._encoded.as_of(scope_key_for(request).encode(), positions)
+        # a record beyond the positions may be older than the request, and the join may have missed it
+        if later_ms < appended_at_ms or len(payload) > MAX_REQUEST_BYTES:
+            return False
+        resolution = resolve(request, context, self._policy)
+        is_prepared = isinstance(resolution, Prepared)
+        expected_topic, frame = self._prepared if is_prepared else self._unresolved
+        own_prompt, roles = request.student_prompt_ref, encoded_roles(resolution.context)
+        version = self._codec.version_of(CJAssessmentRequested, payload)
+        expected = (
+            frame,
+            encode_head(Coordinates(request_topic, partition, offset), RECIPE),
+            encode_context_part(resolution, roles, brings_prompt=own_prompt is not None),
+            optional(own_prompt) if is_prepared and own_prompt is not None else b"",
+            payload[FRAME.size :],
+            RECIPES[RECIPE].spliced[version],
+        )
+        return topic == expected_topic and value == b"".join(expected)
+
+    def _read_positions(self, headers: Headers) -> PositionTable | None:
+        """The positions in an outcome's headers, if they are readable and not beyond the ends of the uploads."""
+        try:
+            positions = positions_of(headers, self._topics)
+            table = position_table(positions, self._upload_topics)
+        except Malformed:
+            return None
+        ends = self._upload_ends
+        is_within = all(position <= ends[partition] for partition, position in positions.items())
+        return table if is_within else None

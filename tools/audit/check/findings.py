@@ -7,33 +7,24 @@ from schemas.coordinates import Coordinates
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
-    """A broken guarantee: its kind, the coordinates of the record that shows it, and one sentence."""
+class Finding:
+    """What was found: its kind, the coordinates of the record that shows it, and one sentence."""
 
     kind: str
     at: Coordinates
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotVerifiable:
+class Violation(Finding):
+    """A broken guarantee."""
+
+
+class NotVerifiable(Finding):
     """A record that cannot be verified, because the log no longer has what that takes."""
 
-    kind: str
-    at: Coordinates
-    sentence: str
 
-
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Finding):
     """A fact that is no error but worth knowing, such as that today's policy would have decided differently."""
-
-    kind: str
-    at: Coordinates
-    sentence: str
-
-
-Finding = Violation | NotVerifiable | Note
 
 
 @dataclass(slots=True)

@@ -30,15 +30,16 @@ from schemas.events import (
     CJAssessmentRequested,
     CJBatchPrepared,
     CJBatchUnresolved,
+    Component,
     Outcome,
     UploadUsed,
     role_of,
 )
 from schemas.topics import Topics
 from tables.context import component_of
-from tools.audit.check.contexts_as_of import ContextsAsOf, Texts
+from tools.audit.check.contexts_as_of import ContextsAsOf
 from tools.audit.check.findings import Finding, Note, NotVerifiable, Violation
-from tools.audit.check.uploads_as_of import UploadsAsOf
+from tools.audit.check.outcome_with_request import Headers
 
 CLOCK_TOLERANCE_MS = 5000  # how much the clocks of brokers may differ
 
@@ -66,72 +67,68 @@ def event_of(outcome: LogRecord, codec: Codec, topics: Topics) -> Outcome:
     return codec.decode_as(CJBatchUnresolved, outcome.value)
 
 
+def positions_of(headers: Headers, topics: Topics) -> Positions:
+    """The upload positions in an outcome's headers. Raises Malformed."""
+    if len(headers) != 1:
+        raise Malformed(f"it must have exactly one header, {POSITIONS_HEADER}")
+    ((name, value),) = headers
+    if name != POSITIONS_HEADER:
+        raise Malformed(f"its only header is not {POSITIONS_HEADER}")
+    return read_positions(value or b"", topics)
+
+
 class FullCheck:
-    """Checks outcomes, one after the other; `uploads` contains the upload records up to `upload_ends`."""
+    """Checks outcomes, one after the other; `contexts` are made of the upload records up to `upload_ends`."""
 
     def __init__(
         self,
         codec: Codec,
         topics: Topics,
         policy: Policy,
-        uploads: UploadsAsOf,
-        texts: Texts,
+        contexts: ContextsAsOf,
         upload_ends: Positions,
     ) -> None:
         self._codec = codec
         self._topics = topics
         self._policy = policy
-        self._uploads = uploads
-        self._contexts = ContextsAsOf(uploads, texts)
+        self._contexts = contexts
         self._upload_ends = upload_ends
 
     def check(self, outcome: LogRecord, request: LogRecord) -> Iterator[Finding]:
         """Check an outcome, given the record at its `request_coordinates`."""
-        if outcome.at.partition != request.at.partition:
-            yield Violation(
-                "misplaced", outcome.at, f"its request is in another partition: {request.at}"
-            )
+        at = outcome.at
+        named = request_coordinates(outcome, self._codec, self._topics)
+        if isinstance(named, Violation):
+            yield named
+            return
+        if at.partition != request.at.partition:
+            yield Violation("misplaced", at, f"its request is in another partition: {request.at}")
         if outcome.key != request.key:
-            yield Violation(
-                "key", outcome.at, f"its key differs from the key of its request {request.at}"
-            )
-        if outcome.at.topic == self._topics.requests_dlq.name:
+            sentence = f"its key differs from the key of its request {request.at}"
+            yield Violation("key", at, sentence)
+        if at.topic == self._topics.requests_dlq.name:
             yield from self._check_dead_letter(outcome, request)
             return
         event = event_of(outcome, self._codec, self._topics)
         try:
-            ((name, value),) = outcome.headers
-            if name != POSITIONS_HEADER:
-                raise Malformed(f"its only header is not {POSITIONS_HEADER}")
-            positions = read_positions(value or b"", self._topics)
-            self._uploads.set_positions(positions)
-        except ValueError:
-            yield Violation(
-                "positions", outcome.at, f"it must have exactly one header, {POSITIONS_HEADER}"
-            )
-            return
+            positions = positions_of(outcome.headers, self._topics)
+            self._contexts.set_positions(positions)
         except Malformed as fault:
-            yield Violation("positions", outcome.at, str(fault))
+            yield Violation("positions", at, str(fault))
             return
-        yield from self._check_positions(outcome, positions)
+        for partition, position in positions.items():
+            if position > (end := self._upload_ends[partition]):
+                where = f"{partition.topic}/{partition.partition} ends at {end}"
+                yield Violation("positions", at, f"its position {position} is too high: {where}")
         requested = read_request(self._codec, request.value)
         if isinstance(requested, BadRecord):
-            yield Violation(
-                "request", outcome.at, f"its request {request.at} is not valid: {requested}"
-            )
+            sentence = f"its request {request.at} is not valid: {requested}"
+            yield Violation("request", at, sentence)
             return
         findings = list(self._check_event(outcome, event, requested, request))
         yield from findings
         if not any(isinstance(finding, NotVerifiable) for finding in findings):
-            yield from self._check_causality(outcome, scope_key_for(requested), request)
-
-    def _check_positions(self, outcome: LogRecord, positions: Positions) -> Iterator[Finding]:
-        for partition, position in positions.items():
-            if position > self._upload_ends[partition]:
-                end = f"{partition.topic}/{partition.partition} ends at {self._upload_ends[partition]}"
-                yield Violation(
-                    "positions", outcome.at, f"its position {position} is too high: {end}"
-                )
+            yield from self._check_causality(at, scope_key_for(requested), request)
 
     def _check_event(
         self,
@@ -141,85 +138,67 @@ class FullCheck:
         request: LogRecord,
     ) -> Iterator[Finding]:
         """Check the embedded request, the uploads, and then all bytes."""
+        at = outcome.at
         if event.recipe not in RECIPES:
-            yield Violation(
-                "recipe", outcome.at, f"this release does not know recipe {event.recipe}"
-            )
+            yield Violation("recipe", at, f"this release does not know recipe {event.recipe}")
             return
         if event.request != requested:
             field = first_difference(asdict(requested), asdict(event.request))
-            yield Violation(
-                "request", outcome.at, f"its copy of the request {request.at} differs: {field}"
-            )
+            sentence = f"its copy of the request {request.at} differs: {field}"
+            yield Violation("request", at, sentence)
             return
-        scope_key = scope_key_for(requested)
-        findings = list(self._check_uploads(outcome, event, scope_key))
-        yield from findings
-        if not findings:
-            yield from self._check_bytes(outcome, event, request)
-
-    def _check_uploads(
-        self, outcome: LogRecord, event: Outcome, scope_key: str
-    ) -> Iterator[Finding]:
-        """Check that each upload named is at its coordinates, is as named, and was the current one."""
-        context = self._contexts.context(scope_key)
+        context, findings = self._contexts.context(scope_key_for(requested)), list[Finding]()
         for role in ROLES:
             used: UploadUsed | None = getattr(event.provenance, role)
-            if used is None:
-                continue
-            is_compacted = self._contexts.has_only_later(scope_key, used.source)
-            if component_of(context, role) is None and is_compacted:
-                yield NotVerifiable(
-                    "upload_gone",
-                    outcome.at,
-                    f"the log no longer has its {role} {used.source}",
-                )
-                continue
-            upload = self._contexts.upload(scope_key, used.source)
-            if upload is None or role_of(upload.event) != role:
-                yield Violation(
-                    "upload", outcome.at, f"there is no {role} of {scope_key} at {used.source}"
-                )
-                continue
-            uploaded = upload.event
-            identity = (uploaded.version, uploaded.event_id, getattr(uploaded, "sha256", None))
-            if identity != (used.version, used.event_id, used.sha256):
-                yield Violation(
-                    "upload",
-                    outcome.at,
-                    f"the {role} at {used.source} has a different version, event id or sha256",
-                )
-                continue
-            current = component_of(context, role)
-            if current is None or current.source != used.source:
-                was_current = current.source if current else "none"
-                yield Violation(
-                    "not_current",
-                    outcome.at,
-                    f"its {role} is {used.source}; the current one at its positions was {was_current}",
-                )
+            if used is not None:
+                current = component_of(context, role)
+                findings += self._check_upload(at, role, used, current, scope_key_for(requested))
+        yield from findings or self._check_bytes(outcome, event, request)
+
+    def _check_upload(
+        self,
+        at: Coordinates,
+        role: str,
+        used: UploadUsed,
+        current: Component | None,
+        scope_key: str,
+    ) -> Iterator[Finding]:
+        """Check that an upload that an outcome names is at its coordinates, is as named, and was the current one."""
+        source = used.source
+        if current is None and self._contexts.has_only_later(scope_key, source):
+            yield NotVerifiable("upload_gone", at, f"the log no longer has its {role} {source}")
+            return
+        upload = self._contexts.upload(scope_key, source)
+        if upload is None or role_of(upload.event) != role:
+            yield Violation("upload", at, f"there is no {role} of {scope_key} at {source}")
+            return
+        uploaded = upload.event
+        identity = (uploaded.version, uploaded.event_id, getattr(uploaded, "sha256", None))
+        if identity != (used.version, used.event_id, used.sha256):
+            sentence = f"the {role} at {source} has a different version, event id or sha256"
+            yield Violation("upload", at, sentence)
+        elif current is None or current.source != source:
+            was_current = current.source if current else "none"
+            sentence = f"its {role} is {source}; the current one at its positions was {was_current}"
+            yield Violation("not_current", at, sentence)
 
     def _check_bytes(
         self, outcome: LogRecord, event: Outcome, request: LogRecord
     ) -> Iterator[Finding]:
         # the policy of that time is not in the log: take the one under which this outcome must follow
+        at = outcome.at
+        policy = Policy((), guests_allowed=True)
         if isinstance(event, CJBatchUnresolved):
             if not set(event.missing) <= set(ROLES):
-                yield Violation("bytes", outcome.at, "it names a missing role that does not exist")
+                yield Violation("bytes", at, "it names a missing role that does not exist")
                 return
             policy = Policy(event.missing, guests_allowed=False)
-        else:
-            policy = Policy((), guests_allowed=True)
         expected = self._computed(request, policy, event.recipe)
-        if self._is_same(expected, outcome.value or b"", type(event)):
-            if self._computed(request, self._policy, event.recipe) != expected:
-                yield Note("policy", outcome.at, "today's policy would decide differently")
-            return
-        yield Violation(
-            "bytes",
-            outcome.at,
-            f"it differs from the recomputed outcome: {self._difference(expected, outcome)}",
-        )
+        if not self._is_same(expected, outcome.value or b"", type(event)):
+            difference = self._difference(expected, outcome.value or b"")
+            yield Violation("bytes", at, f"it differs from the recomputed outcome: {difference}")
+        elif self._computed(request, self._policy, event.recipe) != expected:
+            yield Note("policy", at, "today's policy would decide differently")
 
     def _computed(self, request: LogRecord, policy: Policy, recipe: int) -> bytes:
         builder = OutcomeBuilder(self._codec, policy, self._contexts.context, recipe)
@@ -231,8 +210,7 @@ class FullCheck:
         has_same_schema = version is not None and version == self._codec.version_of(outcome, actual)
         return has_same_schema and expected[FRAME.size :] == actual[FRAME.size :]
 
-    def _difference(self, expected: bytes, outcome: LogRecord) -> str:
-        actual = outcome.value or b""
+    def _difference(self, expected: bytes, actual: bytes) -> str:
         expected_event, event = self._codec.decode(expected), self._codec.decode(actual)
         if type(expected_event) is not type(event):
             return f"its type should be {type(expected_event).__name__}"
@@ -241,7 +219,7 @@ class FullCheck:
         return f"{first_difference(asdict(expected_event), asdict(event))}, from byte {byte} on"
 
     def _check_causality(
-        self, outcome: LogRecord, scope_key: str, request: LogRecord
+        self, at: Coordinates, scope_key: str, request: LogRecord
     ) -> Iterator[Finding]:
         """Check that no upload of its scope beyond the positions was appended before the request.
 
@@ -249,36 +227,27 @@ class FullCheck:
         """
         for upload in self._contexts.first_beyond(scope_key):
             if upload.appended_at_ms < request.appended_at_ms - CLOCK_TOLERANCE_MS:
-                yield Violation(
-                    "stale",
-                    outcome.at,
-                    f"it was joined without {upload.at}, which was appended before its request {request.at}",
-                )
+                before = f"which was appended before its request {request.at}"
+                yield Violation("stale", at, f"it was joined without {upload.at}, {before}")
 
     def _check_dead_letter(self, outcome: LogRecord, request: LogRecord) -> Iterator[Finding]:
         """Check that a dead letter has the request's bytes and the right reason."""
-        refusal = read_dead_letter_headers(outcome.headers)
+        at, headers = outcome.at, list(outcome.headers)
         if outcome.value != request.value:
-            yield Violation("bytes", outcome.at, f"its bytes differ from the request {request.at}")
+            yield Violation("bytes", at, f"its bytes differ from the request {request.at}")
             return
         fault = read_request(self._codec, request.value)
         if not isinstance(fault, BadRecord):
-            yield _not_refused(outcome, refusal)
+            yield _not_refused(at, read_dead_letter_headers(outcome.headers))
             return
         expected = dead_letter_headers(request.at, request.appended_at_ms, fault, request.headers)
-        if list(outcome.headers) == expected:
+        if headers == expected:
             return
-        with_own_reason = [*expected[:-2], *outcome.headers[-2:]]
-        if list(outcome.headers) == with_own_reason:
-            yield Violation(
-                "reason",
-                outcome.at,
-                f"its reason differs from the one that this release gives: {fault}",
-            )
+        if headers == [*expected[:-2], *headers[-2:]]:
+            sentence = f"its reason differs from the one that this release gives: {fault}"
+            yield Violation("reason", at, sentence)
         else:
-            yield Violation(
-                "headers", outcome.at, f"its headers do not match the request {request.at}"
-            )
+            yield Violation("headers", at, f"its headers do not match the request {request.at}")
 
 
 def read_request(codec: Codec, payload: bytes | None) -> CJAssessmentRequested | BadRecord:
@@ -290,19 +259,15 @@ def read_request(codec: Codec, payload: bytes | None) -> CJAssessmentRequested |
         return fault
 
 
-def _not_refused(outcome: LogRecord, refusal: DeadLetterHeaders) -> Finding:
+def _not_refused(at: Coordinates, refusal: DeadLetterHeaders) -> Finding:
     """The finding for a dead letter whose bytes are a valid request for this release."""
     if refusal.message == OUTCOME_REFUSED:
-        return NotVerifiable(
-            "outcome_refused",
-            outcome.at,
-            "the broker refused its outcome, which the log cannot show",
-        )
+        sentence = "the broker refused its outcome, which the log cannot show"
+        return NotVerifiable("outcome_refused", at, sentence)
     if refusal.fault.endswith(f".{UnknownSchema.__name__}"):
-        return NotVerifiable(
-            "unknown_then", outcome.at, "the release that refused it did not know its schema"
-        )
-    return Violation("not_refused", outcome.at, f"it refuses a valid request: {refusal.at}")
+        sentence = "the release that refused it did not know its schema"
+        return NotVerifiable("unknown_then", at, sentence)
+    return Violation("not_refused", at, f"it refuses a valid request: {refusal.at}")
 
 
 def first_difference(expected: object, found: object, path: str = "") -> str:

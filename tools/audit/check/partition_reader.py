@@ -1,7 +1,6 @@
 """The records of one partition number that verify reads, each topic up to the end in the scan range."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord
@@ -12,30 +11,8 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from tools.audit.check.scan_range import ScanRange, of_partition
 
 
-class PartitionRecords(Protocol):
-    """What the check of one partition reads, in this order."""
-
-    def requests(self) -> Iterable[Messages]:
-        """The requests of the range, one fetch at a time."""
-
-    def parked(self) -> Iterable[LogRecord]:
-        """The parked topic, up to the end that was taken before the end of the outcomes."""
-
-    def outcomes(self) -> Iterable[Messages]:
-        """Prepared batches, unresolved batches and dead letters, one fetch at a time."""
-
-    def parked_since(self) -> Iterable[LogRecord]:
-        """The parked topic from there up to its current end."""
-
-    def records_at(self, wanted: Iterable[Coordinates]) -> Iterable[LogRecord]:
-        """The records at these coordinates that are in the log."""
-
-    def outcomes_complete_since_ms(self, now_ms: int) -> int:
-        """The time since which every outcome is in the log; now if that is unknown; 0 if none was ever removed."""
-
-
 class PartitionReader:
-    """PartitionRecords from Kafka. Raises Unreachable, Discrepancy."""
+    """The records of one partition number, read in the order of these methods. Raises Unreachable, Discrepancy."""
 
     def __init__(self, settings: Settings, scan_range: ScanRange, number: int) -> None:
         self._settings = settings
@@ -46,9 +23,11 @@ class PartitionReader:
         return of_partition(positions, self._number)
 
     def requests(self) -> Iterator[Messages]:
+        """The requests of the range, one fetch at a time."""
         return self._messages(self._range.requests, self._range.requests_end)
 
     def outcomes(self) -> Iterator[Messages]:
+        """Prepared batches, unresolved batches and dead letters, one fetch at a time."""
         return self._messages(self._range.outcomes, self._range.outcomes_end)
 
     def _messages(self, start: Positions, end: Positions) -> Iterator[Messages]:
@@ -57,9 +36,11 @@ class PartitionReader:
             yield from log.messages_until(self._of(end))
 
     def parked(self) -> Iterator[LogRecord]:
+        """The parked topic, up to the end that was taken before the end of the outcomes."""
         return self._records(self._of(self._range.parked), self._of(self._range.parked_end))
 
     def parked_since(self) -> Iterator[LogRecord]:
+        """The parked topic from there up to its current end."""
         start = self._of(self._range.parked_end)
         return self._records(start, high_watermarks_when_reachable(self._settings, start))
 
@@ -69,9 +50,11 @@ class PartitionReader:
             yield from log.records_until(end)
 
     def records_at(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
+        """The records at these coordinates that are in the log."""
         return records_at(self._settings, wanted)
 
     def outcomes_complete_since_ms(self, now_ms: int) -> int:
+        """The time since which every outcome is in the log; now if that is unknown; 0 if none was ever removed."""
         times_ms = [0]
         for partition, low in self._of(self._range.outcomes_retained).items():
             if low:

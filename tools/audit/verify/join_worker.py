@@ -1,25 +1,27 @@
 """What each process of verify does: it sorts its partitions into buckets, then it checks its buckets."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from processors.log.reader import LogReader
-from processors.outcomes.resolve import scope_key_for
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import Texts
 from tools.audit.check.correctness import CorrectnessCheck
 from tools.audit.check.findings import Finding, Tally
-from tools.audit.check.outcome_claim import OutcomeClaim, OutcomeWithRequest, scope_key_of
 from tools.audit.check.partition_reader import PartitionReader
 from tools.audit.check.scan_range import ScanRange
-from tools.audit.check.upload_timelines import UploadTimelines
+from tools.audit.check.upload_rows import UploadRows
 from tools.audit.verify.join_spill import JoinSpill, read_bucket
 
 MAX_VALUE_BYTES = 64 * 1024  # every valid upload is smaller; of anything else, the start is enough
+UPLOADS_READ, OUTCOMES_READ, OUTCOMES_CHECKED = (
+    "uploads read",
+    "outcomes read",
+    "outcomes checked",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,19 @@ class JoinWork:
         return self.folder / f"outcomes-{process}"
 
 
-class UploadsRead(NamedTuple):
-    """The number of further upload records read."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a process has done since its last message: how many more of what, and what it found."""
 
-    more: int
+    what: str
+    count: int = 0
+    findings: Sequence[Finding] = ()
+    tally: Tally = field(default_factory=Tally)
+    texts: Texts = field(default_factory=Texts)
 
 
-def partition_rows(work: JoinWork, process: int) -> Iterator[UploadsRead | Finding | Tally | int]:
-    """Write the uploads and outcomes of this process's partitions to buckets; yields findings and counts."""
+def partition_rows(work: JoinWork, process: int) -> Iterator[Done]:
+    """Write the uploads and outcomes of this process's partitions to buckets."""
     numbers = range(process, work.settings.partitions, work.processes)
     uploads = JoinSpill(work.uploads(process), work.buckets)
     yield from _write_uploads(work, numbers, uploads)
@@ -61,23 +68,15 @@ def partition_rows(work: JoinWork, process: int) -> Iterator[UploadsRead | Findi
     for number in numbers:
         log = PartitionReader(work.settings, work.scan_range, number)
         check = CompletenessCheck(work.settings, codec, work.scan_range, number, log, work.now_ms)
-        for item in check.run():
-            match item:
-                case OutcomeClaim():
-                    scope_key = scope_key_for(item.request_fields).encode()
-                    outcomes.put(scope_key, item, len(item.value))
-                case OutcomeWithRequest(outcome, request):
-                    size_bytes = len(outcome.value or b"") + len(request.value or b"")
-                    outcomes.put(scope_key_of(item, codec), item, size_bytes)
-                case _:
-                    yield item
-        yield check.tally
+        for portion in check.run():
+            for pair in portion.outcomes:
+                outcomes.put(pair.scope_key(codec), pair, pair.size_bytes)
+            yield Done(OUTCOMES_READ, portion.outcomes_read, portion.findings)
+        yield Done(OUTCOMES_READ, tally=check.tally)
     outcomes.flush()
 
 
-def _write_uploads(
-    work: JoinWork, numbers: Iterable[int], uploads: JoinSpill
-) -> Iterator[UploadsRead]:
+def _write_uploads(work: JoinWork, numbers: Iterable[int], uploads: JoinSpill) -> Iterator[Done]:
     topics = {topic.name: number for number, topic in enumerate(work.settings.topics.uploads)}
     ends = {
         partition: end
@@ -94,27 +93,23 @@ def _write_uploads(
                 at = (topics[str(message.topic())], message.partition(), message.offset())
                 row = (key, *at, message.timestamp()[1], value and value[:MAX_VALUE_BYTES])
                 uploads.put(key, row, len(value or b""))
-            yield UploadsRead(len(messages))
+            yield Done(UPLOADS_READ, len(messages))
     uploads.flush()
 
 
-def join_bucket(work: JoinWork, process: int) -> Iterator[Finding | Texts | int]:
-    """Check the outcomes of this process's buckets against their uploads; yields findings, texts and counts."""
-    topics, texts = upload_topics(work.settings), Texts()
+def join_bucket(work: JoinWork, process: int) -> Iterator[Done]:
+    """Check the outcomes of this process's buckets against their uploads."""
+    topics, texts, processes = upload_topics(work.settings), Texts(), range(work.processes)
     correctness = CorrectnessCheck(
         work.settings, codec_for(work.settings), work.scan_range.uploads_end, texts
     )
     for number in range(process, work.buckets, work.processes):
-        timelines = UploadTimelines(topics)
-        for rows in read_bucket(map(work.uploads, range(work.processes)), number):
-            timelines.add(rows)
-        yield from correctness.check(timelines, _outcomes_of(work, number))
-        yield dict(texts)
+        uploads = UploadRows(topics)
+        for rows in read_bucket(map(work.uploads, processes), number):
+            uploads.add(rows)
+        correctness.set_uploads(uploads)
+        for pairs in read_bucket(map(work.outcomes, processes), number):
+            findings = [finding for pair in pairs for finding in correctness.check(pair)]
+            yield Done(OUTCOMES_CHECKED, len(pairs), findings)
+        yield Done(OUTCOMES_CHECKED, texts=dict(texts))
         texts.clear()
-
-
-def _outcomes_of(work: JoinWork, number: int) -> Iterator[OutcomeClaim | OutcomeWithRequest | int]:
-    """The outcomes of a bucket, and after each list of them its length."""
-    for rows in read_bucket(map(work.outcomes, range(work.processes)), number):
-        yield from rows
-        yield len(rows)

@@ -14,11 +14,19 @@ from schemas.errors import Discrepancy
 from tables.history.point_in_time import Moment
 from tools.audit.batch.batch_story import batch
 from tools.audit.check.contexts_as_of import Texts, add_text
-from tools.audit.check.findings import Finding, Note, NotVerifiable, Tally, Violation
+from tools.audit.check.findings import Finding, Tally
 from tools.audit.check.scan_range import ScanRange, scan_range_of
 from tools.audit.process_pool import in_processes, processes_for
 from tools.audit.verify.join_spill import bucket_folder, buckets_for
-from tools.audit.verify.join_worker import JoinWork, UploadsRead, join_bucket, partition_rows
+from tools.audit.verify.join_worker import (
+    OUTCOMES_CHECKED,
+    OUTCOMES_READ,
+    UPLOADS_READ,
+    Done,
+    JoinWork,
+    join_bucket,
+    partition_rows,
+)
 from tools.audit.verify.text_check import check_texts
 from tools.audit_json import instant
 
@@ -64,7 +72,8 @@ def verify(
     """Findings and progress, then the report. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
     scan_range = scan_range_of(settings, since, until)
     report, named_texts = VerifyReport(scan_range, settings.prep_group), Texts()
-    outcomes, uploads = _total(scan_range), sum(scan_range.uploads_end.values())
+    uploads = sum(scan_range.uploads_end.values())
+    outcomes = sum(end - scan_range.outcomes[p] for p, end in scan_range.outcomes_end.items())
     with bucket_folder() as folder:
         count = min(processes or processes_for(uploads + 2 * outcomes), settings.partitions)
         work = JoinWork(
@@ -75,9 +84,19 @@ def verify(
             count,
             now_ms,
         )
+        totals = {UPLOADS_READ: uploads, OUTCOMES_READ: outcomes, OUTCOMES_CHECKED: outcomes}
         started = time.monotonic()
-        yield from _partition_rows(work, report)
-        yield from _join_buckets(work, report, named_texts)
+        for done in _done(work):
+            report.tally.merge(done.tally)
+            for finding in done.findings:
+                report.tally.add(finding)
+                yield finding
+            for text, at in done.texts.items():
+                add_text(named_texts, text, at)
+            if done.what == UPLOADS_READ:
+                report.uploads += done.count
+                report.uploads_s = time.monotonic() - started
+            yield VerifyProgress(done.what, done.count, totals[done.what])
         report.outcomes_s = time.monotonic() - started - report.uploads_s
     yield from _check_texts(settings, report, named_texts, is_requested=texts)
 
@@ -113,44 +132,9 @@ def _check_texts(
     yield report
 
 
-def _total(scan_range: ScanRange) -> int:
-    return sum(
-        end - scan_range.outcomes[partition] for partition, end in scan_range.outcomes_end.items()
-    )
-
-
-def _partition_rows(work: JoinWork, report: VerifyReport) -> Iterator[Finding | VerifyProgress]:
-    started = time.monotonic()
-    totals = sum(work.scan_range.uploads_end.values()), _total(work.scan_range)
-    for item in in_processes(partition_rows, work.tasks()):
-        match item:
-            case UploadsRead(more):
-                report.uploads += more
-                report.uploads_s = time.monotonic() - started
-                yield VerifyProgress("uploads read", more, totals[0])
-            case int():
-                yield VerifyProgress("outcomes read", item, totals[1])
-            case Tally():
-                report.tally.merge(item)
-            case Violation() | NotVerifiable() | Note():
-                report.tally.add(item)
-                yield item
-
-
-def _join_buckets(
-    work: JoinWork, report: VerifyReport, named_texts: Texts
-) -> Iterator[Finding | VerifyProgress]:
-    total = _total(work.scan_range)
-    for item in in_processes(join_bucket, work.tasks()):
-        match item:
-            case int():
-                yield VerifyProgress("outcomes checked", item, total)
-            case Violation() | NotVerifiable() | Note():
-                report.tally.add(item)
-                yield item
-            case texts:
-                for text, at in texts.items():
-                    add_text(named_texts, text, at)
+def _done(work: JoinWork) -> Iterator[Done]:
+    yield from in_processes(partition_rows, work.tasks())
+    yield from in_processes(join_bucket, work.tasks())
 
 
 def document_of(report: VerifyReport, findings: Iterable[Finding]) -> dict[str, Any]:

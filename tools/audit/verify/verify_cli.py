@@ -1,10 +1,13 @@
 """The command `cjstream audit verify`."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from processors.settings import settings_from_environment
 from schemas.errors import Misconfigured
@@ -15,8 +18,8 @@ from tools.printing import harmless, print_json, print_table
 from tools.times import FORMS, point_in_time_from
 
 if TYPE_CHECKING:
-    from tools.audit.check.findings import Violation
-    from tools.audit.verify.verify import VerifyReport
+    from tools.audit.check.findings import Finding, Violation
+    from tools.audit.verify.verify import VerifyProgress, VerifyReport
 
 Since = Annotated[
     str | None, typer.Option("--from", help=f"Requests from this moment on: {FORMS}.")
@@ -71,7 +74,6 @@ def verify(
     """
     from tools.audit.check.findings import Violation
     from tools.audit.verify import verify as command
-    from tools.audit.verify.verify_progress import with_progress
 
     if seal or public_key:
         if not seal or since or until or batch:
@@ -90,7 +92,7 @@ def verify(
         else command.verify(settings, now_ms, since=start, until=end, texts=texts)
     )
     violations = list[Violation]()
-    for item in with_progress(items):
+    for item in _with_progress(items):
         if isinstance(item, command.VerifyReport):
             _show(item, violations, as_json=as_json)
             if item.tally.findings:
@@ -99,6 +101,23 @@ def verify(
             violations.append(item)
             if not as_json:
                 typer.echo(harmless(f"{item.at}  {item.kind}: {item.sentence}"))
+
+
+def _with_progress(
+    items: "Iterator[Finding | VerifyProgress | VerifyReport]",
+) -> "Iterator[Finding | VerifyReport]":
+    """The findings and the report; the progress goes to bars on stderr, if that is a terminal."""
+    from tools.audit.verify.verify import VerifyProgress
+
+    console, tasks = Console(stderr=True), dict[str, TaskID]()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        for item in items:
+            if not isinstance(item, VerifyProgress):
+                yield item
+                continue
+            if item.what not in tasks:
+                tasks[item.what] = bars.add_task(item.what, total=item.total)
+            bars.advance(tasks[item.what], item.more)
 
 
 def _moment(text: str | None, now: datetime, option: str) -> Moment | None:
