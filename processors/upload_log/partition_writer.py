@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import Protocol
 
 from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
 from schemas.coordinates import Partition, Positions
@@ -26,7 +27,6 @@ from schemas.errors import (
 from schemas.events import AssignmentContext
 from tables.commands import WriteCommand, WriteDecision, WriteMetadata, decide
 from tables.context import apply
-from tables.replica import ContextReplica
 
 PAUSE_S = 0.02  # upper bound of the first pause before a new takeover; doubled after each failure in a row
 MAX_PAUSE_S = 0.5
@@ -75,13 +75,23 @@ class UnsettledWrites:
     starts: Positions
 
 
+class CurrentContexts(Protocol):
+    """What the writer needs of a replica."""
+
+    def wait_past(self, watermarks: Positions, seconds: float) -> Positions:
+        """Wait until every watermark is reached; returns the ones not reached within that many seconds."""
+
+    def context(self, scope_key: str) -> AssignmentContext | None:
+        """The context of one scope."""
+
+
 class PartitionWriter:
     """Decides and appends for one partition number of the upload topics, on its own thread."""
 
     def __init__(
         self,
         producer: FencedProducer,
-        replica: ContextReplica,
+        replica: CurrentContexts,
         partitions: Sequence[Partition],
         watermarks: Callable[[Iterable[Partition]], Positions],
         new_id: Callable[[], str],

@@ -1,31 +1,29 @@
-"""Appends the events of an erasure, through the fenced producer of the scope's partition, as the API does.
+"""Appends the events of an erasure, through the writer of the scope's partition, as the API does.
 
 An erasure that is run twice appends nothing the second time. So if the outcome of a transaction is unknown, it is
 found out by running the erasure again.
 """
 
-import random
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
-from threading import Event
+from functools import partial
 from typing import Self
 
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.log.reader import LogReader
 from processors.settings import Settings, upload_topics
 from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
+from processors.upload_log.partition_writer import PartitionWriter, WriteRequest
 from schemas.codec import Codec
 from schemas.coordinates import Positions
-from schemas.errors import Aborted, Fenced, Malformed, OutcomeUnknown, WriterContended
+from schemas.errors import Malformed
 from schemas.events import ROLES, AssignmentContext, role_of
 from schemas.partitioner import partition_for
-from tables.commands import WriteMetadata, decide, erase_command
+from tables.commands import WriteMetadata, erase_command
 from tables.context import apply
 from tables.upload_record import UploadRecord, read_upload
 
 READ_TIMEOUT_S = 30.0
-MAX_PAUSE_S = 0.2
 
 
 class ScopeLog:
@@ -35,11 +33,12 @@ class ScopeLog:
         self.scope_key = scope_key
         self.partition = partition_for(scope_key.encode(), settings.partitions)
         self.events = list[AppendedEvent]()
-        self.context: AssignmentContext | None = None
         self._settings = settings
         self._codec = codec
         self._topics = upload_topics(settings)
-        self._log = LogReader(settings, settings.upload_partitions_with(self.partition))
+        self._context: AssignmentContext | None = None
+        self.partitions = tuple(settings.upload_partitions_with(self.partition))
+        self._log = LogReader(settings, self.partitions)
         self._positions: Positions = {
             partition: low for partition, (low, _) in self._log.offset_ranges().items()
         }
@@ -50,14 +49,23 @@ class ScopeLog:
     def __exit__(self, *fault: object) -> None:
         self._log.__exit__(*fault)
 
+    def context(self, scope_key: str) -> AssignmentContext | None:
+        """The context of the scope, as far as its partitions were read."""
+        return self._context if scope_key == self.scope_key else None
+
     def read(self) -> None:
         """Read on to the high watermarks. Raises Unreachable, and UnknownSchema as the fold does."""
         ends = high_watermarks_when_reachable(self._settings, self._positions)
+        self.wait_past(ends, READ_TIMEOUT_S)
+
+    def wait_past(self, watermarks: Positions, seconds: float) -> Positions:
+        """Read up to these watermarks; returns no others. Raises Unreachable if no position moves for that long."""
         self._log.seek(self._positions)
-        for record in self._log.records_until(ends, READ_TIMEOUT_S):
+        for record in self._log.records_until(watermarks, seconds):
             if record.key == self.scope_key.encode():
                 self._add(UploadRecord(record.at, record.key, record.value, record.appended_at_ms))
-        self._positions = ends
+        self._positions = watermarks
+        return {}
 
     def _add(self, record: UploadRecord) -> None:
         try:
@@ -65,7 +73,7 @@ class ScopeLog:
         except Malformed:  # the fold ignores it, too
             return
         self.events.append(AppendedEvent(event, record.at, record.appended_at_ms))
-        self.context = apply(self.context, event, record.at, record.appended_at_ms)
+        self._context = apply(self._context, event, record.at, record.appended_at_ms)
 
 
 def append_erasure(
@@ -77,33 +85,25 @@ def append_erasure(
 ) -> None:
     """Erase every role that the scope ever had and that is not erased; `scope_log` then has the new events.
 
-    1. own the partition  2. read to its end  3. decide
-    4. append and commit, which proves that nobody else has owned it since 1
-
     Raises Unreachable or WriterContended if nothing was appended; OutcomeUnknown.
     """
+    writer = PartitionWriter(
+        FencedProducer(settings, codec, scope_log.partition),
+        scope_log,
+        scope_log.partitions,
+        partial(high_watermarks_when_reachable, settings),
+        new_id,
+    )
     until = time.monotonic() + settings.write_timeout_s
-    with closing(FencedProducer(settings, codec, scope_log.partition)) as producer:
-        while True:
-            try:
-                producer.open(until)  # 1
-                scope_log.read()  # 2
-                command = erase_command(scope_log.scope_key)
-                decision = decide(scope_log.context, command, metadata, new_id)  # 3
-                if decision.events:
-                    producer.append(decision.events, until)  # 4
-                scope_log.read()
-                return
-            except (WriterContended, Aborted, Fenced) as fault:
-                if time.monotonic() > until:
-                    raise _final_error(scope_log.scope_key, fault) from fault
-            Event().wait(random.uniform(0, MAX_PAUSE_S))  # so that two instances do not alternate
-
-
-def _final_error(scope_key: str, fault: WriterContended | Aborted | Fenced) -> Exception:
-    if isinstance(fault, Fenced):
-        return OutcomeUnknown(scope_key)
-    return WriterContended(f"nothing was appended: {fault}")
+    request = WriteRequest(erase_command(scope_log.scope_key), metadata, until)
+    writer.start()
+    writer.submit(request)
+    try:
+        request.future.result()
+    finally:
+        writer.stop()
+        writer.join(settings.write_timeout_s)
+    scope_log.read()
 
 
 def events_of(scope_log: ScopeLog, metadata: WriteMetadata) -> Iterable[AppendedEvent]:

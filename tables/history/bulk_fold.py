@@ -18,6 +18,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Malformed
 from schemas.events import ROLES, AssignmentContext, Component
+from schemas.partitioner import partition_for
 from tables.context import FOLD_VERSION, component_from
 from tables.history.scope_history import link_of
 from tables.history.upload_scan import ScannedScope, UploadScanner, scope_of
@@ -208,14 +209,17 @@ class BulkFold:
 
     def contexts(self) -> Iterator[FoldedScope]:
         """The context of every scope, in the order of scope keys; a role's valid uploads are all in one partition."""
-        for scope_key in sorted(self._scopes):
+        for scope_key, scope in sorted(self._scopes.items()):
+            partition = (
+                scope.partition if scope else partition_for(scope_key, self._topics.partitions)
+            )
             components = dict[str, Component]()
             broken = list[str]()
-            for (topic, partition), states in self._states.items():
-                state = states.get(scope_key)
+            for topic, role in self._roles.items():
+                state = self._states[topic, partition].get(scope_key)
                 if state is None or state.value is None:
                     continue
-                role, at = self._roles[topic], Coordinates(topic, partition, state.offset)
+                at = Coordinates(topic, partition, state.offset)
                 event = self._codec.decode(state.value)  # which `add` has checked
                 components[role] = component_from(event, at, state.appended_at_ms)  # type: ignore[arg-type]
                 if state.gaps:
@@ -224,4 +228,4 @@ class BulkFold:
                 context = AssignmentContext(
                     scope_key=scope_key.decode(), fold_version=FOLD_VERSION, **components
                 )
-                yield FoldedScope(context, tuple(sorted(broken, key=ROLES.index)))
+                yield FoldedScope(context, tuple(broken))

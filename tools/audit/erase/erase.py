@@ -112,7 +112,7 @@ def erase(
     )
     with ScopeLog(settings, codec, request.scope_key) as scope_log:
         scope_log.read()
-        if scope_log.context is None:
+        if scope_log.context(request.scope_key) is None:
             raise CJStreamError(f"{request.scope_key}: nothing was ever uploaded for this scope")
         roles = _roles_to_erase(scope_log)
         if yes:
@@ -138,11 +138,10 @@ def erase(
 
 
 def _roles_to_erase(scope_log: ScopeLog) -> tuple[str, ...]:
-    components = {role: component_of(scope_log.context, role) for role in ROLES}
+    context = scope_log.context(scope_log.scope_key)
+    components = {role: component_of(context, role) for role in ROLES}
     return tuple(
-        role
-        for role, component in components.items()
-        if component is not None and not component.erased
+        role for role, component in components.items() if component and not component.erased
     )
 
 
