@@ -36,5 +36,8 @@ class Partition(NamedTuple):
     topic: str
     partition: int
 
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}"
+
 
 Positions = Mapping[Partition, int]  # the next offset to read, of each partition

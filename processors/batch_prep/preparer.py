@@ -147,7 +147,7 @@ class Preparer:
         else:
             if not behind:
                 return True
-            partitions = ", ".join(f"{tp.topic}/{tp.partition}" for tp in behind)
+            partitions = ", ".join(map(str, behind))
             log.warning(
                 "batch waits for uploads (an open transaction?)", extra={"behind": partitions}
             )

@@ -85,5 +85,5 @@ class Committer:
 
 
 def _log_failure(phrase: str, batch: Batch, fault: Exception) -> None:
-    first = ", ".join(f"{tp.topic}/{tp.partition}@{start}" for tp, start in batch.start.items())
+    first = ", ".join(f"{tp}@{start}" for tp, start in batch.start.items())
     log.warning(phrase, extra={"requests": batch.inputs, "first": first, "reason": str(fault)})

@@ -48,7 +48,7 @@ class FetchEpoch:
             for tp, position in start.items():
                 if self._ends.get(tp) != position:
                     raise Discrepancy(
-                        f"batch of {tp.topic}/{tp.partition} starts at {position}, but the previous one ended at "
+                        f"batch of {tp} starts at {position}, but the previous one ended at "
                         f"{self._ends.get(tp)}: a batch was lost inside the worker"
                     )
             yield True

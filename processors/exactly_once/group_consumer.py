@@ -215,7 +215,7 @@ class GroupConsumer:
             return
         if first < position or self._skipped_record(tp, position, first):
             raise Discrepancy(
-                f"{tp.topic}/{tp.partition} must continue at {position}, but the client continued at {first}"
+                f"{tp} must continue at {position}, but the client continued at {first}"
             )
 
     def _skipped_record(self, partition: Partition, low: int, high: int) -> str | None:
@@ -258,7 +258,7 @@ class GroupConsumer:
                 if self._committed_offsets({tp})[tp] != OFFSET_INVALID:
                     return  # this process was frozen, and another worker has committed meanwhile
                 raise Discrepancy(
-                    f"group {self._consumed.group} has no committed offset for {tp.topic}/{tp.partition}, but the "
+                    f"group {self._consumed.group} has no committed offset for {tp}, but the "
                     f"partition has outcomes, the last at {outcome}: set the offset by hand, or requests get "
                     "a second outcome"
                 )

@@ -371,7 +371,7 @@ class _Cluster:
                 for answer in topic["partitions"]:
                     partition = Partition(topic["topic"], answer["partition"])
                     if answer["error_code"] not in NOT_FOUND:
-                        _check(answer["error_code"], f"the producers of {_name(partition)}")
+                        _check(answer["error_code"], f"the producers of {partition}")
                         found[partition] = answer["producers"]
         return found
 
@@ -415,7 +415,7 @@ class _Cluster:
         topic, number = transaction.partition
         leader = self._metadata.leader_for_partition(TopicPartition(topic, number))
         if leader is None or leader < 0:
-            raise Unreachable(f"{_name(transaction.partition)} has no leader")
+            raise Unreachable(f"{transaction.partition} has no leader")
         marker = (
             transaction.producer_id,
             transaction.producer_epoch,
@@ -428,9 +428,7 @@ class _Cluster:
         for written in answer["markers"]:
             for of_topic in written["topics"]:
                 for of_partition in of_topic["partitions"]:
-                    _check(
-                        of_partition["error_code"], f"a marker in {_name(transaction.partition)}"
-                    )
+                    _check(of_partition["error_code"], f"a marker in {transaction.partition}")
 
     async def _ask(self, node: int, request: Any) -> Any:
         return (await self._client.send(node, _Prepared(request))).to_object()
@@ -475,10 +473,6 @@ def _identity(transaction: OpenTransaction) -> tuple[Partition, int, int, int]:
         transaction.producer_epoch,
         transaction.start_offset,
     )
-
-
-def _name(partition: Partition) -> str:
-    return f"{partition.topic}/{partition.partition}"
 
 
 def _check(code: int, what: str) -> None:

@@ -139,4 +139,4 @@ class LogReader:
 
 
 def _names_of(partitions: Iterable[Partition]) -> str:
-    return ", ".join(f"{partition.topic}/{partition.partition}" for partition in partitions)
+    return ", ".join(map(str, partitions))

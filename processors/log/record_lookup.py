@@ -92,9 +92,9 @@ def last_committed_record(
             messages = poll_records(consumer, MAX_RECORDS, POLL_S)
             for message in messages:
                 if (message.offset() or 0) < high:  # polling skips gaps, also past high
-                    newest = f"{partition.topic}/{partition.partition}@{message.offset()}"
+                    newest = f"{partition}@{message.offset()}"
             if not messages and clock.monotonic() > deadline:
-                raise Unreachable(f"no broker answers for {partition.topic}/{partition.partition}")
+                raise Unreachable(f"no broker answers for {partition}")
         if newest or start == low:
             return newest
         tail *= 10

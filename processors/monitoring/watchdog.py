@@ -94,9 +94,7 @@ class Watchdog:
             if stalled:
                 raise Stalled(
                     f"{probe.name} makes no progress at "
-                    + ", ".join(
-                        f"{tp.topic}/{tp.partition}@{progress[tp].position}" for tp in stalled
-                    )
+                    + ", ".join(f"{tp}@{progress[tp].position}" for tp in stalled)
                     + f" for {counts[stalled[0]] * CHECK_S:g} s, although the log continues to "
                     + ", ".join(str(progress[partition].end) for partition in stalled)
                 )
@@ -111,14 +109,14 @@ class Watchdog:
             log.warning(
                 "partition blocked by an open transaction",
                 extra={
-                    "at": f"{partition.topic}/{partition.partition}@{stable[partition]}",
+                    "at": f"{partition}@{stable[partition]}",
                     "open_s": counts[partition] * CHECK_S,
                 },
             )
         for partition in sorted(self._reported - counts.keys()):
             log.info(
                 "partition no longer blocked",
-                extra={"at": f"{partition.topic}/{partition.partition}"},
+                extra={"at": str(partition)},
             )
         self._reported = (self._reported | blocked) & counts.keys()
 

@@ -209,7 +209,7 @@ def summary_document(summary: ReplaySummary) -> dict[str, Any]:
 def gap_texts(replay_range: ReplayRange) -> list[str]:
     """What the log no longer has: one line per truncated partition and per recreated topic."""
     truncated = [
-        f"{partition.topic}/{partition.partition} begins at offset {low}: earlier records are gone"
+        f"{partition} begins at offset {low}: earlier records are gone"
         for partition, low in sorted(replay_range.lows.items())
         if low > 0
     ]

@@ -83,7 +83,7 @@ def _target(
             )
     for partition, end in ends.items():
         if end > replay_range.ends[partition]:
-            where = f"{partition.topic}/{partition.partition}@{end}"
+            where = f"{partition}@{end}"
             return replace(
                 target,
                 problem=f"its position is {where}, the log ends at {replay_range.ends[partition]}",

@@ -143,7 +143,7 @@ def document_of(report: VerifyReport, findings: Iterable[Finding]) -> dict[str, 
     rate = report.outcomes / report.outcomes_s if report.outcomes_s else 0
     return {
         "requests": {
-            f"{partition.topic}/{partition.partition}": {
+            str(partition): {
                 "from": start,
                 "to": scan_range.requests_end[partition],
                 "retained_from": scan_range.retained[partition],
