@@ -43,7 +43,7 @@ LIBRARIES = {  # the folders or files that may import each library
         "tools/api/auth/authentication.py",
         "tools/api/auth/key_settings.py",
     },
-    "cryptography": {"tools/api/auth/key_settings.py", "tools/audit/seal/signing_key.py"},
+    "cryptography": {"tools/api/auth", "tools/audit/seal/signing_key.py"},
     "httpx": {
         "processors/registry/client.py",
         "tools/admin/client.py",

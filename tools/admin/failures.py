@@ -12,7 +12,6 @@ HINTS = {
     428: "this installation requires --if-version or --create-only",
 }
 KINDS = {2: "usage", 3: "discrepancy", 4: "unreachable"}
-TITLES = {"usage": "Usage", "discrepancy": "Discrepancy", "unreachable": "Unreachable"}
 
 
 class Usage(CJStreamError):
@@ -82,7 +81,7 @@ def local_problem(detail: str, exit_code: int) -> Problem:
     kind = KINDS.get(exit_code, "failed")
     return {
         "type": f"urn:cjstream:failure:{kind}",
-        "title": TITLES.get(kind, "Failed"),
+        "title": kind.capitalize(),
         "detail": detail.encode(errors="replace").decode(),  # an argument may be invalid UTF-8
         "exit_code": exit_code,
     }

@@ -1,21 +1,20 @@
 """The FastAPI application: its routes, checks and exception handlers; its dependencies are passed in."""
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 
 from processors.settings import Settings
-from tools.api.admission import admit
-from tools.api.auth.authentication import CONTENT_WRITERS, READERS, Verifier
+from processors.upload_log.upload_log import UploadLog
+from tools.api.auth.authentication import Verifier
 from tools.api.auth.rate_limit import RateLimit
-from tools.api.dependencies import Dependencies, UploadLogPort, dependencies_of
+from tools.api.dependencies import Dependencies, dependencies_of
 from tools.api.errors.correlation import HEADER
 from tools.api.middleware import RequestObserver
 from tools.api.responses.exception_handlers import add_handlers
-from tools.api.responses.openapi import CONTENT_ROUTES, describe, problem_responses
+from tools.api.responses.openapi import describe
 from tools.api.routes import (
     assignments,
     audit,
@@ -27,7 +26,6 @@ from tools.api.routes import (
 )
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.audit_service import AuditService
-from tools.api.services.dependency_probe import DependencyProbe
 from tools.api.services.metrics import Metrics
 from tools.api.services.text_service import TextService
 
@@ -41,7 +39,7 @@ ADMIN_ROUTERS = (
 
 
 def build_api(
-    log: UploadLogPort,
+    log: UploadLog,
     audit_service: AuditService,
     content_store: AsyncContentStore,
     verifier: Verifier,
@@ -59,21 +57,22 @@ def build_api(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    deps = _dependencies(log, audit_service, content_store, verifier, settings)
-    app.state.dependencies = deps
+    app.state.dependencies = deps = Dependencies(
+        settings=settings,
+        log=log,
+        audit=audit_service,
+        texts=TextService(content_store),
+        content=content_store,
+        verifier=verifier,
+        rate=RateLimit(settings.rate_limit_per_minute, time.monotonic),
+        metrics=Metrics(fenced=lambda: log.fenced),
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
     add_handlers(app)
     for routes in ADMIN_ROUTERS if settings.admin_enabled else ():
         app.include_router(routes)
     app.include_router(audit.routes)
-    app.include_router(
-        content.router(
-            content_store,
-            settings.content_max_bytes,
-            readers=[Depends(RoleCheck(READERS))],
-            writers=[Depends(RoleCheck(CONTENT_WRITERS))],
-        ),
-        responses=problem_responses(CONTENT_ROUTES),
-    )
+    app.include_router(content.routes)
     if not settings.schema_registry_url:
         checks = [Depends(check_token)] if settings.registry_auth else []
         schema_registry = registry.router(settings.topics, checks=checks)
@@ -88,17 +87,6 @@ def build_api(
     return app
 
 
-@dataclass(frozen=True)
-class RoleCheck:
-    """A dependency that runs `admit`, for routes that check their bodies themselves."""
-
-    roles: tuple[str, ...]
-
-    async def __call__(self, request: Request) -> None:
-        """Admit the request's caller."""
-        await admit(request, dependencies_of(request), self.roles)
-
-
 async def check_token(request: Request) -> None:
     """Raise 401 or 503 unless the token is valid; every role is accepted."""
     await dependencies_of(request).verifier.caller(request.headers.get("authorization"))
@@ -110,26 +98,6 @@ def metrics_app(app: FastAPI) -> FastAPI:
     separate.state.dependencies = app.state.dependencies
     separate.include_router(health.metrics_routes)
     return separate
-
-
-def _dependencies(
-    log: UploadLogPort,
-    audit_service: AuditService,
-    content_store: AsyncContentStore,
-    verifier: Verifier,
-    settings: Settings,
-) -> Dependencies:
-    return Dependencies(
-        settings=settings,
-        log=log,
-        audit=audit_service,
-        texts=TextService(content_store),
-        content=DependencyProbe(content_store.probe, time.monotonic),
-        verifier=verifier,
-        rate=RateLimit(settings.rate_limit_per_minute, time.monotonic),
-        metrics=Metrics(fenced=lambda: log.fenced),
-        now_ms=lambda: time.time_ns() // 1_000_000,
-    )
 
 
 def _cors(settings: Settings) -> dict[str, Any]:

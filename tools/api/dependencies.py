@@ -1,48 +1,31 @@
 """The dependencies of the routes: built once, stored in the application, available in every request."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import Request
 
-from processors.policy import Policy
 from processors.settings import Settings
-from processors.upload_log.upload_log import Page, WriteResult
-from schemas.events import AssignmentContext
-from tables.commands import WriteCommand, WriteMetadata
+from processors.upload_log.upload_log import UploadLog
 from tools.api.auth.authentication import Verifier
 from tools.api.auth.rate_limit import RateLimit
+from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.audit_service import AuditService
-from tools.api.services.dependency_probe import DependencyProbe
 from tools.api.services.metrics import Metrics
 from tools.api.services.text_service import TextService
 
 
-class UploadLogPort(Protocol):
-    """The part of UploadLog that the routes use."""
-
-    policy: Policy
-
-    @property
-    def fenced(self) -> int: ...
-    def ready(self) -> Mapping[str, bool]: ...
-    async def read(self, scope_key: str) -> AssignmentContext | None: ...
-    async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page: ...
-    async def check(self, command: WriteCommand) -> None: ...
-    async def write(self, command: WriteCommand, metadata: WriteMetadata) -> WriteResult: ...
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """Everything that the routes use; `content` probes the content store, `now_ms` gives the time of events."""
+    """Everything that the routes use; `now_ms` gives the time of events."""
 
     settings: Settings
-    log: UploadLogPort
+    log: UploadLog
     audit: AuditService
     texts: TextService
-    content: DependencyProbe
+    content: AsyncContentStore
     verifier: Verifier
     rate: RateLimit
     metrics: Metrics

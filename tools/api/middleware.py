@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,7 +15,7 @@ from tools.api.services.metrics import Metrics
 
 log = logging.getLogger("cjstream.api")
 CLIENT_CLOSED_REQUEST = 499
-TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C trace context
+TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C trace context
 
 
 class RequestObserver:
@@ -98,6 +98,5 @@ def common_log_fields(environment: str) -> Callable[[], dict[str, Any]]:
 
 
 def _trace_of(scope: Scope) -> str | None:
-    header = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
-    match = TRACE.fullmatch(header)
-    return match[1].decode() if match else None
+    match = TRACE.fullmatch(Headers(scope=scope).get("traceparent", ""))
+    return match[1] if match else None

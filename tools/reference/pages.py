@@ -1,7 +1,6 @@
 """The text of each generated reference page, as Markdown."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import typer
@@ -11,8 +10,8 @@ from pydantic_settings import BaseSettings
 from processors.settings import Settings, variable_of
 from schemas.released_schemas import released
 from schemas.topics import Topics
-from tools.api.admission import AdmittedRoute
-from tools.api.app import RoleCheck, build_api
+from tools.api.admission import AdmittedRoute, RoleCheck
+from tools.api.app import build_api
 from tools.api.auth.key_settings import JwtSettings
 from tools.api.errors.problems import KINDS, URN
 from tools.api.services.metrics import Metrics
@@ -160,7 +159,7 @@ def problems_page() -> str:
 
 def routes_page() -> str:
     """The routes of the API, and the roles that may call them."""
-    unused: Any = SimpleNamespace(probe=None)
+    unused: Any = None
     app: Any = build_api(unused, unused, unused, unused, Settings.model_construct())
     rows = [
         [f"`{method} {route.path}`", _roles(route), route.description or ""]

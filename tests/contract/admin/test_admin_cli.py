@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from tools.cli import app
 
 ROOT = Path(__file__).parents[3]
 TEXT = "Judge clarity and structure."
+STORAGE_ID = "9f" * 32
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
@@ -39,7 +41,7 @@ COMPONENT = {
     "actor": "anna",
     "source": {"topic": "t", "partition": 2, "offset": 41},
     "deleted": False,
-    "storage_id": "9f" * 32,
+    "storage_id": STORAGE_ID,
 }
 READINESS = {"ready": True, "missing": [], "warnings": [], "has_student_prompt": True}
 
@@ -112,20 +114,10 @@ def problem(slug: str, status: int, **members: Any) -> Told:
 
 WRITTEN = {"outcome": "created", "folded": True, "version": 1, "position": [COMPONENT["source"]]}
 INSTRUCTIONS = "/admin/v1/assessment-instructions"
-CALLS: dict[str, tuple[list[str], str, Any, Mapping[str, str]]] = {
+CALLS: dict[str, tuple[str, str, Any, Mapping[str, str]]] = {
     "create": (
-        [
-            "instructions",
-            "create",
-            "--assignment-id",
-            "a1",
-            "--grade-scale",
-            "swedish_8_anchor",
-            "--instructions-text",
-            f" {TEXT}\n",
-            "--context-origin",
-            "canonical_national",
-        ],
+        "instructions create --assignment-id a1 --grade-scale swedish_8_anchor "
+        f"--instructions-text ' {TEXT}\n' --context-origin canonical_national",
         f"POST {INSTRUCTIONS}",
         {
             "assignment_id": "a1",
@@ -136,38 +128,16 @@ CALLS: dict[str, tuple[list[str], str, Any, Mapping[str, str]]] = {
         {},
     ),
     "create for a course, if new": (
-        [
-            "instructions",
-            "create",
-            "--course-id",
-            "ENG5",
-            "--grade-scale",
-            "swedish_8_anchor",
-            "--instructions-text",
-            TEXT,
-            "--create-only",
-        ],
+        "instructions create --course-id ENG5 --grade-scale swedish_8_anchor "
+        f"--instructions-text '{TEXT}' --create-only",
         f"POST {INSTRUCTIONS}",
         {"course_id": "ENG5", "grade_scale": "swedish_8_anchor", "instructions_text": TEXT},
         {"If-None-Match": "*"},
     ),
     "create with a prompt and a rubric": (
-        [
-            "instructions",
-            "create",
-            "--assignment-id",
-            "a1",
-            "--grade-scale",
-            "swedish_8_anchor",
-            "--instructions-text",
-            TEXT,
-            "--prompt-text",
-            "Write a letter.",
-            "--rubric-text",
-            "Weigh evenly.",
-            "--if-version",
-            "i3-41.p2-7.r0",
-        ],
+        "instructions create --assignment-id a1 --grade-scale swedish_8_anchor "
+        f"--instructions-text '{TEXT}' --prompt-text 'Write a letter.' --rubric-text 'Weigh evenly.' "
+        "--if-version i3-41.p2-7.r0",
         "POST /admin/v1/assignments",
         {
             "assignment_id": "a1",
@@ -178,125 +148,92 @@ CALLS: dict[str, tuple[list[str], str, Any, Mapping[str, str]]] = {
         },
         {"If-Match": '"i3-41.p2-7.r0"'},
     ),
-    "get": (["instructions", "get", "a1"], f"GET {INSTRUCTIONS}/assignment/a1", None, {}),
+    "get": ("instructions get a1", f"GET {INSTRUCTIONS}/assignment/a1", None, {}),
     "get of a course": (
-        ["instructions", "get", "--course-id", "ENG5"],
+        "instructions get --course-id ENG5",
         f"GET {INSTRUCTIONS}/course/ENG5",
         None,
         {},
     ),
     "an id that needs escaping": (
-        ["instructions", "get", "å b%2F?#"],
+        "instructions get 'å b%2F?#'",
         f"GET {INSTRUCTIONS}/assignment/%C3%A5%20b%252F%3F%23",
         None,
         {},
     ),
     "list": (
-        [
-            "instructions",
-            "list",
-            "--page",
-            "2",
-            "--page-size",
-            "200",
-            "--grade-scale",
-            "eng5_np_national_9_step",
-        ],
+        "instructions list --page 2 --page-size 200 --grade-scale eng5_np_national_9_step",
         f"GET {INSTRUCTIONS}?page=2&page_size=200&grade_scale=eng5_np_national_9_step",
         None,
         {},
     ),
     "update": (
-        [
-            "instructions",
-            "update",
-            "--assignment-id",
-            "a1",
-            "--instructions-text",
-            TEXT,
-            "--student-prompt-storage-id",
-            "9f" * 32,
-            "--if-version",
-            "3-41",
-        ],
+        f"instructions update --assignment-id a1 --instructions-text '{TEXT}' "
+        f"--student-prompt-storage-id {STORAGE_ID} --if-version 3-41",
         f"PATCH {INSTRUCTIONS}/assignment/a1",
-        {"instructions_text": TEXT, "student_prompt_storage_id": "9f" * 32},
+        {"instructions_text": TEXT, "student_prompt_storage_id": STORAGE_ID},
         {"If-Match": '"3-41"'},
     ),
     "delete": (
-        ["instructions", "delete", "--assignment-id", "a1", "--yes", "--if-version", "i3-41.p0.r0"],
+        "instructions delete --assignment-id a1 --yes --if-version i3-41.p0.r0",
         f"DELETE {INSTRUCTIONS}/assignment/a1",
         None,
         {"If-Match": '"i3-41.p0.r0"'},
     ),
     "delete of a course": (
-        ["instructions", "delete", "--course-id", "ENG5", "--yes", "--if-version", "1-0"],
+        "instructions delete --course-id ENG5 --yes --if-version 1-0",
         f"DELETE {INSTRUCTIONS}/course/ENG5",
         None,
         {"If-Match": '"1-0"'},
     ),
     "upload a prompt": (
-        [
-            "prompts",
-            "upload",
-            "--assignment-id",
-            "a1",
-            "--prompt-text",
-            TEXT,
-            "--if-version",
-            "1-2",
-        ],
+        f"prompts upload --assignment-id a1 --prompt-text '{TEXT}' --if-version 1-2",
         "POST /admin/v1/student-prompts",
         {"assignment_id": "a1", "prompt_text": TEXT},
         {"If-Match": '"1-2"'},
     ),
     "upload a rubric": (
-        ["rubrics", "upload", "--assignment-id", "a1", "--rubric-text", TEXT],
+        f"rubrics upload --assignment-id a1 --rubric-text '{TEXT}'",
         "POST /admin/v1/judge-rubrics",
         {"assignment_id": "a1", "rubric_text": TEXT},
         {},
     ),
-    "get a prompt": (
-        ["prompts", "get", "a1"],
-        "GET /admin/v1/student-prompts/assignment/a1",
-        None,
-        {},
-    ),
+    "get a prompt": ("prompts get a1", "GET /admin/v1/student-prompts/assignment/a1", None, {}),
     "delete a rubric": (
-        ["rubrics", "delete", "a1", "--yes"],
+        "rubrics delete a1 --yes",
         "DELETE /admin/v1/judge-rubrics/assignment/a1",
         None,
         {},
     ),
-    "show": (["assignments", "show", "a1"], "GET /admin/v1/assignments/a1", None, {}),
+    "show": ("assignments show a1", "GET /admin/v1/assignments/a1", None, {}),
     "show without texts": (
-        ["assignments", "show", "a1", "--no-texts"],
+        "assignments show a1 --no-texts",
         "GET /admin/v1/assignments/a1?texts=false",
         None,
         {},
     ),
     "show as of a moment": (
-        ["assignments", "show", "a1", "--as-of", "2026-01-15T09:30:00Z", "--no-texts"],
+        "assignments show a1 --as-of 2026-01-15T09:30:00Z --no-texts",
         "GET /admin/v1/assignments/a1?texts=false&as_of=2026-01-15T09%3A30%3A00Z",
         None,
         {},
     ),
-    "whoami --check": (["whoami", "--check"], "GET /admin/v1/grade-scales", None, {}),
+    "whoami --check": ("whoami --check", "GET /admin/v1/grade-scales", None, {}),
 }
 
 
-@pytest.mark.parametrize(("arguments", "route", "body", "conditions"), CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(("line", "route", "body", "conditions"), CALLS.values(), ids=CALLS)
 def test_a_command_makes_one_call_and_prints_the_document(
     admin: Admin,
     server: Answering,
-    arguments: list[str],
+    line: str,
     route: str,
     body: Any,
     conditions: Mapping[str, str],
 ) -> None:
     document = {"some": "document", "prompt_text": "", "readiness": READINESS}
     server.respond(route, Told(document))
-    ended = admin(*arguments, "--json")
+    ended = admin(*shlex.split(line), "--json")
     assert ended.code == 0, ended.err
     assert ended.document == document or "accepted" in ended.document
     assert ended.err == ""
@@ -346,7 +283,7 @@ BAD_USAGE = [
     "instructions list --grade-scale unknown",
     "instructions update --assignment-id a",
     "instructions update --instructions-text {text}",
-    "instructions update --course-id c --student-prompt-storage-id " + "9f" * 32,
+    "instructions update --course-id c --student-prompt-storage-id " + STORAGE_ID,
     "instructions update --assignment-id a --student-prompt-storage-id 9f",
     "instructions update --assignment-id a --instructions-text {text} --if-version 3",
     "instructions update --assignment-id a --instructions-text {text} --if-version i1-2.p0.r0",

@@ -5,7 +5,7 @@ from itertools import count
 from uuid import uuid4
 
 from processors.policy import Policy
-from processors.upload_log.upload_log import DRY_RUN_METADATA, Page, WriteResult
+from processors.upload_log.upload_log import DRY_RUN_METADATA, Page, UploadLog, WriteResult
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
@@ -20,12 +20,11 @@ PARTITIONS = 4
 CODEC = Codec()
 
 
-class MemoryLog:
+class MemoryLog(UploadLog):
     """Commits immediately; the next calls raise the `faults`, `folds` is whether writes report that they are folded."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.fenced = 0
         self.rows: dict[str, AssignmentContext] = {}
         self.faults: list[Exception] = []
         self.folds = True
@@ -33,15 +32,19 @@ class MemoryLog:
         self.records: list[UploadRecord] = []
         self._offsets = count()
 
+    @property
+    def fenced(self) -> int:
+        return 0
+
     def ready(self) -> Mapping[str, bool]:
         return self.checks
 
     async def read(self, scope_key: str) -> AssignmentContext | None:
-        self._fail()
+        self._raise_next()
         return self.rows.get(scope_key)
 
     async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page:
-        self._fail()
+        self._raise_next()
         rows = [
             (-component.occurred_at_ms, key, context)
             for key, context in self.rows.items()
@@ -57,7 +60,7 @@ class MemoryLog:
         decide(self.rows.get(command.scope_key), command, DRY_RUN_METADATA, lambda: "-")
 
     async def write(self, command: WriteCommand, metadata: WriteMetadata) -> WriteResult:
-        self._fail()
+        self._raise_next()
         before = self.rows.get(command.scope_key)
         decision = decide(before, command, metadata, lambda: str(uuid4()))
         positions = tuple(
@@ -87,6 +90,6 @@ class MemoryLog:
         self.records.append(UploadRecord(at, scope_key.encode(), value, appended_at_ms))
         return at
 
-    def _fail(self) -> None:
+    def _raise_next(self) -> None:
         if self.faults:
             raise self.faults.pop(0)

@@ -23,7 +23,7 @@ from tests.support.tokens import (
 )
 from tools.api.auth.authentication import KeysUnavailable, Unauthenticated, Verifier
 from tools.api.auth.jwks import FAILED_PAUSE_S, MAX_AGE_S, UNKNOWN_KEY_PAUSE_S, KeySet
-from tools.api.auth.key_settings import build_verifier, prepare_public_key
+from tools.api.auth.key_settings import build_verifier
 from tools.api.auth.key_settings import jwt_settings as settings
 
 
@@ -48,12 +48,7 @@ class Publisher:
         return {"keys": self.keys}
 
     def verifier(self, algorithm: str = "RS256") -> Verifier:
-        keys = KeySet(
-            self.fetch,
-            lambda key: prepare_public_key(algorithm, key.key),
-            algorithm,
-            lambda: self.now_s,
-        )
+        keys = KeySet(self.fetch, algorithm, lambda: self.now_s)
         return Verifier(
             keys=keys,
             algorithm=algorithm,

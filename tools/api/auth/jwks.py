@@ -7,7 +7,10 @@ from typing import Any
 
 import httpx
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
+from jwt.algorithms import get_default_algorithms
 
 from tools.api.auth.authentication import KeysUnavailable, Unauthenticated
 
@@ -15,6 +18,7 @@ MAX_AGE_S = 600
 UNKNOWN_KEY_PAUSE_S = 30  # between two fetches for unknown key ids
 FAILED_PAUSE_S = 5  # after a failed fetch
 FETCH_TIMEOUT_S = 5
+PUBLIC_KEYS = {"RS256": RSAPublicKey, "ES256": EllipticCurvePublicKey}
 
 log = logging.getLogger(__name__)
 Document = Any
@@ -28,14 +32,10 @@ class KeySet:
     """
 
     def __init__(
-        self,
-        fetch: Callable[[], Awaitable[Document]],
-        prepare: Callable[[PyJWK], Any],
-        algorithm: str,
-        now_s: Callable[[], float],
+        self, fetch: Callable[[], Awaitable[Document]], algorithm: str, now_s: Callable[[], float]
     ) -> None:
-        """`fetch` returns the JWKS document; `prepare` returns a key's public part or raises jwt.InvalidKeyError."""
-        self._fetch, self._prepare, self._algorithm, self._now_s = fetch, prepare, algorithm, now_s
+        """`fetch` returns the JWKS document, `now_s` monotonic seconds."""
+        self._fetch, self._algorithm, self._now_s = fetch, algorithm, now_s
         self._keys: Mapping[str, Any] = {}
         self._lock = asyncio.Lock()  # concurrent callers share one fetch
         self._fresh_until_s = self._no_fetch_until_s = self._unknown_keys_after_s = float("-inf")
@@ -90,7 +90,9 @@ class KeySet:
         for entry in listed if isinstance(listed, list) else []:
             if self._is_for_signing(entry):
                 try:
-                    keys[entry["kid"]] = self._prepare(PyJWK(entry, self._algorithm))
+                    keys[entry["kid"]] = prepare_public_key(
+                        self._algorithm, PyJWK(entry, self._algorithm).key
+                    )
                 except jwt.PyJWTError:  # of another type, or too weak
                     continue
         if not keys:
@@ -104,6 +106,17 @@ class KeySet:
             and entry.get("use", "sig") == "sig"
             and entry.get("alg", self._algorithm) == self._algorithm
         )
+
+
+def prepare_public_key(algorithm: str, key: Any) -> Any:
+    """The public key, prepared by PyJWT for this algorithm; raises the libraries' errors if it is unsuitable."""
+    signing_algorithm = get_default_algorithms()[algorithm]
+    prepared = signing_algorithm.prepare_key(key)
+    if not isinstance(prepared, PUBLIC_KEYS[algorithm]):
+        raise jwt.InvalidKeyError("not a public key")
+    if weakness := signing_algorithm.check_key_length(prepared):
+        raise jwt.InvalidKeyError(weakness)
+    return prepared
 
 
 async def fetch_json(url: str) -> Document:

@@ -8,17 +8,14 @@ from typing import Any, Literal
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import get_default_algorithms
 from pydantic import Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import Misconfigured
 from tools.api.auth.authentication import SigningKeys, Verifier
-from tools.api.auth.jwks import KeySet, fetch_json
+from tools.api.auth.jwks import KeySet, fetch_json, prepare_public_key
 
-PUBLIC_KEYS = {"RS256": RSAPublicKey, "ES256": EllipticCurvePublicKey}
 MIN_SECRET_BYTES = 32
 DEV_SECRET = "cjstream development secret, known to everybody"
 SOURCES = ("secret_key", "public_key", "public_key_path", "jwks_url")
@@ -131,12 +128,8 @@ def _keys(environment: str, settings: JwtSettings) -> SigningKeys:
     if source == "secret_key":
         raise Misconfigured(f"JWT_SECRET_KEY: {algorithm} needs a public key instead")
     if settings.jwks_url is not None:
-        return KeySet(
-            partial(fetch_json, str(settings.jwks_url)),
-            lambda key: prepare_public_key(algorithm, key.key),
-            algorithm,
-            time.monotonic,
-        )
+        fetch = partial(fetch_json, str(settings.jwks_url))
+        return KeySet(fetch, algorithm, time.monotonic)
     try:
         return OneKey(prepare_public_key(algorithm, _pem(settings)))
     except (jwt.InvalidKeyError, ValueError, TypeError, UnsupportedAlgorithm):
@@ -150,17 +143,6 @@ def _pem(settings: JwtSettings) -> str:
         return settings.public_key_path.read_text()
     except OSError as fault:
         raise Misconfigured(f"JWT_PUBLIC_KEY_PATH: cannot be read: {fault.strerror}") from fault
-
-
-def prepare_public_key(algorithm: str, key: Any) -> Any:
-    """The public key, prepared by PyJWT for this algorithm; raises the libraries' errors if it is unsuitable."""
-    signing_algorithm = get_default_algorithms()[algorithm]
-    prepared = signing_algorithm.prepare_key(key)
-    if not isinstance(prepared, PUBLIC_KEYS[algorithm]):
-        raise jwt.InvalidKeyError("not a public key")
-    if weakness := signing_algorithm.check_key_length(prepared):
-        raise jwt.InvalidKeyError(weakness)
-    return prepared
 
 
 def _variable(name: str) -> str:

@@ -1,12 +1,13 @@
 """The id that connects a request with its response, its events and its log lines."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
 from uuid import NAMESPACE_OID, uuid4, uuid5
+
+from starlette.datastructures import Headers, QueryParams
 
 HEADER = "X-Correlation-ID"
 PARAMETER = "correlation_id"
@@ -25,11 +26,10 @@ class Correlation:
 CURRENT: ContextVar[Correlation | None] = ContextVar("correlation", default=None)
 
 
-def correlate(scope: Mapping[str, Any]) -> Correlation:
+def correlate(scope: MutableMapping[str, Any]) -> Correlation:
     """The correlation of a request: from its header, else from its query, else a new id."""
-    for sent in (_header(scope), _parameter(scope)):
-        if sent is None:
-            continue
+    sent_in_query = QueryParams(scope["query_string"]).get(PARAMETER, "")
+    for sent in (Headers(scope=scope).get(HEADER, ""), sent_in_query):
         if UUID.fullmatch(sent):
             return Correlation(sent)
         if 1 <= len(sent) <= MAX_LENGTH and sent.isprintable():
@@ -41,14 +41,3 @@ def correlation_of(scope: Mapping[str, Any]) -> Correlation:
     """The correlation that was stored when the request arrived."""
     correlation: Correlation = scope["state"]["correlation"]
     return correlation
-
-
-def _header(scope: Mapping[str, Any]) -> str | None:
-    name = HEADER.lower().encode()
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    return next((value.decode("latin-1") for key, value in headers if key == name), None)
-
-
-def _parameter(scope: Mapping[str, Any]) -> str | None:
-    query: bytes = scope["query_string"]
-    return parse_qs(query.decode("latin-1"), errors="replace").get(PARAMETER, [None])[0]

@@ -5,22 +5,8 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from tools.api.requests.field_types import (
-    AssignmentId,
-    BatchId,
-    ContextOrigin,
-    CourseId,
-    Flag,
-    GradeScaleId,
-    Instant,
-    InstructionsText,
-    LongText,
-    PageNumber,
-    PageSize,
-    ScopeKey,
-    StorageId,
-    rule_error,
-)
+from tools.api.requests import field_types as types
+from tools.api.requests.field_types import rule_error
 
 Schema = dict[str, Any]
 
@@ -43,44 +29,49 @@ NoQuery = Annotated[Common, Query()]
 
 
 class Paging(Common):
-    """The page of a list, and the grade scale to filter by."""
+    """The page of a list."""
 
-    page: PageNumber = 1
-    page_size: PageSize = 50
-    grade_scale: GradeScaleId | None = None
+    page: types.PageNumber = 1
+    page_size: types.PageSize = 50
+
+
+class InstructionPaging(Paging):
+    """The page, and the grade scale to filter by."""
+
+    grade_scale: types.GradeScaleId | None = None
 
 
 class WithTexts(Common):
     """Whether texts are included."""
 
-    texts: Flag = True
+    texts: types.Flag = True
 
 
 class AssignmentQuery(WithTexts):
     """The assignment now, or as of a point in time."""
 
-    as_of: Instant | None = None
+    as_of: types.Instant | None = None
 
 
 class AsOfQuery(WithTexts):
     """The point in time, and optionally another one from which changes are shown."""
 
-    at: Instant
-    diff: Instant | None = None
+    at: types.Instant
+    diff: types.Instant | None = None
 
 
 class HistoryQuery(Common):
     """Whether batches are counted, which reads their whole topic."""
 
-    uses: Flag = False
+    uses: types.Flag = False
 
 
 class BatchQuery(Common):
     """The batch, whether full texts are included, and whether requests with other keys than its id are searched."""
 
-    batch_id: BatchId
-    texts: Flag = False
-    everywhere: Flag = False
+    batch_id: types.BatchId
+    texts: types.Flag = False
+    everywhere: types.Flag = False
 
 
 SINCE = Field(None, alias="from")
@@ -90,33 +81,26 @@ UNTIL = Field(None, alias="to")
 class RangeQuery(Common):
     """A range of the log; `to` is included."""
 
-    since: Instant | None = SINCE
-    until: Instant | None = UNTIL
+    since: types.Instant | None = SINCE
+    until: types.Instant | None = UNTIL
 
 
 class ReplayQuery(RangeQuery):
     """A range of the upload topics, for one scope or for all."""
 
-    scope: ScopeKey | None = None
+    scope: types.ScopeKey | None = None
 
 
 class VerifyQuery(RangeQuery):
     """The requests in a range of the log."""
 
-    texts: Flag = True
-
-
-class HistoryPaging(Common):
-    """The page of a history."""
-
-    page: PageNumber = 1
-    page_size: PageSize = 50
+    texts: types.Flag = True
 
 
 class ContentCheck(Common):
     """Whether the content store is checked, too."""
 
-    check_content: Flag = False
+    check_content: types.Flag = False
 
 
 EITHER_SCOPE: Schema = {
@@ -163,8 +147,8 @@ def documented(example: Schema, hidden: tuple[str, ...] = (), **rules: Any) -> C
 class WithStoredTexts(RequestModel):
     """The storage ids of a prompt and a rubric; a course, whose id is validated before them, has neither."""
 
-    student_prompt_storage_id: StorageId | None = None
-    judge_rubric_storage_id: StorageId | None = None
+    student_prompt_storage_id: types.StorageId | None = None
+    judge_rubric_storage_id: types.StorageId | None = None
 
     @property
     def storage_ids(self) -> dict[str, str]:
@@ -183,8 +167,8 @@ class WithStoredTexts(RequestModel):
 class Scoped(RequestModel):
     """The fields that can name a scope."""
 
-    assignment_id: AssignmentId | None = None
-    course_id: CourseId | None = None
+    assignment_id: types.AssignmentId | None = None
+    course_id: types.CourseId | None = None
 
 
 class PutInstructions(WithStoredTexts, Scoped):
@@ -192,9 +176,9 @@ class PutInstructions(WithStoredTexts, Scoped):
 
     model_config = documented(INSTRUCTIONS, SCOPE)
 
-    instructions_text: InstructionsText
-    grade_scale: GradeScaleId
-    context_origin: ContextOrigin = ABSENT
+    instructions_text: types.InstructionsText
+    grade_scale: types.GradeScaleId
+    context_origin: types.ContextOrigin = ABSENT
 
 
 class PutCourseInstructions(PutInstructions):
@@ -208,7 +192,7 @@ class Instructions(PutInstructions):
 
     model_config = documented({"assignment_id": "eng5-a1", **INSTRUCTIONS}, **EITHER_SCOPE)
 
-    course_id: Annotated[CourseId | None, Field(validate_default=True)] = None
+    course_id: Annotated[types.CourseId | None, Field(validate_default=True)] = None
 
     @field_validator("course_id")
     @classmethod
@@ -224,9 +208,9 @@ class PatchInstructions(WithStoredTexts, Scoped):
 
     model_config = documented({"judge_rubric_storage_id": None}, SCOPE)
 
-    instructions_text: InstructionsText = ABSENT
-    grade_scale: GradeScaleId = ABSENT
-    context_origin: ContextOrigin = ABSENT
+    instructions_text: types.InstructionsText = ABSENT
+    grade_scale: types.GradeScaleId = ABSENT
+    context_origin: types.ContextOrigin = ABSENT
 
     @property
     def unset_roles(self) -> list[str]:
@@ -248,8 +232,8 @@ class NewPrompt(RequestModel):
 
     model_config = documented({"assignment_id": "eng5-a1", "prompt_text": TASK})
 
-    assignment_id: AssignmentId
-    prompt_text: LongText
+    assignment_id: types.AssignmentId
+    prompt_text: types.LongText
 
 
 class NewRubric(RequestModel):
@@ -257,8 +241,8 @@ class NewRubric(RequestModel):
 
     model_config = documented({"assignment_id": "eng5-a1", "rubric_text": "Weigh structure twice."})
 
-    assignment_id: AssignmentId
-    rubric_text: LongText
+    assignment_id: types.AssignmentId
+    rubric_text: types.LongText
 
 
 class NewAssignment(WithStoredTexts):
@@ -266,11 +250,11 @@ class NewAssignment(WithStoredTexts):
 
     model_config = documented({"assignment_id": "eng5-a1", **INSTRUCTIONS, "prompt_text": TASK})
 
-    assignment_id: AssignmentId
-    instructions_text: InstructionsText
-    grade_scale: GradeScaleId
-    context_origin: ContextOrigin = ABSENT
-    student_prompt_storage_id: StorageId = ABSENT
-    judge_rubric_storage_id: StorageId = ABSENT
-    prompt_text: LongText = ABSENT
-    rubric_text: LongText = ABSENT
+    assignment_id: types.AssignmentId
+    instructions_text: types.InstructionsText
+    grade_scale: types.GradeScaleId
+    context_origin: types.ContextOrigin = ABSENT
+    student_prompt_storage_id: types.StorageId = ABSENT
+    judge_rubric_storage_id: types.StorageId = ABSENT
+    prompt_text: types.LongText = ABSENT
+    rubric_text: types.LongText = ABSENT

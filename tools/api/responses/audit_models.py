@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from tools.api.responses.response_models import ResponseModel, Role, Source
+from tools.api.responses.response_models import Page, ResponseModel, Role, Source
 
 
 class AuditModel(ResponseModel):
@@ -24,8 +24,8 @@ class Gap(ResponseModel):
     reason: str
 
 
-class ComponentDocument(AuditModel):
-    """A role at that moment; if texts were requested, `text_state` is the state of its text."""
+class UploadEvent(AuditModel):
+    """One upload or deletion."""
 
     deleted: bool
     version: int
@@ -35,6 +35,11 @@ class ComponentDocument(AuditModel):
     occurred_at: str
     appended_at: str
     source: Source
+
+
+class ComponentDocument(UploadEvent):
+    """A role at that moment; if texts were requested, `text_state` is the state of its text."""
+
     text_state: Literal["present", "erased", "missing", "damaged", "elsewhere"] = "present"
     text: str | None = None
 
@@ -74,19 +79,11 @@ class AsOf(ResponseModel):
     diff: tuple[Change, ...] = ()
 
 
-class Version(AuditModel):
+class Version(UploadEvent):
     """One upload or deletion; `mark` is set if its version number repeats, decreases or skips numbers."""
 
     role: Role
     event_type: str
-    deleted: bool
-    version: int
-    event_id: str
-    actor: str
-    correlation_id: str
-    occurred_at: str
-    appended_at: str
-    source: Source
     mark: str | None
     changed: list[str]
     batches: int = 0
@@ -112,27 +109,24 @@ class Lost(ResponseModel):
     batches: int
 
 
-class History(ResponseModel):
+class Versions(ResponseModel):
+    """Versions, newest first; if they are not `complete`, `gaps` are the ones known to be missing."""
+
+    items: list[Version]
+    complete: bool
+    gaps: list[Gap]
+    damaged: list[Damaged]
+
+
+class History(Versions):
     """Every version of every role, newest first, and the versions that are known to be missing."""
 
     scope_key: str
-    items: list[Version]
-    damaged: list[Damaged]
-    complete: bool
-    gaps: list[Gap]
     lost: list[Lost]
 
 
-class HistoryPage(ResponseModel):
+class HistoryPage(Versions, Page):
     """One page of an assignment's history, newest first."""
-
-    items: list[Version]
-    total: int
-    page: int
-    page_size: int
-    complete: bool
-    gaps: list[Gap]
-    damaged: list[Damaged]
 
 
 class Request(AuditModel):

@@ -10,21 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from schemas.errors import (
-    CJStreamError,
-    ConditionRequired,
-    ContentCorrupt,
-    ContentFailed,
-    ContentMissing,
-    ContentTimeout,
-    ContentUnreachable,
-    Immutable,
-    OutcomeUnknown,
-    ReplicaBehind,
-    Unreachable,
-    VersionConflict,
-    WriterContended,
-)
+from schemas import errors
+from schemas.errors import CJStreamError
 from tools.api.auth.authentication import Forbidden, Unauthenticated
 from tools.api.dependencies import dependencies_of
 from tools.api.errors.problems import Problem, problem_response
@@ -44,24 +31,24 @@ class Translation(NamedTuple):
 
 
 PROBLEMS: dict[type[CJStreamError], Translation] = {  # the first match counts
-    Immutable: Translation("immutable-field", ("field", "current")),
-    VersionConflict: Translation(
+    errors.Immutable: Translation("immutable-field", ("field", "current")),
+    errors.VersionConflict: Translation(
         "version-mismatch",
         ("expected", *CURRENT),
         "{fault.role}: the current state does not match the condition",
     ),
-    ConditionRequired: Translation(
+    errors.ConditionRequired: Translation(
         "precondition-required", CURRENT, "send If-Match, or If-None-Match: *"
     ),
-    ContentMissing: Translation("content-missing", ("storage_id",)),
-    ContentCorrupt: Translation("content-corrupt", ("storage_id",)),
-    ContentFailed: Translation("content-backend-error", ("storage_id",)),
-    ContentTimeout: Translation("content-timeout"),
-    ContentUnreachable: Translation("content-unavailable"),
-    ReplicaBehind: Translation("replica-behind"),
-    WriterContended: Translation("writer-contended"),
-    OutcomeUnknown: Translation("outcome-unknown", ("scope_key",)),
-    Unreachable: Translation("log-unavailable"),
+    errors.ContentMissing: Translation("content-missing", ("storage_id",)),
+    errors.ContentCorrupt: Translation("content-corrupt", ("storage_id",)),
+    errors.ContentFailed: Translation("content-backend-error", ("storage_id",)),
+    errors.ContentTimeout: Translation("content-timeout"),
+    errors.ContentUnreachable: Translation("content-unavailable"),
+    errors.ReplicaBehind: Translation("replica-behind"),
+    errors.WriterContended: Translation("writer-contended"),
+    errors.OutcomeUnknown: Translation("outcome-unknown", ("scope_key",)),
+    errors.Unreachable: Translation("log-unavailable"),
 }
 
 

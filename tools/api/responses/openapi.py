@@ -13,6 +13,7 @@ from tools.api.errors.problems import KINDS, MEDIA_TYPE, URN
 from tools.api.responses.response_models import ResponseModel
 
 Slugs = tuple[str, ...]
+LINES = "application/x-ndjson"
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 COMMON: Slugs = ("malformed-request", "unauthenticated", "forbidden", "rate-limited")
 COMMON += ("validation-failed", "internal-error", "auth-keys-unavailable", "method-not-allowed")
@@ -125,7 +126,7 @@ def returns(document: type[ResponseModel], slugs: Slugs) -> dict[str, Any]:
 def returns_lines(name: str, slugs: Slugs) -> dict[str, Any]:
     """Arguments of a decorator of a route that returns JSON lines: objects under this name, then the summary."""
     description = f'Lines {{"{name}": …}}, and as the last line {{"summary": …}}'
-    content = {"application/x-ndjson": {"schema": TEXT}}
+    content = {LINES: {"schema": TEXT}}
     ok = {"description": description, "content": content}
     responses: dict[int | str, dict[str, Any]] = {200: ok, **problem_responses(slugs)}
     return {"responses": responses, "response_class": StreamingResponse}

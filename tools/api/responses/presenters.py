@@ -33,22 +33,32 @@ def ok_response(document: ResponseModel, *, etag: object | None = None) -> Respo
 
 
 def write_response(
-    document: ResponseModel, result: WriteResult, *, etag: object | None = None, created: int = 200
+    model: type[ResponseModel],
+    fields: Fields,
+    result: WriteResult,
+    *,
+    etag: object | None = None,
+    created: int = 200,
 ) -> Response:
     """200 after a write, `created` if the write created something, 202 if the replica has not folded it yet."""
+    outcome = {
+        "outcome": result.decision.outcome,
+        "outcomes": dict(result.decision.outcomes),
+        "folded": result.folded,
+        "position": [source_document(at) for at in result.positions],
+    }
     status = created if result.decision.outcome == "created" else 200
     headers = {"X-Position": ",".join(map(str, result.positions))} if result.positions else {}
     if etag is not None:
         headers["ETag"] = f'"{etag}"'
-    return _json(document, status if result.folded else 202, headers)
+    return _json(filled(model, fields, outcome), status if result.folded else 202, headers)
 
 
 def deletion_response(scope_key: str, result: WriteResult) -> Response:
     """The response to the deletion of one or all roles of a scope."""
     ids = {name: value for name, value in ids_of(scope_key).items() if value is not None}
     roles = [role for role, outcome in result.decision.outcomes.items() if outcome == "deleted"]
-    fields = {"status": "deleted", "deleted": roles}
-    return write_response(filled(Deleted, ids, fields, outcome_fields(result)), result)
+    return write_response(Deleted, {**ids, "status": "deleted", "deleted": roles}, result)
 
 
 def _json(document: ResponseModel, status: int, headers: Mapping[str, str]) -> Response:
@@ -119,16 +129,6 @@ def assignment_fields(
         "tag": str(assignment_etag_of(context)),
         "readiness": readiness_of(context, context.scope_key, policy),
         **{role: _role(context, role, texts or {}) for role in ROLES},
-    }
-
-
-def outcome_fields(result: WriteResult) -> Fields:
-    """The fields of Wrote and of WroteSeveral."""
-    return {
-        "outcome": result.decision.outcome,
-        "outcomes": dict(result.decision.outcomes),
-        "folded": result.folded,
-        "position": [source_document(at) for at in result.positions],
     }
 
 

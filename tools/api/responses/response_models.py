@@ -23,6 +23,27 @@ class Source(ResponseModel):
     offset: int
 
 
+class Uploaded(ResponseModel):
+    """What an instruction, a prompt and a rubric say about the upload that made them live."""
+
+    version: int
+    event_id: str
+    sha256: str
+    size_bytes: int
+    created_at: str
+    updated_at: str
+    updated_by: str
+    source: Source
+
+
+class Page(ResponseModel):
+    """One page of a list."""
+
+    total: int
+    page: int
+    page_size: int
+
+
 class Readiness(ResponseModel):
     """Whether an assignment has every role that the policy requires; `ready` is null for a course."""
 
@@ -37,7 +58,7 @@ class Readiness(ResponseModel):
     tag: str
 
 
-class Instruction(ResponseModel):
+class Instruction(Uploaded):
     """The live instructions of one scope."""
 
     scope_key: str
@@ -48,28 +69,17 @@ class Instruction(ResponseModel):
     context_origin: str
     student_prompt_storage_id: str | None
     judge_rubric_storage_id: str | None
-    version: int
-    event_id: str
     storage_id: str
-    sha256: str
-    size_bytes: int
-    created_at: str
-    updated_at: str
-    updated_by: str
-    source: Source
     readiness: Readiness
 
 
-class InstructionList(ResponseModel):
+class InstructionList(Page):
     """One page of live instructions, newest updated_at first."""
 
     items: list[Instruction]
-    total: int
-    page: int
-    page_size: int
 
 
-class OfAssignment(ResponseModel):
+class OfAssignment(Uploaded):
     """The common fields of a live prompt and a live rubric.
 
     `instructions_text` and `grade_scale` are null if the assignment has no live instructions.
@@ -78,15 +88,7 @@ class OfAssignment(ResponseModel):
     assignment_id: str
     instructions_text: str | None
     grade_scale: str | None
-    created_at: str
-    version: int
-    event_id: str
-    sha256: str
-    size_bytes: int
     media_type: str
-    updated_at: str
-    updated_by: str
-    source: Source
 
 
 class Prompt(OfAssignment):

@@ -15,31 +15,12 @@ from tools.api.admission import AdmittedRoute, AuditorRoute, ReaderRoute, WriteD
 from tools.api.dependencies import Dependencies, Deps
 from tools.api.errors.problems import Problem, role_not_found
 from tools.api.errors.validation_errors import fault_at, invalid
+from tools.api.requests import request_models as requests
 from tools.api.requests.field_types import AssignmentId
-from tools.api.requests.request_models import (
-    AssignmentQuery,
-    ContentCheck,
-    HistoryPaging,
-    NewAssignment,
-    NoQuery,
-)
+from tools.api.responses import presenters
+from tools.api.responses import response_models as models
 from tools.api.responses.audit_models import HistoryPage
 from tools.api.responses.openapi import READ, READ_AS_OF, READABLE, STATIC, WRITTEN, returns
-from tools.api.responses.presenters import (
-    assignment_fields,
-    filled,
-    ok_response,
-    outcome_fields,
-    readiness_of,
-    write_response,
-)
-from tools.api.responses.response_models import (
-    Assignment,
-    AssignmentWritten,
-    Readiness,
-    Scale,
-    Scales,
-)
 from tools.api.routes.audit import report_at
 from tools.api.routes.write_steps import execute, write_command
 from tools.api.services.text_service import ref_of
@@ -54,8 +35,8 @@ for_readers = APIRouter(prefix=ADMIN, tags=["assignments"], route_class=ReaderRo
 OfAssignment = Annotated[AssignmentId, Path()]
 
 
-@for_admins.post("/assignments", **returns(AssignmentWritten, WRITTEN))
-async def upsert_assignment(body: NewAssignment, write: WriteDep) -> Response:
+@for_admins.post("/assignments", **returns(models.AssignmentWritten, WRITTEN))
+async def upsert_assignment(body: requests.NewAssignment, write: WriteDep) -> Response:
     """Create or replace the instructions and, if the body has them, prompt and rubric: all of them or none."""
     deps = write.deps
     optional = {"student_prompt": body.prompt_text, "judge_rubric": body.rubric_text}
@@ -75,16 +56,16 @@ async def upsert_assignment(body: NewAssignment, write: WriteDep) -> Response:
     new_texts = [body.instructions_text, *texts.values()]
     result = await execute(write, command, new_texts, stored.values())
     assert result.context is not None
-    fields = assignment_fields(
+    fields = presenters.assignment_fields(
         result.context, await _live_texts(deps, result.context), deps.log.policy
     )
-    document = filled(AssignmentWritten, fields, outcome_fields(result))
-    return write_response(document, result, etag=assignment_etag_of(result.context))
+    etag = assignment_etag_of(result.context)
+    return presenters.write_response(models.AssignmentWritten, fields, result, etag=etag)
 
 
-@for_auditors.get("/assignments/{assignment_id}", **returns(Assignment, READ_AS_OF))
+@for_auditors.get("/assignments/{assignment_id}", **returns(models.Assignment, READ_AS_OF))
 async def get_assignment(
-    assignment_id: OfAssignment, query: Annotated[AssignmentQuery, Query()], deps: Deps
+    assignment_id: OfAssignment, query: Annotated[requests.AssignmentQuery, Query()], deps: Deps
 ) -> Response:
     """All roles of an assignment, now or at a moment; 404 if none of them is live then."""
     scope_key = f"assignment:{assignment_id}"
@@ -100,13 +81,15 @@ async def get_assignment(
         texts = _texts_of(report)  # none if they were not requested
     if context is None or not any(is_live(context, role) for role in ROLES):
         raise role_not_found("assignment", scope_key, deleted=context is not None)
-    document = filled(Assignment, assignment_fields(context, texts, deps.log.policy))
-    return ok_response(document, etag=assignment_etag_of(context))
+    document = presenters.filled(
+        models.Assignment, presenters.assignment_fields(context, texts, deps.log.policy)
+    )
+    return presenters.ok_response(document, etag=assignment_etag_of(context))
 
 
 @for_auditors.get("/assignments/{assignment_id}/history", **returns(HistoryPage, READ))
 async def get_history(
-    assignment_id: OfAssignment, query: Annotated[HistoryPaging, Query()], deps: Deps
+    assignment_id: OfAssignment, query: Annotated[requests.Paging, Query()], deps: Deps
 ) -> Response:
     """Every version of every role, newest first; `complete` is false if the log has lost some of them."""
     scope_key = f"assignment:{assignment_id}"
@@ -121,24 +104,28 @@ async def get_history(
         "page": query.page,
         "page_size": query.page_size,
     }
-    return ok_response(filled(HistoryPage, page, document))
+    return presenters.ok_response(presenters.filled(HistoryPage, page, document))
 
 
-@for_readers.get("/assignments/{assignment_id}/readiness", **returns(Readiness, READABLE))
+@for_readers.get("/assignments/{assignment_id}/readiness", **returns(models.Readiness, READABLE))
 async def get_readiness(
-    assignment_id: OfAssignment, query: Annotated[ContentCheck, Query()], deps: Deps
+    assignment_id: OfAssignment, query: Annotated[requests.ContentCheck, Query()], deps: Deps
 ) -> Response:
     """Whether a request for this assignment would be prepared; an unknown assignment is reported as not ready."""
     scope_key = f"assignment:{assignment_id}"
     context = await deps.log.read(scope_key)
     unreadable = await _unreadable_texts(deps, context) if query.check_content else []
-    return ok_response(readiness_of(context, scope_key, deps.log.policy, *unreadable))
+    return presenters.ok_response(
+        presenters.readiness_of(context, scope_key, deps.log.policy, *unreadable)
+    )
 
 
-@for_readers.get("/grade-scales", **returns(Scales, STATIC))
-async def list_grade_scales(_: NoQuery) -> Response:
+@for_readers.get("/grade-scales", **returns(models.Scales, STATIC))
+async def list_grade_scales(_: requests.NoQuery) -> Response:
     """All grade scales."""
-    return ok_response(Scales(items=[Scale.model_validate(scale) for scale in list_scales()]))
+    return presenters.ok_response(
+        models.Scales(items=[models.Scale.model_validate(scale) for scale in list_scales()])
+    )
 
 
 async def _live_texts(deps: Dependencies, context: AssignmentContext | None) -> dict[str, str]:
@@ -147,7 +134,7 @@ async def _live_texts(deps: Dependencies, context: AssignmentContext | None) -> 
 
 
 async def _stored_refs(
-    deps: Dependencies, body: NewAssignment, texts: dict[str, str]
+    deps: Dependencies, body: requests.NewAssignment, texts: dict[str, str]
 ) -> dict[str, TextRef]:
     """References to the stored texts that the body names, by role.
 

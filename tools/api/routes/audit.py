@@ -1,10 +1,12 @@
 """/audit/v1: past states, histories and proofs for auditors; the bodies are those of `cjstream audit … --json`."""
 
+import asyncio
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from schemas.errors import Discrepancy
 from tables.history.point_in_time import Moment
@@ -22,6 +24,7 @@ from tools.api.requests.request_models import (
 )
 from tools.api.responses import audit_models as documents
 from tools.api.responses.openapi import (
+    LINES,
     READ,
     READABLE,
     STREAMED,
@@ -29,7 +32,6 @@ from tools.api.responses.openapi import (
     returns_lines,
 )
 from tools.api.responses.presenters import ok_response
-from tools.api.services.json_lines import stream_lines
 from tools.audit.scope.as_of import ScopeReport, change_document, changes, document_of
 from tools.audit.scope.history import document_of as history_document
 
@@ -70,21 +72,22 @@ async def batch(query: Annotated[BatchQuery, Query()], deps: Deps) -> Response:
 async def replay(query: Annotated[ReplayQuery, Query()], deps: Deps) -> Response:
     """Fold the upload topics again: one line per scope, then the summary; without it the response is incomplete."""
     scopes = [query.scope] if query.scope else []
-    return await stream_checked(deps.audit.replay(query.since, query.until, scopes))
+    return await _stream(deps.audit.replay(query.since, query.until, scopes))
 
 
 @routes.get("/verify", **returns_lines("finding", STREAMED))
 async def verify(query: Annotated[VerifyQuery, Query()], deps: Deps) -> Response:
     """Compute every outcome again: one line per finding, then the summary; without it the response is incomplete."""
-    return await stream_checked(deps.audit.verify(query.since, query.until, texts=query.texts))
+    return await _stream(deps.audit.verify(query.since, query.until, texts=query.texts))
 
 
-async def stream_checked(lines: Iterator[bytes]) -> Response:
-    """A response that streams the lines. Raises 422 for a range that the log does not have."""
+async def _stream(lines: Iterator[bytes]) -> Response:
+    """The lines as a response. Raises 422 for a range that the log does not have."""
     try:
-        return await stream_lines(lines)
+        first = await asyncio.to_thread(next, lines, b"")  # its error can still become a problem
     except Discrepancy:
         raise invalid([fault_at("query", "unknown_position")]) from None
+    return StreamingResponse(chain([first], lines), media_type=LINES)
 
 
 async def report_at(

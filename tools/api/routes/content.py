@@ -3,20 +3,22 @@
 import base64
 import hashlib
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import APIRouter, Request, Response
-from fastapi.params import Depends
+from fastapi import APIRouter, Depends, Request, Response
 
 from schemas.errors import ContentMissing
 from schemas.field_limits import SHA256
 from tables.content_store import PLAIN_TEXT, StoredText
+from tools.api.admission import RoleCheck
+from tools.api.auth.authentication import CONTENT_WRITERS, READERS
+from tools.api.dependencies import Dependencies, Deps
 from tools.api.errors.problems import Problem, not_found
 from tools.api.errors.validation_errors import fault_at, invalid
 from tools.api.requests.body_reader import read_body
-from tools.api.services.async_content_store import AsyncContentStore
+from tools.api.responses.openapi import CONTENT_ROUTES, problem_responses
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 PARAMETER = rf'[ \t]*;[ \t]*{TOKEN}=(?:{TOKEN}|"(?:[\t !#-\[\]-~]|\\[\t -~])*")'
@@ -33,62 +35,68 @@ SAFE_HEADERS = {
 T = TypeVar("T")
 
 
-def router(
-    content_store: AsyncContentStore,
-    max_bytes: int,
-    *,
-    readers: Sequence[Depends] = (),
-    writers: Sequence[Depends] = (),
-) -> APIRouter:
-    """The routes under /v1/content; `readers` and `writers` are the checks before reads and writes."""
-    routes = APIRouter(prefix="/v1/content", tags=["content"])
-
-    @routes.post("", dependencies=writers, status_code=201, responses=POST_RESPONSES)
-    async def store_content(request: Request) -> Response:
-        """Store the bytes of the body under their sha256: 201, or 200 if they were stored already."""
-        media_type = _media_type(request)
-        text = await read_body(request, max_bytes)
-        if not text:
-            raise invalid([fault_at("body", "too_short", 1)])
-        _check_digest(request, text)
-        stored = await content_store.put(text, media_type)
-        document = {
-            "storage_id": stored.storage_id,
-            "size_bytes": stored.size_bytes,
-            "media_type": stored.media_type,
-        }
-        headers = {"Location": f"/v1/content/{stored.storage_id}", "Cache-Control": "no-store"}
-        return Response(
-            orjson.dumps(document), 200 if stored.existed else 201, headers, "application/json"
-        )
-
-    @routes.get("/{storage_id}", dependencies=readers, responses=GET_RESPONSES)
-    async def read_content(storage_id: str, request: Request) -> Response:
-        """The stored bytes, or one range of them."""
-        _check_storage_id(storage_id)
-        stored = await _or_not_found(content_store.head(storage_id), storage_id)
-        if _client_has_it(request, storage_id):
-            return _not_modified(stored)
-        return _content_response(
-            request, stored, await _or_not_found(content_store.get(storage_id), storage_id)
-        )
-
-    @routes.head("/{storage_id}", dependencies=readers, responses=GET_RESPONSES)
-    async def look_at_content(storage_id: str, request: Request) -> Response:
-        """The headers of GET without a range; the bytes are checked but not sent."""
-        _check_storage_id(storage_id)
-        stored = await _or_not_found(content_store.head(storage_id), storage_id)
-        if _client_has_it(request, storage_id):
-            return _not_modified(stored)
-        size = len(await _or_not_found(content_store.get(storage_id), storage_id))
-        return Response(headers={**_headers(stored), "Content-Length": str(size)})
-
-    return routes
+POST_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The text was stored already; its age is reset"},
+    201: {"description": "Stored"},
+}
+GET_RESPONSES: dict[int | str, dict[str, Any]] = {
+    206: {"description": "One range of the bytes"},
+    304: {"description": "The client has this content already"},
+}
+routes = APIRouter(
+    prefix="/v1/content", tags=["content"], responses=problem_responses(CONTENT_ROUTES)
+)
 
 
-def _check_storage_id(storage_id: str) -> None:
+@routes.post(
+    "",
+    dependencies=[Depends(RoleCheck(CONTENT_WRITERS))],
+    status_code=201,
+    responses=POST_RESPONSES,
+)
+async def store_content(request: Request, deps: Deps) -> Response:
+    """Store the bytes of the body under their sha256: 201, or 200 if they were stored already."""
+    media_type = _media_type(request)
+    text = await read_body(request, deps.settings.content_max_bytes)
+    if not text:
+        raise invalid([fault_at("body", "too_short", 1)])
+    _check_digest(request, text)
+    stored = await deps.content.put(text, media_type)
+    document = {
+        "storage_id": stored.storage_id,
+        "size_bytes": stored.size_bytes,
+        "media_type": stored.media_type,
+    }
+    headers = {"Location": f"/v1/content/{stored.storage_id}", "Cache-Control": "no-store"}
+    return Response(
+        orjson.dumps(document), 200 if stored.existed else 201, headers, "application/json"
+    )
+
+
+@routes.get("/{storage_id}", dependencies=[Depends(RoleCheck(READERS))], responses=GET_RESPONSES)
+async def read_content(storage_id: str, request: Request, deps: Deps) -> Response:
+    """The stored bytes, or one range of them."""
+    stored = await _stored(storage_id, deps)
+    if _client_has_it(request, storage_id):
+        return _not_modified(stored)
+    text = await _or_not_found(deps.content.get(storage_id), storage_id)
+    return _content_response(request, stored, text)
+
+
+@routes.head("/{storage_id}", dependencies=[Depends(RoleCheck(READERS))], responses=GET_RESPONSES)
+async def look_at_content(storage_id: str, request: Request, deps: Deps) -> Response:
+    """The headers of GET without a range; the bytes are checked but not sent."""
+    stored = await _stored(storage_id, deps)
+    if _client_has_it(request, storage_id):
+        return _not_modified(stored)
+    size = len(await _or_not_found(deps.content.get(storage_id), storage_id))
+    return Response(headers={**_headers(stored), "Content-Length": str(size)})
+
+
+async def _stored(storage_id: str, deps: Dependencies) -> StoredText:
     if not SHA256.fullmatch(storage_id):
         raise invalid([fault_at("path/storage_id", "invalid_characters")])
+    return await _or_not_found(deps.content.head(storage_id), storage_id)
 
 
 async def _or_not_found(result: Awaitable[T], storage_id: str) -> T:
@@ -185,13 +193,3 @@ def _bounds(requested: re.Match[str], size: int) -> tuple[int, int]:
 def _number(digits: str) -> int:
     # 20 digits exceed every size, and int() refuses to parse thousands of digits
     return int(digits.lstrip("0")[:20] or 0)
-
-
-POST_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The text was stored already; its age is reset"},
-    201: {"description": "Stored"},
-}
-GET_RESPONSES: dict[int | str, dict[str, Any]] = {
-    206: {"description": "One range of the bytes"},
-    304: {"description": "The client has this content already"},
-}

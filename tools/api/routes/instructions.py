@@ -10,9 +10,10 @@ from tables.etags import etag_of
 from tools.api.admission import AdmittedRoute, WriteDep, WriteRequest
 from tools.api.dependencies import Dependencies, Deps
 from tools.api.errors.problems import role_not_found
-from tools.api.requests import request_models as bodies
+from tools.api.requests import request_models as requests
 from tools.api.requests.field_types import AssignmentId, CourseId
-from tools.api.requests.request_models import NoQuery, Paging
+from tools.api.responses import presenters
+from tools.api.responses import response_models as models
 from tools.api.responses.openapi import (
     DELETED,
     READ,
@@ -20,19 +21,6 @@ from tools.api.responses.openapi import (
     WRITTEN,
     WRITTEN_OR_CREATED,
     returns,
-)
-from tools.api.responses.presenters import (
-    filled,
-    instruction_fields,
-    ok_response,
-    outcome_fields,
-    write_response,
-)
-from tools.api.responses.response_models import (
-    Deleted,
-    Instruction,
-    InstructionList,
-    InstructionWritten,
 )
 from tools.api.routes.write_steps import delete_role, execute, write_command
 from tools.api.services.text_service import ref_of
@@ -44,76 +32,82 @@ OfAssignment = Annotated[AssignmentId, Path()]
 OfCourse = Annotated[CourseId, Path()]
 
 
-@routes.post("", **returns(InstructionWritten, WRITTEN))
-async def upsert_instructions(body: bodies.Instructions, write: WriteDep) -> Response:
+@routes.post("", **returns(models.InstructionWritten, WRITTEN))
+async def upsert_instructions(body: requests.Instructions, write: WriteDep) -> Response:
     """Create or replace the instructions of an assignment or a course."""
     if body.assignment_id is not None:
         return await _write(write, f"assignment:{body.assignment_id}", body)
     return await _write(write, f"course:{body.course_id}", body)
 
 
-@routes.put(ASSIGNMENT_PATH, **returns(InstructionWritten, WRITTEN_OR_CREATED))
+@routes.put(ASSIGNMENT_PATH, **returns(models.InstructionWritten, WRITTEN_OR_CREATED))
 async def put_instructions_of_assignment(
-    assignment_id: OfAssignment, body: bodies.PutInstructions, write: WriteDep
+    assignment_id: OfAssignment, body: requests.PutInstructions, write: WriteDep
 ) -> Response:
     """Create or replace the instructions of an assignment; 201 if it had none."""
     return await _write(write, f"assignment:{assignment_id}", body, created=201)
 
 
-@routes.put(COURSE_PATH, **returns(InstructionWritten, WRITTEN_OR_CREATED))
+@routes.put(COURSE_PATH, **returns(models.InstructionWritten, WRITTEN_OR_CREATED))
 async def put_instructions_of_course(
-    course_id: OfCourse, body: bodies.PutCourseInstructions, write: WriteDep
+    course_id: OfCourse, body: requests.PutCourseInstructions, write: WriteDep
 ) -> Response:
     """Create or replace the instructions of a course; 201 if it had none."""
     return await _write(write, f"course:{course_id}", body, created=201)
 
 
-@routes.patch(ASSIGNMENT_PATH, **returns(InstructionWritten, WRITTEN))
+@routes.patch(ASSIGNMENT_PATH, **returns(models.InstructionWritten, WRITTEN))
 async def change_instructions_of_assignment(
-    assignment_id: OfAssignment, body: bodies.PatchInstructions, write: WriteDep
+    assignment_id: OfAssignment, body: requests.PatchInstructions, write: WriteDep
 ) -> Response:
     """Change parts of an assignment's instructions: absent fields stay, a null storage id deletes prompt or rubric."""
     return await _write(write, f"assignment:{assignment_id}", body)
 
 
-@routes.patch(COURSE_PATH, **returns(InstructionWritten, WRITTEN))
+@routes.patch(COURSE_PATH, **returns(models.InstructionWritten, WRITTEN))
 async def change_instructions_of_course(
-    course_id: OfCourse, body: bodies.PatchCourseInstructions, write: WriteDep
+    course_id: OfCourse, body: requests.PatchCourseInstructions, write: WriteDep
 ) -> Response:
     """Change parts of a course's instructions: absent fields stay."""
     return await _write(write, f"course:{course_id}", body)
 
 
-@routes.get("", **returns(InstructionList, READABLE))
-async def list_instructions(query: Annotated[Paging, Query()], deps: Deps) -> Response:
+@routes.get("", **returns(models.InstructionList, READABLE))
+async def list_instructions(
+    query: Annotated[requests.InstructionPaging, Query()], deps: Deps
+) -> Response:
     """One page of the live instructions, newest first."""
     result = await deps.log.page(
         page=query.page, page_size=query.page_size, grade_scale=query.grade_scale
     )
     texts = await deps.texts.texts_of(live(context, "instructions") for context in result.items)
     items = [
-        filled(Instruction, instruction_fields(context, text or "", deps.log.policy))
+        presenters.filled(
+            models.Instruction, presenters.instruction_fields(context, text or "", deps.log.policy)
+        )
         for context, text in zip(result.items, texts, strict=True)
     ]
     page = {"page": query.page, "page_size": query.page_size}
-    return ok_response(InstructionList(items=items, total=result.total, **page))
+    return presenters.ok_response(models.InstructionList(items=items, total=result.total, **page))
 
 
-@routes.get(ASSIGNMENT_PATH, **returns(Instruction, READ))
+@routes.get(ASSIGNMENT_PATH, **returns(models.Instruction, READ))
 async def get_instructions_of_assignment(
-    assignment_id: OfAssignment, _: NoQuery, deps: Deps
+    assignment_id: OfAssignment, _: requests.NoQuery, deps: Deps
 ) -> Response:
     """The live instructions of an assignment."""
     return await _get(deps, f"assignment:{assignment_id}")
 
 
-@routes.get(COURSE_PATH, **returns(Instruction, READ))
-async def get_instructions_of_course(course_id: OfCourse, _: NoQuery, deps: Deps) -> Response:
+@routes.get(COURSE_PATH, **returns(models.Instruction, READ))
+async def get_instructions_of_course(
+    course_id: OfCourse, _: requests.NoQuery, deps: Deps
+) -> Response:
     """The live instructions of a course."""
     return await _get(deps, f"course:{course_id}")
 
 
-@routes.delete(ASSIGNMENT_PATH, **returns(Deleted, DELETED))
+@routes.delete(ASSIGNMENT_PATH, **returns(models.Deleted, DELETED))
 async def delete_instructions_of_assignment(
     assignment_id: OfAssignment, write: WriteDep
 ) -> Response:
@@ -121,7 +115,7 @@ async def delete_instructions_of_assignment(
     return await delete_role(write, f"assignment:{assignment_id}", "instructions")
 
 
-@routes.delete(COURSE_PATH, **returns(Deleted, DELETED))
+@routes.delete(COURSE_PATH, **returns(models.Deleted, DELETED))
 async def delete_instructions_of_course(course_id: OfCourse, write: WriteDep) -> Response:
     """Delete a course's instructions."""
     return await delete_role(write, f"course:{course_id}", "instructions")
@@ -130,7 +124,7 @@ async def delete_instructions_of_course(course_id: OfCourse, write: WriteDep) ->
 async def _write(
     write: WriteRequest,
     scope_key: str,
-    body: bodies.PutInstructions | bodies.PatchInstructions,
+    body: requests.PutInstructions | requests.PatchInstructions,
     created: int = 200,
 ) -> Response:
     write.check_scope()
@@ -143,7 +137,7 @@ async def _write(
     )
     roles: dict[str, TextRef | Delete] = {**stored}
     needs_live = None
-    if isinstance(body, bodies.PatchInstructions):
+    if isinstance(body, requests.PatchInstructions):
         needs_live = "instructions"
         if scope_key.startswith("assignment:"):  # a course has neither prompt nor rubric
             roles |= dict.fromkeys(body.unset_roles, DELETE)
@@ -155,9 +149,10 @@ async def _write(
     assert context is not None
     instructions = live(context, "instructions")
     text = text or await deps.texts.text_of(instructions) or ""
-    fields = instruction_fields(context, text, deps.log.policy)
-    document = filled(InstructionWritten, fields, outcome_fields(result))
-    return write_response(document, result, etag=etag_of(instructions), created=created)
+    fields = presenters.instruction_fields(context, text, deps.log.policy)
+    return presenters.write_response(
+        models.InstructionWritten, fields, result, etag=etag_of(instructions), created=created
+    )
 
 
 async def _get(deps: Dependencies, scope_key: str) -> Response:
@@ -167,5 +162,7 @@ async def _get(deps: Dependencies, scope_key: str) -> Response:
         deleted = component_of(context, "instructions") is not None
         raise role_not_found("instructions", scope_key, deleted=deleted)
     text = await deps.texts.text_of(instructions)
-    fields = instruction_fields(context, text or "", deps.log.policy)
-    return ok_response(filled(Instruction, fields), etag=etag_of(instructions))
+    fields = presenters.instruction_fields(context, text or "", deps.log.policy)
+    return presenters.ok_response(
+        presenters.filled(models.Instruction, fields), etag=etag_of(instructions)
+    )

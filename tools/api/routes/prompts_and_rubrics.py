@@ -11,22 +11,9 @@ from tools.api.dependencies import Dependencies, Deps
 from tools.api.errors.problems import role_not_found
 from tools.api.requests.field_types import AssignmentId
 from tools.api.requests.request_models import NewPrompt, NewRubric, NoQuery
+from tools.api.responses import presenters
+from tools.api.responses import response_models as models
 from tools.api.responses.openapi import DELETED, READ, WRITTEN, returns
-from tools.api.responses.presenters import (
-    filled,
-    ok_response,
-    outcome_fields,
-    prompt_or_rubric_fields,
-    write_response,
-)
-from tools.api.responses.response_models import (
-    Deleted,
-    OfAssignment,
-    Prompt,
-    PromptWritten,
-    Rubric,
-    RubricWritten,
-)
 from tools.api.routes.write_steps import delete_role, execute, write_command
 from tools.api.services.text_service import ref_of
 
@@ -37,57 +24,57 @@ Id = Annotated[AssignmentId, Path()]
 PROMPT, RUBRIC = "student_prompt", "judge_rubric"
 
 
-@routes.post("/student-prompts", **returns(PromptWritten, WRITTEN))
+@routes.post("/student-prompts", **returns(models.PromptWritten, WRITTEN))
 async def upload_prompt(body: NewPrompt, write: WriteDep) -> Response:
     """Create or replace the student prompt of an assignment that has instructions."""
-    return await _upload(write, PROMPT, body.assignment_id, body.prompt_text, PromptWritten)
+    return await _upload(write, PROMPT, body.assignment_id, body.prompt_text, models.PromptWritten)
 
 
-@routes.get(PROMPT_PATH, **returns(Prompt, READ))
+@routes.get(PROMPT_PATH, **returns(models.Prompt, READ))
 async def get_prompt(assignment_id: Id, _: NoQuery, deps: Deps) -> Response:
     """The live student prompt of an assignment."""
-    return await _get(deps, PROMPT, assignment_id, Prompt)
+    return await _get(deps, PROMPT, assignment_id, models.Prompt)
 
 
-@routes.delete(PROMPT_PATH, **returns(Deleted, DELETED))
+@routes.delete(PROMPT_PATH, **returns(models.Deleted, DELETED))
 async def delete_prompt(assignment_id: Id, write: WriteDep) -> Response:
     """Delete the student prompt of an assignment."""
     return await delete_role(write, f"assignment:{assignment_id}", PROMPT)
 
 
-@routes.post("/judge-rubrics", **returns(RubricWritten, WRITTEN))
+@routes.post("/judge-rubrics", **returns(models.RubricWritten, WRITTEN))
 async def upload_rubric(body: NewRubric, write: WriteDep) -> Response:
     """Create or replace the judge rubric of an assignment that has instructions."""
-    return await _upload(write, RUBRIC, body.assignment_id, body.rubric_text, RubricWritten)
+    return await _upload(write, RUBRIC, body.assignment_id, body.rubric_text, models.RubricWritten)
 
 
-@routes.get(RUBRIC_PATH, **returns(Rubric, READ))
+@routes.get(RUBRIC_PATH, **returns(models.Rubric, READ))
 async def get_rubric(assignment_id: Id, _: NoQuery, deps: Deps) -> Response:
     """The live judge rubric of an assignment."""
-    return await _get(deps, RUBRIC, assignment_id, Rubric)
+    return await _get(deps, RUBRIC, assignment_id, models.Rubric)
 
 
-@routes.delete(RUBRIC_PATH, **returns(Deleted, DELETED))
+@routes.delete(RUBRIC_PATH, **returns(models.Deleted, DELETED))
 async def delete_rubric(assignment_id: Id, write: WriteDep) -> Response:
     """Delete the judge rubric of an assignment."""
     return await delete_role(write, f"assignment:{assignment_id}", RUBRIC)
 
 
 async def _upload(
-    write: WriteRequest, role: str, assignment_id: str, text: str, model: type[OfAssignment]
+    write: WriteRequest, role: str, assignment_id: str, text: str, model: type[models.OfAssignment]
 ) -> Response:
     scope_key, needs_live = f"assignment:{assignment_id}", "instructions"
     command = write_command(scope_key, role, needs_live=needs_live, **{role: ref_of(text)})
     result = await execute(write, command, [text])
     assert result.context is not None
     instructions = await write.deps.texts.text_of(live(result.context, "instructions"))
-    fields = prompt_or_rubric_fields(result.context, role, text, instructions)
-    document = filled(model, fields, outcome_fields(result))
-    return write_response(document, result, etag=etag_of(component_of(result.context, role)))
+    fields = presenters.prompt_or_rubric_fields(result.context, role, text, instructions)
+    etag = etag_of(component_of(result.context, role))
+    return presenters.write_response(model, fields, result, etag=etag)
 
 
 async def _get(
-    deps: Dependencies, role: str, assignment_id: str, model: type[OfAssignment]
+    deps: Dependencies, role: str, assignment_id: str, model: type[models.OfAssignment]
 ) -> Response:
     scope_key = f"assignment:{assignment_id}"
     context = await deps.log.read(scope_key)
@@ -97,5 +84,5 @@ async def _get(
         deleted = component_of(context, absent) is not None
         raise role_not_found(absent, scope_key, deleted=deleted)
     text, instructions_text = await deps.texts.texts_of([component, instructions])
-    fields = prompt_or_rubric_fields(context, role, text or "", instructions_text)
-    return ok_response(filled(model, fields), etag=etag_of(component))
+    fields = presenters.prompt_or_rubric_fields(context, role, text or "", instructions_text)
+    return presenters.ok_response(presenters.filled(model, fields), etag=etag_of(component))

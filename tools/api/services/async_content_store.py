@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from processors.settings import Settings
-from schemas.errors import ContentTimeout, Unreachable
+from schemas.errors import CJStreamError, ContentTimeout, Unreachable
 from tables.content_store import PLAIN_TEXT, ContentStore, StoredText
 
+FRESH_S = 30.0  # an answer up to this age still counts as one
+PROBE_TIMEOUT_S = 3.0
 THREADS = 8  # a store that hangs blocks only these: Kafka calls have their own
 T = TypeVar("T")
 log = logging.getLogger("cjstream.content")
@@ -22,6 +25,7 @@ class AsyncContentStore:
         self._store = store
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(THREADS, "content")
+        self._answered_s = float("-inf")
 
     @classmethod
     def of(cls, settings: Settings) -> "AsyncContentStore":
@@ -48,9 +52,15 @@ class AsyncContentStore:
         """Check a text and reset its age; call it before an event names a text that is stored already."""
         return await self._run("renew", lambda: self._store.renew(storage_id))
 
-    async def probe(self) -> None:
-        """Return as soon as the store has answered, whatever it answers."""
-        await self._run("probe", self._store.probe)
+    async def has_answered_recently(self) -> bool:
+        """Whether a probe was answered within the last FRESH_S seconds, or is answered now."""
+        if time.monotonic() - self._answered_s >= FRESH_S:
+            try:
+                await asyncio.wait_for(self._run("probe", self._store.probe), PROBE_TIMEOUT_S)
+            except (CJStreamError, TimeoutError):
+                return False
+            self._answered_s = time.monotonic()
+        return True
 
     def close(self) -> None:
         """Stop the threads without waiting for their current calls."""

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
+import orjson
+
 from processors.log.reader import LogReader
 from processors.log.upload_topics import update_index, upload_topic_ids
 from processors.settings import Settings, upload_topics
@@ -19,15 +21,18 @@ from tables.content_store import ContentStore
 from tables.history.point_in_time import Moment
 from tables.history.scope_history import ScopeHistory, history_of
 from tables.history.upload_index import UploadIndex, temporary_index
-from tools.api.services import json_lines
 from tools.audit.batch.batch_json import document_of as batch_document
 from tools.audit.batch.batch_story import batch
+from tools.audit.check.findings import Violation
 from tools.audit.check.scan_range import scan_range_of
 from tools.audit.local_replicas import recreated_topics
+from tools.audit.replay import replay
 from tools.audit.scope.as_of import ScopeReport, positions_at, scope_report
 from tools.audit.scope.history import UploadUses, uses
+from tools.audit.verify import verify
 
 THREADS = 2  # the join and the admin routes need CPU time, too
+MAX_FINDINGS = 1000  # sent one by one; all are counted
 T = TypeVar("T")
 
 
@@ -77,12 +82,27 @@ class AuditService:
     def replay(
         self, since: Moment | None, until: Moment | None, scope_keys: list[str]
     ) -> Iterator[bytes]:
-        """Contexts and the summary, as JSON lines. Blocks; raises Unreachable, Discrepancy."""
-        return json_lines.replay_lines(self._settings, since, until, scope_keys)
+        """Contexts, then the summary, as JSON lines. Blocks; raises Unreachable, Discrepancy, UnknownSchema."""
+        replay_range = replay.range_of(self._settings, since, until)
+        for result in replay.replay(self._settings, replay_range, scope_keys):
+            match result:
+                case replay.ContextLines(lines) if lines:
+                    yield lines
+                case replay.ReplaySummary():
+                    yield _line("summary", replay.summary_document(result))
 
     def verify(self, since: Moment | None, until: Moment | None, *, texts: bool) -> Iterator[bytes]:
-        """Findings and the report, as JSON lines. Blocks; raises Unreachable, Discrepancy."""
-        return json_lines.verify_lines(self._settings, _now_ms(), since, until, texts=texts)
+        """Findings as they are found, then the report, as JSON lines. Blocks; raises as `replay`, and StoreFailed."""
+        reported = list[Violation]()
+        for result in verify.verify(
+            self._settings, _now_ms(), since=since, until=until, texts=texts
+        ):
+            match result:
+                case Violation() if len(reported) < MAX_FINDINGS:
+                    reported.append(result)
+                    yield _line("finding", verify.finding_document(result))
+                case verify.VerifyReport():
+                    yield _line("summary", verify.document_of(result, reported))
 
     def close(self) -> None:
         """Stop the threads and close the index."""
@@ -98,6 +118,10 @@ class AuditService:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _line(name: str, document: object) -> bytes:
+    return orjson.dumps({name: document}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class _Uploads:
