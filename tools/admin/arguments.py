@@ -12,7 +12,7 @@ from schemas.scales import get_scale
 from tables.etags import parse_assignment_etag, parse_etag
 from tools.admin.failures import Usage
 from tools.json_files import STDIN, name_of
-from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
+from tools.text_rules import MAX_TEXT_BYTES, broken_rule, trimmed
 from tools.times import point_in_time_from
 
 TEXTS = {"instructions": "instructions", "prompt": "student_prompt", "rubric": "judge_rubric"}
@@ -146,15 +146,18 @@ def _read(file: str) -> str:
 
 def _within_limits(name: str, text: str) -> str:
     text = trimmed(text)
-    max_bytes = MAX_TEXT_BYTES[TEXTS[name]]
-    if not text:
-        raise Usage(f"{name}: blank")
-    if not _is_text(text) or "\0" in text:
-        raise Usage(f"{name}: contains characters that are not allowed")
-    if len(text) < MIN_TEXT:
-        raise Usage(f"{name}: {len(text)} characters; the minimum is {MIN_TEXT}")
-    if (size := len(text.encode())) > max_bytes:
-        raise Usage(f"{name}: {size} bytes; the maximum is {max_bytes}")
+    broken: tuple[str, int | None] | None = ("invalid_characters", None)
+    if _is_text(text):
+        broken = broken_rule(text, MAX_TEXT_BYTES[TEXTS[name]])
+    match broken:
+        case "blank", _:
+            raise Usage(f"{name}: blank")
+        case "too_short", minimum:
+            raise Usage(f"{name}: {len(text)} characters; the minimum is {minimum}")
+        case "too_long", maximum:
+            raise Usage(f"{name}: {len(text.encode())} bytes; the maximum is {maximum}")
+        case "invalid_characters", _:
+            raise Usage(f"{name}: contains characters that are not allowed")
     return text
 
 

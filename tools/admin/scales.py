@@ -5,7 +5,6 @@ import typer
 from schemas.scales import list_scales
 from tools.admin.options import BASE_URL, BaseUrl, Json, Timeout
 from tools.admin.output import cell, show_rows
-from tools.api.responses.response_models import Scale
 from tools.printing import print_json
 
 scales_app = typer.Typer(help="Grade scales.", no_args_is_help=True)
@@ -20,6 +19,9 @@ def scales() -> None:
 def list_all(base_url: BaseUrl = BASE_URL, timeout: Timeout = 30, as_json: Json = False) -> None:
     """Every grade scale that this release knows; the API is not called."""
     if as_json:
+        # builds every model of the API, which other commands need not wait for
+        from tools.api.responses.response_models import Scale
+
         print_json({"items": [Scale.model_validate(each).model_dump() for each in list_scales()]})
         return
     rows = [

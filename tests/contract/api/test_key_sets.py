@@ -134,9 +134,9 @@ async def test_unreachable_keys_are_reported_as_unavailable_and_fetched_again() 
     publisher.keys = None
     verifier = publisher.verifier()
     assert [await result_of(verifier, signed("one")) for _ in range(3)] == ["unavailable"] * 3
-    assert (publisher.fetches, await verifier.has_keys()) == (1, False)
+    assert (publisher.fetches, await verifier.keys.are_loaded()) == (1, False)
     publisher.keys, publisher.now_s = [jwk(RSA_KEY, kid="one")], FAILED_PAUSE_S
-    assert await verifier.has_keys()
+    assert await verifier.keys.are_loaded()
     assert await result_of(verifier, signed("one")) == "anna"
 
 

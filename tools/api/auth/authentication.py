@@ -135,10 +135,6 @@ class Verifier:
             raise Unauthenticated(REASON_BY_ERROR.get(type(fault), "invalid_token")) from None
         return Caller(subject_of(claims), roles_of(claims))
 
-    async def has_keys(self) -> bool:
-        """Whether tokens can be verified now, for /readyz; a missing key set is fetched first."""
-        return await self.keys.are_loaded()
-
     def _claims(self, token: str, key: Any) -> dict[str, Any]:
         claims: dict[str, Any] = jwt.decode(
             token,

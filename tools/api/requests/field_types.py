@@ -17,7 +17,7 @@ from schemas.field_limits import RULES, SHA256, IdLimit, PatternLimit, TextLimit
 from schemas.scales import SCALES
 from tables.history.point_in_time import Moment
 from tools.api.errors.validation_errors import MESSAGES
-from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
+from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, broken_rule, trimmed
 from tools.times import FORMS, point_in_time_from
 
 ID_CORE = r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff.]"
@@ -69,12 +69,13 @@ def _within(limit: TextLimit | IdLimit) -> tuple[Rule, ...]:
 
 
 def _text(max_bytes: int) -> AfterValidator:
-    return _checked(
-        BLANK,
-        Rule(lambda text: len(text) < MIN_TEXT, "too_short", MIN_TEXT),
-        Rule(lambda text: len(text.encode()) > max_bytes, "too_long", max_bytes),
-        Rule(lambda text: "\0" in text, "invalid_characters"),
-    )
+    def check(text: str) -> str:
+        text = _trimmed_text(text)
+        if broken := broken_rule(text, max_bytes):
+            raise rule_error(*broken)
+        return text
+
+    return AfterValidator(check)
 
 
 def _trimmed_text(text: str) -> str:

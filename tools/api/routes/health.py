@@ -31,7 +31,7 @@ async def readyz(deps: Deps) -> Response:
 
 async def _has_keys(deps: Dependencies) -> bool:
     try:
-        return await asyncio.wait_for(deps.verifier.has_keys(), PROBE_TIMEOUT_S)
+        return await asyncio.wait_for(deps.verifier.keys.are_loaded(), PROBE_TIMEOUT_S)
     except TimeoutError:
         return False
 

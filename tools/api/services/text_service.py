@@ -10,7 +10,7 @@ from tables.commands import TextRef
 from tables.content_store import PLAIN_TEXT
 from tools.api.errors.validation_errors import Fault, fault_at, invalid
 from tools.api.services.async_content_store import AsyncContentStore
-from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
+from tools.text_rules import MAX_TEXT_BYTES, broken_rule, trimmed
 
 
 def ref_of(text: str) -> TextRef:
@@ -94,4 +94,4 @@ def _is_text(stored: bytes, max_bytes: int) -> bool:
         text = stored.decode()
     except UnicodeDecodeError:
         return False
-    return len(stored) <= max_bytes and len(trimmed(text)) >= MIN_TEXT and "\0" not in text
+    return len(stored) <= max_bytes and broken_rule(trimmed(text), max_bytes) is None
