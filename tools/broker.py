@@ -31,8 +31,7 @@ LOG_SETTINGS = Path(__file__).with_name("broker.log4j2.properties")
 START_S = 180  # it takes 5 s on an idle machine
 STOP_S = 20
 HEAP_MB = 512
-# Compile quickly rather than well: a short-lived Java process starts with two thirds of the CPU time.
-QUICK_START = "-XX:TieredStopAtLevel=1"
+QUICK_START = "-XX:TieredStopAtLevel=1"  # of Java, for a process that lives for seconds
 ONE_NODE = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -81,16 +80,11 @@ class Broker:
     properties: Mapping[str, str] = field(default_factory=dict)  # override ONE_NODE
     cluster_id: str = ""  # shared by the nodes of a cluster; empty: a new one
     heap_mb: int = HEAP_MB
-    long_lived: bool = True  # else Java starts faster, but runs more slowly
 
     @classmethod
     @contextmanager
     def temporary(
-        cls,
-        data_dir: Path,
-        properties: Mapping[str, str] | None = None,
-        *,
-        long_lived: bool = False,
+        cls, data_dir: Path, properties: Mapping[str, str] | None = None
     ) -> Iterator[Self]:
         """A ready broker on a free port in a temporary folder; both are removed afterwards.
 
@@ -98,7 +92,7 @@ class Broker:
         """
         libs = data_dir.resolve() / "kafka-libs"
         with tempfile.TemporaryDirectory(prefix="cjstream-broker-") as folder:
-            broker = cls(Path(folder), libs, free_port(), properties or {}, long_lived=long_lived)
+            broker = cls(Path(folder), libs, free_port(), properties or {})
             try:
                 broker.start()
                 yield broker
@@ -232,16 +226,9 @@ class Broker:
         self._server_properties.write_text(text, encoding="utf-8")
 
     def _format(self) -> None:
-        cluster_id = self.cluster_id or new_cluster_id()
-        config = str(self._server_properties)
-        done = self._run(
-            (),
-            "kafka.tools.StorageTool",
-            "format",
-            f"--cluster-id={cluster_id}",
-            "--config",
-            config,
-        )
+        cluster = f"--cluster-id={self.cluster_id or new_cluster_id()}"
+        config = f"--config={self._server_properties}"
+        done = self._run((), "kafka.tools.StorageTool", "format", cluster, config)
         if done.returncode:
             output = (done.stderr or done.stdout).strip().splitlines()
             raise Misconfigured(f"Kafka cannot format {self.folder}: {output[-1:]}")
@@ -250,27 +237,23 @@ class Broker:
         command = [
             *self._java(),
             f"-Xmx{self.heap_mb}m",
-            *(() if self.long_lived else (QUICK_START,)),
             f"-Dlog4j2.configurationFile={LOG_SETTINGS}",
             f"-Dcjstream.broker.log={self.log}",
             "kafka.Kafka",
             str(self._server_properties),
         ]
-        output = os.open(self.folder / "kafka.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            pid = os.posix_spawn(  # not Popen, which warns if its child outlives it
-                command[0],
-                command,
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, output, 1),
-                    (os.POSIX_SPAWN_DUP2, output, 2),
-                ],
-                setsid=True,
-            )
-        finally:
-            os.close(output)
+        output = (str(self.folder / "kafka.out"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        pid = os.posix_spawn(  # not Popen, which warns if its child outlives it
+            command[0],
+            command,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, *output),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
         self._pid_file.write_text(str(pid))
         return pid
 

@@ -16,7 +16,7 @@ from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
-from tools.printing import harmless, print_json, print_table
+from tools.printing import harmless, print_fields, print_json, print_table
 from tools.progress import say
 from tools.times import duration_s
 
@@ -27,31 +27,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 a check found a discrepancy, 4 a dependency is unreachable.",
 )
-broker_app = typer.Typer(help="The embedded Kafka broker.", no_args_is_help=True)
-topics_app = typer.Typer(
-    help="The topics of the catalogue, compared with the cluster.", no_args_is_help=True
-)
-uploads_app = typer.Typer(
-    help="Upload events, for producers other than the API.", no_args_is_help=True
-)
-requests_app = typer.Typer(help="CJ requests.", no_args_is_help=True)
-batches_app = typer.Typer(help="Prepared batches and the other outcomes.", no_args_is_help=True)
-content_app = typer.Typer(help="The content store.", no_args_is_help=True)
 
-for name, sub in {
-    "broker": broker_app,
-    "topics": topics_app,
-    "uploads": uploads_app,
-    "requests": requests_app,
-    "batches": batches_app,
-    "content": content_app,
+
+def group(name: str, summary: str) -> typer.Typer:
+    """A group of commands of the app."""
+    commands = typer.Typer(help=summary, no_args_is_help=True)
+    app.add_typer(commands, name=name)
+    return commands
+
+
+broker_app = group("broker", "The embedded Kafka broker.")
+topics_app = group("topics", "The topics of the catalogue, compared with the cluster.")
+uploads_app = group("uploads", "Upload events, for producers other than the API.")
+requests_app = group("requests", "CJ requests.")
+batches_app = group("batches", "Prepared batches and the other outcomes.")
+content_app = group("content", "The content store.")
+for name, commands in {
     "admin": admin_app,
     "parked": parked_app,
     "dlq": dlq_app,
     "audit": audit_app,
     "bench": bench_app,
 }.items():
-    app.add_typer(sub, name=name)
+    app.add_typer(commands, name=name)
 
 Files = Annotated[
     list[str],
@@ -166,22 +164,21 @@ def show_topics(states: list[Any], *, as_json: bool) -> None:
     if as_json:
         print_json({"topics": rows})
     else:
-        print_table(
-            "Topics",
-            ("topic", "partitions", "replication", "kept as", "state"),
-            [
-                (
-                    row["topic"],
-                    row["partitions"],
-                    row["replication"],
-                    row["kept"],
-                    "; ".join(row["contradictions"]) or ("ok" if row["exists"] else "missing"),
-                )
-                for row in rows
-            ],
-        )
+        cells = [
+            (
+                *(row[name] for name in ("topic", "partitions", "replication", "kept")),
+                "; ".join(row["contradictions"]) or ("ok" if row["exists"] else "missing"),
+            )
+            for row in rows
+        ]
+        print_table("Topics", ("topic", "partitions", "replication", "kept as", "state"), cells)
     if any(row["contradictions"] or not row["exists"] for row in rows):
         raise typer.Exit(3)
+
+
+def show_broker(status: Any, as_json: bool) -> None:
+    """Print the embedded broker's state."""
+    print_fields("Embedded broker", asdict(status), as_json=as_json)
 
 
 @broker_app.command("start")
@@ -189,7 +186,7 @@ def broker_start(as_json: Json = False) -> None:
     """Start the embedded broker in the background and wait until it answers."""
     from tools import broker
 
-    show_broker(broker.start(settings_from_environment()), as_json=as_json)
+    show_broker(broker.start(settings_from_environment()), as_json)
 
 
 @broker_app.command("stop")
@@ -197,7 +194,7 @@ def broker_stop(as_json: Json = False) -> None:
     """Stop the embedded broker; its data stays."""
     from tools import broker
 
-    show_broker(broker.stop(settings_from_environment()), as_json=as_json)
+    show_broker(broker.stop(settings_from_environment()), as_json)
 
 
 @broker_app.command("status")
@@ -206,7 +203,7 @@ def broker_status(as_json: Json = False) -> None:
     from tools import broker
 
     status = broker.status(settings_from_environment())
-    show_broker(status, as_json=as_json)
+    show_broker(status, as_json)
     if not status.ready:
         say("the embedded broker is not running: start it with `cjstream broker start`")
         raise typer.Exit(3)
@@ -348,21 +345,10 @@ def demo(as_json: Json = False) -> None:
     from tools.demo import play as command
 
     report = command.run(say)
-    if as_json:
-        print_json(asdict(report))
-    else:
-        print_table("Demo", ("", ""), list(asdict(report).items()))
-    if not report.is_good:
+    print_fields("Demo", report, as_json=as_json)
+    if not command.is_good(report):
         say("the demo found a discrepancy: see missing, duplicated, stale, verified and faults")
         raise typer.Exit(3)
-
-
-def show_broker(status: Any, *, as_json: bool) -> None:
-    """Print the embedded broker's state."""
-    if as_json:
-        print_json(asdict(status))
-    else:
-        print_table("Embedded broker", ("", ""), list(asdict(status).items()))
 
 
 def program_name() -> str:

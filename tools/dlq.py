@@ -85,11 +85,14 @@ def list_letters(
 ) -> ListedLetters:
     """The open dead letters, or with `closed` all of them, oldest first."""
     found = _read_letters(settings, topics_named(settings, topic))
-    selected = filter(filters.select, found.letters)
-    in_order = sorted(selected, key=lambda letter: letter.dead_lettered_at_ms)
-    with_destination = ((letter, found.destination(letter)) for letter in in_order)
-    letters = tuple((letter, went) for letter, went in with_destination if closed or went is None)
-    return ListedLetters(letters, tuple(map(str, found.foreign_records)))
+    letters = [
+        (letter, went)
+        for letter in sorted(found.letters, key=lambda letter: letter.dead_lettered_at_ms)
+        if filters.select(letter)
+        for went in [found.destination(letter)]
+        if closed or went is None
+    ]
+    return ListedLetters(tuple(letters), tuple(map(str, found.foreign_records)))
 
 
 def _read_letters(settings: Settings, topics: Iterable[Topic]) -> OpenLetters:
@@ -194,16 +197,11 @@ def document_of(letter: DeadLetter, went: str | None) -> dict[str, Any]:
 
 def row_of(letter: DeadLetter, went: str | None) -> tuple[object, ...]:
     """One dead letter as a table row for people."""
-    refusal = letter.refusal
-    return (
-        letter.at,
-        refusal.at,
-        "" if letter.key is None else text_of(letter.key),
-        time_of(letter.dead_lettered_at_ms),
-        refusal.attempt,
-        went or "",
-        plain(f"{refusal.fault.rpartition('.')[2]}: {refusal.message}"),
-    )
+    shown = document_of(letter, went)
+    reason = f"{shown['fault'].rpartition('.')[2]}: {shown['message']}"
+    written = time_of(letter.dead_lettered_at_ms)
+    cells = (shown["at"], shown["original_at"], shown["key"], written, shown["attempt"], went)
+    return (*("" if cell is None else cell for cell in cells), reason)
 
 
 def decision_of(decision: RedriveDecision, went: Mapping[str, str]) -> dict[str, Any]:

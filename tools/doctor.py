@@ -28,6 +28,7 @@ from tools.parked import Parked, parked_requests
 from tools.times import span_of, time_of
 
 DAY_MS = 24 * 60 * 60 * 1000
+HORIZON_KEPT = "every topic keeps its records for the audit horizon"
 LATE_S = 60.0  # no parked request should be overdue for longer
 
 
@@ -45,11 +46,11 @@ def examine(settings: Settings) -> list[Check]:
     admin = admin_client(settings)
     brokers = count_brokers(admin, settings, 3.0)
     answering = Check("broker", True, f"{brokers} at {settings.bootstrap_servers}")
-    machine = [*_machine(settings), answering]
     states = topic_states(admin, settings)
-    if any(state.topic_id is None or state.contradictions for state in states):
-        return [*machine, *_topics(states)]  # the other checks need correct topics
-    return [*machine, *_topics(states), *_groups(settings), *_flow(settings)]
+    checks = [*_machine(settings), answering, *_topics(states)]
+    if not any(state.topic_id is None or state.contradictions for state in states):
+        checks += [*_groups(settings), *_flow(settings)]  # they need correct topics
+    return checks
 
 
 def _groups(settings: Settings) -> list[Check]:
@@ -80,8 +81,13 @@ def _flow(settings: Settings) -> list[Check]:
             "open transactions", lambda: _open_transactions(open_on_installation(settings), now_ms)
         ),
         *(
-            _dead_letters(topic.name, dead_letters_since(settings, admin, [topic], now_ms - DAY_MS))
+            Check(
+                f"dead letters in {topic.name}",
+                True,
+                f"{count} in the last day, {count / 24:.1f} per hour",
+            )
             for topic in (topics.requests_dlq, topics.uploads_dlq)
+            for count in [dead_letters_since(settings, admin, [topic], now_ms - DAY_MS)]
         ),
         *(
             Check(f"last rebalance of {name}", True, _last_rebalance(status, now_ms))
@@ -128,11 +134,6 @@ def _open_transactions(opened: list[OpenTransaction], now_ms: int) -> Check:
     return Check("open transactions", True, detail or "none")
 
 
-def _dead_letters(topic: str, count: int) -> Check:
-    detail = f"{count} in the last day, {count / 24:.1f} per hour"
-    return Check(f"dead letters in {topic}", True, detail)
-
-
 def _last_rebalance(status: WorkerStatus, now_ms: int) -> str:
     age = span_of((now_ms - status.rebalanced_at_ms) / 1000)
     partitions = ", ".join(map(str, status.partitions)) or "none"
@@ -177,33 +178,23 @@ def _check_store(settings: Settings) -> str:
 
 
 def _topics(states: list[TopicState]) -> list[Check]:
-    missing = [state.topic.name for state in states if state.topic_id is None]
+    missing = ", ".join(state.topic.name for state in states if state.topic_id is None)
     contradictions = [
         f"{s.topic.name}: {'; '.join(s.contradictions)}" for s in states if s.contradictions
     ]
+    # one failed check for each topic setting that violates the audit horizon
+    horizon = [f"{s.topic.name}: {warning}" for s in states for warning in s.warnings]
+    hint = f"missing: {missing}; create them with `cjstream topics apply`"
     return [
-        Check(
-            "topics exist",
-            not missing,
-            f"missing: {', '.join(missing)}; create them with `cjstream topics apply`"
-            if missing
-            else f"{len(states)}",
-        ),
+        Check("topics exist", not missing, hint if missing else f"{len(states)}"),
         Check(
             "topics are as the catalogue says",
             not contradictions,
             " | ".join(contradictions) or "all",
         ),
-        *_horizon(states),
+        *(Check("audit horizon", False, warning) for warning in horizon),
+        *([] if horizon else [Check("audit horizon", True, HORIZON_KEPT)]),
     ]
-
-
-def _horizon(states: list[TopicState]) -> list[Check]:
-    """One failed check for each topic setting that violates the audit horizon."""
-    warnings = [f"{state.topic.name}: {warning}" for state in states for warning in state.warnings]
-    if not warnings:
-        return [Check("audit horizon", True, "every topic keeps its records for the audit horizon")]
-    return [Check("audit horizon", False, warning) for warning in warnings]
 
 
 def _group(name: str, group: GroupState, behind: int) -> Check:

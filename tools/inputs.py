@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     ValidationError,
     model_validator,
 )
@@ -241,32 +242,19 @@ class RequestLine(_RequestFields):
 class EnvelopeData(_RequestFields):
     """The data of a JSON event envelope."""
 
-    entity_id: Name
-    essays_for_cj: Essays
+    batch_id: Name = Field(alias="entity_id")
+    essays: Essays = Field(alias="essays_for_cj")
 
 
 class Envelope(_StrictModel):
-    """A CJ request in a JSON event envelope; event_timestamp is ISO 8601."""
+    """A CJ request in a JSON event envelope."""
 
     event_id: Name
     event_type: Name
-    event_timestamp: InstantMs
+    occurred_at_ms: InstantMs = Field(alias="event_timestamp")  # ISO 8601
     source_service: Name
     correlation_id: CorrelationId
     data: EnvelopeData
-
-    def plain(self) -> RequestLine:
-        """The same request in the plain form."""
-        fields = self.data.model_dump(exclude={"entity_id", "essays_for_cj"})
-        return RequestLine(
-            **fields,
-            event_id=self.event_id,
-            occurred_at_ms=self.event_timestamp,
-            source_service=self.source_service,
-            correlation_id=self.correlation_id,
-            batch_id=self.data.entity_id,
-            essays=list(self.data.essays_for_cj),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,22 +278,17 @@ def request_of(
     document: JsonValue, now_ms: int, new_id: Callable[[], str]
 ) -> CJAssessmentRequested:
     """The request in a JSON value, in either form. Raises Malformed."""
-    value = document.value
-    if isinstance(value, dict) and "data" in value:
-        line = _model(Envelope, document).plain()
+    if isinstance(document.value, dict) and "data" in document.value:
+        given = _model(Envelope, document).model_dump(exclude={"event_type"})
+        given |= given.pop("data")
     else:
-        line = _model(RequestLine, document)
-    fields = line.model_dump(exclude={"essays", "event_id", "occurred_at_ms", "correlation_id"})
-    return CJAssessmentRequested(
-        **fields,
-        event_id=line.event_id or new_id(),
-        occurred_at_ms=now_ms if line.occurred_at_ms is None else line.occurred_at_ms,
-        correlation_id=line.correlation_id or new_id(),
-        essays=tuple(
-            Essay(essay_id=essay.essay_id, text_storage_id=essay.text_storage_id)
-            for essay in line.essays
-        ),
-    )
+        given = _model(RequestLine, document).model_dump()
+    defaults = {"event_id": new_id, "occurred_at_ms": lambda: now_ms, "correlation_id": new_id}
+    for name, default in defaults.items():
+        if given[name] is None:
+            given[name] = default()
+    given["essays"] = tuple(Essay(**essay) for essay in given["essays"])
+    return CJAssessmentRequested(**given)
 
 
 def _each(files: Sequence[str], read: Callable[[JsonValue], T]) -> list[T]:

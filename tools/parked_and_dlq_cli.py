@@ -9,7 +9,7 @@ import typer
 
 from processors.settings import settings_from_environment
 from tools.options import Json
-from tools.printing import print_json, print_table
+from tools.printing import print_fields, print_json, print_table
 from tools.progress import say
 from tools.times import span_of, time_of
 
@@ -106,10 +106,7 @@ def dlq_show(
     from tools import dlq
 
     document = dlq.document_of(*dlq.find_letter(settings_from_environment(), at, value_file))
-    if as_json:
-        print_json(document)
-    else:
-        print_table("Dead letter", ("", ""), list(document.items()))
+    print_fields("Dead letter", document, as_json=as_json)
 
 
 @dlq_app.command("redrive")

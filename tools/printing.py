@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -28,6 +28,14 @@ def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, 
         )  # Text: cells may hold foreign markup
     console = Console()
     console.print(table) if console.is_terminal else Console(width=250).print(table)
+
+
+def print_fields(title: str, document: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one document: as JSON, or as a table of names and values."""
+    if as_json:
+        print_json(document)
+    else:
+        print_table(title, ("", ""), document.items())
 
 
 def harmless(text: str) -> str:

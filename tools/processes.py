@@ -110,13 +110,13 @@ def started(name: str, settings: Settings, say: Say) -> "Iterator[subprocess.Pop
 def api_running(settings: Settings, say: Say) -> Iterator[str]:
     """Run the API as a process; yields its base URL once it is ready."""
     url = f"http://{settings.api_host}:{settings.api_port}"
-    with running("api", settings, say) as api:
+    with running("api", settings, say) as api, httpx.Client() as client:
 
         def is_ready() -> bool:
             if api.poll() is not None:
                 raise CJStreamError(f"api ended by itself: {api.returncode}")
             try:
-                return httpx.get(f"{url}/readyz").is_success
+                return client.get(f"{url}/readyz").is_success
             except httpx.HTTPError:
                 return False
 

@@ -4,7 +4,8 @@ Every line is checked, and every event is created, before the first event is sen
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from time import time_ns
@@ -32,7 +33,7 @@ from tables.commands import DELETION_EVENTS, UPLOAD_EVENTS
 from tables.content_store import PLAIN_TEXT, ContentStore
 from tables.context import component_of, fold, live
 from tables.upload_record import UploadRecord, read_upload
-from tools.inputs import GivenRequest, GivenUpload, read_requests, read_uploads
+from tools.inputs import GivenUpload, read_requests, read_uploads
 from tools.progress import bar
 
 Rows = dict[str, AssignmentContext]
@@ -68,16 +69,17 @@ def send_uploads(settings: Settings, files: Sequence[str]) -> list[SentUpload]:
     """
     uploads = read_uploads(files)
     checked_topics(admin_client(settings), settings)
-    rows, ends = _read_rows(settings, uploads)
-    events = numbered(uploads, rows, ends, settings, now_ms=_now_ms(), new_id=_new_id)
+    codec = codec_for(settings)
+    places = [_partition_of(settings, upload) for upload in uploads]
+    rows, ends = _read_rows(settings, codec, uploads, places)
+    events = _numbered(uploads, places, rows, ends)
     content = ContentStore.open(settings.content)
     for upload in bar(uploads, "texts", len(uploads)):
         if upload.text is not None:
             content.put(upload.text)
-    codec = codec_for(settings)
     records = [
-        _record(_partition_of(settings, upload).topic, upload.scope_key, event, codec)
-        for upload, event in zip(uploads, events, strict=True)
+        _record(place.topic, upload.scope_key, event, codec)
+        for upload, place, event in zip(uploads, places, events, strict=True)
     ]
     coordinates = _deliver(plain_producer(settings), records, "uploads")
     return [
@@ -94,76 +96,61 @@ def send_uploads(settings: Settings, files: Sequence[str]) -> list[SentUpload]:
     ]
 
 
-def _now_ms() -> int:
-    return time_ns() // 1_000_000
-
-
-def _new_id() -> str:
-    return str(uuid4())
-
-
 def _partition_of(settings: Settings, upload: GivenUpload) -> Partition:
     topic = settings.topics.uploads[ROLES.index(upload.line.type)]
     return Partition(topic.name, partition_for(upload.scope_key.encode(), settings.partitions))
 
 
-def _read_rows(settings: Settings, uploads: Sequence[GivenUpload]) -> tuple[Rows, Positions]:
+def _read_rows(
+    settings: Settings,
+    codec: Codec,
+    uploads: Sequence[GivenUpload],
+    partitions: Sequence[Partition],
+) -> tuple[Rows, Positions]:
     """The current rows of these scopes, folded from the log, and the positions up to which it was read."""
-    partitions = {_partition_of(settings, upload) for upload in uploads}
-    ends = high_watermarks_when_reachable(settings, partitions)
+    ends = high_watermarks_when_reachable(settings, set(partitions))
     rows: Rows = {}
-    codec, topics = codec_for(settings), upload_topics(settings)
     scopes = {upload.scope_key.encode() for upload in uploads}
-    with LogReader(settings, partitions) as log:
+    with LogReader(settings, ends) as log:
         log.seek_to_start()
         for record in log.records_until(ends, seconds=30):
             if record.key not in scopes:
                 continue
             upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
-            try:
-                fold(rows, read_upload(upload, codec, topics), record.at, record.appended_at_ms)
-            except Malformed:  # the fold skips it, too
-                continue
+            with suppress(Malformed):  # the fold skips it, too
+                event = read_upload(upload, codec, upload_topics(settings))
+                fold(rows, event, record.at, record.appended_at_ms)
     return rows, ends
 
 
-def numbered(
-    uploads: Sequence[GivenUpload],
-    rows: Rows,
-    ends: Positions,
-    settings: Settings,
-    *,
-    now_ms: int,
-    new_id: Callable[[], str],
+def _numbered(
+    uploads: Sequence[GivenUpload], partitions: Sequence[Partition], rows: Rows, ends: Positions
 ) -> list[UploadEvent]:
     """The events of these uploads; the versions of each scope and role continue those in `rows`. Raises Malformed.
 
     The events are folded into `rows` as if they were appended at the ends of the log.
     """
-    events = []
+    events, now_ms = [], _now_ms()
     next_offset = dict(ends)
-    for upload in uploads:
-        event = _event(upload, rows.get(upload.scope_key), now_ms, new_id)
+    for upload, partition in zip(uploads, partitions, strict=True):
+        event = _event(upload, rows.get(upload.scope_key), now_ms)
         check_limits(event)
-        partition = _partition_of(settings, upload)
         fold(rows, event, Coordinates(*partition, next_offset[partition]), now_ms)
         next_offset[partition] += 1
         events.append(event)
     return events
 
 
-def _event(
-    upload: GivenUpload, context: AssignmentContext | None, now_ms: int, new_id: Callable[[], str]
-) -> UploadEvent:
+def _event(upload: GivenUpload, context: AssignmentContext | None, now_ms: int) -> UploadEvent:
     line = upload.line
     previous, live_component = component_of(context, line.type), live(context, line.type)
     fields: dict[str, Any] = {
-        "event_id": new_id(),
+        "event_id": _new_id(),
         "assignment_id": line.assignment_id,
         "version": previous.version + 1 if previous else 1,
         "previous_event_id": previous.event_id if previous else None,
         "actor": line.actor,
-        "correlation_id": line.correlation_id or new_id(),
+        "correlation_id": line.correlation_id or _new_id(),
         "occurred_at_ms": now_ms,
     }
     if line.type == "instructions":
@@ -187,26 +174,31 @@ def _event(
     )
 
 
+def _now_ms() -> int:
+    return time_ns() // 1_000_000
+
+
+def _new_id() -> str:
+    return str(uuid4())
+
+
 def send_requests(settings: Settings, files: Sequence[str]) -> list[SentRequest]:
     """Append the CJ requests in the files, with the batch id as key. Raises Malformed before anything is sent."""
     requests = read_requests(files, _now_ms(), _new_id)
     codec = codec_for(settings)
     topic = settings.topics.requests.name
-    records = [_request_record(topic, given, codec) for given in requests]
+    records = [_record(topic, given.request.batch_id, given.request, codec) for given in requests]
+    for given, record in zip(requests, records, strict=True):
+        if len(record.value or b"") > MAX_REQUEST_BYTES:
+            raise given.document.fault(
+                f"{len(record.value or b'')} bytes in Avro, at most {MAX_REQUEST_BYTES}"
+            )
     checked_topics(admin_client(settings), settings)
     coordinates = _deliver(plain_producer(settings), records, "requests")
     return [
         SentRequest(given.request.batch_id, given.request.event_id, at)
         for given, at in zip(requests, coordinates, strict=True)
     ]
-
-
-def _request_record(topic: str, given: GivenRequest, codec: Codec) -> Record:
-    record = _record(topic, given.request.batch_id, given.request, codec)
-    size = len(record.value or b"")
-    if size > MAX_REQUEST_BYTES:
-        raise given.document.fault(f"{size} bytes in Avro, at most {MAX_REQUEST_BYTES}")
-    return record
 
 
 def _record(

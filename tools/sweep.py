@@ -21,11 +21,10 @@ from schemas.coordinates import Partition
 from schemas.errors import ContentCorrupt, Discrepancy, Unreachable
 from tables.content_store import ContentStore, ListedText
 from tools.progress import bar
+from tools.times import duration_of
 
 MIN_GRACE = timedelta(hours=1)  # a write needs far less time between its text and its event
 MAX_GRACE = timedelta(days=36_500)
-DURATION = re.compile(r"([0-9]{1,6})([smhd])")
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 ID_LENGTH = 64
 HEX_RUN = re.compile(rb"[0-9a-f]{64,}")
 Texts = tuple[ListedText, ...]
@@ -45,10 +44,9 @@ class SweepReport:
 
 def grace_of(text: str) -> timedelta:
     """A grace period such as 7d, 36h, 90m or 7200s. Raises ValueError if it is not a duration, or out of range."""
-    duration = DURATION.fullmatch(text)
-    if duration is None:
+    grace = duration_of(text)
+    if grace is None:
         raise ValueError("must be a duration, a number with a unit: 7d, 36h, 90m, 7200s")
-    grace = timedelta(**{UNITS[duration[2]]: int(duration[1])})
     if not MIN_GRACE <= grace <= MAX_GRACE:
         raise ValueError(
             "must be at least an hour, as a text is stored before its event, and at most 36500 days"

@@ -1,5 +1,6 @@
 """`cjstream batches tail`: the outcomes in the log, decoded; without a consumer group, so no offset is committed."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -12,7 +13,7 @@ from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.coordinates import Partition
+from schemas.coordinates import Positions
 from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import ROLES, CJBatchPrepared, CJBatchUnresolved, Outcome
@@ -46,26 +47,16 @@ def tail_batches(
     partitions = settings.partitions_of(*topics)
     codec = codec_for(settings)
     with LogReader(settings, partitions) as log:
-        retained = log.offset_ranges()
+        ends = log.seek_to_start()
         if from_beginning:
-            records = _from_start(log, retained, follow=follow)
+            records = _without_end(log) if follow else _outcomes(log.records_until(ends))
             yield from islice((_tailed(record, codec) for record in records), limit)
             return
-        for record in _newest(log, retained, NEWEST if limit is None else limit):
+        for record in _newest(log, ends, NEWEST if limit is None else limit):
             yield _tailed(record, codec)
         if follow:
-            log.seek({partition: end for partition, (_, end) in retained.items()})
+            log.seek(ends)
             yield from (_tailed(record, codec) for record in _without_end(log))
-
-
-def _from_start(
-    log: LogReader, retained: Mapping[Partition, tuple[int, int]], *, follow: bool
-) -> Iterator[LogRecord]:
-    log.seek({partition: low for partition, (low, _) in retained.items()})
-    if follow:
-        return _without_end(log)
-    ends = {partition: end for partition, (_, end) in retained.items()}
-    return _outcomes(log.records_until(ends))
 
 
 def _outcomes(records: Iterable[LogRecord]) -> Iterator[LogRecord]:
@@ -78,18 +69,15 @@ def _without_end(log: LogReader) -> Iterator[LogRecord]:
         yield from _outcomes(log.read())
 
 
-def _newest(
-    log: LogReader, retained: Mapping[Partition, tuple[int, int]], count: int
-) -> list[LogRecord]:
+def _newest(log: LogReader, ends: Positions, count: int) -> list[LogRecord]:
     """The newest records by append time; reads further back while markers and aborted records leave too few."""
-    ends = {partition: end for partition, (_, end) in retained.items()}
+    lows = {partition: low for partition, (low, _) in log.offset_ranges().items()}
     back = 2 * count
     while True:
-        starts = {partition: max(low, end - back) for partition, (low, end) in retained.items()}
+        starts = {partition: max(low, ends[partition] - back) for partition, low in lows.items()}
         log.seek(starts)
         found = sorted(_outcomes(log.records_until(ends)), key=lambda record: record.appended_at_ms)
-        at_start = all(starts[partition] == low for partition, (low, _) in retained.items())
-        if len(found) >= count or at_start:
+        if len(found) >= count or starts == lows:
             return found[-count:] if count else []
         back *= 4
 
@@ -127,14 +115,11 @@ def document_of(tailed: TailedRecord) -> dict[str, Any]:
 
 def line_of(tailed: TailedRecord) -> str:
     """One outcome as one line for people."""
-    event, headers = tailed.event, tailed.dead_letter
+    event, headers = tailed.event, defaultdict(lambda: "?", tailed.dead_letter)
     if event is None:
-        partition = "/".join(
-            headers.get(f"original-{name}", "?") for name in ("topic", "partition")
-        )
-        original_at = f"{partition}@{headers.get('original-offset', '?')}"
-        message = headers.get("exception-message", "?")
-        return f"{tailed.record.at}  dead letter of {original_at}: {message}"
+        names = ("original-topic", "original-partition", "original-offset", "exception-message")
+        topic, partition, offset, message = (headers[name] for name in names)
+        return f"{tailed.record.at}  dead letter of {topic}/{partition}@{offset}: {message}"
     request = event.request
     prefix = f"{tailed.record.at}  {request.batch_id}  {len(request.essays)} essays  "
     if isinstance(event, CJBatchUnresolved):

@@ -9,17 +9,21 @@ from tables.history.point_in_time import AtRecords, AtTime, Moment
 
 FORMS = "2026-03-01T12:00:00Z, a time ago such as 90s, 30m, 2h, 7d, or records as topic/partition@offset,…"
 
-DURATION = re.compile(r"(\d{1,6})([smhd])")
+DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration_of(text: str) -> timedelta | None:
+    """A duration such as `90s`, `30m`, `2h`, `7d`; None if it is none."""
+    found = DURATION.fullmatch(text)
+    return found and timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
 def time_ms(text: str, now: datetime, option: str) -> int:
     """An RFC 3339 time, or a time ago as `90s`, `30m`, `2h`, `7d`. Raises Misconfigured."""
     try:
-        if ago := DURATION.fullmatch(text):
-            moment = now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
-            return round(moment.timestamp() * 1000)
-        moment = datetime.fromisoformat(text)
+        ago = duration_of(text)
+        moment = datetime.fromisoformat(text) if ago is None else now - ago
     except (ValueError, OverflowError) as fault:
         raise Misconfigured(f"{option}: not a time such as 2026-03-01T12:00:00Z or 2h") from fault
     if moment.tzinfo is None:

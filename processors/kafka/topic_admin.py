@@ -236,7 +236,9 @@ def checked_topics(admin: AdminClient, settings: Settings) -> dict[str, str]:
 
 def metadata_answers(bootstrap_servers: str, *, timeout_s: float = 1.0) -> bool:
     """Whether a broker at this address answers a metadata request; an open port alone does not mean ready."""
-    client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    # connects every 100 ms: by default the pauses double, and a broker that starts is noticed late
+    pause = {"reconnect.backoff.max.ms": 100}
+    client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, **pause})
     try:
         return bool(client.list_topics(timeout=timeout_s).brokers)
     except KafkaException:

@@ -49,7 +49,6 @@ LIBRARIES = {  # the folders or files that may import each library
         "tools/admin/client.py",
         "tools/api/auth/jwks.py",
         "tools/bench/api.py",
-        "tools/bench/calls.py",
         "tools/processes.py",
     },
     "typer": {"tools"},

@@ -8,7 +8,7 @@ import random
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -24,78 +24,51 @@ from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import CJStreamError
-from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
+from schemas.events import ROLES, AssignmentContext, scope_key_of
 from schemas.partitioner import partition_for
 from tables.context import component_of, fold
-from tools.bench.events import instructions_of, prompt_of, request_for, rubric_of
-from tools.bench.installation import Machine, this_machine
+from tools.bench.events import request_for, upload_of
+from tools.bench.percentiles import Figures
 from tools.installation import installation
 from tools.processes import Say, command, environment_of, module
 from tools.progress import bar
 
 CHUNK = 5000  # records sent at once; batches of one chunk are joined at the same positions
 SEED = 6
-EVENT_FACTORIES = (instructions_of, prompt_of, rubric_of)
 
 
-@dataclass(frozen=True, slots=True)
-class CommandFigures:
-    """One command on that log: seconds from start to end, CPU, memory of its largest process, and its own output."""
-
-    seconds: float
-    cpu_s: float  # of its processes without the broker; a busy machine affects this figure least
-    peak_mb: int
-    said: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class AuditFigures:
-    """The size of the log, and the figures of each command."""
-
-    machine: Machine
-    uploads: int
-    assignments: int
-    batches: int
-    verify: CommandFigures
-    replay: CommandFigures
-    as_of: CommandFigures
-
-
-def run(say: Say, *, uploads: int, assignments: int, batches: int) -> AuditFigures:
+def run(say: Say, *, uploads: int, assignments: int, batches: int) -> Figures:
     """Write a log of that size, then measure verify, replay and as-of on it."""
-    machine = this_machine()
-    with installation(say, long_lived=True) as settings:
+    with installation(say) as settings:
         log = Writer(settings, assignments)
         say(f"writing {uploads} uploads of {assignments} assignments and {batches} batches")
         for count in bar(log.write(uploads, batches), "written", uploads + batches):
             del count
         say("verify")
-        verify = measure(settings, "verify", "--no-texts")
-        document = verify.said
-        if document["findings"] or sum(document["outcomes"].values()) != batches:
+        verify, verified = measure(settings, "verify", "--no-texts")
+        if verified["findings"] or sum(verified["outcomes"].values()) != batches:
             raise CJStreamError(
                 "verify did not find every batch correct: the measurement is not valid"
             )
         say("replay")
-        replay = measure(settings, "replay")
+        replay, replayed = measure(settings, "replay")
         say("as-of")
-        as_of = measure(settings, "as-of", assignment_id_of(0), "--at", "0s", "--no-texts")
-    return AuditFigures(
-        machine,
-        uploads,
-        assignments,
-        batches,
-        replace(verify, said=_verify_figures(document)),
-        replace(replay, said=_replay_figures(replay.said["summary"])),
-        replace(as_of, said={}),
-    )
+        as_of, _ = measure(settings, "as-of", assignment_id_of(0), "--at", "0s", "--no-texts")
+    return {
+        "uploads": uploads,
+        "assignments": assignments,
+        "batches": batches,
+        "verify": verify | {"said": _verify_figures(verified)},
+        "replay": replay | {"said": _replay_figures(replayed["summary"])},
+        "as_of": as_of | {"said": {}},
+    }
 
 
-def _verify_figures(document: dict[str, Any]) -> dict[str, Any]:
+def _verify_figures(document: Figures) -> Figures:
     return {name: document[name] for name in ("uploads", "seconds", "outcomes_per_s", "counts")}
 
 
-def _replay_figures(summary: dict[str, Any]) -> dict[str, Any]:
+def _replay_figures(summary: Figures) -> Figures:
     rate = round(summary["records"] / summary["seconds"]["read"])
     figures = {
         name: summary[name] for name in ("records", "scopes", "damaged", "broken", "seconds")
@@ -103,8 +76,12 @@ def _replay_figures(summary: dict[str, Any]) -> dict[str, Any]:
     return {**figures, "records_per_s": rate}
 
 
-def measure(settings: Settings, *audit: str) -> CommandFigures:
-    """Run an audit command as a process; its last line of JSON becomes `said`."""
+def measure(settings: Settings, *audit: str) -> tuple[Figures, Any]:
+    """Run an audit command as a process; returns its figures, and the document in its last line.
+
+    cpu_s is that of its processes without the broker, which a busy machine affects least; peak_mb is the memory of
+    its largest process.
+    """
     start, usage = time.monotonic(), settings.data_dir / "usage.json"
     child = subprocess.Popen(
         module("tools.bench.usage", str(usage), *command("audit", *audit, "--json")),
@@ -121,7 +98,7 @@ def measure(settings: Settings, *audit: str) -> CommandFigures:
     if code:
         raise CJStreamError(f"audit {audit[0]} ended with exit code {code}")
     used = orjson.loads(usage.read_bytes())
-    return CommandFigures(round(seconds, 2), used["cpu_s"], used["peak_mb"], orjson.loads(last))
+    return {"seconds": round(seconds, 2), **used}, orjson.loads(last)
 
 
 def assignment_id_of(number: int) -> str:
@@ -147,13 +124,6 @@ class Writer:
         self._requests = [0] * settings.partitions
         self._random = random.Random(SEED)
         self._outcomes = OutcomeBuilder(self._codec, Policy(), self._rows.get)
-        self._topic_of = dict(
-            zip(
-                ("instructions", "student_prompt", "judge_rubric"),
-                self._topics.uploads,
-                strict=True,
-            )
-        )
 
     def write(self, uploads: int, batches: int) -> Iterator[int]:
         """Write rounds of uploads with batches after each round; yields once per upload and per batch."""
@@ -175,14 +145,14 @@ class Writer:
 
     def _upload_record(self, number: int) -> Record:
         turn, index = divmod(number, self._assignments)
-        version, kind = divmod(turn, len(EVENT_FACTORIES))
-        event: UploadEvent = EVENT_FACTORIES[kind](assignment_id_of(index), version + 1)
+        version, kind = divmod(turn, len(ROLES))
+        event = upload_of(ROLES[kind], assignment_id_of(index), version + 1)
         scope_key = scope_key_of(event)
-        previous = component_of(self._rows.get(scope_key), role_of(event))
+        previous = component_of(self._rows.get(scope_key), ROLES[kind])
         if previous is not None:
             event = replace(event, previous_event_id=previous.event_id)
         key = scope_key.encode()
-        topic = self._topic_of[role_of(event)].name
+        topic = self._topics.uploads[kind].name
         partition = Partition(topic, partition_for(key, self._settings.partitions))
         fold(self._rows, event, Coordinates(*partition, self._positions[partition]), 0)
         self._positions[partition] += 1

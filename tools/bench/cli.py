@@ -1,13 +1,16 @@
 """`cjstream bench …`: parses options, measures, prints."""
 
-from collections.abc import Iterator
+import os
+import platform
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import typer
 
+from tools.bench.percentiles import Figures, Spread
 from tools.options import Json
-from tools.printing import print_json, print_table
+from tools.printing import print_fields
 from tools.progress import say
 
 bench_app = typer.Typer(
@@ -47,7 +50,7 @@ def release(
     """
     from tools.bench import release as command
 
-    _show(command.run(say, requests=requests, crowd=crowd, rate=rate), as_json=as_json)
+    _measure("Release", command.run, as_json, requests=requests, crowd=crowd, rate=rate)
 
 
 @bench_app.command()
@@ -68,8 +71,9 @@ def rebalance(
     """
     from tools.bench import rebalance as command
 
-    figures = command.run(say, protocol=protocol, times=times, rate=rate, quiet_s=quiet)
-    _show(figures, as_json=as_json)
+    _measure(
+        "Rebalance", command.run, as_json, protocol=protocol, times=times, rate=rate, quiet_s=quiet
+    )
 
 
 @bench_app.command()
@@ -94,7 +98,7 @@ def recovery(
     """
     from tools.bench import recovery as command
 
-    _show(command.run(say, protocol=protocol, times=times, rate=rate), as_json=as_json)
+    _measure("Recovery", command.run, as_json, protocol=protocol, times=times, rate=rate)
 
 
 @bench_app.command()
@@ -122,10 +126,8 @@ def api(
     """
     from tools.bench import api as command
 
-    figures = command.run(
-        say, processes=processes, assignments=assignments, rate=rate, seconds=seconds
-    )
-    _show(figures, as_json=as_json)
+    options = {"processes": processes, "assignments": assignments, "rate": rate}
+    _measure("Api", command.run, as_json, **options, seconds=seconds)
 
 
 @bench_app.command()
@@ -148,20 +150,36 @@ def audit(
     """
     from tools.bench import audit as command
 
-    figures = command.run(say, uploads=uploads, assignments=assignments, batches=batches)
-    _show(figures, as_json=as_json)
+    _measure(
+        "Audit", command.run, as_json, uploads=uploads, assignments=assignments, batches=batches
+    )
 
 
-def _show(figures: Any, *, as_json: bool) -> None:
-    """Print a measurement as JSON, or as a table of figures with their paths."""
-    if as_json:
-        print_json(asdict(figures))
-    else:
-        print_table(type(figures).__name__, ("", ""), _flat(asdict(figures)))
+def _measure(title: str, run: Callable[..., Figures], as_json: bool, **options: Any) -> None:
+    """Run a measurement; print the machine and the figures as JSON, or as a table of figures with their paths."""
+    document = {"machine": this_machine()}  # before anything runs
+    document |= run(say, **options)
+    shown = document if as_json else dict(_flat(document))
+    print_fields(title, shown, as_json=as_json)
+
+
+def this_machine() -> dict[str, Any]:
+    """The machine, and the load average of the last minute before anything is started."""
+    from tools.jars import KAFKA_VERSION
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "kafka": KAFKA_VERSION,
+    }
 
 
 def _flat(document: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in document.items():
+        if isinstance(value, Spread):
+            value = asdict(value)
         if isinstance(value, dict):
             yield from _flat(value, f"{path}{name} ")
         else:

@@ -5,13 +5,9 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from schemas.events import (
-    CJAssessmentRequested,
-    Essay,
-    InstructionsUploaded,
-    JudgeRubricUploaded,
-    StudentPromptUploaded,
-)
+from schemas.events import CJAssessmentRequested, Essay, UploadEvent
+from tables.commands import UPLOAD_EVENTS
+from tables.content_store import PLAIN_TEXT
 
 ESSAYS = 10
 
@@ -21,26 +17,10 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def instructions_of(assignment_id: str, version: int = 1) -> InstructionsUploaded:
-    """An upload of instructions for the assignment."""
-    return InstructionsUploaded(
-        **_upload(assignment_id, version), grade_scale="swedish_8_anchor", context_origin="bench"
-    )
-
-
-def prompt_of(assignment_id: str, version: int = 1) -> StudentPromptUploaded:
-    """An upload of a student prompt for the assignment."""
-    return StudentPromptUploaded(**_upload(assignment_id, version))
-
-
-def rubric_of(assignment_id: str, version: int = 1) -> JudgeRubricUploaded:
-    """An upload of a judge rubric for the assignment."""
-    return JudgeRubricUploaded(**_upload(assignment_id, version))
-
-
-def _upload(assignment_id: str, version: int) -> dict[str, Any]:
+def upload_of(role: str, assignment_id: str, version: int = 1) -> UploadEvent:
+    """An upload of a text for the assignment."""
     text = assignment_id.encode()
-    return {
+    fields: dict[str, Any] = {
         "event_id": str(uuid4()),
         "assignment_id": assignment_id,
         "version": version,
@@ -50,9 +30,12 @@ def _upload(assignment_id: str, version: int) -> dict[str, Any]:
         "created_at_ms": now_ms(),
         "storage_id": sha256(text).hexdigest(),
         "sha256": sha256(text).hexdigest(),
-        "media_type": "text/plain; charset=utf-8",
+        "media_type": PLAIN_TEXT,
         "size_bytes": len(text),
     }
+    if role == "instructions":
+        fields |= {"grade_scale": "swedish_8_anchor", "context_origin": "bench"}
+    return UPLOAD_EVENTS[role](**fields)
 
 
 def request_for(assignment_id: str) -> CJAssessmentRequested:

@@ -15,7 +15,7 @@ from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord, Discrepancy
 from schemas.events import CJBatchPrepared
 from tools.bench.events import now_ms
-from tools.bench.installation import WAIT_S
+from tools.bench.processes import WAIT_S
 from tools.bench.traffic import READY, Sender, in_the_background
 
 WARM_UP = 20  # requests
@@ -103,8 +103,8 @@ def _request_of(record: LogRecord, codec: Codec) -> Coordinates:
 
 def warm_up(sender: Sender, outcomes: Outcomes) -> None:
     """Upload the ready assignment and wait for outcomes of requests for it; a worker must be running."""
-    sender.upload_instructions([READY])
-    sender.upload_prompt(READY)
+    for role in ("instructions", "student_prompt"):
+        sender.upload(role, READY)
     outcomes.wait_for(sender.request([READY] * WARM_UP), "a worker to process requests")
 
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+Figures = dict[str, Any]  # numbers, spreads and figures by name
 
 
 @dataclass(frozen=True, slots=True)

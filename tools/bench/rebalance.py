@@ -3,45 +3,21 @@
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 
 from processors.settings import Settings
 from tools.bench.events import now_ms
-from tools.bench.installation import (
-    Machine,
+from tools.bench.outcomes import AnsweredRequest, reading_outcomes, warm_up
+from tools.bench.percentiles import Figures, spread_of
+from tools.bench.processes import (
     process_settings,
-    this_machine,
     wait_until_assigned,
 )
-from tools.bench.outcomes import AnsweredRequest, reading_outcomes, warm_up
-from tools.bench.percentiles import Spread, spread_of
 from tools.bench.traffic import Sender, Steady, steady_requests
 from tools.installation import installation
 from tools.processes import Say, running
 
 SETTLED_S = 1.0  # after the partitions have moved; counted as part of the move
-
-
-@dataclass(frozen=True, slots=True)
-class Moves:
-    """Joins or leaves: latencies of all requests that waited during one, and the longest latency in each."""
-
-    count: int
-    latency_ms: Spread
-    pause_ms: Spread
-
-
-@dataclass(frozen=True, slots=True)
-class Rebalance:
-    """The figures; a latency is from the append of a request until a reader of committed records has its outcome."""
-
-    machine: Machine
-    protocol: str
-    rate_per_s: float
-    requests: int
-    outcomes: int
-    quiet_ms: Spread
-    joins: Moves
-    leaves: Moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +28,11 @@ class Window:
     end_ms: int
 
 
-def run(say: Say, *, protocol: str, times: int, rate: float, quiet_s: float) -> Rebalance:
+def run(say: Say, *, protocol: str, times: int, rate: float, quiet_s: float) -> Figures:
     """Let a second worker join and leave `times` times while requests are sent at `rate` per second."""
-    machine = this_machine()
     joins, leaves = list[Window](), list[Window]()
     with ExitStack() as stack:
-        settings = stack.enter_context(installation(say, long_lived=True, group_protocol=protocol))
+        settings = stack.enter_context(installation(say, group_protocol=protocol))
         first = process_settings(settings, "one", slot="one")
         second = process_settings(settings, "two")  # no slot: it leaves its group when it ends
         stack.enter_context(running("worker", first, say))
@@ -76,16 +51,17 @@ def run(say: Say, *, protocol: str, times: int, rate: float, quiet_s: float) -> 
                 steady.wait_for_requests(quiet_s)
         outcomes.wait_for(steady.appended)
         answered = list(outcomes.answered(steady.appended).values())
-    return Rebalance(
-        machine,
-        protocol,
-        rate,
-        len(steady.appended),
-        len(answered),
-        spread_of(request.latency_ms for request in _outside(answered, [*joins, *leaves])),
-        _moves(answered, joins),
-        _moves(answered, leaves),
-    )
+    quiet = _outside(answered, [*joins, *leaves])
+    # a latency is from the append of a request until a reader of committed records has its outcome
+    return {
+        "protocol": protocol,
+        "rate_per_s": rate,
+        "requests": len(steady.appended),
+        "outcomes": len(answered),
+        "quiet_ms": spread_of(request.latency_ms for request in quiet),
+        "joins": _moves(answered, joins),
+        "leaves": _moves(answered, leaves),
+    }
 
 
 def _finish_move(settings: Settings, steady: Steady, start_ms: int, *, workers: int) -> Window:
@@ -107,13 +83,14 @@ def _is_within(request: AnsweredRequest, window: Window) -> bool:
     return request.is_within(window.start_ms, window.end_ms)
 
 
-def _moves(answered: list[AnsweredRequest], windows: list[Window]) -> Moves:
+def _moves(answered: list[AnsweredRequest], windows: list[Window]) -> Figures:
+    """The latencies of all requests that waited during a move, and the longest latency in each move."""
     latencies_by_window = [
         [request.latency_ms for request in answered if _is_within(request, window)]
         for window in windows
     ]
-    return Moves(
-        len(windows),
-        spread_of(latency for latencies in latencies_by_window for latency in latencies),
-        spread_of(max(latencies) for latencies in latencies_by_window if latencies),
-    )
+    return {
+        "count": len(windows),
+        "latency_ms": spread_of(chain.from_iterable(latencies_by_window)),
+        "pause_ms": spread_of(max(latencies) for latencies in latencies_by_window if latencies),
+    }

@@ -3,19 +3,17 @@
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from statistics import median
 
 from processors.settings import Settings, settings_from_environment
 from schemas.coordinates import Coordinates
 from tools.bench.events import now_ms
-from tools.bench.installation import (
-    Machine,
+from tools.bench.outcomes import AnsweredRequest, Outcomes, reading_outcomes, warm_up
+from tools.bench.percentiles import Figures
+from tools.bench.processes import (
     process_settings,
-    this_machine,
     wait_until_assigned,
 )
-from tools.bench.outcomes import AnsweredRequest, Outcomes, reading_outcomes, warm_up
 from tools.bench.traffic import Sender, steady_requests
 from tools.broker import ONE_NODE
 from tools.installation import installation
@@ -27,44 +25,11 @@ QUIET_S = 2.0
 AFTER_KILL_S = 1.0  # time for which requests are sent after a kill: enough to reach every partition
 
 
-@dataclass(frozen=True, slots=True)
-class Seconds:
-    """Median and maximum over all kills, in seconds."""
-
-    median: float
-    max: float
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """Seconds from the kill until a reader of committed records has …"""
-
-    kills: int
-    requests: int
-    outcomes: int
-    first_outcome_s: Seconds  # … the first outcome of a request appended after the kill
-    every_partition_s: Seconds  # … one such outcome from each partition of the requests
-    caught_up_s: Seconds  # … the outcomes of all requests appended until then
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """Recovery of a worker with a slot, restarted at once, and of one without, whose partitions another takes over."""
-
-    machine: Machine
-    protocol: str
-    rate_per_s: float
-    session_timeout_s: int
-    transaction_timeout_s: int
-    restarted: Recovered
-    taken_over: Recovered
-
-
-def run(say: Say, *, protocol: str, times: int, rate: float) -> Recovery:
+def run(say: Say, *, protocol: str, times: int, rate: float) -> Figures:
     """Kill each kind of worker `times` times while requests are sent at `rate` per second."""
-    machine, base = this_machine(), settings_from_environment()
+    base = settings_from_environment()
     with (
-        installation(say, long_lived=True, group_protocol=protocol) as settings,
+        installation(say, group_protocol=protocol) as settings,
         reading_outcomes(settings) as outcomes,
     ):
         say("killing a worker with a slot and restarting it at once")
@@ -72,13 +37,19 @@ def run(say: Say, *, protocol: str, times: int, rate: float) -> Recovery:
         say("killing one of two workers without slots; the other takes over")
         taken_over = _measure_kills(settings, outcomes, times, rate, say, slot="")
     session_s = base.session_timeout_s if protocol == "classic" else BROKERS_SESSION_S
-    timeouts = (session_s, base.transaction_timeout_s)
-    return Recovery(machine, protocol, rate, *timeouts, restarted, taken_over)
+    return {
+        "protocol": protocol,
+        "rate_per_s": rate,
+        "session_timeout_s": session_s,
+        "transaction_timeout_s": base.transaction_timeout_s,
+        "restarted": restarted,
+        "taken_over": taken_over,
+    }
 
 
 def _measure_kills(
     settings: Settings, outcomes: Outcomes, times: int, rate: float, say: Say, *, slot: str
-) -> Recovered:
+) -> Figures:
     """Kill one worker repeatedly; without a slot a second worker runs, and the victim restarts after the takeover."""
     victim = process_settings(settings, f"victim-{slot}", slot=slot)
     killed_ms = list[int]()
@@ -107,13 +78,19 @@ def _measure_kills(
     return _recovered(killed_ms, answered, len(steady.appended))
 
 
-def _recovered(killed_ms: Sequence[int], answered: AnsweredRequests, requests: int) -> Recovered:
+def _recovered(killed_ms: Sequence[int], answered: AnsweredRequests, requests: int) -> Figures:
+    """Median and maximum over all kills, in seconds, of the times of `recovery_of`."""
     recoveries = [recovery_of(kill_ms, answered) for kill_ms in killed_ms]
-    firsts, every, caught_up = (
-        Seconds(round(median(values) / 1000, 2), round(max(values) / 1000, 2))
-        for values in zip(*recoveries, strict=True)
-    )
-    return Recovered(len(killed_ms), requests, len(answered), firsts, every, caught_up)
+    names = ("first_outcome_s", "every_partition_s", "caught_up_s")
+    return {
+        "kills": len(killed_ms),
+        "requests": requests,
+        "outcomes": len(answered),
+        **{
+            name: {"median": round(median(values) / 1000, 2), "max": round(max(values) / 1000, 2)}
+            for name, values in zip(names, zip(*recoveries, strict=True), strict=True)
+        },
+    }
 
 
 def recovery_of(killed_ms: int, answered: AnsweredRequests) -> tuple[int, int, int]:

@@ -14,9 +14,9 @@ from processors.kafka.records import Record, coordinates_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
-from schemas.events import CJAssessmentRequested, UploadEvent, scope_key_of
-from tools.bench.events import instructions_of, prompt_of, request_for
-from tools.bench.installation import WAIT_S
+from schemas.events import ROLES, CJAssessmentRequested, UploadEvent, scope_key_of
+from tools.bench.events import request_for, upload_of
+from tools.bench.processes import WAIT_S
 
 READY = "bench-ready"  # the assignment of ordinary requests; its context is complete
 TICK_S = 0.002
@@ -31,17 +31,11 @@ class Sender:
         self._producer = plain_producer(settings, **{"linger.ms": 0})
         self._codec = codec_for(settings)
 
-    def upload_instructions(self, assignment_ids: Iterable[str]) -> None:
-        """Append instructions for each assignment."""
-        topic = self._topics.instructions.name
-        events = map(instructions_of, assignment_ids)
-        self._append(self._record(topic, scope_key_of(event), event) for event in events)
-
-    def upload_prompt(self, assignment_id: str) -> int:
-        """Append a student prompt for an assignment; returns its append time in ms."""
-        event = prompt_of(assignment_id)
-        record = self._record(self._topics.student_prompts.name, scope_key_of(event), event)
-        (appended_ms,) = self._append([record]).values()
+    def upload(self, role: str, assignment_id: str) -> int:
+        """Append an upload for an assignment; returns its append time in ms."""
+        event = upload_of(role, assignment_id)
+        topic = self._topics.uploads[ROLES.index(role)].name
+        (appended_ms,) = self._append([self._record(topic, scope_key_of(event), event)]).values()
         return appended_ms
 
     def request(self, assignment_ids: Iterable[str]) -> Appended:

@@ -4,12 +4,13 @@ Administrators upload by command line and API. A real worker process joins 2,000
 which some change meanwhile and some come late. Every outcome is read back from the committed log and checked with it.
 """
 
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from processors.kafka.clients import plain_producer
 from processors.kafka.offsets import high_watermarks_when_reachable
@@ -20,12 +21,12 @@ from processors.outcomes.request_scan import scan_request
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates, Partition, coordinates_from
+from schemas.coordinates import Coordinates, coordinates_from
 from schemas.errors import CJStreamError
 from schemas.events import CJAssessmentRequested
 from schemas.topics import Topic
 from tables.content_store import ContentStore
-from tools.broker import free_port
+from tools.broker import QUICK_START, free_port
 from tools.demo.check import AvroReader, Evidence, Findings, OutcomeFound, SentRecord, found_in
 from tools.demo.requests import PARTS, StoryRequest, story
 from tools.demo.uploads import Uploaded, upload
@@ -40,36 +41,20 @@ PATIENCE_S = 5  # of a request: if its context is not uploaded by then, it is un
 SILENCE_S = 60.0  # without any outcome, before the demo gives up
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoReport:
-    """What the demo did, and what it found in the committed log."""
-
-    uploads: int
-    requests: int
-    prepared: int
-    unresolved: int
-    dead_lettered: int
-    missing: int
-    duplicated: int
-    stale: int  # outcomes that missed an upload acknowledged before their request was sent
-    verified: bool
-    slow_path: int
-    context_sources: dict[str, int]
-    prompt_sources: dict[str, int]
-    parked: int  # requests that arrived before their context and waited for it
-    released: int  # those of them whose context came before their deadline
-    faults: list[str]
-    seconds: float
-
-    @property
-    def is_good(self) -> bool:
-        """Whether every request has exactly one outcome, and every outcome was verified."""
-        return self.verified and not (self.missing or self.duplicated or self.stale)
+Report = dict[str, Any]
 
 
-def run(say: Say) -> DemoReport:
+def is_good(report: Report) -> bool:
+    """Whether every request has exactly one outcome, and every outcome was verified."""
+    return bool(report["verified"]) and not any(
+        report[name] for name in ("missing", "duplicated", "stale")
+    )
+
+
+def run(say: Say) -> Report:
     """Play the story and check it; `say` receives lines for people. Everything it starts and creates is removed."""
     started_at = monotonic()
+    os.environ.setdefault("JDK_JAVA_OPTIONS", QUICK_START)  # of the broker
     with installation(
         say,
         slot="demo",
@@ -78,24 +63,24 @@ def run(say: Say) -> DemoReport:
         patience_s=PATIENCE_S,
     ) as settings:
         codec = codec_for(settings)
-        stage = _play(settings, codec, say)
+        reader = AvroReader(codec)
+        stage = _play(settings, codec, reader, say)
         say("the worker has ended: reading the log back to its end")
-        outcomes, unreadable = _outcomes(settings, AvroReader(codec))
-        findings = _check(settings, codec, stage, outcomes, unreadable)
+        outcomes, findings = _check(settings, reader, stage)
     return _report(stage, codec, outcomes, findings, monotonic() - started_at)
 
 
-def _play(settings: Settings, codec: Codec, say: Say) -> "Stage":
+def _play(settings: Settings, codec: Codec, reader: AvroReader, say: Say) -> "Stage":
     """Play the story, from the first upload to the end of the worker."""
-    requests = story(SEED, codec)
-    first, second, third = (
-        [request for request in requests if request.part == part] for part in range(PARTS)
-    )
-    read = _partitions(settings, *settings.topics.outcomes, settings.topics.parked)
+    read = settings.partitions_of(*settings.topics.outcomes, settings.topics.parked)
     with LogReader(settings, read) as log, running("worker", settings, say) as worker:
         log.seek(dict.fromkeys(read, 0))
-        stage = Stage(settings, codec, log, worker, say)
+        stage = Stage(settings, reader, log, worker, say)
         with api_running(settings, say) as api:
+            requests = story(SEED, codec)
+            first, second, third = (
+                [request for request in requests if request.part == part] for part in range(PARTS)
+            )
             stage.upload(api, "1-before")
             stage.request(first)
             stage.wait_for(1)
@@ -111,17 +96,13 @@ def _play(settings: Settings, codec: Codec, say: Say) -> "Stage":
     return stage
 
 
-def _partitions(settings: Settings, *topics: Topic) -> list[Partition]:
-    return settings.partitions_of(*topics)
-
-
 class Stage:
     """Plays the story: sends uploads and requests, and sees which requests have an outcome or are parked."""
 
     def __init__(
         self,
         settings: Settings,
-        codec: Codec,
+        reader: AvroReader,
         log: LogReader,
         worker: "subprocess.Popen[bytes]",
         say: Say,
@@ -134,7 +115,7 @@ class Stage:
         self._log = log
         self._worker = worker
         self._say = say
-        self._reader = AvroReader(codec)
+        self._reader = reader
         self._producer = plain_producer(settings)
 
     def upload(self, api: str, name: str) -> None:
@@ -188,42 +169,32 @@ class Stage:
                 yield request_at
 
 
-def _outcomes(settings: Settings, reader: AvroReader) -> tuple[list[OutcomeFound], list[str]]:
-    """Every outcome up to the end of the log, and what is wrong with unreadable ones."""
-    found, unreadable = list[OutcomeFound](), list[str]()
-    for record in _all_records(settings, _partitions(settings, *settings.topics.outcomes)):
+def _check(
+    settings: Settings, reader: AvroReader, stage: Stage
+) -> tuple[list[OutcomeFound], Findings]:
+    """Read all outcomes up to the end of the log, and everything they depend on, and check them."""
+    outcomes, unreadable = list[OutcomeFound](), list[str]()
+    for record in _all_records(settings, *settings.topics.outcomes):
         try:
-            found.append(found_in(record, reader))
+            outcomes.append(found_in(record, reader))
         except ValueError as fault:
             unreadable.append(f"{record.at}: {fault}")
-    return found, unreadable
-
-
-def _check(
-    settings: Settings,
-    codec: Codec,
-    stage: Stage,
-    outcomes: Sequence[OutcomeFound],
-    unreadable: Sequence[str],
-) -> Findings:
-    """Read everything that the outcomes depend on, and check them."""
-    uploads = _all_records(settings, _partitions(settings, *settings.topics.uploads))
     deletions = [upload for upload in stage.uploads if upload.is_deletion]
     evidence = Evidence(
         stage.sent,
-        {record.at: record for record in uploads},
+        {record.at: record for record in _all_records(settings, *settings.topics.uploads)},
         frozenset((deletion.scope_key, deletion.role) for deletion in deletions),
         ContentStore.open(settings.content),
-        AvroReader(codec),
+        reader,
     )
-    return evidence.check(outcomes, unreadable)
+    return outcomes, evidence.check(outcomes, unreadable)
 
 
-def _all_records(settings: Settings, partitions: Sequence[Partition]) -> list[LogRecord]:
-    """Every committed record of these partitions, up to their high watermarks."""
-    ends = high_watermarks_when_reachable(settings, partitions)
-    with LogReader(settings, partitions) as log:
-        log.seek(dict.fromkeys(partitions, 0))
+def _all_records(settings: Settings, *topics: Topic) -> list[LogRecord]:
+    """Every committed record of these topics, up to their high watermarks."""
+    ends = high_watermarks_when_reachable(settings, settings.partitions_of(*topics))
+    with LogReader(settings, ends) as log:
+        log.seek_to_start()
         return list(log.records_until(ends, seconds=30))
 
 
@@ -233,33 +204,31 @@ def _report(
     outcomes: Sequence[OutcomeFound],
     findings: Findings,
     seconds: float,
-) -> DemoReport:
-    def is_canonical(request: bytes) -> bool:
+) -> Report:
+    """What the demo did, and what it found in the committed log."""
+
+    def is_canonical(request_at: Coordinates) -> bool:
+        request = stage.sent[request_at].value or b""
         return scan_request(request, codec.version_of(CJAssessmentRequested, request)) is not None
 
-    slow_path = sum(
-        found.event is not None and not is_canonical(stage.sent[found.request_at].value or b"")
-        for found in outcomes
-        if found.request_at in stage.sent
-    )
-    return DemoReport(
-        uploads=len(stage.uploads),
-        requests=len(stage.sent),
-        prepared=findings.outcomes["prepared"],
-        unresolved=findings.outcomes["unresolved"],
-        dead_lettered=findings.outcomes["dead_lettered"],
-        missing=findings.missing,
-        duplicated=findings.duplicated,
-        stale=findings.stale,
-        verified=findings.outcomes["prepared"] > 0 and not findings.faults,
-        slow_path=slow_path,
-        context_sources=dict(sorted(findings.context_sources.items())),
-        prompt_sources=dict(sorted(findings.prompt_sources.items())),
-        parked=len(stage.parked),
-        released=sum(
-            found.request_at in stage.parked and "processing_metadata" in (found.event or {})
-            for found in outcomes
-        ),
-        faults=findings.faults[:10],
-        seconds=round(seconds, 1),
-    )
+    resolved = [found for found in outcomes if found.event and found.request_at in stage.sent]
+    waited = [found for found in outcomes if found.request_at in stage.parked]
+    return {
+        "uploads": len(stage.uploads),
+        "requests": len(stage.sent),
+        **{name: findings.outcomes[name] for name in ("prepared", "unresolved", "dead_lettered")},
+        "missing": findings.missing,
+        "duplicated": findings.duplicated,
+        # outcomes that missed an upload acknowledged before their request was sent
+        "stale": findings.stale,
+        "verified": findings.outcomes["prepared"] > 0 and not findings.faults,
+        "slow_path": sum(not is_canonical(found.request_at) for found in resolved),
+        "context_sources": dict(sorted(findings.context_sources.items())),
+        "prompt_sources": dict(sorted(findings.prompt_sources.items())),
+        # requests that arrived before their context and waited for it
+        "parked": len(stage.parked),
+        # those of them whose context came before their deadline
+        "released": sum("processing_metadata" in (found.event or {}) for found in waited),
+        "faults": findings.faults[:10],
+        "seconds": round(seconds, 1),
+    }

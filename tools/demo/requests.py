@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from uuid import UUID
 
+from processors.outcomes.encoding import text
 from schemas.codec import FRAME, Codec
 from schemas.events import CJAssessmentRequested, Essay, StudentPromptDeleted
 from schemas.field_limits import MAX_ESSAYS
@@ -40,9 +41,8 @@ TASKS = (
     Task("sve1-debattartikel", "SVE1", "sv", 25),
     Task("sve2-novellanalys", "SVE2", "sv", 15),
     Task("eng6-speech-analysis", "ENG6", "en", 10),
-    Task(
-        "his1b-kallkritik", "HIS1b", "sv", 6, 0.4
-    ),  # its prompt is uploaded late: its requests wait
+    # its prompt is uploaded late: its requests wait
+    Task("his1b-kallkritik", "HIS1b", "sv", 6, 0.4),
     Task(None, "ENG5", "en", 7),  # resolved with the course's instructions
     Task(None, "FRA3", "fr", 4),  # guests: nothing was uploaded for the course
     Task("eng5-book-reveiw", "ENG5", "en", 3, 0.3),  # a typing error: nobody uploaded it
@@ -117,10 +117,6 @@ def _essays(count: int, random: Random) -> tuple[Essay, ...]:
     )
 
 
-def _plain(request: CJAssessmentRequested, codec: Codec) -> bytes:
-    return codec.encode(request)
-
-
 def _envelope(request: CJAssessmentRequested, codec: Codec) -> bytes:
     """The bytes of a request that arrived as a JSON event."""
     occurred_at = datetime.fromtimestamp(request.occurred_at_ms / 1000, UTC)
@@ -171,7 +167,7 @@ def _sized(request: CJAssessmentRequested, codec: Codec) -> bytes:
 
 def _head_and_essays(request: CJAssessmentRequested, codec: Codec) -> tuple[bytes, list[bytes]]:
     """The bytes before the essays, and the bytes of each essay, in schema version 1, where the essays come last."""
-    essays = [_text(essay.essay_id) + _text(essay.text_storage_id) for essay in request.essays]
+    essays = [text(essay.essay_id) + text(essay.text_storage_id) for essay in request.essays]
     return codec.encode(replace(request, essays=()), 1)[:-1], essays
 
 
@@ -190,14 +186,9 @@ def avro_long(value: int) -> bytes:
     return bytes(out)
 
 
-def _text(value: str) -> bytes:
-    encoded = value.encode()
-    return avro_long(len(encoded)) + encoded
-
-
 Form = Callable[[CJAssessmentRequested, Codec], bytes]
 FORMS: dict[str, Form] = {
-    "plain": _plain,
+    "plain": lambda request, codec: codec.encode(request),
     "envelope": _envelope,
     "padded": _padded,
     "split": _split,

@@ -1,37 +1,10 @@
-"""The machine on which a measurement runs, and the processes of its installation."""
-
-import os
-import platform
-from dataclasses import dataclass
+"""The worker and API processes of a measurement."""
 
 from processors.kafka.bounded_wait import result_of, wait_until
 from processors.kafka.clients import admin_client
 from processors.settings import Settings
-from tools.jars import KAFKA_VERSION
 
 WAIT_S = 120.0  # the longest wait for anything before a measurement fails
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The machine of a measurement; load is the load average of the last minute before anything was started."""
-
-    system: str
-    cores: int | None
-    load: float
-    python: str
-    kafka: str
-
-
-def this_machine() -> Machine:
-    """The machine and its current load."""
-    return Machine(
-        f"{platform.system()} {platform.machine()}",
-        os.cpu_count(),
-        round(os.getloadavg()[0], 1),
-        platform.python_version(),
-        KAFKA_VERSION,
-    )
 
 
 def process_settings(settings: Settings, name: str, **changes: object) -> Settings:
