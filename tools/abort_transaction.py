@@ -90,23 +90,21 @@ def _action(settings: Settings, transaction: OpenTransaction) -> str:
 
 def command_for(transaction: OpenTransaction) -> str:
     """The command that ends a transaction."""
-    topic, number = transaction.partition
     return (
-        f"cjstream topics abort-transaction {topic}/{number}"
+        f"cjstream topics abort-transaction {transaction.partition}"
         f" --producer-id {transaction.producer_id} --yes"
     )
 
 
 def sentence_of(transaction: OpenTransaction, now_ms: int) -> str:
     """What hangs where, since when, and what ends it, for people."""
-    topic, number = transaction.partition
     owner = f"transactional id {transaction.transactional_id or 'unknown'}"
     age = span_of((now_ms - transaction.since_ms) / 1000)
     reason, remedy = "its coordinator no longer has it, so it never ends", ""
     if transaction.ongoing_since_ms is not None:
         reason, remedy = f"its coordinator says {transaction.state}", "stop that producer, or "
     return (
-        f"{topic}/{number}: {owner}, producer id {transaction.producer_id}, open since"
+        f"{transaction.partition}: {owner}, producer id {transaction.producer_id}, open since"
         f" {time_of(transaction.since_ms)} ({age}): {reason}; {remedy}end it: {command_for(transaction)}"
     )
 
@@ -133,5 +131,5 @@ def refuse_unended(endings: list[Ending]) -> None:
     """Raise Discrepancy if a transaction is still open although it should have ended."""
     still_open = [one.transaction for one in endings if one.ended is False]
     if still_open:
-        names = ", ".join(f"{one.partition.topic}/{one.partition.partition}" for one in still_open)
+        names = ", ".join(f"{one.partition}" for one in still_open)
         raise Discrepancy(f"still open: {names}; run it again")

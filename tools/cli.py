@@ -258,6 +258,35 @@ def requests_send(files: Files, as_json: Json = False) -> None:
         print_table("Sent requests", ("batch", "event", "at"), rows)
 
 
+@requests_app.command("reset-offsets")
+def requests_reset_offsets(
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Commit the offsets; without it, only show what is found.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Find where batch preparation must continue if its group's offsets have expired. A dry run unless --yes.
+
+    Per partition: one above the highest request that has an outcome or is parked, or the start of the log. Reads every
+    outcome. Exit 1 if workers run, 3 if open transactions hide outcomes.
+    """
+    from tools import reset_offsets as command
+
+    found = command.reset_offsets(settings_from_environment(), yes=yes)
+    if as_json:
+        print_json(command.document_of(found, dry_run=not yes))
+        return
+    columns = ("partition", "committed", "log starts", "log ends", "last done", "offset", "set")
+    rows = [
+        tuple("" if cell is None else cell for cell in command.row_of(one))
+        for one in found.partitions
+    ]
+    title = "Set" if yes else "Would be set if it differs from the committed offset; use --yes"
+    print_table(title, columns, rows)
+    for at in found.strangers:
+        say(f"{at} is not an outcome of a request in the log: some other producer wrote it")
+
+
 @batches_app.command("tail")
 def batches_tail(
     follow: Annotated[

@@ -128,8 +128,7 @@ def _open_transactions(opened: list[OpenTransaction], now_ms: int) -> Check:
         detail = "; ".join(sentence_of(one, now_ms) for one in hanging)
         return Check("open transactions", False, detail)
     detail = "; ".join(
-        f"{one.partition.topic}/{one.partition.partition}: {span_of((now_ms - one.since_ms) / 1000)}"
-        for one in opened
+        f"{one.partition}: {span_of((now_ms - one.since_ms) / 1000)}" for one in opened
     )
     return Check("open transactions", True, detail or "none")
 

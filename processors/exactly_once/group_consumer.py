@@ -33,7 +33,7 @@ MAX_STABLE_WAIT_S = 60.0
 STABLE_CALL_S = 2.0  # then the group is served, and the call repeated: a transaction may be open
 IF_LOST = (
     "the records at the committed offset are no longer in the log (retention, or the topic was recreated): "
-    "set the group's offset by hand"
+    "`cjstream requests reset-offsets` sets the group's offset"
 )
 GENERATION = struct.Struct("<i")
 MAGIC = b"CGMDv2:"  # librdkafka's serialized group metadata: magic, generation, group, member
@@ -259,8 +259,7 @@ class GroupConsumer:
                     return  # this process was frozen, and another worker has committed meanwhile
                 raise Discrepancy(
                     f"group {self._consumed.group} has no committed offset for {tp}, but the "
-                    f"partition has outcomes, the last at {outcome}: set the offset by hand, or requests get "
-                    "a second outcome"
+                    f"partition has outcomes, the last at {outcome}: `cjstream requests reset-offsets` sets it"
                 )
             starts[tp] = log_start(self._consumer, tp)
         self._commit(Batch((), 0, {}, starts, group, epoch))

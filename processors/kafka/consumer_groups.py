@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
@@ -12,7 +12,14 @@ from processors.kafka.clients import admin_client, group_reader
 from processors.kafka.offsets import committed_by, list_offsets
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
-from schemas.errors import Unreachable
+from schemas.errors import Refusal, Unreachable
+
+GROUP_IS_ACTIVE = {  # the answers to a commit from outside, while the group has members
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.REBALANCE_IN_PROGRESS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +66,18 @@ def committed_offsets(settings: Settings, group: str, partitions: Iterable[Parti
     except KafkaException as fault:
         raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
     return {partition: offset for partition, offset in committed.items() if offset >= 0}
+
+
+def set_committed_offsets(settings: Settings, group: str, offsets: Positions) -> None:
+    """Commit offsets of a group that has no members. Raises Refusal if it has some, Unreachable."""
+    wanted = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+    try:
+        with closing(group_reader(settings, group)) as consumer:
+            committed = consumer.commit(offsets=wanted, asynchronous=False)
+        for tp in committed or ():
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+    except KafkaException as fault:
+        if fault.args[0].code() in GROUP_IS_ACTIVE:
+            raise Refusal(f"group {group} has members: stop all workers first") from fault
+        raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault

@@ -15,6 +15,7 @@ from tests.faults.reading import read_all
 from tests.faults.running import Process, StartWorker
 from tests.support.builders import requested
 from tests.support.installations import configure_topic
+from tests.support.run_command import run_json, run_text
 from tests.support.until import until
 
 
@@ -76,7 +77,30 @@ def test_lost_committed_offsets(settings: Settings, start_worker: StartWorker) -
     requests = settings.partitions_of(settings.topics.requests)
     assert committed_offsets(settings, settings.prep_group, requests) == {}
     worker.start()
-    assert f"the last at {settings.topics.batches.name}/" in refusal(worker)
+    message = refusal(worker)
+    assert f"the last at {settings.topics.batches.name}/" in message
+    assert "`cjstream requests reset-offsets` sets it" in message
+
+    reset = ("requests", "reset-offsets")
+    exit_code, found, _ = run_json(settings, *reset)
+    assert (exit_code, found["dry_run"], found["strangers"]) == (0, True, [])
+    assert committed_offsets(settings, settings.prep_group, requests) == {}
+    # the member stays in the group until its session times out
+    done = until(lambda: run_json(settings, *reset, "--yes")[1])
+    assert [one["was_set"] for one in done["partitions"]] == [True] * 4
+    assert [*committed_offsets(settings, settings.prep_group, requests).values()] == [
+        one["log_end"] for one in found["partitions"]
+    ]
+    worker.start()
+    worker.wait_until_it_runs()
+    send(settings, *(requested(batch_id=f"after-{number}") for number in range(20)))
+    with Progress(settings) as progress:
+        progress.wait_for_the_end(worker)
+    exit_code, out, message = run_text(settings, *reset, "--yes")
+    assert (exit_code, out) == (1, "")
+    assert message.startswith("cjstream: the group has 1 members: stop all workers first")
+    assert worker.stop() == 0
+    assert all_have_one_outcome(settings).counts["requests"] == 40
 
 
 @pytest.mark.thorough

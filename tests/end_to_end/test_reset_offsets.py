@@ -1,0 +1,150 @@
+"""`requests reset-offsets` on topics as batch preparation and strangers write them."""
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from processors.kafka.clients import group_reader, transactional_producer
+from processors.kafka.consumer_groups import committed_offsets, set_committed_offsets
+from processors.kafka.records import Record
+from processors.outcomes.outcome_builder import OutcomeBuilder
+from processors.settings import Settings
+from schemas.coordinates import Coordinates, Partition
+from schemas.dead_letters import dead_letter_headers
+from schemas.errors import Malformed, Refusal
+from schemas.events import ParkedRequest
+from tests.faults.load import CODEC, append
+from tests.support.builders import requested
+from tests.support.run_command import run_json, run_text
+from tests.support.until import until
+
+RESET = ("requests", "reset-offsets")
+REQUEST = CODEC.encode(requested(assignment_id=None, course_code="GUEST"))
+EACH = 6  # requests in each partition
+
+
+def at(settings: Settings, partition: int, offset: int) -> Coordinates:
+    return Coordinates(settings.topics.requests.name, partition, offset)
+
+
+def append_requests(settings: Settings) -> None:
+    name = settings.topics.requests.name
+    append(
+        settings,
+        [Record(name, number, b"k", REQUEST) for number in range(4) for _ in range(EACH)],
+    )
+
+
+def outcome(settings: Settings, request_at: Coordinates, partition: int | None = None) -> Record:
+    """A guest's batch, as batch preparation encodes it."""
+    builder = OutcomeBuilder(CODEC, settings.policy, lambda _scope_key: None)
+    built = builder.build(REQUEST, request_at)
+    number = request_at.partition if partition is None else partition
+    return Record(settings.topics.batches.name, number, b"k", built.value)
+
+
+def parked(settings: Settings, request_at: Coordinates, key: str = "") -> Record:
+    waiting = ParkedRequest(
+        request_at=request_at,
+        scope_key="assignment:late",
+        missing=("student_prompt",),
+        appended_at_ms=1_000,
+        deadline_at_ms=901_000,
+        request=REQUEST,
+    )
+    name, value = settings.topics.parked.name, CODEC.encode(waiting)
+    return Record(name, request_at.partition, (key or str(request_at)).encode(), value)
+
+
+def found_by(settings: Settings) -> dict[int, Any]:
+    exit_code, document, messages = run_json(settings, *RESET)
+    assert (exit_code, messages) == (0, "")
+    return {one["partition"]: one for one in document["partitions"]}
+
+
+def test_each_partition_continues_above_the_highest_request_that_is_done(
+    settings: Settings,
+) -> None:
+    append_requests(settings)
+    letter = dead_letter_headers(at(settings, 2, 4), 1, Malformed("x"))
+    append(
+        settings,
+        [
+            *(outcome(settings, at(settings, 0, offset)) for offset in (0, 1, 3, 2)),
+            outcome(settings, at(settings, 1, 0)),
+            parked(settings, at(settings, 1, 2)),
+            Record(settings.topics.requests_dlq.name, 2, b"k", b"see /2@5", letter),
+        ],
+    )
+    found = found_by(settings)
+    assert [found[number]["last_done"] for number in range(4)] == [3, 2, 4, None]
+    assert [found[number]["offset"] for number in range(4)] == [4, 3, 5, 0]
+    assert {one["committed"] for one in found.values()} == {None}
+
+    exit_code, out, _ = run_text(settings, *RESET, "--yes")
+    assert exit_code == 0
+    assert "Set" in out
+    requests = settings.partitions_of(settings.topics.requests)
+    committed = committed_offsets(settings, settings.prep_group, requests)
+    assert [committed[partition] for partition in requests] == [4, 3, 5, 0]
+    _, again, _ = run_json(settings, *RESET, "--yes")
+    assert [one["was_set"] for one in again["partitions"]] == [False] * 4
+
+
+def test_an_outcome_of_an_aborted_transaction_does_not_count(settings: Settings) -> None:
+    append_requests(settings)
+    record = outcome(settings, at(settings, 0, 5))
+    producer = transactional_producer(settings, settings.topic_prefix)
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(record.topic, record.value, record.key, record.partition)
+    producer.flush(30)
+    exit_code, _, message = run_text(settings, *RESET)
+    assert exit_code == 3
+    assert f"open transactions hide records in {record.topic}/0: " in message
+    producer.abort_transaction(30)
+    assert found_by(settings)[0]["last_done"] is None
+
+
+def test_what_is_no_outcome_of_a_request_in_the_log_is_named_and_skipped(
+    settings: Settings,
+) -> None:
+    append_requests(settings)
+    batches, parked_topic = settings.topics.batches.name, settings.topics.parked.name
+    append(
+        settings,
+        [
+            outcome(settings, at(settings, 0, 2)),
+            Record(batches, 0, b"k", b"garbage /0@5"),
+            Record(batches, 0, b"k", None),
+            outcome(settings, at(settings, 0, EACH)),  # no such request
+            outcome(settings, at(settings, 3, 5), partition=0),
+            parked(settings, at(settings, 1, 5), key="another key"),
+            Record(parked_topic, 1, b"k", b"garbage"),
+        ],
+    )
+    exit_code, document, _ = run_json(settings, *RESET)
+    assert exit_code == 0
+    assert [one["last_done"] for one in document["partitions"]] == [2, None, None, None]
+    assert sorted(document["strangers"]) == [
+        *(f"{batches}/0@{offset}" for offset in (1, 2, 3, 4)),
+        *(f"{parked_topic}/1@{offset}" for offset in (0, 1)),
+    ]
+    _, _, messages = run_text(settings, *RESET)
+    assert f"{batches}/0@1 is not an outcome of a request in the log" in messages
+
+
+def test_the_offsets_of_a_group_with_members_are_not_set(settings: Settings) -> None:
+    member = group_reader(settings, settings.prep_group)
+    with closing(member):
+        member.subscribe([settings.topics.requests.name])
+        until(lambda: member.poll(0.2) is None and bool(member.assignment()))
+        with pytest.raises(Refusal, match="has members"):
+            set_committed_offsets(
+                settings, settings.prep_group, {Partition(settings.topics.requests.name, 0): 1}
+            )
+        exit_code, _, message = run_text(settings, *RESET, "--yes")
+        assert exit_code == 1
+        assert message.startswith("cjstream: the group has 1 members: stop all workers first")
+        assert run_json(settings, *RESET)[1]["members"] == 1  # a dry run is allowed

@@ -1,0 +1,211 @@
+"""`cjstream requests reset-offsets`: the offsets that batch preparation must continue from, found from the outcomes.
+
+A group without members loses its committed offsets after a time (Kafka's `offsets.retention.minutes`, 7 days).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, retry_while_unreachable
+from processors.kafka.clients import admin_client
+from processors.kafka.consumer_groups import committed_offsets, group_state, set_committed_offsets
+from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.records import LogRecord
+from processors.kafka.topic_admin import checked_topics
+from processors.log.reader import LogReader
+from processors.registry.registry_codec import codec_for
+from processors.settings import Settings
+from schemas.codec import Codec
+from schemas.coordinates import Coordinates, Partition
+from schemas.dead_letters import is_marker
+from schemas.errors import BadRecord, Discrepancy, Refusal
+from schemas.events import ParkedRequest
+from tools.audit.check.findings import Violation
+from tools.audit.check.full_check import request_coordinates
+
+EVENT_ID = re.compile(rb"/\d{1,10}@(\d{1,19})")
+MAX_EVENT_ID = 400  # bytes from the start of an outcome, in which its event id ends
+FIRST_CHUNK = 20_000  # offsets
+
+
+@dataclass(frozen=True, slots=True)
+class FoundOffset:
+    """The offset from which requests of a partition have no outcome, and the one that is committed."""
+
+    partition: int
+    committed: int | None
+    log_start: int
+    log_end: int
+    last_done: int | None  # the highest request that has an outcome or is parked
+    was_set: bool = False
+
+    @property
+    def offset(self) -> int:
+        """The offset to continue from."""
+        return self.log_start if self.last_done is None else max(self.log_start, self.last_done + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundOffsets:
+    """What was found of each partition; strangers are records that are no outcomes of requests in the log."""
+
+    members: int
+    partitions: tuple[FoundOffset, ...]
+    strangers: tuple[Coordinates, ...]
+
+
+def reset_offsets(settings: Settings, *, yes: bool) -> FoundOffsets:
+    """Find the offsets, and with `yes` commit those that differ from the committed ones.
+
+    Raises Refusal if `yes` and the group has members, Discrepancy if an open transaction hides outcomes, Unreachable.
+    """
+    checked_topics(admin_client(settings), settings)
+    found = _found_offsets(settings)
+    if not yes:
+        return found
+    if found.members:
+        raise Refusal(
+            f"the group has {found.members} members: stop all workers first"
+            f" (one that was killed counts for {settings.session_timeout_s} s)"
+        )
+    wanted = [one for one in found.partitions if one.committed != one.offset]
+    if wanted:
+        topic = settings.topics.requests.name
+        offsets = {Partition(topic, one.partition): one.offset for one in wanted}
+        set_committed_offsets(settings, settings.prep_group, offsets)
+    return replace(
+        found, partitions=tuple(replace(one, was_set=one in wanted) for one in found.partitions)
+    )
+
+
+def row_of(one: FoundOffset) -> tuple[int | bool | None, ...]:
+    """One partition for people, in the order of the command's columns."""
+    offsets = (one.committed, one.log_start, one.log_end, one.last_done, one.offset)
+    return (one.partition, *offsets, one.was_set)
+
+
+def document_of(found: FoundOffsets, *, dry_run: bool) -> dict[str, Any]:
+    """The document for `--json`."""
+    return {
+        "dry_run": dry_run,
+        "members": found.members,
+        "partitions": [{**asdict(one), "offset": one.offset} for one in found.partitions],
+        "strangers": list(map(str, found.strangers)),
+    }
+
+
+def _found_offsets(settings: Settings) -> FoundOffsets:
+    requests = settings.partitions_of(settings.topics.requests)
+    group = retry_while_unreachable(
+        lambda: group_state(settings, settings.prep_group, []), what="the group's coordinator"
+    )
+    committed = committed_offsets(settings, settings.prep_group, requests)
+    with LogReader(settings, requests) as log:
+        ranges = log.offset_ranges()
+    search = OutcomeSearch(
+        settings, codec_for(settings), {p: end for p, (_, end) in ranges.items()}
+    )
+    search.run()
+    return FoundOffsets(
+        group.members,
+        tuple(
+            FoundOffset(
+                partition.partition,
+                committed.get(partition),
+                *ranges[partition],
+                search.last_done.get(partition.partition),
+            )
+            for partition in requests
+        ),
+        tuple(search.strangers),
+    )
+
+
+class OutcomeSearch:
+    """The highest request of each partition that has a committed outcome or is parked."""
+
+    def __init__(self, settings: Settings, codec: Codec, ends: dict[Partition, int]) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._ends = ends  # of the request partitions
+        self._events = {settings.topics.batches.name, settings.topics.unresolved.name}
+        self.last_done: dict[int, int] = {}
+        self.strangers: list[Coordinates] = []
+
+    def run(self) -> None:
+        """Read the outcomes and the parked requests. Raises Discrepancy, Unreachable."""
+        topics = self._settings.topics
+        partitions = self._settings.partitions_of(*topics.outcomes, topics.parked)
+        admin = admin_client(self._settings)
+        stable = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
+        hidden = [
+            str(partition)
+            for partition, end in high_watermarks(admin, partitions).items()
+            if stable[partition] < end
+        ]
+        if hidden:
+            raise Discrepancy(
+                f"open transactions hide records in {', '.join(hidden)}: wait, or end them with"
+                " `cjstream topics abort-transaction`"
+            )
+        with LogReader(self._settings, partitions) as log:
+            for record in _newest_first(log):
+                self._add(record)
+
+    def _add(self, record: LogRecord) -> None:
+        number = record.at.partition
+        last = self.last_done.get(number, -1)
+        if record.at.topic in self._events and _claimed_offset(record.value or b"") <= last:
+            return  # the usual case, as the newest outcomes are read first
+        try:
+            at = self._request_of(record)
+        except BadRecord:
+            self.strangers.append(record.at)
+            return
+        if at is None:
+            return
+        partition = Partition(at.topic, at.partition)
+        if at.partition != number or at.offset >= self._ends.get(partition, 0):
+            self.strangers.append(record.at)
+        else:
+            self.last_done[number] = max(last, at.offset)
+
+    def _request_of(self, record: LogRecord) -> Coordinates | None:
+        topics = self._settings.topics
+        if record.at.topic == topics.parked.name:
+            if record.value is None:
+                return None  # a released request has an outcome
+            entry = self._codec.decode_as(ParkedRequest, record.value)
+            if record.key != str(entry.request_at).encode():
+                raise BadRecord("its key is not that of its request")
+            return entry.request_at
+        if is_marker(record.headers):
+            return None  # of a dead letter that was re-driven
+        found = request_coordinates(record, self._codec, topics)
+        if isinstance(found, Violation):
+            raise BadRecord(found.sentence)
+        return found
+
+
+def _claimed_offset(outcome: bytes) -> int:
+    """The request offset in an outcome's event id, without a check of the event; larger than any if there is none."""
+    found = EVENT_ID.search(outcome[:MAX_EVENT_ID])
+    return 1 << 63 if found is None else int(found[1])
+
+
+def _newest_first(log: LogReader) -> Iterator[LogRecord]:
+    """Every record, in chunks from the end of the log to its start."""
+    ranges = log.offset_ranges()
+    starts = {partition: end for partition, (_, end) in ranges.items()}
+    lows = {partition: low for partition, (low, _) in ranges.items()}
+    chunk = FIRST_CHUNK
+    while starts != lows:
+        stops = starts
+        starts = {
+            partition: max(lows[partition], stop - chunk) for partition, stop in stops.items()
+        }
+        log.seek(starts)
+        yield from log.records_until(stops)
+        chunk *= 2
