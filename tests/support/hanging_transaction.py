@@ -19,6 +19,7 @@ from processors.settings import Settings
 from schemas.coordinates import Partition
 
 T = TypeVar("T")
+CONCURRENT_TRANSACTIONS = 51  # Kafka's error code
 UNVERIFIED = {"transaction.partition.verification.enable": "false"}  # a broker's property
 
 
@@ -60,7 +61,10 @@ def hang_offsets(
 
 async def _new_producer(client: Any, transactional_id: str) -> tuple[int, int]:
     coordinator = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
-    answer = await client.send(coordinator, InitProducerIdRequest(transactional_id, 10_000))
+    request = InitProducerIdRequest(transactional_id, 10_000)
+    answer = await client.send(coordinator, request)
+    while answer.error_code == CONCURRENT_TRANSACTIONS:  # the last one is still being ended
+        answer = await client.send(coordinator, request)
     assert answer.error_code == 0, answer
     return answer.producer_id, answer.producer_epoch
 
