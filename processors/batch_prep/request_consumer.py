@@ -1,6 +1,6 @@
 """What the group consumer needs in order to consume requests: their outcomes and the parked topic."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 
 from confluent_kafka import Consumer, TopicPartition
@@ -9,13 +9,13 @@ from processors.exactly_once.group_consumer import ConsumedTopic
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, SYSTEM_CLOCK, Clock
 from processors.log.record_lookup import last_committed_record
 from processors.settings import Settings
-from schemas.coordinates import Partition
+from schemas.coordinates import Partition, Positions
 from schemas.topics import Topics
 
 
 def consumed_requests(
     settings: Settings,
-    take_over: Callable[[Mapping[int, int]], bool],
+    take_over: Callable[[Positions], bool],
     new_reader: Callable[[], Consumer],
     clock: Clock = SYSTEM_CLOCK,
 ) -> ConsumedTopic:

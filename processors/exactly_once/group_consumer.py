@@ -7,7 +7,7 @@ refuses. Metadata read afterwards might be of a new generation, and the broker w
 
 import logging
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -68,7 +68,7 @@ class ConsumedTopic:
     topic: str
     state_topic: str  # has the same partitions; the same transactions commit its offsets
     group: str
-    take_over: Callable[[Mapping[int, int]], bool]  # of state partitions, from committed offsets
+    take_over: Callable[[Positions], bool]  # of state partitions, from committed offsets
     last_outcome: Callable[[int], str | None]  # coordinates of a partition's newest outcome
     new_reader: Callable[[], Consumer]  # outside the group, `auto.offset.reset` earliest
 
@@ -200,8 +200,7 @@ class GroupConsumer:
 
     def _take_over_state(self) -> bool:
         state = {Partition(self._consumed.state_topic, tp.partition) for tp in self._owned}
-        committed = self._committed_offsets(state)
-        return self._consumed.take_over({tp.partition: offset for tp, offset in committed.items()})
+        return self._consumed.take_over(self._committed_offsets(state))
 
     def _check_no_record_skipped(self, number: int, first: int) -> None:
         """Check that no committed record lies between the committed offset and the first record fetched.

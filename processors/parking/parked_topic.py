@@ -5,7 +5,7 @@ a takeover. Request bodies are not kept in memory; they are read again at releas
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, Message, TopicPartition
@@ -71,7 +71,7 @@ class ParkedTopic:
         self._entry_reader: Consumer | None = None
         self._body_reader: Consumer | None = None
         self._index = ParkedIndex()
-        self._positions: dict[int, int] = {}
+        self._positions: dict[Partition, int] = {}
         self._clock_record_wanted = False
 
     @property
@@ -81,11 +81,7 @@ class ParkedTopic:
             return 0
         return FETCH_WAIT_WHILE_PARKED_S if self._index else FETCH_WAIT_S
 
-    def partition(self, number: int) -> Partition:
-        """The partition of the parked topic with this number."""
-        return Partition(self._topic, number)
-
-    def take_over(self, committed: Mapping[int, int]) -> bool:
+    def take_over(self, committed: Positions) -> bool:
         """Own exactly these partitions, and read them from their committed offsets to their high watermarks.
 
         Returns False if this takes too long: call it again. It assumes that every batch prepared before is dropped.
@@ -94,18 +90,16 @@ class ParkedTopic:
         reader = self._entry_reader = self._entry_reader or self._new_reader()
         self._give_up(reader, self._positions.keys() - committed.keys())
         starts = {
-            number: max(offset, log_start(reader, self.partition(number)))
-            for number, offset in committed.items()
-            if number not in self._positions
+            tp: max(offset, log_start(reader, tp))
+            for tp, offset in committed.items()
+            if tp not in self._positions
         }
-        reader.incremental_assign(
-            [TopicPartition(self._topic, number, start) for number, start in starts.items()]
-        )
+        reader.incremental_assign([TopicPartition(*tp, start) for tp, start in starts.items()])
         self._positions.update(starts)
         # not the last stable offsets: the transaction that committed the offsets may lack its marker here
-        ends = self._high_watermarks([self.partition(number) for number in committed])
+        ends = self._high_watermarks([*committed])
         until = self._clock.monotonic() + TAKEOVER_S
-        while any(self._positions[tp.partition] < end for tp, end in ends.items()):
+        while any(self._positions[tp] < end for tp, end in ends.items()):
             if self._clock.monotonic() > until:
                 log.warning("takeover of parked requests takes long (is a transaction open?)")
                 return False
@@ -114,14 +108,12 @@ class ParkedTopic:
         self._clock_record_wanted = bool(self._index)
         return True
 
-    def _give_up(self, reader: Consumer, partitions: Collection[int]) -> None:
+    def _give_up(self, reader: Consumer, partitions: Collection[Partition]) -> None:
         if partitions:
-            reader.incremental_unassign(
-                [TopicPartition(self._topic, number) for number in partitions]
-            )
-        self._index.remove_partitions(partitions)
-        for number in list(partitions):
-            del self._positions[number]
+            reader.incremental_unassign([TopicPartition(*tp) for tp in partitions])
+        self._index.remove_partitions(tp.partition for tp in partitions)
+        for tp in list(partitions):
+            del self._positions[tp]
 
     def advance(self) -> None:
         """Read which requests were parked and released, and find those whose context is now complete. Never waits."""
@@ -134,8 +126,7 @@ class ParkedTopic:
     def _read(self, reader: Consumer, wait_s: float) -> None:
         for message in poll_records(reader, MAX_POLLED_RECORDS, wait_s):
             self._apply(message)
-        read = read_positions(reader, map(self.partition, self._positions))
-        self._positions.update({tp.partition: offset for tp, offset in read.items()})
+        self._positions.update(read_positions(reader, self._positions))
 
     def _apply(self, message: Message) -> None:
         self.broker_clock.observe(message.timestamp()[1])
@@ -250,10 +241,10 @@ class ParkedTopic:
     def offsets_to_commit(self, partitions: Iterable[int]) -> Positions:
         """The offset of each partition's oldest entry, or the position read so far if it has no entry."""
         return {
-            self.partition(number): self._positions[number]
-            if (oldest := self._index.oldest_offset(number)) is None
+            tp: self._positions[tp]
+            if (oldest := self._index.oldest_offset(tp.partition)) is None
             else oldest
-            for number in partitions
+            for tp in (Partition(self._topic, number) for number in partitions)
         }
 
     def close(self) -> None:

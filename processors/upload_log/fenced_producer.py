@@ -82,11 +82,11 @@ class FencedProducer:
     def append(self, events: Sequence[UploadEvent], until: float) -> list[AppendedEvent]:
         """Append the events, all or none, in one transaction.
 
-        Raises WriterContended or Aborted if nothing was appended, Fenced if that is unknown. After each of these the
-        producer must be opened again.
+        Raises WriterContended or Unreachable if nothing was appended, Fenced if that is unknown. After each of these
+        the producer must be opened again.
         """
         if not self.is_open:
-            raise Aborted("the producer is not open")
+            raise Unreachable("the producer is not open")
         self.may_have_open_transaction, is_commit_requested = True, False
         try:
             self._producer.begin(until - time.monotonic())
@@ -99,7 +99,7 @@ class FencedProducer:
                 self._note_takeover(fault)
                 raise Fenced(str(fault)) from fault
             self._raise_if_fenced(fault)
-            raise Aborted(str(fault)) from fault
+            raise Unreachable(str(fault)) from fault
         self.may_have_open_transaction = False
         return [
             AppendedEvent(event, coordinates_of(message), message.timestamp()[1])

@@ -16,7 +16,6 @@ from typing import Protocol
 from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
 from schemas.coordinates import Partition, Positions
 from schemas.errors import (
-    Aborted,
     CJStreamError,
     Fenced,
     OutcomeUnknown,
@@ -185,11 +184,9 @@ class PartitionWriter:
         try:
             self._decide_and_append(group, min(request.until for request in group))
             self._last_fault, self._failures_in_a_row = None, 0
-        except (WriterContended, Fenced) as fault:
+        except Fenced as fault:
             self._back_off(WriterContended(str(fault)))
-        except (Unreachable, Aborted) as fault:
-            self._back_off(Unreachable(str(fault)))
-        except ReplicaBehind as fault:
+        except (WriterContended, Unreachable, ReplicaBehind) as fault:
             self._back_off(fault)
         except Exception as fault:  # noqa: BLE001 (each request must get the error)
             for request in group:

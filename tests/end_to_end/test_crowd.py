@@ -11,6 +11,7 @@ from processors.parking.parked_topic import ParkedTopic
 from processors.policy import Policy
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Partition
 from schemas.events import AssignmentContext, ParkedRequest
 from tables.changed_scopes import ChangedScopes
 from tests.faults.load import append
@@ -37,7 +38,7 @@ def test_a_takeover_looks_up_the_context_once_per_parked_request(settings: Setti
         partial(high_watermarks, admin_client(settings)),
         lambda: reader(settings),
     )
-    assert parking.take_over({0: 0})
+    assert parking.take_over({Partition(topic, 0): 0})
     parking.close()
     assert lookups == {"assignment:a1": CROWD}
 

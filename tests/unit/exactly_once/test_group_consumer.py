@@ -1,7 +1,7 @@
 """Group metadata is read before what it must protect, never afterwards."""
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -12,6 +12,7 @@ from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer, is_member
 from processors.settings import Settings
+from schemas.coordinates import Positions
 from schemas.errors import Discrepancy
 
 
@@ -78,7 +79,7 @@ class ScriptedConsumer:
     incremental_assign = seek = _do_nothing
 
 
-def taken_over(_committed: Mapping[int, int]) -> bool:
+def taken_over(_committed: Positions) -> bool:
     return True
 
 
