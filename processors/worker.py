@@ -106,7 +106,7 @@ async def _start(worker: Worker, shutdown: Shutdown) -> None:
     uploads = settings.upload_partitions
     ids = {topic.name: topic_ids[topic.name] for topic in settings.topics.uploads}
     positions = worker.replica.open(ids)
-    worker.feed.start(uploads, positions)
+    worker.feed.start(positions)
     ends = await asyncio.to_thread(
         retry_while_unreachable,
         partial(high_watermarks, worker.admin, uploads),

@@ -10,7 +10,7 @@ from processors.kafka.clients import reader
 from processors.kafka.poll import poll_records, read_positions
 from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings
-from schemas.coordinates import Partition, Positions
+from schemas.coordinates import Positions
 from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.replica")
@@ -29,15 +29,17 @@ class ReplicaFeed:
         fail: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
+        self._partitions = settings.upload_partitions
         self._replica = replica
         self._fail = fail
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica-feed", daemon=True)
 
-    def start(self, partitions: list[Partition], positions: Positions) -> None:
+    def start(self, positions: Positions) -> None:
         """Continue at the positions; partitions without one are read from their start."""
-        self._partitions = partitions
-        self._starts = positions
+        self._starts = [
+            TopicPartition(*tp, positions.get(tp, OFFSET_BEGINNING)) for tp in self._partitions
+        ]
         self._thread.start()
 
     def stop(self) -> None:
@@ -47,14 +49,9 @@ class ReplicaFeed:
             self._thread.join()
 
     def _run(self) -> None:
-        consumer = reader(self._settings, **{"auto.offset.reset": "error"})
+        consumer = reader(self._settings)
         try:
-            consumer.assign(
-                [
-                    TopicPartition(*partition, self._starts.get(partition, OFFSET_BEGINNING))
-                    for partition in self._partitions
-                ]
-            )
+            consumer.assign(self._starts)
             while not self._stopping.is_set():
                 self._advance(consumer)
         except Exception as fault:  # noqa: BLE001 (whatever it is, the replica no longer advances)

@@ -34,9 +34,7 @@ class TransactionalProducer:
     def __init__(
         self, new_producer: Callable[[], Producer], timeout_s: float, clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        self.timeout_s = (
-            timeout_s  # of a transaction, from `begin` to the end of `commit` or `abort`
-        )
+        self.timeout_s = timeout_s  # of a transaction, from `begin` on
         self.opened_at: float | None = None  # monotonic seconds, while a transaction is open
         self.new_producer = new_producer
         self._clock = clock

@@ -77,13 +77,9 @@ def encode_context_part(
     )
 
 
-def encode_roles(context: AssignmentContext) -> EncodedRoles:
+def encode_roles(context: AssignmentContext | None) -> EncodedRoles:
     """The encoded live upload of each role of a context."""
-    return EncodedRoles(
-        encode_upload(live(context, "instructions")),
-        encode_upload(live(context, "student_prompt")),
-        encode_upload(live(context, "judge_rubric")),
-    )
+    return EncodedRoles(*(encode_upload(live(context, role)) for role in EncodedRoles._fields))
 
 
 def encode_upload(component: Component | None) -> EncodedUpload:

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from processors.outcomes.encoding import (
-    NOTHING,
-    EncodedRoles,
     encode_context_part,
     encode_head,
     encode_roles,
@@ -91,9 +89,7 @@ class Splicer:
         resolution = resolve(request, context, self._policy)
         is_prepared = isinstance(resolution, Prepared)
         outcome = CJBatchPrepared if is_prepared else CJBatchUnresolved
-        roles = EncodedRoles(NOTHING, NOTHING, NOTHING)
-        if resolution.context is not None:
-            roles = encode_roles(resolution.context)
+        roles = encode_roles(resolution.context)
         brings_prompt = request.student_prompt_ref is not None
         context_bytes = _ContextBytes(
             context,

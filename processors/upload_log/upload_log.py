@@ -144,7 +144,7 @@ class UploadLog:
         positions = self._replica.open({name: topic_ids[name] for name in names})
         self._scope_index.fill(self._replica.contexts())
         self._replica.on_changed = self._scope_index.changed
-        self._feed.start(self._uploads, positions)
+        self._feed.start(positions)
         self._ends_at_start = ends
         return True
 

@@ -426,7 +426,7 @@ def run_writer(settings: Settings, fenced_producer: FencedProducer, request: Wri
     replica = open_replica(settings, CODEC, settings.api_dir)
     replica.open({})
     feed = ReplicaFeed(settings, replica, faults.append)
-    feed.start(settings.upload_partitions, {})
+    feed.start({})
     client = admin_client(settings)
     writer = writer_of(
         settings, fenced_producer, replica, lambda partitions: high_watermarks(client, partitions)

@@ -23,7 +23,7 @@ from processors.settings import settings_from_environment
 from processors.shutdown import Shutdown
 from processors.worker import run_built_worker
 from schemas.codec import Codec
-from schemas.coordinates import Partition, Positions
+from schemas.coordinates import Positions
 from schemas.errors import CJStreamError
 from tools.logs import log_to_stderr
 from tools.progress import say
@@ -35,8 +35,8 @@ STALLED_CHECKS_SHORT = 8
 class DeafFeed(ReplicaFeed):
     """A replica feed that never advances."""
 
-    def start(self, partitions: list[Partition], positions: Positions) -> None:
-        self._replica.advance({tp: positions.get(tp, 0) for tp in partitions})
+    def start(self, positions: Positions) -> None:
+        self._replica.advance({tp: positions.get(tp, 0) for tp in self._partitions})
 
     def stop(self) -> None:
         """Do nothing: there is no thread."""
