@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -386,10 +387,10 @@ def program_name() -> str:
     return "tools/run" if in_checkout and Path(sys.argv[0]).name != "cjstream" else "cjstream"
 
 
-def main() -> None:
-    """Run the command line; an expected error is one line on stderr and an exit code."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line, by default this process's; an expected error is one line on stderr and an exit code."""
     try:
-        app(prog_name=program_name())
+        app(arguments, prog_name=program_name())
     except CJStreamError as fault:
         say(f"cjstream: {fault}")
         sys.exit(fault.exit_code)

@@ -1,16 +1,15 @@
 """Runs cjstream commands on the installation of a test."""
 
-import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
+from typer.testing import CliRunner
 
 from processors.settings import Settings, variable_of
 from tools.cli import main
@@ -35,21 +34,27 @@ def run_main(
     environment: Mapping[str, str], *command: str, stdin: str = ""
 ) -> tuple[int, str, str]:
     """The exit code, stdout and stderr of a command; it runs in this process, because to start one takes a second."""
-    given, stdout, stderr = (
-        io.TextIOWrapper(io.BytesIO(content), "utf-8", write_through=True)
-        for content in (stdin.encode(), b"", b"")
-    )
-    with (
-        patch.dict(os.environ, environment, clear=True),
-        patch.object(sys, "argv", ["cjstream", *command]),
-        patch.object(sys, "stdin", given),
-        redirect_stdout(stdout),
-        redirect_stderr(stderr),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    out, err = (stream.detach().getvalue().decode() for stream in (stdout, stderr))
+    unset = dict.fromkeys(os.environ)
+    with CliRunner().isolation(stdin, {**unset, **environment}) as (stdout, stderr, _):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        out, err = stdout.getvalue().decode(), stderr.getvalue().decode()
     return int(ended.value.code or 0), out, err
+
+
+def run_process(settings: Settings, *command: str) -> tuple[int, str, str]:
+    """The exit code, stdout and stderr of a command that logs, which it does only in a process of its own."""
+    completed = subprocess.run(
+        [sys.executable, "-m", "tools.cli", *command],
+        cwd=ROOT,
+        env=environment_of(settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return completed.returncode, completed.stdout, completed.stderr
 
 
 def run_text(settings: Settings, *command: str) -> tuple[int, str, str]:

@@ -20,7 +20,7 @@ from tests.contract.schemas.samples import SAMPLES
 from tests.faults.running import Process
 from tests.support.builders import prompt_uploaded, requested
 from tests.support.http_server import serving
-from tests.support.run_command import run_json
+from tests.support.run_command import run_process
 from tests.support.until import until
 from tools.broker import free_port
 
@@ -214,7 +214,7 @@ def test_a_command_waits_a_while_and_exits_with_4(
     essays = [{"essay_id": f"e-{n}", "text_storage_id": "t"} for n in range(2)]
     request = {"batch_id": "b", "course_code": "ENG5", "language": "en", "essays": essays}
     request_file.write_bytes(orjson.dumps(request))
-    exit_code, _, stderr = run_json(without_registry, "requests", "send", str(request_file))
+    exit_code, _, stderr = run_process(without_registry, "requests", "send", str(request_file))
     assert exit_code == 4
     assert stderr.splitlines() == [
         WAITING,
