@@ -7,6 +7,7 @@ the same topic, and says that the dead letter at some coordinates was re-driven 
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +28,7 @@ NAMES = (
 # after these in a truncated dead letter: size in bytes and sha256 of the record's key, value and headers
 TRUNCATED = ("cjstream-truncated-key", "cjstream-truncated-value", "cjstream-truncated-headers")
 MAX_KEPT_BYTES = 2 * 1024 * 1024 - 64 * 1024  # a topic's `max.message.bytes`, less what is added
+HEADER_OVERHEAD_BYTES = 10  # of one header in a record: the lengths of its name and value
 MAX_KEPT_KEY_BYTES = 1024  # of a truncated dead letter, so that it goes to the key's neighbours
 MARKER = "cjstream-redriven"  # in a marker: the coordinates of the dead letter
 REDRIVEN_TO = "cjstream-redriven-to"  # in a marker: the new coordinates, or `superseded`
@@ -38,6 +40,7 @@ SUPERSEDED = "superseded"
 OUTCOME_REFUSED = (
     "the broker refused its outcome: too large for the outcome topic"  # in the log: never reword
 )
+APPEND_TIME = re.compile(r"-?\d{1,19}", re.ASCII)  # -1 if the record has none
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -123,7 +126,9 @@ def _checksum(part: bytes | None) -> str:
 
 
 def _headers_size(headers: Headers) -> int:
-    return sum(len(name.encode()) + len(value or b"") for name, value in headers)
+    return sum(
+        len(name.encode()) + len(value or b"") + HEADER_OVERHEAD_BYTES for name, value in headers
+    )
 
 
 def dead_letter_headers(
@@ -160,7 +165,7 @@ def read_dead_letter_headers(headers: Headers) -> DeadLetterHeaders:
         (value or b"").decode(errors="replace") for _, value in added
     )
     at = coordinates_from(f"{topic}/{partition}@{offset}")
-    if not (appended.isascii() and appended.isdigit()):
+    if not APPEND_TIME.fullmatch(appended):
         raise Malformed("its headers have no valid append time")
     return DeadLetterHeaders(at, int(appended), fault, message, tuple(original_headers), truncated)
 
@@ -200,7 +205,7 @@ def redriven_headers(letter_at: Coordinates, refusal: DeadLetterHeaders) -> Head
 def origin_of(headers: Headers, at: Coordinates, appended_at_ms: int) -> Origin:
     """The origin of a record's bytes: from its re-drive headers if they are valid, otherwise the record itself."""
     text, _, appended = _text(headers, ORIGIN).partition(" ")
-    if appended.isascii() and appended.isdigit() and COORDINATES.fullmatch(text):
+    if APPEND_TIME.fullmatch(appended) and COORDINATES.fullmatch(text) and text.isascii():
         return Origin(coordinates_from(text), int(appended))
     return Origin(at, appended_at_ms)
 

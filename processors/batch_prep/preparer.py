@@ -12,7 +12,7 @@ from confluent_kafka import Message
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
-from processors.kafka.records import Headers, Record, headers_of
+from processors.kafka.records import Record, headers_of
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.positions_header import POSITIONS_HEADER, encode_positions
 from processors.outcomes.resolve import Prepared, Unresolved
@@ -20,7 +20,7 @@ from processors.outcomes.splice import BuiltOutcome
 from processors.parking.parked_topic import DueRequest, ParkedTopic
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Positions
-from schemas.dead_letters import OUTCOME_REFUSED, dead_letter_headers
+from schemas.dead_letters import OUTCOME_REFUSED, Refused, dead_letter
 from schemas.errors import BadRecord, Malformed, Unreachable
 from tables.replica import ContextReplica
 
@@ -162,14 +162,8 @@ class Preparer:
         try:
             outcome = self._build_outcome(message.value(), at)
         except BadRecord as fault:
-            letter = self._dead_letter(
-                at,
-                message.timestamp()[1],
-                message.key(),
-                message.value(),
-                headers_of(message),
-                fault,
-            )
+            refused = Refused(message.key(), message.value(), headers_of(message))
+            letter = self._dead_letter(at, message.timestamp()[1], fault, refused)
             batch.add_outcome(at, letter)
             return
         if isinstance(outcome.resolution, Unresolved) and outcome.resolution.may_wait:
@@ -185,9 +179,8 @@ class Preparer:
         try:
             outcome = self._build_outcome(parked.request, at)
         except BadRecord as fault:
-            record = self._dead_letter(
-                at, parked.appended_at_ms, parked.request_key, parked.request, due.headers, fault
-            )
+            refused = Refused(parked.request_key, parked.request, due.headers)
+            record = self._dead_letter(at, parked.appended_at_ms, fault, refused)
         else:
             is_unresolved = isinstance(outcome.resolution, Unresolved)
             if is_unresolved and self._clock.now_ms < due.entry.deadline_at_ms:
@@ -214,13 +207,7 @@ class Preparer:
         return Record(topic.name, at.partition, key, outcome.value, (header,))
 
     def _dead_letter(
-        self,
-        at: Coordinates,
-        appended_at_ms: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        fault: BadRecord,
+        self, at: Coordinates, appended_at_ms: int, fault: BadRecord, refused: Refused
     ) -> Record:
-        letter_headers = dead_letter_headers(at, appended_at_ms, fault, headers)
-        return Record(self._topics.requests_dlq.name, at.partition, key, value, letter_headers)
+        letter = dead_letter(at, appended_at_ms, fault, refused)
+        return Record(self._topics.requests_dlq.name, at.partition, *letter)

@@ -49,6 +49,8 @@ class TrackedTransport(driver.Transport):
 class CJStreamApp(faust.App):
     """A Faust app on `TrackedTransport`."""
 
+    settings: Settings
+
     @property
     def tracked_consumer(self) -> TrackedConsumer | None:
         """The consumer; None before it exists. Reading Faust's own `consumer` would create it."""
@@ -101,6 +103,7 @@ def build_app(settings: Settings) -> CJStreamApp:
         web_enabled=False,
         worker_redirect_stdouts=False,
     )
+    app.settings = settings
     app.finalize()
     return app
 

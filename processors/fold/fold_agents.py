@@ -26,6 +26,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 PutDeadLetter = Callable[[UploadRecord, Malformed, Headers], Awaitable[None]]
 Fail = Callable[[BaseException], None]
 MIB = 1024 * 1024
+MAX_HEADERS = 100_000  # librdkafka reads none of a record that has more
 RAW_RECORDS: dict[str, Any] = {
     "key_type": bytes,
     "value_type": bytes,
@@ -192,8 +193,12 @@ class UploadFoldAgent:
 
 
 def _headers(message: Message) -> Headers:
+    """The headers as librdkafka reads them, with which everything else is read: names end at a zero byte."""
     headers = message.headers or ()
-    return tuple(headers.items()) if isinstance(headers, Mapping) else tuple(headers)
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    if len(pairs) > MAX_HEADERS:
+        return ()
+    return tuple((name.partition("\0")[0], value) for name, value in pairs)
 
 
 def _record(message: Message) -> UploadRecord:

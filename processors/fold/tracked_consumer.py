@@ -24,6 +24,9 @@ from faust.types import TP, Message
 from faust.types.transports import TransportT
 
 from processors.fold.offset_tracker import OffsetTracker
+from processors.kafka.records import LogRecord
+from processors.log.reader import read_from
+from processors.settings import Settings
 from schemas.coordinates import Partition
 
 log = logging.getLogger("cjstream.faust")
@@ -81,13 +84,36 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
         readable = (active - sources) | starts.keys()
         if not readable:  # an empty set would mean all partitions
             return {}
-        records = dict(await super()._fetch_records(consumer, readable, seconds, max_records))
+        before = {
+            tp: position for tp in readable if (position := _position(consumer, tp)) is not None
+        }
+        try:
+            records = dict(await super()._fetch_records(consumer, readable, seconds, max_records))
+        except UnicodeDecodeError:
+            records = dict(await self._read_with_librdkafka(consumer, before))
         # No await since the records were taken: nothing has moved the positions in between.
         for tp, start in starts.items():
             end = _position(consumer, tp)
             offsets = [record.offset for record in records.get(tp, ())]
             if end is None or not self._tracker.fetched(tp, start, offsets, end):
                 records.pop(tp, None)
+        return records
+
+    async def _read_with_librdkafka(
+        self, consumer: aiokafka.AIOKafkaConsumer, starts: Mapping[TP, int]
+    ) -> RecordMap:
+        """One fetch with the other client: aiokafka cannot read past a header name that is not UTF-8."""
+        log.warning("a header name is not UTF-8: records are read with librdkafka")
+        settings: Settings = cast(Any, self.app).settings
+        read, ends = await asyncio.to_thread(
+            read_from, settings, {Partition(*tp): start for tp, start in starts.items()}
+        )
+        records: dict[TP, list[Any]] = {}
+        for record in read:
+            tp = TP(record.at.topic, record.at.partition)
+            records.setdefault(tp, []).append(_consumer_record(record))
+        for tp in starts.keys() & consumer.assignment():
+            consumer.seek(tp, ends[Partition(*tp)])
         return records
 
     async def _seek_to_positions(
@@ -121,6 +147,23 @@ async def _committed(consumer: aiokafka.AIOKafkaConsumer, partitions: list[TP]) 
     offsets = {tp: await consumer.committed(tp) for tp in partitions}
     uncommitted = [tp for tp, committed in offsets.items() if committed is None]
     return {**offsets, **await consumer.beginning_offsets(uncommitted)}
+
+
+def _consumer_record(record: LogRecord) -> aiokafka.ConsumerRecord:
+    at, key, value = record.at, record.key, record.value
+    sizes = (-1 if part is None else len(part) for part in (key, value))
+    return aiokafka.ConsumerRecord(
+        at.topic,
+        at.partition,
+        at.offset,
+        record.appended_at_ms,
+        1,
+        key,
+        value,
+        None,
+        *sizes,
+        record.headers,
+    )
 
 
 def _position(consumer: aiokafka.AIOKafkaConsumer, tp: TP) -> int | None:

@@ -10,6 +10,8 @@ from confluent_kafka.admin import AdminClient
 from processors.settings import Settings
 
 Config = dict[str, Any]
+# of one response; also bounds a zstd batch after decompression: a consumer stops for ever before a larger one
+MAX_RECEIVED_BYTES = 2**31 - 1
 log = logging.getLogger("cjstream.librdkafka")
 log.setLevel(logging.ERROR)  # otherwise it prints twenty lines a second while the broker is down
 log.addHandler(logging.NullHandler())  # a command without logging must print only its one line
@@ -104,6 +106,7 @@ def reader(settings: Settings, **overrides: Any) -> Consumer:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "auto.offset.reset": "error",
+            "receive.message.max.bytes": MAX_RECEIVED_BYTES,
             "fetch.queue.backoff.ms": 20,
             "fetch.wait.max.ms": 100,
             **overrides,
@@ -140,6 +143,7 @@ def group_member(settings: Settings, group_id: str) -> Consumer:
             "isolation.level": "read_committed",
             "auto.offset.reset": "error",
             "max.poll.interval.ms": 300_000,
+            "receive.message.max.bytes": MAX_RECEIVED_BYTES,
             "fetch.queue.backoff.ms": 20,
             "queued.max.messages.kbytes": 65_536,
         }

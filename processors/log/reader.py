@@ -140,3 +140,13 @@ class LogReader:
 
 def _names_of(partitions: Iterable[Partition]) -> str:
     return ", ".join(map(str, partitions))
+
+
+def read_from(settings: Settings, starts: Positions) -> tuple[list[LogRecord], Positions]:
+    """The records of one poll from these positions, and the positions after them; waits for the first record."""
+    with LogReader(settings, starts) as log:
+        log.seek(starts)
+        until, records = monotonic() + REQUEST_TIMEOUT_S, list[LogRecord]()
+        while not records and monotonic() < until:
+            records = log.read()
+        return records, log.positions()

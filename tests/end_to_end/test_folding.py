@@ -31,12 +31,11 @@ from tables.context import fold
 from tables.replica import ContextReplica
 from tables.store import MemoryStore
 from tables.upload_record import UploadRecord, read_upload
-from tests.support.builders import instructions_uploaded
+from tests.support.builders import OF_LATER_RELEASE, instructions_uploaded
 from tests.support.until import until
 
 T = TypeVar("T")
 CODEC = Codec()
-UNKNOWN = b"\x00\x7f\xff\xff\xff" + b"later"
 
 
 class Reports:
@@ -298,7 +297,7 @@ def test_an_upload_of_an_unknown_schema_is_fatal_and_never_committed(
     key, reports = b"assignment:a1", Reports()
     partition = partition_for(key, settings.partitions)
     append(writer, topic, key, CODEC.encode(upload("a1", 1)))
-    append(writer, topic, key, UNKNOWN)
+    append(writer, topic, key, OF_LATER_RELEASE)
     append(writer, topic, key, CODEC.encode(upload("a1", 2)))
     with folding(loop, settings, reports):
         until(lambda: reports.faults)

@@ -21,6 +21,7 @@ from schemas.events import (
     role_of,
 )
 from schemas.field_limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES
+from schemas.released_schemas import released
 from schemas.topics import Topics
 from tables.context import fold
 
@@ -29,6 +30,10 @@ TOPIC_OF = {
     "student_prompt": Topics().student_prompts.name,
     "judge_rubric": Topics().judge_rubrics.name,
 }
+# an upload of a release that has one schema more
+OF_LATER_RELEASE = (
+    b"\0" + (max(schema.schema_id for schema in released()) + 1).to_bytes(4, "big") + b"later"
+)
 REQUEST_AT = Coordinates(Topics().requests.name, 3, 41)
 
 

@@ -14,7 +14,7 @@ from processors.policy import Policy
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
-from schemas.dead_letters import dead_letter_headers
+from schemas.dead_letters import Refused, dead_letter
 from schemas.errors import BadRecord, Malformed
 from schemas.events import AssignmentContext, ParkedRequest, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
@@ -121,8 +121,9 @@ class Installation:
         try:
             built = builder.build(record.value, record.at)
         except BadRecord as fault:
-            headers = dead_letter_headers(record.at, record.appended_at_ms, fault, record.headers)
-            self.outcome(TOPICS.requests_dlq.name, record.key, record.value, headers)
+            refused = Refused(record.key, record.value, record.headers)
+            key, value, headers = dead_letter(record.at, record.appended_at_ms, fault, refused)
+            self.outcome(TOPICS.requests_dlq.name, key, value, list(headers))
             return
         if isinstance(built.resolution, Unresolved) and built.resolution.may_wait and park:
             self._park(record, built.resolution)

@@ -28,7 +28,12 @@ from schemas.errors import Malformed
 from schemas.partitioner import partition_for
 from schemas.topics import MIB, Topics
 from tables.upload_record import UploadRecord, UploadTopics
-from tests.support.builders import instructions_uploaded, prompt_uploaded, requested
+from tests.support.builders import (
+    OF_LATER_RELEASE,
+    instructions_uploaded,
+    prompt_uploaded,
+    requested,
+)
 
 CODEC = Codec()
 CATALOGUE = Topics()
@@ -132,7 +137,7 @@ def test_an_upload_of_a_later_release_supersedes_and_an_ignored_record_does_not(
     newest.add(UploadRecord(at, A1, b"nonsense", 200), here)
     newest.add(UploadRecord(at, A1, CODEC.encode(instructions_uploaded()), 200), here)
     assert newest.origins == {}
-    newest.add(UploadRecord(at, A1, b"\0\x7f\xff\xff\xfflater", 200), here)
+    newest.add(UploadRecord(at, A1, OF_LATER_RELEASE, 200), here)
     assert newest.origins == {(PROMPTS, A1): here}
 
 
@@ -161,7 +166,7 @@ def test_an_upload_that_cannot_be_folded_is_refused_with_a_reason() -> None:
     for letter, value in {
         dead_letter(1): None,
         dead_letter(2): encoded[:-1],
-        dead_letter(3): b"\0\x7f\xff\xff\xfflater",
+        dead_letter(3): OF_LATER_RELEASE,
         dead_letter(4): CODEC.encode(requested()),
         dead_letter(5, b"assignment:other"): encoded,
         dead_letter(6, topic=CATALOGUE.judge_rubrics.name): encoded,

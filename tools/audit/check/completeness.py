@@ -6,9 +6,9 @@ for each offset of the range, the parked requests, and up to MAX_UNPAIRED outcom
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from processors.kafka.records import LogRecord
+from processors.kafka.records import LogRecord, headers_of
 from processors.log.reader import Messages
 from processors.parking.parked_topic import CLOCK_KEY
 from processors.settings import Settings
@@ -134,9 +134,8 @@ class CompletenessCheck:
 
     def _read_outcomes(self, messages: Messages) -> None:
         for message in messages:
-            headers: Any = message.headers() or ()
             at = (str(message.topic()), self._partition.partition, message.offset() or 0)
-            content = (message.key(), message.value(), tuple(headers), message.timestamp()[1])
+            content = (message.key(), message.value(), headers_of(message), message.timestamp()[1])
             pair = self._embedded.pair((*at, *content))
             if pair is not None and self._requests.mark_outcome(pair.request_fields[2]):
                 self.tally.outcomes[at[0]] += 1
