@@ -28,7 +28,7 @@ from schemas.events import CJAssessmentRequested, Essay
 from schemas.field_limits import RULES
 from schemas.scales import get_scale
 from tools.json_files import DECODER, STDIN, JsonValue, json_values, safe_name
-from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, trimmed
+from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, broken_rule, trimmed
 
 T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -143,12 +143,15 @@ def _upload(document: JsonValue) -> GivenUpload:
     )
     encoded = text.encode()
     max_bytes = MAX_TEXT_BYTES[line.type]
-    if len(text) < MIN_TEXT:
-        raise document.fault(f"{field}: {len(text)} characters, at least {MIN_TEXT}")
-    if len(encoded) > max_bytes:
-        raise document.fault(f"{field}: {len(encoded)} bytes, at most {max_bytes}")
-    if "\0" in text:
-        raise document.fault(f"{field}: contains U+0000")
+    if broken := broken_rule(text, max_bytes):
+        too_short = f"{len(text)} characters, at least {MIN_TEXT}"
+        rules = {
+            "blank": too_short,
+            "too_short": too_short,
+            "too_long": f"{len(encoded)} bytes, at most {max_bytes}",
+            "invalid_characters": "contains U+0000",
+        }
+        raise document.fault(f"{field}: {rules[broken[0]]}")
     return GivenUpload(document, line, encoded)
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,35 +39,29 @@ def name_of(file: str) -> str:
 
 def json_values(file: str) -> list[JsonValue]:
     """Every JSON value of a file. Raises Malformed, also if the file cannot be read."""
-    text = _utf8(_bytes_of(file), name_of(file)).removeprefix("\ufeff")
+    text, name = _text_of(file), name_of(file)
     values = []
     line, counted_to = 1, 0
-    for start, value in _values(text, name_of(file)):
+    for start, value in _values(text, name):
         line += text.count("\n", counted_to, start)
         counted_to = start
         values.append(JsonValue(file, line, value))
     if not values:
-        raise Malformed(f"{name_of(file)}: is empty")
+        raise Malformed(f"{name}: is empty")
     return values
 
 
-def _bytes_of(file: str) -> bytes:
+def _text_of(file: str) -> str:
+    name = name_of(file)
     try:
-        if file == STDIN:
-            content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-        else:
-            with Path(file).open("rb") as opened:
-                content = opened.read(MAX_FILE_BYTES + 1)
+        with nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb") as opened:
+            content = opened.read(MAX_FILE_BYTES + 1)
     except OSError as fault:
-        raise Malformed(f"cannot read {name_of(file)}: {fault.strerror}") from fault
+        raise Malformed(f"cannot read {name}: {fault.strerror}") from fault
     if len(content) > MAX_FILE_BYTES:
-        raise Malformed(f"{name_of(file)}: more than {MAX_FILE_BYTES} bytes: split the file")
-    return content
-
-
-def _utf8(content: bytes, name: str) -> str:
+        raise Malformed(f"{name}: more than {MAX_FILE_BYTES} bytes: split the file")
     try:
-        return content.decode()
+        return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as fault:
         line = content.count(b"\n", 0, fault.start) + 1
         raise Malformed(f"{name}, line {line}: not UTF-8 at byte {fault.start}") from None

@@ -6,7 +6,7 @@ is appended, and an existing text gets a new time before a new event names it. S
 
 import re
 from collections.abc import Iterable, Iterator, Set
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -92,7 +92,8 @@ def sweep(
         ),
     )  # 3
     for text in (*planned.trashed, *planned.restored, *planned.erased):
-        _refuse_unreadable(store, text)  # 4
+        with _complete("store"), suppress(ContentCorrupt):  # damaged texts are moved as they are
+            store.get(text.storage_id)  # 4
     return _move(store, planned) if delete else planned  # 5
 
 
@@ -157,21 +158,18 @@ def _all_records(settings: Settings, log: LogReader, patience_s: float) -> Itera
     ends = high_watermarks_when_reachable(settings, starts)
     log.seek(starts)
     total = sum(ends[partition] - start for partition, start in starts.items())
-    try:
+    with _complete("log"):  # for example, a segment may be deleted during the reading
         yield from bar(log.records_until(ends, seconds=patience_s), "records", total)
-    except Discrepancy as fault:  # for example, a segment was deleted during the reading
-        raise Unreachable(
-            f"not all of the log could be read: {fault}; run the sweep again"
-        ) from fault
 
 
-def _refuse_unreadable(store: ContentStore, text: ListedText) -> None:
+@contextmanager
+def _complete(what: str) -> Iterator[None]:
+    """Raise Unreachable if something cannot be read: nothing may be moved then."""
     try:
-        with suppress(ContentCorrupt):  # damaged texts are moved as they are
-            store.get(text.storage_id)
+        yield
     except Discrepancy as fault:
         raise Unreachable(
-            f"not all of the store could be read: {fault}; run the sweep again"
+            f"not all of the {what} could be read: {fault}; run the sweep again"
         ) from fault
 
 
