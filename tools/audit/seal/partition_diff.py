@@ -5,7 +5,7 @@ audit horizon if the log has a newer record with the same key.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,28 +35,9 @@ class RetentionBounds:
     expired_before_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Comparison:
     """Counts of sealed records that are unchanged or that the topic's own settings removed, and the findings."""
-
-    intact: int
-    compacted: int
-    expired: int
-    findings: Mapping[Kind, int]
-    first: Deviation | None
-
-
-@dataclass(slots=True)
-class _Missing:
-    """Missing records of one key; compaction may have removed them if the log has a newer one."""
-
-    first: int
-    count: int = 0
-
-
-@dataclass(slots=True)
-class _ComparisonState:
-    """The comparison so far."""
 
     bounds: RetentionBounds
     intact: int = 0
@@ -64,9 +45,11 @@ class _ComparisonState:
     expired: int = 0
     findings: Counter[Kind] = field(default_factory=Counter)
     first: Deviation | None = None
-    missing: dict[bytes, _Missing] = field(default_factory=dict)
+    # missing records by key, the first offset and the count: compacted, if the log has a newer one
+    _missing: dict[bytes, tuple[int, int]] = field(default_factory=dict)
 
     def report(self, finding: Deviation, count: int = 1) -> None:
+        """Count a finding."""
         self.findings[finding.kind] += count
         self.first = finding if self.first is None else min(self.first, finding)
 
@@ -78,26 +61,22 @@ class _ComparisonState:
         elif offset < bounds.first and _is_before(ms, bounds.expired_before_ms):
             self.expired += 1
         elif _is_before(ms, bounds.compacted_before_ms):
-            missing = self.missing.setdefault(sealed.key, _Missing(offset))
-            missing.count += 1
+            first, count = self._missing.get(sealed.key, (offset, 0))
+            self._missing[sealed.key] = (first, count + 1)
         else:
             self.report(Deviation(offset, "removed"))
 
-    def note_present(self, key: bytes) -> None:
-        """Note a record of this key: the missing records before it were compacted."""
-        if superseded := self.missing.pop(key, None):
-            self.compacted += superseded.count
+    def note_present(self, keys: Iterable[bytes]) -> None:
+        """Note records of these keys: the missing records before them were compacted."""
+        for key in keys if self._missing else ():
+            self.compacted += self._missing.pop(key, (0, 0))[1]
 
-    def result(self) -> Comparison:
-        for missing in self.missing.values():
-            self.report(Deviation(missing.first, "removed"), missing.count)
-        return Comparison(
-            intact=self.intact,
-            compacted=self.compacted,
-            expired=self.expired,
-            findings=dict(self.findings),
-            first=self.first,
-        )
+    def report_missing(self, later: Iterable[LogRecord]) -> None:
+        """Report the missing records that no later record explains; these are read only if there are any."""
+        if self._missing:
+            self.note_present(short_key(record.key) for record in later)
+        for first, count in self._missing.values():
+            self.report(Deviation(first, "removed"), count)
 
 
 def compare(
@@ -110,74 +89,56 @@ def compare(
 
     `later` are the records after the range; they are read only if one of them may explain a missing record.
     """
-    state, stream = _ComparisonState(bounds), _RecordStream(records)
+    result, remaining = Comparison(bounds), iter(records)
+    record = next(remaining, None)
     for block in blocks:
-        _compare_block(state, block, stream.before(block.end))
-    for record in stream.rest():
-        state.report(Deviation(record.at.offset, "added"))
-        state.note_present(short_key(record.key))
-    if state.missing:
-        for record in later:
-            state.note_present(short_key(record.key))
-    return state.result()
+        found = list[LogRecord]()
+        while record is not None and record.at.offset < block.end:
+            found.append(record)
+            record = next(remaining, None)
+        _compare_block(result, block, found)
+    while record is not None:
+        result.report(Deviation(record.at.offset, "added"))
+        result.note_present([short_key(record.key)])
+        record = next(remaining, None)
+    result.report_missing(later)
+    return result
 
 
-def _compare_block(state: _ComparisonState, block: Block, records: Sequence[LogRecord]) -> None:
+def _compare_block(result: Comparison, block: Block, records: Sequence[LogRecord]) -> None:
     leaves = [leaf_of(record) for record in records]
     if len(leaves) == len(block.records) and root_of(leaves) == block.root:
-        state.intact += len(leaves)
-        if state.missing:
-            for sealed in block.records:
-                state.note_present(sealed.key)
-    elif _differences(state, block, records, leaves) == 0:
+        result.intact += len(leaves)
+        result.note_present(sealed.key for sealed in block.records)
+    elif _differences(result, block, records, leaves) == 0:
         # the roots differ although every shortened leaf matches: a deliberate collision
-        state.report(Deviation(block.start, "altered", block.end))
+        result.report(Deviation(block.start, "altered", block.end))
 
 
 def _differences(
-    state: _ComparisonState, block: Block, records: Sequence[LogRecord], leaves: Sequence[bytes]
+    result: Comparison, block: Block, records: Sequence[LogRecord], leaves: Sequence[bytes]
 ) -> int:
     """Compare each record of a block; returns how many differ."""
     sealed = {record.offset: record for record in block.records}
     present = {
         record.at.offset: (record, leaf) for record, leaf in zip(records, leaves, strict=True)
     }
-    intact = 0
-    for offset in sorted({*sealed, *present}):
+    intact, offsets = 0, sorted({*sealed, *present})
+    for offset in offsets:
         expected, found = sealed.get(offset), present.get(offset)
         if found is None:
-            state.classify_missing(sealed[offset])
+            result.classify_missing(sealed[offset])
             continue
-        state.note_present(short_key(found[0].key))
+        result.note_present([short_key(found[0].key)])
         if expected is None:
-            state.report(Deviation(offset, "added"))
+            result.report(Deviation(offset, "added"))
         elif expected.leaf != short(found[1]):
-            state.report(Deviation(offset, "altered"))
+            result.report(Deviation(offset, "altered"))
         else:
             intact += 1
-    state.intact += intact
-    return len({*sealed, *present}) - intact
+    result.intact += intact
+    return len(offsets) - intact
 
 
 def _is_before(ms: int, moment_ms: int | None) -> bool:
     return moment_ms is not None and ms < moment_ms
-
-
-class _RecordStream:
-    """A stream of records in order, read in portions up to a given offset."""
-
-    def __init__(self, records: Iterable[LogRecord]) -> None:
-        self._records = iter(records)
-        self._next: LogRecord | None = next(self._records, None)
-
-    def before(self, end: int) -> list[LogRecord]:
-        taken = list[LogRecord]()
-        while self._next is not None and self._next.at.offset < end:
-            taken.append(self._next)
-            self._next = next(self._records, None)
-        return taken
-
-    def rest(self) -> Iterator[LogRecord]:
-        if self._next is not None:
-            yield self._next
-            yield from self._records

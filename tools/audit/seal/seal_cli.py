@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,15 +58,15 @@ def seal(
     from tools.audit.seal import seal_create as command
 
     now = datetime.now(UTC)
-    request = command.SealRequest(
+    document = command.seal(
+        settings_from_environment(),
+        key,
+        out,
+        now_ms=round(now.timestamp() * 1000),
         since=None if since is None else point_in_time_from(since, now, "--from"),
         until=None if until is None else point_in_time_from(until, now, "--to"),
         topics=tuple(name.strip() for name in topics.split(",") if name.strip()),
         after=after,
-    )
-    now_ms = round(now.timestamp() * 1000)
-    document = command.document_of(
-        command.seal(settings_from_environment(), request, key, out, now_ms=now_ms)
     )
     if as_json:
         print_json(document)
@@ -91,31 +91,26 @@ def check(files: Sequence[Path], public_key: Path | None, *, as_json: bool) -> N
     settings, now_ms = settings_from_environment(), int(time.time() * 1000)
     checks = list(command.check_seals(settings, files, trusted, now_ms=now_ms))
     if trusted is None:
-        signers = {signing_key.fingerprint(check.header.key) for check in checks}
+        signers = {check["key"] for check in checks}
         say(f"signed by {', '.join(signers)}; use --public-key to check whose key that is")
+    holds = all(check["holds"] for check in checks)
     if as_json:
-        print_json(
-            {
-                "holds": all(check.holds for check in checks),
-                "seals": [*map(command.document_of, checks)],
-            }
-        )
+        print_json({"holds": holds, "seals": checks})
     else:
         for check in checks:
-            _show(command.document_of(check))
+            _show(check)
     for check in checks:
-        for fault in (*check.faults, *(f for p in check.partitions for f in p.faults)):
-            say(f"{check.file}: {fault}")
-    if not all(check.holds for check in checks):
+        for fault in (*check["faults"], *(f for p in check["partitions"] for f in p["faults"])):
+            say(f"{check['file']}: {fault}")
+    if not holds:
         raise typer.Exit(3)
 
 
-def _show(document: dict[str, object]) -> None:
+def _show(document: dict[str, Any]) -> None:
     columns = ("topic", "partition", "from", "to", "intact", "compacted", "past_retention", "first")
-    partitions: list[dict[str, object]] = document["partitions"]  # type: ignore[assignment]
     rows = [
         tuple(partition[name] or "" for name in columns)
-        for partition in partitions
+        for partition in document["partitions"]
         if partition["from"] != partition["to"]
     ]
     print_table(

@@ -4,8 +4,7 @@ Uploads, requests, outcomes and dead letters are sealed; the changelog and the p
 records are removed in normal operation. Memory holds one block of records, and 32 bytes for every 1,024 records.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from processors.log.offsets_at import positions_after, positions_from
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
-from schemas.errors import CJStreamError, Discrepancy, Misconfigured
+from schemas.errors import Discrepancy, Misconfigured
 from schemas.topics import Topic, Topics
 from tables.history.point_in_time import Moment
 from tools.audit.seal.seal_blocks import BLOCK, Block, blocks_of
@@ -27,54 +26,49 @@ from tools.progress import bar
 READ_TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealRequest:
-    """What to seal: a range of moments, some topics, continuing a previous seal; by default everything."""
-
-    since: Moment | None = None
-    until: Moment | None = None
-    topics: Collection[str] = ()
-    after: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SealReport:
-    """The seal that was written."""
-
-    file: Path
-    digest: str
-    header: SealHeader
-    roots: tuple[RangeRoot, ...]
-
-
 def seal(
-    settings: Settings, request: SealRequest, key_file: Path, out: Path, *, now_ms: int
-) -> SealReport:
-    """Write a seal. A seal that follows another begins at its end, unless the request has a start.
+    settings: Settings,
+    key_file: Path,
+    out: Path,
+    *,
+    now_ms: int,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    topics: Collection[str] = (),
+    after: Path | None = None,
+) -> dict[str, Any]:
+    """Write a seal, by default of everything; returns its description as JSON, without its blocks.
 
-    Raises Misconfigured, Unreachable, Discrepancy and CJStreamError.
+    A seal that follows another one, `after`, begins at its end, unless there is a start. Raises Misconfigured,
+    Unreachable, Discrepancy and CJStreamError.
     """
     key, admin = signing_key(key_file), admin_client(settings)
-    wanted = _selected(sealed_topics(settings.topics), request.topics)
+    wanted = _selected(sealed_topics(settings.topics), topics)
     states = present(topic_states(admin, settings), wanted)
-    cluster = cluster_id(admin, settings)
-    before = None if request.after is None else _header_and_digest(request.after)
+    cluster, digest_before, ends_before = cluster_id(admin, settings), None, dict[Partition, int]()
+    if after is not None:
+        with open_seal(after) as before:
+            digest_before = before.digest
+            ends_before = {one.topic_partition: one.end for one in before.header.ranges}
     partitions = [partition for state in states for partition in state.all_partitions]
     with LogReader(settings, partitions) as log:
+        starts, ends = _range(log, since, until, ends_before)
         topic_ids = {state.topic.name: str(state.topic_id) for state in states}
-        ranges = _ranges(log, request, topic_ids, before[0] if before else None)
         header = SealHeader(
             cluster_id=cluster,
             topic_prefix=settings.topic_prefix,
             sealed_at_ms=now_ms,
-            after=before[1] if before else None,
+            after=digest_before,
             key=public_bytes(key),
-            ranges=ranges,
+            ranges=tuple(
+                SealedRange(topic, topic_ids[topic], number, start, ends[Partition(topic, number)])
+                for (topic, number), start in starts.items()
+            ),
         )
         histories = {topic.name for topic in wanted if topic.retention == "history"}
-        contents = _contents(log, ranges, histories)
+        contents = _contents(log, header.ranges, histories)
         digest, roots = write_seal(out, header, key, contents)
-    return SealReport(out, digest, header, tuple(roots))
+    return _document_of(out, digest, header, roots)
 
 
 def sealed_topics(topics: Topics) -> tuple[Topic, ...]:
@@ -99,55 +93,35 @@ def present(states: Iterable[TopicState], topics: Collection[Topic]) -> list[Top
     return selected
 
 
-def _header_and_digest(path: Path) -> tuple[SealHeader, str]:
-    with open_seal(path) as before:
-        return before.header, before.digest
-
-
-def _ranges(
-    log: LogReader, request: SealRequest, topic_ids: Mapping[str, str], before: SealHeader | None
-) -> tuple[SealedRange, ...]:
+def _range(
+    log: LogReader, since: Moment | None, until: Moment | None, ends_before: Positions
+) -> tuple[Positions, Positions]:
+    """Where the seal starts and ends in each partition; ends_before are the ends of the previous seal."""
     retained = log.offset_ranges()
-    starts: Positions = {partition: low for partition, (low, _) in retained.items()}
-    if request.since is not None:
-        starts = positions_from(log, request.since)
-    elif before is not None:
-        sealed_ends = {
-            Partition(sealed.topic, sealed.partition): sealed.end for sealed in before.ranges
-        }
-        starts = {partition: sealed_ends.get(partition, low) for partition, low in starts.items()}
+    starts: Positions = {
+        partition: ends_before.get(partition, low) for partition, (low, _) in retained.items()
+    }
     ends: Positions = {partition: end for partition, (_, end) in retained.items()}
-    if request.until is not None:
-        ends = positions_after(log, request.until)
+    if since is not None:
+        starts = positions_from(log, since)
+    if until is not None:
+        ends = positions_after(log, until)
     for partition, start in starts.items():
         if start > ends[partition]:
-            raise _reversed_range(partition, request)
-    return tuple(
-        SealedRange(
-            partition.topic,
-            topic_ids[partition.topic],
-            partition.partition,
-            start,
-            ends[partition],
-        )
-        for partition, start in starts.items()
-    )
-
-
-def _reversed_range(partition: Partition, request: SealRequest) -> CJStreamError:
-    name = f"{partition.topic}/{partition.partition}"
-    if request.since is None and request.until is None:
-        return Discrepancy(
-            f"{name} ends before the end of the previous seal: verify that seal first"
-        )
-    return Misconfigured(f"--to: is before the start of the range in {name}")
+            name = f"{partition.topic}/{partition.partition}"
+            if since is None and until is None:
+                before = "ends before the end of the previous seal: verify that seal first"
+                raise Discrepancy(f"{name} {before}")
+            raise Misconfigured(f"--to: is before the start of the range in {name}")
+    return starts, ends
 
 
 def _contents(
     log: LogReader, ranges: Iterable[SealedRange], histories: Collection[str]
 ) -> Iterator[tuple[SealedRange, Iterator[Block]]]:
     for sealed in ranges:
-        blocks = blocks_of(records_in(log, sealed), sealed.start, keys=sealed.topic in histories)
+        records = records_in(log, sealed, sealed.start, sealed.end)
+        blocks = blocks_of(records, sealed.start, keys=sealed.topic in histories)
         yield sealed, with_progress(blocks, sealed)
 
 
@@ -157,35 +131,34 @@ def with_progress(blocks: Iterable[Block], sealed: SealedRange) -> Iterator[Bloc
     return bar(blocks, f"{sealed.topic}/{sealed.partition}", count)
 
 
-def records_in(log: LogReader, sealed: SealedRange) -> Iterator[LogRecord]:
-    """The records of a range."""
-    if sealed.start >= sealed.end:
-        return iter(())
-    partition = Partition(sealed.topic, sealed.partition)
-    log.seek({partition: sealed.start})
-    return log.records_until({partition: sealed.end}, READ_TIMEOUT_S)
+def records_in(log: LogReader, sealed: SealedRange, start: int, end: int) -> Iterator[LogRecord]:
+    """The records of its partition in [start, end); reading begins with the first `next`."""
+    if start < end:
+        log.seek({sealed.topic_partition: start})
+        yield from log.records_until({sealed.topic_partition: end}, READ_TIMEOUT_S)
 
 
-def document_of(report: SealReport) -> dict[str, Any]:
-    """A seal as JSON, without its blocks."""
-    header = report.header
+def _document_of(
+    file: Path, digest: str, header: SealHeader, roots: list[RangeRoot]
+) -> dict[str, Any]:
+    partitions = [
+        {
+            "topic": sealed.topic,
+            "partition": sealed.partition,
+            "from": sealed.start,
+            "to": sealed.end,
+            "records": root.records,
+            "root": root.root.hex(),
+        }
+        for sealed, root in zip(header.ranges, roots, strict=True)
+    ]
     return {
-        "file": str(report.file),
-        "digest": report.digest,
+        "file": str(file),
+        "digest": digest,
         "key": fingerprint(header.key),
         "cluster_id": header.cluster_id,
         "sealed_at_ms": header.sealed_at_ms,
         "after": header.after,
-        "records": sum(root.records for root in report.roots),
-        "partitions": [
-            {
-                "topic": sealed.topic,
-                "partition": sealed.partition,
-                "from": sealed.start,
-                "to": sealed.end,
-                "records": root.records,
-                "root": root.root.hex(),
-            }
-            for sealed, root in zip(header.ranges, report.roots, strict=True)
-        ],
+        "records": sum(root.records for root in roots),
+        "partitions": partitions,
     }

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import orjson
 
+from schemas.coordinates import Partition
 from schemas.errors import CJStreamError, Discrepancy, Misconfigured
 from tools.audit.seal.merkle import root_of
 from tools.audit.seal.seal_blocks import Block, block_from, document_of
@@ -39,6 +40,11 @@ class SealedRange:
     partition: int
     start: int
     end: int
+
+    @property
+    def topic_partition(self) -> Partition:
+        """The partition with its topic."""
+        return Partition(self.topic, self.partition)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,61 +1,28 @@
 """`cjstream audit verify --seal`: whether the log still says what was sealed, or which record differs first."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from processors.kafka.clients import admin_client
-from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import cluster_id, topic_states
 from processors.log.reader import LogReader
 from processors.settings import Settings
-from schemas.coordinates import Coordinates, Partition
+from schemas.coordinates import Coordinates
 from schemas.topics import Topic
 from tools.audit.seal.partition_diff import Comparison, RetentionBounds, compare
-from tools.audit.seal.seal_blocks import Block
-from tools.audit.seal.seal_create import READ_TIMEOUT_S, with_progress
-from tools.audit.seal.seal_file import Seal, SealedRange, SealHeader, open_seal
+from tools.audit.seal.seal_create import records_in, with_progress
+from tools.audit.seal.seal_file import Seal, SealedRange, open_seal
 from tools.audit.seal.signing_key import fingerprint
 
 DAY_MS = 86_400_000
 NO_RECORDS = RetentionBounds(first=0, end=0)
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedPartition:
-    """One partition compared with its seal; topic_id is the topic's current id, None if the partition is missing."""
-
-    sealed: SealedRange
-    topic_id: str | None
-    comparison: Comparison
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """The problems of the partition, one line each; empty if it is as it was sealed."""
-        return tuple(_faults(self))
-
-
-@dataclass(frozen=True, slots=True)
-class SealCheck:
-    """A seal compared with the log; faults are those of the seal as a whole."""
-
-    file: Path
-    digest: str
-    header: SealHeader
-    faults: tuple[str, ...]
-    partitions: tuple[CheckedPartition, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether the log still says exactly what was sealed."""
-        return not self.faults and not any(partition.faults for partition in self.partitions)
-
-
 def check_seals(
     settings: Settings, files: Sequence[Path], trusted: bytes | None, *, now_ms: int
-) -> Iterator[SealCheck]:
-    """Compare the log with seals; of several seals, each must name the one before it.
+) -> Iterator[dict[str, Any]]:
+    """Compare the log with seals; of several seals, each must name the one before it. Yields a JSON document for each.
 
     `trusted` is the public key that must have signed them; None accepts the key that each seal names. Raises
     Misconfigured for a file that is not a seal, Discrepancy for a seal that was altered, Unreachable.
@@ -63,42 +30,52 @@ def check_seals(
     before: str | None = None
     for file in files:
         with open_seal(file, trusted) as seal:
-            check = _check(settings, file, seal, now_ms)
-            if before is not None and seal.header.after != before:
-                left_out = (
+            header, faults = seal.header, list[str]()
+            partitions = list(_compared(settings, seal, faults, now_ms))
+            if before is not None and header.after != before:
+                faults.append(
                     "it does not follow the seal given before it: a seal in between is missing"
                 )
-                check = SealCheck(
-                    file, seal.digest, seal.header, (*check.faults, left_out), check.partitions
-                )
             before = seal.digest
-        yield check
+        yield {
+            "file": str(file),
+            "digest": seal.digest,
+            "key": fingerprint(header.key),
+            "sealed_at_ms": header.sealed_at_ms,
+            "after": header.after,
+            "holds": not faults and not any(partition["faults"] for partition in partitions),
+            "faults": faults,
+            "partitions": partitions,
+        }
 
 
-def _check(settings: Settings, file: Path, seal: Seal, now_ms: int) -> SealCheck:
+def _compared(
+    settings: Settings, seal: Seal, faults: list[str], now_ms: int
+) -> Iterator[dict[str, Any]]:
+    """Each partition compared with its seal, as JSON; faults of the seal as a whole are added to `faults`."""
     admin = admin_client(settings)
-    faults = list[str]()
     cluster = cluster_id(admin, settings)
     if cluster != seal.header.cluster_id:
         faults.append(f"another cluster: {seal.header.cluster_id} was sealed, this is {cluster}")
     states = {state.topic.name: state for state in topic_states(admin, settings)}
     existing = {name: state for name, state in states.items() if state.topic_id is not None}
     partitions = [
-        Partition(sealed.topic, sealed.partition)
+        sealed.topic_partition
         for sealed in seal.header.ranges
         if sealed.topic in existing and sealed.partition < existing[sealed.topic].partitions
     ]
-    checked = list[CheckedPartition]()
     with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
         for sealed, blocks in seal.contents():
             bounds, topic_id = NO_RECORDS, None
-            if (offsets := retained.get(Partition(sealed.topic, sealed.partition))) is not None:
+            if (offsets := retained.get(sealed.topic_partition)) is not None:
                 topic_id = existing[sealed.topic].topic_id
                 bounds = bounds_of(settings, existing[sealed.topic].topic, offsets, now_ms)
-            comparison = _compare(log, sealed, with_progress(blocks, sealed), bounds)
-            checked.append(CheckedPartition(sealed, topic_id, comparison))
-    return SealCheck(file, seal.digest, seal.header, tuple(faults), tuple(checked))
+            start, end = max(sealed.start, bounds.first), min(sealed.end, bounds.end)
+            later = records_in(log, sealed, max(sealed.end, bounds.first), bounds.end)
+            records = records_in(log, sealed, start, end)
+            found = compare(with_progress(blocks, sealed), records, later, bounds)
+            yield _document_of(sealed, found, list(_faults(sealed, topic_id, found)))
 
 
 def bounds_of(
@@ -115,28 +92,12 @@ def bounds_of(
     )
 
 
-def _compare(
-    log: LogReader, sealed: SealedRange, blocks: Iterator[Block], bounds: RetentionBounds
-) -> Comparison:
-    start, end = max(sealed.start, bounds.first), min(sealed.end, bounds.end)
-    later = _records(log, sealed, max(sealed.end, bounds.first), bounds.end)
-    return compare(blocks, _records(log, sealed, start, end), later, bounds)
-
-
-def _records(log: LogReader, sealed: SealedRange, start: int, end: int) -> Iterator[LogRecord]:
-    """The records in [start, end); reading begins with the first `next`."""
-    if start < end:
-        partition = Partition(sealed.topic, sealed.partition)
-        log.seek({partition: start})
-        yield from log.records_until({partition: end}, READ_TIMEOUT_S)
-
-
-def _faults(checked: CheckedPartition) -> Iterator[str]:
-    sealed, found = checked.sealed, checked.comparison
-    if checked.topic_id is None:
+def _faults(sealed: SealedRange, topic_id: str | None, found: Comparison) -> Iterator[str]:
+    """The problems of a partition; topic_id is the topic's current id, None if the partition is missing."""
+    if topic_id is None:
         yield f"{sealed.topic}/{sealed.partition} is missing"
-    elif checked.topic_id != sealed.topic_id:
-        yield f"{sealed.topic} was recreated: its id was {sealed.topic_id}, is {checked.topic_id}"
+    elif topic_id != sealed.topic_id:
+        yield f"{sealed.topic} was recreated: its id was {sealed.topic_id}, is {topic_id}"
     if found.first is not None:
         at = Coordinates(sealed.topic, sealed.partition, found.first.offset)
         until = found.first.until
@@ -146,23 +107,11 @@ def _faults(checked: CheckedPartition) -> Iterator[str]:
         yield f"{where} was {found.first.kind}{more}"
 
 
-def document_of(check: SealCheck) -> dict[str, Any]:
-    """A check as JSON."""
-    return {
-        "file": str(check.file),
-        "digest": check.digest,
-        "key": fingerprint(check.header.key),
-        "sealed_at_ms": check.header.sealed_at_ms,
-        "after": check.header.after,
-        "holds": check.holds,
-        "faults": list(check.faults),
-        "partitions": [_partition_document(partition) for partition in check.partitions],
-    }
-
-
-def _partition_document(checked: CheckedPartition) -> dict[str, Any]:
-    sealed, found = checked.sealed, checked.comparison
-    first = found.first
+def _document_of(sealed: SealedRange, found: Comparison, faults: list[str]) -> dict[str, Any]:
+    first = None
+    if found.first is not None:
+        at = Coordinates(sealed.topic, sealed.partition, found.first.offset)
+        first = {"at": str(at), "was": found.first.kind}
     return {
         "topic": sealed.topic,
         "partition": sealed.partition,
@@ -172,11 +121,6 @@ def _partition_document(checked: CheckedPartition) -> dict[str, Any]:
         "compacted": found.compacted,
         "past_retention": found.expired,
         "findings": dict(found.findings),
-        "first": None
-        if first is None
-        else {
-            "at": str(Coordinates(sealed.topic, sealed.partition, first.offset)),
-            "was": first.kind,
-        },
-        "faults": list(checked.faults),
+        "first": first,
+        "faults": faults,
     }

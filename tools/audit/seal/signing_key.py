@@ -1,6 +1,7 @@
 """Ed25519 keys: the private key signs seals, the public key in the file next to it proves who signed them."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -48,31 +49,31 @@ def _create(path: Path, content: bytes, mode: int) -> None:
 
 def signing_key(path: Path) -> SigningKey:
     """The private key in a file. Raises Misconfigured."""
-    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
-        key = load_pem_private_key(_read(path), None)
-        if isinstance(key, Ed25519PrivateKey):
-            return key
-    raise Misconfigured(
-        f"{path}: not a private Ed25519 key; create one with `cjstream audit seal-key`"
-    )
+    key = _loaded(path, lambda content: load_pem_private_key(content, None))
+    if not isinstance(key, Ed25519PrivateKey):
+        advice = "create one with `cjstream audit seal-key`"
+        raise Misconfigured(f"{path}: not a private Ed25519 key; {advice}")
+    return key
 
 
 def public_key(path: Path) -> bytes:
     """The public key in a file. Raises Misconfigured."""
-    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
-        key = load_pem_public_key(_read(path))
-        if isinstance(key, Ed25519PublicKey):
-            return key.public_bytes_raw()
-    raise Misconfigured(
-        f"{path}: not a public Ed25519 key: use the FILE.pub next to the private key"
-    )
+    key = _loaded(path, load_pem_public_key)
+    if not isinstance(key, Ed25519PublicKey):
+        advice = "use the FILE.pub next to the private key"
+        raise Misconfigured(f"{path}: not a public Ed25519 key: {advice}")
+    return key.public_bytes_raw()
 
 
-def _read(path: Path) -> bytes:
+def _loaded(path: Path, load: Callable[[bytes], object]) -> object:
+    """The key in a file; None if there is none. Raises Misconfigured if the file cannot be read."""
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as fault:
         raise Misconfigured(f"{path}: {fault.strerror}") from fault
+    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        return load(content)
+    return None
 
 
 def public_bytes(key: SigningKey) -> bytes:
