@@ -32,7 +32,7 @@ from tools.api.responses.openapi import (
     returns_lines,
 )
 from tools.api.responses.presenters import ok_response
-from tools.audit.scope.as_of import ScopeReport, change_document, changes, document_of
+from tools.audit.scope.as_of import ScopeReport, changes, document_of
 from tools.audit.scope.history import document_of as history_document
 
 AUDIT = "/audit/v1"
@@ -47,7 +47,7 @@ async def as_of(scope: OfScope, query: Annotated[AsOfQuery, Query()], deps: Deps
     document = document_of(report)
     if query.diff is not None:
         before = await report_at(deps, scope, query.diff, "query/diff", texts=query.texts)
-        document["diff"] = [change_document(change) for change in changes(before, report)]
+        document["diff"] = list(changes(before, report))
     return ok_response(documents.AsOf(**document))
 
 

@@ -21,8 +21,8 @@ from tables.content_store import ContentStore
 from tables.history.point_in_time import Moment
 from tables.history.scope_history import ScopeHistory, history_of
 from tables.history.upload_index import UploadIndex, temporary_index
-from tools.audit.batch.batch_json import document_of as batch_document
 from tools.audit.batch.batch_story import batch
+from tools.audit.batch.batch_story import document_of as batch_document
 from tools.audit.check.findings import Violation
 from tools.audit.check.scan_range import scan_range_of
 from tools.audit.local_replicas import recreated_topics
@@ -74,8 +74,16 @@ class AuditService:
 
         def read() -> dict[str, Any] | None:
             scan_range = scan_range_of(settings, None, None)
-            stories = batch(settings, scan_range, batch_id, _now_ms(), {}, everywhere=everywhere)
-            return batch_document(batch_id, stories, self._codec, texts=texts) if stories else None
+            stories = batch(
+                settings,
+                scan_range,
+                batch_id,
+                _now_ms(),
+                {},
+                everywhere=everywhere,
+                show_texts=texts,
+            )
+            return batch_document(batch_id, stories) if stories else None
 
         return await self._run(read)
 

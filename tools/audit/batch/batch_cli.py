@@ -30,32 +30,33 @@ def batch(
     Of the entries in the parked topic, shows those that compaction has left.
     Exits with 3 if there is no such request or the verdict has findings.
     """
-    from processors.registry.registry_codec import codec_for
     from tools.audit.batch import batch_story as command
-    from tools.audit.batch.batch_json import document_of
     from tools.audit.check.scan_range import scan_range_of
+    from tools.audit.stored_text import FAULTY_STATES
 
     settings = settings_from_environment()
     now_ms = round(datetime.now(UTC).timestamp() * 1000)
     scan_range = scan_range_of(settings, None, None)
-    stories = command.batch(settings, scan_range, batch_id, now_ms, {}, everywhere=everywhere)
+    stories = command.batch(
+        settings, scan_range, batch_id, now_ms, {}, everywhere=everywhere, show_texts=texts
+    )
     if not stories:
         raise Discrepancy(f"the log has no request of batch {batch_id}")
-    document = document_of(batch_id, stories, codec_for(settings), texts=texts)
+    document = command.document_of(batch_id, stories)
     if as_json:
         print_json(document)
     else:
         for request in document["requests"]:
             _show(request)
-    faulty = ("missing", "damaged")
-    states = [
-        used.text.state
-        for story in stories
-        for outcome in story.outcomes
-        for used in outcome.used
-        if used.text
-    ]
-    if any(story.tally.findings for story in stories) or any(state in faulty for state in states):
+    uploads = (
+        used
+        for request in document["requests"]
+        for outcome in request["outcomes"]
+        for used in outcome["uploads"]
+    )
+    if any(story.tally.findings for story in stories) or any(
+        used["text_state"] in FAULTY_STATES for used in uploads
+    ):
         raise typer.Exit(3)
 
 

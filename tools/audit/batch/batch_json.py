@@ -1,61 +1,38 @@
-"""The result of `audit batch` as one JSON document."""
+"""The parked entries and the outcomes of a request as JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from processors.kafka.records import LogRecord
+from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import BadRecord
-from schemas.events import CJBatchPrepared, ParkedRequest
-from tools.audit.batch.batch_story import BatchStory, OutcomeStory, UsedUpload
+from schemas.events import (
+    ROLES,
+    CJBatchPrepared,
+    CJBatchUnresolved,
+    Outcome,
+    ParkedRequest,
+    UploadUsed,
+)
+from tables.content_store import ContentStore
+from tables.history.scope_history import ScopeHistory
+from tools.audit.stored_text import text_of
 from tools.audit_json import event_document, instant, source_document
 
 
-def document_of(
-    batch_id: str, stories: Iterable[BatchStory], codec: Codec, *, texts: bool
-) -> dict[str, Any]:
-    """The stories as a JSON document, with or without the texts."""
-    return {
-        "batch_id": batch_id,
-        "requests": [_story_document(story, codec, texts=texts) for story in stories],
-    }
+def event_of(outcome: LogRecord, codec: Codec) -> Outcome | None:
+    """The event of an outcome; None for a dead letter."""
+    try:
+        event = codec.decode(outcome.value)
+    except BadRecord:
+        return None
+    return event if isinstance(event, CJBatchPrepared | CJBatchUnresolved) else None
 
 
-def _story_document(story: BatchStory, codec: Codec, *, texts: bool) -> dict[str, Any]:
-    return {
-        "at": str(story.record.at),
-        "appended_at": instant(story.record.appended_at_ms),
-        "key": None if story.record.key is None else story.record.key.decode(errors="replace"),
-        "event": None if story.event is None else asdict(story.event),
-        "state": _state(story),
-        "parking": [_entry_document(entry, codec) for entry in story.parking],
-        "outcomes": [_outcome_document(outcome, texts=texts) for outcome in story.outcomes],
-        "verdict": [
-            {
-                "says": type(finding).__name__,
-                "kind": finding.kind,
-                "at": str(finding.at),
-                "sentence": finding.sentence,
-            }
-            for finding in story.findings
-        ],
-        "verified": not story.tally.findings and not story.tally.not_verifiable,
-    }
-
-
-def _state(story: BatchStory) -> str:
-    """The state of a request in one word."""
-    if not story.outcomes:
-        states = ("waiting", "not_yet_prepared")
-        return next((state for state in states if story.tally.requests[state]), "without_outcome")
-    event = story.outcomes[0].event
-    if event is None:
-        return "dead_lettered"
-    return "prepared" if isinstance(event, CJBatchPrepared) else "unresolved"
-
-
-def _entry_document(entry: LogRecord, codec: Codec) -> dict[str, Any]:
+def entry_document(entry: LogRecord, codec: Codec) -> dict[str, Any]:
+    """A record of the parked topic as JSON."""
     document = {"at": str(entry.at), "appended_at": instant(entry.appended_at_ms)}
     if entry.value is None:
         return {**document, "is": "released"}
@@ -72,12 +49,20 @@ def _entry_document(entry: LogRecord, codec: Codec) -> dict[str, Any]:
     }
 
 
-def _outcome_document(outcome: OutcomeStory, *, texts: bool) -> dict[str, Any]:
-    record, event = outcome.record, outcome.event
-    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+def outcome_document(
+    outcome: LogRecord,
+    codec: Codec,
+    histories: Mapping[str, ScopeHistory],
+    settings: Settings,
+    *,
+    show_texts: bool,
+) -> dict[str, Any]:
+    """An outcome as JSON, with the uploads that it names as they are in the histories of their scopes."""
+    event = event_of(outcome, codec)
+    headers = {name: (value or b"").decode(errors="replace") for name, value in outcome.headers}
     document: dict[str, Any] = {
-        "at": str(record.at),
-        "appended_at": instant(record.appended_at_ms),
+        "at": str(outcome.at),
+        "appended_at": instant(outcome.appended_at_ms),
         "headers": headers,
         "event_type": None if event is None else type(event).__name__,
     }
@@ -85,20 +70,44 @@ def _outcome_document(outcome: OutcomeStory, *, texts: bool) -> dict[str, Any]:
         document["processing_metadata"] = asdict(event.processing_metadata)
     elif event is not None:
         document |= {"scope_key": event.scope_key, "missing": list(event.missing)}
-    document["uploads"] = [_used_document(used, texts=texts) for used in outcome.used]
+    store = ContentStore.open(settings.content)
+    used = {role: getattr(event.provenance, role) for role in ROLES} if event else {}
+    document["uploads"] = [
+        _used_document(role, named, histories, store, show_texts=show_texts)
+        for role, named in used.items()
+        if named is not None
+    ]
     return document
 
 
-def _used_document(used: UsedUpload, *, texts: bool) -> dict[str, Any]:
-    version, text = used.version, used.text
+def _used_document(
+    role: str,
+    named: UploadUsed,
+    histories: Mapping[str, ScopeHistory],
+    store: ContentStore,
+    *,
+    show_texts: bool,
+) -> dict[str, Any]:
+    """An upload that an outcome names; its event is null if it is not in the log."""
+    versions = (
+        (version, history)
+        for history in histories.values()
+        for version in history.versions
+        if version.at == named.source
+    )
+    version, history = next(versions, (None, None))
+    storage_id = getattr(version.event, "storage_id", None) if version else None
+    text = None
+    if storage_id is not None and history is not None:
+        text = text_of(store, storage_id, named.sha256, role, named.source, history)
     return {
-        "role": used.role,
-        "source": source_document(used.named.source),
-        "version": used.named.version,
-        "event_id": used.named.event_id,
-        "sha256": used.named.sha256,
+        "role": role,
+        "source": source_document(named.source),
+        "version": named.version,
+        "event_id": named.event_id,
+        "sha256": named.sha256,
         "appended_at": None if version is None else instant(version.appended_at_ms),
         "event": None if version is None else event_document(version.event),
         "text_state": None if text is None else text.state,
-        **({"text": text.text} if texts and text is not None else {}),
+        **({"text": text.text} if show_texts and text is not None else {}),
     }

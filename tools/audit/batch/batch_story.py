@@ -4,8 +4,9 @@ Requests are searched for in the partition of the id as a key, to which our own 
 if the caller asks for it, all partitions are searched, because a request may have any key.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord, log_record_of
@@ -18,17 +19,10 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import read_dead_letter_headers
 from schemas.errors import BadRecord, Malformed
-from schemas.events import (
-    ROLES,
-    CJAssessmentRequested,
-    CJBatchPrepared,
-    CJBatchUnresolved,
-    Outcome,
-    UploadUsed,
-)
+from schemas.events import CJAssessmentRequested, CJBatchPrepared
 from schemas.partitioner import partition_for
-from tables.content_store import ContentStore
-from tables.history.scope_history import ScopeHistory, UploadVersion, history_of
+from tables.history.scope_history import ScopeHistory, history_of
+from tools.audit.batch.batch_json import entry_document, event_of, outcome_document
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import Texts
 from tools.audit.check.correctness import CorrectnessCheck
@@ -36,36 +30,14 @@ from tools.audit.check.findings import Finding, Tally
 from tools.audit.check.partition_reader import PartitionReader
 from tools.audit.check.scan_range import ScanRange
 from tools.audit.check.upload_rows import UploadRows
-from tools.audit.stored_text import TextState, text_of
-
-
-@dataclass(frozen=True, slots=True)
-class UsedUpload:
-    """An upload that an outcome names, its version in the log (None if it is not there) and its text."""
-
-    role: str
-    named: UploadUsed
-    version: UploadVersion | None
-    text: TextState | None
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomeStory:
-    """One outcome: an event, or a dead letter without an event; and the uploads that it names."""
-
-    record: LogRecord
-    event: Outcome | None
-    used: tuple[UsedUpload, ...]
+from tools.audit_json import instant
 
 
 @dataclass(frozen=True, slots=True)
 class BatchStory:
-    """One request with the batch's id and everything about it; `event` is None if the request is not valid."""
+    """Everything about one request with the batch's id, as JSON; and what its check found."""
 
-    record: LogRecord
-    event: CJAssessmentRequested | None
-    parking: tuple[LogRecord, ...]
-    outcomes: tuple[OutcomeStory, ...]
+    document: dict[str, Any]
     findings: tuple[Finding, ...]
     tally: Tally
 
@@ -78,14 +50,15 @@ def batch(
     texts: Texts,
     *,
     everywhere: bool = False,
+    show_texts: bool = False,
 ) -> list[BatchStory]:
     """Every request of a batch id with its story. Raises Unreachable, Discrepancy.
 
-    The texts on which the verdict depends are added to `texts`.
+    The texts on which the verdict depends are added to `texts`; `show_texts` puts them into the documents.
     """
     codec = codec_for(settings)
     return [
-        _story(settings, scan_range, request, codec, now_ms, texts)
+        _story(settings, scan_range, request, codec, now_ms, texts, show_texts=show_texts)
         for request in _requests(settings, scan_range, batch_id, codec, everywhere=everywhere)
     ]
 
@@ -129,6 +102,8 @@ def _story(
     codec: Codec,
     now_ms: int,
     texts: Texts,
+    *,
+    show_texts: bool,
 ) -> BatchStory:
     at, event = request.at, _event_of(request, codec)
     one_request = replace(
@@ -151,13 +126,42 @@ def _story(
             findings += correctness.check(pair)
     for finding in findings:
         completeness.tally.add(finding)
-    outcomes = tuple(
-        _outcome_story(log_record_of(message), codec, histories, settings)
-        for message in log.outcomes_read
-    )
-    return BatchStory(
-        request, event, tuple(log.entries), outcomes, tuple(findings), completeness.tally
-    )
+    tally = completeness.tally
+    outcomes = list(map(log_record_of, log.outcomes_read))
+    document = {
+        "at": str(at),
+        "appended_at": instant(request.appended_at_ms),
+        "key": None if request.key is None else request.key.decode(errors="replace"),
+        "event": None if event is None else asdict(event),
+        "state": _state(outcomes, codec, tally),
+        "parking": [entry_document(entry, codec) for entry in log.entries],
+        "outcomes": [
+            outcome_document(outcome, codec, histories, settings, show_texts=show_texts)
+            for outcome in outcomes
+        ],
+        "verdict": [
+            {
+                "says": type(finding).__name__,
+                "kind": finding.kind,
+                "at": str(finding.at),
+                "sentence": finding.sentence,
+            }
+            for finding in findings
+        ],
+        "verified": not tally.findings and not tally.not_verifiable,
+    }
+    return BatchStory(document, tuple(findings), tally)
+
+
+def _state(outcomes: Sequence[LogRecord], codec: Codec, tally: Tally) -> str:
+    """The state of a request in one word."""
+    if not outcomes:
+        states = ("waiting", "not_yet_prepared")
+        return next((state for state in states if tally.requests[state]), "without_outcome")
+    event = event_of(outcomes[0], codec)
+    if event is None:
+        return "dead_lettered"
+    return "prepared" if isinstance(event, CJBatchPrepared) else "unresolved"
 
 
 class OneRequest(PartitionReader):
@@ -223,29 +227,6 @@ def _uploads(
     return uploads, histories
 
 
-def _outcome_story(
-    record: LogRecord, codec: Codec, histories: dict[str, ScopeHistory], settings: Settings
-) -> OutcomeStory:
-    try:
-        event = codec.decode(record.value)
-    except BadRecord:
-        return OutcomeStory(record, None, ())
-    if not isinstance(event, CJBatchPrepared | CJBatchUnresolved):
-        return OutcomeStory(record, None, ())
-    versions = {
-        version.at: (version, history)
-        for history in histories.values()
-        for version in history.versions
-    }
-    store, used = ContentStore.open(settings.content), list[UsedUpload]()
-    for role in ROLES:
-        named: UploadUsed | None = getattr(event.provenance, role)
-        if named is None:
-            continue
-        version, history = versions.get(named.source, (None, None))
-        storage_id = getattr(version.event, "storage_id", None) if version else None
-        text = None
-        if storage_id is not None and history is not None:
-            text = text_of(store, storage_id, named.sha256, role, named.source, history)
-        used.append(UsedUpload(role, named, version, text))
-    return OutcomeStory(record, event, tuple(used))
+def document_of(batch_id: str, stories: Iterable[BatchStory]) -> dict[str, Any]:
+    """The stories as one JSON document."""
+    return {"batch_id": batch_id, "requests": [story.document for story in stories]}

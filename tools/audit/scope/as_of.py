@@ -111,26 +111,21 @@ def _role_document(report: ScopeReport, role: str) -> dict[str, Any] | None:
     return document if text is None else {**document, "text_state": text.state, "text": text.text}
 
 
-@dataclass(frozen=True, slots=True)
-class RoleChange:
-    """The change of one role between two moments; lines are a unified diff of its texts."""
-
-    role: str
-    what: str  # unchanged, uploaded, replaced, deleted, not there yet, or unknown
-    before: Component | None
-    after: Component | None
-    fields: tuple[str, ...]
-    lines: tuple[str, ...]
-
-
-def changes(before: ScopeReport, after: ScopeReport) -> Iterator[RoleChange]:
-    """The change of each role from one moment to the other."""
+def changes(before: ScopeReport, after: ScopeReport) -> Iterator[dict[str, Any]]:
+    """The change of each role from one moment to the other as JSON, with a unified diff of its texts."""
     for role in ROLES:
         was, is_now = before.component(role), after.component(role)
         unknown = role in before.state.hidden or role in after.state.hidden
         what = "unknown" if unknown else _what(was, is_now)
-        lines = () if what in ("unknown", "unchanged") else tuple(_diff(role, before, after))
-        yield RoleChange(role, what, was, is_now, _fields(was, is_now), lines)
+        lines = () if what in ("unknown", "unchanged") else _diff(role, before, after)
+        yield {
+            "role": role,
+            "change": what,
+            "before": component_document(was) if was else None,
+            "after": component_document(is_now) if is_now else None,
+            "fields": _fields(was, is_now),
+            "text_diff": "\n".join(lines),
+        }
 
 
 def _what(was: Component | None, is_now: Component | None) -> str:
@@ -144,10 +139,10 @@ def _what(was: Component | None, is_now: Component | None) -> str:
 COMPARED_FIELDS = ("storage_id", "grade_scale", "context_origin", "media_type", "created_at_ms")
 
 
-def _fields(was: Component | None, is_now: Component | None) -> tuple[str, ...]:
+def _fields(was: Component | None, is_now: Component | None) -> list[str]:
     if was is None or is_now is None:
-        return ()
-    return tuple(name for name in COMPARED_FIELDS if getattr(was, name) != getattr(is_now, name))
+        return []
+    return [name for name in COMPARED_FIELDS if getattr(was, name) != getattr(is_now, name)]
 
 
 def _diff(role: str, before: ScopeReport, after: ScopeReport) -> Iterator[str]:
@@ -169,15 +164,3 @@ def _label(role: str, component: Component | None) -> str:
     when = instant(component.occurred_at_ms)
     state = " (deleted)" if component.is_deletion else ""
     return f"{role} version {component.version}{state}, {component.actor}, {when}"
-
-
-def change_document(change: RoleChange) -> dict[str, Any]:
-    """A change as JSON."""
-    return {
-        "role": change.role,
-        "change": change.what,
-        "before": component_document(change.before) if change.before else None,
-        "after": component_document(change.after) if change.after else None,
-        "fields": list(change.fields),
-        "text_diff": "\n".join(change.lines),
-    }

@@ -72,7 +72,7 @@ def as_of(
     if as_json:
         document = command.document_of(report)
         if before is not None:
-            document["diff"] = [command.change_document(change) for change in changes]
+            document["diff"] = changes
         print_json(document)
     elif before is None:
         _print_report(command.document_of(report))
@@ -122,21 +122,21 @@ def _row(role: str, fields: dict[str, Any] | None, is_unknown: bool) -> tuple[ob
     return (role, state, fields["version"], fields["actor"], fields["occurred_at"], at, sha256)
 
 
-def _print_changes(scope_key: str, changes: list[Any]) -> None:
+def _print_changes(scope_key: str, changes: list[dict[str, Any]]) -> None:
     rows = [
         (
-            change.role,
-            change.what,
-            change.before.version if change.before else "",
-            change.after.version if change.after else "",
-            change.after.actor if change.after else "",
-            ", ".join(change.fields),
+            change["role"],
+            change["change"],
+            (change["before"] or {}).get("version", ""),
+            (change["after"] or {}).get("version", ""),
+            (change["after"] or {}).get("actor", ""),
+            ", ".join(change["fields"]),
         )
         for change in changes
     ]
     print_table(scope_key, ("role", "what", "before", "after", "by", "changed"), rows)
     for change in changes:
-        _print_lines(change.lines)
+        _print_lines(change["text_diff"].splitlines())
 
 
 def _print_history(document: dict[str, Any]) -> None:
