@@ -5,7 +5,7 @@ known only if nothing is missing between the upload that was newest at the time 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
@@ -157,16 +157,8 @@ def _link_versions(
         chain_step = step(chain, link, damaged)
         if chain_step.is_gap:
             gaps.append(_gap(before, upload))
-        versions.append(
-            UploadVersion(
-                upload.role,
-                upload.at,
-                upload.appended_at_ms,
-                upload.event,
-                chain_step.mark,
-                _changed(before.event if before else None, upload.event),
-            )
-        )
+        changed = _changed(before.event if before else None, upload.event)
+        versions.append(replace(upload, mark=chain_step.mark, changed=changed))
         chain, damaged, before = extended(chain, link), 0, upload
     return versions, gaps
 

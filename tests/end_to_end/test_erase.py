@@ -30,7 +30,7 @@ from tests.support.builders import (
 )
 from tests.support.run_command import ROOT, environment_of, run_json
 from tests.support.s3_stub import bucket_server
-from tools.audit.erase.erase import EraseRequest, ErasureReport, erase
+from tools.audit.erase.erase import EraseRequest, erase
 
 OWN = ("Judge the argument.", "Judge the style.", "Write a letter.", "Weigh structure twice.")
 SHARED, REQUESTED = "Use paragraphs.", "Write a poem."
@@ -232,7 +232,7 @@ def test_an_erasure_killed_after_its_events_is_finished_by_the_next_run(
     assert stored_ids(store) == {*ids(SHARED, REQUESTED)}
 
 
-def run(settings: Settings, store: ContentStore) -> ErasureReport:
+def run(settings: Settings, store: ContentStore) -> dict[str, Any]:
     request = EraseRequest(
         scope_key="assignment:a1", actor="dpo", reason_code="gdpr-17", grace=timedelta(0)
     )
@@ -259,7 +259,7 @@ def test_a_read_only_store_is_an_error_and_the_next_run_finishes_the_erasure(
         assert store.get(sha256_of(OWN[0])) == OWN[0].encode()
         assert erased_texts(events_in(settings, "assignment:a1")) == {*ids(OWN[0])}
         bucket.is_read_only = False
-        assert [text.storage_id for text in run(settings, store).with_fate("erased")] == ids(OWN[0])
+        assert run(settings, store)["erased"] == ids(OWN[0])
         with pytest.raises(ContentMissing):
             store.get(sha256_of(OWN[0]))
 

@@ -8,7 +8,7 @@ from processors.log.reader import LogReader, Messages
 from processors.log.record_lookup import records_at
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition, Positions
-from tools.audit.check.scan_range import ScanRange, of_partition
+from tools.audit.check.scan_range import ScanRange, of_partitions
 
 
 class PartitionReader:
@@ -20,7 +20,7 @@ class PartitionReader:
         self._number = number
 
     def _of(self, positions: Positions) -> dict[Partition, int]:
-        return of_partition(positions, self._number)
+        return of_partitions(positions, (self._number,))
 
     def requests(self) -> Iterator[Messages]:
         """The requests of the range, one fetch at a time."""

@@ -8,6 +8,7 @@ The ends are taken in this order, so that a log that keeps growing does not look
    every request that has an outcome.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from processors.kafka.bounded_wait import retry_while_unreachable
@@ -105,10 +106,10 @@ def _since(settings: Settings, start: Positions, ends: Positions) -> Positions:
         return log.offsets_since(first_ms - CLOCK_TOLERANCE_MS)
 
 
-def of_partition(positions: Positions, number: int) -> dict[Partition, int]:
-    """The positions of one partition number."""
+def of_partitions(positions: Positions, numbers: Container[int]) -> dict[Partition, int]:
+    """The positions of these partition numbers."""
     return {
         partition: position
         for partition, position in positions.items()
-        if partition.partition == number
+        if partition.partition in numbers
     }

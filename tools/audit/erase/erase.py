@@ -5,8 +5,8 @@ that are already erased get no second event, and texts that are already gone are
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -14,7 +14,6 @@ from processors.kafka.clients import admin_client
 from processors.kafka.topic_admin import checked_topics
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from processors.upload_log.fenced_producer import AppendedEvent
 from processors.upload_log.scope_erasure import ScopeLog, append_erasure, events_of
 from schemas.errors import CJStreamError, Misconfigured, Unreachable
 from schemas.events import ROLES, role_of
@@ -22,7 +21,7 @@ from schemas.field_limits import NAME, SHA256
 from tables.commands import WriteMetadata
 from tables.content_store import ContentStore
 from tables.context import component_of
-from tables.history.text_references import MissingVersions, ReferencedTexts, gaps_in
+from tables.history.text_references import ReferencedTexts, gaps_in
 from tools.audit.erase.text_referrers import referrers_of
 from tools.times import DURATION, UNITS
 
@@ -39,32 +38,6 @@ class EraseRequest:
     actor: str
     reason_code: str
     grace: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class TextFate:
-    """The outcome for one text: erased, already absent, kept because others name it, or left for another run."""
-
-    storage_id: str
-    fate: Fate
-    named_by: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErasureReport:
-    """What an erasure did, or would do; `roles` are those it appended an event for."""
-
-    request: EraseRequest
-    metadata: WriteMetadata
-    is_dry_run: bool
-    roles: tuple[str, ...]
-    events: tuple[AppendedEvent, ...]
-    texts: tuple[TextFate, ...]
-    gaps: tuple[MissingVersions, ...]
-
-    def with_fate(self, fate: Fate) -> tuple[TextFate, ...]:
-        """The texts with this outcome."""
-        return tuple(text for text in self.texts if text.fate == fate)
 
 
 def erase_request(scope_key: str, actor: str, reason_code: str, grace: timedelta) -> EraseRequest:
@@ -96,8 +69,8 @@ def erase(
     yes: bool,
     now: Callable[[], datetime],
     new_id: Callable[[], str],
-) -> ErasureReport:
-    """Erase a scope; without `yes`, only report what would be done.
+) -> dict[str, Any]:
+    """Erase a scope, and return what was done as JSON; without `yes`, only what would be done.
 
     1. append an erasure for each role it ever had  2. find who else names its texts  3. erase those nobody names
 
@@ -122,27 +95,46 @@ def erase(
         try:
             texts = _texts_named_in(scope_log)
             referrers = referrers_of(settings, codec, request.scope_key, texts)  # 2
-            fates = tuple(_fates(store, texts, referrers, request.grace, now, yes=yes))  # 3
+            fates = {
+                text: _fate(store, text, referrers, request.grace, now, yes=yes)
+                for text in sorted(texts)
+            }  # 3
         except Unreachable as fault:
             undone = "; the events are appended, but not every text is gone: run the command again"
             raise Unreachable(f"{fault}{undone if yes else ''}") from fault
-        return ErasureReport(
-            request=request,
-            metadata=metadata,
-            is_dry_run=not yes,
-            roles=tuple(role_of(event.event) for event in events) if yes else roles,
-            events=events,
-            texts=fates,
-            gaps=gaps_in(event.event for event in scope_log.events),
-        )
+    by_fate = {
+        fate: [text for text, found in fates.items() if found == fate]
+        for fate in ("erased", "absent", "kept", "left")
+    }
+    return {
+        "dry_run": not yes,
+        "scope_key": request.scope_key,
+        "actor": request.actor,
+        "reason_code": request.reason_code,
+        "correlation_id": metadata.correlation_id,
+        "occurred_at_ms": metadata.occurred_at_ms,
+        "roles": [role_of(event.event) for event in events] if yes else roles,
+        "events": [
+            {
+                "event_type": type(event.event).__name__,
+                "event_id": event.event.event_id,
+                "version": event.event.version,
+                "at": str(event.at),
+            }
+            for event in events
+        ],
+        **by_fate,
+        "kept": [
+            {"storage_id": text, "named_by": sorted(referrers[text])} for text in by_fate["kept"]
+        ],
+        "gaps": [asdict(gap) for gap in gaps_in(event.event for event in scope_log.events)],
+    }
 
 
-def _roles_to_erase(scope_log: ScopeLog) -> tuple[str, ...]:
+def _roles_to_erase(scope_log: ScopeLog) -> list[str]:
     context = scope_log.context(scope_log.scope_key)
     components = {role: component_of(context, role) for role in ROLES}
-    return tuple(
-        role for role, component in components.items() if component and not component.erased
-    )
+    return [role for role, component in components.items() if component and not component.erased]
 
 
 def _texts_named_in(scope_log: ScopeLog) -> Set[str]:
@@ -153,66 +145,27 @@ def _texts_named_in(scope_log: ScopeLog) -> Set[str]:
     return {text for text in named.ever if SHA256.fullmatch(text)}
 
 
-def _fates(
+def _fate(
     store: ContentStore,
-    texts: Set[str],
+    text: str,
     referrers: Mapping[str, Set[str]],
     grace: timedelta,
     now: Callable[[], datetime],
     *,
     yes: bool,
-) -> Iterator[TextFate]:
-    for text in sorted(texts):
-        if named_by := referrers.get(text):
-            yield TextFate(text, "kept", tuple(sorted(named_by)))
-            continue
-        stored_at = store.stored_at(text)
-        if stored_at is not None and stored_at > now() - grace:
-            yield TextFate(text, "left")
-        elif yes:
-            yield TextFate(text, "erased" if store.discard(text) else "absent")
-        else:
-            yield TextFate(text, "erased" if store.has(text) else "absent")
+) -> Fate:
+    """Erase a text if `yes`: erased, already absent, kept because others name it, or left for another run."""
+    if referrers.get(text):
+        return "kept"
+    stored_at = store.stored_at(text)
+    if stored_at is not None and stored_at > now() - grace:
+        return "left"
+    is_there = store.discard(text) if yes else store.has(text)
+    return "erased" if is_there else "absent"
 
 
-def rows_of(erased: ErasureReport) -> list[tuple[str, ...]]:
+def rows_of(erased: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """An erasure as a table for people, one row per text."""
-    return [(text.storage_id, text.fate, ", ".join(text.named_by)) for text in erased.texts]
-
-
-def document_of(erased: ErasureReport) -> dict[str, Any]:
-    """An erasure as JSON."""
-    request, metadata = erased.request, erased.metadata
-    return {
-        "dry_run": erased.is_dry_run,
-        "scope_key": request.scope_key,
-        "actor": request.actor,
-        "reason_code": request.reason_code,
-        "correlation_id": metadata.correlation_id,
-        "occurred_at_ms": metadata.occurred_at_ms,
-        "roles": list(erased.roles),
-        "events": [
-            {
-                "event_type": type(event.event).__name__,
-                "event_id": event.event.event_id,
-                "version": event.event.version,
-                "at": str(event.at),
-            }
-            for event in erased.events
-        ],
-        "erased": [text.storage_id for text in erased.with_fate("erased")],
-        "absent": [text.storage_id for text in erased.with_fate("absent")],
-        "kept": [
-            {"storage_id": text.storage_id, "named_by": list(text.named_by)}
-            for text in erased.with_fate("kept")
-        ],
-        "left": [text.storage_id for text in erased.with_fate("left")],
-        "gaps": [
-            {
-                "role": gap.role,
-                "after_version": gap.after_version,
-                "before_version": gap.before_version,
-            }
-            for gap in erased.gaps
-        ],
-    }
+    rows = [(text, fate, "") for fate in ("erased", "absent", "left") for text in erased[fate]]
+    rows += [(kept["storage_id"], "kept", ", ".join(kept["named_by"])) for kept in erased["kept"]]
+    return sorted(rows)

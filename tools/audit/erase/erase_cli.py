@@ -46,7 +46,7 @@ def erase(
     request = command.erase_request(scope, actor, reason_code, command.grace_of(grace))
     settings = settings_from_environment()
     store = ContentStore.open(settings.content)
-    done = command.erase(
+    document = command.erase(
         settings,
         store,
         request,
@@ -54,20 +54,19 @@ def erase(
         now=lambda: datetime.now(UTC),
         new_id=lambda: str(uuid4()),
     )
-    document = command.document_of(done)
     if as_json:
         print_json(document)
     else:
-        title = "Would be erased; use --yes to erase" if done.is_dry_run else "Erased"
-        print_table(f"{title}: {scope}", ("text", "", "named by"), command.rows_of(done))
+        title = "Would be erased; use --yes to erase" if document["dry_run"] else "Erased"
+        print_table(f"{title}: {scope}", ("text", "", "named by"), command.rows_of(document))
         for event in document["events"]:
             typer.echo(f"{event['event_type']} {event['version']} at {event['at']}")
-    for gap in done.gaps:
+    for gap in document["gaps"]:
         say(
-            f"{scope}: the log no longer has versions {gap.after_version + 1} to {gap.before_version - 1} of the "
-            f"{gap.role}: texts that only these versions named are orphans, which `cjstream content sweep` finds"
+            f"{scope}: the log no longer has versions {gap['after_version'] + 1} to {gap['before_version'] - 1} of the "
+            f"{gap['role']}: texts that only these versions named are orphans, which `cjstream content sweep` finds"
         )
-    if left := done.with_fate("left"):
+    if left := document["left"]:
         say(
             f"{len(left)} texts were written less than {grace} ago: run the command again after that"
         )

@@ -18,6 +18,7 @@ from schemas.events import ROLES
 from tables.context import component_of
 from tables.history.bulk_fold import ALL_KEYS, BulkFold, Counts, FoldedScope
 from tables.history.point_in_time import Moment
+from tools.audit.check.scan_range import of_partitions
 from tools.audit.local_replicas import recreated_topics
 from tools.audit.process_pool import in_processes, processes_for, split_evenly
 from tools.audit_json import component_document, ids_of, positions_document
@@ -48,16 +49,11 @@ class ReplayRange:
 
     def restricted_to(self, numbers: Collection[int]) -> "ReplayRange":
         """The same range, for these partition numbers only."""
-
-        def restricted(positions: Positions) -> Positions:
-            return {
-                partition: offset
-                for partition, offset in positions.items()
-                if partition.partition in numbers
-            }
-
         return ReplayRange(
-            restricted(self.starts), restricted(self.ends), restricted(self.lows), self.made_anew
+            of_partitions(self.starts, numbers),
+            of_partitions(self.ends, numbers),
+            of_partitions(self.lows, numbers),
+            self.made_anew,
         )
 
 

@@ -158,9 +158,9 @@ def _compare(
                         progress(records)
                     case command.ComparedRows(name, more):
                         rows[name] += more
-                    case command.RowFinding():
+                    case difference:
                         count += 1
-                        show(command.difference_document(message))
+                        show(difference)
     summary = {
         "compared": [{"target": name, "rows": more} for name, more in rows.items()],
         "not_compared": [{"target": target.name, "why": target.problem} for target in skipped],

@@ -29,6 +29,7 @@ from tools.audit_json import source_document
 
 CHANGELOG_WAIT_S = 5.0  # for a changelog that still lags behind
 Rows = dict[bytes, bytes]
+Difference = dict[str, Any]  # as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,6 @@ class ComparedRows:
 
     target: str
     rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class RowFinding:
-    """A difference, and the target that has it."""
-
-    target: str
-    difference: RowDifference
 
 
 def targets(
@@ -98,7 +91,7 @@ def _target(
 
 def compared(
     settings: Settings, target: CompareTarget, *, processes: int | None = None
-) -> Iterator[RecordsRead | ComparedRows | RowFinding]:
+) -> Iterator[RecordsRead | ComparedRows | Difference]:
     """Compare one target with the fold. Raises Unreachable, UnknownSchema, Misconfigured."""
     count = processes or processes_for(target.replay_range.records)
     groups = split_evenly(range(settings.partitions), count)
@@ -109,7 +102,7 @@ def compared(
 
 def _compare_partitions(
     settings: Settings, target: CompareTarget, numbers: list[int]
-) -> Iterator[RecordsRead | ComparedRows | RowFinding]:
+) -> Iterator[RecordsRead | ComparedRows | Difference]:
     codec = codec_for(settings)
     replay_range = target.replay_range.restricted_to(numbers)
     for progress in folds(settings, codec, replay_range):
@@ -123,7 +116,7 @@ def _compare_partitions(
             differing = _still_differing(differing, rows_now, codec, replay_range)
         yield ComparedRows(target.name, count)
         for _, found in differing.values():
-            yield from (RowFinding(target.name, difference) for difference in found)
+            yield from (_document_of(target, difference) for difference in found)
 
 
 Differing = dict[bytes, tuple[AssignmentContext | None, list[RowDifference]]]
@@ -210,11 +203,9 @@ def refuse_differences(count: int, skipped: Collection[CompareTarget]) -> None:
         raise Discrepancy("; ".join(problems))
 
 
-def difference_document(found: RowFinding) -> dict[str, Any]:
-    """A difference as JSON."""
-    difference = found.difference
+def _document_of(target: CompareTarget, difference: RowDifference) -> Difference:
     return {
-        "target": found.target,
+        "target": target.name,
         "scope_key": difference.scope_key,
         "role": difference.role,
         "kind": difference.kind,

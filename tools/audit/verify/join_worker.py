@@ -1,6 +1,6 @@
 """What each process of verify does: it sorts its partitions into buckets, then it checks its buckets."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tools.audit.check.contexts_as_of import Texts
 from tools.audit.check.correctness import CorrectnessCheck
 from tools.audit.check.findings import Finding, Tally
 from tools.audit.check.partition_reader import PartitionReader
-from tools.audit.check.scan_range import ScanRange
+from tools.audit.check.scan_range import ScanRange, of_partitions
 from tools.audit.check.upload_rows import UploadRows
 from tools.audit.verify.join_spill import JoinSpill, read_bucket
 
@@ -76,13 +76,9 @@ def partition_rows(work: JoinWork, process: int) -> Iterator[Done]:
     outcomes.flush()
 
 
-def _write_uploads(work: JoinWork, numbers: Iterable[int], uploads: JoinSpill) -> Iterator[Done]:
+def _write_uploads(work: JoinWork, numbers: range, uploads: JoinSpill) -> Iterator[Done]:
     topics = {topic.name: number for number, topic in enumerate(work.settings.topics.uploads)}
-    ends = {
-        partition: end
-        for partition, end in work.scan_range.uploads_end.items()
-        if partition.partition in numbers
-    }
+    ends = of_partitions(work.scan_range.uploads_end, numbers)
     with LogReader(work.settings, ends) as log:
         log.seek_to_start()
         for messages in log.messages_until(ends):

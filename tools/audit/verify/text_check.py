@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import NamedTuple
 
 from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
@@ -23,47 +22,6 @@ READERS = 8
 BATCH_TEXTS = 1000  # texts that are passed to the readers at once
 
 
-class TextFault(NamedTuple):
-    """A text that cannot be read as it was stored."""
-
-    text: TextReference
-    upload_at: Coordinates
-    kind: str
-
-
-def check_texts(settings: Settings, texts: Texts, upload_ends: Positions) -> Iterator[Finding]:
-    """A finding for each text that is missing, damaged, erased by a deletion that says so, or stored elsewhere."""
-    store = ContentStore.open(settings.content)
-    missing = list[TextFault]()
-    with ThreadPoolExecutor(READERS) as readers:
-        remaining = iter(texts.items())
-        while batch := list(islice(remaining, BATCH_TEXTS)):
-            for fault in readers.map(lambda item: fault_of(store, *item), batch):
-                if fault is None:
-                    continue
-                if fault.kind == "text_missing":
-                    missing.append(fault)
-                else:
-                    yield _finding(fault)
-    if missing:
-        erased = erasures_of(settings, {fault.text.storage_id for fault in missing}, upload_ends)
-        for fault in missing:
-            yield _erased(fault, erased) or _finding(fault)
-
-
-def fault_of(store: ContentStore, text: TextReference, upload_at: Coordinates) -> TextFault | None:
-    """What is wrong with a text in the store; None if it is intact."""
-    if text.sha256 != text.storage_id or not SHA256.fullmatch(text.storage_id):
-        return TextFault(text, upload_at, "text_elsewhere")
-    try:
-        store.get(text.storage_id)
-    except ContentMissing:
-        return TextFault(text, upload_at, "text_missing")
-    except ContentCorrupt:
-        return TextFault(text, upload_at, "text_damaged")
-    return None
-
-
 SENTENCES = {
     "text_missing": "its text {} is not in the content store",
     "text_damaged": "the content store has different bytes for its text {}",
@@ -71,15 +29,45 @@ SENTENCES = {
 }
 
 
-def _finding(fault: TextFault) -> Finding:
-    finding = NotVerifiable if fault.kind == "text_elsewhere" else Violation
-    return finding(fault.kind, fault.upload_at, SENTENCES[fault.kind].format(fault.text.storage_id))
+def check_texts(settings: Settings, texts: Texts, upload_ends: Positions) -> Iterator[Finding]:
+    """A finding for each text that is missing, damaged, erased by a deletion that says so, or stored elsewhere."""
+    store, missing = ContentStore.open(settings.content), Texts()
+    with ThreadPoolExecutor(READERS) as readers:
+        remaining = iter(texts.items())
+        while batch := list(islice(remaining, BATCH_TEXTS)):
+            faults = readers.map(lambda item: fault_of(store, item[0]), batch)
+            for (text, upload_at), kind in zip(batch, faults, strict=True):
+                if kind == "text_missing":
+                    missing[text] = upload_at
+                elif kind is not None:
+                    yield _finding(kind, text, upload_at)
+    missing_ids = {text.storage_id for text in missing}
+    erased = erasures_of(settings, missing_ids, upload_ends) if missing else {}
+    for text, upload_at in missing.items():
+        deletion_at = erased.get(text.storage_id)
+        sentence = f"its text {text.storage_id} was erased by the deletion {deletion_at}"
+        if deletion_at is None:
+            yield _finding("text_missing", text, upload_at)
+        else:
+            yield Note("text_erased", upload_at, sentence)
 
 
-def _erased(fault: TextFault, erased: dict[str, Coordinates]) -> Note | None:
-    deletion_at = erased.get(fault.text.storage_id)
-    sentence = f"its text {fault.text.storage_id} was erased by the deletion {deletion_at}"
-    return None if deletion_at is None else Note("text_erased", fault.upload_at, sentence)
+def fault_of(store: ContentStore, text: TextReference) -> str | None:
+    """What is wrong with a text in the store, as the kind of a finding; None if it is intact."""
+    if text.sha256 != text.storage_id or not SHA256.fullmatch(text.storage_id):
+        return "text_elsewhere"
+    try:
+        store.get(text.storage_id)
+    except ContentMissing:
+        return "text_missing"
+    except ContentCorrupt:
+        return "text_damaged"
+    return None
+
+
+def _finding(kind: str, text: TextReference, upload_at: Coordinates) -> Finding:
+    finding = NotVerifiable if kind == "text_elsewhere" else Violation
+    return finding(kind, upload_at, SENTENCES[kind].format(text.storage_id))
 
 
 def erasures_of(
@@ -89,12 +77,8 @@ def erasures_of(
 
     A deletion with `erased` set erases the texts that earlier uploads of its scope and role named.
     """
-    topics = upload_topics(settings)
-    codec, named, erased = (
-        codec_for(settings),
-        dict[tuple[str, bytes], set[str]](),
-        dict[str, Coordinates](),
-    )
+    topics, codec = upload_topics(settings), codec_for(settings)
+    named, erased = dict[tuple[str, bytes], set[str]](), dict[str, Coordinates]()
     for record in _uploads(settings, upload_ends):
         event = _event_of(record, codec, topics)
         topic_and_key = record.at.topic, record.key or b""
