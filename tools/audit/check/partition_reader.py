@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.records import LogRecord
+from processors.kafka.records import LogRecord, log_record_of
 from processors.log.reader import LogReader, Messages
 from processors.log.record_lookup import records_at
 from processors.settings import Settings
@@ -31,13 +31,14 @@ class PartitionReader:
         return self._messages(self._range.outcomes, self._range.outcomes_end)
 
     def _messages(self, start: Positions, end: Positions) -> Iterator[Messages]:
-        with LogReader(self._settings, self._of(start)) as log:
-            log.seek(self._of(start))
+        starts = self._of(start)
+        with LogReader(self._settings, starts) as log:
+            log.seek(starts)
             yield from log.messages_until(self._of(end))
 
     def parked(self) -> Iterator[LogRecord]:
         """The parked topic, up to the end that was taken before the end of the outcomes."""
-        return self._records(self._of(self._range.parked), self._of(self._range.parked_end))
+        return self._records(self._range.parked, self._range.parked_end)
 
     def parked_since(self) -> Iterator[LogRecord]:
         """The parked topic from there up to its current end."""
@@ -45,9 +46,8 @@ class PartitionReader:
         return self._records(start, high_watermarks_when_reachable(self._settings, start))
 
     def _records(self, start: Positions, end: Positions) -> Iterator[LogRecord]:
-        with LogReader(self._settings, start) as log:
-            log.seek(start)
-            yield from log.records_until(end)
+        for messages in self._messages(start, end):
+            yield from map(log_record_of, messages)
 
     def records_at(self, wanted: Iterable[Coordinates]) -> Iterator[LogRecord]:
         """The records at these coordinates that are in the log."""
@@ -57,12 +57,11 @@ class PartitionReader:
         """The time since which every outcome is in the log; now if that is unknown; 0 if none was ever removed."""
         times_ms = [0]
         for partition, low in self._of(self._range.outcomes_retained).items():
+            end = self._range.outcomes_end[partition]
             if low:
-                end = {partition: self._range.outcomes_end[partition]}
-                first = (
-                    next(self._records({partition: low}, end), None)
-                    if low < end[partition]
-                    else None
+                records = (
+                    self._records({partition: low}, {partition: end}) if low < end else iter(())
                 )
+                first = next(records, None)
                 times_ms.append(first.appended_at_ms if first else now_ms)
         return max(times_ms)

@@ -78,22 +78,17 @@ def erasures_of(
     A deletion with `erased` set erases the texts that earlier uploads of its scope and role named.
     """
     topics, codec = upload_topics(settings), codec_for(settings)
-    named, erased = dict[tuple[str, bytes], set[str]](), dict[str, Coordinates]()
-    for record in _uploads(settings, upload_ends):
-        event = _event_of(record, codec, topics)
-        topic_and_key = record.at.topic, record.key or b""
-        if getattr(event, "storage_id", None) in storage_ids:
-            named.setdefault(topic_and_key, set()).add(event.storage_id)  # type: ignore[union-attr]
-        elif getattr(event, "erased", False):
-            erased |= dict.fromkeys(named.get(topic_and_key, ()), record.at)
+    named, erased = dict[tuple[bytes, str], set[str]](), dict[str, Coordinates]()
+    with LogReader(settings, upload_ends) as log:
+        log.seek_to_start()
+        for record in log.records_until(upload_ends):
+            event = _event_of(record, codec, topics)
+            scope_and_role = (record.key or b"", record.at.topic)
+            if getattr(event, "storage_id", None) in storage_ids:
+                named.setdefault(scope_and_role, set()).add(event.storage_id)  # type: ignore[union-attr]
+            elif getattr(event, "erased", False):
+                erased |= dict.fromkeys(named.get(scope_and_role, ()), record.at)
     return erased
-
-
-def _uploads(settings: Settings, ends: Positions) -> Iterator[LogRecord]:
-    for partition, end in ends.items():
-        with LogReader(settings, [partition]) as log:
-            log.seek({partition: log.offset_ranges()[partition][0]})
-            yield from log.records_until({partition: end})
 
 
 def _event_of(record: LogRecord, codec: Codec, topics: UploadTopics) -> UploadEvent | None:
