@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -89,12 +90,9 @@ class KeySet:
         keys = {}
         for entry in listed if isinstance(listed, list) else []:
             if self._is_for_signing(entry):
-                try:
-                    keys[entry["kid"]] = prepare_public_key(
-                        self._algorithm, PyJWK(entry, self._algorithm).key
-                    )
-                except jwt.PyJWTError:  # of another type, or too weak
-                    continue
+                with suppress(jwt.PyJWTError):  # of another type, or too weak
+                    key = PyJWK(entry, self._algorithm).key
+                    keys[entry["kid"]] = prepare_public_key(self._algorithm, key)
         if not keys:
             raise ValueError("no usable key")
         return keys
