@@ -41,9 +41,12 @@ import re, schemathesis
 @schemathesis.hook
 def map_body(context, body):  # replace every well-formed storage id by that of a stored text
     if isinstance(body, dict):
-        for role in ("student_prompt_storage_id", "judge_rubric_storage_id"):
-            if re.fullmatch("[0-9a-f]{64}", str(body.get(role)).strip()):
-                body[role] = "STORED"
+        for role, text in (("student_prompt", "prompt_text"), ("judge_rubric", "rubric_text")):
+            storage_id = f"{role}_storage_id"
+            if re.fullmatch("[0-9a-f]{64}", str(body.get(storage_id)).strip()):
+                body[storage_id] = "STORED"
+                if text in body:  # both are accepted only if they are the same text
+                    del body[storage_id]
     return body
 """
 
