@@ -1,8 +1,9 @@
 """The demo's administrators: they upload for courses by command line, for assignments over HTTP."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ from tools.processes import command_output
 from tools.progress import bar
 
 TIMEOUT_S = 30.0
-FIELDS = dict(zip(ROLES, ("instructions_text", "prompt_text", "rubric_text"), strict=True))
-# routes for one text; instructions together with other texts are uploaded as an assignment
-ROUTES = dict(
-    zip(ROLES, ("assessment-instructions", "student-prompts", "judge-rubrics"), strict=True)
-)
+FIELDS = {
+    "instructions": "instructions_text",
+    "student_prompt": "prompt_text",
+    "judge_rubric": "rubric_text",
+}
+ROUTES = {  # of one text; instructions together with other texts are uploaded as an assignment
+    "instructions": "assessment-instructions",
+    "student_prompt": "student-prompts",
+    "judge_rubric": "judge-rubrics",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,9 @@ class Uploaded:
 
 
 def upload(settings: Settings, url: str, path: Path) -> list[Uploaded]:
-    """Upload a file's texts, each user with their own token. Raises CJStreamError if an upload fails."""
-    groups = list(_groups(read_uploads([str(path)])))
+    """Upload a file's texts, consecutive ones of a scope together. Raises CJStreamError if an upload fails."""
+    by_scope = groupby(read_uploads([str(path)]), attrgetter("scope_key"))
+    groups = [list(group) for _, group in by_scope]
     topics = [topic.name for topic in settings.topics.uploads]
     return [
         Uploaded(
@@ -51,25 +58,8 @@ def upload(settings: Settings, url: str, path: Path) -> list[Uploaded]:
     ]
 
 
-def _groups(uploads: Sequence[GivenUpload]) -> Iterator[list[GivenUpload]]:
-    """The uploads of each call: instructions go with the texts that follow them for the same assignment."""
-    group: list[GivenUpload] = []
-    for given in uploads:
-        follows = (
-            bool(group)
-            and group[0].line.type == "instructions"
-            and given.scope_key == group[0].scope_key
-            and given.line.type not in {grouped.line.type for grouped in group}
-        )
-        if group and not follows:
-            yield group
-            group = []
-        group.append(given)
-    yield group
-
-
 def _response(settings: Settings, url: str, group: Sequence[GivenUpload]) -> Any:
-    """The API's response to an upload, or to instructions with the texts that go with them."""
+    """The API's response to an upload of one text, or of instructions with other texts; each user has a token."""
     line = group[0].line
     token = dev_token(line.actor, environment=settings.environment)
     if line.course_id is not None:
@@ -79,19 +69,17 @@ def _response(settings: Settings, url: str, group: Sequence[GivenUpload]) -> Any
         command = ("admin", "instructions", "create", *options, "--json")
         variables = {"CJ_ADMIN_BASE_URL": url, "CJ_ADMIN_TOKEN": token}
         return orjson.loads(command_output(settings, *command, **variables))
-    path = "assignments" if len(group) > 1 else ROUTES[line.type]
-    return (
-        HttpClient(TIMEOUT_S)
-        .send(
-            f"upload for {group[0].scope_key}",
-            "DELETE" if line.delete else "POST",
-            url
-            + (route(path, "assignment", str(line.assignment_id)) if line.delete else route(path)),
-            body=None if line.delete else _fields(group),
-            headers={"Authorization": f"Bearer {token}"},
-        )
-        .document
+    path = ["assignments" if len(group) > 1 else ROUTES[line.type]]
+    if line.delete:
+        path += ["assignment", str(line.assignment_id)]
+    response = HttpClient(TIMEOUT_S).send(
+        f"upload for {group[0].scope_key}",
+        "DELETE" if line.delete else "POST",
+        url + route(*path),
+        body=None if line.delete else _fields(group),
+        headers={"Authorization": f"Bearer {token}"},
     )
+    return response.document
 
 
 def _fields(group: Sequence[GivenUpload]) -> dict[str, str]:
