@@ -63,7 +63,7 @@ def _groups(settings: Settings) -> list[Check]:
 
     prep = state_of(settings.prep_group, [topics.requests.name])
     fold = state_of(settings.fold_group, [topic.name for topic in topics.uploads])
-    unread = unread_requests(settings, admin_client(settings))
+    unread = unread_requests(settings)
     return [
         _group("batch preparation", prep, sum(partition.offsets for partition in unread.values())),
         _group("fold", fold, sum(fold.lag.values())),
@@ -73,7 +73,7 @@ def _groups(settings: Settings) -> list[Check]:
 
 def _flow(settings: Settings) -> list[Check]:
     """Checks of parked requests, open transactions, dead letters and rebalances."""
-    now_ms, topics, admin = _now_ms(), settings.topics, admin_client(settings)
+    now_ms, topics = _now_ms(), settings.topics
     return [
         # an open transaction in the parked topic stops the listing of parked requests
         _failed_or("oldest parked request", lambda: _parked(parked_requests(settings, now_ms))),
@@ -87,7 +87,7 @@ def _flow(settings: Settings) -> list[Check]:
                 f"{count} in the last day, {count / 24:.1f} per hour",
             )
             for topic in (topics.requests_dlq, topics.uploads_dlq)
-            for count in [dead_letters_since(settings, admin, [topic], now_ms - DAY_MS)]
+            for count in [dead_letters_since(settings, [topic], now_ms - DAY_MS)]
         ),
         *(
             Check(f"last rebalance of {name}", True, _last_rebalance(status, now_ms))

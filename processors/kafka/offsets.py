@@ -52,21 +52,15 @@ def list_offsets(
     spec: OffsetSpec,
     level: IsolationLevel = IsolationLevel.READ_COMMITTED,
     seconds: float = REQUEST_TIMEOUT_S,
-    *,
-    may_be_missing: bool = False,
 ) -> dict[Partition, int]:
-    """The offset that fits the specification in each partition. Raises KafkaException.
-
-    An offset is missing if the leader died or hung during the request, or if no record is as new as a time.
-    """
+    """The earliest or latest offset of each partition. Raises KafkaException."""
     requested = {TopicPartition(*partition): spec for partition in partitions}
     futures = admin.list_offsets(requested, isolation_level=level, request_timeout=seconds)
     offsets = {
-        Partition(tp.topic, tp.partition): offset
+        Partition(tp.topic, tp.partition): result_of(future).offset
         for tp, future in futures.items()
-        if (offset := result_of(future).offset) >= 0
     }
-    if len(offsets) < len(requested) and not may_be_missing:
+    if min(offsets.values(), default=0) < 0:  # the leader died or hung during the request
         raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     return offsets
 
