@@ -23,6 +23,7 @@ from processors.kafka.clients import admin_client
 from processors.kafka.topic_admin import checked_topics
 from processors.settings import Settings
 from schemas.coordinates import coordinates_from
+from schemas.dead_letters import DeadLetterHeaders
 from schemas.errors import BadRecord, CJStreamError, Discrepancy, Misconfigured
 from schemas.topics import Topic
 from tools.progress import bar
@@ -118,6 +119,10 @@ def find_letter(
         raise CJStreamError(
             f"there is no dead letter at {at}; `cjstream dlq list --all` lists them"
         )
+    if value_file is not None and letter.refusal.truncated is not None:
+        raise CJStreamError(
+            f"the dead letter is truncated; the whole record is {letter.refusal.at}, while that is in the log"
+        )
     if value_file is not None:
         _write(value_file, read_values(settings, [letter]).get(letter.at))
     return letter, found.destination(letter)
@@ -186,6 +191,7 @@ def document_of(letter: DeadLetter, went: str | None) -> dict[str, Any]:
         "attempt": refusal.attempt,
         "value_bytes": letter.value_bytes,
         "sha256": letter.sha256,
+        "truncated": _truncated(refusal),
         "headers": [
             [name, None if value is None else text_of(value)]
             for name, value in refusal.original_headers
@@ -193,6 +199,13 @@ def document_of(letter: DeadLetter, went: str | None) -> dict[str, Any]:
         "open": went is None,
         "went": went,
     }
+
+
+def _truncated(refusal: DeadLetterHeaders) -> dict[str, str] | None:
+    """Size and sha256 of each part of a record that did not fit, and None for a dead letter that is whole."""
+    if refusal.truncated is None:
+        return None
+    return dict(zip(("key", "value", "headers"), map(plain, refusal.truncated), strict=True))
 
 
 def row_of(letter: DeadLetter, went: str | None) -> tuple[object, ...]:

@@ -10,7 +10,13 @@ from processors.log.reader import LogReader
 from processors.log.record_lookup import records_at
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
-from schemas.dead_letters import DeadLetterHeaders, is_marker, read_dead_letter_headers, read_marker
+from schemas.dead_letters import (
+    DeadLetterHeaders,
+    Refused,
+    is_marker,
+    read_dead_letter_headers,
+    read_marker,
+)
 from schemas.errors import Discrepancy, Malformed
 from schemas.topics import Topic
 
@@ -25,6 +31,13 @@ class DeadLetter:
     value_bytes: int
     sha256: str
     refusal: DeadLetterHeaders
+    has_value: bool = True  # False: the value is null, not empty
+
+    @property
+    def content(self) -> Refused:
+        """Key, sha256 of the value (None if that is null) and headers of the record that was refused."""
+        sha256 = self.sha256.encode() if self.has_value else None
+        return Refused(self.key, sha256, tuple(self.refusal.original_headers))
 
     @property
     def refused_record(self) -> tuple[Coordinates, int]:
@@ -42,7 +55,7 @@ class OpenLetters:
     letters: list[DeadLetter] = field(default_factory=list)
     foreign_records: list[Coordinates] = field(default_factory=list)
     _record_of: dict[Coordinates, tuple[Coordinates, int]] = field(default_factory=dict)
-    _seen: set[tuple[Coordinates, int]] = field(default_factory=set)
+    _seen: set[tuple[Coordinates, int, Refused]] = field(default_factory=set)
     _destinations: dict[tuple[Coordinates, int], str] = field(default_factory=dict)
 
     def add(self, record: LogRecord) -> None:
@@ -58,8 +71,9 @@ class OpenLetters:
             self.foreign_records.append(record.at)
             return
         self._record_of[letter.at] = letter.refused_record
-        if letter.refused_record not in self._seen:
-            self._seen.add(letter.refused_record)
+        seen = (*letter.refused_record, letter.content)
+        if seen not in self._seen:  # a forged letter of the same record counts, too
+            self._seen.add(seen)
             self.letters.append(letter)
 
     def destination(self, letter: DeadLetter) -> str | None:
@@ -73,10 +87,9 @@ class OpenLetters:
 
     def find(self, at: Coordinates) -> DeadLetter | None:
         """The dead letter at these coordinates, or the first one of the same refused record."""
-        refused_record = self._record_of.get(at)
-        return next(
-            (letter for letter in self.letters if letter.refused_record == refused_record), None
-        )
+        record = self._record_of.get(at)
+        same = [letter for letter in self.letters if letter.refused_record == record]
+        return min(same, key=lambda letter: letter.at != at, default=None)
 
 
 def _letter(record: LogRecord) -> DeadLetter:
@@ -88,6 +101,7 @@ def _letter(record: LogRecord) -> DeadLetter:
         len(value),
         hashlib.sha256(value).hexdigest(),
         read_dead_letter_headers(record.headers),
+        record.value is not None,
     )
 
 

@@ -21,13 +21,14 @@ from processors.dead_letters.redrive_plan import (
 )
 from processors.kafka.clients import transactional_producer
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.records import Record, coordinates_of
+from processors.kafka.records import LogRecord, Record, coordinates_of
 from processors.kafka.transactional_producer import (
     TransactionalProducer,
     is_retriable,
     kafka_error_of,
 )
 from processors.log.reader import LogReader
+from processors.log.record_lookup import records_at
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
 from schemas.coordinates import Coordinates, Partition, Positions
@@ -109,18 +110,24 @@ class Redrive:
         return [letter for letter in letters.open if wanted(letter)]
 
     def _targets(self, letters: Sequence[DeadLetter]) -> dict[Coordinates, Target]:
-        if not self._redrives_uploads:
-            requests, partitions = self._settings.topics.requests, self._settings.partitions
-            return {
-                letter.at: target_of_request(letter, requests, partitions) for letter in letters
-            }
-        targets = dict[Coordinates, Target]()
-        for chunk in _in_chunks(letters):
-            values = read_values(self._settings, chunk)
-            for letter in chunk:
-                value = values[letter.at]
-                targets[letter.at] = target_of_upload(letter, value, self._uploads, self._codec)
+        """The target of each letter, which is compared with the record at its original coordinates."""
+        targets = {letter.at: self._target(letter, None) for letter in letters}
+        by_record = dict[Coordinates, list[DeadLetter]]()
+        partitions = {*self._settings.upload_partitions}
+        partitions |= {*self._settings.partitions_of(self._settings.topics.requests)}
+        for letter in letters:
+            at = letter.refusal.at
+            if Partition(at.topic, at.partition) in partitions:
+                by_record.setdefault(at, []).append(letter)
+        for original in records_at(self._settings, by_record):
+            for letter in by_record[original.at]:
+                targets[letter.at] = self._target(letter, original)
         return targets
+
+    def _target(self, letter: DeadLetter, original: LogRecord | None) -> Target:
+        if self._redrives_uploads:
+            return target_of_upload(letter, original, self._uploads, self._codec)
+        return target_of_request(letter, original, self._settings.topics.requests)
 
     def _decide(
         self, letters: Sequence[DeadLetter], targets: dict[Coordinates, Target]
@@ -208,10 +215,4 @@ def _marker(decision: RedriveDecision, destination: str) -> Record:
     at = decision.letter.at
     return Record(
         at.topic, at.partition, decision.letter.key, None, marker_headers(at, destination)
-    )
-
-
-def _in_chunks(letters: Sequence[DeadLetter]) -> Iterable[Sequence[DeadLetter]]:
-    return (
-        letters[start : start + CHUNK_LETTERS] for start in range(0, len(letters), CHUNK_LETTERS)
     )

@@ -1,13 +1,15 @@
 """Decides on open dead letters: re-driven, superseded, refused, or held back. Pure."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from processors.dead_letters.open_letters import DeadLetter
+from processors.kafka.records import LogRecord
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
-from schemas.dead_letters import Origin, redriven_headers
+from schemas.dead_letters import Origin, Refused, checksums, redriven_headers
 from schemas.errors import BadRecord, Malformed, UnknownSchema
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
@@ -16,6 +18,12 @@ from tables.upload_record import UploadRecord, UploadTopics, read_upload
 RECORD_OVERHEAD_BYTES = 256  # of a record batch with one record
 Fate = Literal["redrive", "superseded", "refused", "held"]
 ScopeRole = tuple[str, bytes | None]  # an upload topic and a scope key: one role of one scope
+
+
+class Unproven(str):
+    """Why a dead letter is not known to be that of a record; it may be forged, and holds nothing back."""
+
+
 Target = Partition | str  # the partition that the record may go to, or why it must not
 
 
@@ -55,7 +63,8 @@ def decide(
     refused: dict[ScopeRole, Coordinates] = {}
     for letter in sorted(letters, key=lambda letter: letter.refusal.at):
         decision = _decide_one(letter, targets[letter.at], newest, refused, max_attempts)
-        if decision.fate == "refused" and letter.key is not None:
+        is_unproven = isinstance(targets[letter.at], Unproven)
+        if decision.fate == "refused" and letter.key is not None and not is_unproven:
             refused.setdefault(scope_role_of(letter), letter.at)
         decisions.append(decision)
     return decisions
@@ -69,6 +78,8 @@ def _decide_one(
     max_attempts: int,
 ) -> RedriveDecision:
     scope_role = scope_role_of(letter)
+    if isinstance(target, Unproven):
+        return RedriveDecision(letter, "refused", reason=target)
     if scope_role in refused:
         return RedriveDecision(
             letter,
@@ -86,29 +97,33 @@ def _decide_one(
     return RedriveDecision(letter, "redrive", target)
 
 
-def target_of_request(letter: DeadLetter, requests: Topic, partitions: int) -> Target:
-    """A request's own partition, or its key's if the topic no longer has that partition; or why it is refused."""
+def target_of_request(letter: DeadLetter, original: LogRecord | None, requests: Topic) -> Target:
+    """A request's own partition; or why it is refused. `original` is the record at its coordinates."""
     at = letter.refusal.at
     if at.topic != requests.name:
-        return f"it came from {at.topic}, which is not the requests topic of this installation"
-    if problem := _too_large(letter, requests):
+        return Unproven(
+            f"it came from {at.topic}, which is not the requests topic of this installation"
+        )
+    if problem := _mismatch(letter, original) or _too_large(letter, original, requests):
         return problem
-    if at.partition < partitions:
-        return Partition(at.topic, at.partition)
-    return Partition(at.topic, partition_for(letter.key or b"", partitions))
+    return Partition(at.topic, at.partition)
 
 
 def target_of_upload(
-    letter: DeadLetter, value: bytes | None, topics: UploadTopics, codec: Codec
+    letter: DeadLetter, original: LogRecord | None, topics: UploadTopics, codec: Codec
 ) -> Target:
     """The partition of an upload's scope key by murmur2; or why this release cannot fold it."""
     at = letter.refusal.at
     if at.topic not in topics.by_name:
-        return f"it came from {at.topic}, which is not an upload topic of this installation"
-    if problem := _too_large(letter, topics.by_name[at.topic]):
+        return Unproven(
+            f"it came from {at.topic}, which is not an upload topic of this installation"
+        )
+    topic = topics.by_name[at.topic]
+    if problem := _mismatch(letter, original) or _too_large(letter, original, topic):
         return problem
     partition = partition_for(letter.key or b"", topics.partitions)
     redriven_at = Coordinates(at.topic, partition, at.offset)
+    value = original.value if original else None
     record = UploadRecord(redriven_at, letter.key, value, letter.refusal.appended_at_ms)
     try:
         read_upload(record, codec, topics)
@@ -117,7 +132,27 @@ def target_of_upload(
     return Partition(at.topic, partition)
 
 
-def _too_large(letter: DeadLetter, topic: Topic) -> str | None:
+def _mismatch(letter: DeadLetter, original: LogRecord | None) -> Unproven | None:
+    """Why this is not the dead letter of the record at its coordinates; None if it is."""
+    at, refusal = letter.refusal.at, letter.refusal
+    if original is None:
+        return Unproven(f"its record {at}, with which it must be compared, is not in the log")
+    key, value, headers = original.key, original.value, original.headers
+    if refusal.truncated is None:
+        sha256 = None if value is None else hashlib.sha256(value).hexdigest().encode()
+        is_same = letter.content == Refused(key, sha256, headers)
+    else:
+        is_same = refusal.truncated == checksums(Refused(key, value, headers))
+    if is_same and refusal.appended_at_ms == original.appended_at_ms:
+        return None
+    return Unproven(f"it differs from its record {at}: no worker wrote it, or not from this topic")
+
+
+def _too_large(letter: DeadLetter, original: LogRecord | None, topic: Topic) -> str | None:
+    if letter.refusal.truncated is not None and original is not None:
+        parts = (original.key, original.value, *(part for _, part in original.headers))
+        size = sum(len(part or b"") for part in parts)
+        return f"{size} bytes, too large for its topic; the whole record is {original.at}"
     headers = redriven_headers(letter.at, letter.refusal)
     header_bytes = sum(len(name) + len(value or b"") + 20 for name, value in headers)
     size = letter.value_bytes + len(letter.key or b"") + header_bytes + RECORD_OVERHEAD_BYTES

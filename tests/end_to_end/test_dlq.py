@@ -1,7 +1,9 @@
 """Dead letters listed, shown and re-driven, on a real broker."""
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +11,22 @@ import pytest
 
 from processors.dead_letters.open_letters import DeadLetter, read_dead_letters
 from processors.dead_letters.redrive import CHUNK_LETTERS, Redrive
+from processors.kafka.clients import plain_producer
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.records import LogRecord, Record
+from processors.kafka.plain_producer import deliver
+from processors.kafka.records import LogRecord, Record, coordinates_of
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
-from schemas.dead_letters import dead_letter_headers, is_marker
+from schemas.dead_letters import ATTEMPT, Refused, dead_letter, dead_letter_headers, is_marker
 from schemas.errors import CJStreamError, Fenced, Malformed, Misconfigured
 from schemas.events import UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
-from schemas.topics import Topic
+from schemas.topics import MIB, Topic
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
 from tests.support.builders import prompt_uploaded, requested, sha256_of
+from tests.support.raw_batches import append_raw
 from tests.support.run_command import run_json
 from tests.support.until import until
 from tools import dlq
@@ -53,17 +58,34 @@ def letter(
     return Record(dlq.name, of.partition, key, value, headers)
 
 
-def dead_request(settings: Settings, offset: int, key: str, partition: int = 0) -> Record:
-    topics = settings.topics
-    value = CODEC.encode(requested(batch_id=key, event_id=f"q-{offset}"))
-    at = Coordinates(topics.requests.name, partition, offset)
-    return letter(topics.requests_dlq, at, key.encode(), value, own=[("trace", b"\xff")])
+def dead_letters_of(settings: Settings, records: Sequence[Record]) -> list[Record]:
+    """Append records; returns their dead letters as a worker writes them, which are not appended."""
+    requests, requests_dlq = settings.topics.requests.name, settings.topics.requests_dlq
+    letters = []
+    for record, message in zip(records, deliver(plain_producer(settings), records), strict=True):
+        dlq = requests_dlq if record.topic == requests else settings.topics.uploads_dlq
+        at, refused = coordinates_of(message), Refused(record.key, record.value, record.headers)
+        content = dead_letter(at, message.timestamp()[1], Malformed("was refused"), refused)
+        letters.append(Record(dlq.name, at.partition, *content))
+    return letters
 
 
-def dead_upload(settings: Settings, event: UploadEvent, offset: int, partition: int) -> Record:
+def request(settings: Settings, number: int, key: str, partition: int = 0) -> Record:
+    value = CODEC.encode(requested(batch_id=key, event_id=f"q-{number}"))
+    topic = settings.topics.requests.name
+    return Record(topic, partition, key.encode(), value, [("trace", b"\xff")])
+
+
+def misplaced(settings: Settings, event: UploadEvent) -> Record:
+    """An upload that every fold refuses, because its partition is not that of its key."""
     record = record_of(settings, event)
-    at = Coordinates(record.topic, partition, offset)
-    return letter(settings.topics.uploads_dlq, at, record.key, record.value)
+    return replace(record, partition=(partition_of(event) + 1) % 4)
+
+
+def redriven_records(settings: Settings, topic: Topic) -> list[LogRecord]:
+    """The records that a re-drive has appended to a topic."""
+    records = committed_records(settings, topic)
+    return [record for record in records if ATTEMPT in dict(record.headers)]
 
 
 def partition_of(event: UploadEvent) -> int:
@@ -87,9 +109,7 @@ def test_redriven_records_are_processed_or_refused_again(
     topics = settings.topics
     instructions, prompt, _ = assignment("a1")
     send(settings, instructions)
-    misplaced = (partition_of(prompt) + 1) % 4
-    record = record_of(settings, prompt)
-    append(settings, [Record(record.topic, misplaced, record.key, record.value)])
+    append(settings, [misplaced(settings, prompt)])
     append(settings, [Record(topics.requests.name, 1, b"bad", GARBAGE)])
     start_worker()
     both = (topics.requests_dlq, topics.uploads_dlq)
@@ -121,11 +141,16 @@ def test_a_redriven_request_keeps_its_bytes_partition_and_order(
     settings: Settings,
 ) -> None:
     topic = settings.topics.requests_dlq
-    append(settings, [dead_request(settings, one, "same", 3) for one in (30, 10, 20)])
-    assert redriven(settings, topic) == {10: "redrive", 20: "redrive", 30: "redrive"}
-    back = committed_records(settings, settings.topics.requests)
+    originals = [request(settings, number, "same", 3) for number in range(3)]
+    first, second, third = dead_letters_of(settings, originals)
+    append(settings, [third, first, second])
+    assert redriven(settings, topic) == {0: "redrive", 1: "redrive", 2: "redrive"}
+    appended_at_ms = {
+        one.at: one.appended_at_ms for one in committed_records(settings, settings.topics.requests)
+    }
+    back = redriven_records(settings, settings.topics.requests)
     assert [one.at.partition for one in back] == [3, 3, 3]
-    assert [CODEC.decode(one.value).event_id for one in back] == ["q-10", "q-20", "q-30"]  # type: ignore[union-attr]
+    assert [CODEC.decode(one.value).event_id for one in back] == ["q-0", "q-1", "q-2"]  # type: ignore[union-attr]
     assert {one.key for one in back} == {b"same"}
     letters = read_dead_letters(settings, [topic])
     assert [
@@ -137,14 +162,16 @@ def test_a_redriven_request_keeps_its_bytes_partition_and_order(
         assert headers["trace"] == b"\xff"
         assert headers["cjstream-redrive-attempt"] == b"1"
         came_from = of[(headers["cjstream-redriven-from"] or b"").decode()]
-        assert headers["cjstream-redrive-origin"] == f"{came_from} {came_from.offset}".encode()
+        origin = f"{came_from} {appended_at_ms[came_from]}"
+        assert headers["cjstream-redrive-origin"] == origin.encode()
     assert redriven(settings, topic) == {}
-    assert len(committed_records(settings, settings.topics.requests)) == 3
+    assert len(redriven_records(settings, settings.topics.requests)) == 3
 
 
 def test_the_second_of_two_redrives_fences_the_first(settings: Settings) -> None:
     topic = settings.topics.requests_dlq
-    append(settings, [dead_request(settings, one, f"k-{one}") for one in range(20)])
+    originals = [request(settings, number, f"k-{number}") for number in range(20)]
+    append(settings, dead_letters_of(settings, originals))
     with (
         closing(Redrive(settings, topic, max_attempts=3)) as first,
         closing(Redrive(settings, topic, max_attempts=3)) as second,
@@ -154,45 +181,45 @@ def test_the_second_of_two_redrives_fences_the_first(settings: Settings) -> None
         with pytest.raises(Fenced, match="another re-drive has taken over"):
             list(first.run(letters_of_first))
         assert len(list(second.run(letters_of_second))) == 20
-    assert len(committed_records(settings, settings.topics.requests)) == 20
+    assert len(redriven_records(settings, settings.topics.requests)) == 20
 
 
 def versions(settings: Settings, event: UploadEvent) -> list[int]:
-    """The versions in the topic of an upload's role, in log order."""
+    """The versions in the topic of an upload's role, in log order, of those in the partition of its key."""
     name = record_of(settings, event).topic
     (topic,) = (one for one in settings.topics.uploads if one.name == name)
-    found: list[Any] = [CODEC.decode(one.value) for one in committed_records(settings, topic)]
+    records = committed_records(settings, topic)
+    home = [one for one in records if one.at.partition == partition_of(event)]
+    found: list[Any] = [CODEC.decode(one.value) for one in home]
     return [one.version for one in found]
 
 
 def test_an_upload_is_redriven_only_if_no_newer_one_exists(settings: Settings) -> None:
     topic = settings.topics.uploads_dlq
-    first, second, third, fourth = (prompt_uploaded(version=one) for one in (1, 2, 3, 4))
-    home = partition_of(first)
-    append(settings, [dead_upload(settings, second, 1000, home)])
-    assert redriven(settings, topic) == {1000: "redrive"}
-    older = dead_upload(settings, first, 999, home)  # refused before, listed later
-    newer = dead_upload(settings, third, 1001, home)
-    append(settings, [older, newer])
-    assert redriven(settings, topic) == {999: "superseded", 1001: "redrive"}
-    assert versions(settings, first) == [2, 3]
+    uploads = [prompt_uploaded(version=version) for version in (1, 2, 3, 4)]
+    originals = [misplaced(settings, upload) for upload in uploads]
+    older, second, newer, fourth = dead_letters_of(settings, originals)
+    append(settings, [second])
+    assert redriven(settings, topic) == {1: "redrive"}
+    append(settings, [older, newer])  # refused before and after, listed later
+    assert redriven(settings, topic) == {0: "superseded", 2: "redrive"}
+    assert versions(settings, uploads[0]) == [2, 3]
     letters = read_dead_letters(settings, [topic])
-    (closed,) = (one for one in letters.letters if one.refusal.at.offset == 999)
+    (closed,) = (one for one in letters.letters if one.refusal.at.offset == 0)
     assert (letters.destination(closed) or "").startswith("superseded by ")
 
-    append(settings, [dead_upload(settings, fourth, 0, home)])
+    append(settings, [fourth])
     send(settings, prompt_uploaded(version=5))
-    assert redriven(settings, topic) == {0: "superseded"}
-    assert versions(settings, first) == [2, 3, 5]
+    assert redriven(settings, topic) == {3: "superseded"}
+    assert versions(settings, uploads[0]) == [2, 3, 5]
 
 
 def test_an_upload_that_arrives_between_a_decision_and_its_commit_wins(settings: Settings) -> None:
     topic = settings.topics.uploads_dlq
     events = [prompt_uploaded(assignment_id=f"a{n:04}") for n in range(CHUNK_LETTERS + 20)]
-    # not the partitions of their keys, which is why they were refused
-    partitions = [(partition_of(one) + 1) % 4 for one in events]
-    append(settings, [dead_upload(settings, one, n, partitions[n]) for n, one in enumerate(events)])
-    last = events[max(range(len(events)), key=lambda n: (partitions[n], n))]
+    originals = [misplaced(settings, event) for event in events]
+    append(settings, dead_letters_of(settings, originals))
+    last = events[max(range(len(events)), key=lambda n: (originals[n].partition, n))]
     newer = prompt_uploaded("Newer", assignment_id=last.assignment_id, version=2)
     with closing(Redrive(settings, topic, max_attempts=3)) as redrive:
         running = redrive.run(redrive.take_over(every_letter))
@@ -203,7 +230,8 @@ def test_an_upload_that_arrives_between_a_decision_and_its_commit_wins(settings:
     assert fate.pop(scope_key_of(last).encode()) == "superseded"
     assert set(fate.values()) == {"redrive"}
     assert len(fate) == len(events) - 1
-    back = committed_records(settings, settings.topics.student_prompts)
+    appended = committed_records(settings, settings.topics.student_prompts)
+    back = [one for one in appended if one.at.partition == partition_for(one.key or b"", 4)]
     assert len(back) == len(events)
     (kept,) = (one for one in back if one.key == scope_key_of(last).encode())
     assert kept.value == CODEC.encode(newer)
@@ -237,6 +265,7 @@ def test_a_dead_letter_is_shown_without_its_value_which_is_written_to_a_file(
         "attempt": 0,
         "value_bytes": len(GARBAGE),
         "sha256": sha256_of(GARBAGE.decode()),
+        "truncated": None,
         "headers": [["trace", "\\xff"]],
         "open": True,
         "went": None,
@@ -255,8 +284,7 @@ def test_filters_select_dead_letters_and_foreign_records_are_listed(settings: Se
     append(
         settings,
         [
-            dead_request(settings, 1, "one"),
-            dead_request(settings, 2, "two"),
+            *dead_letters_of(settings, [request(settings, 0, "one"), request(settings, 1, "two")]),
             letter(topics.uploads_dlq, upload_at, b"one", GARBAGE, why="Left Over"),
             Record(topics.uploads_dlq.name, 0, b"who", b"?"),
         ],
@@ -268,7 +296,7 @@ def test_filters_select_dead_letters_and_foreign_records_are_listed(settings: Se
         letters = dlq.list_letters(settings, topic, chosen, closed=closed).letters
         return sorted(str(one.refusal.at).removeprefix(settings.topic_prefix) for one, _ in letters)
 
-    requests = ["cj.requests.v1/0@1", "cj.requests.v1/0@2"]
+    requests = ["cj.requests.v1/0@0", "cj.requests.v1/0@1"]
     upload = "assessment.instructions.v1/0@1"
     assert found() == [upload, *requests]
     assert found("requests") == requests
@@ -296,3 +324,66 @@ def test_filters_select_dead_letters_and_foreign_records_are_listed(settings: Se
         one for one in committed_records(settings, topics.requests_dlq) if is_marker(one.headers)
     ]
     assert [(one.key, one.value) for one in markers] == [(b"two", None)]
+
+
+def test_a_dead_letter_that_no_worker_wrote_is_refused(settings: Settings) -> None:
+    """It never becomes the live upload, nor a second request, and holds no other dead letter back."""
+    topics = settings.topics
+    live, forged = prompt_uploaded(version=2), prompt_uploaded("Forged", version=9)
+    (live_at,) = send(settings, live)
+    true_letter, *_ = dead_letters_of(settings, [misplaced(settings, prompt_uploaded(version=3))])
+    key, value = scope_key_of(forged).encode(), CODEC.encode(forged)
+    beyond = replace(live_at, offset=live_at.offset + 1_000_000)
+    elsewhere = replace(live_at, partition=9_999_999_999)
+    foreign = replace(live_at, topic="someone.elses.v1")
+    append(
+        settings,
+        [
+            *(letter(topics.uploads_dlq, at, key, value) for at in (live_at, beyond, foreign)),
+            replace(letter(topics.uploads_dlq, elsewhere, key, value), partition=0),
+            true_letter,
+        ],
+    )
+    _, report, stderr = run_json(settings, "dlq", "redrive", "--yes")
+    fates = {one["original_at"]: (one["fate"], one["reason"]) for one in report["dead_letters"]}
+    assert len(fates) == 5
+    assert fates[str(live_at)] == (
+        "refused",
+        f"it differs from its record {live_at}: no worker wrote it, or not from this topic",
+    )
+    for at in (beyond, elsewhere):
+        assert "is not in the log" in fates[str(at)][1]
+    assert "not an upload topic of this installation" in fates[str(foreign)][1]
+    assert [fate for fate, _ in fates.values()].count("redrive") == 1
+    assert "4 dead letters were refused" in stderr
+    assert versions(settings, live) == [2, 3]
+
+    forged_request = letter(
+        topics.requests_dlq, Coordinates(topics.requests.name, 0, 0), b"k", value
+    )
+    append(settings, [forged_request])
+    _, report, _ = run_json(settings, "dlq", "redrive", "--topic", "requests", "--yes")
+    assert [one["fate"] for one in report["dead_letters"]] == ["refused"]
+    assert committed_records(settings, topics.requests) == []
+
+
+def test_a_truncated_dead_letter_is_shown_as_such_and_refused(
+    settings: Settings, tmp_path: Path
+) -> None:
+    topics, value = settings.topics, bytes(3 * MIB)
+    at = append_raw(settings.bootstrap_servers, Record(topics.requests.name, 0, b"k", value))
+    (original,) = committed_records(settings, topics.requests)
+    refused = Refused(b"k", value, ())
+    content = dead_letter(at, original.appended_at_ms, Malformed("too large"), refused)
+    (letter_at,) = append(settings, [Record(topics.requests_dlq.name, 0, *content)])
+    _, document, _ = run_json(settings, "dlq", "show", str(letter_at))
+    assert document["truncated"]["value"] == f"{3 * MIB} {hashlib.sha256(value).hexdigest()}"
+    code, _, stderr = run_json(
+        settings, "dlq", "show", str(letter_at), "--value-file", str(tmp_path / "value")
+    )
+    assert (code, str(at) in stderr) == (1, True)
+    code, report, _ = run_json(settings, "dlq", "redrive", "--yes")
+    (decision,) = report["dead_letters"]
+    size = 3 * MIB + 1
+    assert (code, decision["fate"]) == (3, "refused")
+    assert decision["reason"] == f"{size} bytes, too large for its topic; the whole record is {at}"

@@ -1,13 +1,20 @@
 """The decisions on open dead letters, tested on plain values."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
+import pytest
+
+import schemas.dead_letters
 from processors.dead_letters.open_letters import DeadLetter, OpenLetters
 from processors.dead_letters.redrive_plan import (
     NewestUploads,
     RedriveDecision,
     ScopeRole,
     Target,
+    Unproven,
     chunks,
     decide,
     target_of_request,
@@ -20,8 +27,11 @@ from schemas.dead_letters import (
     DeadLetterHeaders,
     Headers,
     Origin,
+    Refused,
     dead_letter_headers,
     marker_headers,
+    origin_of,
+    read_dead_letter_headers,
     redriven_headers,
 )
 from schemas.errors import Malformed
@@ -40,6 +50,7 @@ CATALOGUE = Topics()
 UPLOADS = UploadTopics({topic.name: topic for topic in CATALOGUE.uploads}, 4)
 PROMPTS = CATALOGUE.student_prompts.name
 A1 = b"assignment:a1"
+AT = Coordinates(PROMPTS, 0, 5)
 TARGET = Partition(PROMPTS, partition_for(A1, 4))
 
 
@@ -141,39 +152,114 @@ def test_an_upload_of_a_later_release_supersedes_and_an_ignored_record_does_not(
     assert newest.origins == {(PROMPTS, A1): here}
 
 
+def original_of(letter: DeadLetter, value: bytes | None) -> LogRecord:
+    """The record of a dead letter made by `whole`."""
+    return LogRecord(letter.refusal.at, letter.key, value, (), letter.refusal.appended_at_ms)
+
+
+def whole(value: bytes | None, **changes: Any) -> tuple[DeadLetter, LogRecord]:
+    """A dead letter with this value, and its record."""
+    letter = dead_letter(1, **changes)
+    content = value or b""
+    changes = {"value_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    letter = replace(letter, **changes, has_value=value is not None)
+    return letter, original_of(letter, value)
+
+
 def test_a_request_goes_to_the_partition_it_came_from() -> None:
     topic = CATALOGUE.requests
-    assert target_of_request(dead_letter(1, topic=topic.name, partition=3), topic, 4) == (
-        topic.name,
-        3,
-    )
-    gone = target_of_request(dead_letter(1, b"k", topic=topic.name, partition=9), topic, 4)
-    assert gone == (topic.name, partition_for(b"k", 4))
-    assert isinstance(target_of_request(dead_letter(1), topic, 4), str)
-    assert isinstance(
-        target_of_request(dead_letter(1, topic=topic.name, size=MIB - 100), topic, 4), str
-    )
+    there = whole(b"x", topic=topic.name, partition=3)
+    assert target_of_request(*there, topic) == (topic.name, 3)
+    assert isinstance(target_of_request(*whole(b"x"), topic), str)
+    assert isinstance(target_of_request(*whole(bytes(MIB - 100), topic=topic.name), topic), str)
 
 
 def test_an_upload_goes_to_the_partition_of_its_scope_key() -> None:
     value = CODEC.encode(prompt_uploaded())
     wrong = (TARGET.partition + 1) % 4
-    assert target_of_upload(dead_letter(1, partition=wrong), value, UPLOADS, CODEC) == TARGET
+    assert target_of_upload(*whole(value, partition=wrong), UPLOADS, CODEC) == TARGET
 
 
 def test_an_upload_that_cannot_be_folded_is_refused_with_a_reason() -> None:
     encoded = CODEC.encode(prompt_uploaded())
-    for letter, value in {
-        dead_letter(1): None,
-        dead_letter(2): encoded[:-1],
-        dead_letter(3): OF_LATER_RELEASE,
-        dead_letter(4): CODEC.encode(requested()),
-        dead_letter(5, b"assignment:other"): encoded,
-        dead_letter(6, topic=CATALOGUE.judge_rubrics.name): encoded,
-        dead_letter(7, topic="elsewhere"): encoded,
-        dead_letter(8, size=2 * MIB): encoded,
-    }.items():
-        assert isinstance(target_of_upload(letter, value, UPLOADS, CODEC), str), letter
+    for letter, original in (
+        whole(None),
+        whole(encoded[:-1]),
+        whole(OF_LATER_RELEASE),
+        whole(CODEC.encode(requested())),
+        whole(encoded, key=b"assignment:other"),
+        whole(encoded, topic=CATALOGUE.judge_rubrics.name),
+        whole(encoded, topic="elsewhere"),
+        whole(bytes(2 * MIB)),
+    ):
+        assert isinstance(target_of_upload(letter, original, UPLOADS, CODEC), str), letter
+
+
+VALUE = CODEC.encode(prompt_uploaded())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"value": CODEC.encode(prompt_uploaded("Another prompt"))},
+        {"value": None},
+        {"key": b"assignment:other"},
+        {"key": None},
+        {"headers": (("trace", b"t"),)},
+        {"appended_at_ms": 11},
+        None,
+    ],
+    ids=["value", "null", "key", "no key", "headers", "time", "gone"],
+)
+def test_a_dead_letter_that_is_not_that_of_its_record_is_refused_and_holds_nothing_back(
+    changes: dict[str, Any] | None,
+) -> None:
+    letter, original = whole(VALUE)
+    found = None if changes is None else replace(original, **changes)
+    target = target_of_upload(letter, found, UPLOADS, CODEC)
+    assert isinstance(target, str)
+    assert str(letter.refusal.at) in target
+    later = replace(dead_letter(2), at=Coordinates("dlq", 0, 2000))
+    decisions = decide([letter, later], {letter.at: target, later.at: TARGET}, {}, max_attempts=3)
+    assert [decision.fate for decision in decisions] == ["refused", "redrive"]
+
+
+def test_an_empty_value_is_not_null() -> None:
+    letter, original = whole(None)
+    forged = replace(letter, has_value=True)
+    assert "differs" in str(target_of_upload(forged, original, UPLOADS, CODEC))
+
+
+def truncated_with(record: Refused) -> tuple[DeadLetter, LogRecord]:
+    """The truncated dead letter of a record, and the record."""
+    at = Coordinates(CATALOGUE.requests.name, 0, 1)
+    key, _, headers = schemas.dead_letters.dead_letter(at, 10, Malformed("x"), record)
+    refusal = read_dead_letter_headers(headers)
+    original = LogRecord(at, record.key, record.value, tuple(record.headers), 10)
+    return DeadLetter(Coordinates("dlq", 0, 7), 1, key, 0, "", refusal, False), original
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Refused(b"k", bytes(3 * MIB), ()),
+        Refused(bytes(3 * MIB), b"", ()),
+        Refused(None, None, [("h", bytes(3 * MIB))]),
+    ],
+    ids=["value", "key", "header"],
+)
+def test_a_truncated_dead_letter_is_refused_with_the_size_and_coordinates_of_its_record(
+    record: Refused,
+) -> None:
+    letter, original = truncated_with(record)
+    target = target_of_request(letter, original, CATALOGUE.requests)
+    assert str(target) in (
+        f"{size} bytes, too large for its topic; the whole record is {original.at}"
+        for size in (3 * MIB, 3 * MIB + 1)
+    )
+    assert not isinstance(target, Unproven)
+    changed = replace(original, headers=(*original.headers, ("more", b"")))
+    assert isinstance(target_of_request(letter, changed, CATALOGUE.requests), Unproven)
 
 
 def test_chunks_keep_the_order_and_their_limits() -> None:
@@ -217,6 +303,32 @@ def test_dead_letters_without_a_marker_are_open_and_a_repeated_one_counts_once()
     assert repeated is not None
     assert (repeated.at.offset, found.destination(repeated)) == (0, "superseded")
     assert found.find(Coordinates("dlq", 0, 3)) is None
+
+
+def test_a_forged_dead_letter_does_not_hide_that_of_the_record_that_it_names() -> None:
+    found = OpenLetters()
+    forged = replace(letter_record(0, 10), value=b"forged")
+    for record in (forged, letter_record(1, 10)):
+        found.add(record)
+    assert [letter.at.offset for letter in found.open] == [0, 1]
+    shown = found.find(Coordinates("dlq", 0, 1))
+    assert shown is not None
+    assert shown.at.offset == 1
+    found.add(marker_record(2, 1))
+    assert found.open == []
+
+
+@pytest.mark.parametrize("appended", ["-1", "9" * 19, "9" * 5000])
+def test_a_dead_letter_with_any_append_time_is_read(appended: str) -> None:
+    """A record has none if its topic had `CreateTime`; a number of 5,000 digits would stop Python."""
+    headers = dict(letter_record(0, 10).headers) | {
+        "kafka_dlt-original-timestamp": appended.encode()
+    }
+    found = OpenLetters()
+    found.add(replace(letter_record(0, 10), headers=tuple(headers.items())))
+    assert len(found.letters) == (len(appended) < 20)
+    origin = origin_of([("cjstream-redrive-origin", f"t/0@1 {appended}".encode())], AT, 5)
+    assert (origin.at == AT) == (len(appended) >= 20)
 
 
 def test_the_headers_of_a_redriven_record_have_its_attempt_and_origin() -> None:
