@@ -33,10 +33,10 @@ def time_ms(text: str, now: datetime, option: str) -> int:
 
 def duration_s(text: str, option: str) -> float:
     """The seconds of a duration such as `90s`, `30m`, `2h`, `7d`. Raises Misconfigured."""
-    duration = DURATION.fullmatch(text)
+    duration = duration_of(text)
     if duration is None:
         raise Misconfigured(f"{option}: not a duration such as 90s, 30m, 2h or 7d")
-    return timedelta(**{UNITS[duration[2]]: int(duration[1])}).total_seconds()
+    return duration.total_seconds()
 
 
 def span_of(seconds: float) -> str:
