@@ -23,7 +23,7 @@ def blocks_of(page: str) -> list[str]:
 
 DEMO, TEST, UP, JOIN = blocks_of("README")
 (CURL,) = blocks_of("api")
-(WAITS,) = blocks_of("operations")
+OPERATION = "".join(blocks_of("operations"))
 AUDIT, ERASE = blocks_of("audit")
 PORT = "9095"
 
@@ -42,13 +42,15 @@ def test_the_manual_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     (tmp_path / "kafka-libs").symlink_to(ROOT / ".cjstream" / "kafka-libs")
     joined, end = JOIN.split("kill $up", 1)
     blocks = [UP, CURL] if shutil.which("curl") else [UP]
-    no_letter = re.sub(r"^.*TOPIC/PARTITION@OFFSET.*\n", "", WAITS, flags=re.MULTILINE)
+    no_example = re.sub(r"^.*TOPIC/PARTITION.*\n", "", OPERATION, flags=re.MULTILINE)
+    worker_runs = re.sub(r" +# refused while a worker runs", " || test $? = 1", no_example)
     texts_too_young = re.sub(r" +#.*", " || test $? = 3", ERASE)
-    blocks += [joined + no_letter + AUDIT + texts_too_young + "kill $up" + end]
+    blocks += [joined + worker_runs + AUDIT + texts_too_young + "kill $up" + end]
     output = _run(tmp_path, "\n".join(blocks))
     assert "current version is 2" in output  # the answer to the stale update
     assert re.search(r"batch-1  2 essays  assignment: .*student_prompt v2", output)
     assert "NOT OK" not in output
+    assert "stop all workers first" in output
     assert re.search(r"student_prompt .*uploaded.* 2 ", output)
     assert re.search(r"^verified$", output, re.MULTILINE)
     assert "march.seal: holds" in output
