@@ -1,6 +1,7 @@
 """The fold: applies uploads to the context of their scope. Pure; each caller passes its own mapping of rows."""
 
 from functools import cache
+from operator import attrgetter
 from typing import Any, Protocol
 
 from schemas.coordinates import Coordinates
@@ -94,11 +95,12 @@ def context_from(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> As
 
 def component_from(event: UploadEvent, at: Coordinates, appended_at_ms: int) -> Component:
     """The component of one upload."""
+    names, values_of = _copied_fields(type(event))  # type: ignore[arg-type]
     return Component(
         source=at,
         appended_at_ms=appended_at_ms,
         is_deletion=is_deletion(type(event)),
-        **{name: getattr(event, name) for name in component_fields_of(type(event))},  # type: ignore[arg-type]
+        **dict(zip(names, values_of(event), strict=True)),
     )
 
 
@@ -108,9 +110,10 @@ def is_deletion(event_class: Any) -> bool:
 
 
 @cache
-def component_fields_of(event_class: Any) -> tuple[str, ...]:
-    """The fields that a component copies from an upload of this class."""
-    return tuple(name for name in COMPONENT_FIELDS if name in event_class.__slots__)
+def _copied_fields(event_class: Any) -> "tuple[tuple[str, ...], attrgetter[Any]]":
+    """The fields that a component copies from an upload of this class, and what reads them all at once."""
+    names = tuple(name for name in COMPONENT_FIELDS if name in event_class.__slots__)
+    return names, attrgetter(*names)
 
 
 def component_of(context: AssignmentContext | None, role: str) -> Component | None:

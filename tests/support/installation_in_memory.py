@@ -22,7 +22,7 @@ from tables.context import fold
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import TOPIC_OF
 from tools.audit.check.completeness import CompletenessCheck
-from tools.audit.check.correctness import CorrectnessCheck
+from tools.audit.check.correctness import CorrectnessCheck, findings_of
 from tools.audit.check.findings import Finding, Tally, Violation
 from tools.audit.check.partition_reader import PartitionReader
 from tools.audit.check.scan_range import ScanRange
@@ -221,20 +221,14 @@ class Installation:
 
     def audit(self, settings: Settings = SETTINGS) -> tuple[list[Finding], Tally]:
         """All findings of `audit verify`, and its counts."""
-        uploads, findings = UploadRows(UPLOADS), list[Finding]()
+        uploads = UploadRows(UPLOADS)
         uploads.add_records(self.uploads)
         audit = CompletenessCheck(
             settings, CODEC, self.scan_range(), 0, InMemory(self), self.now_ms
         )
         correctness = CorrectnessCheck(settings, CODEC, self.positions(), {})
         correctness.set_uploads(uploads)
-        for portion in audit.run():
-            findings += portion.findings
-            for pair in portion.outcomes:
-                findings += correctness.check(pair)
-        for finding in findings:
-            audit.tally.add(finding)
-        return findings, audit.tally
+        return findings_of(audit, correctness), audit.tally
 
     def findings(self) -> list[Violation]:
         """The violations that `audit verify` finds."""

@@ -25,7 +25,7 @@ from tables.history.scope_history import ScopeHistory, history_of
 from tools.audit.batch.batch_json import entry_document, event_of, outcome_document
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import Texts
-from tools.audit.check.correctness import CorrectnessCheck
+from tools.audit.check.correctness import CorrectnessCheck, findings_of
 from tools.audit.check.findings import Finding, Tally
 from tools.audit.check.partition_reader import PartitionReader
 from tools.audit.check.scan_range import ScanRange
@@ -119,13 +119,7 @@ def _story(
     completeness = CompletenessCheck(settings, codec, one_request, at.partition, log, now_ms)
     correctness = CorrectnessCheck(settings, codec, one_request.uploads_end, texts)
     correctness.set_uploads(uploads)
-    findings = list[Finding]()
-    for portion in completeness.run():
-        findings += portion.findings
-        for pair in portion.outcomes:
-            findings += correctness.check(pair)
-    for finding in findings:
-        completeness.tally.add(finding)
+    findings = findings_of(completeness, correctness)
     tally = completeness.tally
     outcomes = list(map(log_record_of, log.outcomes_read))
     document = {

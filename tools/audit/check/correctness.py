@@ -18,6 +18,7 @@ from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.history.upload_scan import UploadScanner
+from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import ContextsAsOf, Texts
 from tools.audit.check.encoded_contexts import EncodedContextsAsOf, encoded_roles
 from tools.audit.check.findings import Finding
@@ -26,6 +27,18 @@ from tools.audit.check.outcome_with_request import Headers, OutcomeWithRequest
 from tools.audit.check.upload_rows import PositionTable, UploadRows, position_table
 
 MAX_CACHED_POSITIONS = 40_000  # of all partitions; the batches of one join have the same positions
+
+
+def findings_of(completeness: CompletenessCheck, correctness: "CorrectnessCheck") -> list[Finding]:
+    """What both checks find in one partition; the findings are counted in its tally."""
+    findings = list[Finding]()
+    for portion in completeness.run():
+        findings += portion.findings
+        for pair in portion.outcomes:
+            findings += correctness.check(pair)
+    for finding in findings:
+        completeness.tally.add(finding)
+    return findings
 
 
 class CorrectnessCheck:

@@ -30,12 +30,8 @@ def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> S
     Raises Unreachable, Discrepancy if an upload topic is missing, UnknownSchema.
     """
     topic_ids, key = upload_topic_ids(settings), scope_key.encode()
-    own_number = partition_for(key, settings.partitions)
-    partitions = [
-        partition
-        for partition in settings.upload_partitions
-        if everywhere or partition.partition == own_number
-    ]
+    own_partitions = settings.upload_partitions_with(partition_for(key, settings.partitions))
+    partitions = settings.upload_partitions if everywhere else own_partitions
     with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
         starts: Positions = {partition: low for partition, (low, _) in retained.items()}
