@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -21,30 +20,19 @@ from schemas.codec import Codec
 from schemas.events import Event
 from schemas.topics import Topic
 from tests.contract.schemas.samples import SAMPLES
-from tests.faults.running import StartWorker
-from tests.support.until import until
-from tools.broker import free_port
+from tests.end_to_end.serving import ready_api
 
 BY_CLASS = {type(event): event for event in SAMPLES.values()}
 CODEC = Codec()
-API = ("-m", "tools.cli", "api")
 
 
 @pytest.fixture
-def registry(start_worker: StartWorker) -> Iterator[SchemaRegistryClient]:
+def registry(settings: Settings) -> Iterator[SchemaRegistryClient]:
     """Confluent's client, connected to the registry of the test's installation."""
-    port = free_port()
-    process = start_worker(command=API, api_port=port, environment="development")
-
-    def answers() -> bool:
-        assert process.is_alive, process.log_tail()
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    until(answers)
-    with SchemaRegistryClient({"url": f"http://127.0.0.1:{port}/registry"}) as client:
+    with (
+        ready_api(settings, environment="development") as api,
+        SchemaRegistryClient({"url": f"{api.url}/registry"}) as client,
+    ):
         yield client
 
 
