@@ -84,7 +84,7 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
     put_dead_letter = partial(
         put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
     )
-    table = add_folding(app, settings, codec, put_dead_letter, fail)
+    table = add_folding(app, settings, codec, replica.topics, put_dead_letter, fail)
     return Worker(
         settings=settings,
         admin=admin,

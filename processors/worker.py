@@ -117,7 +117,8 @@ async def _start(worker: Worker, shutdown: Shutdown) -> None:
     offsets = {"from": sum(positions.values()), "to": sum(ends.values())}
     log.info("waiting for the replica to fold the uploads", extra=offsets)
     while not shutdown.requested:
-        if not await asyncio.to_thread(partial(worker.replica.wait_past, ends, 1.0)):
+        behind = await asyncio.to_thread(partial(worker.replica.wait_past, ends, 1.0))
+        if behind.keys() <= worker.replica.stopped().keys():
             break
     log.info("replica caught up", extra={"took_ms": round((time.monotonic() - started_at) * 1000)})
 

@@ -12,13 +12,14 @@ payload. Key of metadata: `n`, name.
 import struct
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
-from schemas.errors import Discrepancy, Malformed
+from schemas.errors import Discrepancy, Malformed, UnknownSchema
 from schemas.events import ROLES, AssignmentContext, UploadEvent, scope_key_of
 from tables.context import FOLD_VERSION, fold
 from tables.store import Store
@@ -32,6 +33,13 @@ SUFFIXES = tuple(bytes((0, number)) for number in range(len(ROLES)))
 HEAD = struct.Struct(">iqq")
 # rows have the fixed schema ids, so that they stay readable whatever ids a registry gives
 ROW_CODEC = Codec()
+
+
+class StoppedAt(NamedTuple):
+    """The upload at which the fold of a partition stopped, and why; set it aside, or deploy a later release."""
+
+    record: UploadRecord
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,9 @@ class ContextReplica:
     ) -> None:
         self._store = store
         self._codec = codec
-        self._topics = topics
+        self._set_aside: set[Coordinates] = set()
+        # for other folds in this process, too: they skip the records that this one skips
+        self.topics = replace(topics, is_set_aside=self._set_aside.__contains__)
         self._suffixes = dict(zip(topics.by_name, SUFFIXES, strict=True))
         self.on_changed = on_changed
         self._cache: dict[str, AssignmentContext | None] = {}
@@ -110,6 +120,7 @@ class ContextReplica:
         self._fold_lock = threading.RLock()
         self._advanced = threading.Condition()
         self._positions: dict[Partition, int] = {}
+        self._stopped: dict[Partition, StoppedAt] = {}
 
     def open(self, topic_ids: Mapping[str, str]) -> Positions:
         """Open the stored rows; returns the positions to continue from, or {} if there are no rows.
@@ -145,14 +156,14 @@ class ContextReplica:
 
     def contexts(self) -> Iterator[AssignmentContext]:
         """Every context, in the order of scope keys; the caller makes sure that nothing is folded meanwhile."""
-        for _, context in read_contexts(self._store, self._topics):
+        for _, context in read_contexts(self._store, self.topics):
             if isinstance(context, Malformed):
                 raise context
             yield context
 
     def _read(self, scope_key: str) -> AssignmentContext | None:
         key = ROW + scope_key.encode()
-        return _context(self._store.read([key + suffix for suffix in SUFFIXES]), self._topics)
+        return _context(self._store.read([key + suffix for suffix in SUFFIXES]), self.topics)
 
     def _remember(
         self, scope_key: str, context: AssignmentContext | None
@@ -167,26 +178,34 @@ class ContextReplica:
     ) -> list[tuple[UploadRecord, Malformed]]:
         """Fold records and store the new positions in one write; returns the records that are not valid uploads.
 
-        Records are in log order, partition by partition; those below the positions are in the rows already. Raises
-        UnknownSchema for a record of a later release; in that case nothing is written.
+        Records are in log order, partition by partition; those below the positions are in the rows already. An upload
+        that a later release may have written stops its partition, and the position stays there, until `resume`.
         """
         rows: dict[bytes, bytes] = {}
         changed: dict[str, None] = {}
         invalid = []
+        stopped = dict(self._stopped)
         for record in records:
             at = record.at
-            if at.offset < self._positions.get(Partition(at.topic, at.partition), 0):
+            partition = Partition(at.topic, at.partition)
+            is_folded = at.offset < self._positions.get(partition, 0)
+            is_empty = record.sets_aside is not None and record.value is None
+            if is_folded or is_empty or partition in stopped:
                 continue
             try:
-                event = read_upload(record, self._codec, self._topics)
+                event = read_upload(record, self._codec, self.topics)
             except Malformed as fault:
                 invalid.append((record, fault))
+                continue
+            except UnknownSchema as fault:
+                stopped[partition] = StoppedAt(record, str(fault))
                 continue
             scope_key = scope_key_of(event)
             changed[scope_key] = None
             head = HEAD.pack(at.partition, at.offset, record.appended_at_ms)
             payload = self._codec.with_fixed_id(record.value or b"")
             rows[b"".join((ROW, scope_key.encode(), self._suffixes[at.topic]))] = head + payload
+        positions = _before(stopped, positions)
         positions_by_name = {
             f"position:{partition.topic}/{partition.partition}": str(end)
             for partition, end in positions.items()
@@ -197,15 +216,49 @@ class ContextReplica:
                 self._cache.pop(scope_key, None)
             if self.on_changed is not None and changed:
                 self.on_changed(changed.keys())
+            self._stopped = stopped
             self.advance(positions)  # last: a thread woken by it finds rows and callbacks done
         return invalid
 
     def advance(self, positions: Positions) -> None:
         """Set the positions; they also pass transaction markers and aborted records, which change no row."""
         with self._advanced:
+            positions = _before(self._stopped, positions)
             if any(self._positions.get(partition) != end for partition, end in positions.items()):
                 self._positions.update(positions)
                 self._advanced.notify_all()
+
+    def stopped(self) -> Mapping[Partition, StoppedAt]:
+        """The partitions whose fold has stopped."""
+        return self._stopped
+
+    def set_aside(self, record: UploadRecord) -> None:
+        """Skip the upload at which a partition stopped, if this later record of the same key sets it aside."""
+        stop = self._stopped.get(Partition(record.at.topic, record.at.partition))
+        if (
+            stop is not None
+            and stop.record.at.offset == record.sets_aside
+            and stop.record.key == record.key
+        ):
+            self._set_aside.add(stop.record.at)
+
+    def resume(self) -> list[Partition]:
+        """Fold stopped partitions on whose upload can be read or is set aside now; returns them.
+
+        Their records must be passed to `fold` again, from the position on.
+        """
+        resumed = []
+        for partition, stop in self._stopped.items():
+            with suppress(Malformed):
+                try:
+                    read_upload(stop.record, self._codec, self.topics)
+                except UnknownSchema:
+                    continue
+            resumed.append(partition)
+        self._stopped = {
+            partition: stop for partition, stop in self._stopped.items() if partition not in resumed
+        }
+        return resumed
 
     @contextmanager
     def frozen(self) -> Iterator[Positions]:
@@ -219,9 +272,13 @@ class ContextReplica:
             return dict(self._positions)
 
     def wait_past(self, watermarks: Positions, seconds: float) -> Positions:
-        """Wait until every watermark is reached; returns the ones not reached within that many seconds."""
+        """Wait until every watermark is reached, but not for stopped partitions; returns the ones not reached."""
+
+        def is_settled() -> bool:
+            return self._unreached(watermarks).keys() <= self._stopped.keys()
+
         with self._advanced:
-            self._advanced.wait_for(lambda: not self._unreached(watermarks), timeout=seconds)
+            self._advanced.wait_for(is_settled, timeout=seconds)
             return self._unreached(watermarks)
 
     def _unreached(self, watermarks: Positions) -> Positions:
@@ -234,6 +291,14 @@ class ContextReplica:
     def close(self) -> None:
         """Flush rows and positions and close the store."""
         self._store.close()
+
+
+def _before(stopped: Mapping[Partition, StoppedAt], positions: Positions) -> Positions:
+    """The positions, but for a stopped partition that of the upload at which it stopped."""
+    return {
+        partition: stopped[partition].record.at.offset if partition in stopped else end
+        for partition, end in positions.items()
+    }
 
 
 def _metadata_rows(metadata: Mapping[str, str]) -> dict[bytes, bytes]:

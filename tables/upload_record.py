@@ -1,5 +1,6 @@
 """Records of the upload topics, decoded and checked before the fold applies them."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from schemas.codec import Codec
@@ -8,6 +9,8 @@ from schemas.errors import Malformed, UnknownSchema
 from schemas.events import UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
+
+SET_ASIDE = "cjstream-set-aside"  # a header: the offset of a record that the fold must skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,29 +21,47 @@ class UploadRecord:
     key: bytes | None
     value: bytes | None
     appended_at_ms: int
+    sets_aside: int | None = None  # the offset in its header SET_ASIDE, if it has one
+
+
+def _never(_at: Coordinates) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
 class UploadTopics:
-    """The upload topics by name, and the number of partitions of each."""
+    """The upload topics by name, the number of partitions of each, and which of their records are set aside."""
 
     by_name: dict[str, Topic]
     partitions: int
+    is_set_aside: Callable[[Coordinates], bool] = _never
+
+
+def sets_aside(headers: Iterable[tuple[str, bytes | None]]) -> int | None:
+    """The offset of the record that a record with these headers sets aside; None if it sets none aside."""
+    for name, value in headers:
+        if name == SET_ASIDE and value is not None and value.isdigit() and len(value) < 20:
+            return int(value)
+    return None
 
 
 def read_upload(record: UploadRecord, codec: Codec, topics: UploadTopics) -> UploadEvent:
     """The upload event of a record.
 
     Raises Malformed if no release can read the record: dead-letter it and go on. Raises UnknownSchema if a later
-    release may have written it: stop its partition, because going on would skip the upload.
+    release may have written it: stop its partition, because going on would skip the upload, until it is set aside.
     """
     try:
         event = codec.decode(record.value)
     except UnknownSchema as fault:
         if not fault.may_be_later:
             raise Malformed(str(fault)) from fault
+        if topics.is_set_aside(record.at):
+            raise Malformed(f"{fault}; it was set aside") from fault
         raise UnknownSchema(
-            f"{record.at}: {fault}; deploy a release that knows it first", may_be_later=True
+            f"{record.at}: {fault}; deploy a release that knows it, or set it aside with "
+            f"`cjstream uploads set-aside {record.at}`",
+            may_be_later=True,
         ) from fault
     is_allowed = type(event) in topics.by_name[record.at.topic].carries
     if not (isinstance(event, UploadEvent) and is_allowed):

@@ -246,6 +246,37 @@ def uploads_send(files: Files, as_json: Json = False) -> None:
         print_table("Sent uploads", ("scope", "event", "version", "at"), rows)
 
 
+@uploads_app.command("set-aside")
+def uploads_set_aside(
+    coordinates: Annotated[
+        str,
+        typer.Argument(
+            help="The upload: topic/partition@offset, as the log, doctor and the API name it.",
+            metavar="COORDINATES",
+        ),
+    ],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without it, only say what would be done.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Let the fold of a partition go on behind an upload of a later release. A dry run unless --yes.
+
+    Deploying that release is better: then the upload counts. Set aside, it is a dead letter, and its key's last
+    good upload is appended anew.
+    """
+    from tools import set_aside as command
+
+    done = command.set_aside(settings_from_environment(), coordinates, yes=yes)
+    by = None if done.by is None else str(done.by)
+    if as_json:
+        print_json({**asdict(done), "at": str(done.at), "by": by, "dry_run": not yes})
+        return
+    say(f"{done.at}, key {harmless(done.key)}: {done.reason}")
+    repeats = "its last good upload" if done.has_upload else "no value: it has no good upload"
+    say(f"set aside by {by}" if by else f"would be set aside by a record of its key with {repeats}")
+
+
 @requests_app.command("send")
 def requests_send(files: Files, as_json: Json = False) -> None:
     """Append CJ requests, in plain form or in JSON event envelopes; if any input is bad, nothing is sent."""

@@ -20,8 +20,9 @@ from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record, coordinates_of
 from processors.kafka.topic_admin import checked_topics
 from processors.log.reader import LogReader
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
@@ -111,6 +112,7 @@ def _read_rows(
     ends = high_watermarks_when_reachable(settings, set(partitions))
     rows: Rows = {}
     scopes = {upload.scope_key.encode() for upload in uploads}
+    topics = upload_topics_with_set_aside(settings)
     with LogReader(settings, ends) as log:
         log.seek_to_start()
         for record in log.records_until(ends, seconds=30):
@@ -118,7 +120,7 @@ def _read_rows(
                 continue
             upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
             with suppress(Malformed):  # the fold skips it, too
-                event = read_upload(upload, codec, upload_topics(settings))
+                event = read_upload(upload, codec, topics)
                 fold(rows, event, record.at, record.appended_at_ms)
     return rows, ends
 

@@ -5,7 +5,7 @@ the batch in a transaction. A Faust agent on a channel connects them.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from confluent_kafka import Message
 
@@ -19,9 +19,11 @@ from processors.outcomes.resolve import Prepared, Unresolved
 from processors.outcomes.splice import BuiltOutcome
 from processors.parking.parked_topic import DueRequest, ParkedTopic
 from processors.settings import Settings
-from schemas.coordinates import Coordinates, Positions
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import OUTCOME_REFUSED, Refused, dead_letter
 from schemas.errors import BadRecord, Malformed, Unreachable
+from schemas.events import AssignmentContext
+from schemas.partitioner import partition_for
 from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.batch_prep")
@@ -85,6 +87,7 @@ class Preparer:
         self._committer = committer
         self._batch_max = settings.batch_max
         self._release_max = settings.release_max
+        self._stopped: Collection[Partition] = frozenset()  # as of the last batch
 
     def next_batch(self, wait_s: float) -> Batch | None:
         """The next prepared batch, or None if there is nothing to do at the moment.
@@ -101,18 +104,21 @@ class Preparer:
         self._clock.observe(fetched.appended_at_ms)
         left = self._consumer.limit - len(fetched.messages) if refused else self._release_max
         self._parked.advance()
-        due_requests = self._parked.due(left)
+        due_requests = self._due_requests(left)
         clock_record = self._parked.clock_record()
-        has_work = bool(fetched.messages or due_requests or clock_record)
-        if not has_work or not self._caught_up():  # 2, 3
+        if not (fetched.messages or due_requests or clock_record):
             return None
+        stopped = self._caught_up()  # 2, 3
+        if stopped is None:
+            return None
+        must_wait = self._is_in(stopped)
         with self._replica.frozen() as positions:  # 4
             header = encode_positions(positions, self._topics, self._partitions)
             batch = BatchBuilder((POSITIONS_HEADER, header))
             for message in fetched.messages:
-                self._prepare_fetched(message, batch)
+                self._prepare_fetched(message, batch, must_wait)
             for due in due_requests:
-                self._prepare_due(due, batch)
+                self._prepare_due(due, batch, must_wait)
         if clock_record is not None:
             batch.add_internal(clock_record)
         return self._finish(batch, fetched)
@@ -138,23 +144,42 @@ class Preparer:
             batch.only_request if batch.requests == 1 else None,
         )
 
-    def _caught_up(self) -> bool:
-        """Whether the replica has every upload acknowledged before the fetch; if not, the batch is dropped."""
+    def _due_requests(self, limit: int) -> list[DueRequest]:
+        must_wait = self._is_in(self._stopped)
+        if (stopped := self._replica.stopped().keys()) != self._stopped:
+            self._stopped, must_wait = frozenset(stopped), self._is_in(stopped)
+            self._parked.release_held(must_wait)
+        return self._parked.due(limit, must_wait)
+
+    def _is_in(self, partitions: Collection[Partition]) -> Callable[[str], bool]:
+        """Whether a scope's uploads are in one of these partitions, or have its number in another topic."""
+        numbers = {partition.partition for partition in partitions}
+        return lambda scope_key: (
+            bool(numbers) and partition_for(scope_key.encode(), self._partitions) in numbers
+        )
+
+    def _caught_up(self) -> Collection[Partition] | None:
+        """Whether the replica has every upload acknowledged before the fetch, but for the partitions returned.
+
+        An upload of a later release stopped those; only requests of their scopes wait. None: drop the batch.
+        """
         try:
             behind = self._replica.wait_past(self._watermarks(), REPLICA_WAIT_S)
         except Unreachable as fault:
             log.warning("batch waits for the upload topics", extra={"reason": str(fault)})
         else:
-            if not behind:
-                return True
+            if behind.keys() <= self._replica.stopped().keys():
+                return behind.keys()
             partitions = ", ".join(map(str, behind))
             log.warning(
                 "batch waits for uploads (an open transaction?)", extra={"behind": partitions}
             )
         self._consumer.fetch_again()
-        return False
+        return None
 
-    def _prepare_fetched(self, message: Message, batch: BatchBuilder) -> None:
+    def _prepare_fetched(
+        self, message: Message, batch: BatchBuilder, must_wait: Callable[[str], bool]
+    ) -> None:
         """Add the one record of a fetched request: its outcome, or its entry in the parked topic."""
         at = Coordinates(
             self._topics.requests.name, int(message.partition() or 0), int(message.offset() or 0)
@@ -166,16 +191,26 @@ class Preparer:
             letter = self._dead_letter(at, message.timestamp()[1], fault, refused)
             batch.add_outcome(at, letter)
             return
-        if isinstance(outcome.resolution, Unresolved) and outcome.resolution.may_wait:
+        resolution = outcome.resolution
+        if must_wait(outcome.scope_key):
+            unknown: Unresolved[AssignmentContext] = Unresolved(outcome.scope_key, (), None)
+            batch.park(at, self._parked.entry_record(message, at, unknown))
+            return
+        if isinstance(resolution, Unresolved) and resolution.may_wait:
             appended_at_ms = message.timestamp()[1]
             if self._clock.now_ms < self._policy.deadline_ms(appended_at_ms):
-                batch.park(at, self._parked.entry_record(message, at, outcome.resolution))
+                batch.park(at, self._parked.entry_record(message, at, resolution))
                 return
         batch.add_outcome(at, self._outcome_record(at, message.key(), outcome, batch.header))
 
-    def _prepare_due(self, due: DueRequest, batch: BatchBuilder) -> None:
+    def _prepare_due(
+        self, due: DueRequest, batch: BatchBuilder, must_wait: Callable[[str], bool]
+    ) -> None:
         """Add the outcome and tombstone of a parked request; nothing if its context is still incomplete."""
         at, parked = due.entry.request_at, due.parked
+        if must_wait(due.entry.scope_key):
+            self._parked.hold([due.entry])
+            return
         try:
             outcome = self._build_outcome(parked.request, at)
         except BadRecord as fault:

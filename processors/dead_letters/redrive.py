@@ -29,8 +29,9 @@ from processors.kafka.transactional_producer import (
 )
 from processors.log.reader import LogReader
 from processors.log.record_lookup import records_at
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import SUPERSEDED, Origin, marker_headers, origin_of, redriven_headers
 from schemas.errors import Aborted, Fenced, Unreachable
@@ -56,7 +57,7 @@ class Redrive:
             settings.transaction_timeout_s,
         )
         self._codec = codec_for(settings)
-        self._uploads = upload_topics(settings)
+        self._uploads = upload_topics_with_set_aside(settings)
         self._redrives_uploads = topic == settings.topics.uploads_dlq
         self._ends: Positions = {}  # high watermarks of the upload topics at the last read
         # of the records that this re-drive produced, also of the aborted ones

@@ -11,22 +11,23 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import faust
-from faust.types import EventT, FutureMessage, Message, StreamT
+from faust.types import TP, EventT, FutureMessage, Message, StreamT
 
 from processors.fold.tracked_consumer import TrackedConsumer
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
-from schemas.errors import BadRecord, Malformed, StoreFailed
+from schemas.errors import BadRecord, Malformed, StoreFailed, UnknownSchema
 from schemas.events import AssignmentContext
 from tables.context import fold
-from tables.upload_record import UploadRecord, UploadTopics, read_upload
+from tables.upload_record import UploadRecord, UploadTopics, read_upload, sets_aside
 
 Headers = Sequence[tuple[str, bytes | None]]
 PutDeadLetter = Callable[[UploadRecord, Malformed, Headers], Awaitable[None]]
 Fail = Callable[[BaseException], None]
 MIB = 1024 * 1024
 MAX_HEADERS = 100_000  # librdkafka reads none of a record that has more
+HELD_RETRY_S = 1.0
 RAW_RECORDS: dict[str, Any] = {
     "key_type": bytes,
     "value_type": bytes,
@@ -89,7 +90,12 @@ def _store_errors() -> Iterator[None]:
 
 
 def add_folding(
-    app: faust.App, settings: Settings, codec: Codec, put_dead_letter: PutDeadLetter, fail: Fail
+    app: faust.App,
+    settings: Settings,
+    codec: Codec,
+    topics: UploadTopics,
+    put_dead_letter: PutDeadLetter,
+    fail: Fail,
 ) -> ContextTable:
     """Add the table and one agent per upload topic.
 
@@ -115,7 +121,7 @@ def add_folding(
         options=_store_options(),
     )
     app.tables.add(table)
-    agent = UploadFoldAgent(app, table, codec, upload_topics(settings), put_dead_letter, fail)
+    agent = UploadFoldAgent(app, table, codec, topics, put_dead_letter, fail)
     for topic in catalogue.uploads:
         source = app.topic(topic.name, **RAW_RECORDS)
         app.agent(source, name=f"fold-{topic.name}")(agent.fold_stream)
@@ -133,7 +139,11 @@ def _store_options() -> dict[str, Any]:
 
 
 class UploadFoldAgent:
-    """Folds one upload after the other."""
+    """Folds one upload after the other.
+
+    An upload of a later release stops its partition alone: its events are held, uncommitted, until the upload can be
+    read or is set aside, or the partition is assigned anew.
+    """
 
     def __init__(
         self,
@@ -151,18 +161,59 @@ class UploadFoldAgent:
         self._topics = topics
         self._put_dead_letter = put_dead_letter
         self._fail = fail
+        self._held: dict[TP, list[EventT[Any]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def fold_stream(self, stream: StreamT[bytes]) -> None:
         """Fold a stream of uploads until the app stops."""
-        async for event in stream.events():
+        try:
+            async for event in stream.events():
+                await self._fold_or_hold(event)
+        except Exception as fault:  # noqa: BLE001 (continuing would skip the upload)
+            self._fail(fault)
+            await asyncio.Event().wait()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def _fold_or_hold(self, event: EventT[Any]) -> None:
+        tp = TP(event.message.topic, event.message.partition)
+        if tp in self._held:
+            self._held[tp].append(event)
+            return
+        try:
+            await self._fold(event)
+        except UnknownSchema:
+            self._held[tp] = [event]
+            self._app.consumer.pause_partitions({tp})
+            # a task in the context of this event: Faust writes rows to the partition of the current event
+            task = asyncio.create_task(self._fold_held(tp))
+            self._tasks.add(task)
+            task.add_done_callback(self._held_task_done)
+
+    async def _fold_held(self, tp: TP) -> None:
+        generation = self._app.consumer_generation_id
+        held = self._held[tp]
+        while held and generation == self._app.consumer_generation_id:
             try:
-                await self._fold(event)
-            except Exception as fault:  # noqa: BLE001 (continuing would skip the upload)
-                self._fail(fault)
-                await asyncio.Event().wait()
+                await self._fold(held[0])
+                held.pop(0)
+            except UnknownSchema:
+                await asyncio.sleep(HELD_RETRY_S)
+        del self._held[tp]  # after a rebalance its events are read again from the committed offset
+        if generation == self._app.consumer_generation_id:
+            self._app.consumer.resume_partitions({tp})
+
+    def _held_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()):
+            self._fail(fault)
 
     async def _fold(self, event: EventT[Any]) -> None:
         record = _record(event.message)
+        if record.sets_aside is not None and record.value is None:
+            self._mark_processed(event.message)
+            return
         try:
             upload = read_upload(record, self._codec, self._topics)
         except Malformed as fault:
@@ -207,4 +258,5 @@ def _record(message: Message) -> UploadRecord:
         key=message.key,
         value=message.value,
         appended_at_ms=round(message.timestamp * 1000),
+        sets_aside=sets_aside(_headers(message)),
     )

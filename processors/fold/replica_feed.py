@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
@@ -10,8 +10,9 @@ from processors.kafka.clients import reader
 from processors.kafka.poll import poll_records, read_positions
 from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings
-from schemas.coordinates import Positions
-from tables.replica import ContextReplica
+from schemas.coordinates import Coordinates, Partition, Positions
+from tables.replica import ContextReplica, StoppedAt
+from tables.upload_record import UploadRecord
 
 log = logging.getLogger("cjstream.replica")
 MAX_RECORDS = 5000
@@ -32,6 +33,8 @@ class ReplicaFeed:
         self._partitions = settings.upload_partitions
         self._replica = replica
         self._fail = fail
+        self._reread: set[Partition] = set()  # resumed, and no record read since
+        self._logged: dict[Partition, Coordinates] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replica-feed", daemon=True)
 
@@ -62,12 +65,48 @@ class ReplicaFeed:
     def _advance(self, consumer: Consumer) -> None:
         messages = poll_records(consumer, MAX_RECORDS, POLL_S, if_lost=IF_LOST)
         records = [upload_record_of(message) for message in messages]
-        positions = read_positions(consumer, self._partitions)
+        if self._reread:
+            self._reread -= {Partition(record.at.topic, record.at.partition) for record in records}
+        positions = {
+            partition: position
+            for partition, position in read_positions(consumer, self._partitions).items()
+            if partition not in self._reread  # it may still be the position before
+        }
         if not records:
             self._replica.advance(positions)
+        else:
+            for record, fault in self._replica.fold(records, positions):
+                log.warning(
+                    "upload is not a valid event: not folded into the replica",
+                    extra={"at": str(record.at), "reason": str(fault)},
+                )
+        if stopped := self._replica.stopped():
+            self._log_stops(stopped)
+            self._resume(consumer, records)
+
+    def _log_stops(self, stopped: Mapping[Partition, StoppedAt]) -> None:
+        for partition, stop in stopped.items():
+            if self._logged.get(partition) != stop.record.at:
+                self._logged[partition] = stop.record.at
+                log.error(
+                    "the fold of an upload partition has stopped", extra={"reason": stop.reason}
+                )
+
+    def _resume(self, consumer: Consumer, records: Sequence[UploadRecord]) -> None:
+        """Read ahead for records that set aside what a partition stopped at; read resumed partitions again."""
+        for record in records:
+            if record.sets_aside is not None:
+                self._replica.set_aside(record)
+        resumed = self._replica.resume()
+        if not resumed:
             return
-        for record, fault in self._replica.fold(records, positions):
-            log.warning(
-                "upload is not a valid event: not folded into the replica",
-                extra={"at": str(record.at), "reason": str(fault)},
-            )
+        positions = self._replica.positions()
+        consumer.incremental_unassign([TopicPartition(*partition) for partition in resumed])
+        consumer.incremental_assign(
+            [TopicPartition(*partition, positions[partition]) for partition in resumed]
+        )
+        self._reread |= set(resumed)
+        log.warning(
+            "the fold of upload partitions goes on",
+            extra={"partitions": [f"{one.topic}/{one.partition}" for one in resumed]},
+        )

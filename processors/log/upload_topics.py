@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from confluent_kafka import Message
 
 from processors.kafka.clients import admin_client
-from processors.kafka.records import coordinates_of
+from processors.kafka.records import coordinates_of, headers_of
 from processors.kafka.topic_admin import topic_states
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
 from tables.history.upload_index import UploadIndex
-from tables.upload_record import UploadRecord
+from tables.upload_record import UploadRecord, sets_aside
 
 
 def upload_topic_ids(settings: Settings) -> dict[str, str]:
@@ -76,5 +76,11 @@ def update_index(
 
 def upload_record_of(message: Message) -> UploadRecord:
     """The upload record of a message, as the fold takes it."""
-    at = coordinates_of(message)
-    return UploadRecord(at, message.key(), message.value(), message.timestamp()[1])
+    at, headers = coordinates_of(message), headers_of(message)
+    return UploadRecord(
+        at,
+        message.key(),
+        message.value(),
+        message.timestamp()[1],
+        sets_aside(headers) if headers else None,
+    )

@@ -106,7 +106,9 @@ class OutcomeBuilder(Splicer):
     def encoded(self, payload: bytes | None, at: Coordinates) -> BuiltOutcome:
         """The outcome by the slow path, which accepts every valid request: decode, resolve, encode."""
         request = self._codec.decode_as(CJAssessmentRequested, payload)
-        context = self._context_of(scope_key_for(request))
+        scope_key = scope_key_for(request)
+        context = self._context_of(scope_key)
         resolution = resolve(request, context, self._policy)
         outcome = outcome_of(request, at, resolution, self._recipe.number)
-        return BuiltOutcome(resolution, self._codec.encode(outcome, self._recipe.outcome))
+        value = self._codec.encode(outcome, self._recipe.outcome)
+        return BuiltOutcome(scope_key, resolution, value)

@@ -27,8 +27,9 @@ Resolution = Prepared[AssignmentContext] | Unresolved[AssignmentContext]
 
 
 class BuiltOutcome(NamedTuple):
-    """The resolution of a request, and the framed bytes of its outcome."""
+    """The scope and the resolution of a request, and the framed bytes of its outcome."""
 
+    scope_key: str
     resolution: Resolution
     value: bytes
 
@@ -81,7 +82,7 @@ class Splicer:
         if explicit is not None and isinstance(cached.resolution, Prepared):
             parts.append(optional(explicit))
         parts += (payload[FRAME_BYTES:], suffix)
-        return BuiltOutcome(cached.resolution, b"".join(parts))
+        return BuiltOutcome(scope_key, cached.resolution, b"".join(parts))
 
     def _encode_context(
         self, scope_key: str, context: AssignmentContext | None, request: ScannedFields

@@ -27,6 +27,7 @@ class ParkedIndex:
 
     A request is due as soon as its context is complete or its deadline has passed. Once taken into a batch, it is
     not taken again until the batch is dropped or the request turns out to be incomplete; its tombstone removes it.
+    A request is held while its context cannot be known.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class ParkedIndex:
         self._deadlines: list[tuple[int, Coordinates]] = []
         self._due: dict[Coordinates, ParkedEntry] = {}
         self._taken: dict[Coordinates, ParkedEntry] = {}
+        self._held: dict[Coordinates, ParkedEntry] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._entries.values()))
@@ -80,6 +82,7 @@ class ParkedIndex:
             return
         self._due.pop(request_at, None)
         self._taken.pop(request_at, None)
+        self._held.pop(request_at, None)
         same_scope = self._by_scope[entry.scope_key]
         del same_scope[request_at]
         if not same_scope:
@@ -100,7 +103,7 @@ class ParkedIndex:
     def context_changed(self, scope_key: str, is_complete: Callable[[ParkedEntry], bool]) -> None:
         """Mark as due those requests of a scope whose context is now complete."""
         for request_at, entry in self._by_scope.get(scope_key, {}).items():
-            if request_at not in self._taken and is_complete(entry):
+            if not self._is_taken(request_at) and is_complete(entry):
                 self._due[request_at] = entry
 
     def take_due(self, now_ms: int, limit: int) -> list[ParkedEntry]:
@@ -108,7 +111,7 @@ class ParkedIndex:
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             _, request_at = heapq.heappop(self._deadlines)
             entry = self._entries.get(request_at.partition, OrderedDict()).get(request_at)
-            if entry is not None and request_at not in self._taken:
+            if entry is not None and not self._is_taken(request_at):
                 self._due[request_at] = entry
         taken = [self._due.pop(request_at) for request_at in list(islice(self._due, limit))]
         self._taken.update((entry.request_at, entry) for entry in taken)
@@ -119,6 +122,20 @@ class ParkedIndex:
         for entry in entries:
             if self._taken.pop(entry.request_at, None):
                 self._add_deadline(entry)
+
+    def hold(self, entries: Iterable[ParkedEntry]) -> None:
+        """Keep taken requests, due or not, until `release_held`."""
+        for entry in entries:
+            if self._taken.pop(entry.request_at, None):
+                self._held[entry.request_at] = entry
+
+    def release_held(self, may_go: Callable[[ParkedEntry], bool]) -> None:
+        """Make those held requests due again that may go now."""
+        for entry in [entry for entry in self._held.values() if may_go(entry)]:
+            self._due[entry.request_at] = self._held.pop(entry.request_at)
+
+    def _is_taken(self, request_at: Coordinates) -> bool:
+        return request_at in self._taken or request_at in self._held
 
     def requeue(self, entries: Iterable[ParkedEntry] | None = None) -> None:
         """Make taken requests due again, because their batch was dropped; all of them by default."""

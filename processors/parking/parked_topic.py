@@ -185,9 +185,14 @@ class ParkedTopic:
         """The record that removes the entry of a parked request, which has its outcome."""
         return Record(self._topic, at.partition, str(at).encode(), None)
 
-    def due(self, limit: int) -> list[DueRequest]:
-        """Up to `limit` due requests with their bodies; fewer if the bodies are large or slow to read."""
-        entries = self._index.take_due(self.broker_clock.now_ms, limit)
+    def due(self, limit: int, must_wait: Callable[[str], bool]) -> list[DueRequest]:
+        """Up to `limit` due requests with their bodies; fewer if the bodies are large or slow to read.
+
+        must_wait: whether requests of a scope must wait longer, even beyond their deadline.
+        """
+        taken = self._index.take_due(self.broker_clock.now_ms, limit)
+        self.hold([entry for entry in taken if must_wait(entry.scope_key)])
+        entries = [entry for entry in taken if not must_wait(entry.scope_key)]
         if not entries:
             return []
         reader = self._body_reader = self._body_reader or self._new_reader()
@@ -230,6 +235,14 @@ class ParkedTopic:
     def keep_waiting(self, entries: Iterable[ParkedEntry]) -> None:
         """Let due requests wait again, because their context is not complete after all."""
         self._index.keep_waiting(entries)
+
+    def hold(self, entries: Iterable[ParkedEntry]) -> None:
+        """Let due requests wait, even beyond their deadline, until `release_held`."""
+        self._index.hold(entries)
+
+    def release_held(self, must_wait: Callable[[str], bool]) -> None:
+        """Let `due` return the held requests again, but for those of scopes that must wait longer."""
+        self._index.release_held(lambda entry: not must_wait(entry.scope_key))
 
     def clock_record(self) -> Record | None:
         """After a takeover with parked requests, one record whose append time is the broker's time."""

@@ -5,22 +5,24 @@ found out by running the erasure again.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Self
 
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.log.reader import LogReader
-from processors.settings import Settings, upload_topics
+from processors.log.set_aside import upload_topics_with_set_aside
+from processors.settings import Settings
 from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
 from processors.upload_log.partition_writer import PartitionWriter, WriteRequest
 from schemas.codec import Codec
-from schemas.coordinates import Positions
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Malformed
 from schemas.events import ROLES, AssignmentContext, role_of
 from schemas.partitioner import partition_for
 from tables.commands import WriteMetadata, erase_command
 from tables.context import apply
+from tables.replica import StoppedAt
 from tables.upload_record import UploadRecord, read_upload
 
 READ_TIMEOUT_S = 30.0
@@ -35,7 +37,7 @@ class ScopeLog:
         self.events = list[AppendedEvent]()
         self._settings = settings
         self._codec = codec
-        self._topics = upload_topics(settings)
+        self._topics = upload_topics_with_set_aside(settings)
         self._context: AssignmentContext | None = None
         self.partitions = tuple(settings.upload_partitions_with(self.partition))
         self._log = LogReader(settings, self.partitions)
@@ -65,6 +67,10 @@ class ScopeLog:
             if record.key == self.scope_key.encode():
                 self._add(UploadRecord(record.at, record.key, record.value, record.appended_at_ms))
         self._positions = watermarks
+        return {}
+
+    def stopped(self) -> Mapping[Partition, StoppedAt]:
+        """None: `wait_past` raises UnknownSchema instead."""
         return {}
 
     def _add(self, record: UploadRecord) -> None:

@@ -21,7 +21,12 @@ from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.policy import Policy
 from processors.settings import Settings
-from processors.upload_log.partition_writer import DecidedWrite, PartitionWriter, WriteRequest
+from processors.upload_log.partition_writer import (
+    DecidedWrite,
+    PartitionWriter,
+    WriteRequest,
+    require_reached,
+)
 from processors.upload_log.scope_index import ScopeIndex
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable
@@ -149,10 +154,12 @@ class UploadLog:
         return True
 
     def ready(self) -> Mapping[str, bool]:
-        """`replica`: it has reached the log's end as of the start. `kafka`: it answered within the last 30 s."""
-        ends = self._ends_at_start
+        """`replica`: it has reached the log's end as of the start, but for partitions that an upload of a later
+        release stopped. `kafka`: it answered within the last 30 s.
+        """
+        ends, stopped = self._ends_at_start, self._replica.stopped().keys()
         return {
-            "replica": ends is not None and not self._replica.wait_past(ends, 0),
+            "replica": ends is not None and self._replica.wait_past(ends, 0).keys() <= stopped,
             "kafka": time.monotonic() - self._answered_at < KAFKA_FRESH_S,
         }
 
@@ -228,7 +235,8 @@ class UploadLog:
         return self._replica.context(scope_key)
 
     def _page(self, page: int, page_size: int, grade_scale: str | None) -> Page:
-        self._wait_for_replica(self._uploads)
+        stopped = self._replica.stopped()  # their scopes are listed as they were
+        self._wait_for_replica([one for one in self._uploads if one not in stopped])
         with self._replica.frozen():
             scope_keys, total = self._scope_index.page(page, page_size, grade_scale)
             contexts = [self._replica.context(scope_key) for scope_key in scope_keys]
@@ -245,9 +253,7 @@ class UploadLog:
             "the high watermarks of the upload topics",
         )
         self._require_started()
-        behind = self._replica.wait_past(ends, max(0.0, until - time.monotonic()))
-        if behind:
-            raise ReplicaBehind(f"the replica is behind at {len(behind)} upload partitions")
+        require_reached(self._replica, ends, until)
 
     def _ends(self, partitions: Iterable[Partition]) -> Positions:
         self._require_started()

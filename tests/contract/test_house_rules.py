@@ -125,6 +125,7 @@ IMPURE = {"time", "datetime", "random", "secrets", "uuid", "socket", "os", "path
 IMPURE |= {"tempfile", "shutil", "subprocess", "threading", "asyncio", "urllib", "http", "logging"}
 IN_MEMORY = {"io.BytesIO"}
 MAY_SLEEP = {
+    "processors/fold/fold_agents.py",
     "tests/support/until.py",
     "processors/kafka/bounded_wait.py",
     "processors/monitoring/watchdog.py",

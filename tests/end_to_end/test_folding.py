@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,13 +25,13 @@ from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
-from schemas.errors import Malformed, UnknownSchema
+from schemas.errors import Malformed
 from schemas.events import AssignmentContext, InstructionsUploaded
 from schemas.partitioner import partition_for
 from tables.context import fold
 from tables.replica import ContextReplica
 from tables.store import MemoryStore
-from tables.upload_record import UploadRecord, read_upload
+from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import OF_LATER_RELEASE, instructions_uploaded
 from tests.support.until import until
 
@@ -74,10 +75,12 @@ def loop() -> Iterator[Loop]:
 
 
 @contextmanager
-def folding(loop: Loop, settings: Settings, reports: Reports) -> Iterator[faust.App]:
+def folding(
+    loop: Loop, settings: Settings, reports: Reports, topics: UploadTopics | None = None
+) -> Iterator[faust.App]:
     async def build() -> faust.App:
-        app = build_app(settings)
-        add_folding(app, settings, CODEC, reports.dead_letter, reports.faults.append)
+        app, uploads = build_app(settings), topics or upload_topics(settings)
+        add_folding(app, settings, CODEC, uploads, reports.dead_letter, reports.faults.append)
         return app
 
     with started(loop, loop.run(build())) as app:
@@ -202,7 +205,14 @@ def test_after_a_seek_without_a_committed_offset_the_first_upload_is_read_again(
     async def build() -> faust.App:
         app = build_app(settings)
         app.conf.broker_commit_interval = 600  # nothing is committed here
-        add_folding(app, settings, CODEC, reports.dead_letter, reports.faults.append)
+        add_folding(
+            app,
+            settings,
+            CODEC,
+            upload_topics(settings),
+            reports.dead_letter,
+            reports.faults.append,
+        )
         return app
 
     deliver(
@@ -290,23 +300,38 @@ def test_a_damaged_upload_is_dead_lettered_and_the_fold_continues(
     ] == [7]
 
 
-def test_an_upload_of_an_unknown_schema_is_fatal_and_never_committed(
+def test_an_upload_of_a_later_release_stops_its_partition_alone_and_is_never_committed(
     loop: Loop, settings: Settings, writer: Producer
 ) -> None:
     topic = settings.topics.instructions.name
     key, reports = b"assignment:a1", Reports()
     partition = partition_for(key, settings.partitions)
+    others = [f"b{n}" for n in range(8)]
+    here = [one for one in others if partition_for(f"assignment:{one}".encode(), 4) == partition]
+    elsewhere = [one for one in others if one not in here]
     append(writer, topic, key, CODEC.encode(upload("a1", 1)))
     append(writer, topic, key, OF_LATER_RELEASE)
     append(writer, topic, key, CODEC.encode(upload("a1", 2)))
-    with folding(loop, settings, reports):
-        until(lambda: reports.faults)
-        until(lambda: committed(settings, topic)[partition] == 2)
-    assert isinstance(reports.faults[0], UnknownSchema)
-    assert committed(settings, topic)[partition] == 2  # also after the last commit, at the stop
-    again = Reports()
-    with folding(loop, settings, again):
-        until(lambda: again.faults)
+    for name in others:
+        append(writer, topic, f"assignment:{name}".encode(), CODEC.encode(upload(name, 1)))
+    for _ in range(2):  # also after a restart
+        with folding(loop, settings, reports):
+            until(lambda: len(published(settings)) == 1 + len(elsewhere))
+        assert committed(settings, topic)[partition] <= 2  # also after the last commit, at the stop
+    assert {row.scope_key for row in published(settings).values()} == {
+        f"assignment:{name}" for name in ("a1", *elsewhere)
+    }
+    set_aside = set[Coordinates]()
+    topics = replace(upload_topics(settings), is_set_aside=set_aside.__contains__)
+    with folding(loop, settings, reports, topics):
+        set_aside.add(Coordinates(topic, partition, 2))
+        until(lambda: is_all_committed(settings, topic))
+    assert (reports.letters, reports.faults) == ([Coordinates(topic, partition, 2)], [])
+    versions = {
+        row.scope_key: row.instructions and row.instructions.version
+        for row in published(settings).values()
+    }
+    assert versions == {"assignment:a1": 2, **{f"assignment:{name}": 1 for name in others}}
 
 
 def test_an_older_row_that_a_zombie_wrote_late_is_repaired(
@@ -319,7 +344,14 @@ def test_an_older_row_that_a_zombie_wrote_late_is_repaired(
 
     async def build() -> tuple[faust.App, ChangelogRepair]:
         app = build_app(settings)
-        table = add_folding(app, settings, CODEC, reports.dead_letter, reports.faults.append)
+        table = add_folding(
+            app,
+            settings,
+            CODEC,
+            upload_topics(settings),
+            reports.dead_letter,
+            reports.faults.append,
+        )
         return app, ChangelogRepair(app, settings, CODEC, replica, table, reports.faults.append)
 
     async def start_repair() -> "asyncio.Task[None]":
@@ -369,7 +401,14 @@ def test_a_bounded_channel_keeps_every_item_in_order_through_two_rebalances(
 
     async def build() -> tuple[faust.App, "asyncio.Task[None]"]:
         app = build_app(settings)
-        add_folding(app, settings, CODEC, Reports().dead_letter, Reports().faults.append)
+        add_folding(
+            app,
+            settings,
+            CODEC,
+            upload_topics(settings),
+            Reports().dead_letter,
+            Reports().faults.append,
+        )
         channel = BoundedChannel(app, maxsize=2)
         app.agent(channel, name="receive")(receive)
         return app, asyncio.create_task(send(channel))

@@ -9,7 +9,7 @@ from processors.dead_letters.upload_dead_letters import put_upload_dead_letter
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
 from processors.kafka.clients import plain_producer
-from processors.settings import settings_from_environment
+from processors.settings import settings_from_environment, upload_topics
 from schemas.codec import Codec
 
 
@@ -25,7 +25,7 @@ async def main() -> None:
     put_dead_letter = partial(
         put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
     )
-    add_folding(app, settings, Codec(), put_dead_letter, exit_process)
+    add_folding(app, settings, Codec(), upload_topics(settings), put_dead_letter, exit_process)
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     await app.start()

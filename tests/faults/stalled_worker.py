@@ -81,7 +81,12 @@ def with_stalled_part(worker: Worker, part: str) -> Worker:
         case "fold":
             app, codec = build_app(worker.settings), Codec()
             table = add_folding(
-                app, worker.settings, codec, never_acknowledged, lambda _fault: None
+                app,
+                worker.settings,
+                codec,
+                worker.replica.topics,
+                never_acknowledged,
+                lambda _fault: None,
             )
             repair = ChangelogRepair(
                 app, worker.settings, codec, worker.replica, table, lambda _fault: None

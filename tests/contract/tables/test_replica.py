@@ -2,15 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import FRAME, Codec
+from schemas.codec import FRAME, Codec, canonical
 from schemas.coordinates import Coordinates, Partition
-from schemas.errors import Discrepancy, Malformed, UnknownSchema
+from schemas.errors import Discrepancy, Malformed, Unreachable
 from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.released_schemas import released
@@ -175,19 +177,99 @@ def test_a_recreated_topic_is_a_discrepancy(reopened: Callable[[], Store]) -> No
     assert ContextReplica(store, CODEC, TOPICS).open(IDS) != {}  # the refusal has changed nothing
 
 
-def test_an_upload_of_a_later_release_stops_the_fold_and_nothing_is_written(
+LATER = FRAME.pack(0, max(schema.schema_id for schema in released()) + 1) + b"\0"
+
+
+def later_upload(offset: int) -> UploadRecord:
+    """An upload of a later release, under the key of `prompt_uploaded`."""
+    good = record_of(prompt_uploaded(), offset)
+    return UploadRecord(good.at, good.key, LATER, 1)
+
+
+def setting_aside(offset: int, at: int, event: UploadEvent | None) -> UploadRecord:
+    """The record at an offset that sets aside the one at another."""
+    record = record_of(event or prompt_uploaded(), at)
+    return replace(record, value=record.value if event else None, sets_aside=offset)
+
+
+def test_an_upload_of_a_later_release_stops_its_partition_alone(
     reopened: Callable[[], Store],
 ) -> None:
     replica = replica_on(reopened())
-    fold_upload(replica, prompt_uploaded(version=1), 1)
-    before = replica.positions()
-    good = record_of(prompt_uploaded(version=2), 2)
-    unknown = UploadRecord(good.at, good.key, FRAME.pack(0, 1_000_000_999) + b"\0", 1)
-    with pytest.raises(UnknownSchema):
-        replica.fold([good, unknown], {P0: 99})
-    assert (replica.positions(), version_of(replica)) == (before, 1)
+    later = later_upload(2)
+    here = Partition(later.at.topic, later.at.partition)
+    elsewhere = record_of(rubric_uploaded(), 9)
+    records = [
+        record_of(prompt_uploaded(version=1), 1),
+        later,
+        record_of(prompt_uploaded(version=3), 3),
+        elsewhere,
+    ]
+    assert replica.fold(records, {here: 4, **positions_after(elsewhere)}) == []
+    assert version_of(replica) == 1
+    assert replica.positions() == {here: 2, **positions_after(elsewhere)}
+    assert {one: stop.record for one, stop in replica.stopped().items()} == {here: later}
+    assert "set-aside assessment.student-prompts.v1/" in replica.stopped()[here].reason
+    replica.fold([record_of(prompt_uploaded(version=4), 4)], {here: 5})
+    replica.advance({here: 6})
+    assert (version_of(replica), replica.positions()[here]) == (1, 2)
     again = ContextReplica(reopened(), CODEC, TOPICS)
-    assert (again.open(IDS), version_of(again)) == (before, 1)
+    assert (again.open(IDS)[here], version_of(again)) == (2, 1)
+
+
+def test_waiting_does_not_wait_for_a_stopped_partition() -> None:
+    replica = in_memory()
+    later = later_upload(2)
+    replica.fold([later], positions_after(later))
+    here = Partition(later.at.topic, later.at.partition)
+    assert replica.wait_past({here: 3}, 60) == {here: 3}
+
+
+@pytest.mark.parametrize("event", [prompt_uploaded(version=5), None], ids=["upload", "empty"])
+def test_an_upload_that_is_set_aside_is_skipped(event: UploadEvent | None) -> None:
+    replica = in_memory()
+    later, between = later_upload(2), record_of(prompt_uploaded(version=4), 3)
+    last = setting_aside(2, 4, event)
+    here = Partition(later.at.topic, later.at.partition)
+    replica.fold([later, between, last], {here: 5})
+    assert replica.resume() == []
+    for wrong in (
+        setting_aside(3, 4, event),
+        replace(last, key=b"assignment:a2"),
+        replace(last, at=replace(last.at, partition=(here.partition + 1) % 4)),
+    ):
+        replica.set_aside(wrong)
+        assert replica.resume() == []
+    replica.set_aside(last)
+    assert (replica.resume(), replica.stopped(), replica.positions()[here]) == ([here], {}, 2)
+    refused = replica.fold([later, between, last], {here: 5})
+    assert [(record, str(fault)) for record, fault in refused] == [
+        (later, f"schema id {FRAME.unpack_from(LATER)[1]} is not of this release; it was set aside")
+    ]
+    assert (version_of(replica), replica.positions()[here]) == (5 if event else 4, 5)
+
+
+def test_a_partition_goes_on_when_its_upload_can_be_read() -> None:
+    form: list[str] = []
+    codec = Codec(form_of=lambda _schema_id: form[0] if form else unreachable())
+    replica = ContextReplica(MemoryStore(), codec, TOPICS)
+    replica.open(IDS)
+    good = record_of(prompt_uploaded(version=7), 2)
+    foreign = replace(good, value=FRAME.pack(0, 7) + (good.value or b"")[FRAME.size :])
+    here = Partition(good.at.topic, good.at.partition)
+    replica.fold([foreign], {here: 3})
+    assert (replica.resume(), replica.positions()) == ([], {here: 2})
+    (schema,) = (
+        one for one in released() if (one.name, one.version) == ("StudentPromptUploaded", 2)
+    )
+    form.append(canonical(orjson.dumps(schema.schema)))
+    assert replica.resume() == [here]
+    assert replica.fold([foreign], {here: 3}) == []
+    assert (version_of(replica), replica.positions()) == (7, {here: 3})
+
+
+def unreachable() -> str:
+    raise Unreachable("the registry")
 
 
 def invalid_records() -> dict[str, UploadRecord]:

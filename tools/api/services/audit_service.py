@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import orjson
 
 from processors.log.reader import LogReader
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.log.upload_topics import update_index, upload_topic_ids
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
@@ -137,7 +138,7 @@ class _Uploads:
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
-        self._topics = upload_topics(settings)
+        self._topics = upload_topics_with_set_aside(settings)
         self._codec = codec
         self._lock = threading.Lock()
         self._resources = ExitStack()

@@ -12,9 +12,10 @@ from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord, log_record_of
 from processors.log.reader import LogReader, Messages
 from processors.log.record_lookup import messages_containing
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.log.upload_topics import records_of_key
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import read_dead_letter_headers
@@ -207,7 +208,7 @@ def _uploads(
     settings: Settings, scope_keys: Iterable[str], codec: Codec
 ) -> tuple[UploadRows, dict[str, ScopeHistory]]:
     """The upload records of these scopes, and the scopes' histories."""
-    topics = upload_topics(settings)
+    topics = upload_topics_with_set_aside(settings)
     uploads, histories = UploadRows(topics), dict[str, ScopeHistory]()
     for scope_key in scope_keys:
         number = partition_for(scope_key.encode(), settings.partitions)

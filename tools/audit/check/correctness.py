@@ -8,10 +8,11 @@ check if it can only make an outcome fail.
 from collections.abc import Iterable
 from functools import lru_cache
 
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.outcomes.encoding import encode_context_part, encode_head, optional
 from processors.outcomes.recipes import RECIPE, RECIPES
 from processors.outcomes.resolve import Prepared, resolve, scope_key_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Malformed
@@ -51,7 +52,7 @@ class CorrectnessCheck:
         self, settings: Settings, codec: Codec, upload_ends: Positions, texts: Texts
     ) -> None:
         self._topics, self._policy, self._codec = settings.topics, settings.policy, codec
-        self._upload_topics = upload_topics(settings)
+        self._upload_topics = upload_topics_with_set_aside(settings)
         self._scanner = UploadScanner(codec, self._upload_topics)
         self._upload_ends = upload_ends
         self._texts = texts

@@ -8,8 +8,9 @@ from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import topic_states
 from processors.log.reader import LogReader
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.outcomes.resolve import scope_key_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested
@@ -75,7 +76,7 @@ class TextReferrers:
     def _add_upload(self, record: LogRecord, found: Set[bytes]) -> None:
         upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
         try:
-            event = read_upload(upload, self.codec, upload_topics(self.settings))
+            event = read_upload(upload, self.codec, upload_topics_with_set_aside(self.settings))
         except BadRecord:  # also one of a later release: it may or may not be an erasure
             self._note(found, str(record.at))
             return

@@ -9,9 +9,10 @@ import orjson
 
 from processors.log.offsets_at import positions_after, positions_from
 from processors.log.reader import LogReader
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.log.upload_topics import upload_topic_ids
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.events import ROLES
@@ -152,7 +153,7 @@ def folds(
     settings: Settings, codec: Codec, replay_range: ReplayRange, scope_keys: Collection[bytes] = ()
 ) -> Iterator[RecordsRead | BulkFold]:
     """Fold a range, one slice of the scope keys at a time; a single slice unless there are very many scopes."""
-    slices, topics = [ALL_KEYS], upload_topics(settings)
+    slices, topics = [ALL_KEYS], upload_topics_with_set_aside(settings)
     while slices:
         fold = BulkFold(
             codec,

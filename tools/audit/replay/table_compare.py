@@ -13,8 +13,9 @@ from typing import Any
 
 from processors.kafka.bounded_wait import wait_until
 from processors.log.compacted_rows import newest_rows
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import BadRecord, Discrepancy, Malformed, Unreachable
 from schemas.events import AssignmentContext, Component
@@ -81,7 +82,7 @@ def _target(
                 target,
                 problem=f"its position is {where}, the log ends at {replay_range.ends[partition]}",
             )
-    if metadata.rows_version != ROWS_VERSION:
+    if metadata.rows_version not in (None, ROWS_VERSION):  # None: nothing is flushed yet
         return replace(
             target,
             problem=f"its rows have version {metadata.rows_version}, those of this release {ROWS_VERSION}",
@@ -135,7 +136,9 @@ def _rows(
     with open_read_only(target.folder) as store:
         return {
             key: b"" if isinstance(context, Malformed) else codec.encode(context)
-            for key, context in read_contexts(store, upload_topics(settings), is_wanted)
+            for key, context in read_contexts(
+                store, upload_topics_with_set_aside(settings), is_wanted
+            )
         }
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.log.reader import LogReader
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.log.upload_topics import records_of_key, upload_topic_ids
 from processors.log.upload_uses import BatchUse, uses_of
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
@@ -39,7 +40,12 @@ def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> S
         records = records_of_key(log, key, starts, ends)
     recreated = recreated_topics(settings, topic_ids)
     return history_of(
-        scope_key, records, starts, codec_for(settings), upload_topics(settings), recreated
+        scope_key,
+        records,
+        starts,
+        codec_for(settings),
+        upload_topics_with_set_aside(settings),
+        recreated,
     )
 
 

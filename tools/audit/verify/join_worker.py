@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from processors.log.reader import LogReader
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import Texts
 from tools.audit.check.correctness import CorrectnessCheck
@@ -95,7 +96,11 @@ def _write_uploads(work: JoinWork, numbers: range, uploads: JoinSpill) -> Iterat
 
 def join_bucket(work: JoinWork, process: int) -> Iterator[Done]:
     """Check the outcomes of this process's buckets against their uploads."""
-    topics, texts, processes = upload_topics(work.settings), Texts(), range(work.processes)
+    topics, texts, processes = (
+        upload_topics_with_set_aside(work.settings),
+        Texts(),
+        range(work.processes),
+    )
     correctness = CorrectnessCheck(
         work.settings, codec_for(work.settings), work.scan_range.uploads_end, texts
     )

@@ -6,8 +6,9 @@ from itertools import islice
 
 from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import ContentCorrupt, ContentMissing, Malformed
@@ -77,7 +78,7 @@ def erasures_of(
 
     A deletion with `erased` set erases the texts that earlier uploads of its scope and role named.
     """
-    topics, codec = upload_topics(settings), codec_for(settings)
+    topics, codec = upload_topics_with_set_aside(settings), codec_for(settings)
     named, erased = dict[tuple[bytes, str], set[str]](), dict[str, Coordinates]()
     with LogReader(settings, upload_ends) as log:
         log.seek_to_start()

@@ -1,0 +1,89 @@
+"""`cjstream uploads set-aside`: lets the fold go on behind an upload that this release does not know."""
+
+from contextlib import closing
+from dataclasses import dataclass
+
+from processors.kafka.clients import admin_client, transactional_producer
+from processors.kafka.records import Record
+from processors.kafka.topic_admin import checked_topics
+from processors.kafka.transactional_producer import TransactionalProducer
+from processors.log.record_lookup import records_at
+from processors.log.set_aside import SetAsideLookup, upload_topics_with_set_aside
+from processors.registry.registry_codec import codec_for
+from processors.settings import Settings, upload_topics
+from processors.upload_log.reappend import append_unless_newer, last_good_value, set_aside_headers
+from schemas.coordinates import Coordinates, Partition, coordinates_from
+from schemas.errors import Discrepancy, Malformed, Misconfigured, UnknownSchema
+from tables.upload_record import UploadRecord, read_upload
+
+TAKEOVER_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """An upload that is set aside; by: the record that does it, None in a dry run.
+
+    has_upload: whether its key has a good upload, which that record repeats.
+    """
+
+    at: Coordinates
+    key: str
+    reason: str
+    has_upload: bool
+    by: Coordinates | None
+
+
+def set_aside(settings: Settings, coordinates: str, *, yes: bool) -> SetAside:
+    """Set aside the upload at these coordinates; without `yes`, only say what would be done.
+
+    Raises Misconfigured for coordinates outside the upload topics, Discrepancy if the record is not in the log or stops
+    nothing, Unreachable, Aborted, Fenced.
+    """
+    at = _upload_coordinates(settings, coordinates)
+    checked_topics(admin_client(settings), settings)
+    record = next(iter(records_at(settings, [at])), None)
+    if record is None:
+        raise Discrepancy(f"{at} is not in the log")
+    key, codec = record.key or b"", codec_for(settings)
+    topics = upload_topics_with_set_aside(settings)
+    upload = UploadRecord(at, key, record.value, record.appended_at_ms)
+    try:
+        read_upload(upload, codec, upload_topics(settings))
+    except UnknownSchema as fault:
+        reason = str(fault.__cause__)
+    except Malformed as fault:
+        raise Discrepancy(f"{at} stops nothing: it is a dead letter ({fault})") from fault
+    else:
+        raise Discrepancy(f"{at} stops nothing: it is a valid upload")
+    if SetAsideLookup(settings)(at):
+        raise Discrepancy(f"{at} is set aside already")
+
+    def value() -> bytes | None:
+        return last_good_value(settings, at, key, codec, topics)
+
+    by = None
+    if yes:
+        with closing(_producer(settings, at)) as producer:
+            producer.take_over(TAKEOVER_S)
+            headers = set_aside_headers(at.offset)
+            by = append_unless_newer(
+                settings, producer, Record(at.topic, at.partition, key, None, headers), value
+            )
+    return SetAside(at, key.decode(errors="replace"), reason, value() is not None, by)
+
+
+def _upload_coordinates(settings: Settings, text: str) -> Coordinates:
+    try:
+        at = coordinates_from(text)
+    except Malformed as fault:
+        raise Misconfigured(f"{text[:200]!r}: {fault}") from fault
+    if Partition(at.topic, at.partition) not in settings.upload_partitions:
+        raise Misconfigured(f"{at}: not in a partition of an upload topic of this installation")
+    return at
+
+
+def _producer(settings: Settings, at: Coordinates) -> TransactionalProducer:
+    name = f"{settings.topic_prefix}cjstream-set-aside-{at.topic}-{at.partition}"
+    return TransactionalProducer(
+        lambda: transactional_producer(settings, name), settings.transaction_timeout_s
+    )
