@@ -171,9 +171,8 @@ def test_a_replica_is_compared_at_its_own_positions_and_refused_if_it_is_past_th
     with LogReader(settings, partitions) as log:
         half = {partition: end // 2 for partition, (_, end) in log.offset_ranges().items()}
         log.seek(dict.fromkeys(half, 0))
-        for batch in log.messages_until(half):
-            replica.fold(map(read, batch), half)
-    replica.fold((), half)
+        records = [read(message) for batch in log.messages_until(half) for message in batch]
+    replica.fold(records, half)
     replica.close()
     folder = str(own.worker_dir)
     code, documents, messages = lines(settings, "--compare", "--replica", folder)
