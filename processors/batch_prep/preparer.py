@@ -12,7 +12,7 @@ from confluent_kafka import Message
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
-from processors.kafka.records import Record, headers_of
+from processors.kafka.records import Record, append_time_of, headers_of
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.positions_header import POSITIONS_HEADER, encode_positions
 from processors.outcomes.resolve import Prepared, Unresolved
@@ -24,6 +24,7 @@ from schemas.dead_letters import OUTCOME_REFUSED, Refused, dead_letter
 from schemas.errors import BadRecord, Malformed, Unreachable
 from schemas.events import AssignmentContext
 from schemas.partitioner import partition_for
+from schemas.topics import MAX_OUTCOME_BYTES
 from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.batch_prep")
@@ -186,22 +187,23 @@ class Preparer:
         )
         try:
             outcome = self._build_outcome(message.value(), at)
-        except BadRecord as fault:
-            refused = Refused(message.key(), message.value(), headers_of(message))
-            letter = self._dead_letter(at, message.timestamp()[1], fault, refused)
-            batch.add_outcome(at, letter)
-            return
-        resolution = outcome.resolution
-        if must_wait(outcome.scope_key):
-            unknown: Unresolved[AssignmentContext] = Unresolved(outcome.scope_key, (), None)
-            batch.park(at, self._parked.entry_record(message, at, unknown))
-            return
-        if isinstance(resolution, Unresolved) and resolution.may_wait:
-            appended_at_ms = message.timestamp()[1]
-            if self._clock.now_ms < self._policy.deadline_ms(appended_at_ms):
+            resolution = outcome.resolution
+            if must_wait(outcome.scope_key):
+                unknown: Unresolved[AssignmentContext] = Unresolved(outcome.scope_key, (), None)
+                batch.park(at, self._parked.entry_record(message, at, unknown))
+                return
+            if (
+                isinstance(resolution, Unresolved)
+                and resolution.may_wait
+                and self._clock.now_ms < self._parked.deadline_ms(message)
+            ):
                 batch.park(at, self._parked.entry_record(message, at, resolution))
                 return
-        batch.add_outcome(at, self._outcome_record(at, message.key(), outcome, batch.header))
+            record = self._outcome_record(at, message.key(), outcome, batch.header)
+        except BadRecord as fault:
+            refused = Refused(message.key(), message.value(), headers_of(message))
+            record = self._dead_letter(at, append_time_of(message), fault, refused)
+        batch.add_outcome(at, record)
 
     def _prepare_due(
         self, due: DueRequest, batch: BatchBuilder, must_wait: Callable[[str], bool]
@@ -213,15 +215,14 @@ class Preparer:
             return
         try:
             outcome = self._build_outcome(parked.request, at)
-        except BadRecord as fault:
-            refused = Refused(parked.request_key, parked.request, due.headers)
-            record = self._dead_letter(at, parked.appended_at_ms, fault, refused)
-        else:
             is_unresolved = isinstance(outcome.resolution, Unresolved)
             if is_unresolved and self._clock.now_ms < due.entry.deadline_at_ms:
                 self._parked.keep_waiting([due.entry])
                 return
             record = self._outcome_record(at, parked.request_key, outcome, batch.header)
+        except BadRecord as fault:
+            refused = Refused(parked.request_key, parked.request, due.headers)
+            record = self._dead_letter(at, parked.appended_at_ms, fault, refused)
         batch.add_outcome(at, record)
         batch.add_internal(self._parked.tombstone(at))
 
@@ -237,6 +238,9 @@ class Preparer:
         outcome: BuiltOutcome,
         header: tuple[str, bytes],
     ) -> Record:
+        """The record of an outcome. Raises Malformed if no broker can accept it, which would abort its batch."""
+        if len(outcome.value) + len(key or b"") > MAX_OUTCOME_BYTES:
+            raise Malformed(OUTCOME_REFUSED)
         is_prepared = isinstance(outcome.resolution, Prepared)
         topic = self._topics.batches if is_prepared else self._topics.unresolved
         return Record(topic.name, at.partition, key, outcome.value, (header,))

@@ -24,6 +24,7 @@ from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, wait_until
 from processors.kafka.offsets import committed_by, log_start
 from processors.kafka.poll import poll_records
+from processors.kafka.records import broker_time_of
 from processors.log.record_lookup import last_committed_record
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Unreachable
@@ -170,7 +171,7 @@ class GroupConsumer:
         }
         start = {partition: self._positions[partition] for partition in end}
         self._positions.update(end)
-        appended_at_ms = max((message.timestamp()[1] for message in newest.values()), default=0)
+        appended_at_ms = max(map(broker_time_of, newest.values()), default=0)
         return FetchedRecords(
             messages, start, end, dict(self._positions), appended_at_ms, group, epoch
         )

@@ -14,6 +14,7 @@ import faust
 from faust.types import TP, EventT, FutureMessage, Message, StreamT
 
 from processors.fold.tracked_consumer import TrackedConsumer
+from processors.kafka.records import valid_time_ms
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
@@ -257,6 +258,6 @@ def _record(message: Message) -> UploadRecord:
         at=Coordinates(message.topic, message.partition, message.offset),
         key=message.key,
         value=message.value,
-        appended_at_ms=round(message.timestamp * 1000),
+        appended_at_ms=valid_time_ms(round(message.timestamp * 1000)),
         sets_aside=sets_aside(_headers(message)),
     )

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from schemas.coordinates import Coordinates
 
+MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999
 Headers = Sequence[tuple[str, bytes | None]]
 read_headers: Callable[[Message], list[tuple[str, bytes | None]] | None] = methodcaller("headers")
 # stands for all headers of a record, wherever they are copied or compared
@@ -32,8 +33,24 @@ def log_record_of(message: Message) -> LogRecord:
         message.key(),
         message.value(),
         headers_of(message),
-        message.timestamp()[1],
+        append_time_of(message),
     )
+
+
+def append_time_of(message: Message) -> int:
+    """The append time of a message in ms since the epoch, or the producer's time if its topic had `CreateTime`."""
+    return valid_time_ms(message.timestamp()[1])
+
+
+def broker_time_of(message: Message) -> int:
+    """The append time of a message; 0 if its producer set the time, which may be in the future."""
+    kind, ms = message.timestamp()
+    return ms if kind == TIMESTAMP_LOG_APPEND_TIME else 0
+
+
+def valid_time_ms(ms: int) -> int:
+    """A time that Avro and `datetime` can hold: producers may set any 64 bits; -1 if there is none."""
+    return ms if -1 <= ms <= MAX_TIME_MS else min(max(ms, -1), MAX_TIME_MS)
 
 
 def coordinates_of(message: Message) -> Coordinates:

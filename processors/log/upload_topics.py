@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from confluent_kafka import Message
 
 from processors.kafka.clients import admin_client
-from processors.kafka.records import coordinates_of, headers_of
+from processors.kafka.records import append_time_of, coordinates_of, headers_of
 from processors.kafka.topic_admin import topic_states
 from processors.log.reader import LogReader
 from processors.settings import Settings
@@ -81,6 +81,6 @@ def upload_record_of(message: Message) -> UploadRecord:
         at,
         message.key(),
         message.value(),
-        message.timestamp()[1],
+        append_time_of(message),
         sets_aside(headers) if headers else None,
     )

@@ -14,7 +14,14 @@ from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.offsets import log_start
 from processors.kafka.poll import poll_records, read_positions
-from processors.kafka.records import Headers, Record, coordinates_of, headers_of
+from processors.kafka.records import (
+    Headers,
+    Record,
+    append_time_of,
+    broker_time_of,
+    coordinates_of,
+    headers_of,
+)
 from processors.log.record_lookup import runs_of
 from processors.outcomes.request_scan import scan_request
 from processors.outcomes.resolve import Unresolved
@@ -22,8 +29,10 @@ from processors.parking.parked_index import ParkedEntry, ParkedIndex
 from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions, coordinates_from
-from schemas.errors import BadRecord, Discrepancy
+from schemas.dead_letters import OUTCOME_REFUSED
+from schemas.errors import BadRecord, Discrepancy, Malformed
 from schemas.events import AssignmentContext, CJAssessmentRequested, ParkedRequest
+from schemas.topics import MAX_OUTCOME_BYTES
 from tables.changed_scopes import ChangedScopes
 
 log = logging.getLogger("cjstream.parking")
@@ -129,7 +138,7 @@ class ParkedTopic:
         self._positions.update(read_positions(reader, self._positions))
 
     def _apply(self, message: Message) -> None:
-        self.broker_clock.observe(message.timestamp()[1])
+        self.broker_clock.observe(broker_time_of(message))
         key, number = message.key() or b"", message.partition() or 0
         if key == CLOCK_KEY:
             return
@@ -167,19 +176,27 @@ class ParkedTopic:
     def entry_record(
         self, message: Message, at: Coordinates, resolution: Unresolved[AssignmentContext]
     ) -> Record:
-        """The record that parks a fetched request: the request's own bytes, key and headers, and its deadline."""
-        appended_at_ms = message.timestamp()[1]
+        """The record that parks a fetched request: the request's own bytes, key and headers, and its deadline.
+
+        Raises Malformed if no broker can accept it, which would abort its batch.
+        """
         parked = ParkedRequest(
             request_at=at,
             scope_key=resolution.scope_key,
             missing=resolution.missing,
-            appended_at_ms=appended_at_ms,
-            deadline_at_ms=self._policy.deadline_ms(appended_at_ms),
+            appended_at_ms=append_time_of(message),
+            deadline_at_ms=self.deadline_ms(message),
             request_key=message.key(),
             request=message.value() or b"",
         )
-        key, value = str(at).encode(), self._codec.encode(parked)
-        return Record(self._topic, at.partition, key, value, headers_of(message))
+        key, value, headers = str(at).encode(), self._codec.encode(parked), headers_of(message)
+        if len(value) + sum(len(content or b"") for _, content in headers) > MAX_OUTCOME_BYTES:
+            raise Malformed(OUTCOME_REFUSED)
+        return Record(self._topic, at.partition, key, value, headers)
+
+    def deadline_ms(self, message: Message) -> int:
+        """The deadline of a request; if its producer set its time, a time in the future counts as now."""
+        return self._policy.deadline_ms(min(append_time_of(message), self.broker_clock.now_ms))
 
     def tombstone(self, at: Coordinates) -> Record:
         """The record that removes the entry of a parked request, which has its outcome."""

@@ -4,6 +4,8 @@ Kafka checks a topic's `max.message.bytes` on compressed batches: a few kilobyte
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from processors.dead_letters.open_letters import read_dead_letters
 from processors.kafka.records import Record
@@ -12,10 +14,12 @@ from schemas.coordinates import Coordinates
 from schemas.dead_letters import Headers
 from schemas.partitioner import partition_for
 from schemas.topics import MIB
-from tests.faults.load import CODEC, append, assignment, send
+from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
 from tests.support.builders import requested
+from tests.support.installations import configure_topic
 from tests.support.raw_batches import RawName, append_raw
+from tests.support.run_command import run_json
 from tests.support.until import until
 from tools.tail import tail_batches
 
@@ -98,3 +102,88 @@ def test_uploads_that_cannot_be_copied_are_truncated_and_do_not_stop_their_parti
     until(lambda: not worker.is_alive or len(truncated_letters(settings)) >= len(expected), 60)
     assert worker.is_alive
     assert truncated_letters(settings) == expected
+
+
+def valid(settings: Settings, batch_id: str, assignment_id: str) -> Record:
+    value = CODEC.encode(requested(batch_id=batch_id, assignment_id=assignment_id))
+    return Record(settings.topics.requests.name, 0, b"k", value)
+
+
+def test_valid_requests_that_cannot_be_prepared_or_parked_are_truncated(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    """An outcome carries the key of its request; an entry in the parked topic its key and its headers."""
+    send(settings, *assignment("a1"))
+    fits_parked = bytes(2 * MIB - len(valid(settings, "", "late").value or b"") - 600)
+    requests: Mapping[str, tuple[str, str, Any]] = {
+        "ready, key": ("a1", "key", HUGE),
+        "ready, header": ("a1", "headers", [("h", HUGE)]),
+        "late, key": ("late", "key", HUGE),
+        "late, header": ("late", "headers", [("h", HUGE)]),
+        "late, key of its outcome": ("late", "key", fits_parked),
+        "late, short key": ("late", "key", HUGE[:MIB]),
+        "late, no UTF-8": ("late", "headers", NO_UTF_8),
+    }
+    of_batch = {
+        batch_id: append_raw(
+            settings.bootstrap_servers,
+            replace(valid(settings, batch_id, assignment_id), **{field: content}),
+        )
+        for batch_id, (assignment_id, field, content) in requests.items()
+    }
+    worker = start_worker(patience_s=600)
+    letters = {"ready, key", "late, key", "late, header"}
+    until(lambda: not worker.is_alive or len(truncated_letters(settings)) == 3, 60)
+    send(settings, *assignment("late"))
+    until(lambda: not worker.is_alive or len(prepared(settings)) == 3, 60)
+    until(lambda: not worker.is_alive or len(truncated_letters(settings)) == 4, 60)
+    assert worker.is_alive
+    assert prepared(settings) == {"ready, header", "late, short key", "late, no UTF-8"}
+    letters |= {"late, key of its outcome"}
+    assert truncated_letters(settings) == {of_batch[batch_id]: True for batch_id in letters}
+    assert worker.log_count("batch aborted") <= 2  # sizes at the limit are left to the client
+
+
+def test_times_that_producers_set_stop_nothing_and_move_no_clock(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    """Records keep such a time if their topic had `CreateTime` when they were appended."""
+    requests, prompts = settings.topics.requests.name, settings.topics.student_prompts.name
+    for topic in (requests, prompts):
+        configure_topic(
+            settings,
+            topic,
+            message_timestamp_type="CreateTime",
+            message_timestamp_after_max_ms=2**63 - 1,
+        )
+    send(settings, assignment("a1")[0])
+    prompt = record_of(settings, assignment("a1")[1])
+    letters = {}
+    for ms in (-1, 0, 2**62 + 1, 2**63 - 2):
+        append_raw(
+            settings.bootstrap_servers,
+            replace(prompt, partition=partition_for(prompt.key or b"", 4)),
+            timestamp_ms=ms,
+        )
+        for record in (
+            valid(settings, f"known {ms}", "a1"),
+            valid(settings, f"unknown {ms}", "unknown"),
+        ):
+            append_raw(settings.bootstrap_servers, record, timestamp_ms=ms)
+        damaged = Record(requests, 0, b"k", b"damaged")
+        letters[append_raw(settings.bootstrap_servers, damaged, timestamp_ms=ms)] = False
+    for topic in (requests, prompts):
+        configure_topic(settings, topic, message_timestamp_type="LogAppendTime")
+    append(settings, [in_partition_0(settings, "after"), valid(settings, "waits", "unknown")])
+    worker = start_worker(patience_s=20)
+    until(lambda: not worker.is_alive or "after" in prepared(settings), 60)
+    assert worker.is_alive
+    assert "waits" not in prepared(settings)  # no time in the future was taken for the broker's
+    assert truncated_letters(settings) == letters
+    until(lambda: not worker.is_alive or len(prepared(settings)) == 10, 60)
+    assert worker.is_alive
+    code, report, _ = run_json(settings, "dlq", "redrive")
+    assert (code, {one["fate"] for one in report["dead_letters"]}) == (0, {"redrive"})
+    print({k: v for k, v in run_json(settings, "audit", "verify")[1].items() if k not in ("requests",)})
+    code, report, stderr = run_json(settings, "audit", "replay", "--compare")
+    assert code == 0, (report, stderr)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from processors.kafka.records import LogRecord, headers_of
+from processors.kafka.records import LogRecord, append_time_of, headers_of
 from processors.log.reader import Messages
 from processors.parking.parked_topic import CLOCK_KEY
 from processors.settings import Settings
@@ -94,7 +94,7 @@ class CompletenessCheck:
         for messages in self._log.requests():
             self.tally.requests["requests"] += len(messages)
             for message in messages:
-                appended_at_ms = message.timestamp()[1]
+                appended_at_ms = append_time_of(message)
                 self._requests.add(
                     message.offset() or 0, message.key(), message.value(), appended_at_ms
                 )
@@ -135,7 +135,7 @@ class CompletenessCheck:
     def _read_outcomes(self, messages: Messages) -> None:
         for message in messages:
             at = (str(message.topic()), self._partition.partition, message.offset() or 0)
-            content = (message.key(), message.value(), headers_of(message), message.timestamp()[1])
+            content = (message.key(), message.value(), headers_of(message), append_time_of(message))
             pair = self._embedded.pair((*at, *content))
             if pair is not None and self._requests.mark_outcome(pair.request_fields[2]):
                 self.tally.outcomes[at[0]] += 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from processors.kafka.records import append_time_of
 from processors.log.offsets_at import positions_after, positions_from
 from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
@@ -167,7 +168,7 @@ def folds(
             for messages in log.messages_until(replay_range.ends):
                 for message in messages:
                     at = (message.topic(), message.partition(), message.offset())
-                    fold.add(at, message.key(), message.value(), message.timestamp()[1])  # type: ignore[arg-type]
+                    fold.add(at, message.key(), message.value(), append_time_of(message))  # type: ignore[arg-type]
                 yield RecordsRead(len(messages))
         yield fold
         slices += fold.remaining

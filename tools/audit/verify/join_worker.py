@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from processors.kafka.records import append_time_of
 from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
@@ -88,7 +89,7 @@ def _write_uploads(work: JoinWork, numbers: range, uploads: JoinSpill) -> Iterat
                 if key is None:
                     continue  # it belongs to no scope
                 at = (topics[str(message.topic())], message.partition(), message.offset())
-                row = (key, *at, message.timestamp()[1], value and value[:MAX_VALUE_BYTES])
+                row = (key, *at, append_time_of(message), value and value[:MAX_VALUE_BYTES])
                 uploads.put(key, row, len(value or b""))
             yield Done(UPLOADS_READ, len(messages))
     uploads.flush()
