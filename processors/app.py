@@ -33,6 +33,7 @@ from processors.kafka.clients import (
 )
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.records import Headers
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.monitoring.progress_probes import batch_prep_probe, fold_positions, reader_probe
 from processors.monitoring.watchdog import (
@@ -47,13 +48,16 @@ from processors.settings import Settings, upload_topics
 from processors.shutdown import Shutdown
 from processors.upload_log.fenced_producer import FencedProducer
 from processors.upload_log.partition_writer import PartitionWriter
+from processors.upload_log.reappend import UploadRestorer
 from processors.upload_log.scope_index import ScopeIndex
 from processors.upload_log.upload_log import UploadLog
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
+from schemas.errors import Malformed
 from tables.changed_scopes import ChangedScopes
 from tables.replica import ContextReplica
 from tables.store import RocksStore
+from tables.upload_record import UploadRecord
 
 MAX_WAITING_BATCHES = 1  # one batch waits while one commits and one is prepared
 
@@ -84,7 +88,15 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
     put_dead_letter = partial(
         put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
     )
-    table = add_folding(app, settings, codec, replica.topics, put_dead_letter, fail)
+    restorer = UploadRestorer(
+        settings, replica, _producer(settings, f"{transactional_id(settings)}-restore")
+    )
+
+    async def refuse(record: UploadRecord, fault: Malformed, headers: Headers) -> None:
+        await put_dead_letter(record, fault, headers)
+        await restorer.restore_when_possible(record)
+
+    table = add_folding(app, settings, codec, replica.topics, refuse, fail)
     return Worker(
         settings=settings,
         admin=admin,
@@ -97,6 +109,13 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
     )
 
 
+def _producer(settings: Settings, producer_id: str) -> TransactionalProducer:
+    """A producer with this transactional id; every new one with the id fences the last one."""
+    return TransactionalProducer(
+        lambda: transactional_producer(settings, producer_id), settings.transaction_timeout_s
+    )
+
+
 def _build_batch_preparation(
     settings: Settings,
     codec: Codec,
@@ -105,11 +124,7 @@ def _build_batch_preparation(
     changed_scopes: ChangedScopes,
 ) -> BatchPreparation:
     epoch = FetchEpoch()
-    producer_id = transactional_id(settings)  # every new producer of this id fences the last one
-    producer = TransactionalProducer(
-        lambda: transactional_producer(settings, producer_id),
-        timeout_s=settings.transaction_timeout_s,
-    )
+    producer = _producer(settings, transactional_id(settings))
     committer = Committer(epoch, producer)
     parked = ParkedTopic(
         settings.topics.parked.name,

@@ -154,6 +154,11 @@ class ContextReplica:
             ):  # else a fold between read and put would leave an old row in the cache
                 return self._remember(scope_key, self._read(scope_key))
 
+    def newest_upload(self, scope_key: str, topic: str) -> tuple[int, bytes] | None:
+        """Offset and payload of the newest upload of a scope in one upload topic."""
+        (row,) = self._store.read([b"".join((ROW, scope_key.encode(), self._suffixes[topic]))])
+        return None if row is None else (HEAD.unpack_from(row)[1], row[HEAD.size :])
+
     def contexts(self) -> Iterator[AssignmentContext]:
         """Every context, in the order of scope keys; the caller makes sure that nothing is folded meanwhile."""
         for _, context in read_contexts(self._store, self.topics):

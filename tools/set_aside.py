@@ -11,12 +11,16 @@ from processors.log.record_lookup import records_at
 from processors.log.set_aside import SetAsideLookup, upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
-from processors.upload_log.reappend import append_unless_newer, last_good_value, set_aside_headers
+from processors.upload_log.reappend import (
+    TAKEOVER_S,
+    NewRecord,
+    append_unless_newer,
+    last_good_value,
+    set_aside_headers,
+)
 from schemas.coordinates import Coordinates, Partition, coordinates_from
 from schemas.errors import Discrepancy, Malformed, Misconfigured, UnknownSchema
 from tables.upload_record import UploadRecord, read_upload
-
-TAKEOVER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +62,17 @@ def set_aside(settings: Settings, coordinates: str, *, yes: bool) -> SetAside:
     if SetAsideLookup(settings)(at):
         raise Discrepancy(f"{at} is set aside already")
 
-    def value() -> bytes | None:
-        return last_good_value(settings, at, key, codec, topics)
+    def record_at_end(_end: int) -> Record:
+        value = last_good_value(settings, at, key, codec, topics)
+        return Record(at.topic, at.partition, key, value, set_aside_headers(at.offset))
 
-    by = None
+    has_upload, by = record_at_end(0).value is not None, None
     if yes:
+        new_record = NewRecord(Partition(at.topic, at.partition), record_at_end)
         with closing(_producer(settings, at)) as producer:
             producer.take_over(TAKEOVER_S)
-            headers = set_aside_headers(at.offset)
-            by = append_unless_newer(
-                settings, producer, Record(at.topic, at.partition, key, None, headers), value
-            )
-    return SetAside(at, key.decode(errors="replace"), reason, value() is not None, by)
+            by = append_unless_newer(settings, producer, new_record)
+    return SetAside(at, key.decode(errors="replace"), reason, has_upload, by)
 
 
 def _upload_coordinates(settings: Settings, text: str) -> Coordinates:

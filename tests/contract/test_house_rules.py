@@ -126,6 +126,7 @@ IMPURE |= {"tempfile", "shutil", "subprocess", "threading", "asyncio", "urllib",
 IN_MEMORY = {"io.BytesIO"}
 MAY_SLEEP = {
     "processors/fold/fold_agents.py",
+    "processors/upload_log/reappend.py",
     "tests/support/until.py",
     "processors/kafka/bounded_wait.py",
     "processors/monitoring/watchdog.py",
