@@ -184,6 +184,12 @@ def test_times_that_producers_set_stop_nothing_and_move_no_clock(
     assert worker.is_alive
     code, report, _ = run_json(settings, "dlq", "redrive")
     assert (code, {one["fate"] for one in report["dead_letters"]}) == (0, {"redrive"})
-    print({k: v for k, v in run_json(settings, "audit", "verify")[1].items() if k not in ("requests",)})
+    print(
+        {
+            k: v
+            for k, v in run_json(settings, "audit", "verify")[1].items()
+            if k not in ("requests",)
+        }
+    )
     code, report, stderr = run_json(settings, "audit", "replay", "--compare")
     assert code == 0, (report, stderr)
