@@ -17,7 +17,7 @@ from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
-from tools.printing import harmless, print_fields, print_json, print_table
+from tools.printing import print_fields, print_json, print_line, print_table
 from tools.progress import say
 from tools.times import duration_s
 
@@ -272,7 +272,7 @@ def uploads_set_aside(
     if as_json:
         print_json({**asdict(done), "at": str(done.at), "by": by, "dry_run": not yes})
         return
-    say(f"{done.at}, key {harmless(done.key)}: {done.reason}")
+    say(f"{done.at}, key {done.key}: {done.reason}")
     repeats = "its last good upload" if done.has_upload else "no value: it has no good upload"
     say(f"set aside by {by}" if by else f"would be set aside by a record of its key with {repeats}")
 
@@ -352,15 +352,21 @@ def batches_tail(
         limit=limit,
         every_outcome=every_outcome,
     )
-    if as_json and not follow:
-        print_json({"batches": [tail.document_of(outcome) for outcome in found]})
-        return
+    documents = []
     for outcome in found:
-        if as_json:
+        if outcome.problem is not None:
+            say(
+                f"{outcome.record.at} is not an outcome: {outcome.problem}; some other producer wrote it"
+            )
+        elif not as_json:
+            print_line(tail.line_of(outcome))
+        elif follow:
             print_json(tail.document_of(outcome))
             sys.stdout.flush()
         else:
-            typer.echo(harmless(tail.line_of(outcome)))
+            documents.append(tail.document_of(outcome))
+    if as_json and not follow:
+        print_json({"batches": documents})
 
 
 @content_app.command("sweep")
@@ -395,7 +401,7 @@ def content_sweep(
     total = (
         f"{len(rows)} texts, {sum(row[2] for row in rows)} bytes, of {swept.listed} in the store"
     )
-    typer.echo(f"To be moved by --delete: {total}" if swept.dry_run else f"Moved: {total}")
+    print_line(f"To be moved by --delete: {total}" if swept.dry_run else f"Moved: {total}")
     if rows:
         print_table("", ("", "id", "bytes", "stored at"), rows)
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+# of C0 and C1 all but tab and line feed, and what reverses the direction of text
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+BREAK = re.compile("[\t\n\u2028\u2029]")
 
 
 def print_json(document: Any) -> None:
@@ -23,9 +25,8 @@ def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, 
 
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(
-            *(Text(harmless(str(cell))) for cell in row)
-        )  # Text: cells may hold foreign markup
+        # Text: cells may hold foreign markup
+        table.add_row(*(Text(one_line(str(cell))) for cell in row))
     console = Console()
     console.print(table) if console.is_terminal else Console(width=250).print(table)
 
@@ -36,6 +37,16 @@ def print_fields(title: str, document: Mapping[str, Any], *, as_json: bool) -> N
         print_json(document)
     else:
         print_table(title, ("", ""), document.items())
+
+
+def print_line(text: str) -> None:
+    """Print one line for people, safe for a terminal whatever is in it."""
+    sys.stdout.write(f"{one_line(text)}\n")
+
+
+def one_line(text: str) -> str:
+    """The text as one line that is safe for a terminal: no string from outside can end it or write another."""
+    return BREAK.sub(" ", harmless(text))
 
 
 def harmless(text: str) -> str:

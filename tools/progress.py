@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from tools.printing import one_line
+
 Item = TypeVar("Item")
 
 
 def say(line: str) -> None:
-    """Print one line for people."""
-    print(line, file=sys.stderr)  # noqa: T201 (the only place that prints)
+    """Print one line for people, safe for a terminal whatever is in it."""
+    print(one_line(line), file=sys.stderr)  # noqa: T201 (the only place that prints)
 
 
 @contextmanager

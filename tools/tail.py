@@ -15,7 +15,7 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Positions
 from schemas.dead_letters import is_marker
-from schemas.errors import BadRecord, Discrepancy
+from schemas.errors import BadRecord
 from schemas.events import ROLES, CJBatchPrepared, CJBatchUnresolved, Outcome
 
 NEWEST = 10
@@ -23,11 +23,15 @@ NEWEST = 10
 
 @dataclass(frozen=True, slots=True)
 class TailedRecord:
-    """One outcome: a decoded event, or a dead letter, whose headers give its original coordinates and the error."""
+    """One outcome: a decoded event, or a dead letter, whose headers give its original coordinates and the error.
+
+    problem: why the record is no outcome; some other producer wrote it.
+    """
 
     record: LogRecord
     event: Outcome | None
     dead_letter: Mapping[str, str]
+    problem: str | None = None
 
 
 def tail_batches(
@@ -93,9 +97,9 @@ def _tailed(record: LogRecord, codec: Codec) -> TailedRecord:
     try:
         event = codec.decode(record.value)
     except BadRecord as fault:
-        raise Discrepancy(f"{record.at}: {fault}") from fault
+        return TailedRecord(record, None, {}, str(fault))
     if not isinstance(event, CJBatchPrepared | CJBatchUnresolved):
-        raise Discrepancy(f"{record.at}: {type(event).__name__} is not an outcome")
+        return TailedRecord(record, None, {}, f"a {type(event).__name__}")
     return TailedRecord(record, event, {})
 
 

@@ -22,6 +22,7 @@ from schemas.errors import Malformed
 from schemas.events import AssignmentContext, InstructionsUploaded, StudentPromptUploaded
 from tables.content_store import ContentStore
 from tests.support.builders import requested
+from tests.support.run_command import run_json, run_text
 from tools.send import SentUpload, send_requests, send_uploads
 from tools.tail import document_of, line_of, tail_batches
 
@@ -165,3 +166,22 @@ def test_tail_with_follow_returns_new_batches(settings: Settings, outcomes: list
     assert [document_of(tailed)["key"] for tailed in islice(followed, 1)] == ["b6"]
     deliver(plain_producer(settings), outcomes[:1])
     assert [document_of(tailed)["key"] for tailed in islice(followed, 1)] == ["b0"]
+
+
+def test_records_that_are_no_outcome_are_named_and_skipped(settings: Settings) -> None:
+    topics = settings.topics
+    context = AssignmentContext(scope_key="assignment:a1", fold_version=1)
+    unresolved = outcome_of(
+        requested(batch_id="b\x1b[2J\nforged line"),
+        Coordinates(topics.requests.name, 0, 0),
+        Unresolved("assignment:a1", ("instructions",), context),
+    )
+    garbage = (None, b"", b"junk", b"\0\x7f\0\0\0later", CODEC.encode(requested()))
+    for value in (*garbage, CODEC.encode(unresolved)):
+        deliver(plain_producer(settings), [Record(topics.unresolved.name, 0, b"k\x1b", value)])
+    code, document, stderr = run_json(settings, "batches", "tail", "--all")
+    assert (code, len(document["batches"])) == (0, 1)
+    assert stderr.count("is not an outcome: ") == len(garbage)
+    code, stdout, _ = run_text(settings, "batches", "tail", "--all")
+    assert (code, stdout.count("\n"), "\x1b" in stdout) == (0, 1, False)
+    assert "b\ufffd[2J forged line  2 essays  unresolved: assignment:a1" in stdout

@@ -12,7 +12,7 @@ from tools.admin.identity import add_identity_commands
 from tools.admin.instructions import instructions_app
 from tools.admin.scales import scales_app
 from tools.admin.texts import prompts_app, rubrics_app
-from tools.printing import harmless, print_json
+from tools.printing import print_json
 from tools.progress import say
 
 # typer exports it under no other name
@@ -37,7 +37,7 @@ class AdminGroup(TyperGroup):
             raise
         except CJStreamError as fault:
             for line in lines_of(fault):
-                say(harmless(line))
+                say(line)
             if ctx.obj:
                 print_json(document_of(fault))
             raise typer.Exit(fault.exit_code) from fault

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from tools.admin.failures import Usage
-from tools.printing import harmless, print_table
+from tools.printing import harmless, one_line, print_table
 from tools.progress import say
 
 
@@ -26,7 +26,7 @@ def show_rows(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ..
         print_table(title, columns, rows)
         return
     for row in rows:
-        line = "\t".join(harmless(text).replace("\t", " ").replace("\n", " ") for text in row)
+        line = "\t".join(map(one_line, row))
         sys.stdout.write(line + "\n")
 
 

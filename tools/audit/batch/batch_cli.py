@@ -1,5 +1,6 @@
 """The command `cjstream audit batch`."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from processors.settings import settings_from_environment
 from schemas.errors import Discrepancy
 from tools.options import Json
-from tools.printing import harmless, print_json, print_table
+from tools.printing import harmless, print_json, print_line, print_table
 
 
 def batch(
@@ -93,10 +94,10 @@ def _show(request: dict[str, Any]) -> None:
     for outcome in request["outcomes"]:
         for used in outcome["uploads"]:
             if used.get("text") is not None:
-                typer.echo(harmless(f"--- {used['role']}\n{used['text']}"))
+                sys.stdout.write(harmless(f"--- {used['role']}\n{used['text']}\n"))
     for finding in request["verdict"]:
-        typer.echo(harmless(f"{finding['at']}  {finding['kind']}: {finding['sentence']}"))
-    typer.echo("verified" if request["verified"] else "NOT verified: see above")
+        print_line(f"{finding['at']}  {finding['kind']}: {finding['sentence']}")
+    print_line("verified" if request["verified"] else "NOT verified: see above")
 
 
 def _parking(entry: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from processors.settings import settings_from_environment
 from tools.options import Json
-from tools.printing import print_json, print_table
+from tools.printing import print_json, print_line, print_table
 from tools.progress import say
 
 erase_app = typer.Typer()
@@ -60,7 +60,7 @@ def erase(
         title = "Would be erased; use --yes to erase" if document["dry_run"] else "Erased"
         print_table(f"{title}: {scope}", ("text", "", "named by"), command.rows_of(document))
         for event in document["events"]:
-            typer.echo(f"{event['event_type']} {event['version']} at {event['at']}")
+            print_line(f"{event['event_type']} {event['version']} at {event['at']}")
     for gap in document["gaps"]:
         say(
             f"{scope}: the log no longer has versions {gap['after_version'] + 1} to {gap['before_version'] - 1} of the "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from processors.settings import Settings, settings_from_environment
-from tools.printing import print_json, print_table
+from tools.printing import print_json, print_line, print_table
 from tools.progress import counted
 
 if TYPE_CHECKING:
@@ -123,12 +123,12 @@ def _component(component: dict[str, Any] | None) -> str:
 def _print_summary(summary: dict[str, Any]) -> None:
     seconds = summary["seconds"]["read"]
     rate = round(summary["records"] / max(seconds, 0.001))
-    typer.echo(
+    print_line(
         f"{summary['records']} records of {summary['scopes']} scopes in {seconds} s ({rate} a second); "
         f"{summary['damaged']} damaged; {summary['broken']} scopes with a broken history"
     )
     for gap in summary["gaps"]:
-        typer.echo(f"gap: {gap}")
+        print_line(f"gap: {gap}")
 
 
 def _compare(
@@ -170,7 +170,7 @@ def _compare(
         print_json({"summary": summary})
     else:
         compared = [f"{name} ({more} rows)" for name, more in rows.items()]
-        typer.echo(f"compared with {', '.join(compared) or 'nothing'}: {count} differences")
+        print_line(f"compared with {', '.join(compared) or 'nothing'}: {count} differences")
     command.refuse_differences(count, skipped)
 
 
@@ -180,7 +180,7 @@ def _difference_printer(as_json: bool) -> Callable[[dict[str, Any]], None]:
             print_json({"difference": difference})
             return
         sides = [_at(difference[side]) for side in ("expected", "found")]
-        typer.echo(
+        print_line(
             f"{difference['scope_key']} {difference['role']}: {difference['kind']} in {difference['target']}: "
             f"the log has {sides[0]}, found {sides[1]}"
         )

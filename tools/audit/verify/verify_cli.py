@@ -14,7 +14,7 @@ from schemas.errors import Misconfigured
 from tables.history.point_in_time import Moment
 from tools.audit.seal.seal_cli import check
 from tools.options import Json
-from tools.printing import harmless, print_json, print_table
+from tools.printing import print_json, print_line, print_table
 from tools.times import FORMS, point_in_time_from
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def verify(
         elif isinstance(item, Violation) and len(violations) < max_findings:
             violations.append(item)
             if not as_json:
-                typer.echo(harmless(f"{item.at}  {item.kind}: {item.sentence}"))
+                print_line(f"{item.at}  {item.kind}: {item.sentence}")
 
 
 def _with_progress(
@@ -143,13 +143,13 @@ def _show(report: "VerifyReport", violations: "list[Violation]", *, as_json: boo
         ("uploads", "read", report.uploads, ""),
     ]
     print_table("Verified", ("", "what", "count", "where"), rows)
-    typer.echo(
+    print_line(
         f"{report.outcomes} outcomes in {report.outcomes_s:.1f} s, {document['outcomes_per_s']} per second; "
         f"{report.uploads_s:.1f} s for the uploads, {report.texts_s:.1f} s for the texts"
     )
     if document["waits_until"]:
-        typer.echo(f"parked requests have deadlines from {' to '.join(document['waits_until'])}")
+        print_line(f"parked requests have deadlines from {' to '.join(document['waits_until'])}")
     if not report.scan_range.committed:
-        typer.echo(
+        print_line(
             f"group {report.group} has committed no offset: it is unknown which requests it should have prepared"
         )
