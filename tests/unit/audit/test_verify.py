@@ -13,8 +13,10 @@ from processors.outcomes.splice import Splicer
 from processors.policy import Policy
 from schemas.codec import FRAME
 from schemas.coordinates import Coordinates
+from schemas.dead_letters import OUTCOME_REFUSED, Refused, dead_letter
+from schemas.errors import Malformed
 from schemas.events import CJBatchPrepared, CJBatchUnresolved, Essay
-from schemas.topics import MAX_REQUEST_BYTES
+from schemas.topics import MAX_REQUEST_BYTES, MIB
 from tests.support.builders import (
     handwritten,
     instructions_deleted,
@@ -24,7 +26,7 @@ from tests.support.builders import (
     requested,
     rubric_uploaded,
 )
-from tests.support.installation_in_memory import CODEC, TOPICS, Installation
+from tests.support.installation_in_memory import CODEC, REQUESTS, TOPICS, Installation, message
 from tools.audit.check.findings import Note, NotVerifiable, Violation
 
 SCOPES = ("a1", "a2")
@@ -304,6 +306,73 @@ def test_a_dead_letter_of_a_valid_request_is_reported() -> None:
     installation.request(valid)
     installation.replace_outcome(0, value=valid, headers=headers)
     assert [violation.kind for violation in installation.findings()] == ["not_refused"]
+
+
+HUGE = bytes(3 * MIB)
+
+
+def with_truncated_letters() -> Installation:
+    """Damaged requests whose value, key or header is too large, and a valid one whose key is, with their outcomes."""
+    installation = Installation()
+    installation.request_and_join(HUGE)
+    installation.request_and_join(b"damaged", HUGE)
+    installation.requests.append(
+        message(REQUESTS.topic, 2, b"k", b"damaged", [("h", HUGE)], installation.now_ms)
+    )
+    installation.join(installation.requests[-1])
+    valid = log_record_of(installation.request(CODEC.encode(requested()), HUGE))
+    refused = Refused(valid.key, valid.value, valid.headers)
+    letter = dead_letter(valid.at, valid.appended_at_ms, Malformed(OUTCOME_REFUSED), refused)
+    installation.outcome(TOPICS.requests_dlq.name, letter.key, letter.value, list(letter.headers))
+    return installation
+
+
+def test_truncated_dead_letters_are_right_if_the_checksums_are_those_of_their_requests() -> None:
+    installation = with_truncated_letters()
+    assert [outcome.value() for outcome in installation.outcomes] == [None] * 4
+    (finding,), _ = installation.audit()
+    assert isinstance(finding, NotVerifiable)
+    assert finding.kind == "outcome_refused"
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("cjstream-truncated-key", "headers"),
+        ("cjstream-truncated-value", "headers"),
+        ("cjstream-truncated-headers", "headers"),
+        ("kafka_dlt-original-timestamp", "headers"),
+        ("kafka_dlt-exception-message", "reason"),
+    ],
+)
+def test_a_truncated_dead_letter_with_another_header_is_reported(
+    number: int, name: str, kind: str
+) -> None:
+    installation = with_truncated_letters()
+    headers = dict(log_record_of(installation.outcomes[number]).headers)
+    headers[name] = b"1 0" if kind == "reason" else (headers[name] or b"") + b"0"
+    installation.replace_outcome(number, headers=tuple(headers.items()))
+    expected = "not_refused" if (number, kind) == (3, "reason") else kind
+    assert [violation.kind for violation in installation.findings()] == [expected]
+
+
+def test_a_truncated_dead_letter_with_a_value_or_another_key_is_reported() -> None:
+    installation = with_truncated_letters()
+    installation.replace_outcome(0, value=b"x")
+    installation.replace_outcome(1, key=b"k")
+    installation.replace_outcome(2, key=None)
+    kinds = [violation.kind for violation in installation.findings()]
+    assert sorted(kinds) == ["bytes", "key", "key"]
+
+
+def test_a_truncated_dead_letter_of_a_request_that_fits_is_reported() -> None:
+    installation = with_truncated_letters()
+    at = Coordinates(REQUESTS.topic, 0, 0)
+    installation.requests[0] = message(REQUESTS.topic, 0, b"k", b"damaged", [], 5)
+    letter = dead_letter(at, 5, Malformed("x"), Refused(b"k", HUGE, ()))
+    installation.replace_outcome(0, key=letter.key, headers=tuple(letter.headers))
+    assert [violation.kind for violation in installation.findings()] == ["bytes"]
 
 
 def test_an_outcome_without_a_request_is_reported() -> None:

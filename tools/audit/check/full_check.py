@@ -20,7 +20,10 @@ from schemas.codec import FRAME, Codec
 from schemas.coordinates import Coordinates, Positions
 from schemas.dead_letters import (
     OUTCOME_REFUSED,
+    TRUNCATED,
     DeadLetterHeaders,
+    Refused,
+    dead_letter,
     dead_letter_headers,
     read_dead_letter_headers,
 )
@@ -103,12 +106,11 @@ class FullCheck:
             return
         if at.partition != request.at.partition:
             yield Violation("misplaced", at, f"its request is in another partition: {request.at}")
-        if outcome.key != request.key:
-            sentence = f"its key differs from the key of its request {request.at}"
-            yield Violation("key", at, sentence)
         if at.topic == self._topics.requests_dlq.name:
             yield from self._check_dead_letter(outcome, request)
             return
+        if outcome.key != request.key:
+            yield Violation("key", at, _wrong_key(request))
         event = event_of(outcome, self._codec, self._topics)
         try:
             positions = positions_of(outcome.headers, self._topics)
@@ -231,23 +233,41 @@ class FullCheck:
                 yield Violation("stale", at, f"it was joined without {upload.at}, {before}")
 
     def _check_dead_letter(self, outcome: LogRecord, request: LogRecord) -> Iterator[Finding]:
-        """Check that a dead letter has the request's bytes and the right reason."""
+        """Check that a dead letter has the request's content, or its checksums, and the right reason."""
         at, headers = outcome.at, list(outcome.headers)
-        if outcome.value != request.value:
+        refusal, fault = read_dead_letter_headers(headers), read_request(self._codec, request.value)
+        reason = fault if isinstance(fault, BadRecord) else Malformed(refusal.message)
+        expected = _expected_letter(request, reason, is_truncated=refusal.truncated is not None)
+        if outcome.key != expected.key:
+            yield Violation("key", at, _wrong_key(request))
+        if outcome.value != expected.value:
             yield Violation("bytes", at, f"its bytes differ from the request {request.at}")
             return
-        fault = read_request(self._codec, request.value)
         if not isinstance(fault, BadRecord):
-            yield _not_refused(at, read_dead_letter_headers(outcome.headers))
-            return
-        expected = dead_letter_headers(request.at, request.appended_at_ms, fault, request.headers)
-        if headers == expected:
-            return
-        if headers == [*expected[:-2], *headers[-2:]]:
+            yield (finding := _not_refused(at, refusal))
+            if isinstance(finding, Violation):
+                return
+        # of the reason, before the checksums
+        start = len(expected.headers) - 2 - (0 if refusal.truncated is None else len(TRUNCATED))
+        own_reason = headers[start : start + 2]
+        if headers != [*expected.headers[:start], *own_reason, *expected.headers[start + 2 :]]:
+            yield Violation("headers", at, f"its headers do not match the request {request.at}")
+        elif isinstance(fault, BadRecord) and own_reason != list(expected.headers)[start:][:2]:
             sentence = f"its reason differs from the one that this release gives: {fault}"
             yield Violation("reason", at, sentence)
-        else:
-            yield Violation("headers", at, f"its headers do not match the request {request.at}")
+
+
+def _wrong_key(request: LogRecord) -> str:
+    return f"its key differs from the key of its request {request.at}"
+
+
+def _expected_letter(request: LogRecord, fault: BadRecord, *, is_truncated: bool) -> Refused:
+    """The dead letter of a request; one that is not truncated was kept whole, perhaps by an earlier release."""
+    at, appended_at_ms = request.at, request.appended_at_ms
+    refused = Refused(request.key, request.value, request.headers)
+    if is_truncated:
+        return dead_letter(at, appended_at_ms, fault, refused)
+    return refused._replace(headers=dead_letter_headers(at, appended_at_ms, fault, request.headers))
 
 
 def read_request(codec: Codec, payload: bytes | None) -> CJAssessmentRequested | BadRecord:
