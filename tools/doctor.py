@@ -15,6 +15,7 @@ from processors.kafka.transactions import OpenTransaction
 from processors.monitoring.installation_health import (
     Unread,
     dead_letters_since,
+    stopping_uploads,
     unread_requests,
 )
 from processors.monitoring.worker_status import WorkerStatus, statuses
@@ -80,6 +81,7 @@ def _flow(settings: Settings) -> list[Check]:
         _failed_or(
             "open transactions", lambda: _open_transactions(open_on_installation(settings), now_ms)
         ),
+        _failed_or("uploads of a later release", lambda: _stopping(stopping_uploads(settings))),
         *(
             Check(
                 f"dead letters in {topic.name}",
@@ -120,6 +122,10 @@ def _parked(waiting: list[Parked]) -> Check:
     if overdue > LATE_S:
         detail += f"; one is {span_of(overdue)} past its deadline: does a worker run?"
     return Check("oldest parked request", overdue <= LATE_S, detail)
+
+
+def _stopping(reasons: list[str]) -> Check:
+    return Check("uploads of a later release", not reasons, "; ".join(reasons) or "none")
 
 
 def _open_transactions(opened: list[OpenTransaction], now_ms: int) -> Check:

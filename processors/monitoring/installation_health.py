@@ -1,14 +1,19 @@
 """Health of an installation, for `doctor`: unread requests, recent dead letters."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from processors.dead_letters.open_letters import OpenLetters
 from processors.kafka.consumer_groups import committed_offsets
 from processors.log.reader import LogReader
+from processors.log.set_aside import upload_topics_with_set_aside
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Partition
+from schemas.errors import Malformed, UnknownSchema
 from schemas.topics import Topic
+from tables.upload_record import UploadRecord, read_upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,35 @@ def unread_requests(settings: Settings) -> dict[Partition, Unread]:
             if len(unread) == len(behind):
                 break
     return unread
+
+
+def stopping_uploads(settings: Settings) -> list[str]:
+    """Why the fold of upload partitions stands still, one sentence for each upload of a later release.
+
+    Reads what the fold group has not committed. Raises Unreachable.
+    """
+    partitions = settings.upload_partitions
+    topics, codec = upload_topics_with_set_aside(settings), codec_for(settings)
+    committed = committed_offsets(settings, settings.fold_group, partitions)
+    reasons = dict[Partition, str]()
+    with LogReader(settings, partitions) as log:
+        ranges = log.offset_ranges()
+        ends = {partition: end for partition, (_, end) in ranges.items()}
+        log.seek(
+            {
+                partition: min(max(low, committed.get(partition, 0)), end)
+                for partition, (low, end) in ranges.items()
+            }
+        )
+        for record in log.records_until(ends):
+            upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+            try:
+                with suppress(Malformed):
+                    read_upload(upload, codec, topics)
+            except UnknownSchema as fault:
+                partition = Partition(record.at.topic, record.at.partition)
+                reasons.setdefault(partition, str(fault))
+    return list(reasons.values())
 
 
 def dead_letters_since(settings: Settings, topics: Iterable[Topic], since_ms: int) -> int:

@@ -58,6 +58,14 @@ def outcomes(settings: Settings) -> dict[str, Any]:
     return {event.request.batch_id: event for event in events}
 
 
+def stopping_in_doctor(settings: Settings) -> str:
+    (_, document, _) = run_json(settings, "doctor")
+    (check,) = (one for one in document["checks"] if one["name"] == "uploads of a later release")
+    assert check["ok"] is (check["detail"] == "none")
+    detail: str = check["detail"]
+    return detail
+
+
 def prompt_version(event: Any) -> int:
     version: int = event.provenance.student_prompt.version
     return version
@@ -83,6 +91,7 @@ def test_requests_of_other_partitions_are_prepared_and_the_others_wait_until_it_
     }
     assert worker.log_count("the fold of an upload partition has stopped") == 1
 
+    assert f"`cjstream uploads set-aside {later}`" in stopping_in_doctor(settings)
     code, dry, _ = run_json(settings, "uploads", "set-aside", str(later))
     assert (code, dry["dry_run"], dry["by"], dry["has_upload"]) == (0, True, None, True)
     code, done, _ = run_json(settings, "uploads", "set-aside", str(later), "--yes")
@@ -96,6 +105,7 @@ def test_requests_of_other_partitions_are_prepared_and_the_others_wait_until_it_
     (letter,) = read_dead_letters(settings, [settings.topics.uploads_dlq]).letters
     assert letter.refusal.at == later
 
+    assert stopping_in_doctor(settings) == "none"
     code, report, stderr = run_json(settings, "audit", "verify", "--no-texts")
     assert (code, report["findings"]) == (0, []), stderr
     code, _, stderr = run_json(settings, "audit", "replay", "--compare")
