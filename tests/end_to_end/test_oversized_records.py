@@ -5,15 +5,21 @@ Kafka checks a topic's `max.message.bytes` on compressed batches: a few kilobyte
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from processors.dead_letters.open_letters import read_dead_letters
-from processors.kafka.records import Record
+from processors.kafka.records import UNREADABLE_HEADERS, Record
+from processors.log.reader import LogReader
+from processors.parking.parked_topic import CLOCK_KEY
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import Headers
 from schemas.partitioner import partition_for
 from schemas.topics import MIB
+from tests.end_to_end.serving import ready_api
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
 from tests.support.builders import requested
@@ -194,3 +200,86 @@ def test_times_that_producers_set_stop_nothing_and_move_no_clock(
     assert_only_texts_are_missing(settings)
     code, report, stderr = run_json(settings, "audit", "replay", "--compare")
     assert code == 0, (report, stderr)
+
+
+def published_rows(settings: Settings) -> set[bytes | None]:
+    """The keys of the changelog's rows."""
+    partitions = settings.partitions_of(settings.topics.context)
+    with LogReader(settings, partitions) as log:
+        return {record.key for record in log.records_until(log.seek_to_start())}
+
+
+@pytest.mark.thorough
+def test_header_names_that_are_not_utf_8_stop_nothing_in_any_topic(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Kafka accepts any bytes as a name; aiokafka reads no further, and librdkafka's binding gives null pointers."""
+    topics = settings.topics
+    scope = next(f"a{n}" for n in range(99) if partition_for(f"assignment:a{n}".encode(), 4) == 0)
+    records = [
+        replace(record_of(settings, upload), partition=0, headers=NO_UTF_8)
+        for upload in assignment(scope)
+    ]
+    # many: the interpreter changes how it calls a method that it calls often
+    records += [
+        replace(valid(settings, f"b{n}", scope), headers=[("trace", b"x"), *NO_UTF_8])
+        for n in range(30)
+    ]
+    records += [replace(valid(settings, "", scope), value=b"damaged", headers=NO_UTF_8)] * 30
+    records += [Record(topics.context.name, 0, b"assignment:nobody", None, NO_UTF_8)]
+    for record in records:
+        append_raw(settings.bootstrap_servers, record)
+
+    first = start_worker("first")
+    until(lambda: not first.is_alive or len(prepared(settings)) == 30, 60)
+    until(lambda: f"assignment:{scope}".encode() in published_rows(settings))
+    others = (topics.batches, topics.unresolved, topics.requests_dlq, topics.uploads_dlq)
+    for topic in others * 20:  # only now: outcomes without committed offsets stop a first start
+        append_raw(settings.bootstrap_servers, Record(topic.name, 0, b"k", b"damaged", NO_UTF_8))
+    append_raw(settings.bootstrap_servers, Record(topics.parked.name, 0, CLOCK_KEY, None, NO_UTF_8))
+    first.kill()
+    later = next(f"b{n}" for n in range(99) if partition_for(f"assignment:b{n}".encode(), 4) == 0)
+    send(settings, *assignment(later))
+    second = start_worker(
+        "second", data_dir=tmp_path / "second"
+    )  # reads the changelog from its start
+    until(
+        lambda: not second.is_alive or f"assignment:{later}".encode() in published_rows(settings),
+        90,
+    )
+    assert second.is_alive
+    with ready_api(settings.model_copy(update={"data_dir": tmp_path / "api"})) as api:
+        assert api.is_ready()
+
+    letters = read_dead_letters(settings, (topics.requests_dlq, topics.uploads_dlq))
+    assert {tuple(letter.refusal.original_headers) for letter in letters.open} == {
+        (UNREADABLE_HEADERS,)
+    }
+    assert (len(letters.open), len(letters.foreign_records)) == (30, 40)
+    _, report, _ = run_json(settings, "dlq", "redrive")
+    assert {one["fate"] for one in report["dead_letters"]} == {"redrive"}
+    found = run_json(settings, "audit", "verify")[1]["findings_by_kind"]
+    assert {kind: found[kind]["count"] for kind in found.keys() - {"text_missing"}} == {
+        "unreadable": 60
+    }
+    assert run_json(settings, "audit", "replay", "--compare")[0] == 0
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("codec", ["zstd", "gzip"])
+def test_a_record_of_120_mb_after_decompression_is_truncated(
+    settings: Settings, start_worker: StartWorker, codec: str
+) -> None:
+    """A consumer's `receive.message.max.bytes`, by default 100 MB, bounds what it decompresses of a zstd batch."""
+    topics, huge = settings.topics, bytes(120 * MIB)
+    expected = {
+        append_raw(settings.bootstrap_servers, Record(topic.name, 0, b"k", huge), codec=codec): True
+        for topic in (topics.requests, topics.instructions)
+    }
+    send(settings, *assignment("a1"))
+    append(settings, [in_partition_0(settings, "after")])
+    worker = start_worker()
+    until(lambda: not worker.is_alive or "after" in prepared(settings), 60)
+    until(lambda: not worker.is_alive or len(truncated_letters(settings)) == 2, 60)
+    assert worker.is_alive
+    assert truncated_letters(settings) == expected
