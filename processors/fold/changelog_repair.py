@@ -1,41 +1,45 @@
-"""Repair of the changelog: compaction must never keep a row that a worker wrote after it had lost the partition.
+"""Repair of the changelog: compaction must never keep a row that is wrong.
 
 A worker that was frozen, lost its partitions and was thawed still sends the rows that it had
-folded: older rows, after the newer rows of the new owner. So the owner of a changelog partition
-reads it, from its start at each new assignment, and compares each row with the replica's. A row
-that is behind the replica is rewritten, through the Faust table.
+folded: older rows, after the newer rows of the new owner. And anybody who may write the topic can forge a row, which a
+fold that recovers its table from there goes on with. So the owner of a changelog partition reads it, from its start at
+each new assignment, and compares each row with the replica's. A row that is wrong is written anew, through the Faust
+table, or gets a tombstone if no row belongs there.
 """
 
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
-import faust
-from faust.types import TP, EventT, Message, RecordMetadata, StreamT
+from faust.types import TP, EventT, Message, StreamT
 
 from processors.fold.bounded_channel import BoundedChannel
-from processors.fold.changelog_watch import RECORDS, TICK_S, ChangelogWatch
+from processors.fold.changelog_watch import RECORDS, TICK_S, ChangelogWatch, WrongRow
+from processors.fold.faust_app import CJStreamApp
 from processors.fold.fold_agents import ContextTable, TableRows
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.events import AssignmentContext
-from tables.context import merge
+from schemas.coordinates import Positions
+from tables.changelog_row import Problem, RowChecker
 from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.changelog_repair")
+LOG_EVERY_S = 5.0
 
 
 class ChangelogRepair:
-    """Rewrites, through the Faust table, the rows that the watch finds behind.
+    """Writes anew, through the Faust table, the rows that the watch finds wrong.
 
     Start it once the replica has caught up: an older replica cannot judge a row.
     """
 
     def __init__(
         self,
-        app: faust.App,
+        app: CJStreamApp,
         settings: Settings,
         codec: Codec,
         replica: ContextReplica,
@@ -44,29 +48,33 @@ class ChangelogRepair:
     ) -> None:
         self._app = app
         self._topic = settings.topics.context.name
-        self._codec = codec
+        self._uploads = tuple(topic.name for topic in settings.topics.uploads)
+        self._checker = RowChecker(codec, self._uploads, settings.partitions)
         self._replica = replica
         self._table = table
-        self._rows = TableRows(table, codec)
-        self._watch = ChangelogWatch(settings, codec, replica, fail)
+        self._rows = TableRows(table, self._checker)
+        self._watch = ChangelogWatch(settings, self._checker, replica, self._processed, fail)
         self._fail = fail
         self._channel = BoundedChannel(app, maxsize=RECORDS)
         self._stopping = asyncio.Event()
-        self.count = 0  # rows rewritten
+        self.count = 0  # rows written anew
+        self._log = RepairLog()
         app.agent(self._channel, name="repair-changelog")(self._repair_stream)
 
     async def run(self) -> None:
-        """Watch the changelog and rewrite rows until cancelled or stopped."""
+        """Watch the changelog and repair rows until cancelled or stopped."""
         self._watch.start()
         try:
             while not self._stopping.is_set():
                 self._watch.own(self._owned())
-                for partition, key in await asyncio.to_thread(self._watch.behind):
-                    await self._channel.put(self._event(partition, key))
+                for row in self._watch.wrong_rows():
+                    await self._channel.put(self._event(row))
+                self._log.write_if_due()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), TICK_S)
         finally:
             await asyncio.to_thread(self._watch.stop)
+            self._log.write()
 
     def stop(self) -> None:
         """Stop `run`."""
@@ -77,58 +85,97 @@ class ChangelogRepair:
         actives = self._app.assignor.assigned_actives()
         return frozenset(tp.partition for tp in actives if tp.topic == self._topic)
 
-    def _event(self, partition: int, key: bytes) -> EventT[bytes]:
+    def _processed(self) -> Positions:
+        consumer = self._app.tracked_consumer
+        return {} if consumer is None else consumer.processed_positions(self._uploads)
+
+    def _event(self, row: WrongRow) -> EventT[Problem]:
         # Faust writes a row to the partition of the current event, and skips an event of an older
         # generation: rows that wait in the channel during a rebalance are not written.
         message = Message(
             self._topic,
-            partition,
+            row.partition,
             -1,
             timestamp=time.time(),
             timestamp_type=0,
             headers=None,
-            key=key,
+            key=row.key,
             value=None,
             checksum=None,
-            tp=TP(self._topic, partition),
+            tp=TP(self._topic, row.partition),
             generation_id=self._app.consumer_generation_id,
         )
-        return self._app.create_event(key, key, {}, message)
+        return self._app.create_event(row.key, row.problem, {}, message)
 
-    async def _repair_stream(self, stream: StreamT[bytes]) -> None:
+    async def _repair_stream(self, stream: StreamT[Problem]) -> None:
         async for event in stream.events():
             try:
-                self._repair(event)
+                self._repair(event.message.partition, event.message.key or b"", event.value)
             except Exception as fault:  # noqa: BLE001 (unforeseen: end the process)
                 self._fail(fault)
                 await asyncio.Event().wait()
 
-    def _repair(self, event: EventT[bytes]) -> None:
-        partition, key = event.message.partition, event.message.key
+    def _repair(self, partition: int, key: bytes, problem: Problem) -> None:
         recovering = self._app.rebalancing or self._app.in_recovery
-        if key is None or recovering or partition not in self._owned():
-            return
-        scope_key = key.decode()
-        known = self._replica.context(scope_key)
-        if known is None:
+        if recovering or partition not in self._owned():
             return
         self._table.unacknowledged_rows()
-        self._rows[scope_key] = _newest(self._rows.get(scope_key), known)
-        self.count += 1
-        log.warning(
-            "changelog row was behind the replica: rewritten",
-            extra={"partition": partition, "scope_key": scope_key},
-        )
+        if problem is Problem.MISPLACED:
+            self._table.send_tombstone(partition, key)
+        else:
+            self._write_anew(key.decode())
         for row in self._table.unacknowledged_rows():
-            row.add_done_callback(lambda future: self._acknowledged(key, future))
+            row.add_done_callback(_drop_fault)
+        self.count += 1
+        self._log.add(partition, key, problem)
 
-    def _acknowledged(self, key: bytes, future: asyncio.Future[RecordMetadata]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            self._watch.repaired(key, future.result().offset)
+    def _write_anew(self, scope_key: str) -> None:
+        consumer = self._app.tracked_consumer
+        fetched = {} if consumer is None else consumer.fetch_positions(self._uploads)
+        positions = self._replica.positions()  # before the context, which may then be newer
+        known = self._replica.context(scope_key)
+        row = self._checker.mended(self._rows.get(scope_key), known, scope_key, positions, fetched)
+        if row is None:
+            del self._rows[scope_key]
+        else:
+            self._rows[scope_key] = row
 
 
-def _newest(row: AssignmentContext | None, known: AssignmentContext) -> AssignmentContext:
-    try:
-        return known if row is None else merge(row, known)
-    except ValueError:  # no row of this topic's partition
-        return known
+def _drop_fault(sent: "asyncio.Future[Any]") -> None:
+    """Do nothing about a row that was not written: the watch finds the wrong one again."""
+    if not sent.cancelled():
+        sent.exception()
+
+
+class RepairLog:
+    """One line for the repairs of `LOG_EVERY_S`: how many rows of each problem, and one of them."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._example = dict[str, object]()
+        self._due_at_s = 0.0  # by `time.monotonic()`
+
+    def add(self, partition: int, key: bytes, problem: Problem) -> None:
+        """Note the repair of one row."""
+        scope_key = key.decode(errors="backslashreplace")
+        self._example = {"partition": partition, "scope_key": scope_key, "problem": problem.value}
+        self._counts[problem.value] += 1
+
+    def write_if_due(self) -> None:
+        """Write the line, if there are repairs and the last line is old enough."""
+        if time.monotonic() >= self._due_at_s:
+            self.write()
+
+    def write(self) -> None:
+        """Write the line, if there are repairs."""
+        if self._counts:
+            log.warning(
+                "changelog rows were wrong: written anew",
+                extra={
+                    "rows": self._counts.total(),
+                    "problems": dict(self._counts),
+                    "example": self._example,
+                },
+            )
+            self._counts.clear()
+            self._due_at_s = time.monotonic() + LOG_EVERY_S

@@ -1,86 +1,91 @@
-"""A thread that compares the published changelog with the replica."""
+"""A thread that compares the published changelog with the replica.
+
+The fold publishes an upload later than the replica folds it, and a newer row may follow a wrong one. So a row that
+differs is kept until both are settled: at a checkpoint, first the positions that the fold has processed are taken, then
+the ends of the changelog. Once the changelog is read up to there, a row that still lacks an upload below the fold's
+position lacks it for good. Until then it is lag.
+"""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from processors.kafka.clients import reader
-from processors.kafka.poll import poll_records
+from processors.kafka.clients import admin_client, reader
+from processors.kafka.offsets import high_watermarks
+from processors.kafka.poll import poll_records, read_positions
 from processors.settings import Settings
-from schemas.codec import Codec
-from schemas.errors import BadRecord
-from schemas.events import AssignmentContext
-from schemas.partitioner import partition_for
-from tables.context import merge
+from schemas.coordinates import Partition, Positions
+from schemas.errors import Unreachable
+from tables.changelog_row import FoundProblem, Problem, RowChecker
 from tables.replica import ContextReplica
 
-CATCH_UP_S = 1.0  # the worker's own fold, or its replica, may still have to catch up
+CHECKPOINT_S = 0.5  # between two checkpoints, while rows differ
 RETRY_S = 5.0  # a rebalance drops rows that wait to be rewritten
-AHEAD_S = 30.0  # a row that is newer than the replica's is compared again for this long
-MAX_STALE_ROWS = 10_000  # reading pauses while so many rows differ
+MAX_KEPT_ROWS = 10_000  # differing rows in memory
 RECORDS = 100
 PAUSE_S = 0.01  # after a full batch: at most 10,000 rows a second; the join needs the CPU
 TICK_S = 0.2
-
-
-class RowState(Enum):
-    """A row of the changelog compared with the replica's row."""
-
-    SAME = "same"
-    BEHIND = "behind"
-    AHEAD = "ahead"
-
-
-def compare(codec: Codec, value: bytes | None, known: AssignmentContext | None) -> RowState:
-    """Compare a row of the changelog with what the replica knows of its scope."""
-    if known is None:
-        return RowState.SAME if value is None else RowState.AHEAD
-    if value is None:
-        return RowState.BEHIND
-    if value == codec.encode(known):
-        return RowState.SAME
-    try:
-        row = codec.decode_as(AssignmentContext, value)
-        merged = merge(row, known)
-    except (BadRecord, ValueError):
-        return RowState.BEHIND
-    if merged != row:
-        return RowState.BEHIND
-    return RowState.SAME if merged == known else RowState.AHEAD
+RowKey = tuple[int, bytes]  # partition and key
 
 
 @dataclass(slots=True)
-class StaleRow:
-    """A changelog row that differs from the replica's, since when, and when to compare it again."""
+class DifferingRow:
+    """The newest row of a key that was read, if it differs, and when it was last passed to the repair."""
+
+    value: bytes | None
+    found: FoundProblem
+    reported_at_s: float | None = None  # by `time.monotonic()`
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The positions that the fold had processed, then the ends of the log; `pending` partitions are not read so far."""
+
+    processed: Positions
+    ends: Positions
+    pending: set[int]
+
+
+@dataclass(frozen=True, slots=True)
+class WrongRow:
+    """A row of the changelog that is wrong for good."""
 
     partition: int
-    offset: int
-    value: bytes | None
-    differs_since_s: float  # both by `time.monotonic()`
-    compare_again_at_s: float
+    key: bytes
+    problem: Problem
 
 
 class ChangelogWatch:
-    """Reads the owned partitions of the changelog, on a thread, and keeps the rows that differ."""
+    """Reads the owned partitions of the changelog, on a thread, and finds the rows that are wrong.
+
+    `processed` returns the position of each owned upload partition below which the changelog has every row of the fold.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        codec: Codec,
+        checker: RowChecker,
         replica: ContextReplica,
+        processed: Callable[[], Positions],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
         self._topic = settings.topics.context.name
-        self._codec = codec
+        self._checker = checker
         self._replica = replica
+        self._processed = processed
         self._fail = fail
         self._owned: frozenset[int] = frozenset()
-        self._stale: dict[bytes, StaleRow] = {}
+        self._differing: dict[RowKey, DifferingRow] = {}
+        self._checkpoint: Checkpoint | None = None
+        self._next_checkpoint_s = 0.0
+        # while too many rows differ, only keys that are kept are read on; then it is read from here again
+        self._read_again_from: dict[int, int] | None = None
+        self._wrong: list[WrongRow] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="changelog-watch", daemon=True)
@@ -99,42 +104,22 @@ class ChangelogWatch:
         """Read these partitions from now on, newly owned ones from their start."""
         self._owned = partitions
 
-    def behind(self) -> list[tuple[int, bytes]]:
-        """The partition and key of each row that is still behind; each one at most every `RETRY_S`."""
-        now = time.monotonic()
+    def wrong_rows(self) -> list[WrongRow]:
+        """The rows found wrong since the last call; one that stays wrong is returned again after `RETRY_S`."""
         with self._lock:
-            due = [(key, row) for key, row in self._stale.items() if row.compare_again_at_s <= now]
-        behind = []
-        for key, row in due:
-            match self._row_state(key, row.value):
-                case RowState.BEHIND:
-                    row.compare_again_at_s = now + RETRY_S
-                    behind.append((row.partition, key))
-                case RowState.AHEAD if now - row.differs_since_s < AHEAD_S:
-                    row.compare_again_at_s = now + CATCH_UP_S
-                case _:
-                    self._forget(key, row)
-        return behind
-
-    def repaired(self, key: bytes, offset: int) -> None:
-        """Note that the row was rewritten at this offset of the changelog."""
-        with self._lock:
-            row = self._stale.get(key)
-            if row and row.offset < offset:  # else it differs from a later write
-                del self._stale[key]
-
-    def _forget(self, key: bytes, row: StaleRow) -> None:
-        with self._lock:
-            if self._stale.get(key) is row:
-                del self._stale[key]
+            wrong, self._wrong = self._wrong, []
+        return wrong
 
     def _run(self) -> None:
         consumer = reader(self._settings, **{"auto.offset.reset": "earliest"})
+        admin = admin_client(self._settings)
         reading: frozenset[int] = frozenset()
         try:
             while not self._stopping.is_set():
                 reading = self._reassign(consumer, reading, self._owned)
                 self._advance(consumer)
+                if self._differing or self._read_again_from is not None:
+                    self._judge(consumer, admin, reading)
         except BaseException as fault:  # noqa: BLE001 (whatever it is, the process must end)
             self._fail(fault)
         finally:
@@ -143,43 +128,119 @@ class ChangelogWatch:
     def _reassign(
         self, consumer: Consumer, reading: frozenset[int], owned: frozenset[int]
     ) -> frozenset[int]:
+        if reading == owned:
+            return owned
+        self._checkpoint = None
         if lost := reading - owned:
             consumer.incremental_unassign(
                 [TopicPartition(self._topic, partition) for partition in lost]
             )
-            with self._lock:
-                self._stale = {
-                    key: row for key, row in self._stale.items() if row.partition not in lost
-                }
+            self._differing = {
+                key: row for key, row in self._differing.items() if key[0] not in lost
+            }
         if gained := owned - reading:
-            consumer.incremental_assign(
-                [TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in gained]
-            )
+            self._read_from(consumer, dict.fromkeys(gained, OFFSET_BEGINNING))
+        if self._read_again_from is not None:
+            known = self._read_again_from
+            self._read_again_from = {one: known.get(one, OFFSET_BEGINNING) for one in owned}
         return owned
 
+    def _read_from(self, consumer: Consumer, starts: Mapping[int, int]) -> None:
+        consumer.incremental_assign(
+            [TopicPartition(self._topic, number, start) for number, start in starts.items()]
+        )
+
     def _advance(self, consumer: Consumer) -> None:
-        if len(self._stale) >= MAX_STALE_ROWS:
-            self._stopping.wait(TICK_S)
-            return
+        if self._read_again_from is None and len(self._differing) >= MAX_KEPT_ROWS:
+            self._read_again_from = self._read_to(consumer, self._owned)
         records = poll_records(consumer, RECORDS, TICK_S)
         for record in records:
             self._compare(record)
         if len(records) == RECORDS:
             self._stopping.wait(PAUSE_S)
 
-    def _compare(self, message: Message) -> None:
-        key, partition = message.key(), message.partition()
-        if key is None or partition != partition_for(key, self._settings.partitions):
-            return  # not a row of the table
-        state = self._row_state(key, message.value())
-        now = time.monotonic()
-        with self._lock:
-            self._stale.pop(key, None)
-            if state is not RowState.SAME:
-                offset = message.offset() or 0
-                row = StaleRow(partition, offset, message.value(), now, now + CATCH_UP_S)
-                self._stale[key] = row
+    def _read_to(self, consumer: Consumer, numbers: frozenset[int]) -> dict[int, int]:
+        """The position of each partition that is read; partitions of which nothing was read are at their start."""
+        requested = [Partition(self._topic, number) for number in numbers]
+        positions = read_positions(consumer, requested)
+        return {one.partition: positions.get(one, OFFSET_BEGINNING) for one in requested}
 
-    def _row_state(self, key: bytes, value: bytes | None) -> RowState:
-        known = self._replica.context(key.decode(errors="replace"))
-        return compare(self._codec, value, known)
+    def _compare(self, message: Message) -> None:
+        partition, key, value = message.partition() or 0, message.key() or b"", message.value()
+        row_key = (partition, key)
+        if self._read_again_from is not None and row_key not in self._differing:
+            return
+        found = self._problem_of(partition, key, value)
+        if found is None:
+            self._differing.pop(row_key, None)
+        else:
+            self._differing[row_key] = DifferingRow(value, found)
+
+    def _problem_of(
+        self, partition: int, key: bytes, value: bytes | None, log_ends: Positions | None = None
+    ) -> FoundProblem | None:
+        if self._checker.is_misplaced(key, partition):
+            return None if value is None else FoundProblem(Problem.MISPLACED)
+        positions = self._replica.positions()  # before the context, which may then be newer
+        known = self._replica.context(key.decode())
+        return self._checker.check(key, partition, value, known, positions, log_ends)
+
+    def _judge(self, consumer: Consumer, admin: AdminClient, reading: frozenset[int]) -> None:
+        """Take a checkpoint if it is time, and judge the rows of the partitions that are read up to it."""
+        if self._checkpoint is None:
+            if time.monotonic() < self._next_checkpoint_s:
+                return
+            self._next_checkpoint_s = time.monotonic() + CHECKPOINT_S
+            self._checkpoint = self._new_checkpoint(admin, reading)
+        if (checkpoint := self._checkpoint) is None:
+            return
+        read_to = self._read_to(consumer, reading)
+        reached = {
+            number
+            for number in checkpoint.pending
+            if read_to[number] >= checkpoint.ends[Partition(self._topic, number)]
+        }
+        for (number, key), row in list(self._differing.items()):
+            if number in reached:
+                self._judge_row(number, key, row, checkpoint)
+        checkpoint.pending.difference_update(reached)
+        if not checkpoint.pending:
+            self._checkpoint = None
+        self._read_again_if_settled(consumer)
+
+    def _new_checkpoint(self, admin: AdminClient, reading: frozenset[int]) -> Checkpoint | None:
+        processed = self._processed()  # before the ends: the rows of these uploads are below them
+        changelog = [Partition(self._topic, number) for number in reading]
+        try:
+            ends = high_watermarks(admin, [*changelog, *self._settings.upload_partitions])
+        except Unreachable:
+            return None
+        with_rows = {number for number, _ in self._differing}
+        return Checkpoint(processed, ends, with_rows & reading)
+
+    def _judge_row(
+        self, number: int, key: bytes, row: DifferingRow, checkpoint: Checkpoint
+    ) -> None:
+        if row.found.is_unproven:
+            found = self._problem_of(number, key, row.value, checkpoint.ends)
+            if found is None:
+                del self._differing[number, key]
+                return
+            row.found = found
+        is_lag = row.found.is_unproven or any(
+            checkpoint.processed.get(partition, 0) < position
+            for partition, position in row.found.lacks.items()
+        )
+        now = time.monotonic()
+        if is_lag or (row.reported_at_s is not None and now - row.reported_at_s < RETRY_S):
+            return
+        row.reported_at_s = now
+        with self._lock:
+            self._wrong.append(WrongRow(number, key, row.found.problem))
+
+    def _read_again_if_settled(self, consumer: Consumer) -> None:
+        """Read again what was passed over, once there is room for rows that differ."""
+        if self._read_again_from is not None and len(self._differing) < MAX_KEPT_ROWS // 2:
+            starts, self._read_again_from = self._read_again_from, None
+            consumer.incremental_unassign([TopicPartition(self._topic, one) for one in starts])
+            self._read_from(consumer, starts)

@@ -18,8 +18,9 @@ from processors.kafka.records import valid_time_ms
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
-from schemas.errors import BadRecord, Malformed, StoreFailed, UnknownSchema
+from schemas.errors import Malformed, StoreFailed, UnknownSchema
 from schemas.events import AssignmentContext
+from tables.changelog_row import RowChecker
 from tables.context import fold
 from tables.upload_record import UploadRecord, UploadTopics, read_upload, sets_aside
 
@@ -52,6 +53,10 @@ class ContextTable(faust.Table[bytes, bytes]):
         self._sent.append(future)
         return future
 
+    def send_tombstone(self, partition: int, key: bytes) -> None:
+        """Send a tombstone to a partition in which no row of this key belongs, whatever the table has."""
+        self.send_changelog(partition, key, None, value_serializer="raw")
+
     def unacknowledged_rows(self) -> list[FutureMessage]:
         """The rows sent since the last call."""
         sent, self._sent = self._sent, []
@@ -61,23 +66,25 @@ class ContextTable(faust.Table[bytes, bytes]):
 class TableRows:
     """The Faust table as the mapping that `fold` needs, for the event that Faust is processing."""
 
-    def __init__(self, table: ContextTable, codec: Codec) -> None:
+    def __init__(self, table: ContextTable, checker: RowChecker) -> None:
         self._table = table
-        self._codec = codec
+        self._checker = checker
 
     def get(self, scope_key: str, /) -> AssignmentContext | None:
-        """The row of one scope; None also for a row that cannot be decoded, until it is repaired."""
+        """What is usable of the row of one scope: anybody may have written it; the repair writes it anew."""
         with _store_errors():
             row = self._table.get(scope_key.encode())
-        try:
-            return None if row is None else self._codec.decode_as(AssignmentContext, row)
-        except BadRecord:
-            return None
+        return self._checker.usable(scope_key, row)
 
     def __setitem__(self, scope_key: str, context: AssignmentContext, /) -> None:
         """Set the row of one scope, and send it to the changelog."""
         with _store_errors():
-            self._table[scope_key.encode()] = self._codec.encode(context)
+            self._table[scope_key.encode()] = self._checker.codec.encode(context)
+
+    def __delitem__(self, scope_key: str, /) -> None:
+        """Remove the row of one scope, and send a tombstone to the changelog."""
+        with _store_errors():
+            del self._table[scope_key.encode()]
 
 
 @contextmanager
@@ -157,7 +164,7 @@ class UploadFoldAgent:
     ) -> None:
         self._app = app
         self._table = table
-        self._rows = TableRows(table, codec)
+        self._rows = TableRows(table, RowChecker(codec, tuple(topics.by_name), topics.partitions))
         self._codec = codec
         self._topics = topics
         self._put_dead_letter = put_dead_letter

@@ -233,6 +233,11 @@ class TrackedConsumer(driver.Consumer):
             }
         return {}
 
+    def fetch_positions(self, topics: Collection[str]) -> dict[Partition, int]:
+        """The position up to which each partition of these topics was fetched; unknown ones are missing."""
+        tps = [tp for tp in self._tracker.partitions() if tp.topic in topics]
+        return {Partition(*tp): end for tp, end in self._tracker.fetch_positions(tps).items()}
+
     async def _commit_offsets(
         self, offsets: Mapping[TP, int], start_new_transaction: bool = True
     ) -> bool:

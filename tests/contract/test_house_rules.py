@@ -66,7 +66,7 @@ PRIVATE_WORDS |= {"spelling", "standstill", "stood", "told"}
 ORDERS = {  # of packages and files: each may import only from earlier groups
     "tables": (
         ("context", "upload_record", "etags", "store", "changed_scopes", "content_store"),
-        ("commands", "replica", "history"),
+        ("commands", "replica", "history", "changelog_row"),
     ),
     "processors": (
         ("policy", "shutdown"),
@@ -111,6 +111,7 @@ PURE = {
     "tables/history/version_chain.py",
     "tables/commands.py",
     "tables/history/row_diff.py",
+    "tables/changelog_row.py",
     "tables/context.py",
     "tables/history/text_references.py",
     "tables/history/upload_scan.py",

@@ -24,7 +24,7 @@ from processors.kafka.records import Record
 from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Malformed
 from schemas.events import AssignmentContext, InstructionsUploaded
 from schemas.partitioner import partition_for
@@ -364,7 +364,8 @@ def test_an_older_row_that_a_zombie_wrote_late_is_repaired(
     for version in (1, 2):
         append(writer, topic, key, CODEC.encode(upload("a1", version)))
     first, _ = uploads = [upload_record_of(message) for message in read_all(settings, topic)]
-    replica.fold(uploads, {})
+    partition = partition_for(key, settings.partitions)
+    replica.fold(uploads, {Partition(topic, partition): end_offsets(settings, topic)[partition]})
     app, repair = loop.run(build())
     with started(loop, app):
         until(lambda: is_all_committed(settings, topic))

@@ -1,0 +1,145 @@
+"""The published changelog beside a real worker: nothing is written for lag, and what is wrong is mended."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import orjson
+from confluent_kafka import Message
+
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import deliver
+from processors.kafka.records import Record
+from processors.log.reader import LogReader
+from processors.log.upload_topics import upload_record_of
+from processors.settings import Settings, upload_topics
+from schemas.codec import Codec
+from schemas.coordinates import Coordinates
+from schemas.events import AssignmentContext, UploadEvent, scope_key_of
+from schemas.partitioner import partition_for
+from schemas.topics import Topic
+from tables.context import context_from, fold
+from tables.upload_record import read_upload
+from tests.faults.running import Process, StartWorker
+from tests.support.builders import instructions_uploaded, prompt_uploaded
+from tests.support.until import until
+
+CODEC = Codec()
+MENDED = "changelog rows were wrong: written anew"
+
+
+def append_uploads(settings: Settings, uploads: Iterator[UploadEvent]) -> None:
+    deliver(plain_producer(settings), [upload_record(settings, event) for event in uploads])
+
+
+def upload_record(settings: Settings, event: UploadEvent) -> Record:
+    key = scope_key_of(event).encode()
+    is_prompt = type(event).__name__.startswith("StudentPrompt")
+    topic = settings.topics.student_prompts if is_prompt else settings.topics.instructions
+    return Record(topic.name, partition_for(key, settings.partitions), key, CODEC.encode(event))
+
+
+def complete(number: int) -> list[UploadEvent]:
+    """What an assignment needs for its requests to be prepared."""
+    return [
+        instructions_uploaded(assignment_id=f"a{number}"),
+        prompt_uploaded(assignment_id=f"a{number}"),
+    ]
+
+
+def messages_of(settings: Settings, topic: Topic) -> list[Message]:
+    with LogReader(settings, settings.partitions_of(topic)) as log:
+        ends = log.seek_to_start()
+        return [message for messages in log.messages_until(ends) for message in messages]
+
+
+def folded(settings: Settings) -> dict[bytes, bytes]:
+    """The rows that folding the uploads gives, by key."""
+    rows: dict[str, AssignmentContext] = {}
+    for topic in settings.topics.uploads:
+        for record in map(upload_record_of, messages_of(settings, topic)):
+            event = read_upload(record, CODEC, upload_topics(settings))
+            fold(rows, event, record.at, record.appended_at_ms)
+    return {key.encode(): CODEC.encode(row) for key, row in rows.items()}
+
+
+def view(settings: Settings) -> dict[tuple[int | None, bytes], bytes]:
+    """The changelog as compaction would leave it, by partition and key."""
+    rows: dict[tuple[int | None, bytes], bytes] = {}
+    for message in messages_of(settings, settings.topics.context):
+        rows.pop((message.partition(), message.key() or b""), None)
+        if (value := message.value()) is not None:
+            rows[message.partition(), message.key() or b""] = value
+    return rows
+
+
+def expected_view(settings: Settings) -> dict[tuple[int | None, bytes], bytes]:
+    return {
+        (partition_for(key, settings.partitions), key): row for key, row in folded(settings).items()
+    }
+
+
+def complaints(worker: Process) -> list[str]:
+    """The lines of the log above level info, and those that are no log lines."""
+    lines = worker.log.read_bytes().splitlines()
+    return [
+        line.decode()
+        for line in lines
+        if not line.startswith(b"{") or orjson.loads(line)["level"] not in ("info", "debug")
+    ]
+
+
+def forged_rows(settings: Settings) -> list[Record]:
+    """A row of each sort that no fold writes."""
+    topic, key = settings.topics.context.name, b"assignment:a1"
+    partition = partition_for(key, settings.partitions)
+
+    def row(scope: str, offset: int, *, version: int = 9) -> AssignmentContext:
+        event = instructions_uploaded(assignment_id=scope, version=version)
+        number = partition_for(f"assignment:{scope}".encode(), settings.partitions)
+        at = Coordinates(settings.topics.instructions.name, number, offset)
+        return context_from(event, at, 1000)
+
+    def record(scope: str, value: bytes | None) -> Record:
+        name = f"assignment:{scope}".encode()
+        return Record(topic, partition_for(name, settings.partitions), name, value)
+
+    return [
+        record("a1", CODEC.encode(row("a1", 2**40))),
+        record("a2", CODEC.encode(row("a2", 0))),
+        record("a3", b"damaged"),
+        record("a4", None),
+        record("a5", CODEC.encode(replace(row("a1", 0), scope_key="assignment:a1"))),
+        record("nobody", CODEC.encode(row("nobody", 2**40))),
+        record("nobody2", CODEC.encode(row("nobody2", 0))),
+        record("nobody3", b"damaged"),
+        Record(topic, (partition + 1) % settings.partitions, key, CODEC.encode(row("a1", 0))),
+        Record(topic, 0, b"\xff\xfe", CODEC.encode(row("a1", 0))),
+        Record(topic, 1, b"\xff\xfd", b"damaged"),
+        Record(topic, 2, b"__faust\0offset__", b"no number"),
+    ]
+
+
+def test_forged_rows_are_mended_by_a_worker(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    """Beside a running worker, while it is stopped, and in its table: they are there when it recovers it."""
+    append_uploads(settings, (event for n in range(40) for event in complete(n)))
+    worker = start_worker("one")
+    until(lambda: view(settings) == expected_view(settings), seconds=60)
+    deliver(plain_producer(settings), forged_rows(settings))
+    until(lambda: view(settings) == expected_view(settings), seconds=60)
+    assert worker.stop() == 0
+    assert len([line for line in complaints(worker) if MENDED in line]) in (1, 2, 3)
+    assert [line for line in complaints(worker) if MENDED not in line] == []
+
+    deliver(plain_producer(settings), forged_rows(settings))
+    worker.start()
+    append_uploads(
+        settings, iter([instructions_uploaded(assignment_id=f"a{n}", version=2) for n in range(9)])
+    )
+    until(lambda: view(settings) == expected_view(settings), seconds=60)
+    append_uploads(
+        settings, iter([prompt_uploaded(assignment_id=f"a{n}", version=2) for n in range(9)])
+    )
+    append_uploads(settings, iter([prompt_uploaded(assignment_id="nobody")]))
+    until(lambda: view(settings) == expected_view(settings), seconds=60)
