@@ -17,6 +17,7 @@ from typing import Any
 from processors.app import Worker, build_worker, watch
 from processors.batch_prep.prepare_agent import prepare_batches
 from processors.kafka.bounded_wait import retry_while_unreachable
+from processors.kafka.broker_features import check_group_protocol
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.monitoring.watchdog import STALLED_CHECKS
@@ -103,6 +104,9 @@ async def _start(worker: Worker, shutdown: Shutdown) -> None:
     topic_ids = await asyncio.to_thread(_topic_ids, worker, shutdown)
     if shutdown.requested:
         return
+    await asyncio.to_thread(
+        retry_while_unreachable, partial(check_group_protocol, settings), BROKER_S, "every broker"
+    )
     uploads = settings.upload_partitions
     ids = {topic.name: topic_ids[topic.name] for topic in settings.topics.uploads}
     positions = worker.replica.open(ids)

@@ -30,6 +30,8 @@ def consumed_requests(
         topic=topics.requests.name,
         state_topic=topics.parked.name,
         group=settings.prep_group,
+        if_fenced=f"another process uses slot {settings.slot}: "
+        "give each worker a CJSTREAM_SLOT of its own, or none",
         take_over=take_over,
         last_outcome=newest_outcome,
         new_reader=new_reader,

@@ -69,6 +69,7 @@ class ConsumedTopic:
     topic: str
     state_topic: str  # has the same partitions; the same transactions commit its offsets
     group: str
+    if_fenced: str  # what to say if another process takes this member's place
     take_over: Callable[[Positions], bool]  # of state partitions, from committed offsets
     last_outcome: Callable[[int], str | None]  # coordinates of a partition's newest outcome
     new_reader: Callable[[], Consumer]  # outside the group, `auto.offset.reset` earliest
@@ -154,7 +155,9 @@ class GroupConsumer:
         self._epochs.end()
 
     def _poll_records(self, limit: int, wait_s: float) -> list[Message]:
-        return poll_records(self._consumer, limit, wait_s, if_lost=IF_LOST)
+        return poll_records(
+            self._consumer, limit, wait_s, if_lost=IF_LOST, if_fenced=self._consumed.if_fenced
+        )
 
     def _fetched_records(
         self, messages: Sequence[Message], group: bytes, epoch: int

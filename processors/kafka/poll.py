@@ -9,6 +9,11 @@ from schemas.coordinates import Partition
 from schemas.errors import Discrepancy, Fenced
 
 log = logging.getLogger("cjstream.poll")
+# a fatal error names its cause in its text only
+FENCED, NOT_RELEASED = (
+    KafkaError(code).str()
+    for code in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
+)
 
 
 def poll_records(
@@ -17,22 +22,25 @@ def poll_records(
     wait_s: float,
     *,
     if_lost: str = "the position is not in the log",
+    if_fenced: str = "another consumer has the same group.instance.id",
 ) -> list[Message]:
     """Up to `limit` records: waits for the first one only, because `consume` would wait until all are there.
 
     Raises Discrepancy, which ends with `if_lost`, if a position is not in the log; Fenced if the consumer is of no
-    use any more.
+    use any more, with `if_fenced` if another static member has taken its place.
     """
     first = consumer.poll(wait_s)
     if first is None:
         return []
     polled = [first, *consumer.consume(limit - 1, 0)] if limit > 1 else [first]
     return [
-        message for message in polled if message.error() is None or _is_record(message, if_lost)
+        message
+        for message in polled
+        if message.error() is None or _is_record(message, if_lost, if_fenced)
     ]
 
 
-def _is_record(message: Message, if_lost: str) -> bool:
+def _is_record(message: Message, if_lost: str, if_fenced: str) -> bool:
     error = message.error()
     if error is None:
         return True
@@ -41,7 +49,11 @@ def _is_record(message: Message, if_lost: str) -> bool:
         raise Discrepancy(f"{at}: {if_lost} ({error.str()})")
     # the error of a message with the code _FATAL lacks the mark of a fatal error
     if error.fatal() or error.code() == KafkaError._FATAL:
-        raise Fenced(f"a consumer has a fatal error: {error.name()}: {error.str()}")
+        if FENCED in error.str():
+            raise Fenced(if_fenced)
+        if NOT_RELEASED in error.str():  # group protocol `consumer`: the first one stays
+            raise Fenced(f"{if_fenced}. If it was killed, start again: its session ends by itself")
+        raise Fenced(f"a consumer has a fatal error: {error.str()}")
     if error.code() != KafkaError._PARTITION_EOF and not error.retriable():
         log.info("consumer error", extra={"code": error.name(), "topic": message.topic()})
     return False  # the client retries by itself

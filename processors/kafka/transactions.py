@@ -1,10 +1,5 @@
-"""Open transactions on partitions: finds those that hang, and ends them.
+"""Open transactions on partitions: finds those that hang, and ends them by the messages of KIP-664."""
 
-librdkafka has no calls for this. So the messages of KIP-664, and WriteTxnMarkers, are defined here from Kafka's
-protocol guide, and aiokafka's client sends them.
-"""
-
-import asyncio
 import logging
 import struct
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -14,26 +9,31 @@ from typing import Any, NamedTuple, TypeVar
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
-from aiokafka.protocol.api import RequestStruct, Response
+from aiokafka.errors import for_code
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.protocol.types import (
     Array,
     Boolean,
     CompactArray,
-    CompactString,
     Int8,
     Int16,
     Int32,
     Int64,
     Schema,
     String,
-    TaggedFields,
 )
 from aiokafka.structs import TopicPartition
 
-from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, wait_until
-from processors.kafka.clients import aiokafka_config
+from processors.kafka.admin_protocol import (
+    NO_TAGS,
+    TAGS,
+    TEXT,
+    Prepared,
+    array_of,
+    message,
+    run_on_client,
+)
+from processors.kafka.bounded_wait import wait_until
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import CJStreamError, Unreachable
@@ -55,24 +55,7 @@ RETRIABLE = {*BUSY, 5, 6, 7}  # no leader, not the leader, timed out
 ENDED_WITHIN_S = 15.0
 FENCE_TIMEOUT_MS = 10_000
 
-TEXT = CompactString("utf-8")
-TAGS = ("tags", TaggedFields)
-NO_TAGS: dict[int, bytes] = {}
-
-
-def _array(*fields: tuple[str, Any]) -> CompactArray:
-    return CompactArray(*fields, TAGS)
-
-
-def _message(name: str, key: int, version: int, request: Fields, response: Fields) -> Any:
-    """The request class of one version of a message; aiokafka finds the response class in it."""
-    both = {"API_KEY": key, "API_VERSION": version}
-    answer = type(f"{name}Response", (Response,), {**both, "SCHEMA": Schema(*response, TAGS)})
-    own = {"FLEXIBLE_VERSION": True, "RESPONSE_TYPE": answer, "SCHEMA": Schema(*request, TAGS)}
-    return type(f"{name}Request", (RequestStruct,), {**both, **own})
-
-
-LIST_TRANSACTIONS = _message(
+LIST_TRANSACTIONS = message(
     "ListTransactions",
     66,
     0,
@@ -83,11 +66,11 @@ LIST_TRANSACTIONS = _message(
         ("unknown_state_filters", CompactArray(TEXT)),
         (
             "transactions",
-            _array(("transactional_id", TEXT), ("producer_id", Int64), ("state", TEXT)),
+            array_of(("transactional_id", TEXT), ("producer_id", Int64), ("state", TEXT)),
         ),
     ),
 )
-DESCRIBE_TRANSACTIONS = _message(
+DESCRIBE_TRANSACTIONS = message(
     "DescribeTransactions",
     65,
     0,
@@ -96,7 +79,7 @@ DESCRIBE_TRANSACTIONS = _message(
         ("throttle_time_ms", Int32),
         (
             "transactions",
-            _array(
+            array_of(
                 ("error_code", Int16),
                 ("transactional_id", TEXT),
                 ("state", TEXT),
@@ -104,31 +87,31 @@ DESCRIBE_TRANSACTIONS = _message(
                 ("start_time_ms", Int64),
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
-                ("topics", _array(("topic", TEXT), ("partitions", CompactArray(Int32)))),
+                ("topics", array_of(("topic", TEXT), ("partitions", CompactArray(Int32)))),
             ),
         ),
     ),
 )
-DESCRIBE_PRODUCERS = _message(
+DESCRIBE_PRODUCERS = message(
     "DescribeProducers",
     61,
     0,
-    (("topics", _array(("topic", TEXT), ("partitions", CompactArray(Int32)))),),
+    (("topics", array_of(("topic", TEXT), ("partitions", CompactArray(Int32)))),),
     (
         ("throttle_time_ms", Int32),
         (
             "topics",
-            _array(
+            array_of(
                 ("topic", TEXT),
                 (
                     "partitions",
-                    _array(
+                    array_of(
                         ("partition", Int32),
                         ("error_code", Int16),
                         ("error_message", TEXT),
                         (
                             "producers",
-                            _array(
+                            array_of(
                                 ("producer_id", Int64),
                                 ("producer_epoch", Int32),
                                 ("last_sequence", Int32),
@@ -143,18 +126,18 @@ DESCRIBE_PRODUCERS = _message(
         ),
     ),
 )
-WRITE_TXN_MARKERS = _message(
+WRITE_TXN_MARKERS = message(
     "WriteTxnMarkers",
     27,
     1,
     (
         (
             "markers",
-            _array(
+            array_of(
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
                 ("is_commit", Boolean),
-                ("topics", _array(("topic", TEXT), ("partitions", CompactArray(Int32)))),
+                ("topics", array_of(("topic", TEXT), ("partitions", CompactArray(Int32)))),
                 ("coordinator_epoch", Int32),
             ),
         ),
@@ -162,13 +145,13 @@ WRITE_TXN_MARKERS = _message(
     (
         (
             "markers",
-            _array(
+            array_of(
                 ("producer_id", Int64),
                 (
                     "topics",
-                    _array(
+                    array_of(
                         ("topic", TEXT),
-                        ("partitions", _array(("partition", Int32), ("error_code", Int16))),
+                        ("partitions", array_of(("partition", Int32), ("error_code", Int16))),
                     ),
                 ),
             ),
@@ -315,19 +298,6 @@ def internal_partition(name: str, count: int) -> int:
     return (0 if signed == -(1 << 31) else abs(signed)) % count
 
 
-class _Prepared:
-    """A request as aiokafka's client takes it: a struct, once the versions of a broker are known."""
-
-    def __init__(self, request: Any) -> None:
-        self._request = request
-
-    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
-        low, high = versions.get(self._request.API_KEY, (0, -1))
-        if not low <= self._request.API_VERSION <= high:
-            raise IncompatibleBrokerVersion(f"{type(self._request).__name__}: Kafka is too old")
-        return self._request
-
-
 class _Cluster:
     """The brokers, as one connected client sees them."""
 
@@ -431,7 +401,7 @@ class _Cluster:
                     _check(of_partition["error_code"], f"a marker in {transaction.partition}")
 
     async def _ask(self, node: int, request: Any) -> Any:
-        return (await self._client.send(node, _Prepared(request))).to_object()
+        return (await self._client.send(node, Prepared(request))).to_object()
 
 
 def _open_transaction(
@@ -485,16 +455,7 @@ def _check(code: int, what: str) -> None:
 def _run(settings: Settings, work: Callable[[_Cluster], Awaitable[T]]) -> T:
     """Run requests on a new client. Raises Unreachable if no broker answers."""
 
-    async def connected() -> T:
-        client = AIOKafkaClient(**aiokafka_config(settings))
-        try:
-            await client.bootstrap()
-            return await work(_Cluster(client, await client.fetch_all_metadata()))
-        finally:
-            await client.close()
+    async def connected(client: AIOKafkaClient) -> T:
+        return await work(_Cluster(client, await client.fetch_all_metadata()))
 
-    try:
-        return asyncio.run(asyncio.wait_for(connected(), 3 * REQUEST_TIMEOUT_S))
-    except (KafkaError, OSError, TimeoutError) as fault:
-        reason = str(fault) or type(fault).__name__
-        raise Unreachable(f"transactions cannot be read: {reason[:200]}") from fault
+    return run_on_client(settings, connected, "transactions")

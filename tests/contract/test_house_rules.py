@@ -25,7 +25,12 @@ LIBRARIES = {  # the folders or files that may import each library
         "processors/worker.py",
     },
     "mode": {"processors/fold"},
-    "aiokafka": {"processors/fold", "processors/kafka/transactions.py"},
+    "aiokafka": {
+        "processors/fold",
+        "processors/kafka/admin_protocol.py",
+        "processors/kafka/broker_features.py",
+        "processors/kafka/transactions.py",
+    },
     "confluent_kafka": {"processors", "tools/send.py"},
     "fastavro": {"schemas/codec.py"},
     "rocksdict": {"tables/store.py"},

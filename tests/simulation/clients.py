@@ -173,8 +173,9 @@ class GroupMember(Reader):
 
     def _next(self, wait_s: float) -> Message | None:
         if self.membership.is_fenced:
-            fatal = KafkaError(KafkaError.FENCED_INSTANCE_ID, "simulated", fatal=True)
-            return Message(error=fatal)
+            # as the library does: without the mark, and with its cause in the text only
+            cause = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+            return Message(error=KafkaError(KafkaError._FATAL, f"Fatal error: {cause}"))
         if self.membership.events:
             self._call_back(*self.membership.events.pop(0))
             return None

@@ -7,6 +7,8 @@ from confluent_kafka import Consumer, KafkaError, Message
 
 from processors.kafka.poll import poll_records
 from schemas.errors import Discrepancy, Fenced
+from tests.support.librdkafka import fail_fatally
+from tests.support.until import until
 
 
 class FetchedConsumer:
@@ -27,8 +29,8 @@ def record(offset: int) -> Message:
     return Message("t", 0, offset, b"k", b"v")
 
 
-def failed(code: int, *, fatal: bool = False) -> Message:
-    return Message("t", 0, error=KafkaError(code, "scripted", fatal))
+def failed(code: int) -> Message:
+    return Message("t", 0, error=KafkaError(code, "scripted"))
 
 
 def offsets(consumer: FetchedConsumer, limit: int = 10) -> list[int | None]:
@@ -56,11 +58,34 @@ def test_a_position_that_is_not_in_the_log_is_a_discrepancy(code: int) -> None:
         offsets(FetchedConsumer(record(7), failed(code)))
 
 
+@pytest.fixture
+def failing() -> Consumer:
+    """A consumer that can be made to fail; it is not closed, which would wait for a broker."""
+    consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
+    consumer.assign([])
+    return consumer
+
+
 @pytest.mark.parametrize(
-    "message",
-    [failed(KafkaError._FATAL), failed(KafkaError.FENCED_INSTANCE_ID, fatal=True)],
-    ids=["by its code", "by its mark"],
+    ("code", "expected"),
+    [
+        (KafkaError.FENCED_INSTANCE_ID, "^slot one is taken$"),
+        (KafkaError.UNRELEASED_INSTANCE_ID, r"^slot one is taken\. If it was killed, start again"),
+        (KafkaError.UNSUPPORTED_VERSION, "^a consumer has a fatal error: .*not supported"),
+    ],
 )
-def test_a_fatal_error_is_not_left_out(message: Message) -> None:
-    with pytest.raises(Fenced, match="fatal"):
-        offsets(FetchedConsumer(record(7), message))
+def test_a_fatal_error_ends_the_consumer_and_says_why(
+    failing: Consumer, code: int, expected: str
+) -> None:
+    fail_fatally(failing, code)
+    with pytest.raises(Fenced, match=expected):
+        until(lambda: poll_records(failing, 10, 0.1, if_fenced="slot one is taken"), 5)
+
+
+def test_the_library_does_not_mark_a_fatal_error_of_a_message(failing: Consumer) -> None:
+    fail_fatally(failing, KafkaError.FENCED_INSTANCE_ID)
+    message = until(lambda: failing.poll(0.1), 5)
+    assert message is not None
+    error = message.error()
+    assert error is not None
+    assert (error.code(), error.fatal()) == (KafkaError._FATAL, False)

@@ -1,0 +1,77 @@
+"""A worker that cannot be a member of its group, or is no member any more, ends with one line instead of idling."""
+
+from pathlib import Path
+
+import pytest
+
+from processors.kafka.broker_features import NO_CONSUMER_PROTOCOL
+from processors.settings import Settings
+from tests.faults.asking import Progress
+from tests.faults.load import assignment, send
+from tests.faults.running import Process, StartWorker
+from tests.support.builders import requested
+from tests.support.installations import installation
+from tests.support.until import until
+from tools.broker import Broker
+
+DATA_DIR = Path(__file__).parents[2] / ".cjstream"
+
+
+def last_line(worker: Process, exit_code: int, seconds: float = 30) -> str:
+    """The only line, beside its log, of a worker that must end by itself with this exit code."""
+    assert worker.wait_for_exit(seconds) == exit_code, worker.log_tail()
+    lines = worker.log_tail(1000).splitlines()
+    assert "Traceback (most recent call last):" not in lines
+    (line,) = (line for line in lines if not line.startswith("{"))
+    return line
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_of_two_workers_with_one_slot_one_ends_and_one_works(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path, protocol: str
+) -> None:
+    send(settings, *assignment("a1"), requested(assignment_id="a1"))
+    two = [
+        Process(
+            settings.model_copy(
+                update={"slot": "one", "data_dir": tmp_path / name, "group_protocol": protocol}
+            ),
+            tmp_path / f"{name}.log",
+        )
+        for name in ("first", "second")
+    ]
+    try:
+        with Progress(settings) as progress:
+            two[0].start()
+            until(lambda: progress.total() == 1, seconds=40)
+            two[1].start()
+            ended = until(lambda: [worker for worker in two if not worker.is_alive], seconds=40)
+            assert "another process uses slot one" in last_line(ended[0], 1)
+            (survivor,) = (worker for worker in two if worker not in ended)
+            send(settings, requested(assignment_id="a1"))
+            progress.wait_for_the_end(survivor)
+    finally:
+        for worker in two:
+            worker.end()
+
+
+@pytest.fixture(scope="module")
+def classic_broker() -> object:
+    """A broker without KIP-848's group protocol, as one before Kafka 4.0."""
+    with Broker.temporary(
+        DATA_DIR, {"group.coordinator.rebalance.protocols": "classic"}
+    ) as classic_broker:
+        yield classic_broker
+
+
+def test_a_worker_names_a_group_protocol_that_the_broker_does_not_have(
+    classic_broker: Broker, tmp_path: Path
+) -> None:
+    settings = installation(classic_broker, tmp_path, slot="one", group_protocol="consumer")
+    worker = Process(settings, tmp_path / "worker.log")
+    worker.start()
+    try:
+        assert last_line(worker, 2) == f"cjstream: {NO_CONSUMER_PROTOCOL}"
+        assert not worker.log_count("FATAL")
+    finally:
+        worker.end()
