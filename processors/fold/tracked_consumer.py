@@ -24,7 +24,7 @@ from faust.types import TP, Message
 from faust.types.transports import TransportT
 
 from processors.fold.offset_tracker import OffsetTracker
-from processors.kafka.records import LogRecord
+from processors.kafka.records import UNREADABLE_HEADERS, LogRecord
 from processors.log.reader import read_from
 from processors.settings import Settings
 from schemas.coordinates import Partition
@@ -103,7 +103,7 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
         self, consumer: aiokafka.AIOKafkaConsumer, starts: Mapping[TP, int]
     ) -> RecordMap:
         """One fetch with the other client: aiokafka cannot read past a header name that is not UTF-8."""
-        log.warning("a header name is not UTF-8: records are read with librdkafka")
+        failed_at = {tp: _position(consumer, tp) for tp in starts}
         settings: Settings = cast(Any, self.app).settings
         read, ends = await asyncio.to_thread(
             read_from, settings, {Partition(*tp): start for tp, start in starts.items()}
@@ -112,8 +112,15 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
         for record in read:
             tp = TP(record.at.topic, record.at.partition)
             records.setdefault(tp, []).append(_consumer_record(record))
-        for tp in starts.keys() & consumer.assignment():
-            consumer.seek(tp, ends[Partition(*tp)])
+        unreadable = [str(record.at) for record in read if UNREADABLE_HEADERS in record.headers]
+        log.warning(
+            "header names are not UTF-8: read with librdkafka", extra={"first": unreadable[:1]}
+        )
+        for tp in starts:
+            if tp in consumer.assignment() and _position(consumer, tp) == failed_at[tp]:
+                consumer.seek(tp, ends[Partition(*tp)])
+            else:  # a rebalance or a recovery has moved it meanwhile
+                records.pop(tp, None)
         return records
 
     async def _seek_to_positions(
