@@ -21,6 +21,7 @@ from tests.support.tokens import (
     public_pem,
     segment,
 )
+from tests.support.until import until
 from tools.api.auth.authentication import KeysUnavailable, Unauthenticated, Verifier
 from tools.api.auth.jwks import FAILED_PAUSE_S, MAX_AGE_S, UNKNOWN_KEY_PAUSE_S, KeySet
 from tools.api.auth.key_settings import build_verifier
@@ -47,8 +48,8 @@ class Publisher:
             raise ValueError("not there")
         return {"keys": self.keys}
 
-    def verifier(self, algorithm: str = "RS256") -> Verifier:
-        keys = KeySet(self.fetch, algorithm, lambda: self.now_s)
+    def verifier(self, algorithm: str = "RS256", **limits: float) -> Verifier:
+        keys = KeySet(self.fetch, algorithm, lambda: self.now_s, **limits)
         return Verifier(
             keys=keys,
             algorithm=algorithm,
@@ -78,6 +79,16 @@ async def result_of(verifier: Verifier, authorization: str) -> str:
         return "unavailable"
 
 
+async def until_result(verifier: Verifier, authorization: str, expected: str) -> None:
+    loop = asyncio.get_running_loop()
+
+    def has_it() -> bool:
+        result = asyncio.run_coroutine_threadsafe(result_of(verifier, authorization), loop)
+        return result.result(5) == expected
+
+    await asyncio.to_thread(until, has_it)
+
+
 @pytest.mark.anyio
 async def test_keys_are_fetched_once_and_cached_for_ten_minutes() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
@@ -87,7 +98,7 @@ async def test_keys_are_fetched_once_and_cached_for_ten_minutes() -> None:
     assert publisher.fetches == 1
     publisher.now_s = MAX_AGE_S
     assert await result_of(verifier, signed("one")) == "anna"
-    assert publisher.fetches == 2
+    await asyncio.to_thread(until, lambda: publisher.fetches == 2)
 
 
 @pytest.mark.anyio
@@ -96,7 +107,18 @@ async def test_a_withdrawn_key_is_refused_after_ten_minutes() -> None:
     verifier = publisher.verifier()
     assert await result_of(verifier, signed("one")) == "anna"
     publisher.keys, publisher.now_s = [jwk(RSA_KEY, kid="two")], MAX_AGE_S
-    assert await result_of(verifier, signed("one")) == "unknown_key"
+    assert await result_of(verifier, signed("one")) == "anna"  # this request starts the fetch
+    await until_result(verifier, signed("one"), "unknown_key")
+
+
+@pytest.mark.anyio
+async def test_keys_are_renewed_without_a_request() -> None:
+    publisher = Publisher(jwk(RSA_KEY, kid="one"))
+    verifier = publisher.verifier(max_age_s=0.01)
+    assert await result_of(verifier, signed("one")) == "anna"
+    publisher.keys = [jwk(RSA_KEY, kid="two")]
+    await asyncio.to_thread(until, lambda: publisher.fetches >= 3)
+    await until_result(verifier, signed("one"), "unknown_key")
 
 
 @pytest.mark.anyio
@@ -218,3 +240,69 @@ async def test_a_key_set_at_an_unreachable_url_is_unavailable() -> None:
     assert (
         await result_of(build_verifier("production", unreachable), signed("one")) == "unavailable"
     )
+
+
+class HangingPublisher(Publisher):
+    """A key set whose provider stops answering once `hangs` is set."""
+
+    hangs = False
+
+    async def fetch(self) -> Any:
+        document = await super().fetch()
+        if self.hangs:
+            await asyncio.Event().wait()
+        return document
+
+
+@pytest.mark.anyio
+async def test_a_provider_that_hangs_never_delays_a_request_whose_key_is_known() -> None:
+    publisher = HangingPublisher(jwk(RSA_KEY, kid="one"))
+    verifier = publisher.verifier()
+    assert await result_of(verifier, signed("one")) == "anna"
+    publisher.hangs = True
+    for publisher.now_s in (MAX_AGE_S, MAX_AGE_S + FAILED_PAUSE_S, 10 * MAX_AGE_S):
+        async with asyncio.timeout(1):
+            assert await result_of(verifier, signed("one")) == "anna"
+    await asyncio.to_thread(until, lambda: publisher.fetches == 2)  # one, not one per request
+
+
+@pytest.mark.anyio
+async def test_unknown_key_ids_wait_together_for_one_hanging_fetch() -> None:
+    publisher = HangingPublisher(jwk(RSA_KEY, kid="one"))
+    verifier = publisher.verifier(timeout_s=0.5)
+    assert await result_of(verifier, signed("one")) == "anna"
+    publisher.hangs = True
+    unknown = [asyncio.create_task(result_of(verifier, signed(f"{n}"))) for n in range(200)]
+    await asyncio.to_thread(until, lambda: publisher.fetches == 2)
+    assert await result_of(verifier, signed("one")) == "anna"
+    assert not any(task.done() for task in unknown)
+    async with asyncio.timeout(5):
+        assert set(await asyncio.gather(*unknown)) == {"unknown_key"}
+        assert await result_of(verifier, signed("another")) == "unknown_key"
+    assert publisher.fetches == 2
+
+
+@pytest.mark.anyio
+async def test_a_request_that_gives_up_does_not_end_the_fetch_that_others_wait_for() -> None:
+    answer = asyncio.Event()
+
+    class Slow(Publisher):
+        async def fetch(self) -> Any:
+            document = await super().fetch()
+            await answer.wait()
+            return document
+
+    publisher = Slow(jwk(RSA_KEY, kid="one"))
+    verifier = publisher.verifier()
+    impatient, patient = (asyncio.create_task(result_of(verifier, signed("one"))) for _ in range(2))
+    await asyncio.to_thread(until, lambda: publisher.fetches == 1)
+    impatient.cancel()
+    answer.set()
+    assert await patient == "anna"
+
+
+@pytest.mark.anyio
+async def test_a_key_set_that_is_too_large_is_not_read_to_its_end(server: Answering) -> None:
+    server.respond("GET /keys", Told({**KEY_SET, "filler": " " * 2_000_000}))
+    from_url = settings(algorithm="RS256", jwks_url=f"{server.url}/keys")
+    assert await result_of(build_verifier("production", from_url), signed("one")) == "unavailable"

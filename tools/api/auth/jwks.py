@@ -1,6 +1,7 @@
 """A key set behind a URL (JWKS), cached for ten minutes."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ MAX_AGE_S = 600
 UNKNOWN_KEY_PAUSE_S = 30  # between two fetches for unknown key ids
 FAILED_PAUSE_S = 5  # after a failed fetch
 FETCH_TIMEOUT_S = 5
+MAX_DOCUMENT_BYTES = 1024 * 1024
 PUBLIC_KEYS = {"RS256": RSAPublicKey, "ES256": EllipticCurvePublicKey}
 
 log = logging.getLogger(__name__)
@@ -28,30 +30,38 @@ Document = Any
 class KeySet:
     """The keys of a URL by their ids.
 
-    They are fetched on first use, every ten minutes, and for an unknown key id (at most every 30 s).
-    If a fetch fails, the keys of the last successful fetch stay in use.
+    They are fetched on first use, then every ten minutes in the background, and for an unknown key id (at most every
+    30 s). Only a request whose key is unknown waits for a fetch. If a fetch fails, the keys of the last successful
+    one stay in use.
     """
 
     def __init__(
-        self, fetch: Callable[[], Awaitable[Document]], algorithm: str, now_s: Callable[[], float]
+        self,
+        fetch: Callable[[], Awaitable[Document]],
+        algorithm: str,
+        now_s: Callable[[], float],
+        *,
+        max_age_s: float = MAX_AGE_S,
+        timeout_s: float = FETCH_TIMEOUT_S,
     ) -> None:
-        """`fetch` returns the JWKS document, `now_s` monotonic seconds."""
+        """`fetch` returns the JWKS document, `now_s` monotonic seconds; `timeout_s` is for a whole fetch."""
         self._fetch, self._algorithm, self._now_s = fetch, algorithm, now_s
+        self._max_age_s, self._timeout_s = max_age_s, timeout_s
         self._keys: Mapping[str, Any] = {}
-        self._lock = asyncio.Lock()  # concurrent callers share one fetch
+        self._fetching: asyncio.Task[None] | None = None  # concurrent callers share one fetch
+        self._next_fetch: asyncio.TimerHandle | None = None
         self._fresh_until_s = self._no_fetch_until_s = self._unknown_keys_after_s = float("-inf")
 
     async def key_for(self, kid: str | None) -> Any:
         """The key with this id. Raises Unauthenticated(unknown_key) and KeysUnavailable."""
         if kid is None:
             raise Unauthenticated("unknown_key")
-        if self._is_fresh and kid in self._keys:  # does not wait for the fetch of an unknown key
-            return self._keys[kid]
-        async with self._lock:
-            attempted = await self._refresh()
-            may_fetch = not attempted and self._now_s() >= self._unknown_keys_after_s
-            if kid not in self._keys and may_fetch and await self._try_fetch():
-                self._unknown_keys_after_s = self._now_s() + UNKNOWN_KEY_PAUSE_S
+        if not self._keys:
+            await self.are_loaded()
+        elif kid not in self._keys:
+            await self._look_for_new_keys()
+        elif self._now_s() >= self._fresh_until_s:
+            self._fetch_in_background()
         if not self._keys:
             raise KeysUnavailable()
         if kid not in self._keys:
@@ -60,29 +70,54 @@ class KeySet:
 
     async def are_loaded(self) -> bool:
         """Whether there are keys; missing ones are fetched first."""
-        async with self._lock:
-            await self._refresh()
+        if not self._keys:
+            await self._fetched()
         return bool(self._keys)
 
-    @property
-    def _is_fresh(self) -> bool:
-        return self._now_s() < self._fresh_until_s
+    async def _look_for_new_keys(self) -> None:
+        """Fetch because of an unknown key id, unless that was done recently."""
+        if self._fetching is None:
+            if self._now_s() < self._unknown_keys_after_s:
+                return
+            self._unknown_keys_after_s = self._now_s() + UNKNOWN_KEY_PAUSE_S
+        await self._fetched()
 
-    async def _refresh(self) -> bool:
-        """Fetch keys that are missing or too old; returns whether a fetch was attempted."""
-        return not self._is_fresh and await self._try_fetch()
+    async def _fetched(self) -> None:
+        """Wait for the end of a fetch, started now if none is running; a caller that gives up does not end it."""
+        self._fetch_in_background()
+        if self._fetching is not None:
+            await asyncio.shield(self._fetching)
 
-    async def _try_fetch(self) -> bool:
-        """Fetch, unless the last attempt has just failed; returns whether a fetch was attempted."""
-        if self._now_s() < self._no_fetch_until_s:
-            return False
+    def _fetch_in_background(self) -> None:
+        """Start a fetch, unless one is running or the last one has just failed."""
+        if self._fetching is None and self._now_s() >= self._no_fetch_until_s:
+            self._fetching = asyncio.create_task(self._fetch_keys())
+
+    async def _fetch_keys(self) -> None:
         try:
-            self._keys = self._usable(await self._fetch())
-            self._fresh_until_s = self._now_s() + MAX_AGE_S
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, jwt.PyJWTError) as fault:
+            document = await asyncio.wait_for(self._fetch(), self._timeout_s)
+            self._keys = self._usable(document)
+            self._fresh_until_s = self._now_s() + self._max_age_s
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            ValueError,
+            jwt.PyJWTError,
+            TimeoutError,
+        ) as fault:
             self._no_fetch_until_s = self._now_s() + FAILED_PAUSE_S
             log.warning("signing keys not fetched", extra={"fault": type(fault).__name__})
-        return True
+        finally:
+            self._fetching = None
+            self._fetch_again_later()
+
+    def _fetch_again_later(self) -> None:
+        """Renew the keys without a request, too: else the first one after a long pause would meet withdrawn keys."""
+        if self._next_fetch is not None:
+            self._next_fetch.cancel()
+        if self._keys:
+            loop = asyncio.get_running_loop()
+            self._next_fetch = loop.call_later(self._max_age_s, self._fetch_in_background)
 
     def _usable(self, document: Document) -> Mapping[str, Any]:
         """The signing keys for the algorithm, by their ids. Raises ValueError if there is none."""
@@ -119,6 +154,15 @@ def prepare_public_key(algorithm: str, key: Any) -> Any:
 
 async def fetch_json(url: str) -> Document:
     """The JSON document of a URL. Raises httpx.HTTPError and ValueError."""
-    async with httpx.AsyncClient(timeout=FETCH_TIMEOUT_S) as client:
-        response = await client.get(url, headers={"Accept": "application/json"})
-    return response.raise_for_status().json()
+    accept = {"Accept": "application/json"}
+    async with (
+        httpx.AsyncClient(timeout=FETCH_TIMEOUT_S) as client,
+        client.stream("GET", url, headers=accept) as response,
+    ):
+        response.raise_for_status()
+        body = bytearray()
+        async for part in response.aiter_bytes():
+            body += part
+            if len(body) > MAX_DOCUMENT_BYTES:
+                raise ValueError("the key set is too large")
+    return json.loads(body)
