@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", min_length=1, description="address of the admin API")
     api_port: int = Field(9095, ge=1, le=65_535, description="port of the admin API")
+    api_keep_alive_s: float = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="how long an unused connection stays open: longer than a load balancer's idle timeout",
+    )
     metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="port of /metrics, which is then served only there"
     )

@@ -44,11 +44,15 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(
-    level: int = logging.INFO, common_fields: Callable[[], Mapping[str, Any]] = dict
+    level: int = logging.INFO,
+    common_fields: Callable[[], Mapping[str, Any]] = dict,
+    limit: logging.Filter | None = None,
 ) -> None:
-    """Send every log line of this process to stderr."""
+    """Send every log line of this process that passes the limit to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(common_fields))
+    if limit is not None:
+        handler.addFilter(limit)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     threading.excepthook = _log_thread_exception
 

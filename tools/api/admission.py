@@ -119,11 +119,12 @@ class ParsedRequest(Request):
 
 
 async def admit(request: Request, deps: Dependencies, roles: tuple[str, ...]) -> Caller:
-    """The caller, after checks of token, role and rate limit. Raises 401, 403, 429 and 503."""
+    """The caller, after checks of token, role, rate and requests in progress. Raises 401, 403, 429 and 503."""
     caller = await deps.verifier.caller(request.headers.get("authorization"))
     request.state.actor = caller.subject
     caller.must_have(roles)
     deps.rate.consume(caller.subject)
+    request.state.until_end.enter_context(deps.requests.one(caller.subject))
     return caller
 
 

@@ -26,6 +26,7 @@ from tools.api.routes import (
 )
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.audit_service import AuditService
+from tools.api.services.in_progress import InProgress
 from tools.api.services.metrics import Metrics
 from tools.api.services.text_service import TextService
 
@@ -36,6 +37,9 @@ ADMIN_ROUTERS = (
     assignments.for_auditors,
     assignments.for_readers,
 )
+# a request may hold a body of CJSTREAM_CONTENT_MAX_BYTES, and needs one of the upload log's 32 threads
+REQUESTS, REQUESTS_OF_SUBJECT = 100, 25
+STREAMS, STREAMS_OF_SUBJECT = 4, 2  # replays and verifications: a thread and a fold of the log each
 
 
 def build_api(
@@ -65,6 +69,12 @@ def build_api(
         content=content_store,
         verifier=verifier,
         rate=RateLimit(settings.rate_limit_per_minute, time.monotonic),
+        requests=InProgress(
+            "requests", per_subject=REQUESTS_OF_SUBJECT, per_process=REQUESTS, retry_after_s=1
+        ),
+        streams=InProgress(
+            "streams", per_subject=STREAMS_OF_SUBJECT, per_process=STREAMS, retry_after_s=10
+        ),
         metrics=Metrics(fenced=lambda: log.fenced),
         now_ms=lambda: time.time_ns() // 1_000_000,
     )

@@ -13,6 +13,7 @@ from tools.api.auth.authentication import Verifier
 from tools.api.auth.rate_limit import RateLimit
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.audit_service import AuditService
+from tools.api.services.in_progress import InProgress
 from tools.api.services.metrics import Metrics
 from tools.api.services.text_service import TextService
 
@@ -28,6 +29,8 @@ class Dependencies:
     content: AsyncContentStore
     verifier: Verifier
     rate: RateLimit
+    requests: InProgress
+    streams: InProgress
     metrics: Metrics
     now_ms: Callable[[], int]
 
@@ -38,4 +41,8 @@ def dependencies_of(request: Request) -> Dependencies:
     return deps
 
 
-Deps = Annotated[Dependencies, Depends(dependencies_of)]
+async def _dependencies_of(request: Request) -> Dependencies:
+    return dependencies_of(request)  # FastAPI would call a plain function in a thread
+
+
+Deps = Annotated[Dependencies, Depends(_dependencies_of)]

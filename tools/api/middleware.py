@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,6 +16,7 @@ from tools.api.services.metrics import Metrics
 
 log = logging.getLogger("cjstream.api")
 CLIENT_CLOSED_REQUEST = 499
+PIECE_BYTES = 64 * 1024
 TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C trace context
 
 
@@ -31,7 +33,11 @@ class RequestObserver:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         correlation = correlate(scope)
-        scope["state"] = {**scope.get("state", {}), "correlation": correlation}
+        until_end = (
+            AsyncExitStack()
+        )  # closed when the response has been sent, or its client is gone
+        state = {"correlation": correlation, "until_end": until_end}
+        scope["state"] = {**scope.get("state", {}), **state}
         started_s, status = self._clock(), 0
 
         async def send_with_headers(message: Message) -> None:
@@ -41,7 +47,10 @@ class RequestObserver:
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = correlation.id
                 headers.setdefault("Cache-Control", "no-store")
-            await send(message)
+                await send(message)
+            else:
+                for piece in _pieces(message):
+                    await send(piece)
 
         token = CURRENT.set(correlation)
         try:
@@ -58,6 +67,7 @@ class RequestObserver:
             respond = problem_response(Request(scope), problem)
             await respond(scope, receive, send_with_headers)
         finally:
+            await until_end.aclose()
             self._log_and_count(scope, correlation, status, self._clock() - started_s)
             CURRENT.reset(token)
 
@@ -79,6 +89,15 @@ class RequestObserver:
         }
         present = {name: value for name, value in fields.items() if value is not None}
         log.info("HTTP request", extra=present)
+
+
+def _pieces(message: Message) -> Iterator[Message]:
+    """A part of a body in pieces: the server buffers a piece completely, but waits for the client before the next."""
+    body = message.get("body", b"")
+    last = max(0, len(body) - 1) // PIECE_BYTES * PIECE_BYTES
+    for start in range(0, last, PIECE_BYTES):
+        yield {**message, "body": body[start : start + PIECE_BYTES], "more_body": True}
+    yield {**message, "body": body[last:]}
 
 
 def route_of(scope: Scope) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import uvicorn
@@ -23,6 +25,17 @@ from processors.worker import codec_unless_stopped
 from schemas.errors import CJStreamError, Misconfigured
 from tools.api.app import build_api, metrics_app
 from tools.api.auth.key_settings import build_verifier, jwt_settings
+from tools.api.connections import (
+    ACCEPTED_AT_ONCE,
+    MAX_HEADER_BYTES,
+    MIN_CONNECTIONS,
+    BoundedServer,
+    ConnectionLimits,
+    bounded,
+    max_connections,
+    raise_open_files_limit,
+)
+from tools.api.line_limit import LineLimit
 from tools.api.middleware import common_log_fields
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.audit_service import AuditService
@@ -38,13 +51,14 @@ LOG_WAITING_S = 10.0
 
 def run(settings: Settings) -> NoReturn:
     """Serve until a signal, then exit; an error is printed as one line and sets the exit code."""
-    log_to_stderr(common_fields=common_log_fields(settings.environment))
+    log_to_stderr(common_fields=common_log_fields(settings.environment), limit=LineLimit())
     for library in ("uvicorn", "httpx"):  # they log each request with its URL
         logging.getLogger(library).setLevel(logging.WARNING)
+    connections = max_connections(raise_open_files_limit())
     loop = asyncio.new_event_loop()
     exit_code = 0
     try:
-        loop.run_until_complete(_run(settings))
+        loop.run_until_complete(_run(settings, connections))
     except CJStreamError as fault:
         if isinstance(fault, Misconfigured):
             log.error("configuration refused", extra={"reason": str(fault)})
@@ -58,7 +72,7 @@ def run(settings: Settings) -> NoReturn:
     os._exit(exit_code)  # a normal exit would wait for a thread that blocks in librdkafka
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, connections: int) -> None:
     verifier = build_verifier(settings.environment, jwt_settings())
     content_store = AsyncContentStore.of(settings)
     listener = _listen(settings.api_host, settings.api_port, "CJSTREAM_API_PORT")
@@ -69,11 +83,14 @@ async def _run(settings: Settings) -> None:
     upload_log = build_upload_log(settings, shutdown.fail, codec)
     audit_service = AuditService(settings, codec)
     app = build_api(upload_log, audit_service, content_store, verifier, settings)
-    servers = [_server(app, listener)]
+    limits = ConnectionLimits(connections=connections, keep_alive_s=settings.api_keep_alive_s)
+    servers = [_server(app, listener, limits)]
     if settings.metrics_port is not None:
         metrics = _listen(settings.api_host, settings.metrics_port, "CJSTREAM_METRICS_PORT")
-        servers.append(_server(metrics_app(app), metrics))
-    log.info("API runs", extra={"settings": _loggable(settings)})
+        servers.append(
+            _server(metrics_app(app), metrics, replace(limits, connections=MIN_CONNECTIONS))
+        )
+    log.info("API runs", extra={"settings": _loggable(settings), "max_connections": connections})
     await upload_log.start()
     tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
     await _log_when_ready(upload_log, shutdown)
@@ -90,16 +107,22 @@ async def _run(settings: Settings) -> None:
         raise shutdown.fault
 
 
-class _Server(uvicorn.Server):
+class _Server(BoundedServer):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Do nothing: `_run` handles signals, and uvicorn would raise them again after it has stopped."""
         yield
 
 
-def _server(app: FastAPI, listener: socket.socket) -> tuple[_Server, socket.socket]:
+def _server(
+    app: FastAPI, listener: socket.socket, limits: ConnectionLimits
+) -> tuple[_Server, socket.socket]:
     config = uvicorn.Config(
         app,
+        http=bounded(limits),  # type: ignore[arg-type]  # uvicorn only calls it
+        backlog=ACCEPTED_AT_ONCE,
+        timeout_keep_alive=math.ceil(limits.keep_alive_s),
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         loop="none",
         lifespan="off",
         ws="none",
@@ -119,7 +142,7 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(128)
+        listener.listen(ACCEPTED_AT_ONCE)
     except OSError as fault:
         reason = fault.strerror or type(fault).__name__
         raise Misconfigured(f"{setting}: cannot listen on {host}:{port}: {reason}") from fault

@@ -1,6 +1,6 @@
 """The audit service of a log in memory: the same pure history code, with records that a test can compact away."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import orjson
@@ -43,7 +43,7 @@ class MemoryPast(AuditService):
 
     def replay(
         self, since: Moment | None, until: Moment | None, scope_keys: list[str]
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         if until is not None:
             self._positions_after(until)
         for scope_key, context in self._log.rows.items():
@@ -52,7 +52,9 @@ class MemoryPast(AuditService):
                 yield orjson.dumps({"context": document}, option=orjson.OPT_APPEND_NEWLINE)
         yield b'{"summary":{}}\n'
 
-    def verify(self, since: Moment | None, until: Moment | None, *, texts: bool) -> Iterator[bytes]:
+    def verify(
+        self, since: Moment | None, until: Moment | None, *, texts: bool
+    ) -> Generator[bytes, None, None]:
         if self.faults:
             raise self.faults.pop()
         yield b'{"summary":{}}\n'

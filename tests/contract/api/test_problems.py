@@ -1,5 +1,6 @@
 """Every problem of the contract, caused in the real application: status, members and headers; no value is repeated."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.contract.api.calling import (
 )
 from tests.support.builders import prompt_uploaded, sha256_of
 from tests.support.tokens import hs256
+from tools.api.app import REQUESTS, REQUESTS_OF_SUBJECT
 from tools.api.auth.authentication import KeysUnavailable
 from tools.api.errors.problems import KINDS
 
@@ -393,6 +395,28 @@ def test_a_store_that_cannot_write_is_reported_and_nothing_is_appended(tmp_path:
     response = api("POST", INSTRUCTIONS, new())
     assert problem(response, "content-backend-error") == {"storage_id": sha256_of(TEXT)}
     assert api.log.rows == {}
+
+
+def test_too_many_requests_of_one_subject_in_progress_are_refused(api: Api) -> None:
+    in_progress = api.app.state.dependencies.requests
+    with ExitStack() as others:
+        for _ in range(REQUESTS_OF_SUBJECT):
+            others.enter_context(in_progress.one("anna"))
+        refused = api("GET", A1)
+        assert problem(refused, "too-many-in-progress") == {}
+        assert refused.headers["retry-after"] == "1"
+        of_another = api("GET", A1, token=hs256(sub="berta"))
+        assert of_another.status_code == 404
+        for number in range(in_progress.total, REQUESTS):
+            others.enter_context(in_progress.one(f"{number}"))
+        assert problem(api("GET", A1, token=hs256(sub="berta")), "too-many-in-progress") == {}
+        assert api("GET", "/healthz", token=None).status_code == 200
+    assert in_progress.total == 0
+    assert api("GET", A1).status_code == 404
+
+
+# of a connection: tested in test_connections.py
+OF_CONNECTIONS = ("request-timeout", "too-many-connections")
 
 
 def test_every_problem_of_the_contract_is_tested_here() -> None:

@@ -34,6 +34,7 @@ KINDS: Mapping[str, ProblemKind] = {
     "method-not-allowed": ProblemKind(405, "Method not allowed"),
     "immutable-field": ProblemKind(409, "Field cannot change"),
     "history-compacted": ProblemKind(410, "History no longer complete"),
+    "request-timeout": ProblemKind(408, "Request took too long"),
     "version-mismatch": ProblemKind(412, "Version mismatch"),
     "precondition-required": ProblemKind(428, "Condition required"),
     "payload-too-large": ProblemKind(413, "Too large"),
@@ -41,6 +42,7 @@ KINDS: Mapping[str, ProblemKind] = {
     "range-not-satisfiable": ProblemKind(416, "Range not satisfiable"),
     "validation-failed": ProblemKind(422, "Validation failed"),
     "rate-limited": ProblemKind(429, "Too many requests"),
+    "too-many-in-progress": ProblemKind(429, "Too many requests in progress", 1),
     "internal-error": ProblemKind(500, "Internal error"),
     "content-missing": ProblemKind(502, "Stored text missing"),
     "content-corrupt": ProblemKind(502, "Stored text damaged"),
@@ -48,6 +50,7 @@ KINDS: Mapping[str, ProblemKind] = {
     "log-unavailable": ProblemKind(503, "Kafka unreachable", 5),
     "content-unavailable": ProblemKind(503, "Content store unreachable", 5),
     "auth-keys-unavailable": ProblemKind(503, "Signing keys unreachable", 5),
+    "too-many-connections": ProblemKind(503, "Too many connections", 1),
     "replica-behind": ProblemKind(503, "Not caught up", 2),
     "writer-contended": ProblemKind(503, "Writer contended", 1),
     "content-timeout": ProblemKind(504, "Content store timed out"),
@@ -98,15 +101,20 @@ def role_not_found(role: str, scope_key: str, *, deleted: bool) -> Problem:
 def problem_response(request: Request, problem: Problem) -> Response:
     """The problem as a response; its slug is recorded for the request's log line."""
     request.scope.setdefault("state", {})["problem"] = problem.slug
-    document = {
+    document = document_of(problem, correlation_of(request.scope).id, request.scope["path"])
+    return Response(
+        orjson.dumps(document), problem.kind.status, problem.headers, media_type=MEDIA_TYPE
+    )
+
+
+def document_of(problem: Problem, correlation_id: str, path: str = "") -> dict[str, Any]:
+    """The problem as JSON; the path is unknown if the request could not be read."""
+    return {
         "type": URN + problem.slug,
         "title": problem.kind.title,
         "status": problem.kind.status,
         "detail": str(problem),
-        "instance": request.scope["path"],
-        "correlation_id": correlation_of(request.scope).id,
+        **({"instance": path} if path else {}),
+        "correlation_id": correlation_id,
         **problem.members,
     }
-    return Response(
-        orjson.dumps(document), problem.kind.status, problem.headers, media_type=MEDIA_TYPE
-    )

@@ -16,6 +16,7 @@ Slugs = tuple[str, ...]
 LINES = "application/x-ndjson"
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 COMMON: Slugs = ("malformed-request", "unauthenticated", "forbidden", "rate-limited")
+COMMON += ("too-many-in-progress", "request-timeout", "too-many-connections")
 COMMON += ("validation-failed", "internal-error", "auth-keys-unavailable", "method-not-allowed")
 BODY = ("payload-too-large", "unsupported-media-type")
 LOG = ("replica-behind", "log-unavailable")

@@ -1,11 +1,11 @@
 """/audit/v1: past states, histories and proofs for auditors; the bodies are those of `cjstream audit … --json`."""
 
-import asyncio
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import AsyncIterator, Generator
+from contextlib import ExitStack
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from schemas.errors import Discrepancy
@@ -32,6 +32,7 @@ from tools.api.responses.openapi import (
     returns_lines,
 )
 from tools.api.responses.presenters import ok_response
+from tools.api.services.line_stream import stream_lines
 from tools.audit.scope.as_of import ScopeReport, changes, document_of
 from tools.audit.scope.history import document_of as history_document
 
@@ -69,25 +70,50 @@ async def batch(query: Annotated[BatchQuery, Query()], deps: Deps) -> Response:
 
 
 @routes.get("/replay", **returns_lines("context", STREAMED))
-async def replay(query: Annotated[ReplayQuery, Query()], deps: Deps) -> Response:
+async def replay(query: Annotated[ReplayQuery, Query()], request: Request, deps: Deps) -> Response:
     """Fold the upload topics again: one line per scope, then the summary; without it the response is incomplete."""
     scopes = [query.scope] if query.scope else []
-    return await _stream(deps.audit.replay(query.since, query.until, scopes))
+    return await _stream(request, deps, deps.audit.replay(query.since, query.until, scopes))
 
 
 @routes.get("/verify", **returns_lines("finding", STREAMED))
-async def verify(query: Annotated[VerifyQuery, Query()], deps: Deps) -> Response:
+async def verify(query: Annotated[VerifyQuery, Query()], request: Request, deps: Deps) -> Response:
     """Compute every outcome again: one line per finding, then the summary; without it the response is incomplete."""
-    return await _stream(deps.audit.verify(query.since, query.until, texts=query.texts))
+    return await _stream(
+        request, deps, deps.audit.verify(query.since, query.until, texts=query.texts)
+    )
 
 
-async def _stream(lines: Iterator[bytes]) -> Response:
-    """The lines as a response. Raises 422 for a range that the log does not have."""
+async def _stream(
+    request: Request, deps: Dependencies, lines: Generator[bytes, None, None]
+) -> Response:
+    """The lines as a response. Raises 422 for a range that the log does not have, and 429."""
+    slot = ExitStack()
+    slot.enter_context(deps.streams.one(request.state.actor))
+    chunks = stream_lines(lines, at_end=slot.close)
+    request.state.until_end.push_async_callback(chunks.aclose)
     try:
-        first = await asyncio.to_thread(next, lines, b"")  # its error can still become a problem
+        first = await _first_line(request, chunks)  # its error can still become a problem
     except Discrepancy:
         raise invalid([fault_at("query", "unknown_position")]) from None
-    return StreamingResponse(chain([first], lines), media_type=LINES)
+    return StreamingResponse(_joined(first, chunks), media_type=LINES)
+
+
+async def _first_line(request: Request, chunks: AsyncIterator[bytes]) -> bytes:
+    """The first chunk that is not empty. Raises ClientDisconnect if the client does not wait for it."""
+    async for chunk in chunks:
+        if chunk:
+            return chunk
+        if await request.is_disconnected():
+            raise ClientDisconnect
+    return b""
+
+
+async def _joined(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in chunks:
+        if chunk:
+            yield chunk
 
 
 async def report_at(

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -90,17 +90,24 @@ class AuditService:
 
     def replay(
         self, since: Moment | None, until: Moment | None, scope_keys: list[str]
-    ) -> Iterator[bytes]:
-        """Contexts, then the summary, as JSON lines. Blocks; raises Unreachable, Discrepancy, UnknownSchema."""
+    ) -> Generator[bytes, None, None]:
+        """Contexts, then the summary, as JSON lines; empty ones while the log is read.
+
+        Blocks; raises Unreachable, Discrepancy, UnknownSchema.
+        """
         replay_range = replay.range_of(self._settings, since, until)
         for result in replay.replay(self._settings, replay_range, scope_keys):
             match result:
-                case replay.ContextLines(lines) if lines:
+                case replay.ContextLines(lines):
                     yield lines
                 case replay.ReplaySummary():
                     yield _line("summary", replay.summary_document(result))
+                case _:
+                    yield b""
 
-    def verify(self, since: Moment | None, until: Moment | None, *, texts: bool) -> Iterator[bytes]:
+    def verify(
+        self, since: Moment | None, until: Moment | None, *, texts: bool
+    ) -> Generator[bytes, None, None]:
         """Findings as they are found, then the report, as JSON lines. Blocks; raises as `replay`, and StoreFailed."""
         reported = list[Violation]()
         for result in verify.verify(
@@ -112,6 +119,8 @@ class AuditService:
                     yield _line("finding", verify.finding_document(result))
                 case verify.VerifyReport():
                     yield _line("summary", verify.document_of(result, reported))
+                case _:
+                    yield b""
 
     def close(self) -> None:
         """Stop the threads and close the index."""
