@@ -6,6 +6,7 @@ Granian limits open connections together with the time for headers, body and res
 
 import logging
 import resource
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -182,6 +183,12 @@ class BoundedConnection(H11Protocol):
 
 class BoundedServer(uvicorn.Server):
     """A server that closes expired connections."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; more connections may wait in the system than asyncio, which has one setting for both, accepts."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(MAX_CONNECTIONS)
 
     async def on_tick(self, counter: int) -> bool:
         """Check the time limits of all connections; uvicorn calls this ten times a second."""

@@ -12,7 +12,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from tests.support.until import until
-from tools.api.connections import MAX_HEADER_BYTES, BoundedServer, ConnectionLimits, bounded
+from tools.api.connections import (
+    ACCEPTED_AT_ONCE,
+    MAX_HEADER_BYTES,
+    BoundedServer,
+    ConnectionLimits,
+    bounded,
+)
 
 
 class Served:
@@ -44,6 +50,7 @@ def served(app: FastAPI, **limits: Any) -> Iterator[Served]:
             app,
             http=bounded(ConnectionLimits(**{"connections": 100, "keep_alive_s": 60, **limits})),  # type: ignore[arg-type]
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            backlog=ACCEPTED_AT_ONCE,
             lifespan="off",
             log_config=None,
             timeout_graceful_shutdown=1,

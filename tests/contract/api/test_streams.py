@@ -31,7 +31,7 @@ class Replays:
     may_go_on: Event = field(default_factory=Event)
 
     def replay(
-        self, _since: Moment | None, _until: Moment | None, _keys: list[str]
+        self, since: Moment | None, until: Moment | None, scope_keys: list[str]
     ) -> Generator[bytes, None, None]:
         try:
             for _ in range(CHUNKS):
