@@ -35,7 +35,15 @@ from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.records import Headers
 from processors.kafka.transactional_producer import TransactionalProducer
-from processors.monitoring.progress_probes import batch_prep_probe, fold_positions, reader_probe
+from processors.monitoring.progress_probes import (
+    batch_prep_probe,
+    fold_positions,
+    group_of,
+    is_unread,
+    membership_checks,
+    membership_probe,
+    reader_probe,
+)
 from processors.monitoring.watchdog import (
     Watchdog,
     in_background,
@@ -212,16 +220,33 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
     uploads = settings.upload_partitions
     watched = [*uploads, *settings.partitions_of(settings.topics.requests)]
     upload_names = [topic.name for topic in settings.topics.uploads]
+    folded = partial(fold_positions, cast(CJStreamApp, worker.app), upload_names)
     watchdog = Watchdog(
         [
             reader_probe("the context replica", worker.replica.positions),
-            reader_probe(
-                "the fold", partial(fold_positions, cast(CJStreamApp, worker.app), upload_names)
-            ),
+            reader_probe("the fold", folded),
             batch_prep_probe(
                 settings,
                 lambda: status.owned,
                 partial(committed_offsets, settings, settings.prep_group),
+            ),
+            membership_probe(
+                "batch preparation",
+                group_of(
+                    settings,
+                    settings.prep_group,
+                    settings.partitions_of(settings.topics.requests),
+                ),
+                lambda: status.owned,
+                partial(is_unread, settings),
+                membership_checks(settings),
+            ),
+            membership_probe(
+                "the fold",
+                group_of(settings, settings.fold_group, uploads),
+                folded,
+                partial(is_unread, settings),
+                max(stalled_checks, membership_checks(settings)),
             ),
         ],
         partial(high_watermarks, admin, watched),

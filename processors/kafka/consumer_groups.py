@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
@@ -20,6 +20,7 @@ GROUP_IS_ACTIVE = {  # the answers to a commit from outside, while the group has
     KafkaError.STALE_MEMBER_EPOCH,
     KafkaError.REBALANCE_IN_PROGRESS,
 }
+SETTLED = {ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,22 @@ def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupS
         position = max(committed.get(partition, 0), starts[partition])
         lag[partition.topic] = lag.get(partition.topic, 0) + max(0, end - position)
     return GroupState(group, described.state.name, len(described.members), lag)
+
+
+def partitions_with_owner(settings: Settings, group: str) -> frozenset[Partition] | None:
+    """The partitions that a member of the group owns; None while it rebalances. Raises Unreachable."""
+    admin = admin_client(settings)  # a new one: see `group_reader`
+    try:
+        described = result_of(admin.describe_consumer_groups([group])[group])
+    except KafkaException as fault:
+        raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
+    if described.state not in SETTLED:
+        return None
+    return frozenset(
+        Partition(tp.topic, tp.partition)
+        for member in described.members
+        for tp in member.assignment.topic_partitions
+    )
 
 
 def committed_offsets(settings: Settings, group: str, partitions: Iterable[Partition]) -> Positions:

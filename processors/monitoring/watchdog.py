@@ -88,7 +88,7 @@ class Watchdog:
             stalled = [
                 partition
                 for partition, count in counts.items()
-                if count % self._stalled_checks == 0
+                if count % (probe.checks or self._stalled_checks) == 0
                 and probe.is_stalled(partition, progress[partition])
             ]
             if stalled:

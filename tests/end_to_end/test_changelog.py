@@ -119,9 +119,7 @@ def forged_rows(settings: Settings) -> list[Record]:
     ]
 
 
-def test_forged_rows_are_mended_by_a_worker(
-    settings: Settings, start_worker: StartWorker
-) -> None:
+def test_forged_rows_are_mended_by_a_worker(settings: Settings, start_worker: StartWorker) -> None:
     """Beside a running worker, while it is stopped, and in its table: they are there when it recovers it."""
     append_uploads(settings, (event for n in range(40) for event in complete(n)))
     worker = start_worker("one")

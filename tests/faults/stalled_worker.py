@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from processors.settings import settings_from_environment
 from processors.shutdown import Shutdown
 from processors.worker import run_built_worker
 from schemas.codec import Codec
-from schemas.coordinates import Positions
+from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError
 from tools.logs import log_to_stderr
 from tools.progress import say
@@ -60,6 +61,21 @@ class DeafPreparer:
         self._consumer.poll(wait_s)
 
 
+class AbsentConsumer:
+    """A consumer that is no member of its group, as after an error that nobody saw."""
+
+    on_rebalance: Callable[[set[Partition]], None]
+
+    def join(self) -> None:
+        """Do nothing."""
+
+    def poll(self, wait_s: float) -> None:
+        time.sleep(wait_s)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 async def never_acknowledged(*_: Any) -> None:
     """Send a dead letter that is never acknowledged."""
     await asyncio.Event().wait()
@@ -75,6 +91,14 @@ def with_stalled_part(worker: Worker, part: str) -> Worker:
         case "requests":
             deaf = cast(Preparer, DeafPreparer(batch_prep.consumer))
             return replace(worker, batch_prep=replace(batch_prep, preparer=deaf))
+        case "member":
+            absent = cast(GroupConsumer, AbsentConsumer())
+            return replace(
+                worker,
+                batch_prep=replace(
+                    batch_prep, consumer=absent, preparer=cast(Preparer, DeafPreparer(absent))
+                ),
+            )
         case "transaction":
             committer = HangingCommitter(batch_prep.epoch, batch_prep.producer)
             return replace(worker, batch_prep=replace(batch_prep, committer=committer))

@@ -54,6 +54,17 @@ def test_a_consumer_of_requests_that_stalls_ends_the_worker(
 
 
 @pytest.mark.thorough
+def test_a_worker_that_is_no_member_of_its_group_ends_although_it_owns_nothing(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    send(settings, *assignment("a1"), requested(assignment_id="a1"))
+    worker = start_worker(command=(*COMMAND, "member"))
+    assert "cjstream: batch preparation owns no partition, and makes no progress at " in (
+        wait_for_failure(worker, 90)
+    )
+
+
+@pytest.mark.thorough
 def test_a_fold_that_stalls_ends_the_worker(settings: Settings, start_worker: StartWorker) -> None:
     damaged = Record(settings.topics.instructions.name, 1, b"assignment:a1", b"no event")
     append(settings, [damaged])

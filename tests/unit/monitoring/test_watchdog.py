@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from processors.monitoring.progress_probes import batch_prep_probe, reader_probe
+from processors.monitoring.progress_probes import (
+    ConsumedGroup,
+    batch_prep_probe,
+    membership_probe,
+    reader_probe,
+)
 from processors.monitoring.stall_detector import Progress, StallDetector
 from processors.monitoring.watchdog import BLOCKED_CHECKS, Stalled, Watchdog
 from processors.monitoring.worker_status import StatusFile, WorkerStatus, statuses
@@ -104,6 +109,59 @@ def test_batch_preparation_that_does_not_commit_is_named() -> None:
     broker.committed = {}
     with pytest.raises(Stalled, match="batch preparation makes no progress at requests/1@0"):
         check(watchdog_of(broker))
+
+
+def members_watchdog(
+    broker: Broker, owned: Positions, owners: set[Partition] | None, *, unread: bool = True
+) -> Watchdog:
+    """A watchdog of the membership in a group whose other members own the partitions in `owners`."""
+    group = ConsumedGroup([REQUESTS], lambda _: broker.committed, lambda: owners)
+    probe = membership_probe("batch preparation", group, lambda: owned, lambda *_: unread, CHECKS)
+    return Watchdog(
+        [probe],
+        lambda: broker.query(broker.high),
+        lambda: broker.query(broker.stable),
+        [UPLOADS],
+        lambda: broker.replica,
+        100,
+    )
+
+
+def test_a_worker_that_owns_nothing_while_requests_wait_that_nobody_owns_is_named() -> None:
+    broker = Broker()
+    broker.committed = {REQUESTS: 7}
+    watchdog = members_watchdog(broker, {}, set())
+    check(watchdog, CHECKS - 1)
+    with pytest.raises(
+        Stalled,
+        match="batch preparation owns no partition, and makes no progress at requests/1@7 for 4 s",
+    ):
+        watchdog.check()
+
+
+@pytest.mark.parametrize(
+    ("owned", "owners", "committed", "unread"),
+    [
+        ({REQUESTS: 7}, set(), 7, True),
+        ({}, {REQUESTS}, 7, True),
+        ({}, None, 7, True),
+        ({}, set(), 10, True),
+        ({}, set(), 7, False),
+    ],
+    ids=["owns some", "a spare worker", "a rebalance", "nothing waits", "only markers wait"],
+)
+def test_a_worker_may_own_nothing(
+    owned: Positions, owners: set[Partition] | None, committed: int, unread: bool
+) -> None:
+    broker = Broker()
+    broker.committed = {REQUESTS: committed}
+    check(members_watchdog(broker, owned, owners, unread=unread))
+
+
+def test_a_worker_whose_replica_is_behind_may_own_nothing_yet() -> None:
+    broker = Broker()
+    broker.replica, broker.committed = {UPLOADS: 3}, {REQUESTS: 7}
+    check(members_watchdog(broker, {}, set()))
 
 
 def test_markers_after_the_last_request_are_no_stall() -> None:
