@@ -253,6 +253,7 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
         partial(last_stable_offsets, admin, watched),
         uploads,
         worker.replica.positions,
+        worker.replica.stopped,
         stalled_checks,
     )
     in_background(

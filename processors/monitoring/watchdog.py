@@ -57,6 +57,7 @@ class Watchdog:
         last_stable_offsets: Callable[[], Positions],
         uploads: Collection[Partition],
         replica_positions: Callable[[], Positions],
+        stopped: Callable[[], Collection[Partition]],
         stalled_checks: int = STALLED_CHECKS,
     ) -> None:
         self._probes = [(probe, StallDetector()) for probe in probes]
@@ -64,6 +65,7 @@ class Watchdog:
         self._last_stable_offsets = last_stable_offsets
         self._uploads = frozenset(uploads)
         self._replica_positions = replica_positions
+        self._stopped = stopped  # upload partitions that an upload of a later release has stopped
         self._stalled_checks = stalled_checks
         self._open_transactions = StallDetector()
         self._reported: set[Partition] = set()
@@ -80,10 +82,17 @@ class Watchdog:
                 detector.observe({})
             return
         self._report_blocked(stable, high)
-        replica = self._replica_positions()
-        caught_up = all(replica.get(partition, 0) >= high[partition] for partition in self._uploads)
+        replica, stopped = self._replica_positions(), self._stopped()
+        caught_up = all(
+            replica.get(partition, 0) >= high[partition]
+            for partition in self._uploads.difference(stopped)
+        )
         for probe, detector in self._probes:
-            progress = probe.progress(stable, caught_up)
+            progress = {
+                partition: observed
+                for partition, observed in probe.progress(stable, caught_up).items()
+                if partition not in stopped  # a restart would not help
+            }
             counts = detector.observe(progress)
             stalled = [
                 partition

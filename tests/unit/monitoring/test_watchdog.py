@@ -43,6 +43,7 @@ class Broker:
         self.stable: Positions = {UPLOADS: 10, REQUESTS: 10}
         self.replica: Positions = {UPLOADS: 10}
         self.committed: Positions = {REQUESTS: 10}
+        self.stopped: set[Partition] = set()
         self.is_away = False
 
     def query(self, ends: Positions) -> Positions:
@@ -61,6 +62,7 @@ def watchdog_of(broker: Broker, records: bool = True) -> Watchdog:
         lambda: broker.query(broker.stable),
         [UPLOADS],
         lambda: broker.replica,
+        lambda: broker.stopped,
         CHECKS,
     )
 
@@ -83,6 +85,15 @@ def test_a_replica_that_does_not_advance_to_the_end_is_named() -> None:
         Stalled, match="the context replica makes no progress at uploads/0@7 for 4 s"
     ):
         watchdog.check()
+
+
+def test_a_partition_that_an_upload_of_a_later_release_has_stopped_is_no_stall() -> None:
+    broker = Broker()
+    broker.replica, broker.stopped = {UPLOADS: 7}, {UPLOADS}
+    check(watchdog_of(broker))
+    broker.committed = {}  # of the other partitions' requests
+    with pytest.raises(Stalled, match="batch preparation makes no progress at requests/1@0"):
+        check(watchdog_of(broker))
 
 
 def test_a_slow_replica_is_not_stalled() -> None:
@@ -123,6 +134,7 @@ def members_watchdog(
         lambda: broker.query(broker.stable),
         [UPLOADS],
         lambda: broker.replica,
+        lambda: broker.stopped,
         100,
     )
 
