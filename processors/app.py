@@ -135,7 +135,7 @@ def _build_batch_preparation(
     producer = _producer(settings, transactional_id(settings))
     committer = Committer(epoch, producer)
     parked = ParkedTopic(
-        settings.topics.parked.name,
+        settings.topics,
         codec,
         settings.policy,
         replica.context,

@@ -17,7 +17,8 @@ from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.positions_header import POSITIONS_HEADER, encode_positions
 from processors.outcomes.resolve import Prepared, Unresolved
 from processors.outcomes.splice import BuiltOutcome
-from processors.parking.parked_topic import DueRequest, ParkedTopic
+from processors.parking.entry_check import DueRequest
+from processors.parking.parked_topic import ParkedTopic
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import OUTCOME_REFUSED, Refused, dead_letter
@@ -106,8 +107,8 @@ class Preparer:
         left = self._consumer.limit - len(fetched.messages) if refused else self._release_max
         self._parked.advance()
         due_requests = self._due_requests(left)
-        clock_record = self._parked.clock_record()
-        if not (fetched.messages or due_requests or clock_record):
+        clock_records = self._parked.clock_records()
+        if not (fetched.messages or due_requests or clock_records):
             return None
         stopped = self._caught_up()  # 2, 3
         if stopped is None:
@@ -120,7 +121,7 @@ class Preparer:
                 self._prepare_fetched(message, batch, must_wait)
             for due in due_requests:
                 self._prepare_due(due, batch, must_wait)
-        if clock_record is not None:
+        for clock_record in clock_records:
             batch.add_internal(clock_record)
         return self._finish(batch, fetched)
 
@@ -209,20 +210,20 @@ class Preparer:
         self, due: DueRequest, batch: BatchBuilder, must_wait: Callable[[str], bool]
     ) -> None:
         """Add the outcome and tombstone of a parked request; nothing if its context is still incomplete."""
-        at, parked = due.entry.request_at, due.parked
+        at, request = due.entry.request_at, due.request
         if must_wait(due.entry.scope_key):
             self._parked.hold([due.entry])
             return
         try:
-            outcome = self._build_outcome(parked.request, at)
+            outcome = self._build_outcome(request.value(), at)
             is_unresolved = isinstance(outcome.resolution, Unresolved)
             if is_unresolved and self._clock.now_ms < due.entry.deadline_at_ms:
                 self._parked.keep_waiting([due.entry])
                 return
-            record = self._outcome_record(at, parked.request_key, outcome, batch.header)
+            record = self._outcome_record(at, request.key(), outcome, batch.header)
         except BadRecord as fault:
-            refused = Refused(parked.request_key, parked.request, due.headers)
-            record = self._dead_letter(at, parked.appended_at_ms, fault, refused)
+            refused = Refused(request.key(), request.value(), headers_of(request))
+            record = self._dead_letter(at, append_time_of(request), fault, refused)
         batch.add_outcome(at, record)
         batch.add_internal(self._parked.tombstone(at))
 

@@ -15,7 +15,7 @@ from schemas.topics import Topics
 
 def consumed_requests(
     settings: Settings,
-    take_over: Callable[[Positions], bool],
+    take_over: Callable[[Positions, Positions], bool],
     new_reader: Callable[[], Consumer],
     clock: Clock = SYSTEM_CLOCK,
 ) -> ConsumedTopic:

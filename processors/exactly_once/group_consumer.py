@@ -70,7 +70,8 @@ class ConsumedTopic:
     state_topic: str  # has the same partitions; the same transactions commit its offsets
     group: str
     if_fenced: str  # what to say if another process takes this member's place
-    take_over: Callable[[Positions], bool]  # of state partitions, from committed offsets
+    # of state partitions, from their committed offsets, and those of the topic
+    take_over: Callable[[Positions, Positions], bool]
     last_outcome: Callable[[int], str | None]  # coordinates of a partition's newest outcome
     new_reader: Callable[[], Consumer]  # outside the group, `auto.offset.reset` earliest
 
@@ -187,7 +188,7 @@ class GroupConsumer:
             if missing:
                 self._commit_log_starts(missing, group, epoch)
                 return False
-            if not self._take_over_state():
+            if not self._take_over_state(committed):
                 return False
             for tp, offset in committed.items():
                 self._consumer.seek(TopicPartition(*tp, offset))
@@ -202,9 +203,9 @@ class GroupConsumer:
         self._started_epoch = epoch
         return True
 
-    def _take_over_state(self) -> bool:
+    def _take_over_state(self, committed: Positions) -> bool:
         state = {Partition(self._consumed.state_topic, tp.partition) for tp in self._owned}
-        return self._consumed.take_over(self._committed_offsets(state))
+        return self._consumed.take_over(self._committed_offsets(state), committed)
 
     def _check_no_record_skipped(self, number: int, first: int) -> None:
         """Check that no committed record lies between the committed offset and the first record fetched.

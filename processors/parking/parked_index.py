@@ -13,13 +13,17 @@ MAX_STALE_DEADLINES = 1000  # beyond twice the number of entries; more are clean
 
 @dataclass(frozen=True, slots=True)
 class ParkedEntry:
-    """One parked request; parked_offset is the offset of its entry in the same partition of the parked topic."""
+    """One parked request; parked_offset is the offset of its entry in the same partition of the parked topic.
+
+    content: a hash of the request's key and value, None if the entry is not readable.
+    """
 
     request_at: Coordinates
     parked_offset: int
     scope_key: str
     brings_prompt: bool
     deadline_at_ms: int
+    content: int | None = None
 
 
 class ParkedIndex:
@@ -54,12 +58,30 @@ class ParkedIndex:
         """The partitions with a parked request."""
         return {partition for partition, entries in self._entries.items() if entries}
 
+    def entry(self, request_at: Coordinates) -> ParkedEntry | None:
+        """The entry of a request."""
+        return self._entries.get(request_at.partition, OrderedDict()).get(request_at)
+
+    def requests_from(self, request_at: Coordinates) -> list[Coordinates]:
+        """The parked requests of one partition with this offset or a higher one."""
+        entries = self._entries.get(request_at.partition, OrderedDict())
+        return [at for at in entries if at.offset >= request_at.offset]
+
     def park(self, entry: ParkedEntry, *, is_complete: bool = False) -> None:
         """Add an entry that was read from the log; if its context is complete already, it is due at once."""
         self.remove(entry.request_at)
         self._entries.setdefault(entry.request_at.partition, OrderedDict())[entry.request_at] = (
             entry
         )
+        self._index(entry, is_complete=is_complete)
+
+    def correct(self, entry: ParkedEntry, *, is_complete: bool) -> None:
+        """Put a corrected entry in the place of a taken one; it waits again, or is due if its context is complete."""
+        self._forget(self._entries[entry.request_at.partition][entry.request_at])
+        self._entries[entry.request_at.partition][entry.request_at] = entry
+        self._index(entry, is_complete=is_complete)
+
+    def _index(self, entry: ParkedEntry, *, is_complete: bool) -> None:
         self._by_scope.setdefault(entry.scope_key, {})[entry.request_at] = entry
         if is_complete:
             self._due[entry.request_at] = entry
@@ -78,8 +100,11 @@ class ParkedIndex:
     def remove(self, request_at: Coordinates) -> None:
         """Remove the entry of a tombstone that was read from the log: the request has its outcome."""
         entry = self._entries.get(request_at.partition, OrderedDict()).pop(request_at, None)
-        if entry is None:
-            return
+        if entry is not None:
+            self._forget(entry)
+
+    def _forget(self, entry: ParkedEntry) -> None:
+        request_at = entry.request_at
         self._due.pop(request_at, None)
         self._taken.pop(request_at, None)
         self._held.pop(request_at, None)
@@ -110,7 +135,7 @@ class ParkedIndex:
         """Take up to `limit` due requests for one batch, in the order in which they became due."""
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             _, request_at = heapq.heappop(self._deadlines)
-            entry = self._entries.get(request_at.partition, OrderedDict()).get(request_at)
+            entry = self.entry(request_at)
             if entry is not None and not self._is_taken(request_at):
                 self._due[request_at] = entry
         taken = [self._due.pop(request_at) for request_at in list(islice(self._due, limit))]

@@ -5,53 +5,51 @@ a takeover. Request bodies are not kept in memory; they are read again at releas
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.offsets import log_start
 from processors.kafka.poll import poll_records, read_positions
 from processors.kafka.records import (
-    Headers,
     Record,
     append_time_of,
     broker_time_of,
     coordinates_of,
     headers_of,
 )
-from processors.log.record_lookup import runs_of
-from processors.outcomes.request_scan import scan_request
 from processors.outcomes.resolve import Unresolved
+from processors.parking.entry_check import DueRequest, EntryCheck
+from processors.parking.open_requests import OpenRequests, RequestState
 from processors.parking.parked_index import ParkedEntry, ParkedIndex
+from processors.parking.parked_record import (
+    CLOCK_KEY,
+    Waiting,
+    entry_of,
+    read_entry,
+    request_fields,
+    request_of_key,
+    unreadable_entry,
+)
 from processors.policy import Policy
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates, Partition, Positions, coordinates_from
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import OUTCOME_REFUSED
-from schemas.errors import BadRecord, Discrepancy, Malformed
-from schemas.events import AssignmentContext, CJAssessmentRequested, ParkedRequest
-from schemas.topics import MAX_OUTCOME_BYTES
+from schemas.errors import BadRecord, Malformed, Unreachable
+from schemas.events import AssignmentContext, ParkedRequest
+from schemas.topics import MAX_OUTCOME_BYTES, Topics
 from tables.changed_scopes import ChangedScopes
 
 log = logging.getLogger("cjstream.parking")
 MAX_POLLED_RECORDS = 5000
-READ_BODIES_S = 10.0
 TAKEOVER_S = 5.0  # then the group is served and the takeover repeated: an open transaction may last
 POLL_S = 0.05
 FETCH_WAIT_WHILE_PARKED_S = 0.01
 FETCH_WAIT_S = 1.0
-MAX_BODIES_BYTES = 32 * 1024 * 1024  # of bodies in memory at once
-CLOCK_KEY = b"clock"  # key of a tombstone without an entry: its append time is the broker's time
-
-
-class DueRequest(NamedTuple):
-    """A parked request that is due, with its body."""
-
-    entry: ParkedEntry
-    parked: ParkedRequest
-    headers: Headers
+MAX_NAMED = 20  # skipped records in one poll that are named one by one
 
 
 class ParkedTopic:
@@ -59,7 +57,7 @@ class ParkedTopic:
 
     def __init__(
         self,
-        topic: str,
+        topics: Topics,
         codec: Codec,
         policy: Policy,
         context_of: Callable[[str], AssignmentContext | None],
@@ -68,7 +66,8 @@ class ParkedTopic:
         new_reader: Callable[[], Consumer],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._topic = topic
+        self._topic = topics.parked.name
+        self._requests = topics.requests.name
         self._codec = codec
         self._policy = policy
         self._context_of = context_of
@@ -78,10 +77,17 @@ class ParkedTopic:
         self._new_reader = new_reader
         self._clock = clock
         self._entry_reader: Consumer | None = None
-        self._body_reader: Consumer | None = None
         self._index = ParkedIndex()
         self._positions: dict[Partition, int] = {}
-        self._clock_record_wanted = False
+        self._open = OpenRequests()
+        self._check = EntryCheck(
+            topics, codec, self._open, self.deadline_ms, high_watermarks, new_reader, clock
+        )
+        self._clock_records_in: set[int] = set()  # partitions that a clock record is wanted in
+        # partitions with entries of requests that another worker may have parked
+        self._read_again: set[Partition] = set()
+        self._skipped: list[tuple[str, str]] = []  # coordinates and reason, not logged yet
+        self._named_until: dict[int, int] = {}  # by partition: offsets below it were named
 
     @property
     def max_wait_s(self) -> float:
@@ -90,14 +96,17 @@ class ParkedTopic:
             return 0
         return FETCH_WAIT_WHILE_PARKED_S if self._index else FETCH_WAIT_S
 
-    def take_over(self, committed: Positions) -> bool:
+    def take_over(self, committed: Positions, requests_committed: Positions) -> bool:
         """Own exactly these partitions, and read them from their committed offsets to their high watermarks.
 
-        Returns False if this takes too long: call it again. It assumes that every batch prepared before is dropped.
-        Raises Discrepancy if an entry cannot be read, Unreachable if no broker answers.
+        requests_committed: the offsets from which the requests of the same partitions are fetched. Returns False if
+        this takes too long: call it again. It assumes that every batch prepared before is dropped. Raises Unreachable
+        if no broker answers.
         """
+        self._open.begin({tp.partition: offset for tp, offset in requests_committed.items()})
+        self._check.begin()
         reader = self._entry_reader = self._entry_reader or self._new_reader()
-        self._give_up(reader, self._positions.keys() - committed.keys())
+        self._give_up(reader, (self._positions.keys() - committed.keys()) | self._read_again)
         starts = {
             tp: max(offset, log_start(reader, tp))
             for tp, offset in committed.items()
@@ -114,7 +123,8 @@ class ParkedTopic:
                 return False
             self._read(reader, POLL_S)
         self._index.requeue()
-        self._clock_record_wanted = bool(self._index)
+        if self._index:
+            self._clock_records_in.add(min(self._index.partitions))
         return True
 
     def _give_up(self, reader: Consumer, partitions: Collection[Partition]) -> None:
@@ -123,6 +133,7 @@ class ParkedTopic:
         self._index.remove_partitions(tp.partition for tp in partitions)
         for tp in list(partitions):
             del self._positions[tp]
+        self._read_again -= set(partitions)
 
     def advance(self) -> None:
         """Read which requests were parked and released, and find those whose context is now complete. Never waits."""
@@ -136,38 +147,72 @@ class ParkedTopic:
         for message in poll_records(reader, MAX_POLLED_RECORDS, wait_s):
             self._apply(message)
         self._positions.update(read_positions(reader, self._positions))
+        self._name_skipped()
 
     def _apply(self, message: Message) -> None:
         self.broker_clock.observe(broker_time_of(message))
-        key, number = message.key() or b"", message.partition() or 0
-        if key == CLOCK_KEY:
+        if message.key() == CLOCK_KEY and message.value() is None:
+            return
+        try:
+            at = request_of_key(message.key(), self._requests, message.partition() or 0)
+        except Malformed as fault:
+            self._skip(message, str(fault))
             return
         if message.value() is None:
-            self._index.remove(coordinates_from(key.decode()))
+            self._index.remove(at)
             return
-        entry = self._entry_from(message, number)
+        entry = self._entry_from(message, at)
+        known, state = self._index.entry(at), self._open.state_of(at)
+        if state in (RequestState.ANSWERED, RequestState.NOT_PARKED):
+            self._skip(message, state.value)
+            if state is RequestState.NOT_PARKED:
+                self._read_again.add(Partition(self._topic, at.partition))
+            return
+        own = self._open.own_entry(at, message.offset() or 0)
+        if (known or own or entry).content != entry.content:
+            self._skip(message, "another entry of its request counts")
+        if known is not None:
+            return
+        entry = own or entry
         # check this entry only: older ones of the scope are checked when an upload changes it, all at once
         self._index.park(entry, is_complete=self._is_complete(entry))
 
-    def _entry_from(self, message: Message, number: int) -> ParkedEntry:
+    def _entry_from(self, message: Message, at: Coordinates) -> ParkedEntry:
+        offset = message.offset() or 0
         try:
-            parked = self._codec.decode_as(ParkedRequest, message.value())
-            version = self._codec.version_of(CJAssessmentRequested, parked.request)
-            request = scan_request(parked.request, version) or self._codec.decode_as(
-                CJAssessmentRequested, parked.request
-            )
+            waiting = read_entry(message.value(), at, self._codec)
         except BadRecord as fault:
-            raise Discrepancy(
-                f"{self._topic}/{number}@{message.offset()} is not a parked request ({fault}): deploy the "
-                "release that wrote it, or find the producer that should not write to this topic"
-            ) from fault
-        return ParkedEntry(
-            request_at=parked.request_at,
-            parked_offset=message.offset() or 0,
-            scope_key=parked.scope_key,
-            brings_prompt=request.student_prompt_ref is not None,
-            deadline_at_ms=parked.deadline_at_ms,
-        )
+            self._skip(message, f"it is not a parked request: {fault}")
+            return unreadable_entry(at, offset)
+        return entry_of(waiting, offset, broker_time_of(message))
+
+    def _skip(self, message: Message, reason: str) -> None:
+        """Name a record that does not count, unless it was read before, and let the committed offset pass it."""
+        number, offset = message.partition() or 0, message.offset() or 0
+        self._clock_records_in.add(number)
+        if offset >= self._named_until.get(number, 0):
+            self._named_until[number] = offset + 1
+            self._skipped.append((str(coordinates_of(message)), reason))
+
+    def _refuse(self, at: Coordinates, reason: str) -> None:
+        """Remove the entry of a request that may not be released."""
+        entry = self._index.entry(at)
+        if entry is not None:
+            self._index.remove(at)
+            self._clock_records_in.add(at.partition)
+            self._skipped.append((f"{self._topic}/{at.partition}@{entry.parked_offset}", reason))
+
+    def _name_skipped(self) -> None:
+        for at, reason in self._skipped[:MAX_NAMED]:
+            log.warning(
+                "a record of the parked topic is skipped", extra={"at": at, "reason": reason}
+            )
+        if more := len(self._skipped[MAX_NAMED:]):
+            last = self._skipped[-1][0]
+            log.warning(
+                "more records of the parked topic are skipped", extra={"count": more, "last": last}
+            )
+        self._skipped = []
 
     def _is_complete(self, entry: ParkedEntry) -> bool:
         context = self._context_of(entry.scope_key)
@@ -192,6 +237,9 @@ class ParkedTopic:
         key, value, headers = str(at).encode(), self._codec.encode(parked), headers_of(message)
         if len(value) + sum(len(content or b"") for _, content in headers) > MAX_OUTCOME_BYTES:
             raise Malformed(OUTCOME_REFUSED)
+        fields = request_fields(parked.request, self._codec)
+        own = entry_of(Waiting(parked, fields), 0, 0)
+        self._open.park(replace(own, deadline_at_ms=parked.deadline_at_ms))
         return Record(self._topic, at.partition, key, value, headers)
 
     def deadline_ms(self, message: Message) -> int:
@@ -199,7 +247,8 @@ class ParkedTopic:
         return self._policy.deadline_ms(min(append_time_of(message), self.broker_clock.now_ms))
 
     def tombstone(self, at: Coordinates) -> Record:
-        """The record that removes the entry of a parked request, which has its outcome."""
+        """The record that removes the entry of a parked request, which has its outcome in the same batch."""
+        self._open.answer(at)
         return Record(self._topic, at.partition, str(at).encode(), None)
 
     def due(self, limit: int, must_wait: Callable[[str], bool]) -> list[DueRequest]:
@@ -212,42 +261,28 @@ class ParkedTopic:
         entries = [entry for entry in taken if not must_wait(entry.scope_key)]
         if not entries:
             return []
-        reader = self._body_reader = self._body_reader or self._new_reader()
-        wanted = {
-            Coordinates(self._topic, entry.request_at.partition, entry.parked_offset): entry
-            for entry in entries
-        }
-        due_requests = list(self._read_bodies(reader, wanted))
-        self._index.requeue(wanted.values())  # those that were not read
-        return due_requests
+        try:
+            checked = self._check.check(
+                entries, self._index.requests_from, self.broker_clock.now_ms
+            )
+        except (KafkaException, Unreachable) as fault:
+            log.warning("parked requests cannot be read", extra={"reason": str(fault)})
+            self._index.requeue(entries)
+            return []
+        for at, reason in checked.refused:
+            self._refuse(at, reason)
+        for entry, corrected in checked.corrected:
+            self._correct(entry, corrected)
+        self._name_skipped()
+        due = {one.entry.request_at for one in checked.due}
+        self._index.requeue(entry for entry in entries if entry.request_at not in due)
+        return checked.due
 
-    def _read_bodies(
-        self, reader: Consumer, wanted: dict[Coordinates, ParkedEntry]
-    ) -> Iterator[DueRequest]:
-        """The wanted entries with their bodies; each one that is read is removed from `wanted`."""
-        read_bytes = 0
-        for partition, first, last in runs_of(wanted):
-            reader.assign([TopicPartition(*partition, first)])
-            until = self._clock.monotonic() + READ_BODIES_S
-            position = first
-            while (
-                position <= last
-                and read_bytes < MAX_BODIES_BYTES
-                and self._clock.monotonic() < until
-            ):
-                for message in poll_records(reader, 1, POLL_S):
-                    position = (message.offset() or 0) + 1
-                    entry = wanted.pop(coordinates_of(message), None)
-                    if entry is not None:
-                        read_bytes += len(message.value() or b"")
-                        parked = self._codec.decode_as(ParkedRequest, message.value())
-                        yield DueRequest(entry, parked, headers_of(message))
-            for at in wanted:
-                if at.partition == partition.partition and first <= at.offset < position:
-                    raise Discrepancy(
-                        f"{at} is a parked request that is due, but it is no longer in the log"
-                    )
-        reader.unassign()
+    def _correct(self, entry: ParkedEntry, corrected: ParkedEntry) -> None:
+        if entry.content not in (None, corrected.content):
+            at = f"{self._topic}/{entry.request_at.partition}@{entry.parked_offset}"
+            self._skipped.append((at, f"it differs from its request {entry.request_at}"))
+        self._index.correct(corrected, is_complete=self._is_complete(corrected))
 
     def keep_waiting(self, entries: Iterable[ParkedEntry]) -> None:
         """Let due requests wait again, because their context is not complete after all."""
@@ -261,12 +296,14 @@ class ParkedTopic:
         """Let `due` return the held requests again, but for those of scopes that must wait longer."""
         self._index.release_held(lambda entry: not must_wait(entry.scope_key))
 
-    def clock_record(self) -> Record | None:
-        """After a takeover with parked requests, one record whose append time is the broker's time."""
-        if not self._clock_record_wanted:
-            return None
-        self._clock_record_wanted = False
-        return Record(self._topic, min(self._index.partitions, default=0), CLOCK_KEY, None)
+    def clock_records(self) -> list[Record]:
+        """After a takeover with parked requests, one record whose append time is the broker's time.
+
+        After skipped records, one in their partition: its transaction commits an offset beyond them.
+        """
+        owned = {tp.partition for tp in self._positions}
+        wanted, self._clock_records_in = self._clock_records_in & owned, set()
+        return [Record(self._topic, number, CLOCK_KEY, None) for number in sorted(wanted)]
 
     def offsets_to_commit(self, partitions: Iterable[int]) -> Positions:
         """The offset of each partition's oldest entry, or the position read so far if it has no entry."""
@@ -279,6 +316,6 @@ class ParkedTopic:
 
     def close(self) -> None:
         """Close the readers."""
-        for consumer in (self._entry_reader, self._body_reader):
-            if consumer is not None:
-                consumer.close()
+        self._check.close()
+        if self._entry_reader is not None:
+            self._entry_reader.close()

@@ -1,7 +1,6 @@
 """The cost of taking over a parked topic in which many requests wait for the same assignment."""
 
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 
 from processors.kafka.clients import admin_client, reader
@@ -11,11 +10,11 @@ from processors.parking.parked_topic import ParkedTopic
 from processors.policy import Policy
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.coordinates import Partition
+from schemas.coordinates import Coordinates, Partition
 from schemas.events import AssignmentContext, ParkedRequest
 from tables.changed_scopes import ChangedScopes
 from tests.faults.load import append
-from tests.support.builders import REQUEST_AT, requested
+from tests.support.builders import requested
 
 CODEC = Codec()
 CROWD = 200
@@ -28,9 +27,9 @@ def test_a_takeover_looks_up_the_context_once_per_parked_request(settings: Setti
         lookups[scope_key] += 1
         return None
 
-    append(settings, [entry(topic, number) for number in range(CROWD)])
+    append(settings, [entry(settings, number) for number in range(CROWD)])
     parking = ParkedTopic(
-        topic,
+        settings.topics,
         CODEC,
         Policy(),
         context_of,
@@ -38,13 +37,14 @@ def test_a_takeover_looks_up_the_context_once_per_parked_request(settings: Setti
         partial(high_watermarks, admin_client(settings)),
         lambda: reader(settings),
     )
-    assert parking.take_over({Partition(topic, 0): 0})
+    requests = Partition(settings.topics.requests.name, 0)
+    assert parking.take_over({Partition(topic, 0): 0}, {requests: CROWD})
     parking.close()
     assert lookups == {"assignment:a1": CROWD}
 
 
-def entry(topic: str, number: int) -> Record:
-    at = replace(REQUEST_AT, partition=0, offset=number)
+def entry(settings: Settings, number: int) -> Record:
+    at = Coordinates(settings.topics.requests.name, 0, number)
     parked = ParkedRequest(
         request_at=at,
         scope_key="assignment:a1",
@@ -54,4 +54,4 @@ def entry(topic: str, number: int) -> Record:
         request_key=None,
         request=CODEC.encode(requested()),
     )
-    return Record(topic, 0, str(at).encode(), CODEC.encode(parked))
+    return Record(settings.topics.parked.name, 0, str(at).encode(), CODEC.encode(parked))

@@ -13,7 +13,7 @@ import pytest
 from processors.dead_letters.open_letters import read_dead_letters
 from processors.kafka.records import UNREADABLE_HEADERS, Record
 from processors.log.reader import LogReader
-from processors.parking.parked_topic import CLOCK_KEY
+from processors.parking.parked_record import CLOCK_KEY
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import Headers

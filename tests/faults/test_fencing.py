@@ -33,7 +33,9 @@ class Member:
             lambda: transactional_producer(settings, f"{name}-{settings.prep_group}"), 10
         )
         consumed = consumed_requests(
-            settings, lambda _: True, lambda: reader(settings, **{"auto.offset.reset": "earliest"})
+            settings,
+            lambda _state, _requests: True,
+            lambda: reader(settings, **{"auto.offset.reset": "earliest"}),
         )
         group_consumer = group_member(settings, settings.prep_group)
         self.consumer = GroupConsumer(

@@ -102,6 +102,27 @@ class Reader:
         log = self._world.cluster.log(Partition(tp.topic, tp.partition))
         return 0, log.last_stable
 
+    def offsets_for_times(self, request: list[TopicPartition], **_: Any) -> list[TopicPartition]:
+        """The first record of each partition at that time or later, if it is stable; -1 if there is none."""
+        logs = {tp: self._world.cluster.log(Partition(tp.topic, tp.partition)) for tp in request}
+        return [
+            TopicPartition(
+                tp.topic,
+                tp.partition,
+                next(
+                    (
+                        offset
+                        for offset, stored in enumerate(log.records)
+                        if offset < log.last_stable
+                        and stored is not None
+                        and stored.message.timestamp()[1] >= tp.offset
+                    ),
+                    -1,
+                ),
+            )
+            for tp, log in logs.items()
+        ]
+
     def poll(self, wait_s: float) -> Message | None:
         message: Message | None = self._process.call("poll", lambda: self._next(wait_s))
         return message

@@ -115,7 +115,7 @@ class Worker:
         )
         committer = Committer(epochs, self.producer)
         parked = ParkedTopic(
-            topics.parked.name,
+            topics,
             codec,
             settings.policy,
             self.replica.context,

@@ -159,3 +159,14 @@ def test_at_its_deadline_every_request_without_a_tombstone_is_due_exactly_once(
     due = [parked.request_at for parked in index.take_due(1000, 100)]
     assert (len(due), set(due)) == (len(live), live)
     assert len(index) == len(live)
+
+
+def test_a_corrected_entry_keeps_its_place_and_waits_for_its_own_scope() -> None:
+    index = index_of(ONE, TWO)
+    (taken,) = index.take_due(1000, 1)
+    corrected = entry(1, scope="assignment:other", deadline_at_ms=5000)
+    index.correct(corrected, is_complete=False)
+    index.requeue([taken])
+    assert (index.oldest_offset(0), index.take_due(1000, 10)) == (101, [TWO])
+    index.context_changed("assignment:other", always)
+    assert index.take_due(1000, 10) == [corrected]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from processors.kafka.records import LogRecord, append_time_of, headers_of
 from processors.log.reader import Messages
-from processors.parking.parked_topic import CLOCK_KEY
+from processors.parking.parked_record import CLOCK_KEY
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, coordinates_from

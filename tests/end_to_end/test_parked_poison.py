@@ -1,0 +1,153 @@
+"""Records in the parked topic that batch preparation did not write: named, skipped, and nothing is lost or doubled."""
+
+import random
+from dataclasses import replace
+
+from processors.kafka.records import Record
+from processors.log.reader import LogReader
+from processors.settings import Settings
+from schemas.codec import FRAME
+from schemas.coordinates import Coordinates
+from schemas.events import CJAssessmentRequested, ParkedRequest
+from tests.faults.asking import Progress
+from tests.faults.load import CODEC, append, assignment, send
+from tests.faults.running import StartWorker
+from tests.support.builders import requested
+from tests.support.until import until
+
+PATIENT = {"patience_s": 600}
+FAR_MS = 2**62
+Sent = tuple[Coordinates, CJAssessmentRequested]
+
+
+def send_requests(settings: Settings, *names: str, assignment_id: str) -> list[Sent]:
+    requests = [requested(batch_id=name, assignment_id=assignment_id) for name in names]
+    return list(zip(send(settings, *requests), requests, strict=True))
+
+
+def entry_of(sent: Sent, **changes: object) -> ParkedRequest:
+    """A good entry of a request that was sent, with changes."""
+    at, request = sent
+    parked = ParkedRequest(
+        request_at=at,
+        scope_key=f"assignment:{request.assignment_id}",
+        missing=("instructions",),
+        appended_at_ms=1,
+        deadline_at_ms=600_001,
+        request_key=request.batch_id.encode(),
+        request=CODEC.encode(request),
+    )
+    return replace(parked, **changes)  # type: ignore[arg-type]
+
+
+def record(settings: Settings, key: object, value: ParkedRequest | bytes | None) -> Record:
+    """A record of the parked topic; a key of coordinates goes to their partition."""
+    partition = key.partition if isinstance(key, Coordinates) else 0
+    payload = CODEC.encode(value) if isinstance(value, ParkedRequest) else value
+    return Record(settings.topics.parked.name, partition, str(key).encode(), payload)
+
+
+def waiting_keys(settings: Settings) -> set[bytes | None]:
+    """The keys in the parked topic whose newest record has a value."""
+    newest = dict[bytes | None, bytes | None]()
+    with LogReader(settings, settings.partitions_of(settings.topics.parked)) as log:
+        for one in log.records_until(log.seek_to_start()):
+            newest[one.key] = one.value
+    return {key for key, value in newest.items() if value is not None}
+
+
+def outcomes_by_request(settings: Settings) -> dict[Coordinates, str]:
+    """The topic of the outcome of each request that has exactly one; a second one fails."""
+    topics, found = settings.topics, dict[Coordinates, str]()
+    with LogReader(settings, settings.partitions_of(topics.batches, topics.unresolved)) as log:
+        for one in log.records_until(log.seek_to_start()):
+            at = CODEC.decode(one.value).provenance.request  # type: ignore[union-attr]
+            assert at not in found
+            found[at] = one.at.topic
+    return found
+
+
+def poison(settings: Settings, parked: Sent, ready: Sent, answered: Sent) -> list[Record]:
+    """One record of each sort; parked and answered: sent requests, ready: a request of a complete assignment."""
+    at, _ = parked
+    never_made = replace(at, offset=at.offset + 100_000)
+    elsewhere = replace(at, partition=(at.partition + 1) % settings.partitions)
+    of_ready = CODEC.encode(ready[1])
+    good = entry_of(parked)
+    return [
+        record(settings, "who", b"garbage"),
+        record(settings, "who", None),
+        record(settings, "clock", b"a clock has no value"),
+        record(settings, "a" * 2000 + "/0@1", None),
+        record(settings, f"{at.topic}/0@{'9' * 19}", None),
+        record(settings, f"{at.topic}/00@1", good),
+        Record(settings.topics.parked.name, 0, b"\xff\xfe", b"\0"),
+        Record(settings.topics.parked.name, 0, b"", b"\0"),
+        record(settings, "big", b"\0" * 1_900_000),
+        record(settings, "id of a later release", FRAME.pack(0, 1_000_000_100) + b"?"),
+        # of requests that were never made, or of another partition
+        record(settings, never_made, entry_of(ready, request_at=never_made)),
+        record(settings, never_made, None),
+        record(settings, elsewhere, entry_of(ready)),
+        record(settings, elsewhere, entry_of(ready, request_at=elsewhere)),
+        Record(
+            settings.topics.parked.name,
+            elsewhere.partition,
+            str(at).encode(),
+            CODEC.encode(entry_of(ready, request_at=at)),
+        ),
+        # of a request that has its outcome
+        record(settings, answered[0], entry_of(answered)),
+        record(settings, answered[0], entry_of(answered, scope_key="assignment:ready")),
+        record(settings, answered[0], b"garbage"),
+        record(settings, answered[0], None),
+        record(settings, answered[0], entry_of(answered)),
+        # of a request that is parked: other bytes, broken bytes, other times, other scope, twice
+        record(settings, at, b"garbage"),
+        record(settings, at, entry_of(parked, request=of_ready)),
+        record(settings, at, entry_of(parked, request=b"broken")),
+        record(settings, at, entry_of(parked, request=b"\0" * 1_900_000)),
+        record(settings, at, entry_of(parked, appended_at_ms=FAR_MS, deadline_at_ms=FAR_MS + 1)),
+        record(settings, at, entry_of(parked, deadline_at_ms=FAR_MS)),
+        record(settings, at, entry_of(parked, deadline_at_ms=-FAR_MS)),
+        record(settings, at, entry_of(parked, scope_key="assignment:ready", missing=("x",))),
+        record(settings, at, good),
+        record(settings, at, good),
+    ]
+
+
+def test_good_requests_come_out_once_beside_every_sort_of_poison(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    send(settings, *assignment("ready"))
+    worker = start_worker(**PATIENT)
+    (ready, answered, *_) = send_requests(
+        settings, *(f"r{n}" for n in range(200)), assignment_id="ready"
+    )
+    waiting = send_requests(settings, *(f"w{n}" for n in range(300)), assignment_id="late")
+    lonely = send_requests(settings, "lonely", assignment_id="nobody")
+    with Progress(settings) as progress:
+        progress.wait_for_the_end(worker)
+    records = poison(settings, waiting[0], ready, answered)
+    records += poison(settings, waiting[1], ready, answered)  # the latter keep another order
+    random.Random(1).shuffle(records)
+    append(settings, records)
+    more = send_requests(settings, *(f"m{n}" for n in range(100)), assignment_id="ready")
+    until(lambda: len(outcomes_by_request(settings)) == 300)
+    assert worker.is_alive
+    worker.kill()
+    # while no worker runs, too: the next one reads them at its takeover
+    append(settings, records)
+    append(settings, [record(settings, f"noise {n}", b"?") for n in range(20_000)])
+    last = send_requests(settings, *(f"l{n}" for n in range(50)), assignment_id="late")
+    worker.start()
+    send(settings, *assignment("late"))
+    until(lambda: len(outcomes_by_request(settings)) == 650, 60)
+    found = outcomes_by_request(settings)
+    assert {at for at, _ in [*waiting, *more, *last]} <= found.keys()
+    assert lonely[0][0] not in found
+    assert set(found.values()) == {settings.topics.batches.name}
+    all_good = {str(at).encode() for at, _ in lonely}
+    assert all_good <= waiting_keys(settings)
+    assert worker.is_alive
+    assert worker.log_count("more records of the parked topic are skipped") >= 1
