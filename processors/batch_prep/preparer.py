@@ -12,6 +12,7 @@ from confluent_kafka import Message
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
+from processors.kafka.bounded_wait import Repeats
 from processors.kafka.records import Record, append_time_of, headers_of
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.positions_header import POSITIONS_HEADER, encode_positions
@@ -90,6 +91,7 @@ class Preparer:
         self._batch_max = settings.batch_max
         self._release_max = settings.release_max
         self._stopped: Collection[Partition] = frozenset()  # as of the last batch
+        self._waits = Repeats(tolerated=3)  # longer than writers' transactions or a new leader take
 
     def next_batch(self, wait_s: float) -> Batch | None:
         """The next prepared batch, or None if there is nothing to do at the moment.
@@ -168,13 +170,17 @@ class Preparer:
         try:
             behind = self._replica.wait_past(self._watermarks(), REPLICA_WAIT_S)
         except Unreachable as fault:
-            log.warning("batch waits for the upload topics", extra={"reason": str(fault)})
+            level = self._waits.next_level()
+            log.log(level, "batch waits for the upload topics", extra={"reason": str(fault)})
         else:
             if behind.keys() <= self._replica.stopped().keys():
+                self._waits.end()
                 return behind.keys()
             partitions = ", ".join(map(str, behind))
-            log.warning(
-                "batch waits for uploads (an open transaction?)", extra={"behind": partitions}
+            log.log(
+                self._waits.next_level(),
+                "batch waits for uploads (an open transaction?)",
+                extra={"behind": partitions},
             )
         self._consumer.fetch_again()
         return None

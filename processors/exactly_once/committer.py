@@ -6,6 +6,7 @@ from confluent_kafka import TopicPartition
 
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
+from processors.kafka.bounded_wait import Repeats
 from processors.kafka.transactional_producer import TooLargeError, TransactionalProducer
 from schemas.coordinates import Coordinates
 from schemas.errors import Aborted, Fenced
@@ -49,6 +50,7 @@ class Committer:
         self._epochs = epochs
         self._producer = producer
         self._fenced_in_a_row = 0
+        self._failures = Repeats(tolerated=1)  # a rebalance or a restart of the broker
         # the newest input that was alone in its batch and whose outcome was too large
         self.refused_at: Coordinates | None = None
         self.too_large_inputs = 0  # in the last batch that the broker refused because of its size
@@ -66,16 +68,17 @@ class Committer:
             except Aborted as fault:
                 self._epochs.end()
                 self._note_too_large(batch, fault)
-                _log_failure("batch aborted", batch, fault)
+                self._log_failure("batch aborted", batch, fault)
             except Fenced as fault:
                 self._epochs.end()
                 self._fenced_in_a_row += 1
-                _log_failure("batch fenced", batch, fault)
+                self._log_failure("batch fenced", batch, fault)
                 if self._fenced_in_a_row > MAX_FENCED:
                     raise
                 self._producer.take_over()
             else:
                 self._fenced_in_a_row = 0
+                self._failures.end()
                 self.too_large_inputs = 0
 
     def _note_too_large(self, batch: Batch, fault: Aborted) -> None:
@@ -83,7 +86,7 @@ class Committer:
             self.too_large_inputs = batch.inputs
             self.refused_at = batch.only_input or self.refused_at
 
-
-def _log_failure(phrase: str, batch: Batch, fault: Exception) -> None:
-    first = ", ".join(f"{tp}@{start}" for tp, start in batch.start.items())
-    log.warning(phrase, extra={"requests": batch.inputs, "first": first, "reason": str(fault)})
+    def _log_failure(self, phrase: str, batch: Batch, fault: Exception) -> None:
+        first = ", ".join(f"{tp}@{start}" for tp, start in batch.start.items())
+        fields = {"requests": batch.inputs, "first": first, "reason": str(fault)}
+        log.log(self._failures.next_level(), phrase, extra=fields)

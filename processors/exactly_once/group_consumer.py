@@ -21,7 +21,7 @@ from confluent_kafka import (
 
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
-from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, wait_until
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats, wait_until
 from processors.kafka.offsets import committed_by, log_start
 from processors.kafka.poll import poll_records
 from processors.kafka.records import broker_time_of
@@ -97,6 +97,7 @@ class GroupConsumer:
         self._owned: set[Partition] = set()
         self._positions: dict[Partition, int] = {}
         self._started_epoch = -1
+        self._refetches = Repeats(tolerated=2)  # a partition gets a new leader
         self._unchecked_after_seek: set[int] = set()  # partitions without a record since the seek
         self.limit = limit  # of records in one poll
         self.on_rebalance: Callable[[set[Partition]], None] = lambda _owned: None
@@ -147,7 +148,8 @@ class GroupConsumer:
             return self._fetched_records(messages, group, epoch)
         except Unreachable as fault:
             # it is unknown whether a record was skipped: fetch the records and check again
-            log.warning("records are fetched again", extra={"reason": str(fault)})
+            level = self._refetches.next_level()
+            log.log(level, "records are fetched again", extra={"reason": str(fault)})
             self.fetch_again()
             return None
 
@@ -174,6 +176,7 @@ class GroupConsumer:
             for number, message in newest.items()
         }
         start = {partition: self._positions[partition] for partition in end}
+        self._refetches.end()
         self._positions.update(end)
         appended_at_ms = max(map(broker_time_of, newest.values()), default=0)
         return FetchedRecords(

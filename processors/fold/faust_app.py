@@ -20,9 +20,10 @@ from schemas.topics import MAX_OUTCOME_BYTES
 
 RESEND_S = 600  # how long a changelog row is sent again before the worker gives up
 LOG_LEVELS = {
-    "faust": logging.WARNING,
-    "mode": logging.WARNING,
-    "processors": logging.WARNING,  # Faust names a subclass's logger after its module
+    # they warn of rebalances, of a full buffer and of a commit that takes a second: all healthy
+    "faust": logging.ERROR,
+    "mode": logging.ERROR,
+    "processors": logging.ERROR,  # Faust names a subclass's logger after its module
     "aiokafka": logging.CRITICAL,  # else fifty lines a second while the broker is away
 }
 FETCHED_RECORDS = 2000

@@ -1,5 +1,6 @@
 """Bounded waits: for a condition, and for an answer of a broker."""
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -24,6 +25,23 @@ class Clock:
 
 
 SYSTEM_CLOCK = Clock()
+
+
+class Repeats:
+    """The log level of a wait or a retry: what a healthy system does up to `tolerated` times in a row is no warning."""
+
+    def __init__(self, tolerated: int) -> None:
+        self._tolerated = tolerated
+        self._in_a_row = 0
+
+    def next_level(self) -> int:
+        """Count one more; its level."""
+        self._in_a_row += 1
+        return logging.INFO if self._in_a_row <= self._tolerated else logging.WARNING
+
+    def end(self) -> None:
+        """Note that it has succeeded."""
+        self._in_a_row = 0
 
 
 def wait_until(

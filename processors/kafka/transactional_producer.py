@@ -13,7 +13,7 @@ from typing import ParamSpec
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats
 from processors.kafka.plain_producer import POLL_S, Deliveries, enqueue
 from processors.kafka.records import Record
 from schemas.errors import Aborted, Fenced, Unreachable
@@ -56,6 +56,7 @@ class TransactionalProducer:
         self.drop()
         producer = self.new_producer()
         until = self._clock.monotonic() + (seconds or 0.0)
+        waits = Repeats(tolerated=2)  # a new cluster makes the coordinator's topic first
         while not self._stopping.is_set():
             try:
                 producer.init_transactions(COORDINATOR_CALL_S if seconds is None else SLICE_S)
@@ -64,8 +65,10 @@ class TransactionalProducer:
                 if not is_retriable(fault.args[0]):
                     raise Fenced(message) from fault
                 if seconds is None:
-                    log.warning(
-                        "waiting for the transaction coordinator", extra={"reason": message}
+                    log.log(
+                        waits.next_level(),
+                        "waiting for the transaction coordinator",
+                        extra={"reason": message},
                     )
                 elif self._clock.monotonic() >= until:
                     raise Unreachable(message) from fault

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.offsets import log_start
 from processors.kafka.poll import poll_records, read_positions
@@ -88,6 +88,7 @@ class ParkedTopic:
         self._read_again: set[Partition] = set()
         self._skipped: list[tuple[str, str]] = []  # coordinates and reason, not logged yet
         self._named_until: dict[int, int] = {}  # by partition: offsets below it were named
+        self._slow_takeovers = Repeats(tolerated=2)  # a predecessor's transaction lasts 10 s
 
     @property
     def max_wait_s(self) -> float:
@@ -119,9 +120,13 @@ class ParkedTopic:
         until = self._clock.monotonic() + TAKEOVER_S
         while any(self._positions[tp] < end for tp, end in ends.items()):
             if self._clock.monotonic() > until:
-                log.warning("takeover of parked requests takes long (is a transaction open?)")
+                log.log(
+                    self._slow_takeovers.next_level(),
+                    "takeover of parked requests takes long (is a transaction open?)",
+                )
                 return False
             self._read(reader, POLL_S)
+        self._slow_takeovers.end()
         self._index.requeue()
         if self._index:
             self._clock_records_in.add(min(self._index.partitions))

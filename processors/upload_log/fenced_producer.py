@@ -143,7 +143,7 @@ class FencedProducer:
             return False
         self.fenced += 1
         self.may_have_open_transaction = False  # the takeover has ended it
-        log.warning(
+        log.info(  # instances that write in turn fence each other
             "upload writer fenced", extra={"partition": self._partition, "reason": error.name()}
         )
         return True

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import orjson
+import pytest
 from confluent_kafka import Message
 
-from processors.kafka.clients import plain_producer
+from processors.kafka.clients import admin_client, plain_producer
+from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.offsets import high_watermarks
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record
 from processors.log.reader import LogReader
@@ -20,7 +23,7 @@ from schemas.topics import Topic
 from tables.context import context_from, fold
 from tables.upload_record import read_upload
 from tests.faults.running import Process, StartWorker
-from tests.support.builders import instructions_uploaded, prompt_uploaded
+from tests.support.builders import instructions_uploaded, prompt_uploaded, requested
 from tests.support.until import until
 
 CODEC = Codec()
@@ -141,3 +144,59 @@ def test_forged_rows_are_mended_by_a_worker(settings: Settings, start_worker: St
     )
     append_uploads(settings, iter([prompt_uploaded(assignment_id="nobody")]))
     until(lambda: view(settings) == expected_view(settings), seconds=60)
+
+
+def append_requests(settings: Settings, count: int, assignments: int) -> None:
+    topic, producer = settings.topics.requests.name, plain_producer(settings)
+    numbers = range(count)
+    for first in range(0, count, 10_000):
+        records = [
+            Record(
+                topic,
+                number % settings.partitions,
+                f"b{number}".encode(),
+                CODEC.encode(
+                    requested(batch_id=f"b{number}", assignment_id=f"a{number % assignments}")
+                ),
+            )
+            for number in numbers[first : first + 10_000]
+        ]
+        deliver(producer, records)
+
+
+def prepared(settings: Settings) -> int:
+    """The number of requests that are committed; no other record is in their topic."""
+    partitions = settings.partitions_of(settings.topics.requests)
+    return sum(committed_offsets(settings, settings.prep_group, partitions).values())
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("assignments", "requests"),
+    [(10_000, 5_000), pytest.param(10_000, 100_000, marks=pytest.mark.thorough)],
+)
+def test_a_healthy_system_writes_no_warning_and_no_row_twice(
+    settings: Settings, start_worker: StartWorker, assignments: int, requests: int
+) -> None:
+    """The first start over many assignments, a backlog of requests, and a worker that joins and leaves."""
+    append_uploads(settings, (event for n in range(assignments) for event in complete(n)))
+    append_requests(settings, requests, assignments)
+    admin, one = admin_client(settings), start_worker("one")
+    until(lambda: prepared(settings) == requests, seconds=240)
+
+    def rows() -> int:
+        partitions = settings.partitions_of(settings.topics.context)
+        return sum(high_watermarks(admin, partitions).values())
+
+    until(lambda: rows() >= 2 * assignments, seconds=240)
+    append_requests(settings, requests, assignments)
+    two = start_worker("two")
+    until(lambda: two.log_count('"fetching from the committed offsets"') > 0, seconds=60)
+    until(lambda: prepared(settings) == 2 * requests, seconds=240)
+    assert two.stop() == 0
+    append_requests(settings, 100, assignments)
+    until(lambda: prepared(settings) == 2 * requests + 100, seconds=60)
+    assert one.stop() == 0
+    assert complaints(one) + complaints(two) == []
+    assert rows() == 2 * assignments
+    assert len(messages_of(settings, settings.topics.batches)) == 2 * requests + 100
