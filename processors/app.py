@@ -212,6 +212,7 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
     """Start the threads that watch the worker's transactions and the progress of its parts."""
     settings = worker.settings
     status = StatusFile(settings.worker_dir)
+    status.started(round(time.time() * 1000))
     worker.batch_prep.consumer.on_rebalance = lambda owned: status.rebalanced(
         owned, round(time.time() * 1000)
     )

@@ -53,6 +53,14 @@ def broker() -> Iterator[Broker]:
         yield broker
 
 
+@pytest.fixture(scope="session")
+def classic_broker() -> Iterator[Broker]:
+    """A broker without KIP-848's group protocol, as those before Kafka 4.0."""
+    properties = {"group.coordinator.rebalance.protocols": "classic"}
+    with Broker.temporary(Path(__file__).parents[1] / ".cjstream", properties) as broker:
+        yield broker
+
+
 @pytest.fixture
 def settings(broker: Broker, tmp_path: Path) -> Settings:
     """A separate installation with its topics; requests are not parked unless the test sets `patience_s`."""

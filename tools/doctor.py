@@ -4,12 +4,13 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from processors.kafka.bounded_wait import retry_while_unreachable
+from processors.kafka.broker_features import NO_CONSUMER_PROTOCOL, broker_features
 from processors.kafka.clients import admin_client
-from processors.kafka.consumer_groups import GroupState, group_state
+from processors.kafka.consumer_groups import GroupState, group_state, partitions_with_owner
 from processors.kafka.topic_admin import TopicState, count_brokers, topic_states
 from processors.kafka.transactions import OpenTransaction
 from processors.monitoring.installation_health import (
@@ -18,6 +19,7 @@ from processors.monitoring.installation_health import (
     stopping_uploads,
     unread_requests,
 )
+from processors.monitoring.progress_probes import membership_checks
 from processors.monitoring.worker_status import WorkerStatus, statuses
 from processors.settings import Settings
 from schemas.coordinates import Partition
@@ -48,7 +50,8 @@ def examine(settings: Settings) -> list[Check]:
     brokers = count_brokers(admin, settings, 3.0)
     answering = Check("broker", True, f"{brokers} at {settings.bootstrap_servers}")
     states = topic_states(admin, settings)
-    checks = [*_machine(settings), answering, *_topics(states)]
+    release = _failed_or("broker release", lambda: _release(settings))
+    checks = [*_machine(settings), answering, release, *_topics(states)]
     if not any(state.topic_id is None or state.contradictions for state in states):
         checks += [*_groups(settings), *_flow(settings)]  # they need correct topics
     return checks
@@ -64,12 +67,47 @@ def _groups(settings: Settings) -> list[Check]:
 
     prep = state_of(settings.prep_group, [topics.requests.name])
     fold = state_of(settings.fold_group, [topic.name for topic in topics.uploads])
-    unread = unread_requests(settings)
+    unread, workers = unread_requests(settings), statuses(settings)
+    waiting = sum(partition.offsets for partition in unread.values())
+    running = [_name(*worker) for worker in workers.items() if worker[1].is_running]
+    without_owner = _without_owner(settings, unread)
     return [
-        _group("batch preparation", prep, sum(partition.offsets for partition in unread.values())),
-        _group("fold", fold, sum(fold.lag.values())),
+        _group("batch preparation", prep, waiting, running, settings),
+        _group("fold", fold, sum(fold.lag.values()), running, settings),
         _lag(unread, _now_ms()),
+        *(_worker(name, status, without_owner, settings) for name, status in workers.items()),
     ]
+
+
+def _name(folder: str, status: WorkerStatus) -> str:
+    return f"{folder} (process {status.pid})"
+
+
+def _without_owner(settings: Settings, unread: Collection[Partition]) -> list[Partition]:
+    """The partitions with unread requests that no member of the group owns; none while it rebalances."""
+    owners = partitions_with_owner(settings, settings.prep_group) if unread else None
+    return [] if owners is None else sorted(set(unread) - owners)
+
+
+def _worker(
+    name: str, status: WorkerStatus, without_owner: Sequence[Partition], settings: Settings
+) -> Check:
+    detail = _last_rebalance(status, _now_ms())
+    idle = status.is_running and not status.partitions and bool(without_owner)
+    if idle:
+        numbers = ", ".join(str(partition.partition) for partition in without_owner)
+        detail = (
+            f"process {status.pid} runs, but owns no request partition, although requests wait in"
+            f" {numbers}, which nobody owns: {_if_idle(settings)}"
+        )
+    return Check(f"last rebalance of {name}", not idle, detail)
+
+
+def _if_idle(settings: Settings) -> str:
+    return (
+        f"once its replica has caught up, it ends by itself after {membership_checks(settings)} s;"
+        " if it does not, it hangs: kill it, and let it be started again"
+    )
 
 
 def _flow(settings: Settings) -> list[Check]:
@@ -90,10 +128,6 @@ def _flow(settings: Settings) -> list[Check]:
             )
             for topic in (topics.requests_dlq, topics.uploads_dlq)
             for count in [dead_letters_since(settings, [topic], now_ms - DAY_MS)]
-        ),
-        *(
-            Check(f"last rebalance of {name}", True, _last_rebalance(status, now_ms))
-            for name, status in statuses(settings).items()
         ),
     ]
 
@@ -202,8 +236,25 @@ def _topics(states: list[TopicState]) -> list[Check]:
     ]
 
 
-def _group(name: str, group: GroupState, behind: int) -> Check:
+def _group(
+    name: str, group: GroupState, behind: int, running: Sequence[str], settings: Settings
+) -> Check:
     detail = f"{group.members} members, {behind} records behind ({group.state.lower()})"
-    if behind and not group.members:
-        return Check(name, False, f"{detail}: no worker runs; start one with `cjstream worker`")
-    return Check(name, True, detail)
+    if not behind or group.members:
+        return Check(name, True, detail)
+    if running:
+        detail += f": {', '.join(running)} runs, but is no member of the group: "
+        return Check(name, False, detail + _if_idle(settings))
+    return Check(name, False, f"{detail}: no worker runs; start one with `cjstream worker`")
+
+
+def _release(settings: Settings) -> Check:
+    features = broker_features(settings)
+    lacks = settings.group_protocol == "consumer" and not features.has_consumer_protocol
+    there = "available" if features.has_consumer_protocol else "not available"
+    detail = f"Kafka {features.oldest.name}; group protocol consumer (KIP-848) is {there}"
+    if not features.oldest.is_supported:
+        detail += "; cjstream needs 3.9 or later: upgrade the brokers"
+    if lacks:
+        detail = NO_CONSUMER_PROTOCOL
+    return Check("broker release", features.oldest.is_supported and not lacks, detail)

@@ -1,9 +1,10 @@
-"""A small file with a worker's last rebalance, for `doctor` on the same machine."""
+"""A small file with a worker's last rebalance, for `doctor` on the same machine, and a lock while the worker runs."""
 
+import fcntl
 import logging
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -12,42 +13,60 @@ from processors.settings import Settings
 from schemas.coordinates import Partition
 
 log = logging.getLogger("cjstream.worker")
-NAME = "status.json"
+NAME, LOCK_NAME = "status.json", "running.lock"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """A worker's last rebalance: its process id, the time, its rebalances so far, and its request partitions."""
+    """A worker's last rebalance: its process id, the time, its rebalances so far, and its request partitions.
+
+    Before the first rebalance, the time is that of its start.
+    """
 
     pid: int
     rebalanced_at_ms: int
     rebalances: int
     partitions: tuple[int, ...]
+    is_running: bool = field(default=False, compare=False)
 
 
 class StatusFile:
-    """Writes the file at each rebalance, atomically, so that a reader never sees half of it."""
+    """Writes the file at the start and at each rebalance, atomically: a reader never sees half of it."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+        self._folder = folder
         self._rebalances = 0
         self.owned: frozenset[Partition] = frozenset()
+
+    def started(self, now_ms: int) -> None:
+        """Note that the worker runs, until the process ends; it owns nothing yet."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._folder / LOCK_NAME, os.O_CREAT | os.O_WRONLY)  # never closed
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        except OSError as fault:
+            log.warning("lock file not written", extra={"reason": fault.strerror})
+        self._write(now_ms)
 
     def rebalanced(self, owned: Collection[Partition], now_ms: int) -> None:
         """Note that partitions were assigned or revoked: these are owned now."""
         self.owned = frozenset(owned)
         self._rebalances += 1
-        status = WorkerStatus(
-            os.getpid(),
-            now_ms,
-            self._rebalances,
-            tuple(sorted(partition.partition for partition in owned)),
-        )
-        temporary = self._path.with_suffix(".new")
+        self._write(now_ms)
+
+    def _write(self, now_ms: int) -> None:
+        status = {
+            "pid": os.getpid(),
+            "rebalanced_at_ms": now_ms,
+            "rebalances": self._rebalances,
+            "partitions": sorted(partition.partition for partition in self.owned),
+        }
+        path = self._folder / NAME
+        temporary = path.with_suffix(".new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(orjson.dumps(status))
-            temporary.replace(self._path)
+            temporary.replace(path)
         except OSError as fault:  # a full disk is no reason to stop
             log.warning("status file not written", extra={"reason": fault.strerror})
 
@@ -59,7 +78,19 @@ def statuses(settings: Settings) -> dict[str, WorkerStatus]:
         try:
             fields = orjson.loads(path.read_bytes())
             fields["partitions"] = tuple(fields["partitions"])
-            found[path.parent.name] = WorkerStatus(**fields)
+            found[path.parent.name] = WorkerStatus(**fields, is_running=_is_running(path.parent))
         except (OSError, ValueError, TypeError, KeyError):
             continue  # of another release, or removed a moment ago
     return found
+
+
+def _is_running(folder: Path) -> bool:
+    """Whether the worker of this folder runs: the lock ends with its process, however that ends."""
+    try:
+        with (folder / LOCK_NAME).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

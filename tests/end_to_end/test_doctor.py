@@ -1,9 +1,16 @@
 """What `doctor` shows for lag, open transactions, dead letters, parked requests and rebalances."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
 from confluent_kafka import Producer
 
-from processors.kafka.clients import plain_producer
+from processors.kafka.broker_features import NO_CONSUMER_PROTOCOL
+from processors.kafka.clients import admin_client, plain_producer
 from processors.kafka.records import Record
+from processors.monitoring.worker_status import StatusFile
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.dead_letters import dead_letter_headers, marker_headers
@@ -13,8 +20,10 @@ from tests.faults.asking import Progress
 from tests.faults.load import CODEC, append, assignment, record_of, send, send_in_transaction
 from tests.faults.running import StartWorker
 from tests.support.builders import prompt_uploaded, requested
-from tests.support.run_command import run_json
+from tests.support.installations import configure_topic, installation
+from tests.support.run_command import run_json, run_text
 from tests.support.until import until
+from tools.broker import Broker
 from tools.doctor import Check, examine
 
 
@@ -95,3 +104,120 @@ def test_lag_open_transactions_parked_requests_and_dead_letters_are_shown(
     assert checks["dead letters in cj.requests.dlq.v1"].detail == "1 in the last day, 0.0 per hour"
     assert checks["dead letters in assessment.uploads.dlq.v1"].detail.startswith("0 in the last")
     producer.abort_transaction(30)
+
+
+@dataclass(frozen=True)
+class BadState:
+    """A state that must not be ok: how it comes about, the check that names it, and what the check says."""
+
+    arrange: Callable[[Settings], object]
+    check: str
+    says: tuple[str, ...]
+
+
+def delete_a_topic(settings: Settings) -> None:
+    admin, name = admin_client(settings), settings.topics.batches.name
+    admin.delete_topics([name])[name].result(30)
+    until(lambda: name not in admin.list_topics(timeout=10).topics)
+
+
+def send_a_request(settings: Settings) -> None:
+    send(settings, requested())
+
+
+def run_a_worker_that_is_no_member(settings: Settings) -> StatusFile:
+    send(settings, requested(), prompt_uploaded())
+    status = StatusFile(settings.worker_dir)
+    status.started(1_000)
+    return status
+
+
+def put_a_file_in_the_place_of_the_data(settings: Settings) -> None:
+    settings.data_dir.rmdir()
+    settings.data_dir.write_text("")
+
+
+IDLE = "it ends by itself after 30 s; if it does not, it hangs: kill it"
+BAD_STATES = {
+    "a topic is missing": BadState(
+        delete_a_topic, "topics exist", ("cj.batches.v1", "`cjstream topics apply`")
+    ),
+    "a topic is configured otherwise": BadState(
+        lambda settings: configure_topic(
+            settings, settings.topics.batches.name, cleanup_policy="compact"
+        ),
+        "topics are as the catalogue says",
+        ("cj.batches.v1", "cleanup.policy is compact, should be delete"),
+    ),
+    "no worker runs": BadState(
+        send_a_request,
+        "batch preparation",
+        ("0 members, 1 records behind", "no worker runs; start one with `cjstream worker`"),
+    ),
+    "a worker runs, but is no member": BadState(
+        run_a_worker_that_is_no_member,
+        "batch preparation",
+        ("0 members", "worker-default (process ", "runs, but is no member of the group", IDLE),
+    ),
+    "a worker's fold is no member": BadState(
+        run_a_worker_that_is_no_member, "fold", ("runs, but is no member of the group", IDLE)
+    ),
+    "a worker runs, but owns nothing": BadState(
+        run_a_worker_that_is_no_member,
+        "last rebalance of worker-default",
+        ("runs, but owns no request partition, although requests wait in", IDLE),
+    ),
+    "the data folder is no folder": BadState(
+        put_a_file_in_the_place_of_the_data, "data folder is writable", ("File exists",)
+    ),
+}
+
+
+@pytest.mark.parametrize("state", BAD_STATES.values(), ids=BAD_STATES)
+def test_a_bad_state_is_named_with_its_remedy(settings: Settings, state: BadState) -> None:
+    settings = settings.model_copy(update={"data_dir": settings.data_dir / "data"})
+    settings.data_dir.mkdir()
+    kept = state.arrange(settings)
+    exit_code, report, _ = run_json(settings, "doctor")
+    checks = {check["name"].replace(settings.topic_prefix, ""): check for check in report["checks"]}
+    assert exit_code == 3
+    assert not checks[state.check]["ok"]
+    for words in state.says:
+        assert words in checks[state.check]["detail"]
+    advised = "start one" in str(report)
+    assert not (advised and isinstance(kept, StatusFile)), "it runs already"
+
+
+def test_no_broker_ends_with_4_and_says_where_it_should_be(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    exit_code, out, message = run_text(nowhere, "doctor")
+    assert (exit_code, out) == (4, "")
+    assert "127.0.0.1:1" in message
+
+
+def test_a_worker_without_partitions_is_no_bad_state_while_another_owns_them(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    send(settings, *assignment("a1"), requested(assignment_id="a1"))
+    worker = start_worker("one")
+    spare = StatusFile(settings.model_copy(update={"slot": "spare"}).worker_dir)
+    spare.started(1_000)
+    with Progress(settings) as progress:
+        until(lambda: progress.total() == 1)
+    worker.freeze()
+    send(settings, requested(assignment_id="a1"))
+    checks = checks_by_name(settings)
+    assert checks["last rebalance of worker-spare"].ok
+    assert checks["batch preparation"].detail.startswith("1 members, 1 records behind")
+
+
+def test_a_broker_without_the_group_protocol_is_named(
+    classic_broker: Broker, tmp_path: Path
+) -> None:
+    settings = installation(classic_broker, tmp_path)
+    release = checks_by_name(settings)["broker release"]
+    assert release.ok
+    assert release.detail.startswith("Kafka 4.0 or later; group protocol consumer (KIP-848) is not")
+    settings = settings.model_copy(update={"group_protocol": "consumer"})
+    release = checks_by_name(settings)["broker release"]
+    assert (release.ok, release.detail) == (False, NO_CONSUMER_PROTOCOL)

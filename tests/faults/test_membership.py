@@ -14,8 +14,6 @@ from tests.support.installations import installation
 from tests.support.until import until
 from tools.broker import Broker
 
-DATA_DIR = Path(__file__).parents[2] / ".cjstream"
-
 
 def last_line(worker: Process, exit_code: int, seconds: float = 30) -> str:
     """The only line, beside its log, of a worker that must end by itself with this exit code."""
@@ -53,15 +51,6 @@ def test_of_two_workers_with_one_slot_one_ends_and_one_works(
     finally:
         for worker in two:
             worker.end()
-
-
-@pytest.fixture(scope="module")
-def classic_broker() -> object:
-    """A broker without KIP-848's group protocol, as one before Kafka 4.0."""
-    with Broker.temporary(
-        DATA_DIR, {"group.coordinator.rebalance.protocols": "classic"}
-    ) as classic_broker:
-        yield classic_broker
 
 
 def test_a_worker_names_a_group_protocol_that_the_broker_does_not_have(
