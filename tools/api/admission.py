@@ -24,8 +24,7 @@ from tools.api.requests.body_reader import (
     MERGE_PATCH,
     check_media_type,
     check_request_target,
-    parse_json,
-    read_body,
+    read_json,
 )
 from tools.api.requests.field_types import normalize_id
 from tools.api.requests.preconditions import condition_of
@@ -87,7 +86,7 @@ class AdmittedRoute(APIRoute):
 
     async def _document(self, request: Request) -> Any:
         check_media_type(request, MERGE_PATCH if request.method == "PATCH" else JSON)
-        return parse_json(await read_body(request))
+        return await read_json(request)
 
 
 class AuditorRoute(AdmittedRoute):

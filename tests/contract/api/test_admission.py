@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -221,3 +222,24 @@ def test_concurrent_requests_keep_their_own_correlation_ids(api: Api) -> None:
         return [response.json()["correlation_id"][:8] for response in await asyncio.gather(*calls)]
 
     assert asyncio.run(concurrent()) == [f"{n:08}" for n in range(8)]
+
+
+def test_a_large_body_does_not_stop_other_requests_while_it_is_parsed(api: Api) -> None:
+    body = b"[" + b",".join([b"{}"] * 340_000) + b"]"
+    headers = {"authorization": f"Bearer {hs256()}", "content-type": "application/json"}
+
+    async def post() -> tuple[float, float]:
+        loop, times = asyncio.get_running_loop(), list[float]()
+
+        def tick() -> None:
+            times.append(loop.time())
+            loop.call_later(0.001, tick)
+
+        tick()
+        response = await api.call("POST", INSTRUCTIONS, None, body, headers)
+        assert response.status_code == 422
+        times.append(loop.time())
+        return max(after - before for before, after in pairwise(times)), times[-1] - times[0]
+
+    longest_s, all_s = asyncio.run(post())
+    assert longest_s < all_s / 2

@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import gc
 import hashlib
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -20,7 +23,7 @@ from tests.support.s3_stub import Bucket, bucket_server
 from tests.support.tokens import SECRET, hs256
 from tools.api.app import build_api
 from tools.api.auth.key_settings import build_verifier, jwt_settings
-from tools.api.services.async_content_store import AsyncContentStore
+from tools.api.services.async_content_store import THREADS, AsyncContentStore
 
 TEXT = b"Judge how clearly the argument is put.\r\n\0\xff"
 SIZE = len(TEXT)
@@ -437,6 +440,47 @@ def test_all_calls_time_out_while_a_store_hangs(bucket: Bucket) -> None:
 
     assert {type(result) for result in asyncio.run(call())} == {ContentTimeout}
     bucket.thawed.set()
+    content_store.close()
+
+
+def test_texts_that_a_hanging_store_never_took_are_not_kept(bucket: Bucket) -> None:
+    content_store = AsyncContentStore(ContentStore(bucket.store()), timeout_s=0.2)
+    bucket.thawed.clear()
+    texts = [f"{number} {TEXT!r}".encode() for number in range(50)]
+
+    def references() -> list[int]:
+        return [sys.getrefcount(text) for text in texts]
+
+    async def put_all() -> set[type]:
+        results = await asyncio.gather(*map(content_store.put, texts), return_exceptions=True)
+        return set(map(type, results))
+
+    before = references()
+    assert asyncio.run(put_all()) == {ContentTimeout}
+    gc.collect()
+    kept = [now for now, then in zip(references(), before, strict=True) if now > then]
+    assert len(kept) <= THREADS
+    bucket.thawed.set()
+    content_store.close()
+
+
+def test_many_probes_of_a_hanging_store_are_one_call(bucket: Bucket) -> None:
+    may_end, probes = Event(), list[int]()
+
+    class Hanging(ContentStore):
+        def probe(self) -> None:
+            probes.append(1)
+            may_end.wait(30)
+
+    content_store = AsyncContentStore(Hanging(bucket.store()), timeout_s=0.2)
+
+    async def ask_all() -> set[bool]:
+        calls = [content_store.has_answered_recently() for _ in range(50)]
+        return set(await asyncio.gather(*calls))
+
+    assert asyncio.run(ask_all()) == {False}
+    assert len(probes) == 1
+    may_end.set()
     content_store.close()
 
 

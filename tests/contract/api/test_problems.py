@@ -62,6 +62,7 @@ def problem(response: httpx.Response, slug: str) -> dict[str, Any]:
         (b'{\n "a": "xyzzy",\n "a": 1}', "line 1, column 1"),
         (b'{"a": NaN}', "line 1, column 1"),
         (b"[" * 100_000, "line 1, column 1"),
+        (b"{" + b",".join(b'"%d":1' % n for n in range(1001)) + b"}", "line 1, column 1"),
         (b'{"a": ' + b"9" * 5000 + b"}", "line 1, column 1"),
         (b'{\n"a": "\xff"}', "line 2, column 7"),
         (b'{"a": "xyzzy', "line 1, column 7"),

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from processors.settings import Settings
@@ -26,6 +27,7 @@ class AsyncContentStore:
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(THREADS, "content")
         self._answered_s = float("-inf")
+        self._probing: asyncio.Task[bool] | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> "AsyncContentStore":
@@ -54,20 +56,33 @@ class AsyncContentStore:
 
     async def has_answered_recently(self) -> bool:
         """Whether a probe was answered within the last FRESH_S seconds, or is answered now."""
-        if time.monotonic() - self._answered_s >= FRESH_S:
-            try:
-                await asyncio.wait_for(self._run("probe", self._store.probe), PROBE_TIMEOUT_S)
-            except (CJStreamError, TimeoutError):
-                return False
+        if time.monotonic() - self._answered_s < FRESH_S:
+            return True
+        if (
+            self._probing is None
+        ):  # one for all callers: anybody may ask, and a hanging store holds its threads
+            self._probing = asyncio.create_task(self._probe())
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(self._probing), PROBE_TIMEOUT_S)
+        return False
+
+    async def _probe(self) -> bool:
+        try:
+            await self._run("probe", self._store.probe)
             self._answered_s = time.monotonic()
-        return True
+            return True
+        except CJStreamError:
+            return False
+        finally:
+            self._probing = None
 
     def close(self) -> None:
         """Stop the threads without waiting for their current calls."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, operation: str, call: Callable[[], T]) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        waiting = [call]  # emptied if it times out in the queue: its text must not stay there
+        future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: waiting.pop()())
         try:
             return await asyncio.wait_for(future, self._timeout_s)
         except (TimeoutError, Unreachable) as fault:
@@ -76,3 +91,5 @@ class AsyncContentStore:
             fields = {"operation": operation, "cause": type(fault).__name__}
             log.error("content store failed", extra=fields)
             raise fault
+        finally:
+            waiting.clear()
