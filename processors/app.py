@@ -35,6 +35,7 @@ from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.records import Headers
 from processors.kafka.transactional_producer import TransactionalProducer
+from processors.kafka.transactions import open_transactions_or_none
 from processors.monitoring.progress_probes import (
     batch_prep_probe,
     fold_positions,
@@ -148,6 +149,7 @@ def _build_batch_preparation(
             settings,
             parked.take_over,
             lambda: reader(settings, **{"auto.offset.reset": "earliest"}),
+            partial(_hanging_transactions, settings),
         ),
         group_member(settings, settings.prep_group),
         epoch,
@@ -165,6 +167,13 @@ def _build_batch_preparation(
         committer,
     )
     return BatchPreparation(epoch, consumer, parked, preparer, producer, committer)
+
+
+def _hanging_transactions(settings: Settings, partitions: Iterable[Partition]) -> list[str]:
+    """The transactions on these partitions and on the group's offsets that hang, for the log."""
+    now_ms = round(time.time() * 1000)
+    found = open_transactions_or_none(settings, partitions, [settings.prep_group])
+    return [str(one) for one in found if one.hangs(now_ms, settings.transaction_timeout_s)]
 
 
 def build_upload_log(settings: Settings, fail: Fail, codec: Codec) -> UploadLog:
@@ -228,7 +237,7 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
             reader_probe("the fold", folded),
             batch_prep_probe(
                 settings,
-                lambda: status.owned,
+                lambda: {*status.owned} - worker.batch_prep.consumer.unsettled,
                 partial(committed_offsets, settings, settings.prep_group),
             ),
             membership_probe(
@@ -255,6 +264,7 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
         uploads,
         worker.replica.positions,
         worker.replica.stopped,
+        partial(open_transactions_or_none, settings),
         stalled_checks,
     )
     in_background(

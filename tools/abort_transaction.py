@@ -1,9 +1,13 @@
 """`cjstream topics abort-transaction`: finds transactions that hang, and ends them."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from processors.kafka.bounded_wait import retry_while_unreachable
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import count_brokers
 from processors.kafka.transactions import OpenTransaction, end_transaction, open_transactions
 from processors.log.transaction_decision import decided_commit
 from processors.settings import Settings
@@ -46,7 +50,16 @@ def partition_named(text: str) -> Partition:
 def open_on_installation(settings: Settings) -> list[OpenTransaction]:
     """The open transactions on the topics of the catalogue and on the offsets of its groups. Raises Unreachable."""
     partitions = settings.partitions_of(*settings.topics.all)
-    return open_transactions(settings, partitions, (settings.prep_group, settings.fold_group))
+    groups = (settings.prep_group, settings.fold_group)
+    return _opened(settings, partitions, groups)
+
+
+def _opened(
+    settings: Settings, partitions: Collection[Partition], groups: Collection[str] = ()
+) -> list[OpenTransaction]:
+    return retry_while_unreachable(
+        lambda: open_transactions(settings, partitions, groups), what="transaction coordinators"
+    )
 
 
 def abort_transactions(
@@ -62,9 +75,8 @@ def abort_transactions(
 
     Raises Unreachable.
     """
-    opened = (
-        open_transactions(settings, [partition]) if partition else open_on_installation(settings)
-    )
+    count_brokers(admin_client(settings), settings, 3.0)
+    opened = _opened(settings, [partition]) if partition else open_on_installation(settings)
     endings = [
         Ending(transaction, _action(settings, transaction))
         for transaction in opened

@@ -142,7 +142,7 @@ class OutcomeSearch:
         stable = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
         hidden = [
             str(partition)
-            for partition, end in high_watermarks(admin, partitions).items()
+            for partition, end in high_watermarks(admin, partitions, REQUEST_TIMEOUT_S).items()
             if stable[partition] < end
         ]
         if hidden:

@@ -1,6 +1,6 @@
 """What the group consumer needs in order to consume requests: their outcomes and the parked topic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from confluent_kafka import Consumer, TopicPartition
@@ -15,8 +15,9 @@ from schemas.topics import Topics
 
 def consumed_requests(
     settings: Settings,
-    take_over: Callable[[Positions, Positions], bool],
+    take_over: Callable[[Positions, Positions], set[Partition]],
     new_reader: Callable[[], Consumer],
+    open_transactions: Callable[[Iterable[Partition]], list[str]],
     clock: Clock = SYSTEM_CLOCK,
 ) -> ConsumedTopic:
     """The request topic; a new owner of one of its partitions also takes over the parked partition."""
@@ -35,6 +36,7 @@ def consumed_requests(
         take_over=take_over,
         last_outcome=newest_outcome,
         new_reader=new_reader,
+        open_transactions=open_transactions,
     )
 
 

@@ -7,8 +7,8 @@ refuses. Metadata read afterwards might be of a new generation, and the broker w
 
 import logging
 import struct
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from confluent_kafka import (
@@ -30,8 +30,13 @@ from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Unreachable
 
 log = logging.getLogger("cjstream.fetch")
-MAX_STABLE_WAIT_S = 60.0
 STABLE_CALL_S = 2.0  # then the group is served, and the call repeated: a transaction may be open
+STABLE_CALL_OF_ONE_S = 0.5
+LOG_START_S = 60.0
+SETTLE_S = 15.0  # how long all partitions wait for one with an open transaction
+RETRY_S = 10.0  # how long the others read before it is tried again, at first
+MAX_RETRY_S = 60.0
+REPORT_S = 60.0
 IF_LOST = (
     "the records at the committed offset are no longer in the log (retention, or the topic was recreated): "
     "`cjstream requests reset-offsets` sets the group's offset"
@@ -70,14 +75,20 @@ class ConsumedTopic:
     state_topic: str  # has the same partitions; the same transactions commit its offsets
     group: str
     if_fenced: str  # what to say if another process takes this member's place
-    # of state partitions, from their committed offsets, and those of the topic
-    take_over: Callable[[Positions, Positions], bool]
+    # of state partitions, from their committed offsets, and those of the topic; returns the complete ones
+    take_over: Callable[[Positions, Positions], set[Partition]]
     last_outcome: Callable[[int], str | None]  # coordinates of a partition's newest outcome
     new_reader: Callable[[], Consumer]  # outside the group, `auto.offset.reset` earliest
+    # that hang on state partitions or on the group's offsets, for the log
+    open_transactions: Callable[[Iterable[Partition]], list[str]]
 
 
 class GroupConsumer:
-    """This worker's member of the group. Only one thread at a time may call it; callbacks run on that thread."""
+    """This worker's member of the group. Only one thread at a time may call it; callbacks run on that thread.
+
+    A partition is *unsettled* while an open transaction hides its committed offset or its state. It is paused, and the
+    others go on without it.
+    """
 
     def __init__(
         self,
@@ -98,6 +109,12 @@ class GroupConsumer:
         self._positions: dict[Partition, int] = {}
         self._started_epoch = -1
         self._refetches = Repeats(tolerated=2)  # a partition gets a new leader
+        self.unsettled: frozenset[Partition] = frozenset()
+        self._retried: frozenset[Partition] = frozenset()  # were unsettled: nothing waits for them
+        self._waiting_since: float | None = None
+        self._retry_at = self._report_at = 0.0
+        self._retry_s = RETRY_S
+        self._paused: set[Partition] = set()
         self._unchecked_after_seek: set[int] = set()  # partitions without a record since the seek
         self.limit = limit  # of records in one poll
         self.on_rebalance: Callable[[set[Partition]], None] = lambda _owned: None
@@ -114,6 +131,7 @@ class GroupConsumer:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._epochs.end()
         self._owned |= {Partition(tp.topic, tp.partition) for tp in partitions}
+        self._waiting_since = None
         # concrete offsets: the late answer to a logical one (earliest) would override our seek
         consumer.incremental_assign(self._starting_offsets(partitions))
         log.info("partitions assigned", extra={"partitions": _numbers(self._owned)})
@@ -122,6 +140,8 @@ class GroupConsumer:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._epochs.end()  # waits for the open transaction
         self._owned -= {Partition(tp.topic, tp.partition) for tp in partitions}
+        self.unsettled &= self._owned
+        self._paused &= self._owned
         consumer.incremental_unassign(partitions)
         log.info("partitions revoked", extra={"partitions": _numbers(self._owned)})
         self.on_rebalance(self._owned)
@@ -136,6 +156,8 @@ class GroupConsumer:
         if epoch != self._started_epoch and self._owned:
             if not is_member(group) or not self._start_epoch(epoch, group):
                 self._poll_records(1, wait_s)  # serve the rebalance that ended the epoch
+            return None
+        if self.unsettled and self._retry_unsettled():
             return None
         messages = self._poll_records(self.limit, wait_s)
         if epoch != self._epochs.number or not is_member(group):
@@ -166,6 +188,9 @@ class GroupConsumer:
         self, messages: Sequence[Message], group: bytes, epoch: int
     ) -> FetchedRecords:
         newest = dict[int, Message]()
+        if self.unsettled:  # they are paused, but what was fetched before may still arrive
+            settled = {tp.partition for tp in self._positions}
+            messages = [message for message in messages if message.partition() in settled]
         for message in messages:
             number = message.partition() or 0
             if number in self._unchecked_after_seek:
@@ -184,31 +209,117 @@ class GroupConsumer:
         )
 
     def _start_epoch(self, epoch: int, group: bytes) -> bool:
-        """Seek every owned partition to its committed offset; False if this must be tried again."""
+        """Seek every partition that is settled to its committed offset; False if this must be tried again."""
         try:
-            committed = self._committed_offsets(self._owned)
-            missing = {tp for tp, offset in committed.items() if offset == OFFSET_INVALID}
-            if missing:
-                self._commit_log_starts(missing, group, epoch)
+            committed = self._settled_offsets(epoch, group)
+            if not committed:
+                if self._has_waited():  # for all of them
+                    self._report(self._owned)
                 return False
-            if not self._take_over_state(committed):
-                return False
-            for tp, offset in committed.items():
-                self._consumer.seek(TopicPartition(*tp, offset))
+            self._seek(committed)
         except (KafkaException, Unreachable) as fault:  # no broker, or the assignment is changing
             log.info("starting positions not known yet", extra={"reason": str(fault)})
             return False
         starts = [f"{tp.partition}@{offset}" for tp, offset in sorted(committed.items())]
         log.info("fetching from the committed offsets", extra={"at": starts})
+        self.unsettled = frozenset(self._owned - committed.keys())
+        again = self._retried & self.unsettled
+        self._retry_s = min(2 * self._retry_s, MAX_RETRY_S) if again else RETRY_S
+        self._retry_at = self._clock.monotonic() + self._retry_s
+        self._retried, self._waiting_since = frozenset(), None
         self._positions = dict(committed)
         self._unchecked_after_seek = {tp.partition for tp in committed}
         self._epochs.begin(epoch, committed)
         self._started_epoch = epoch
+        if self.unsettled:
+            self._report(self.unsettled)
         return True
 
-    def _take_over_state(self, committed: Positions) -> bool:
-        state = {Partition(self._consumed.state_topic, tp.partition) for tp in self._owned}
-        return self._consumed.take_over(self._committed_offsets(state), committed)
+    def _seek(self, committed: Positions) -> None:
+        """Fetch from these offsets, and nothing from other partitions."""
+        paused = self._owned - committed.keys()
+        if paused:
+            self._consumer.pause([TopicPartition(*tp) for tp in sorted(paused)])
+        if resumed := self._paused & committed.keys():
+            self._consumer.resume([TopicPartition(*tp) for tp in sorted(resumed)])
+        self._paused = paused
+        for tp, offset in committed.items():
+            self._consumer.seek(TopicPartition(*tp, offset))
+
+    def _settled_offsets(self, epoch: int, group: bytes) -> Positions:
+        """The committed offsets of the partitions that are settled; empty if this must be tried again.
+
+        An open transaction usually ends soon, so all partitions wait for it at first.
+        """
+        wanted = self._owned - self.unsettled or self._owned
+        committed = self._stable_offsets(wanted)
+        missing = {tp for tp, offset in committed.items() if offset == OFFSET_INVALID}
+        if missing:
+            self._commit_log_starts(missing, group, epoch)
+            return {}
+        if self._must_wait_for(wanted - committed.keys()):
+            return {}
+        state = self._stable_offsets({self._state_of(tp) for tp in committed})
+        if self._must_wait_for({tp for tp in committed if self._state_of(tp) not in state}):
+            return {}
+        ready = self._take_over(state, committed)
+        if self._must_wait_for({tp for tp in committed if self._state_of(tp) not in ready}):
+            return {}
+        committed = {tp: offset for tp, offset in committed.items() if self._state_of(tp) in ready}
+        if ready != state.keys():  # the state of the others must be given up first
+            state = {tp: state[tp] for tp in ready}
+            ready = self._take_over(state, committed)
+        return committed if ready == state.keys() else {}
+
+    def _take_over(self, state: Positions, committed: Positions) -> set[Partition]:
+        requests = {tp: offset for tp, offset in committed.items() if self._state_of(tp) in state}
+        return self._consumed.take_over(state, requests)
+
+    def _state_of(self, tp: Partition) -> Partition:
+        return Partition(self._consumed.state_topic, tp.partition)
+
+    def _must_wait_for(self, missing: set[Partition]) -> bool:
+        """Whether all partitions wait because these are not settled, for SETTLE_S at most."""
+        if missing <= self._retried:
+            return False
+        if self._waiting_since is None:
+            self._waiting_since = self._clock.monotonic()
+        return not self._has_waited()
+
+    def _has_waited(self) -> bool:
+        since = self._waiting_since
+        return since is not None and self._clock.monotonic() - since > SETTLE_S
+
+    def _retry_unsettled(self) -> bool:
+        """Now and then, end the epoch if an unsettled partition has a stable committed offset again."""
+        now = self._clock.monotonic()
+        if now < self._retry_at:
+            return False
+        self._retry_at = now + self._retry_s
+        self._report(self.unsettled)
+        self._retried = frozenset(self._stable_offsets(self.unsettled))
+        if not self._retried:
+            return False
+        self.unsettled -= self._retried
+        self.fetch_again()
+        return True
+
+    def _report(self, unsettled: Collection[Partition]) -> None:
+        """Name the transactions that partitions wait for, once a minute at most."""
+        now = self._clock.monotonic()
+        if now < self._report_at:
+            return
+        self._report_at = now + REPORT_S
+        transactions = self._consumed.open_transactions(map(self._state_of, unsettled))
+        log.log(
+            logging.WARNING if transactions else logging.INFO,  # none: perhaps no broker answers
+            "partitions wait for an open transaction",
+            extra={
+                "partitions": _numbers(unsettled),
+                "transactions": transactions,
+                "remedy": "cjstream topics abort-transaction",
+            },
+        )
 
     def _check_no_record_skipped(self, number: int, first: int) -> None:
         """Check that no committed record lies between the committed offset and the first record fetched.
@@ -230,39 +341,42 @@ class GroupConsumer:
             return last_committed_record(consumer, partition, low, high, self._clock)
 
     def _starting_offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """The committed offset of each partition, or the start of its log; waits until they are stable."""
-        if not partitions:
-            return []
+        """The committed offset of each partition, or the start of its log if it has none, or none that is stable."""
         wanted = {Partition(tp.topic, tp.partition) for tp in partitions}
-        stable = wait_until(
-            lambda: self._stable_offsets(wanted),
-            seconds=MAX_STABLE_WAIT_S,
-            what="stable committed offsets",
-            clock=self._clock,
-        )
-        return [
-            TopicPartition(
-                *tp, log_start(self._consumer, tp) if offset == OFFSET_INVALID else offset
-            )
-            for tp, offset in stable.items()
-        ]
+        stable = self._stable_offsets(wanted)
+        valid = {tp: offset for tp, offset in stable.items() if offset != OFFSET_INVALID}
+        starts = {tp: self._log_start(tp) for tp in wanted - valid.keys()}
+        return [TopicPartition(*tp, offset) for tp, offset in sorted({**starts, **valid}.items())]
 
-    def _stable_offsets(self, partitions: set[Partition]) -> Positions:
-        try:
-            return self._committed_offsets(partitions)
-        except KafkaException as fault:
-            log.info("committed offsets not stable yet", extra={"code": fault.args[0].name()})
+    def _log_start(self, partition: Partition) -> int:
+        def request() -> list[int]:
+            with suppress(KafkaException):
+                return [log_start(self._consumer, partition)]
+            return []
+
+        what = f"the start of {partition}"
+        return wait_until(request, seconds=LOG_START_S, what=what, clock=self._clock)[0]
+
+    def _stable_offsets(self, partitions: Collection[Partition]) -> Positions:
+        """The committed offsets that are stable. One that is not fails the request for all: then ask one by one."""
+        if not partitions:
             return {}
-
-    def _committed_offsets(self, partitions: Iterable[Partition]) -> Positions:
-        return committed_by(self._consumer, sorted(partitions), STABLE_CALL_S)
+        try:
+            return committed_by(self._consumer, sorted(partitions), STABLE_CALL_S)
+        except KafkaException as fault:
+            log.debug("committed offsets not stable yet", extra={"code": fault.args[0].name()})
+        stable = dict[Partition, int]()
+        for partition in sorted(partitions) if len(partitions) > 1 else ():
+            with suppress(KafkaException):
+                stable.update(committed_by(self._consumer, [partition], STABLE_CALL_OF_ONE_S))
+        return stable
 
     def _commit_log_starts(self, partitions: set[Partition], group: bytes, epoch: int) -> None:
         """Commit the start of the log at a first start; Discrepancy if there are outcomes already."""
         starts = {}
         for tp in sorted(partitions):
             if outcome := self._consumed.last_outcome(tp.partition):
-                if self._committed_offsets({tp})[tp] != OFFSET_INVALID:
+                if committed_by(self._consumer, [tp], STABLE_CALL_S)[tp] != OFFSET_INVALID:
                     return  # this process was frozen, and another worker has committed meanwhile
                 raise Discrepancy(
                     f"group {self._consumed.group} has no committed offset for {tp}, but the "
@@ -276,5 +390,5 @@ class GroupConsumer:
         self._consumer.close()
 
 
-def _numbers(partitions: set[Partition]) -> list[int]:
+def _numbers(partitions: Collection[Partition]) -> list[int]:
     return sorted(tp.partition for tp in partitions)

@@ -1,9 +1,11 @@
 """Open transactions on partitions: finds those that hang, and ends them by the messages of KIP-664."""
 
+import itertools
 import logging
 import struct
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,9 +40,8 @@ from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import CJStreamError, Unreachable
 
-logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a command prints only its own lines
+log = logging.getLogger("cjstream.transactions")
 T = TypeVar("T")
-Fields = tuple[tuple[str, Any], ...]
 OFFSETS_TOPIC, STATE_TOPIC = "__consumer_offsets", "__transaction_state"
 ONGOING, COMMITTING, ABORTING, FENCING = (
     "Ongoing",
@@ -194,6 +195,13 @@ class OpenTransaction:
     state: str  # of the producer's last transaction
     ongoing_since_ms: int | None  # None if the coordinator has no such transaction on the partition
 
+    def __str__(self) -> str:
+        owner = (
+            f"transactional id {self.transactional_id or 'unknown'}, producer id {self.producer_id}"
+        )
+        state = "not at its coordinator" if self.ongoing_since_ms is None else self.state
+        return f"{self.partition}@{self.start_offset}: {owner}, {state}"
+
     @property
     def since_ms(self) -> int:
         """When it began; if the coordinator has no such transaction, when its last record was appended."""
@@ -243,6 +251,17 @@ def open_transactions(
     return _run(settings, find)
 
 
+def open_transactions_or_none(
+    settings: Settings, partitions: Iterable[Partition], groups: Iterable[str] = ()
+) -> list[OpenTransaction]:
+    """Like `open_transactions`, but none while brokers do not answer, or refuse to."""
+    try:
+        return open_transactions(settings, partitions, groups)
+    except CJStreamError as fault:
+        log.info("open transactions are not known", extra={"reason": str(fault)})
+        return []
+
+
 def end_transaction(settings: Settings, transaction: OpenTransaction, *, commit: bool) -> bool:
     """End an open transaction on its partition; whether it has ended.
 
@@ -286,6 +305,23 @@ def logged_decision(value: bytes) -> LoggedDecision | None:
     )
 
 
+def described(
+    partition: Partition, producer: Mapping[str, Any], known: Mapping[str, Any] | None
+) -> OpenTransaction:
+    """An open transaction from its producer on the partition, and the producer's transaction at its coordinator."""
+    return OpenTransaction(
+        partition,
+        producer["producer_id"],
+        producer["producer_epoch"],
+        producer["coordinator_epoch"],
+        producer["start_offset"],
+        producer["last_timestamp_ms"],
+        known["transactional_id"] if known else "",
+        known["state"] if known else "",
+        known["start_time_ms"] if known and _is_ongoing(partition, producer, known) else None,
+    )
+
+
 def internal_partition(name: str, count: int) -> int:
     """The partition of `__consumer_offsets` or `__transaction_state` with a group or transactional id.
 
@@ -296,6 +332,17 @@ def internal_partition(name: str, count: int) -> int:
         code = (31 * code + unit) & 0xFFFFFFFF
     signed = code - (1 << 32) if code & 0x80000000 else code
     return (0 if signed == -(1 << 31) else abs(signed)) % count
+
+
+@cache
+def _id_in_each_partition(count: int) -> Mapping[int, str]:
+    """A transactional id that nobody uses, for each partition of `__transaction_state`."""
+    found = dict[int, str]()
+    names = (f"cjstream-probe-{number}" for number in itertools.count())
+    while len(found) < count:
+        name = next(names)
+        found.setdefault(internal_partition(name, count), name)
+    return found
 
 
 class _Cluster:
@@ -320,7 +367,7 @@ class _Cluster:
         ids = {producer["producer_id"] for _, producer in producers}
         known = await self._transactions(ids) if ids else {}
         return [
-            _open_transaction(partition, producer, known.get(producer["producer_id"]))
+            described(partition, producer, known.get(producer["producer_id"]))
             for partition, producer in producers
         ]
 
@@ -347,28 +394,36 @@ class _Cluster:
 
     async def _transactions(self, producer_ids: Collection[int]) -> dict[int, dict[str, Any]]:
         """The coordinator's description of each producer's transaction."""
-        states = self._metadata.partitions_for_topic(STATE_TOPIC) or ()
-        leaders = {
-            self._metadata.leader_for_partition(TopicPartition(STATE_TOPIC, number))
-            for number in states
-        }
-        if not leaders or None in leaders or -1 in leaders:
-            raise Unreachable("a transaction coordinator has no leader")
         found = {}
-        for leader in leaders:
+        for leader, probes in self._coordinators().items():
+            # one that has not loaded its transactions yet lists none without an error, but refuses to describe one
+            await self._described(leader, probes)
             listed = await self._ask(leader, LIST_TRANSACTIONS([], [*producer_ids], NO_TAGS))
             _check(listed["error_code"], "the transactions of a broker")
             names = [transaction["transactional_id"] for transaction in listed["transactions"]]
-            if not names:
-                continue
-            described = await self._ask(leader, DESCRIBE_TRANSACTIONS(names, NO_TAGS))
-            for transaction in described["transactions"]:
-                if transaction["error_code"] not in NOT_FOUND:
-                    _check(
-                        transaction["error_code"], f"transaction {transaction['transactional_id']}"
-                    )
-                    found[transaction["producer_id"]] = transaction
+            for transaction in await self._described(leader, names):
+                found[transaction["producer_id"]] = transaction
         return found
+
+    def _coordinators(self) -> dict[int, list[str]]:
+        """Every transaction coordinator, with an unused transactional id for each partition of its log."""
+        numbers = self._metadata.partitions_for_topic(STATE_TOPIC) or ()
+        unused = _id_in_each_partition(len(numbers))
+        coordinators = dict[int, list[str]]()
+        for number in numbers:
+            leader = self._metadata.leader_for_partition(TopicPartition(STATE_TOPIC, number))
+            coordinators.setdefault(-1 if leader is None else leader, []).append(unused[number])
+        if not coordinators or -1 in coordinators:
+            raise Unreachable("a transaction coordinator has no leader")
+        return coordinators
+
+    async def _described(self, leader: int, names: list[str]) -> list[dict[str, Any]]:
+        """The transactions with these ids that the coordinator knows. Raises Unreachable if it has not loaded them."""
+        described = await self._ask(leader, DESCRIBE_TRANSACTIONS(names, NO_TAGS))
+        known = [one for one in described["transactions"] if one["error_code"] not in NOT_FOUND]
+        for transaction in known:
+            _check(transaction["error_code"], f"transactional id {transaction['transactional_id']}")
+        return known
 
     async def fence(self, transactional_id: str) -> None:
         """Fence the producer; its coordinator aborts the transaction."""
@@ -402,22 +457,6 @@ class _Cluster:
 
     async def _ask(self, node: int, request: Any) -> Any:
         return (await self._client.send(node, Prepared(request))).to_object()
-
-
-def _open_transaction(
-    partition: Partition, producer: Mapping[str, Any], known: Mapping[str, Any] | None
-) -> OpenTransaction:
-    return OpenTransaction(
-        partition,
-        producer["producer_id"],
-        producer["producer_epoch"],
-        producer["coordinator_epoch"],
-        producer["start_offset"],
-        producer["last_timestamp_ms"],
-        known["transactional_id"] if known else "",
-        known["state"] if known else "",
-        known["start_time_ms"] if known and _is_ongoing(partition, producer, known) else None,
-    )
 
 
 def _is_ongoing(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection
 
 from processors.kafka.transactional_producer import TransactionalProducer
+from processors.kafka.transactions import OpenTransaction
 from processors.monitoring.progress_probes import Probe
 from processors.monitoring.stall_detector import Progress, StallDetector
 from processors.shutdown import Shutdown
@@ -58,6 +59,7 @@ class Watchdog:
         uploads: Collection[Partition],
         replica_positions: Callable[[], Positions],
         stopped: Callable[[], Collection[Partition]],
+        open_transactions: Callable[[Collection[Partition]], list[OpenTransaction]],
         stalled_checks: int = STALLED_CHECKS,
     ) -> None:
         self._probes = [(probe, StallDetector()) for probe in probes]
@@ -66,8 +68,9 @@ class Watchdog:
         self._uploads = frozenset(uploads)
         self._replica_positions = replica_positions
         self._stopped = stopped  # upload partitions that an upload of a later release has stopped
+        self._open_on = open_transactions
         self._stalled_checks = stalled_checks
-        self._open_transactions = StallDetector()
+        self._blocked = StallDetector()
         self._reported: set[Partition] = set()
 
     def check(self) -> None:
@@ -77,7 +80,7 @@ class Watchdog:
             stable = self._last_stable_offsets()
             high = self._high_watermarks()
         except Unreachable:  # nothing can advance; it is not reported here
-            self._open_transactions.observe({})
+            self._blocked.observe({})
             for _, detector in self._probes:
                 detector.observe({})
             return
@@ -88,11 +91,14 @@ class Watchdog:
             for partition in self._uploads.difference(stopped)
         )
         for probe, detector in self._probes:
-            progress = {
-                partition: observed
-                for partition, observed in probe.progress(stable, caught_up).items()
-                if partition not in stopped  # a restart would not help
-            }
+            try:
+                progress = {
+                    partition: observed
+                    for partition, observed in probe.progress(stable, caught_up).items()
+                    if partition not in stopped  # a restart would not help
+                }
+            except Unreachable:  # a coordinator may be away although the leaders answer
+                progress = {}
             counts = detector.observe(progress)
             stalled = [
                 partition
@@ -110,14 +116,17 @@ class Watchdog:
 
     def _report_blocked(self, stable: Positions, high: Positions) -> None:
         """Log each partition that an open transaction blocks, once, and when it is no longer blocked."""
-        counts = self._open_transactions.observe(
+        counts = self._blocked.observe(
             {partition: Progress(stable[partition], end) for partition, end in high.items()}
         )
         blocked = {partition for partition, count in counts.items() if count >= BLOCKED_CHECKS}
-        for partition in sorted(blocked - self._reported):
+        new = sorted(blocked - self._reported)
+        opened = self._open_on(new) if new else []
+        for partition in new:
             log.warning(
                 "partition blocked by an open transaction",
                 extra={
+                    "transactions": [str(one) for one in opened if one.partition == partition],
                     "at": f"{partition}@{stable[partition]}",
                     "open_s": counts[partition] * CHECK_S,
                 },

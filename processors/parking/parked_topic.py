@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.offsets import log_start
 from processors.kafka.poll import poll_records, read_positions
@@ -45,7 +45,8 @@ from tables.changed_scopes import ChangedScopes
 
 log = logging.getLogger("cjstream.parking")
 MAX_POLLED_RECORDS = 5000
-TAKEOVER_S = 5.0  # then the group is served and the takeover repeated: an open transaction may last
+TAKEOVER_S = 5.0  # then the group is served and the takeover repeated
+UNMOVED_S = 2.0  # likewise: an open transaction may last
 POLL_S = 0.05
 FETCH_WAIT_WHILE_PARKED_S = 0.01
 FETCH_WAIT_S = 1.0
@@ -88,7 +89,6 @@ class ParkedTopic:
         self._read_again: set[Partition] = set()
         self._skipped: list[tuple[str, str]] = []  # coordinates and reason, not logged yet
         self._named_until: dict[int, int] = {}  # by partition: offsets below it were named
-        self._slow_takeovers = Repeats(tolerated=2)  # a predecessor's transaction lasts 10 s
 
     @property
     def max_wait_s(self) -> float:
@@ -97,12 +97,12 @@ class ParkedTopic:
             return 0
         return FETCH_WAIT_WHILE_PARKED_S if self._index else FETCH_WAIT_S
 
-    def take_over(self, committed: Positions, requests_committed: Positions) -> bool:
+    def take_over(self, committed: Positions, requests_committed: Positions) -> set[Partition]:
         """Own exactly these partitions, and read them from their committed offsets to their high watermarks.
 
-        requests_committed: the offsets from which the requests of the same partitions are fetched. Returns False if
-        this takes too long: call it again. It assumes that every batch prepared before is dropped. Raises Unreachable
-        if no broker answers.
+        requests_committed: the offsets from which the requests of the same partitions are fetched. Returns those that
+        have been read; if some are missing, call it again, with or without them. It assumes that every batch prepared
+        before is dropped. Raises Unreachable if no broker answers.
         """
         self._open.begin({tp.partition: offset for tp, offset in requests_committed.items()})
         self._check.begin()
@@ -117,20 +117,26 @@ class ParkedTopic:
         self._positions.update(starts)
         # not the last stable offsets: the transaction that committed the offsets may lack its marker here
         ends = self._high_watermarks([*committed])
-        until = self._clock.monotonic() + TAKEOVER_S
-        while any(self._positions[tp] < end for tp, end in ends.items()):
-            if self._clock.monotonic() > until:
-                log.log(
-                    self._slow_takeovers.next_level(),
-                    "takeover of parked requests takes long (is a transaction open?)",
-                )
-                return False
-            self._read(reader, POLL_S)
-        self._slow_takeovers.end()
+        self._read_until(reader, ends)
         self._index.requeue()
         if self._index:
             self._clock_records_in.add(min(self._index.partitions))
-        return True
+        return {*committed} - self._behind(ends)
+
+    def _read_until(self, reader: Consumer, ends: Positions) -> None:
+        """Read up to these ends; stops early if that takes long, or if an open transaction lets no position move."""
+        started_at = moved_at = self._clock.monotonic()
+        last_positions = dict(self._positions)
+        while self._behind(ends):
+            self._read(reader, POLL_S)
+            now = self._clock.monotonic()
+            if self._positions != last_positions:
+                last_positions, moved_at = dict(self._positions), now
+            if now - started_at > TAKEOVER_S or now - moved_at > UNMOVED_S:
+                return
+
+    def _behind(self, ends: Positions) -> set[Partition]:
+        return {tp for tp, end in ends.items() if self._positions[tp] < end}
 
     def _give_up(self, reader: Consumer, partitions: Collection[Partition]) -> None:
         if partitions:

@@ -4,18 +4,13 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client, plain_producer, reader, transactional_producer
-from processors.kafka.consumer_groups import group_state
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
-from processors.kafka.topic_admin import apply_topics
 from processors.kafka.transactions import (
     OFFSETS_TOPIC,
     STATE_TOPIC,
@@ -25,7 +20,12 @@ from processors.kafka.transactions import (
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition
-from tests.support.hanging_transaction import UNVERIFIED, hang, hang_offsets
+from tests.support.hanging_transaction import (
+    hang,
+    hang_after_commit,
+    hang_offsets,
+    unverified_broker,
+)
 from tests.support.run_command import run_json, run_text
 from tools.broker import Broker
 from tools.doctor import Check, examine
@@ -35,28 +35,13 @@ ABORT = ("topics", "abort-transaction")
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
-    """A broker that lets producers write to partitions that they have not added to their transaction."""
-    with Broker.temporary(Path(__file__).parents[2] / ".cjstream", UNVERIFIED) as broker:
-        installation = Settings(bootstrap_servers=broker.bootstrap, topic_prefix="first-")
-        apply_topics(admin_client(installation), installation)
-        first: Producer = transactional_producer(installation, "first")
-        first.init_transactions(60)  # creates the coordinators' topics, which takes a moment
-        retry_while_unreachable(lambda: group_state(installation, installation.prep_group, []), 60)
+    with unverified_broker() as broker:
         yield broker
-
-
-@pytest.fixture
-def settings(broker: Broker, tmp_path: Path) -> Settings:
-    installation = Settings(
-        bootstrap_servers=broker.bootstrap, topic_prefix=f"{uuid4().hex[:8]}-", data_dir=tmp_path
-    )
-    apply_topics(admin_client(installation), installation)
-    return installation
 
 
 def is_blocked(settings: Settings, partition: Partition) -> bool:
     admin = admin_client(settings)
-    return last_stable_offsets(admin, [partition]) != high_watermarks(admin, [partition])
+    return last_stable_offsets(admin, [partition], 30) != high_watermarks(admin, [partition], 30)
 
 
 def open_transaction_check(settings: Settings) -> Check:
@@ -157,13 +142,7 @@ def log_decision(
 
 def test_a_record_that_was_written_after_the_commit_is_not_committed(settings: Settings) -> None:
     partition = Partition(settings.topics.batches.name, 3)
-    name = f"{settings.topic_prefix}late"
-    committed = transactional_producer(settings, name)
-    committed.init_transactions(30)
-    committed.begin_transaction()
-    committed.produce(partition.topic, b"in time", b"key", partition.partition)
-    committed.commit_transaction(30)
-    hang(settings, partition, name, b"late")
+    hang_after_commit(settings, partition, f"{settings.topic_prefix}late", b"in time", b"late")
     _, done, _ = run_json(settings, *ABORT, f"{partition.topic}/3", "--yes")
     assert [(one["action"], one["ended"]) for one in done["transactions"]] == [("abort", True)]
     assert committed_values(settings, partition) == [b"in time"]
@@ -248,5 +227,5 @@ def test_without_a_broker_the_command_exits_with_4(settings: Settings) -> None:
     away = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     exit_code, out, message = run_text(away, *ABORT)
     assert (exit_code, out) == (4, "")
-    assert message.startswith("cjstream: transactions cannot be read: ")
+    assert message.startswith("cjstream: no Kafka broker answers at 127.0.0.1:1 ")
     assert message.count("\n") == 1

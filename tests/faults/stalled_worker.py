@@ -31,6 +31,8 @@ from tools.progress import say
 
 COMMAND = ("-m", "tests.faults.stalled_worker")
 STALLED_CHECKS_SHORT = 8
+STALLED_CHECKS_SETTLING = 30  # more than partitions wait for one with an open transaction
+STALLED_CHECKS_OF = {"transaction": STALLED_CHECKS, "settling": STALLED_CHECKS_SETTLING}
 
 
 class DeafFeed(ReplicaFeed):
@@ -129,9 +131,7 @@ async def main(part: str = "") -> int:
         build_worker(settings_from_environment(), shutdown.fail, Codec()), part
     )
     try:
-        await run_built_worker(
-            worker, shutdown, STALLED_CHECKS if part == "transaction" else STALLED_CHECKS_SHORT
-        )
+        await run_built_worker(worker, shutdown, STALLED_CHECKS_OF.get(part, STALLED_CHECKS_SHORT))
     except CJStreamError as fault:
         say(f"cjstream: {fault}")
         return fault.exit_code

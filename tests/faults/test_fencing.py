@@ -34,8 +34,9 @@ class Member:
         )
         consumed = consumed_requests(
             settings,
-            lambda _state, _requests: True,
+            lambda state, _requests: {*state},
             lambda: reader(settings, **{"auto.offset.reset": "earliest"}),
+            lambda _partitions: [],
         )
         group_consumer = group_member(settings, settings.prep_group)
         self.consumer = GroupConsumer(

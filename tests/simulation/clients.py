@@ -69,6 +69,7 @@ class Reader:
         self._world = process.world
         self._next_offsets: dict[Partition, int] = {}
         self._known_positions: set[Partition] = set()
+        self._paused: set[Partition] = set()
         self._first_partition = 0
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
@@ -84,6 +85,7 @@ class Reader:
         for tp in partitions:
             self._next_offsets.pop(Partition(tp.topic, tp.partition), None)
             self._known_positions.discard(Partition(tp.topic, tp.partition))
+            self._paused.discard(Partition(tp.topic, tp.partition))
 
     def unassign(self) -> None:
         self.assign(())
@@ -148,11 +150,12 @@ class Reader:
         return any(
             offset < self._world.cluster.log(partition).last_stable
             for partition, offset in self._next_offsets.items()
+            if partition not in self._paused
         )
 
     def take(self) -> Message | None:
         """The next committed record of any partition; positions also pass markers and aborted records."""
-        assigned = sorted(self._next_offsets)
+        assigned = sorted(self._next_offsets.keys() - self._paused)
         self._first_partition += 1
         first = self._first_partition % len(assigned) if assigned else 0
         for partition in assigned[first:] + assigned[:first]:
@@ -225,6 +228,12 @@ class GroupMember(Reader):
         if Partition(tp.topic, tp.partition) not in self._next_offsets:
             raise refused(KafkaError._STATE)
         self._next_offsets[Partition(tp.topic, tp.partition)] = tp.offset
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        self._paused |= {Partition(tp.topic, tp.partition) for tp in partitions}
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        self._paused -= {Partition(tp.topic, tp.partition) for tp in partitions}
 
     def committed(self, request: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         """The committed offsets, as soon as they are stable. Raises if they are not within the timeout."""

@@ -128,6 +128,7 @@ class Worker:
             settings,
             parked.take_over,
             lambda: cast(Consumer, Reader(self.process)),
+            lambda _partitions: [],
             clock,
         )
         self.consumer = GroupConsumer(

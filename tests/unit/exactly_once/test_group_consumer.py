@@ -12,7 +12,7 @@ from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer, is_member
 from processors.settings import Settings
-from schemas.coordinates import Positions
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
 
 
@@ -79,8 +79,8 @@ class ScriptedConsumer:
     incremental_assign = seek = _do_nothing
 
 
-def taken_over(_committed: Positions, _requests: Positions) -> bool:
-    return True
+def taken_over(state: Positions, _requests: Positions) -> set[Partition]:
+    return {*state}
 
 
 def no_reader() -> Consumer:
@@ -92,7 +92,7 @@ def consumer_of(client: ScriptedConsumer) -> GroupConsumer:
 
 
 def joined_consumer(client: ScriptedConsumer, commit: Callable[[Batch], None]) -> GroupConsumer:
-    consumed = consumed_requests(Settings(), taken_over, no_reader)
+    consumed = consumed_requests(Settings(), taken_over, no_reader, lambda _: [])
     consumer = GroupConsumer(consumed, cast(Consumer, client), FetchEpoch(), commit, limit=5000)
     consumer.join()
     client.assign()

@@ -11,6 +11,7 @@ from processors.kafka.transactions import (
     WRITE_TXN_MARKERS,
     LoggedDecision,
     OpenTransaction,
+    described,
     internal_partition,
     logged_decision,
 )
@@ -233,3 +234,41 @@ def test_a_transaction_hangs_if_its_coordinator_lost_it_or_lets_it_stay_open(
         Partition("a", 3), 7, 2, 0, 11, 1_000, "t1", "Ongoing", ongoing_since_ms
     )
     assert opened.hangs(now_ms, 60) is hangs
+
+
+@pytest.mark.parametrize(
+    ("known", "is_lost"),
+    [
+        (None, True),  # no coordinator knows the producer
+        (("Ongoing", 2, [3]), False),
+        (("Ongoing", 3, [3]), True),  # a later transaction of a restarted producer
+        (("Ongoing", 2, [4]), True),  # the partition was never added, or is done
+        (("PrepareCommit", 3, [3]), False),  # its marker is being written
+        (("PrepareAbort", 2, [3]), False),
+        (("PrepareEpochFence", 3, [3]), False),
+        (("PrepareCommit", 2, [4]), True),
+        (("CompleteCommit", 2, []), True),
+        (("Empty", 3, []), True),
+    ],
+)
+def test_a_transaction_is_lost_if_its_coordinator_will_write_no_marker_to_the_partition(
+    known: tuple[str, int, list[int]] | None, *, is_lost: bool
+) -> None:
+    producer = {
+        "producer_id": 7,
+        "producer_epoch": 2,
+        "coordinator_epoch": 0,
+        "start_offset": 11,
+        "last_timestamp_ms": 1_000,
+    }
+    transaction = known and {
+        "transactional_id": "t1",
+        "state": known[0],
+        "producer_epoch": known[1],
+        "start_time_ms": 500,
+        "topics": [{"topic": "a", "partitions": known[2]}],
+    }
+    found = described(Partition("a", 3), producer, transaction)
+    assert (found.ongoing_since_ms is None) is is_lost
+    assert found.since_ms == (1_000 if is_lost else 500)
+    assert (found.transactional_id, found.state) == (("t1", known[0]) if known else ("", ""))

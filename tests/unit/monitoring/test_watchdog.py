@@ -1,11 +1,13 @@
 """When the watchdog considers a part stalled, and what it reports."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from processors.kafka.transactions import OpenTransaction
 from processors.monitoring.progress_probes import (
     ConsumedGroup,
     batch_prep_probe,
@@ -44,7 +46,12 @@ class Broker:
         self.replica: Positions = {UPLOADS: 10}
         self.committed: Positions = {REQUESTS: 10}
         self.stopped: set[Partition] = set()
-        self.is_away = False
+        self.is_away = self.coordinator_is_away = False
+
+    def committed_offsets(self, _owned: Collection[Partition]) -> Positions:
+        if self.coordinator_is_away:
+            raise Unreachable("not coordinator")
+        return self.committed
 
     def query(self, ends: Positions) -> Positions:
         if self.is_away:
@@ -52,10 +59,14 @@ class Broker:
         return ends
 
 
+def open_on(partitions: Collection[Partition]) -> list[OpenTransaction]:
+    return [OpenTransaction(tp, 7, 2, 0, 7, 1_000, "t1", "Ongoing", 500) for tp in partitions]
+
+
 def watchdog_of(broker: Broker, records: bool = True) -> Watchdog:
     """A watchdog of the replica and batch preparation; `records` says whether a gap contains a record."""
     replica = reader_probe("the context replica", lambda: broker.replica)
-    requests = batch_prep_probe(Settings(), lambda: {REQUESTS}, lambda _owned: broker.committed)
+    requests = batch_prep_probe(Settings(), lambda: {REQUESTS}, broker.committed_offsets)
     return Watchdog(
         [replica, replace(requests, is_stalled=lambda *_: records)],
         lambda: broker.query(broker.high),
@@ -63,6 +74,7 @@ def watchdog_of(broker: Broker, records: bool = True) -> Watchdog:
         [UPLOADS],
         lambda: broker.replica,
         lambda: broker.stopped,
+        open_on,
         CHECKS,
     )
 
@@ -115,6 +127,12 @@ def test_an_unreachable_broker_is_no_stall_and_restarts_the_count() -> None:
     check(watchdog, CHECKS - 1)
 
 
+def test_a_coordinator_that_does_not_answer_is_no_stall_and_does_not_end_the_worker() -> None:
+    broker = Broker()
+    broker.committed, broker.coordinator_is_away = {}, True
+    check(watchdog_of(broker))
+
+
 def test_batch_preparation_that_does_not_commit_is_named() -> None:
     broker = Broker()
     broker.committed = {}
@@ -135,6 +153,7 @@ def members_watchdog(
         [UPLOADS],
         lambda: broker.replica,
         lambda: broker.stopped,
+        open_on,
         100,
     )
 
@@ -195,6 +214,9 @@ def test_an_open_transaction_on_an_upload_partition_is_reported_once_and_is_no_s
     check(watchdog)
     assert caplog.messages == ["partition blocked by an open transaction"]
     assert vars(caplog.records[0])["at"] == "uploads/0@7"
+    assert vars(caplog.records[0])["transactions"] == [
+        "uploads/0@7: transactional id t1, producer id 7, Ongoing"
+    ]
     broker.stable, broker.replica, broker.committed = broker.high, {UPLOADS: 10}, {REQUESTS: 10}
     check(watchdog)
     assert caplog.messages[1:] == ["partition no longer blocked"]
