@@ -22,17 +22,20 @@ from processors.monitoring.installation_health import (
 from processors.monitoring.progress_probes import membership_checks
 from processors.monitoring.worker_status import WorkerStatus, statuses
 from processors.settings import Settings
-from schemas.coordinates import Partition
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import CJStreamError
 from tables.content_store import ContentStore
 from tools.abort_transaction import MAX_OPEN_S, open_on_installation, sentence_of
 from tools.java import find_java
-from tools.parked import Parked, parked_requests
+from tools.parked import Parked, ParkedRecords, read_parked_records
+from tools.restore_parked import lost_requests
 from tools.times import span_of, time_of
 
 DAY_MS = 24 * 60 * 60 * 1000
 HORIZON_KEPT = "every topic keeps its records for the audit horizon"
 LATE_S = 60.0  # no parked request should be overdue for longer
+MAX_NAMED = 5  # records in one check
+MAX_OUTCOMES = 100_000  # of each partition, that are read to find requests without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def _flow(settings: Settings) -> list[Check]:
     now_ms, topics = _now_ms(), settings.topics
     return [
         # an open transaction in the parked topic stops the listing of parked requests
-        _failed_or("oldest parked request", lambda: _parked(parked_requests(settings, now_ms))),
+        *_parked_topic(settings, now_ms),
         _failed_or(
             "open transactions", lambda: _open_transactions(open_on_installation(settings), now_ms)
         ),
@@ -142,6 +145,38 @@ def _lag(unread: Mapping[Partition, Unread], now_ms: int) -> Check:
         for partition, lag in sorted(unread.items())
     ]
     return Check("lag by request partition", True, "; ".join(lags) or "none")
+
+
+def _parked_topic(settings: Settings, now_ms: int) -> list[Check]:
+    try:
+        records = read_parked_records(settings, now_ms)
+        lost = lost_requests(settings, records, MAX_OUTCOMES).requests
+    except CJStreamError as fault:
+        return [Check("oldest parked request", False, str(fault))]
+    return [_parked(records.parked(now_ms)), _skipped(records), _lost(sorted(lost))]
+
+
+def _skipped(records: ParkedRecords) -> Check:
+    name = "records of the parked topic that do not count"
+    named = [f"{at} ({reason})" for at, reason in records.strangers.items()][:MAX_NAMED]
+    detail = f"{records.skipped}: {'; '.join(named)}" if named else "none"
+    more = "; …" if records.skipped > len(named) else ""
+    remedy = ". They are skipped; find the producer that writes to this topic" if named else ""
+    return Check(name, True, detail + more + remedy)
+
+
+def _lost(requests: list[Coordinates]) -> Check:
+    name = "released requests have an outcome"
+    if not requests:
+        return Check(name, True, f"all among the newest {MAX_OUTCOMES} of each partition")
+    named = ", ".join(map(str, requests[:MAX_NAMED]))
+    more = ", …" if len(requests) > MAX_NAMED else ""
+    return Check(
+        name,
+        False,
+        f"{len(requests)} lost their entry in the parked topic without an outcome: {named}{more};"
+        " park them again with `cjstream parked restore`",
+    )
 
 
 def _parked(waiting: list[Parked]) -> Check:

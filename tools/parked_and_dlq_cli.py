@@ -47,9 +47,12 @@ def parked_list(as_json: Json = False) -> None:
     """List the waiting requests: what each waits for, since when, and until when."""
     from tools import parked
 
-    found = parked.parked_requests(settings_from_environment(), now_ms=int(time.time() * 1000))
+    now_ms = int(time.time() * 1000)
+    records = parked.read_parked_records(settings_from_environment(), now_ms)
+    found = records.parked(now_ms)
+    strangers = {str(at): reason for at, reason in records.strangers.items()}
     if as_json:
-        print_json({"parked": list(map(asdict, found))})
+        print_json({"parked": list(map(asdict, found)), "strangers": strangers})
         return
     rows = [
         (
@@ -64,6 +67,46 @@ def parked_list(as_json: Json = False) -> None:
     ]
     columns = ("request", "waits for", "missing when parked", "waiting", "until", "left")
     print_table(f"Parked requests: {len(rows)}", columns, rows)
+    for at, reason in strangers.items():
+        say(f"{at} does not count: {reason}; some other producer wrote it")
+
+
+@parked_app.command("restore")
+def parked_restore(
+    coordinates: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Requests: topic/partition@offset, as doctor and audit verify name them; default: every request"
+            " with a tombstone in the parked topic.",
+            metavar="[COORDINATES]...",
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without it, only show what would be done.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Park requests again that lost their entry without an outcome. A dry run unless --yes.
+
+    Batch preparation then gives each its outcome, once. Exit 3 if a request that is named has an outcome, is
+    parked, or was not fetched yet.
+    """
+    from tools import restore_parked
+
+    settings = settings_from_environment()
+    done = restore_parked.restore(settings, coordinates or [], int(time.time() * 1000), yes=yes)
+    rows = [
+        (str(one.request_at), "" if one.entry_at is None else str(one.entry_at), one.reason)
+        for one in done
+    ]
+    columns = ("request", "entry", "reason")
+    if as_json:
+        requests = [dict(zip(columns, row, strict=True)) for row in rows]
+        print_json({"dry_run": not yes, "requests": requests})
+    else:
+        title = "Parked again" if yes else "Would be parked again; use --yes"
+        print_table(title, ("request", "entry", "not parked again because"), rows)
+    restore_parked.refuse_refusals(done)
 
 
 @dlq_app.command("list")

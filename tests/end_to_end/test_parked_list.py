@@ -1,16 +1,13 @@
 """`parked list` on a parked topic as batch preparation writes it."""
 
-import pytest
-
 from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
-from schemas.errors import Discrepancy
 from schemas.events import ParkedRequest
 from tests.faults.load import CODEC, append
 from tests.support.builders import requested
 from tests.support.run_command import run_json
-from tools.parked import parked_requests
+from tools.parked import read_parked_records
 
 
 def entry(settings: Settings, offset: int, appended_at_ms: int) -> Record:
@@ -46,7 +43,7 @@ def test_waiting_requests_are_listed_with_scope_duration_and_deadline(settings: 
             released(settings, 1),
         ],
     )
-    waiting = parked_requests(settings, now_ms=1_930_000)
+    waiting = read_parked_records(settings, now_ms=1_930_000).parked(1_930_000)
     assert [(request.request_at, request.scope_key, request.missing) for request in waiting] == [
         (f"{settings.topics.requests.name}/1@2", "assignment:a2", ("student_prompt",)),
         (f"{settings.topics.requests.name}/1@3", "assignment:a3", ("student_prompt",)),
@@ -61,7 +58,18 @@ def test_waiting_requests_are_listed_with_scope_duration_and_deadline(settings: 
     assert all("request" not in fields for fields in document["parked"])
 
 
-def test_a_record_that_is_not_a_parked_request_is_a_discrepancy(settings: Settings) -> None:
-    append(settings, [Record(settings.topics.parked.name, 2, b"who", b"?")])
-    with pytest.raises(Discrepancy, match="/2@0 is not a parked request"):
-        parked_requests(settings, now_ms=0)
+def test_a_record_that_does_not_count_is_named(settings: Settings) -> None:
+    good = entry(settings, 3, 1_000_000)
+    topic = settings.topics.parked.name
+    append(
+        settings,
+        [
+            Record(topic, 2, b"who", b"?"),
+            good,
+            Record(topic, 1, good.key, b"?"),
+            Record(topic, 2, good.key, good.value),
+        ],
+    )
+    records = read_parked_records(settings, now_ms=1_000_000)
+    assert [one.request_at for one in records.parked(0)] == [f"{settings.topics.requests.name}/1@3"]
+    assert sorted(map(str, records.strangers)) == [f"{topic}/1@1", f"{topic}/2@0", f"{topic}/2@1"]

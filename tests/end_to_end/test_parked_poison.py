@@ -13,6 +13,7 @@ from tests.faults.asking import Progress
 from tests.faults.load import CODEC, append, assignment, send
 from tests.faults.running import StartWorker
 from tests.support.builders import requested
+from tests.support.run_command import run_json
 from tests.support.until import until
 
 PATIENT = {"patience_s": 600}
@@ -151,3 +152,38 @@ def test_good_requests_come_out_once_beside_every_sort_of_poison(
     assert all_good <= waiting_keys(settings)
     assert worker.is_alive
     assert worker.log_count("more records of the parked topic are skipped") >= 1
+
+
+def test_a_request_whose_entry_was_taken_away_is_named_and_parked_again(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    worker = start_worker(**PATIENT)
+    sent = send_requests(settings, *(f"w{n}" for n in range(20)), assignment_id="late")
+    until(lambda: len(waiting_keys(settings)) == 20)
+    lost, _ = sent[3]
+    append(settings, [record(settings, lost, None)])
+    send(settings, *assignment("late"))
+    until(lambda: len(outcomes_by_request(settings)) == 19)
+    until(lambda: not waiting_keys(settings))
+    named = str(lost)
+
+    code, report, _ = run_json(settings, "doctor")
+    (check,) = (one for one in report["checks"] if named in one["detail"])
+    assert (code, check["ok"], "cjstream parked restore" in check["detail"]) == (3, False, True)
+    code, report, stderr = run_json(settings, "audit", "verify", "--no-texts")
+    assert (code, [one["kind"] for one in report["findings"]]) == (3, ["missing"]), stderr
+    code, dry, stderr = run_json(settings, "parked", "restore")
+    assert (code, dry["dry_run"]) == (0, True), stderr
+    assert dry["requests"] == [{"request": named, "entry": "", "reason": ""}]
+    assert lost not in outcomes_by_request(settings)
+
+    code, done, stderr = run_json(settings, "parked", "restore", "--yes", named)
+    assert (code, [one["request"] for one in done["requests"]]) == (0, [named]), stderr
+    until(lambda: lost in outcomes_by_request(settings))
+    code, report, stderr = run_json(settings, "audit", "verify", "--no-texts")
+    assert (code, report["findings"]) == (0, []), stderr
+    code, again, _ = run_json(settings, "parked", "restore", "--yes")
+    assert (code, again["requests"]) == (0, [])
+    code, _, stderr = run_json(settings, "parked", "restore", "--yes", named)
+    assert (code, "its outcome is" in stderr) == (3, True), stderr
+    assert worker.is_alive

@@ -223,9 +223,10 @@ class CompletenessCheck:
                 self._report(NotVerifiable("outcome_gone", request.at, sentence))
             else:
                 self.tally.requests["missing"] += 1
-                self._report(
-                    Violation("missing", request.at, "it has no outcome and is not parked")
+                sentence = (
+                    "it has no outcome and is not parked: `cjstream parked restore` parks it again"
                 )
+                self._report(Violation("missing", request.at, sentence))
 
     def _check_released(self, parked: Iterable[Coordinates]) -> None:
         """Check that no request with an outcome is still parked: outcome and release are one transaction."""

@@ -3,17 +3,17 @@
 from typing import NamedTuple
 
 from processors.kafka.records import LogRecord
+from processors.outcomes.answered_request import offset_in
 from processors.outcomes.recipes import RECIPE, RECIPES
 from processors.outcomes.request_scan import ScannedFields, scan_request
 from processors.outcomes.resolve import scope_key_for
-from schemas.codec import FRAME, Codec
+from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested
 from schemas.topics import Topics
 from tools.audit.check.request_table import RequestTable
 
-DIGITS = 20  # a number with so many digits or more is no offset
 Headers = tuple[tuple[str, bytes | None], ...]
 RecordFields = tuple[  # topic, partition, offset, key, value, headers, append time
     str, int, int, bytes | None, bytes | None, Headers, int
@@ -100,16 +100,4 @@ class EmbeddedRequests:
 
     def offset_in(self, value: bytes) -> int | None:
         """The offset in the event id, the first field: the request's coordinates as text; None if there is none."""
-        start = FRAME.size + 1
-        if len(value) <= start:
-            return None
-        size = value[start - 1]
-        if size > 127:  # a varint of two bytes: the text has 64 bytes or more
-            size += (value[start] - 1) << 7
-            start += 1
-        text = value[start : start + (size >> 1)]
-        digits = text[len(self._prefix) :]
-        is_of_this_partition = (
-            text.startswith(self._prefix) and digits.isdigit() and len(digits) < DIGITS
-        )
-        return int(digits) if is_of_this_partition else None
+        return offset_in(value, self._prefix)
