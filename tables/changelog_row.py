@@ -43,6 +43,14 @@ class FoundProblem:
     is_unproven: bool = False
 
 
+def is_misplaced(key: bytes | None, partition: int, partitions: int) -> bool:
+    """Whether no row of this key belongs in this partition."""
+    try:
+        return not key or not key.decode() or partition_for(key, partitions) != partition
+    except UnicodeDecodeError:
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class RowChecker:
     """Checks rows of one installation; upload_topics are those of the roles, in order."""
@@ -50,13 +58,6 @@ class RowChecker:
     codec: Codec
     upload_topics: tuple[str, ...]
     partitions: int
-
-    def is_misplaced(self, key: bytes | None, partition: int) -> bool:
-        """Whether no row of this key belongs in this partition."""
-        try:
-            return not key or not key.decode() or partition_for(key, self.partitions) != partition
-        except UnicodeDecodeError:
-            return True
 
     def check(
         self,

@@ -20,7 +20,7 @@ from processors.kafka.poll import poll_records, read_positions
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
-from tables.changelog_row import FoundProblem, Problem, RowChecker
+from tables.changelog_row import FoundProblem, Problem, RowChecker, is_misplaced
 from tables.replica import ContextReplica
 
 CHECKPOINT_S = 0.5  # between two checkpoints, while rows differ
@@ -179,7 +179,7 @@ class ChangelogWatch:
     def _problem_of(
         self, partition: int, key: bytes, value: bytes | None, log_ends: Positions | None = None
     ) -> FoundProblem | None:
-        if self._checker.is_misplaced(key, partition):
+        if is_misplaced(key, partition, self._settings.partitions):
             return None if value is None else FoundProblem(Problem.MISPLACED)
         positions = self._replica.positions()  # before the context, which may then be newer
         known = self._replica.context(key.decode())

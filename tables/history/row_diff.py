@@ -8,22 +8,24 @@ from schemas.coordinates import Partition, Positions
 from schemas.events import ROLES, AssignmentContext, Component
 from tables.context import component_of
 
-Kind = Literal["missing", "behind", "ahead", "other"]
+Kind = Literal["missing", "behind", "ahead", "other", "damaged", "misplaced"]
 
 
 @dataclass(frozen=True, slots=True)
 class RowDifference:
-    """One role of one scope whose stored component differs from the log.
+    """One role of one scope whose stored component differs from the log, or a whole row.
 
     missing: nothing is stored; behind: an older upload is stored; ahead: an upload that the log does not have there;
-    other: the same coordinates with other content.
+    other: the same coordinates with other content. A whole row: damaged: it cannot be decoded, or is that of another
+    scope; misplaced: no row of its key belongs in its partition.
     """
 
     scope_key: str
-    role: str
+    role: str | None
     kind: Kind
     expected: Component | None
     found: Component | None
+    partition: int | None = None  # of the changelog, if it is misplaced
 
 
 def differences(
@@ -31,17 +33,23 @@ def differences(
     expected: AssignmentContext | None,
     found: AssignmentContext | None,
     ends: Positions,
+    log_ends: Positions | None = None,
 ) -> Iterator[RowDifference]:
-    """Each role that differs; stored components of uploads at or past the ends are not compared."""
+    """Each role that differs; stored components of uploads at or past the ends are not compared.
+
+    With `log_ends`, the ends of the log when the row was read or later, an upload past those is a difference.
+    """
     for role in ROLES:
         in_log, stored = component_of(expected, role), component_of(found, role)
-        if in_log != stored and not (stored and _is_past(stored, ends)):
+        if in_log != stored and not (stored and _is_between(stored, ends, log_ends)):
             yield RowDifference(scope_key, role, _kind(in_log, stored), in_log, stored)
 
 
-def _is_past(stored: Component, ends: Positions) -> bool:
-    end = ends.get(Partition(stored.source.topic, stored.source.partition))
-    return end is not None and stored.source.offset >= end
+def _is_between(stored: Component, ends: Positions, log_ends: Positions | None) -> bool:
+    partition = Partition(stored.source.topic, stored.source.partition)
+    end, offset = ends.get(partition), stored.source.offset
+    is_in_log = log_ends is None or offset < log_ends.get(partition, offset + 1)
+    return end is not None and offset >= end and is_in_log
 
 
 def _kind(in_log: Component | None, stored: Component | None) -> Kind:

@@ -144,7 +144,7 @@ def test_a_stopped_workers_rows_equal_the_fold_and_every_planted_difference_is_f
 
 def _is_published(settings: Settings) -> bool:
     """Whether the changelog has every scope, the two replaced ones in version 2."""
-    rows = newest_rows(settings, range(4), lambda _: True).values()
+    rows = newest_rows(settings, range(4), lambda _: True).by_key.values()
     contexts = [CODEC.decode_as(AssignmentContext, row) for row in rows]
     found = sorted(
         tuple(

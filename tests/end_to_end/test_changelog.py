@@ -24,6 +24,7 @@ from tables.context import context_from, fold
 from tables.upload_record import read_upload
 from tests.faults.running import Process, StartWorker
 from tests.support.builders import instructions_uploaded, prompt_uploaded, requested
+from tests.support.run_command import run_text
 from tests.support.until import until
 
 CODEC = Codec()
@@ -91,6 +92,16 @@ def complaints(worker: Process) -> list[str]:
     ]
 
 
+def compared(settings: Settings) -> list[tuple[str, str]]:
+    """The scope keys and kinds of the differences that `audit replay --compare` names in the changelog."""
+    code, output, messages = run_text(settings, "audit", "replay", "--compare", "--json")
+    documents = [orjson.loads(line) for line in output.splitlines()]
+    found = [line["difference"] for line in documents if "difference" in line]
+    assert code == (3 if found else 0), messages
+    topic = settings.topics.context.name
+    return sorted((one["scope_key"], one["kind"]) for one in found if one["target"] == topic)
+
+
 def forged_rows(settings: Settings) -> list[Record]:
     """A row of each sort that no fold writes."""
     topic, key = settings.topics.context.name, b"assignment:a1"
@@ -122,7 +133,9 @@ def forged_rows(settings: Settings) -> list[Record]:
     ]
 
 
-def test_forged_rows_are_mended_by_a_worker(settings: Settings, start_worker: StartWorker) -> None:
+def test_forged_rows_are_named_by_the_comparison_and_mended_by_a_worker(
+    settings: Settings, start_worker: StartWorker
+) -> None:
     """Beside a running worker, while it is stopped, and in its table: they are there when it recovers it."""
     append_uploads(settings, (event for n in range(40) for event in complete(n)))
     worker = start_worker("one")
@@ -134,6 +147,23 @@ def test_forged_rows_are_mended_by_a_worker(settings: Settings, start_worker: St
     assert [line for line in complaints(worker) if MENDED not in line] == []
 
     deliver(plain_producer(settings), forged_rows(settings))
+    assert compared(settings) == [
+        ("\\xff\\xfd", "misplaced"),
+        ("\\xff\\xfe", "misplaced"),
+        ("__faust\x00offset__", "damaged"),
+        ("assignment:a1", "ahead"),
+        ("assignment:a1", "misplaced"),
+        ("assignment:a1", "missing"),
+        ("assignment:a2", "missing"),
+        ("assignment:a2", "other"),
+        ("assignment:a3", "damaged"),
+        ("assignment:a4", "missing"),
+        ("assignment:a4", "missing"),
+        ("assignment:a5", "damaged"),
+        ("assignment:nobody", "ahead"),
+        ("assignment:nobody2", "ahead"),
+        ("assignment:nobody3", "damaged"),
+    ]
     worker.start()
     append_uploads(
         settings, iter([instructions_uploaded(assignment_id=f"a{n}", version=2) for n in range(9)])
@@ -144,6 +174,7 @@ def test_forged_rows_are_mended_by_a_worker(settings: Settings, start_worker: St
     )
     append_uploads(settings, iter([prompt_uploaded(assignment_id="nobody")]))
     until(lambda: view(settings) == expected_view(settings), seconds=60)
+    assert compared(settings) == []
 
 
 def append_requests(settings: Settings, count: int, assignments: int) -> None:

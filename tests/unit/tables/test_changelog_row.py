@@ -8,7 +8,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.events import AssignmentContext
 from schemas.partitioner import partition_for
-from tables.changelog_row import FoundProblem, Problem, RowChecker
+from tables.changelog_row import FoundProblem, Problem, RowChecker, is_misplaced
 from tables.context import context_from, merge
 from tests.support.builders import OF_LATER_RELEASE, instructions_uploaded, prompt_uploaded
 
@@ -94,10 +94,10 @@ def test_a_row_of_a_later_release_and_a_tombstone_of_nothing_are_right(
 
 
 def test_a_key_is_misplaced_outside_its_partition_or_if_it_is_no_text() -> None:
-    assert not CHECKER.is_misplaced(KEY, PARTITION)
-    assert CHECKER.is_misplaced(KEY, (PARTITION + 1) % 4)
+    assert not is_misplaced(KEY, PARTITION, 4)
+    assert is_misplaced(KEY, (PARTITION + 1) % 4, 4)
     assert all(
-        CHECKER.is_misplaced(key, number) for key in (b"\xff\xfe", b"", None) for number in range(4)
+        is_misplaced(key, number, 4) for key in (b"\xff\xfe", b"", None) for number in range(4)
     )
 
 

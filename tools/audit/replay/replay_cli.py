@@ -179,6 +179,11 @@ def _difference_printer(as_json: bool) -> Callable[[dict[str, Any]], None]:
         if as_json:
             print_json({"difference": difference})
             return
+        if difference["role"] is None:
+            number = difference.get("partition")
+            target = difference["target"] + ("" if number is None else f"/{number}")
+            print_line(f"{difference['scope_key']}: {difference['kind']} in {target}")
+            return
         sides = [_at(difference[side]) for side in ("expected", "found")]
         print_line(
             f"{difference['scope_key']} {difference['role']}: {difference['kind']} in {difference['target']}: "

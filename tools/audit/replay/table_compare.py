@@ -13,13 +13,16 @@ from typing import Any
 
 from processors.kafka.bounded_wait import wait_until
 from processors.log.compacted_rows import newest_rows
+from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.errors import BadRecord, Discrepancy, Malformed, Unreachable
-from schemas.events import AssignmentContext, Component
+from schemas.coordinates import Positions
+from schemas.errors import Discrepancy, Malformed, UnknownSchema, Unreachable
+from schemas.events import ROLES, AssignmentContext, Component
 from schemas.partitioner import partition_for
+from tables.context import component_of
 from tables.history.bulk_fold import BulkFold
 from tables.history.row_diff import RowDifference, differences
 from tables.replica import ROWS_VERSION, read_contexts
@@ -29,7 +32,6 @@ from tools.audit.replay.replay import RecordsRead, ReplayRange, folds
 from tools.audit_json import source_document
 
 CHANGELOG_WAIT_S = 5.0  # for a changelog that still lags behind
-Rows = dict[bytes, bytes]
 Difference = dict[str, Any]  # as JSON
 
 
@@ -112,46 +114,72 @@ def _compare_partitions(
             continue
         rows_now = partial(_rows, settings, target, numbers, progress, codec)
         rows = rows_now()
-        count, differing = len(rows), _differing(progress, rows, codec, replay_range)
+        count, differing = len(rows.by_key), _differing(progress, rows, codec, replay_range)
         if differing and target.folder is None:
             differing = _still_differing(differing, rows_now, codec, replay_range)
         yield ComparedRows(target.name, count)
         for _, found in differing.values():
             yield from (_document_of(target, difference) for difference in found)
+        for partition, key in sorted(rows.misplaced):
+            yield _document_of(target, _misplaced(partition, key))
 
 
 Differing = dict[bytes, tuple[AssignmentContext | None, list[RowDifference]]]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """The encoded contexts by scope key, rows that are misplaced, and the ends of the log when these were read."""
+
+    by_key: dict[bytes, bytes]
+    misplaced: Collection[tuple[int, bytes]] = ()
+    log_ends: Positions | None = None
+
+
+def _misplaced(partition: int, key: bytes) -> RowDifference:
+    scope_key = key.decode(errors="backslashreplace")
+    return RowDifference(scope_key, None, "misplaced", None, None, partition)
+
+
 def _rows(
     settings: Settings, target: CompareTarget, numbers: list[int], fold: BulkFold, codec: Codec
-) -> Rows:
-    """The encoded contexts by scope key; of a damaged row of a replica no bytes."""
+) -> StoredRows:
+    """The rows of a target; of a damaged row of a replica no bytes."""
     if target.folder is None:
-        return newest_rows(settings, numbers, fold.contains)
+        published = newest_rows(settings, numbers, fold.contains)
+        return StoredRows(published.by_key, published.misplaced, _log_ends(settings))
 
     def is_wanted(key: bytes) -> bool:
         return fold.contains(key) and partition_for(key, settings.partitions) in numbers
 
     with open_read_only(target.folder) as store:
-        return {
-            key: b"" if isinstance(context, Malformed) else codec.encode(context)
-            for key, context in read_contexts(
-                store, upload_topics_with_set_aside(settings), is_wanted
-            )
-        }
+        return StoredRows(
+            {
+                key: b"" if isinstance(context, Malformed) else codec.encode(context)
+                for key, context in read_contexts(
+                    store, upload_topics_with_set_aside(settings), is_wanted
+                )
+            }
+        )
 
 
-def _differing(fold: BulkFold, rows: Rows, codec: Codec, replay_range: ReplayRange) -> Differing:
+def _log_ends(settings: Settings) -> Positions:
+    with LogReader(settings, settings.upload_partitions) as log:
+        return {partition: end for partition, (_, end) in log.offset_ranges().items()}
+
+
+def _differing(
+    fold: BulkFold, rows: StoredRows, codec: Codec, replay_range: ReplayRange
+) -> Differing:
     """The scopes whose rows differ from the fold, including rows of scopes that the fold does not have."""
     differing: Differing = {}
-    unseen = set(rows)
+    unseen = set(rows.by_key)
     for folded in fold.contexts():
         key = folded.context.scope_key.encode()
         unseen.discard(key)
-        _compare_row(differing, key, folded.context, rows.get(key), codec, replay_range)
+        _compare_row(differing, key, folded.context, rows, codec, replay_range)
     for key in unseen:
-        _compare_row(differing, key, None, rows[key], codec, replay_range)
+        _compare_row(differing, key, None, rows, codec, replay_range)
     return differing
 
 
@@ -159,27 +187,46 @@ def _compare_row(
     differing: Differing,
     key: bytes,
     expected: AssignmentContext | None,
-    row: bytes | None,
+    rows: StoredRows,
     codec: Codec,
     replay_range: ReplayRange,
 ) -> None:
+    row = rows.by_key.get(key)
     if expected is not None and row == codec.encode(expected):
         return
     scope_key = key.decode(errors="backslashreplace")
-    found = list(differences(scope_key, expected, _context_in(row, codec), replay_range.ends))
+    try:
+        context = _context_in(key, row, codec)
+    except Malformed:
+        found = [RowDifference(scope_key, None, "damaged", None, None)]
+    else:
+        found = list(differences(scope_key, expected, context, replay_range.ends, rows.log_ends))
+        if expected is None and context and not any(component_of(context, role) for role in ROLES):
+            found = [RowDifference(scope_key, None, "ahead", None, None)]
     if found:
         differing[key] = (expected, found)
 
 
-def _context_in(row: bytes | None, codec: Codec) -> AssignmentContext | None:
-    """The row's context; None if there is no row, or if this release cannot read it, such as a later release's."""
-    with suppress(BadRecord):
-        return None if row is None else codec.decode_as(AssignmentContext, row)
-    return None
+def _context_in(key: bytes, row: bytes | None, codec: Codec) -> AssignmentContext | None:
+    """The row's context; None if there is no row, or one of a later release. Raises Malformed."""
+    if row is None:
+        return None
+    try:
+        context = codec.decode_as(AssignmentContext, row)
+    except UnknownSchema as fault:
+        if fault.may_be_later:
+            return None
+        raise Malformed(str(fault)) from fault
+    if context.scope_key.encode() != key:
+        raise Malformed(f"the row of {context.scope_key}")
+    return context
 
 
 def _still_differing(
-    differing: Differing, rows_now: Callable[[], Rows], codec: Codec, replay_range: ReplayRange
+    differing: Differing,
+    rows_now: Callable[[], StoredRows],
+    codec: Codec,
+    replay_range: ReplayRange,
 ) -> Differing:
     """What still differs after a wait: the fold agents publish their rows shortly after they fold."""
     left = dict(differing)
@@ -187,7 +234,7 @@ def _still_differing(
     def settled() -> bool:
         rows, again = rows_now(), Differing()
         for key, (expected, _) in left.items():
-            _compare_row(again, key, expected, rows.get(key), codec, replay_range)
+            _compare_row(again, key, expected, rows, codec, replay_range)
         left.clear()
         left.update(again)
         return not left
@@ -214,7 +261,7 @@ def _document_of(target: CompareTarget, difference: RowDifference) -> Difference
         "kind": difference.kind,
         "expected": _summary(difference.expected),
         "found": _summary(difference.found),
-    }
+    } | ({} if difference.partition is None else {"partition": difference.partition})
 
 
 def _summary(component: Component | None) -> dict[str, Any] | None:
