@@ -72,7 +72,7 @@ class AbsentConsumer:
         """Do nothing."""
 
     def poll(self, wait_s: float) -> None:
-        time.sleep(wait_s)
+        threading.Event().wait(wait_s)
 
     def close(self) -> None:
         """Do nothing."""
