@@ -34,6 +34,7 @@ from processors.kafka.clients import (
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.records import Headers
+from processors.kafka.topic_admin import topic_ids
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.kafka.transactions import open_transactions_or_none
 from processors.monitoring.progress_probes import (
@@ -48,6 +49,7 @@ from processors.monitoring.progress_probes import (
 from processors.monitoring.watchdog import (
     Watchdog,
     in_background,
+    watch_topics,
     watch_transactions,
 )
 from processors.monitoring.worker_status import StatusFile
@@ -271,3 +273,7 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
         "watch-transactions", partial(watch_transactions, worker.batch_prep.producer, shutdown)
     )
     in_background("watch-parts", partial(watchdog.run, shutdown))
+    topics_admin = admin_client(settings)
+    in_background(
+        "watch-topics", partial(watch_topics, partial(topic_ids, topics_admin, settings), shutdown)
+    )

@@ -67,13 +67,19 @@ def _metadata(admin: AdminClient, settings: Settings, seconds: float) -> Cluster
         ) from fault
 
 
+def topic_ids(admin: AdminClient, settings: Settings) -> dict[str, str | None]:
+    """The id of every catalogue topic; None if the cluster does not have it. Raises Unreachable."""
+    return {
+        name: None if description is None else str(description.topic_id)
+        for name, description in _descriptions(admin, settings).items()
+    }
+
+
 def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:
     """The state of every catalogue topic in the cluster. Raises Unreachable."""
     brokers, topics = count_brokers(admin, settings), settings.topics.all
-    names = TopicCollection([topic.name for topic in topics])
+    descriptions = _descriptions(admin, settings)
     try:
-        futures = admin.describe_topics(names, request_timeout=REQUEST_TIMEOUT_S)
-        descriptions = {name: _description_or_none(future) for name, future in futures.items()}
         configs = _configs(admin, (name for name in descriptions if descriptions[name] is not None))
     except KafkaException as fault:
         raise Unreachable(f"the topics cannot be described: {fault.args[0].name()}") from fault
@@ -81,6 +87,15 @@ def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:
         _state(topic, descriptions[topic.name], configs.get(topic.name, {}), settings, brokers)
         for topic in topics
     ]
+
+
+def _descriptions(admin: AdminClient, settings: Settings) -> dict[str, Any | None]:
+    names = TopicCollection([topic.name for topic in settings.topics.all])
+    try:
+        futures = admin.describe_topics(names, request_timeout=REQUEST_TIMEOUT_S)
+        return {name: _description_or_none(future) for name, future in futures.items()}
+    except KafkaException as fault:
+        raise Unreachable(f"the topics cannot be described: {fault.args[0].name()}") from fault
 
 
 def _description_or_none(future: "Future[Any]") -> Any | None:

@@ -8,12 +8,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.kafka.transactions import OpenTransaction
 from processors.monitoring.progress_probes import Probe
 from processors.monitoring.stall_detector import Progress, StallDetector
+from processors.monitoring.topic_watch import TopicWatch
 from processors.shutdown import Shutdown
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Unreachable
@@ -22,6 +23,7 @@ log = logging.getLogger("cjstream.watchdog")
 TICK_S = 0.5
 STUCK_S = 5.0  # added to the transaction timeout: after that a transaction is considered to hang
 CHECK_S = 1.0
+TOPICS_S = 5.0
 BLOCKED_CHECKS = 5
 # well over every intended wait: sessions, takeovers, another producer's transaction
 STALLED_CHECKS = 90
@@ -46,6 +48,20 @@ def watch_transactions(producer: TransactionalProducer, shutdown: Shutdown) -> N
             log.error("transaction hangs: the process ends", extra={"open_s": ticks * TICK_S})
             os._exit(CJStreamError.exit_code)
         time.sleep(TICK_S)
+
+
+def watch_topics(topic_ids: Callable[[], Mapping[str, str | None]], shutdown: Shutdown) -> None:
+    """End the worker if a topic is deleted or created again: its positions would mean nothing, or other records."""
+    watch = TopicWatch()
+    while not shutdown.requested:
+        try:
+            watch.observe(topic_ids())
+        except Unreachable:  # it is seen again when a broker answers
+            pass
+        except Exception as fault:  # noqa: BLE001 (nothing would watch any more)
+            shutdown.fail(fault)
+            return
+        time.sleep(TOPICS_S)
 
 
 class Watchdog:

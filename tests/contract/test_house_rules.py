@@ -117,6 +117,7 @@ PURE = {
     "processors/outcomes/encoding.py",
     "processors/outcomes/splice.py",
     "processors/monitoring/stall_detector.py",
+    "processors/monitoring/topic_watch.py",
     "tables/history/version_chain.py",
     "tables/commands.py",
     "tables/history/row_diff.py",

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from processors.kafka.broker_features import NO_CONSUMER_PROTOCOL
+from processors.kafka.clients import admin_client
+from processors.kafka.topic_admin import apply_topics
 from processors.settings import Settings
-from tests.faults.asking import Progress
+from tests.faults.asking import Progress, answer_or_none
 from tests.faults.load import assignment, send
 from tests.faults.running import Process, StartWorker
 from tests.support.builders import requested
@@ -64,3 +66,40 @@ def test_a_worker_names_a_group_protocol_that_the_broker_does_not_have(
         assert not worker.log_count("FATAL")
     finally:
         worker.end()
+
+
+def delete_topic(settings: Settings, name: str) -> None:
+    admin = admin_client(settings)
+    admin.delete_topics([name])[name].result(30)
+    until(lambda: name not in admin.list_topics(timeout=10).topics)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("topic", ["requests", "student_prompts"])
+def test_a_worker_whose_topic_is_deleted_ends_and_names_it(
+    settings: Settings, start_worker: StartWorker, topic: str
+) -> None:
+    send(settings, *assignment("a1"), requested(assignment_id="a1"))
+    worker = start_worker()
+    with Progress(settings) as progress:
+        progress.wait_for_the_end(worker)
+    name: str = getattr(settings.topics, topic).name
+    delete_topic(settings, name)
+    assert last_line(worker, 3, 60).startswith(f"cjstream: {name} was deleted while the worker ran")
+
+
+@pytest.mark.thorough
+def test_a_worker_whose_topic_is_created_again_ends_although_its_offsets_exist(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    send(settings, *assignment("a1"), requested(assignment_id="a1"))
+    worker = start_worker()
+    with Progress(settings) as progress:
+        progress.wait_for_the_end(worker)
+    worker.freeze()
+    name = settings.topics.instructions.name
+    delete_topic(settings, name)
+    until(lambda: answer_or_none(lambda: apply_topics(admin_client(settings), settings)))
+    send(settings, *assignment("a1"), *assignment("a1"))
+    worker.thaw()
+    assert name in last_line(worker, 3, 60)
