@@ -19,9 +19,9 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import Malformed, StoreFailed, UnknownSchema
-from schemas.events import AssignmentContext
+from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from tables.changelog_row import RowChecker
-from tables.context import fold
+from tables.context import component_of, fold
 from tables.upload_record import UploadRecord, UploadTopics, read_upload, sets_aside
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -230,7 +230,17 @@ class UploadFoldAgent:
             return
         self._table.unacknowledged_rows()
         fold(self._rows, upload, record.at, record.appended_at_ms)
-        self._mark_processed_after(event.message, self._table.unacknowledged_rows())
+        sent = self._table.unacknowledged_rows() or self._send_again(upload, record.at)
+        self._mark_processed_after(event.message, sent)
+
+    def _send_again(self, upload: UploadEvent, at: Coordinates) -> list[FutureMessage]:
+        """Send the row of an upload that the table has already: a kill may have come before the changelog had it."""
+        scope_key = scope_key_of(upload)
+        row = self._rows.get(scope_key)
+        component = component_of(row, role_of(upload))
+        if row is not None and component is not None and component.source == at:
+            self._rows[scope_key] = row
+        return self._table.unacknowledged_rows()
 
     def _mark_processed_after(self, message: Message, sent: list[FutureMessage]) -> None:
         if not sent:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.offsets import log_start
 from processors.kafka.poll import poll_records, read_positions
@@ -89,6 +89,7 @@ class ParkedTopic:
         self._read_again: set[Partition] = set()
         self._skipped: list[tuple[str, str]] = []  # coordinates and reason, not logged yet
         self._named_until: dict[int, int] = {}  # by partition: offsets below it were named
+        self._failed_reads = Repeats(tolerated=2)  # a partition gets a new leader
 
     @property
     def max_wait_s(self) -> float:
@@ -277,9 +278,11 @@ class ParkedTopic:
                 entries, self._index.requests_from, self.broker_clock.now_ms
             )
         except (KafkaException, Unreachable) as fault:
-            log.warning("parked requests cannot be read", extra={"reason": str(fault)})
+            level = self._failed_reads.next_level()
+            log.log(level, "parked requests cannot be read", extra={"reason": str(fault)})
             self._index.requeue(entries)
             return []
+        self._failed_reads.end()
         for at, reason in checked.refused:
             self._refuse(at, reason)
         for entry, corrected in checked.corrected:
