@@ -1,0 +1,172 @@
+"""Poison of every sort in every topic of the catalogue stops nothing: a thousand good records beside it come out."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processors.app import open_replica
+from processors.fold.replica_feed import ReplicaFeed
+from processors.kafka.offsets import high_watermarks_when_reachable
+from processors.kafka.records import Record
+from processors.log.compacted_rows import newest_rows
+from processors.log.reader import LogReader
+from processors.settings import Settings
+from schemas.codec import FRAME
+from schemas.coordinates import Coordinates
+from schemas.dead_letters import dead_letter_headers, marker_headers
+from schemas.errors import BadRecord, Malformed
+from schemas.events import AssignmentContext, ParkedRequest
+from schemas.topics import MIB, Topics
+from tests.faults.load import CODEC, append, assignment, request_record, send
+from tests.faults.running import Process
+from tests.support.builders import requested
+from tests.support.installations import installation
+from tests.support.raw_batches import append_raw
+from tests.support.run_command import run_json
+from tests.support.until import until
+from tools.broker import Broker
+
+GOOD = 1000
+LATE = "late"  # its uploads come after its requests
+NAMES = [topic.name for topic in Topics().all]
+COMPACTED = {
+    topic.name for topic in Topics().all if topic.retention in ("history", "table", "parked")
+}
+
+
+@pytest.fixture(scope="module")
+def settings(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return installation(broker, tmp_path_factory.mktemp("poison"), slot="one", patience_s=600)
+
+
+@pytest.fixture(scope="module")
+def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    send(settings, *(event for name in "abcdefgh" for event in assignment(name)))
+    worker = Process(settings, tmp_path_factory.mktemp("log") / "worker.log")
+    worker.start()
+    yield worker
+    worker.end()
+
+
+def poison(settings: Settings, topic: str) -> dict[str, Record]:
+    """One poison of each sort for a topic, all in partition 0."""
+    elsewhere = Coordinates(settings.topics.requests.name, 0, 2**60)
+    context = AssignmentContext(scope_key="assignment:a", fold_version=99)
+    request = CODEC.encode(requested(assignment_id="a", batch_id="invented"))
+    invented = ParkedRequest(
+        request_at=elsewhere,
+        scope_key="assignment:a",
+        missing=(),
+        appended_at_ms=1,
+        deadline_at_ms=2,
+        request=request,
+    )
+    unknown_id, later_id = FRAME.pack(0, 7), FRAME.pack(0, 1_000_009_999)
+    forged = (*dead_letter_headers(elsewhere, 1, Malformed("forged")),)
+    marker = marker_headers(elsewhere, "superseded")
+    found = {
+        "no framing": Record(topic, 0, b"assignment:a", b"no framing"),
+        "an unknown id": Record(topic, 0, b"assignment:a", unknown_id + b"x"),
+        "an id far above ours": Record(topic, 0, b"assignment:a", later_id + b"x"),
+        "a truncated body": Record(topic, 0, b"assignment:a", request[:-3]),
+        "an empty value": Record(topic, 0, b"assignment:a", b""),
+        "oversize": Record(topic, 0, b"assignment:a", bytes(3 * MIB)),
+        "an oversize key": Record(topic, 0, bytes(3 * MIB), b"x"),
+        "a key of no scope": Record(topic, 0, b"\xff\xfe\0", b"x"),
+        "a tombstone": Record(topic, 0, b"assignment:a", None),
+        "a tombstone of nothing": Record(topic, 0, str(elsewhere).encode(), None),
+        "another event": Record(topic, 0, b"assignment:a", CODEC.encode(context)),
+        "forged coordinates": Record(topic, 0, str(elsewhere).encode(), CODEC.encode(invented)),
+        "a forged dead letter": Record(topic, 0, b"assignment:a", b"x", forged),
+        "a forged marker": Record(topic, 0, b"assignment:a", None, marker),
+        "a null key": Record(topic, 0, None, b"x"),
+        "a null value": Record(topic, 0, None, None),
+    }
+    return {
+        sort: record
+        for sort, record in found.items()
+        if record.key is not None or topic.removeprefix(settings.topic_prefix) not in COMPACTED
+    }
+
+
+def outcomes(settings: Settings) -> Counter[str]:
+    """How many outcomes each batch has."""
+    topics, found = settings.topics, Counter[str]()
+    with LogReader(settings, settings.partitions_of(topics.batches, topics.unresolved)) as log:
+        for record in log.records_until(log.seek_to_start()):
+            try:
+                event: Any = CODEC.decode(record.value)
+                found[event.request.batch_id] += 1
+            except (BadRecord, AttributeError):
+                continue  # poison
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_poison_in_a_topic_stops_nothing(settings: Settings, worker: Process, name: str) -> None:
+    topic = f"{settings.topic_prefix}{name}"
+    late, batches = f"{name}-{LATE}", [f"{name}-{number}" for number in range(GOOD)]
+    for record in poison(settings, topic).values():
+        append_raw(settings.bootstrap_servers, record)
+    requests = [
+        requested(
+            batch_id=batch, assignment_id=late if number % 10 == 0 else "abcdefgh"[number % 8]
+        )
+        for number, batch in enumerate(batches)
+    ]
+    append(
+        settings,
+        [request_record(settings, CODEC.encode(one), one.batch_id) for one in requests],
+    )
+    for record in poison(settings, topic).values():
+        append_raw(settings.bootstrap_servers, record)
+    send(settings, *assignment(late))
+
+    def all_came_out() -> bool:
+        assert worker.is_alive, worker.log_tail(3)
+        return set(batches) <= set(outcomes(settings))
+
+    until(all_came_out, seconds=60)
+    found = outcomes(settings)
+    assert {found[batch] for batch in batches} == {1}
+    assert "invented" not in found
+
+
+def test_afterwards_everything_reads_its_topics(
+    settings: Settings, worker: Process, tmp_path: Path
+) -> None:
+    replica = open_replica(settings, CODEC, tmp_path)
+    faults: list[BaseException] = []
+    feed = ReplicaFeed(settings, replica, faults.append)
+    feed.start(replica.open({}))
+    ends = high_watermarks_when_reachable(settings, settings.upload_partitions)
+    until(lambda: faults or not replica.wait_past(ends, 0))
+    assert faults == []
+    contexts = {context.scope_key.encode(): CODEC.encode(context) for context in replica.contexts()}
+    feed.stop()
+    replica.close()
+    assert len(contexts) == 8 + len(NAMES)
+
+    def published() -> dict[bytes, bytes]:
+        rows = newest_rows(settings, range(settings.partitions), lambda _key: True)
+        return {key: row for key, row in rows.items() if row}
+
+    until(lambda: published() == contexts, seconds=60)
+    assert worker.is_alive
+    for command in (
+        ("batches", "tail", "--all", "--from-beginning"),
+        ("parked", "list"),
+        ("dlq", "list"),
+        ("dlq", "redrive"),
+        ("audit", "replay"),
+        ("audit", "history", "a"),
+        ("audit", "as-of", "a", "--at", "0s", "--no-texts"),
+        ("audit", "verify", "--no-texts"),
+        ("doctor",),
+    ):
+        code, document, stderr = run_json(settings, *command)
+        assert code in (0, 3), f"{command}: {code} {stderr}"
+        assert document is not None, f"{command}: {stderr}"
