@@ -86,3 +86,13 @@ def test_the_audit_is_measured_on_a_log_that_verify_finds_correct(tmp_path: Path
     assert figures["verify"]["said"]["uploads"] == figures["replay"]["said"]["records"] == 300
     assert figures["verify"]["said"]["counts"]["requests"] == 100
     assert figures["replay"]["said"]["scopes"] == 30
+
+
+@pytest.mark.thorough
+def test_the_rebuilds_of_a_replica_are_measured(tmp_path: Path) -> None:
+    options = ("--uploads", "500", "--assignments", "100", "--times", "2")
+    figures = measure(tmp_path, "replica", *options)
+    assert (figures["uploads"], figures["scopes"], figures["rebuilds"]) == (500, 100, 2)
+    for name in ("uploads_per_second", "cpu_us_per_upload", "warm_restart_ms"):
+        assert figures[name]["count"] == 2
+        assert figures[name]["max"] >= figures[name]["p50"] > 0

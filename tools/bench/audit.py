@@ -131,13 +131,14 @@ class Writer:
         joined = 0
         for number in range(rounds):
             start, end = uploads * number // rounds, uploads * (number + 1) // rounds
-            yield from self._write_uploads(start, end)
+            yield from self.write_uploads(start, end)
             # none after the first round: no context is complete yet
             target = batches * number // (rounds - 1)
             yield from self._write_batches(target - joined)
             joined = target
 
-    def _write_uploads(self, start: int, end: int) -> Iterator[int]:
+    def write_uploads(self, start: int, end: int) -> Iterator[int]:
+        """Write the uploads with these numbers; yields once per upload."""
         for first in range(start, end, CHUNK):
             chunk = range(first, min(end, first + CHUNK))
             deliver(self._producer, map(self._upload_record, chunk))

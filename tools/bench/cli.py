@@ -155,6 +155,24 @@ def audit(
     )
 
 
+@bench_app.command()
+def replica(
+    uploads: Annotated[int, typer.Option(min=1, help="Uploads in the log.")] = 220_000,
+    assignments: Annotated[int, typer.Option(min=1, help="Assignments of these uploads.")] = 70_000,
+    times: Annotated[int, typer.Option(min=1, help="Number of rebuilds.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """How fast the replica of a worker or an API process is built from the upload topics.
+
+    Each rebuild starts with an empty folder, in this process, and ends when the
+    replica has reached the log's end; cpu_us_per_upload is the time of all its
+    threads. Then the folder is closed and opened again (warm_restart_ms).
+    """
+    from tools.bench import replica as command
+
+    _measure("Replica", command.run, as_json, uploads=uploads, assignments=assignments, times=times)
+
+
 def _measure(title: str, run: Callable[..., Figures], as_json: bool, **options: Any) -> None:
     """Run a measurement; print the machine and the figures as JSON, or as a table of figures with their paths."""
     document = {"machine": this_machine()}  # before anything runs
