@@ -6,6 +6,7 @@ the ends of the changelog. Once the changelog is read up to there, a row that st
 position lacks it for good. Until then it is lag.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,10 +24,12 @@ from schemas.errors import Unreachable
 from tables.changelog_row import FoundProblem, Problem, RowChecker, is_misplaced
 from tables.replica import ContextReplica
 
+log = logging.getLogger("cjstream.changelog_watch")
 CHECKPOINT_S = 0.5  # between two checkpoints, while rows differ
 RETRY_S = 5.0  # a rebalance drops rows that wait to be rewritten
 MAX_KEPT_ROWS = 10_000  # differing rows in memory
 RECORDS = 100
+MAX_KEY_BYTES = 1024  # a scope key has at most 411: 100 characters of an id, and its kind
 PAUSE_S = 0.01  # after a full batch: at most 10,000 rows a second; the join needs the CPU
 TICK_S = 0.2
 RowKey = tuple[int, bytes]  # partition and key
@@ -168,6 +171,14 @@ class ChangelogWatch:
     def _compare(self, message: Message) -> None:
         partition, key, value = message.partition() or 0, message.key() or b"", message.value()
         row_key = (partition, key)
+        if (
+            len(key) > MAX_KEY_BYTES
+        ):  # it hides no row, and a tombstone for it may not fit in a request
+            extra = {"at": f"{self._topic}/{partition}@{message.offset()}", "key_bytes": len(key)}
+            log.warning(
+                "a changelog record is no row: its key is too long for a scope", extra=extra
+            )
+            return
         if self._read_again_from is not None and row_key not in self._differing:
             return
         found = self._problem_of(partition, key, value)

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from processors.app import open_replica
+from processors.fold.changelog_watch import MAX_KEY_BYTES
 from processors.fold.replica_feed import ReplicaFeed
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import Record
@@ -152,9 +154,12 @@ def test_afterwards_everything_reads_its_topics(
 
     def published() -> dict[bytes, bytes]:
         rows = newest_rows(settings, range(settings.partitions), lambda _key: True)
-        return {key: row for key, row in rows.items() if row}
+        # a foreign row with a key that is too long for a tombstone stays, and is named in the log
+        return {key: row for key, row in rows.items() if row and len(key) <= MAX_KEY_BYTES}
 
-    until(lambda: published() == contexts, seconds=60)
+    with suppress(AssertionError):
+        until(lambda: published() == contexts, seconds=60)
+    assert published() == contexts
     assert worker.is_alive
     for command in (
         ("batches", "tail", "--all", "--from-beginning"),
