@@ -23,6 +23,7 @@ from schemas.partitioner import partition_for
 from schemas.topics import Topic
 from tables.context import context_from, fold
 from tables.upload_record import read_upload
+from tests.end_to_end.serving import ready_api
 from tests.faults.running import Process, StartWorker
 from tests.support.builders import instructions_uploaded, prompt_uploaded, requested
 from tests.support.run_command import run_text
@@ -260,3 +261,19 @@ def test_a_row_that_was_only_in_the_table_when_the_worker_was_killed_is_publishe
     table.close()
     worker.start()
     until(lambda: view(settings) == expected_view(settings), seconds=60)
+
+
+def test_two_healthy_instances_of_the_api_that_write_in_turn_write_no_warning(
+    settings: Settings,
+) -> None:
+    """Each write of one fences the writer of the other."""
+    other = settings.model_copy(update={"data_dir": settings.data_dir / "other"})
+    with ready_api(settings) as first, ready_api(other) as second:
+        for version in range(4):
+            api = (first, second)[version % 2]
+            body = {"instructions_text": f"Judge the argument, {version}.", "grade_scale": "swedish_8_anchor"}
+            path = "/admin/v1/assessment-instructions/assignment/a1"
+            written = api("PUT", path, {"assignment_id": "a1", **body})
+            assert written.status_code in (200, 201), written.text
+        assert (first.stop(), second.stop()) == (0, 0)
+        assert complaints(first) + complaints(second) == []
