@@ -7,10 +7,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError
 
+from processors.kafka.records import coordinates_of
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Partition
-from schemas.events import UploadEvent, role_of, scope_key_of
+from schemas.events import ParkedRequest, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from tables.store import MemoryStore
 from tests.simulation.clients import Process
@@ -37,6 +38,9 @@ SLOT_SETTINGS = [SETTINGS.model_copy(update={"slot": slot}) for slot in SLOTS]
 CODEC = Codec()
 SCOPES = ("a1", "a2", "a3")
 MAX_ROUNDS = 80  # to finish all work after faults have stopped
+QUIET_ROUNDS = (
+    3  # a release after a takeover takes some rounds without an append: outcomes are read first
+)
 ERRORS = (  # of producer calls, and whether they are raised after the effect of the call
     (refused(KafkaError._TIMED_OUT, retriable=True), False),
     (refused(KafkaError._TIMED_OUT, retriable=True), True),
@@ -76,6 +80,7 @@ class History:
         self.uploads: list[Upload] = []
         self.requests: list[Request] = []
         self.faults: list[Exception] = []
+        self.forged: set[bytes] = set()  # keys in the parked topic that another producer used
         self._open: tuple[str, Transaction] | None = None  # transaction of uploads
         self._last_number = 0
         self._stores = [MemoryStore() for _ in SLOTS]
@@ -177,6 +182,31 @@ class History:
         sent = Request(stored, is_valid=number % 7 != 6)
         self.requests.append(sent)
         return sent
+
+    def _forge(self, kind: int, number: int) -> None:
+        """Another producer writes an entry to the parked topic: garbage, or of any request, or with other bytes."""
+        if not self.requests:
+            return
+        request, other = (
+            self.requests[n % len(self.requests)].stored.message for n in (number, number // 3)
+        )
+        never_made = 1000 if number % 5 == 4 else 0
+        at = coordinates_of(request)
+        at = replace(at, offset=at.offset + never_made)
+        copied = (request, other)[kind % 2]
+        appended_at_ms = request.timestamp()[1]
+        parked = ParkedRequest(
+            request_at=at,
+            scope_key="assignment:a1",
+            missing=(),
+            appended_at_ms=appended_at_ms,
+            deadline_at_ms=2**60 if number % 2 else SETTINGS.policy.deadline_ms(appended_at_ms),
+            request_key=copied.key(),
+            request=copied.value() or b"",
+        )
+        key, value = str(at).encode(), b"garbage" if kind == 2 else CODEC.encode(parked)
+        self.forged.add(key)
+        self.cluster.append(Partition(TOPICS.parked.name, at.partition), key, value)
 
     def _next_number(self) -> int:
         self._last_number += 1
@@ -289,7 +319,7 @@ class History:
             step_s = max(1.0, left_s / 3) if self.progress == before else 1.0
             is_quiet = left_s <= 0 and self.is_done and self.progress == before
             quiet_rounds = quiet_rounds + 1 if is_quiet else 0
-            if quiet_rounds > 1:
+            if quiet_rounds > QUIET_ROUNDS:
                 return
 
     def _round(self, seconds: float) -> None:

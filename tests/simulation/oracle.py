@@ -10,7 +10,7 @@ from processors.outcomes.positions_header import POSITIONS_HEADER, read_position
 from processors.outcomes.resolve import Unresolved
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import BadRecord, Fenced, Unreachable
-from schemas.events import AssignmentContext, CJBatchPrepared, CJBatchUnresolved, ParkedRequest
+from schemas.events import AssignmentContext, CJBatchPrepared, CJBatchUnresolved
 from tables.context import fold
 from tests.simulation.history import CODEC, PARTITIONS, SETTINGS, TOPICS, History, Request
 from tests.simulation.log import Stored
@@ -44,9 +44,10 @@ def broken_promises(history: History) -> Iterator[str]:
 def parked_despite_context(history: History) -> Iterator[str]:
     """Parked requests that wait although their context is complete."""
     rows = contexts_at(history, {tp: history.cluster.log(tp).last_stable for tp in UPLOADS})
-    for key, stored in still_parked(history).items():
-        parked = CODEC.decode_as(ParkedRequest, stored.message.value())
-        built = OutcomeBuilder(CODEC, POLICY, rows.get).encoded(parked.request, parked.request_at)
+    for key, request in still_parked(history).items():
+        message = request.stored.message
+        builder = OutcomeBuilder(CODEC, POLICY, rows.get)
+        built = builder.encoded(message.value(), coordinates_of(message))
         if not isinstance(built.resolution, Unresolved):
             yield f"{key!r} is complete and still parked"
 
@@ -73,26 +74,44 @@ def _request_of(message: Message) -> Coordinates:
     return Coordinates(topic, int(partition), int(offset))
 
 
-def still_parked(history: History) -> dict[bytes, Stored]:
-    """Entries of the parked topic without a tombstone after them, by key."""
-    parked = dict[bytes, Stored]()
+def still_parked(history: History) -> dict[bytes, Request]:
+    """The requests with an entry in the parked topic and no tombstone after it; forged entries do not count."""
+    keys = set[bytes]()
     for number in range(PARTITIONS):
         for stored in history.cluster.log(Partition(TOPICS.parked.name, number)).committed():
             key = stored.message.key() or b""
             if stored.message.value() is None:
-                parked.pop(key, None)
+                keys.discard(key)
             else:
-                parked[key] = stored
-    return parked
+                keys.add(key)
+    answered = {str(at).encode() for at in outcomes_by_request(history)}
+    by_key = {
+        str(coordinates_of(request.stored.message)).encode(): request
+        for request in history.requests
+    }
+    fetched = {
+        key
+        for key, request in by_key.items()
+        if coordinates_of(request.stored.message).offset < _committed(history, request)
+    }
+    return {
+        key: by_key[key] for key in keys if key not in history.forged or key in fetched - answered
+    }
+
+
+def _committed(history: History, request: Request) -> int:
+    message = request.stored.message
+    partition = Partition(str(message.topic()), message.partition() or 0)
+    return history.cluster.committed.get(partition, (0, 0))[0]
 
 
 def deadline_s(history: History) -> float:
     """The seconds from now until the last deadline of a parked request."""
-    parked = (
-        CODEC.decode_as(ParkedRequest, stored.message.value())
-        for stored in still_parked(history).values()
+    deadlines = (
+        POLICY.deadline_ms(request.stored.message.timestamp()[1])
+        for request in still_parked(history).values()
     )
-    last_ms = max((entry.deadline_at_ms for entry in parked), default=0)
+    last_ms = max(deadlines, default=0)
     return max(0.0, (last_ms - history.cluster.now_ms) / 1000)
 
 

@@ -19,6 +19,7 @@ WEIGHTS = {
     "close_upload": 4,
     "request": 14,
     "request_in_transaction": 2,
+    "forge": 3,
     "start": 5,
     "fetch": 14,
     "commit": 14,

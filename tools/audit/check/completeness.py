@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 from processors.kafka.records import LogRecord, append_time_of, headers_of
 from processors.log.reader import Messages
-from processors.parking.parked_record import CLOCK_KEY
+from processors.parking.parked_record import CLOCK_KEY, read_entry, request_of_key
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates, Partition, coordinates_from
+from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord
-from schemas.events import ParkedRequest
 from tools.audit.check.findings import Finding, NotVerifiable, Tally, Violation
 from tools.audit.check.full_check import request_coordinates
 from tools.audit.check.outcome_with_request import (
@@ -113,20 +112,19 @@ class CompletenessCheck:
         self._portion.findings.append(finding)
 
     def _read_parked(self, record: LogRecord) -> None:
-        if record.key == CLOCK_KEY:
+        if record.key == CLOCK_KEY and record.value is None:
             return
         try:
+            at = request_of_key(record.key, *self._partition)
             if record.value is None:
-                key = (record.key or b"").decode(errors="replace")
-                self._parked.pop(coordinates_from(key), None)
+                self._parked.pop(at, None)
                 return
-            entry = self._codec.decode_as(ParkedRequest, record.value)
+            entry = read_entry(record.value, at, self._codec).parked
         except BadRecord as fault:
             sentence = f"the record is not a valid parked request: {fault}"
             self._report(Violation("parked", record.at, sentence))
             return
-        at = entry.request_at
-        if at.offset in self._requests and Partition(at.topic, at.partition) == self._partition:
+        if at.offset in self._requests:
             if not self._requests.is_same(at.offset, entry.request_key, entry.request):
                 sentence = f"its copy differs from the request {at}"
                 self._report(Violation("parked", record.at, sentence))
