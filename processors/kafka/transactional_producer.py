@@ -19,6 +19,11 @@ from processors.kafka.records import Record
 from schemas.errors import Aborted, Fenced, Unreachable
 
 P = ParamSpec("P")
+FENCED_CODES = {
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+}
 log = logging.getLogger("cjstream.commit")
 SLICE_S = 1.0  # timeout of one call; a timed out call resumes when it is made again
 COORDINATOR_CALL_S = 5.0  # of a takeover without a time limit, which logs each call that timed out
@@ -111,7 +116,8 @@ class TransactionalProducer:
             self._retry(self._serve)
             self._check_deadline("records were not acknowledged in time")
         if deliveries.errors:
-            raise self._failed(deliveries.errors[0]) from KafkaException(deliveries.errors[0])
+            error = deliveries.errors[0]
+            raise self._undelivered(error) from KafkaException(error)
         if deliveries.undelivered:
             raise Aborted(f"{deliveries.undelivered} records were not acknowledged")
         return deliveries.messages
@@ -173,6 +179,14 @@ class TransactionalProducer:
                 may_wait = self._clock.monotonic() < self._deadline and not self._stopping.is_set()
                 if not is_retriable(fault.args[0]) or not may_wait:
                     raise self._failed(fault.args[0]) from fault
+
+    def _undelivered(self, error: KafkaError) -> Aborted | Fenced:
+        """The fault for a record that was refused; its report never says that the transaction must be aborted."""
+        if error.code() in FENCED_CODES:
+            self.drop()
+            return Fenced(_text_of(error))
+        is_too_large = error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+        return TooLargeError(_text_of(error)) if is_too_large else Aborted(_text_of(error))
 
     def _failed(self, error: KafkaError) -> Aborted | Fenced:
         """The fault for an error; after Fenced the producer is of no use any more."""

@@ -10,11 +10,13 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError
-
 from processors.kafka.clients import admin_transactional_id, transactional_producer
 from processors.kafka.records import Record, coordinates_of
-from processors.kafka.transactional_producer import TransactionalProducer, kafka_error_of
+from processors.kafka.transactional_producer import (
+    FENCED_CODES,
+    TransactionalProducer,
+    kafka_error_of,
+)
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -25,11 +27,6 @@ from schemas.events import UploadEvent, role_of, scope_key_of
 log = logging.getLogger("cjstream.writer")
 silent_log = logging.getLogger("cjstream.librdkafka.writer")
 silent_log.setLevel(logging.CRITICAL + 1)  # librdkafka logs a takeover as fatal; here it is normal
-FENCED = {
-    KafkaError._FENCED,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +136,7 @@ class FencedProducer:
     def _note_takeover(self, fault: Exception) -> bool:
         """Whether another instance owns the partition now; if so, it is counted and logged."""
         error = kafka_error_of(fault)
-        if error is None or error.code() not in FENCED:
+        if error is None or error.code() not in FENCED_CODES:
             return False
         self.fenced += 1
         self.may_have_open_transaction = False  # the takeover has ended it

@@ -8,13 +8,21 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from processors.kafka.bounded_wait import Clock
 from processors.kafka.records import Record
-from processors.kafka.transactional_producer import TransactionalProducer, kafka_error_of
+from processors.kafka.transactional_producer import (
+    TooLargeError,
+    TransactionalProducer,
+    kafka_error_of,
+)
 from schemas.errors import Aborted, Fenced, Unreachable
+from tests.support.librdkafka import (
+    PRODUCE,
+    fenced_error,
+    mock_producer,
+    refuse_next,
+    retriable_error,
+)
 
 RECORDS = [Record("t", 0, b"k", value) for value in (b"1", b"2", b"3")]
-RETRIABLE = KafkaError(KafkaError._TIMED_OUT, "scripted", False, True, False)
-ABORTABLE = KafkaError(KafkaError._TIMED_OUT, "scripted", False, False, True)
-FENCED = KafkaError(KafkaError._FENCED, "scripted", True)
 Report = Callable[[KafkaError | None, Message], None]
 
 
@@ -49,7 +57,7 @@ class UnansweredProducer(ReportingProducer):
     """A producer whose coordinator does not answer."""
 
     def init_transactions(self, _timeout_s: float) -> None:
-        raise KafkaException(RETRIABLE)
+        raise KafkaException(retriable_error())
 
 
 def transactions_of(producer: ReportingProducer) -> TransactionalProducer:
@@ -76,13 +84,26 @@ def test_no_records_are_not_waited_for() -> None:
     assert begun(ReportingProducer()).produce_and_wait([]) == []
 
 
-@pytest.mark.parametrize(("error", "expected"), [(ABORTABLE, Aborted), (FENCED, Fenced)])
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, Aborted),
+        (KafkaError.MSG_SIZE_TOO_LARGE, TooLargeError),
+        (KafkaError.INVALID_PRODUCER_EPOCH, Fenced),
+    ],
+)
 def test_a_record_that_is_refused_fails_the_transaction(
-    error: KafkaError, expected: type[Exception]
+    code: int, expected: type[Exception]
 ) -> None:
+    producer = mock_producer()
+    transactions = TransactionalProducer(lambda: producer, 20)
+    transactions.take_over(10)
+    transactions.begin()
+    refuse_next(producer, PRODUCE, code)
     with pytest.raises(expected) as raised:
-        begun(ReportingProducer(error)).produce_and_wait(RECORDS)
-    assert kafka_error_of(raised.value) is error
+        transactions.produce_and_wait(RECORDS)
+    assert kafka_error_of(raised.value) is not None
+    assert transactions.is_open == (expected is not Fenced)
 
 
 def test_records_that_are_not_acknowledged_in_time_abort() -> None:
@@ -97,7 +118,7 @@ def test_records_that_are_not_acknowledged_in_time_abort() -> None:
 
 
 def test_a_fenced_producer_is_dropped() -> None:
-    transactions = begun(ReportingProducer(raised=FENCED))
+    transactions = begun(ReportingProducer(raised=fenced_error()))
     with pytest.raises(Fenced):
         transactions.produce_and_wait(RECORDS)
     assert (transactions.is_open, transactions.opened_at) == (False, None)
