@@ -67,3 +67,14 @@ def test_idle_and_half_sent_connections_leave_room_for_probes(api: Serving) -> N
     assert raised == (1 if RAISED in api.command else 0)
     lines = len(api.log.read_text().splitlines())
     assert lines < 500, api.log_tail(20)
+
+
+@pytest.mark.parametrize("api", [FEW_FILES], indirect=True)
+def test_an_unused_connection_outlives_uvicorns_five_seconds(api: Serving) -> None:
+    with connection(api, b"GET /healthz HTTP/1.1\r\nHost: api\r\n\r\n") as client:
+        received = b""
+        while not received.endswith(b"}"):
+            received += client.recv(10_000)
+        client.settimeout(6)
+        with pytest.raises(TimeoutError):
+            client.recv(1)

@@ -1,5 +1,6 @@
 """The FastAPI application: its routes, checks and exception handlers; its dependencies are passed in."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -40,6 +41,7 @@ ADMIN_ROUTERS = (
 # a request may hold a body of CJSTREAM_CONTENT_MAX_BYTES, and needs one of the upload log's 32 threads
 REQUESTS, REQUESTS_OF_SUBJECT = 100, 25
 STREAMS, STREAMS_OF_SUBJECT = 4, 2  # replays and verifications: a thread and a fold of the log each
+COMPUTING_STREAMS = 2  # the other requests need the interpreter, too
 
 
 def build_api(
@@ -75,6 +77,7 @@ def build_api(
         streams=InProgress(
             "streams", per_subject=STREAMS_OF_SUBJECT, per_process=STREAMS, retry_after_s=10
         ),
+        turns=asyncio.Semaphore(COMPUTING_STREAMS),
         metrics=Metrics(fenced=lambda: log.fenced),
         now_ms=lambda: time.time_ns() // 1_000_000,
     )

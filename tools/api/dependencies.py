@@ -1,5 +1,6 @@
 """The dependencies of the routes: built once, stored in the application, available in every request."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,7 +21,7 @@ from tools.api.services.text_service import TextService
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """Everything that the routes use; `now_ms` gives the time of events."""
+    """Everything that the routes use; `turns` are those of streams that compute, `now_ms` gives the time of events."""
 
     settings: Settings
     log: UploadLog
@@ -31,6 +32,7 @@ class Dependencies:
     rate: RateLimit
     requests: InProgress
     streams: InProgress
+    turns: asyncio.Semaphore
     metrics: Metrics
     now_ms: Callable[[], int]
 

@@ -46,6 +46,7 @@ log = logging.getLogger("cjstream.api")
 GRACE_S = 4  # for open requests, after shutdown is requested
 STOP_TIMEOUT_S = 8.5
 CHECK_READY_S = 0.1
+SWITCH_INTERVAL_S = 0.001  # a request waits so long for a thread that computes, and does so many times; default: 0.005
 LOG_WAITING_S = 10.0
 
 
@@ -54,6 +55,7 @@ def run(settings: Settings) -> NoReturn:
     log_to_stderr(common_fields=common_log_fields(settings.environment), limit=LineLimit())
     for library in ("uvicorn", "httpx"):  # they log each request with its URL
         logging.getLogger(library).setLevel(logging.WARNING)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     connections = max_connections(raise_open_files_limit())
     loop = asyncio.new_event_loop()
     exit_code = 0

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -228,18 +227,17 @@ def test_a_large_body_does_not_stop_other_requests_while_it_is_parsed(api: Api) 
     body = b"[" + b",".join([b"{}"] * 340_000) + b"]"
     headers = {"authorization": f"Bearer {hs256()}", "content-type": "application/json"}
 
-    async def post() -> tuple[float, float]:
-        loop, times = asyncio.get_running_loop(), list[float]()
+    async def ticks_during_post() -> int:
+        loop, ticks = asyncio.get_running_loop(), 0
 
         def tick() -> None:
-            times.append(loop.time())
+            nonlocal ticks
+            ticks += 1
             loop.call_later(0.001, tick)
 
         tick()
         response = await api.call("POST", INSTRUCTIONS, None, body, headers)
         assert response.status_code == 422
-        times.append(loop.time())
-        return max(after - before for before, after in pairwise(times)), times[-1] - times[0]
+        return ticks
 
-    longest_s, all_s = asyncio.run(post())
-    assert longest_s < all_s / 2
+    assert asyncio.run(ticks_during_post()) > 4  # 1 if it is parsed in the event loop

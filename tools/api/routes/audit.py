@@ -90,7 +90,7 @@ async def _stream(
     """The lines as a response. Raises 422 for a range that the log does not have, and 429."""
     slot = ExitStack()
     slot.enter_context(deps.streams.one(request.state.actor))
-    chunks = stream_lines(lines, at_end=slot.close)
+    chunks = stream_lines(lines, deps.turns, at_end=slot.close)
     request.state.until_end.push_async_callback(chunks.aclose)
     try:
         first = await _first_line(request, chunks)  # its error can still become a problem

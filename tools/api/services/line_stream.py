@@ -6,12 +6,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 async def stream_lines(
-    lines: Generator[bytes, None, None], at_end: Callable[[], None]
+    lines: Generator[bytes, None, None], turns: asyncio.Semaphore, at_end: Callable[[], None]
 ) -> AsyncGenerator[bytes, None]:
     """The chunks of `lines`; empty ones are signs of life. `at_end` is called when `lines` is closed.
 
-    A chunk is computed when the one before it has been taken, so that a stream holds one chunk at most. If the caller
-    stops, the work ends with the current chunk.
+    A chunk is computed when the one before it has been taken, so that a stream holds one chunk at most, and when it is
+    the stream's turn: `turns` are shared by all streams. If the caller stops, the work ends with the current chunk.
     """
     loop = asyncio.get_running_loop()
     thread = ThreadPoolExecutor(1, "audit-stream")
@@ -20,8 +20,12 @@ async def stream_lines(
         if not loop.is_closed():
             loop.call_soon_threadsafe(at_end)
 
+    async def computed() -> bytes | None:
+        async with turns:
+            return await loop.run_in_executor(thread, next, lines, None)
+
     try:
-        while (chunk := await loop.run_in_executor(thread, next, lines, None)) is not None:
+        while (chunk := await computed()) is not None:
             yield chunk
     finally:
         thread.submit(lines.close).add_done_callback(closed)
