@@ -271,7 +271,10 @@ def test_two_healthy_instances_of_the_api_that_write_in_turn_write_no_warning(
     with ready_api(settings) as first, ready_api(other) as second:
         for version in range(4):
             api = (first, second)[version % 2]
-            body = {"instructions_text": f"Judge the argument, {version}.", "grade_scale": "swedish_8_anchor"}
+            body = {
+                "instructions_text": f"Judge the argument, {version}.",
+                "grade_scale": "swedish_8_anchor",
+            }
             path = "/admin/v1/assessment-instructions/assignment/a1"
             written = api("PUT", path, {"assignment_id": "a1", **body})
             assert written.status_code in (200, 201), written.text
