@@ -8,6 +8,8 @@ import pytest
 from confluent_kafka import Message
 from rocksdict import Options, Rdict
 
+from processors.fold import changelog_watch
+from processors.fold.changelog_watch import ChangelogWatch
 from processors.kafka.clients import admin_client, plain_producer
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks
@@ -21,7 +23,10 @@ from schemas.coordinates import Coordinates
 from schemas.events import AssignmentContext, UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
+from tables.changelog_row import RowChecker
 from tables.context import context_from, fold
+from tables.replica import ContextReplica
+from tables.store import MemoryStore
 from tables.upload_record import read_upload
 from tests.end_to_end.serving import ready_api
 from tests.faults.running import Process, StartWorker
@@ -280,3 +285,41 @@ def test_two_healthy_instances_of_the_api_that_write_in_turn_write_no_warning(
             assert written.status_code in (200, 201), written.text
         assert (first.stop(), second.stop()) == (0, 0)
         assert complaints(first) + complaints(second) == []
+
+
+def test_more_wrong_rows_than_are_kept_are_all_found(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelog_watch, "MAX_KEPT_ROWS", 10)
+    append_uploads(settings, (event for n in range(60) for event in complete(n)))
+    replica = ContextReplica(MemoryStore(), CODEC, upload_topics(settings))
+    replica.open({})
+    records = [
+        upload_record_of(message)
+        for topic in settings.topics.uploads
+        for message in messages_of(settings, topic)
+    ]
+    ends = high_watermarks(admin_client(settings), settings.upload_partitions)
+    replica.fold(records, ends)
+    topic, producer = settings.topics.context.name, plain_producer(settings)
+    right = folded(settings)
+    partition_of = {key: partition_for(key, settings.partitions) for key in right}
+    deliver(
+        producer, [Record(topic, number, key, b"wrong") for key, number in partition_of.items()]
+    )
+    checker = RowChecker(CODEC, tuple(one.name for one in settings.topics.uploads), 4)
+    faults: list[BaseException] = []
+    watch = ChangelogWatch(settings, checker, replica, lambda: ends, faults.append)
+    watch.own(frozenset(range(4)))
+    watch.start()
+    found = set[bytes]()
+
+    def repair() -> bool:
+        wrong = [(row.partition, row.key) for row in watch.wrong_rows()]
+        found.update(key for _, key in wrong)
+        deliver(producer, [Record(topic, number, key, right[key]) for number, key in wrong])
+        return found == right.keys()
+
+    until(repair, seconds=60)
+    watch.stop()
+    assert faults == []
