@@ -19,6 +19,7 @@ from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
 from processors.fold.replica_feed import ReplicaFeed
+from processors.fold.tracked_consumer import TrackedConsumerThread
 from processors.monitoring.watchdog import STALLED_CHECKS
 from processors.settings import settings_from_environment
 from processors.shutdown import Shutdown
@@ -78,6 +79,11 @@ class AbsentConsumer:
         """Do nothing."""
 
 
+async def failing_fetch(*_: Any, **__: Any) -> Any:
+    """Fail as a bug in a library does."""
+    raise RuntimeError("a bug")
+
+
 async def never_acknowledged(*_: Any) -> None:
     """Send a dead letter that is never acknowledged."""
     await asyncio.Event().wait()
@@ -101,6 +107,8 @@ def with_stalled_part(worker: Worker, part: str) -> Worker:
                     batch_prep, consumer=absent, preparer=cast(Preparer, DeafPreparer(absent))
                 ),
             )
+        case "fetches":
+            TrackedConsumerThread._fetch_records = failing_fetch  # type: ignore[method-assign]  # noqa: SLF001
         case "transaction":
             committer = HangingCommitter(batch_prep.epoch, batch_prep.producer)
             return replace(worker, batch_prep=replace(batch_prep, committer=committer))

@@ -68,6 +68,51 @@ def test_a_worker_names_a_group_protocol_that_the_broker_does_not_have(
         worker.end()
 
 
+@pytest.mark.thorough
+def test_a_frozen_worker_whose_slot_was_taken_ends_when_it_is_thawed(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    send(settings, *assignment("a1"), requested(assignment_id="a1"))
+    first = start_worker("one")
+    with Progress(settings) as progress:
+        until(lambda: progress.total() == 1, seconds=40)
+        first.freeze()
+        second = Process(
+            settings.model_copy(update={"slot": "one", "data_dir": tmp_path / "second"}),
+            tmp_path / "second.log",
+        )
+        second.start()
+        try:
+            send(settings, requested(assignment_id="a1"))
+            until(lambda: progress.total() == 2, seconds=40)
+            first.thaw()
+            assert "another process uses slot one" in last_line(first, 1)
+            send(settings, requested(assignment_id="a1"))
+            until(lambda: progress.total() == 3, seconds=40)
+        finally:
+            second.end()
+
+
+@pytest.mark.thorough
+def test_a_worker_whose_group_was_deleted_while_it_was_frozen_ends_and_names_the_way_out(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    send(settings, *assignment("a1"), requested(assignment_id="a1"))
+    worker = start_worker(session_timeout_s=6)
+    with Progress(settings) as progress:
+        progress.wait_for_the_end(worker)
+    worker.freeze()
+    admin = admin_client(settings)
+
+    def group_is_deleted() -> bool:
+        (future,) = admin.delete_consumer_groups([settings.prep_group]).values()
+        return answer_or_none(lambda: [future.result()]) is not None
+
+    until(group_is_deleted, seconds=40)  # the member stays in the group until its session times out
+    worker.thaw()
+    assert "`cjstream requests reset-offsets` sets it" in last_line(worker, 3, 60)
+
+
 def delete_topic(settings: Settings, name: str) -> None:
     admin = admin_client(settings)
     admin.delete_topics([name])[name].result(30)

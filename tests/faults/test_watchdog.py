@@ -65,6 +65,15 @@ def test_a_worker_that_is_no_member_of_its_group_ends_although_it_owns_nothing(
 
 
 @pytest.mark.thorough
+def test_a_fold_whose_fetches_fail_ends_the_worker(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    worker = start_worker(command=(*COMMAND, "fetches"))
+    assert worker.wait_for_exit(60) == 1, worker.log_tail()
+    assert "cjstream: Faust crashed: RuntimeError('a bug')" in worker.log_tail(500)
+
+
+@pytest.mark.thorough
 def test_a_fold_that_stalls_ends_the_worker(settings: Settings, start_worker: StartWorker) -> None:
     damaged = Record(settings.topics.instructions.name, 1, b"assignment:a1", b"no event")
     append(settings, [damaged])
