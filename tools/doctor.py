@@ -275,8 +275,10 @@ def _group(
     name: str, group: GroupState, behind: int, running: Sequence[str], settings: Settings
 ) -> Check:
     detail = f"{group.members} members, {behind} records behind ({group.state.lower()})"
+    if group.strangers:
+        detail += f"; a member, but no worker: {', '.join(group.strangers)}: it takes records away, stop it"
     if not behind or group.members:
-        return Check(name, True, detail)
+        return Check(name, not group.strangers, detail)
     if running:
         detail += f": {', '.join(running)} runs, but is no member of the group: "
         return Check(name, False, detail + _if_idle(settings))

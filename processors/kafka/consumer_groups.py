@@ -25,12 +25,13 @@ SETTLED = {ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupSta
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """A consumer group: its number of members, and its lag in records, by topic."""
+    """A consumer group: its number of members, its lag in records by topic, and the members that are no workers."""
 
     group: str
     state: str
     members: int
     lag: dict[str, int]
+    strangers: tuple[str, ...] = ()  # client id and host
 
 
 def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupState:
@@ -53,7 +54,12 @@ def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupS
     for partition, end in ends.items():
         position = max(committed.get(partition, 0), starts[partition])
         lag[partition.topic] = lag.get(partition.topic, 0) + max(0, end - position)
-    return GroupState(group, described.state.name, len(described.members), lag)
+    strangers = tuple(
+        f"{member.client_id} at {member.host}"
+        for member in described.members
+        if not member.client_id.startswith(f"{settings.topic_prefix}cjstream-")
+    )
+    return GroupState(group, described.state.name, len(described.members), lag, strangers)
 
 
 def partitions_with_owner(settings: Settings, group: str) -> frozenset[Partition] | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 
 from processors.kafka.broker_features import NO_CONSUMER_PROTOCOL
 from processors.kafka.clients import admin_client, plain_producer
@@ -132,6 +132,19 @@ def run_a_worker_that_is_no_member(settings: Settings) -> StatusFile:
     return status
 
 
+def join_the_group_as_a_stranger(settings: Settings) -> Consumer:
+    stranger = Consumer(
+        {
+            "bootstrap.servers": settings.bootstrap_servers,
+            "group.id": settings.prep_group,
+            "client.id": "console",
+        }
+    )
+    stranger.subscribe([settings.topics.requests.name])
+    until(lambda: stranger.poll(0.1) or stranger.assignment())
+    return stranger
+
+
 def put_a_file_in_the_place_of_the_data(settings: Settings) -> None:
     settings.data_dir.rmdir()
     settings.data_dir.write_text("")
@@ -166,6 +179,11 @@ BAD_STATES = {
         run_a_worker_that_is_no_member,
         "last rebalance of worker-default",
         ("runs, but owns no request partition, although requests wait in", IDLE),
+    ),
+    "a stranger is in the group": BadState(
+        join_the_group_as_a_stranger,
+        "batch preparation",
+        ("a member, but no worker: console at ", "it takes records away, stop it"),
     ),
     "the data folder is no folder": BadState(
         put_a_file_in_the_place_of_the_data, "data folder is writable", ("File exists",)
