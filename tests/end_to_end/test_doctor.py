@@ -197,6 +197,8 @@ def test_a_bad_state_is_named_with_its_remedy(settings: Settings, state: BadStat
     settings.data_dir.mkdir()
     kept = state.arrange(settings)
     exit_code, report, _ = run_json(settings, "doctor")
+    if isinstance(kept, Consumer):
+        kept.close()
     checks = {check["name"].replace(settings.topic_prefix, ""): check for check in report["checks"]}
     assert exit_code == 3
     assert not checks[state.check]["ok"]
