@@ -25,7 +25,8 @@ from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.topics import Topics
 
 log = logging.getLogger("cjstream.parking")
-READ_REQUESTS_S = 10.0
+READ_REQUESTS_S = 2.0  # then fetched requests are served, and the rest is read later
+MAX_POLLED_RECORDS = 100
 POLL_S = 0.05
 SCAN_STEP_S = 0.1
 SLOW_SCAN_S = 30.0
@@ -175,7 +176,7 @@ class EntryCheck:
                 and read_bytes < MAX_BODIES_BYTES
                 and self._clock.monotonic() < until
             ):
-                messages = poll_records(reader, 1, POLL_S)
+                messages = poll_records(reader, MAX_POLLED_RECORDS, POLL_S)
                 for message in messages:
                     position = (message.offset() or 0) + 1
                     entry = wanted.pop(coordinates_of(message), None)
