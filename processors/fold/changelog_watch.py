@@ -75,7 +75,9 @@ class ChangelogWatch:
         replica: ContextReplica,
         processed: Callable[[], Positions],
         fail: Callable[[BaseException], None],
+        max_kept_rows: int = MAX_KEPT_ROWS,
     ) -> None:
+        self._max_kept_rows = max_kept_rows
         self._settings = settings
         self._topic = settings.topics.context.name
         self._checker = checker
@@ -154,7 +156,7 @@ class ChangelogWatch:
         )
 
     def _advance(self, consumer: Consumer) -> None:
-        if self._read_again_from is None and len(self._differing) >= MAX_KEPT_ROWS:
+        if self._read_again_from is None and len(self._differing) >= self._max_kept_rows:
             self._read_again_from = self._read_to(consumer, self._owned)
         records = poll_records(consumer, RECORDS, TICK_S)
         for record in records:
@@ -251,7 +253,7 @@ class ChangelogWatch:
 
     def _read_again_if_settled(self, consumer: Consumer) -> None:
         """Read again what was passed over, once there is room for rows that differ."""
-        if self._read_again_from is not None and len(self._differing) < MAX_KEPT_ROWS // 2:
+        if self._read_again_from is not None and len(self._differing) < self._max_kept_rows // 2:
             starts, self._read_again_from = self._read_again_from, None
             consumer.incremental_unassign([TopicPartition(self._topic, one) for one in starts])
             self._read_from(consumer, starts)

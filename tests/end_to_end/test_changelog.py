@@ -8,7 +8,6 @@ import pytest
 from confluent_kafka import Message
 from rocksdict import Options, Rdict
 
-from processors.fold import changelog_watch
 from processors.fold.changelog_watch import ChangelogWatch
 from processors.kafka.clients import admin_client, plain_producer
 from processors.kafka.consumer_groups import committed_offsets
@@ -287,10 +286,7 @@ def test_two_healthy_instances_of_the_api_that_write_in_turn_write_no_warning(
         assert complaints(first) + complaints(second) == []
 
 
-def test_more_wrong_rows_than_are_kept_are_all_found(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(changelog_watch, "MAX_KEPT_ROWS", 10)
+def test_more_wrong_rows_than_are_kept_are_all_found(settings: Settings) -> None:
     append_uploads(settings, (event for n in range(60) for event in complete(n)))
     replica = ContextReplica(MemoryStore(), CODEC, upload_topics(settings))
     replica.open({})
@@ -309,7 +305,7 @@ def test_more_wrong_rows_than_are_kept_are_all_found(
     )
     checker = RowChecker(CODEC, tuple(one.name for one in settings.topics.uploads), 4)
     faults: list[BaseException] = []
-    watch = ChangelogWatch(settings, checker, replica, lambda: ends, faults.append)
+    watch = ChangelogWatch(settings, checker, replica, lambda: ends, faults.append, 10)
     watch.own(frozenset(range(4)))
     watch.start()
     found = set[bytes]()
