@@ -68,6 +68,7 @@ class AbsentConsumer:
     """A consumer that is no member of its group, as after an error that nobody saw."""
 
     on_rebalance: Callable[[set[Partition]], None]
+    unsettled: frozenset[Partition] = frozenset()
 
     def join(self) -> None:
         """Do nothing."""
