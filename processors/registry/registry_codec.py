@@ -36,7 +36,7 @@ def codec_for(
     try:
         ids = request()
     except Unreachable:
-        log.info("waiting for the schema registry")
+        log.warning("waiting for the schema registry")
         ids = retry_while_unreachable(request, wait_s, "the schema registry", may_wait)
     log.info("using the schema registry's ids", extra={"schemas": len(ids)})
     return Codec(ids=ids, form_of=IdLookup(registry.schema, time.monotonic).form_of)

@@ -11,7 +11,7 @@ from rocksdict import Options, Rdict
 from processors.fold.changelog_watch import ChangelogWatch
 from processors.kafka.clients import admin_client, plain_producer
 from processors.kafka.consumer_groups import committed_offsets
-from processors.kafka.offsets import high_watermarks
+from processors.kafka.offsets import high_watermarks, high_watermarks_when_reachable
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record
 from processors.log.reader import LogReader
@@ -209,7 +209,7 @@ def prepared(settings: Settings) -> int:
 
 def is_folded(settings: Settings) -> bool:
     partitions = settings.upload_partitions
-    ends = high_watermarks(admin_client(settings), partitions)
+    ends = high_watermarks_when_reachable(settings, partitions)
     committed = committed_offsets(settings, settings.fold_group, partitions)
     return all(committed.get(partition, 0) == end for partition, end in ends.items())
 
