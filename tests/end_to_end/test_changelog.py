@@ -1,6 +1,6 @@
 """The published changelog beside a real worker: nothing is written for lag, and what is wrong is mended."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import orjson
@@ -18,7 +18,8 @@ from processors.log.reader import LogReader
 from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates
+from schemas.coordinates import Coordinates, Partition, Positions
+from schemas.errors import Unreachable
 from schemas.events import AssignmentContext, UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
@@ -204,20 +205,28 @@ def append_requests(settings: Settings, count: int, assignments: int) -> None:
 def prepared(settings: Settings) -> int:
     """The number of requests that are committed; no other record is in their topic."""
     partitions = settings.partitions_of(settings.topics.requests)
-    return sum(committed_offsets(settings, settings.prep_group, partitions).values())
+    return sum(committed(settings, settings.prep_group, partitions).values())
+
+
+def committed(settings: Settings, group: str, partitions: Sequence[Partition]) -> Positions:
+    """The committed offsets; none while the group's coordinator does not answer."""
+    try:
+        return committed_offsets(settings, group, partitions)
+    except Unreachable:
+        return {}
 
 
 def is_folded(settings: Settings) -> bool:
     partitions = settings.upload_partitions
     ends = high_watermarks_when_reachable(settings, partitions)
-    committed = committed_offsets(settings, settings.fold_group, partitions)
-    return all(committed.get(partition, 0) == end for partition, end in ends.items())
+    folded = committed(settings, settings.fold_group, partitions)
+    return all(folded.get(partition, 0) == end for partition, end in ends.items())
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("assignments", "requests"),
-    [(10_000, 5_000), pytest.param(10_000, 100_000, marks=pytest.mark.thorough)],
+    [(2_000, 5_000), pytest.param(10_000, 100_000, marks=pytest.mark.thorough)],
 )
 def test_a_healthy_system_writes_no_warning_and_no_row_twice(
     settings: Settings, start_worker: StartWorker, assignments: int, requests: int
