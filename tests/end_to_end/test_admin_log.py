@@ -345,6 +345,7 @@ def test_a_restart_continues_from_the_stored_replica(settings: Settings) -> None
     run_scenario(settings, after, 1)
 
 
+@pytest.mark.thorough
 def test_without_a_broker_reads_and_writes_raise_unreachable(tmp_path: Path) -> None:
     nowhere = Settings(
         bootstrap_servers="127.0.0.1:9",

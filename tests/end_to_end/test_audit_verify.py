@@ -142,6 +142,7 @@ def test_forged_doubled_and_missing_outcomes_are_reported(audited: Settings) -> 
     ]
 
 
+@pytest.mark.thorough
 def test_the_findings_do_not_depend_on_the_number_of_processes_and_buckets(
     audited: Settings,
 ) -> None:
@@ -182,6 +183,7 @@ def commit_for_group(settings: Settings, partition: int, offset: int) -> None:
     consumer.close()
 
 
+@pytest.mark.thorough
 def test_damaged_and_missing_texts_in_the_content_store_are_reported(
     audited: Settings, tmp_path: Path
 ) -> None:
@@ -200,6 +202,7 @@ def test_damaged_and_missing_texts_in_the_content_store_are_reported(
     assert sentences == {}
 
 
+@pytest.mark.thorough
 def test_an_erased_text_is_reported_as_erased(audited: Settings, tmp_path: Path) -> None:
     well = instructions_uploaded(TEXTS[1]).storage_id
     send(audited, instructions_deleted(version=3, event_id="i-3", erased=True))
@@ -235,6 +238,7 @@ def test_everything_about_one_batch_is_shown(audited: Settings) -> None:
     assert (code, "the log has no request of batch none-such" in stderr) == (3, True)
 
 
+@pytest.mark.thorough
 def test_a_batch_under_another_key_is_found(audited: Settings) -> None:
     stray = request_record(audited, record_of(audited, requested(batch_id="stray")).value, "x")
     copies = [Record(stray.topic, partition, b"x", stray.value) for partition in range(2)]
@@ -245,6 +249,7 @@ def test_a_batch_under_another_key_is_found(audited: Settings) -> None:
     assert {request["state"] for request in document["requests"]} == {"not_yet_prepared"}
 
 
+@pytest.mark.thorough
 def test_a_range_excludes_other_requests(audited: Settings) -> None:
     first = min(record.at for record in records_of(audited, audited.topics.requests))
     code, document, _ = run_json(audited, "audit", "verify", "--to", str(first), "--no-texts")

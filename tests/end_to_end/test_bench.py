@@ -79,6 +79,7 @@ def test_the_api_is_measured_with_two_processes(tmp_path: Path) -> None:
         assert calls["statuses"].keys() <= {"200", "409", "503"}
 
 
+@pytest.mark.thorough
 def test_the_audit_is_measured_on_a_log_that_verify_finds_correct(tmp_path: Path) -> None:
     options = ("--uploads", "300", "--assignments", "30", "--batches", "100")
     figures = measure(tmp_path, "audit", *options)

@@ -48,6 +48,7 @@ def tool(broker: Broker, name: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_data_survives_a_kill(broker: Broker) -> None:
     tool(broker, "TopicCommand", "--create", "--topic", TOPIC)
     broker.kill()

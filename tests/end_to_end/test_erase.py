@@ -246,6 +246,7 @@ def run(settings: Settings, store: ContentStore) -> dict[str, Any]:
     )
 
 
+@pytest.mark.thorough
 def test_a_read_only_store_is_an_error_and_the_next_run_finishes_the_erasure(
     settings: Settings,
 ) -> None:
@@ -264,6 +265,7 @@ def test_a_read_only_store_is_an_error_and_the_next_run_finishes_the_erasure(
             store.get(sha256_of(OWN[0]))
 
 
+@pytest.mark.thorough
 def test_expected_errors_are_one_line(
     settings: Settings, store: ContentStore, tmp_path: Path
 ) -> None:

@@ -230,6 +230,7 @@ def damaged(settings: Settings, number: int) -> Record:
     return Record(settings.topics.instructions.name, number % 4, b"assignment:a1", b"no upload")
 
 
+@pytest.mark.thorough
 def test_uploads_of_an_abandoned_fetch_are_read_again(settings: Settings, loop: Loop) -> None:
     """As after a rebalance that cancels the caller of a fetch, while the fetch itself continues."""
     reports, producer = Reports(), plain_producer(settings)
@@ -385,6 +386,7 @@ def test_an_older_row_that_a_zombie_wrote_late_is_repaired(
     assert reports.faults == []
 
 
+@pytest.mark.thorough
 def test_a_bounded_channel_keeps_every_item_in_order_through_two_rebalances(
     loop: Loop, settings: Settings, tmp_path: Path
 ) -> None:

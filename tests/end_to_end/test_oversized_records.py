@@ -157,6 +157,7 @@ def test_valid_requests_that_cannot_be_prepared_or_parked_are_truncated(
     assert worker.log_count("batch aborted") <= 3  # sizes at the limit are left to the client
 
 
+@pytest.mark.thorough
 def test_times_that_producers_set_stop_nothing_and_move_no_clock(
     settings: Settings, start_worker: StartWorker
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_restart_does_not_extend_the_deadline(
     all_have_one_outcome(settings)
 
 
+@pytest.mark.thorough
 def test_the_parked_requests_of_a_killed_worker_are_released_after_its_restart(
     settings: Settings, start_worker: StartWorker, topics: TopicReader
 ) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.events import CJAssessmentRequested, UploadEvent
@@ -47,6 +49,7 @@ def request_records(settings: Settings, start: int, end: int) -> list[Record]:
     ]
 
 
+@pytest.mark.thorough
 def test_old_and_new_producers_and_consumers_run_together(
     settings: Settings, start_worker: StartWorker
 ) -> None:

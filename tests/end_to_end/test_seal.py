@@ -93,6 +93,7 @@ def test_a_seal_of_an_unchanged_log_holds_and_so_does_a_chain_of_seals(
     ]
 
 
+@pytest.mark.thorough
 def test_a_selected_range_of_a_selected_topic_is_sealed(settings: Settings, key: Path) -> None:
     fill(settings)
     topic = settings.topics.instructions.name
@@ -201,6 +202,7 @@ def values(settings: Settings, partition: Partition) -> dict[int, bytes | None]:
         return {record.at.offset: record.value for record in log.records_until(ends)}
 
 
+@pytest.mark.thorough
 def test_cut_off_last_records_are_found(broker: Broker, settings: Settings, key: Path) -> None:
     fill(settings)
     plain = plain_producer(settings, **{"compression.type": "none", "linger.ms": 0})
@@ -226,6 +228,7 @@ def test_cut_off_last_records_are_found(broker: Broker, settings: Settings, key:
     assert f"{Coordinates(*partition, end - 2)} was cut off, the first of 2 cut off" in messages
 
 
+@pytest.mark.thorough
 def test_compacted_records_are_distinguished_from_removed_ones(
     broker: Broker, settings: Settings, key: Path
 ) -> None:
@@ -258,6 +261,7 @@ def test_compacted_records_are_distinguished_from_removed_ones(
     assert f"{Coordinates(*partition, 0)} was removed" in messages
 
 
+@pytest.mark.thorough
 def test_records_past_retention_are_not_findings(
     broker: Broker, settings: Settings, key: Path
 ) -> None:
@@ -284,6 +288,7 @@ def test_records_past_retention_are_not_findings(
     assert f"{Coordinates(*partition, 0)} was removed" in messages
 
 
+@pytest.mark.thorough
 def test_a_recreated_topic_is_named(settings: Settings, key: Path) -> None:
     fill(settings)
     seal, _ = sealed(settings, key, "seal")
@@ -299,6 +304,7 @@ def test_a_recreated_topic_is_named(settings: Settings, key: Path) -> None:
     assert f"{name}/0@0 was cut off" in messages
 
 
+@pytest.mark.thorough
 def test_an_unreachable_broker_and_invalid_seal_files_are_one_line_errors(tmp_path: Path) -> None:
     away = Settings(bootstrap_servers="127.0.0.1:9", data_dir=tmp_path)
     key, seal = str(tmp_path / "key"), str(tmp_path / "seal")

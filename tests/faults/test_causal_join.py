@@ -81,6 +81,7 @@ def test_every_request_sees_the_uploads_acknowledged_before_it(
     all_have_one_outcome(settings)
 
 
+@pytest.mark.thorough
 def test_batches_wait_while_an_upload_transaction_is_open(
     settings: Settings, start_worker: StartWorker, writer: Producer
 ) -> None:

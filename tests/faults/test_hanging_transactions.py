@@ -98,6 +98,7 @@ def all_but(
     return until(is_complete, seconds)
 
 
+@pytest.mark.thorough
 def test_no_transaction_is_taken_for_lost_while_a_restarted_broker_loads_its_coordinators(
     broker: Broker, settings: Settings
 ) -> None:

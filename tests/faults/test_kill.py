@@ -15,6 +15,7 @@ RATE = 1200
 KILLS = 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kills_at_random_moments_lose_and_double_nothing(
     settings: Settings, start_worker: StartWorker, seed: int

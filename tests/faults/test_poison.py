@@ -1,5 +1,7 @@
 """Requests that cannot be prepared: damaged ones, and ones whose outcome the broker refuses."""
 
+import pytest
+
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome
 from tests.faults.load import CODEC, DAMAGED, append, assignment, record_of, request_record, send
@@ -28,6 +30,7 @@ def test_damaged_requests_are_dead_lettered_byte_for_byte(
     assert found.counts[settings.topics.requests_dlq.name[9:]] == len(damaged) + 1
 
 
+@pytest.mark.thorough
 def test_an_outcome_too_large_for_its_topic_does_not_block_other_requests(
     settings: Settings, start_worker: StartWorker
 ) -> None:

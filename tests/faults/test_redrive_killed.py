@@ -71,6 +71,7 @@ def redrive(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
             process.kill()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_redrive_that_is_killed_and_run_again_loses_and_doubles_nothing(
     settings: Settings, seed: int

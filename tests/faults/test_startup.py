@@ -65,6 +65,7 @@ def test_a_recreated_upload_topic(settings: Settings, start_worker: StartWorker)
     assert "was recreated" in refusal(worker)
 
 
+@pytest.mark.thorough
 def test_lost_committed_offsets(settings: Settings, start_worker: StartWorker) -> None:
     worker = stopped_worker(settings, start_worker)
     admin = admin_client(settings)

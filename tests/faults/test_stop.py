@@ -1,11 +1,14 @@
 """SIGTERM while a worker is under load."""
 
+import pytest
+
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome
 from tests.faults.load import Flow
 from tests.faults.running import StartWorker
 
 
+@pytest.mark.thorough
 def test_sigterm_under_load_ends_in_time_and_loses_nothing(
     settings: Settings, start_worker: StartWorker
 ) -> None:

@@ -50,6 +50,7 @@ def worker(cluster: Cluster, settings: Settings, tmp_path: Path) -> Iterator[Pro
     process.end()
 
 
+@pytest.mark.thorough
 def test_a_worker_starts_and_prepares_while_one_broker_is_down(
     cluster: Cluster, settings: Settings, worker: Process
 ) -> None:

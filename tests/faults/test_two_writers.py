@@ -172,6 +172,7 @@ def history(settings: Settings) -> tuple[dict[str, list[InTheLog]], dict[str, As
     return by_assignment, rows
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_update_is_lost_or_made_twice(settings: Settings, seed: int) -> None:
     first, second = (settings.model_copy(update={"api_port": free_port()}) for _ in range(2))

@@ -45,6 +45,7 @@ def test_an_upload_partition_blocked_by_an_open_transaction_is_logged(
         progress.wait_for_the_end(worker)
 
 
+@pytest.mark.thorough
 def test_a_consumer_of_requests_that_stalls_ends_the_worker(
     settings: Settings, start_worker: StartWorker
 ) -> None:
