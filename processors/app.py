@@ -100,7 +100,7 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
         put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
     )
     restorer = UploadRestorer(
-        settings, replica, _producer(settings, f"{transactional_id(settings)}-restore")
+        settings, codec, replica, _producer(settings, f"{transactional_id(settings)}-restore")
     )
 
     async def refuse(record: UploadRecord, fault: Malformed, headers: Headers) -> None:

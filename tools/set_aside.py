@@ -8,7 +8,7 @@ from processors.kafka.records import Record
 from processors.kafka.topic_admin import checked_topics
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.log.record_lookup import records_at
-from processors.log.set_aside import SetAsideLookup, upload_topics_with_set_aside
+from processors.log.set_aside import upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
 from processors.upload_log.reappend import (
@@ -59,7 +59,7 @@ def set_aside(settings: Settings, coordinates: str, *, yes: bool) -> SetAside:
         raise Discrepancy(f"{at} stops nothing: it is a dead letter ({fault})") from fault
     else:
         raise Discrepancy(f"{at} stops nothing: it is a valid upload")
-    if SetAsideLookup(settings)(at):
+    if topics.is_set_aside(at):
         raise Discrepancy(f"{at} is set aside already")
 
     def record_at_end(_end: int) -> Record:

@@ -10,13 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from processors.kafka.offsets import high_watermarks_when_reachable
-from processors.kafka.records import Headers, Record, coordinates_of
+from processors.kafka.records import Headers, LogRecord, Record, coordinates_of
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
-from schemas.errors import Aborted, BadRecord, Fenced, ReplicaBehind, Unreachable
+from schemas.errors import (
+    Aborted,
+    BadRecord,
+    Fenced,
+    Malformed,
+    ReplicaBehind,
+    UnknownSchema,
+    Unreachable,
+)
 from schemas.partitioner import partition_for
 from tables.replica import ContextReplica
 from tables.upload_record import SET_ASIDE, UploadRecord, UploadTopics, read_upload
@@ -114,9 +122,14 @@ class UploadRestorer:
     """Appends a scope's last good upload anew if a record that cannot be folded hides it; for one owner at a time."""
 
     def __init__(
-        self, settings: Settings, replica: ContextReplica, producer: TransactionalProducer
+        self,
+        settings: Settings,
+        codec: Codec,
+        replica: ContextReplica,
+        producer: TransactionalProducer,
     ) -> None:
         self._settings = settings
+        self._codec = codec
         self._replica = replica
         self._producer = producer
         self._lock = asyncio.Lock()
@@ -146,9 +159,16 @@ class UploadRestorer:
         if at.partition != partition_for(key, self._settings.partitions):
             return None  # the scope's uploads are in another partition
 
+        partition = Partition(at.topic, at.partition)
+
         def at_end(end: int) -> Record | None:
-            if self._replica.wait_past({Partition(at.topic, at.partition): end}, REPLICA_WAIT_S):
-                raise ReplicaBehind(f"the replica does not reach {at.topic}/{at.partition}@{end}")
+            behind = self._replica.wait_past({partition: end}, REPLICA_WAIT_S)
+            if (stop := self._replica.stopped().get(partition)) is not None:
+                # the replica stays there, and this record must not hold up the other partitions
+                if self._has_later_record(key, partition, stop.record.at.offset, end):
+                    return None
+            elif behind:
+                raise ReplicaBehind(f"the replica does not reach {partition}@{end}")
             newest = self._replica.newest_upload(key.decode(errors="replace"), at.topic)
             if newest is None or newest[0] > at.offset:
                 return None
@@ -158,8 +178,29 @@ class UploadRestorer:
             return None
         if not self._producer.is_open:
             self._producer.take_over(TAKEOVER_S)
-        new_record = NewRecord(Partition(at.topic, at.partition), at_end)
+        new_record = NewRecord(partition, at_end)
         return append_unless_newer(self._settings, self._producer, new_record)
+
+    def _has_later_record(self, key: bytes, partition: Partition, start: int, end: int) -> bool:
+        """Whether an upload of the key, also one of a later release, is in a range that the replica has not read."""
+        if start >= end:
+            return False
+        with LogReader(self._settings, [partition]) as log:
+            log.seek({partition: start})
+            return any(
+                record.key == key and self._is_upload(record)
+                for record in log.records_until({partition: end})
+            )
+
+    def _is_upload(self, record: LogRecord) -> bool:
+        upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+        try:
+            read_upload(upload, self._codec, self._replica.topics)
+        except Malformed:
+            return False
+        except UnknownSchema:  # of a later release: newer in any case
+            return True
+        return True
 
 
 def restored_headers(offset: int) -> Headers:

@@ -6,6 +6,7 @@ from processors.app import open_replica
 from processors.fold.replica_feed import ReplicaFeed
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord, Record
+from processors.log.compacted_rows import newest_rows
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import FRAME
@@ -15,7 +16,7 @@ from schemas.partitioner import partition_for
 from tests.end_to_end.test_audit_compaction import SHORT
 from tests.faults.load import CODEC, append, record_of, send
 from tests.faults.running import StartWorker
-from tests.support.builders import prompt_deleted, prompt_uploaded
+from tests.support.builders import OF_LATER_RELEASE, prompt_deleted, prompt_uploaded
 from tests.support.installations import configure_topic
 from tests.support.until import until
 
@@ -103,6 +104,27 @@ def test_nothing_is_appended_for_a_scope_without_an_upload_or_with_a_newer_one(
     until(lambda: len(records_of_key(settings)) == 5)  # only the last one hides something
     versions = [one.value for one in records_of_key(settings)]
     assert versions[-1] == versions[2] == CODEC.encode(prompt_uploaded(version=1))
+
+
+def test_a_partition_that_an_upload_of_a_later_release_stops_holds_up_no_restore(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    send(settings, prompt_uploaded(version=1), prompt_uploaded(assignment_id=NEIGHBOUR))
+    hide(settings, b"junk")
+    other = record_of(settings, prompt_uploaded(assignment_id=NEIGHBOUR))
+    append(settings, [Record(other.topic, NUMBER, other.key, OF_LATER_RELEASE)])
+    hidden_neighbour = Record(other.topic, NUMBER, other.key, b"junk")
+    append(settings, [hidden_neighbour])  # behind the stop: nothing may be appended for it
+    start_worker()
+    until(lambda: records_of_key(settings)[-1].value == CODEC.encode(prompt_uploaded(version=1)))
+    free = next(
+        name
+        for name in map("c{}".format, range(99))
+        if partition_for(f"assignment:{name}".encode(), 4) != NUMBER
+    )
+    send(settings, prompt_uploaded(assignment_id=free))
+    key = f"assignment:{free}".encode()
+    until(lambda: key in newest_rows(settings, range(4), lambda _key: True).by_key)
 
 
 @pytest.mark.parametrize("value", [None, b"junk"])
