@@ -1,7 +1,7 @@
 """What a test can query or wait for in its installation, with clients of its own."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Self, TypeVar
@@ -30,8 +30,10 @@ class Progress:
         # with read_committed, a request for offsets is refused again and again while transactions follow each other
         group = {"group.id": settings.prep_group, "isolation.level": "read_uncommitted"}
         self._consumer = Consumer({**client, **group})
-        topic = settings.topics.requests.name
-        self._partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
+        topics, numbers = settings.topics, range(settings.partitions)
+        self._partitions = [TopicPartition(topics.requests.name, number) for number in numbers]
+        outcomes = (topics.batches, topics.unresolved, topics.requests_dlq, topics.parked)
+        self._outcomes = [TopicPartition(topic.name, n) for topic in outcomes for n in numbers]
 
     def __enter__(self) -> Self:
         return self
@@ -46,8 +48,7 @@ class Progress:
 
     def high_watermarks(self) -> Mapping[tuple[str, int], int]:
         """The high watermark of each partition of the requests."""
-        level = IsolationLevel.READ_UNCOMMITTED
-        return retry_until_answered(lambda: end_offsets(self._admin, self._partitions, level))
+        return self._ends(self._partitions, IsolationLevel.READ_UNCOMMITTED)
 
     def total(self) -> int:
         """The sum of the committed offsets."""
@@ -58,14 +59,30 @@ class Progress:
         committed = self.committed()
         return all(committed[tp] >= end for tp, end in self.high_watermarks().items())
 
+    def is_settled(self) -> bool:
+        """Whether every request is committed, and its outcome visible to readers of committed records.
+
+        A commit writes its markers partition by partition: an offset can be visible before its outcome is.
+        """
+        if not self.is_complete():
+            return False
+        ends = self._ends(self._outcomes, IsolationLevel.READ_UNCOMMITTED)
+        stable = self._ends(self._outcomes, IsolationLevel.READ_COMMITTED)
+        return all(stable[tp] >= end for tp, end in ends.items())
+
+    def _ends(
+        self, partitions: Sequence[TopicPartition], level: IsolationLevel
+    ) -> Mapping[tuple[str, int], int]:
+        return retry_until_answered(lambda: end_offsets(self._admin, partitions, level))
+
     def wait_for_more(self, requests: int = 1, seconds: float = 30) -> None:
         """Wait until that many more requests have been committed; at least as many must still be on their way."""
         before = self.total()
         until(lambda: self.total() >= before + requests, seconds)
 
     def wait_for_the_end(self, *workers: Process, seconds: float = 60) -> None:
-        """Wait until every request that was sent has been committed; the test fails if one of the workers ends."""
-        until(lambda: self.is_complete() or any(not worker.is_alive for worker in workers), seconds)
+        """Wait until every outcome can be read; the test fails if one of the workers ends."""
+        until(lambda: self.is_settled() or any(not worker.is_alive for worker in workers), seconds)
         assert all(worker.is_alive for worker in workers)
 
 
@@ -129,7 +146,9 @@ def check_until_correct(settings: Settings, seconds: float = 60) -> Findings:
 
 
 def all_have_one_outcome(settings: Settings) -> Findings:
-    """Check the installation once; the test fails if anything is wrong."""
+    """Check the installation once, when it has settled or after some seconds; the test fails if anything is wrong."""
+    with Progress(settings) as progress, suppress(AssertionError):
+        until(progress.is_settled, seconds=20)
     found = check(installation_of(settings), terms_of(settings))
     assert not found.faults, str(found)
     return found

@@ -271,7 +271,7 @@ class Storm:
 
         def is_correct_or_final() -> bool:
             self._supervise_and_pause()
-            if not progress.is_complete():
+            if not progress.is_settled():
                 return False
             with suppress(KafkaException):
                 if unfolded(installation_of(direct)):

@@ -57,7 +57,7 @@ def test_nothing_is_lost_or_doubled_if_the_broker_is_killed_and_restarted(
         def is_complete() -> bool:
             nonlocal restarts
             restarts += restart_if_ended(worker)
-            return progress.is_complete()
+            return progress.is_settled()
 
         until(is_complete, 120)
     print(f"{restarts} restarts, {all_have_one_outcome(settings)}")  # noqa: T201
