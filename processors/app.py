@@ -1,12 +1,10 @@
 """The composition root: wires a worker, or the API's upload log, from settings. Nothing connects before it runs."""
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import cast
-from uuid import uuid4
 
 import faust
 from confluent_kafka.admin import AdminClient
@@ -22,20 +20,19 @@ from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import CJStreamApp, build_app
 from processors.fold.fold_agents import Fail, add_folding
-from processors.fold.replica_feed import ReplicaFeed
+from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.clients import (
     admin_client,
     group_member,
     plain_producer,
     reader,
     transactional_id,
-    transactional_producer,
 )
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.records import Headers
 from processors.kafka.topic_admin import topic_ids
-from processors.kafka.transactional_producer import TransactionalProducer
+from processors.kafka.transactional_producer import producer_with_id
 from processors.kafka.transactions import open_transactions_or_none
 from processors.monitoring.progress_probes import (
     batch_prep_probe,
@@ -55,19 +52,14 @@ from processors.monitoring.watchdog import (
 from processors.monitoring.worker_status import StatusFile
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.parking.parked_topic import ParkedTopic
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings
 from processors.shutdown import Shutdown
-from processors.upload_log.fenced_producer import FencedProducer
-from processors.upload_log.partition_writer import PartitionWriter
 from processors.upload_log.reappend import UploadRestorer
-from processors.upload_log.scope_index import ScopeIndex
-from processors.upload_log.upload_log import UploadLog
 from schemas.codec import Codec
-from schemas.coordinates import Partition, Positions
+from schemas.coordinates import Partition
 from schemas.errors import Malformed
 from tables.changed_scopes import ChangedScopes
 from tables.replica import ContextReplica
-from tables.store import RocksStore
 from tables.upload_record import UploadRecord
 
 MAX_WAITING_BATCHES = 1  # one batch waits while one commits and one is prepared
@@ -100,7 +92,10 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
         put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
     )
     restorer = UploadRestorer(
-        settings, codec, replica, _producer(settings, f"{transactional_id(settings)}-restore")
+        settings,
+        codec,
+        replica,
+        producer_with_id(settings, f"{transactional_id(settings)}-restore"),
     )
 
     async def refuse(record: UploadRecord, fault: Malformed, headers: Headers) -> None:
@@ -120,13 +115,6 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
     )
 
 
-def _producer(settings: Settings, producer_id: str) -> TransactionalProducer:
-    """A producer with this transactional id; every new one with the id fences the last one."""
-    return TransactionalProducer(
-        lambda: transactional_producer(settings, producer_id), settings.transaction_timeout_s
-    )
-
-
 def _build_batch_preparation(
     settings: Settings,
     codec: Codec,
@@ -135,7 +123,7 @@ def _build_batch_preparation(
     changed_scopes: ChangedScopes,
 ) -> BatchPreparation:
     epoch = FetchEpoch()
-    producer = _producer(settings, transactional_id(settings))
+    producer = producer_with_id(settings, transactional_id(settings))
     committer = Committer(epoch, producer)
     parked = ParkedTopic(
         settings.topics,
@@ -176,47 +164,6 @@ def _hanging_transactions(settings: Settings, partitions: Iterable[Partition]) -
     now_ms = round(time.time() * 1000)
     found = open_transactions_or_none(settings, partitions, [settings.prep_group])
     return [str(one) for one in found if one.hangs(now_ms, settings.transaction_timeout_s)]
-
-
-def build_upload_log(settings: Settings, fail: Fail, codec: Codec) -> UploadLog:
-    """Wire the API's upload log; faults that must end the process are passed to `fail`, from any thread.
-
-    Opens the replica's folder, but contacts no broker before the log is started.
-    """
-    replica = open_replica(settings, codec, settings.api_dir)
-
-    def new_writer(
-        number: int, watermarks: Callable[[Iterable[Partition]], Positions]
-    ) -> PartitionWriter:
-        partitions = settings.upload_partitions_with(number)
-        producer = FencedProducer(settings, codec, number)
-        return PartitionWriter(producer, replica, partitions, watermarks, lambda: str(uuid4()))
-
-    return UploadLog(
-        settings,
-        admin_client(settings),
-        replica,
-        ReplicaFeed(settings, replica, fail),
-        ScopeIndex(replica.context),
-        new_writer,
-        fail,
-    )
-
-
-def open_replica(
-    settings: Settings,
-    codec: Codec,
-    process_dir: Path,
-    on_change: Callable[[Collection[str]], None] | None = None,
-) -> ContextReplica:
-    """The replica of a worker or an API process, in a subfolder of process_dir.
-
-    on_change is called with the scope keys of every fold.
-    """
-    store = RocksStore(
-        process_dir / "replica", what="the replica", cache_mb=settings.replica_cache_mb
-    )
-    return ContextReplica(store, codec, upload_topics(settings), on_change)
 
 
 def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:

@@ -21,10 +21,9 @@ from processors.kafka.broker_features import check_group_protocol
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.monitoring.watchdog import STALLED_CHECKS
-from processors.registry.registry_codec import codec_for
+from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
 from processors.shutdown import Shutdown
-from schemas.codec import Codec
 from schemas.errors import CJStreamError, Unreachable
 
 log = logging.getLogger("cjstream.worker")
@@ -38,21 +37,9 @@ async def run_worker(settings: Settings, shutdown: Shutdown) -> None:
 
     While no broker answers, Faust may leave tasks that never end: the caller must end the process.
     """
-    codec = await codec_unless_stopped(settings, shutdown)
+    codec = await codec_unless_stopped(settings, lambda: shutdown.requested)
     if codec is not None:
         await run_built_worker(build_worker(settings, shutdown.fail, codec), shutdown)
-
-
-async def codec_unless_stopped(settings: Settings, shutdown: Shutdown) -> Codec | None:
-    """The codec, as soon as the schema registry answers, if there is one; None if the shutdown is requested first."""
-    try:
-        return await asyncio.to_thread(
-            codec_for, settings, BROKER_S, lambda: not shutdown.requested
-        )
-    except Unreachable:
-        if shutdown.requested:
-            return None
-        raise
 
 
 async def run_built_worker(

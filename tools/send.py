@@ -21,6 +21,7 @@ from processors.kafka.records import Record, coordinates_of
 from processors.kafka.topic_admin import checked_topics
 from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.upload_topics import upload_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -33,7 +34,7 @@ from schemas.topics import MAX_REQUEST_BYTES
 from tables.commands import DELETION_EVENTS, UPLOAD_EVENTS
 from tables.content_store import PLAIN_TEXT, ContentStore
 from tables.context import component_of, fold, live
-from tables.upload_record import UploadRecord, read_upload
+from tables.upload_record import read_upload
 from tools.inputs import GivenUpload, read_requests, read_uploads
 from tools.progress import bar
 
@@ -118,7 +119,7 @@ def _read_rows(
         for record in log.records_until(ends, seconds=30):
             if record.key not in scopes:
                 continue
-            upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+            upload = upload_of(record)
             with suppress(Malformed):  # the fold skips it, too
                 event = read_upload(upload, codec, topics)
                 fold(rows, event, record.at, record.appended_at_ms)

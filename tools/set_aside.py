@@ -3,12 +3,13 @@
 from contextlib import closing
 from dataclasses import dataclass
 
-from processors.kafka.clients import admin_client, transactional_producer
+from processors.kafka.clients import admin_client
 from processors.kafka.records import Record
 from processors.kafka.topic_admin import checked_topics
-from processors.kafka.transactional_producer import TransactionalProducer
+from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
 from processors.log.record_lookup import records_at
 from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.upload_topics import upload_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings, upload_topics
 from processors.upload_log.reappend import (
@@ -20,7 +21,7 @@ from processors.upload_log.reappend import (
 )
 from schemas.coordinates import Coordinates, Partition, coordinates_from
 from schemas.errors import Discrepancy, Malformed, Misconfigured, UnknownSchema
-from tables.upload_record import UploadRecord, read_upload
+from tables.upload_record import read_upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def set_aside(settings: Settings, coordinates: str, *, yes: bool) -> SetAside:
         raise Discrepancy(f"{at} is not in the log")
     key, codec = record.key or b"", codec_for(settings)
     topics = upload_topics_with_set_aside(settings)
-    upload = UploadRecord(at, key, record.value, record.appended_at_ms)
+    upload = upload_of(record)
     try:
         read_upload(upload, codec, upload_topics(settings))
     except UnknownSchema as fault:
@@ -87,6 +88,4 @@ def _upload_coordinates(settings: Settings, text: str) -> Coordinates:
 
 def _producer(settings: Settings, at: Coordinates) -> TransactionalProducer:
     name = f"{settings.topic_prefix}cjstream-set-aside-{at.topic}-{at.partition}"
-    return TransactionalProducer(
-        lambda: transactional_producer(settings, name), settings.transaction_timeout_s
-    )
+    return producer_with_id(settings, name)

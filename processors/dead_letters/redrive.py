@@ -19,24 +19,23 @@ from processors.dead_letters.redrive_plan import (
     target_of_request,
     target_of_upload,
 )
-from processors.kafka.clients import transactional_producer
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord, Record, coordinates_of
 from processors.kafka.transactional_producer import (
-    TransactionalProducer,
     is_retriable,
     kafka_error_of,
+    producer_with_id,
 )
 from processors.log.reader import LogReader
 from processors.log.record_lookup import records_at
 from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.upload_topics import upload_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import SUPERSEDED, Origin, marker_headers, origin_of, redriven_headers
 from schemas.errors import Aborted, Fenced, Unreachable
 from schemas.topics import Topic
-from tables.upload_record import UploadRecord
 
 CHUNK_LETTERS = 200
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -52,10 +51,7 @@ class Redrive:
         self._settings = settings
         self._topic = topic
         self._max_attempts = max_attempts
-        self._transaction = TransactionalProducer(
-            lambda: transactional_producer(settings, f"{settings.topic_prefix}cjstream-redrive"),
-            settings.transaction_timeout_s,
-        )
+        self._transaction = producer_with_id(settings, f"{settings.topic_prefix}cjstream-redrive")
         self._codec = codec_for(settings)
         self._uploads = upload_topics_with_set_aside(settings)
         self._redrives_uploads = topic == settings.topics.uploads_dlq
@@ -144,7 +140,7 @@ class Redrive:
         with LogReader(self._settings, partitions) as log:
             log.seek_to_start()
             for record in log.records_until(self._ends):
-                upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+                upload = upload_of(record)
                 newest.add(upload, origin_of(record.headers, record.at, record.appended_at_ms))
         return newest.origins
 

@@ -2,22 +2,41 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from processors.kafka.clients import reader
 from processors.kafka.poll import poll_records, read_positions
 from processors.log.upload_topics import upload_record_of
-from processors.settings import Settings
+from processors.settings import Settings, upload_topics
+from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from tables.replica import ContextReplica, StoppedAt
+from tables.store import RocksStore
 from tables.upload_record import UploadRecord
 
 log = logging.getLogger("cjstream.replica")
 MAX_RECORDS = 5000
 POLL_S = 0.02  # markers bring no message: position() must be queried again
 IF_LOST = "the replica's next offset is gone: delete the replica's folder; it is then rebuilt"
+
+
+def open_replica(
+    settings: Settings,
+    codec: Codec,
+    process_dir: Path,
+    on_change: Callable[[Collection[str]], None] | None = None,
+) -> ContextReplica:
+    """The replica of a worker or an API process, in a subfolder of process_dir.
+
+    on_change is called with the scope keys of every fold.
+    """
+    store = RocksStore(
+        process_dir / "replica", what="the replica", cache_mb=settings.replica_cache_mb
+    )
+    return ContextReplica(store, codec, upload_topics(settings), on_change)
 
 
 class ReplicaFeed:

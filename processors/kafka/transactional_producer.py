@@ -9,13 +9,15 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats
+from processors.kafka.clients import transactional_producer
 from processors.kafka.plain_producer import POLL_S, Deliveries, enqueue
 from processors.kafka.records import Record
+from processors.settings import Settings
 from schemas.errors import Aborted, Fenced, Unreachable
 
 P = ParamSpec("P")
@@ -31,6 +33,16 @@ COORDINATOR_CALL_S = 5.0  # of a takeover without a time limit, which logs each 
 
 class TooLargeError(Aborted):
     """The broker refused a record because of its size, and with it the whole transaction."""
+
+
+def producer_with_id(
+    settings: Settings, producer_id: str, **overrides: Any
+) -> "TransactionalProducer":
+    """A producer with this transactional id; every new one with the id fences the last one."""
+    return TransactionalProducer(
+        lambda: transactional_producer(settings, producer_id, **overrides),
+        settings.transaction_timeout_s,
+    )
 
 
 class TransactionalProducer:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from confluent_kafka import Message
 
 from processors.kafka.clients import admin_client
-from processors.kafka.records import append_time_of, coordinates_of, headers_of
+from processors.kafka.records import LogRecord, append_time_of, coordinates_of, headers_of
 from processors.kafka.topic_admin import topic_states
 from processors.log.reader import LogReader
 from processors.settings import Settings
@@ -72,6 +72,13 @@ def update_index(
         (), {partition: max(ends[partition], known.get(partition, 0)) for partition in requested}
     )
     return count
+
+
+def upload_of(record: LogRecord) -> UploadRecord:
+    """The upload record of a record of the log."""
+    return UploadRecord(
+        record.at, record.key, record.value, record.appended_at_ms, sets_aside(record.headers)
+    )
 
 
 def upload_record_of(message: Message) -> UploadRecord:

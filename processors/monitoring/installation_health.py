@@ -8,12 +8,13 @@ from processors.dead_letters.open_letters import OpenLetters
 from processors.kafka.consumer_groups import committed_offsets
 from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.upload_topics import upload_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import Malformed, UnknownSchema
 from schemas.topics import Topic
-from tables.upload_record import UploadRecord, read_upload
+from tables.upload_record import read_upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def stopping_uploads(settings: Settings) -> list[str]:
             }
         )
         for record in log.records_until(ends):
-            upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+            upload = upload_of(record)
             try:
                 with suppress(Malformed):
                     read_upload(upload, codec, topics)

@@ -3,6 +3,7 @@
 Two schemas are the same if their canonical forms are equal; the id alone proves nothing.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from schemas.errors import Unreachable
 
 log = logging.getLogger("cjstream.registry")
 WAIT_S = 10.0
+PROCESS_WAIT_S = 60.0  # of a worker or an API process that starts
 
 
 def codec_for(
@@ -40,3 +42,15 @@ def codec_for(
         ids = retry_while_unreachable(request, wait_s, "the schema registry", may_wait)
     log.info("using the schema registry's ids", extra={"schemas": len(ids)})
     return Codec(ids=ids, form_of=IdLookup(registry.schema, time.monotonic).form_of)
+
+
+async def codec_unless_stopped(settings: Settings, is_stopping: Callable[[], bool]) -> Codec | None:
+    """The codec, as soon as the schema registry answers, if there is one; None if the process stops first."""
+    try:
+        return await asyncio.to_thread(
+            codec_for, settings, PROCESS_WAIT_S, lambda: not is_stopping()
+        )
+    except Unreachable:
+        if is_stopping():
+            return None
+        raise

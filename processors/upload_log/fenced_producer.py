@@ -10,12 +10,12 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from processors.kafka.clients import admin_transactional_id, transactional_producer
+from processors.kafka.clients import admin_transactional_id
 from processors.kafka.records import Record, coordinates_of
 from processors.kafka.transactional_producer import (
     FENCED_CODES,
-    TransactionalProducer,
     kafka_error_of,
+    producer_with_id,
 )
 from processors.log.reader import LogReader
 from processors.settings import Settings
@@ -52,10 +52,7 @@ class FencedProducer:
             "judge_rubric": topics.judge_rubrics.name,
         }
         transactional_id = admin_transactional_id(settings, partition)
-        self._producer = TransactionalProducer(
-            lambda: transactional_producer(settings, transactional_id, **{"logger": silent_log}),
-            settings.transaction_timeout_s,
-        )
+        self._producer = producer_with_id(settings, transactional_id, logger=silent_log)
         self.may_have_open_transaction = False  # it would block every reader until it is ended
         self.fenced = 0  # how often another instance has taken over the partition
 

@@ -13,6 +13,7 @@ from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import Headers, LogRecord, Record, coordinates_of
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.log.reader import LogReader
+from processors.log.upload_topics import upload_of
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
@@ -57,7 +58,7 @@ def last_good_value(
     with LogReader(settings, [partition]) as log:
         log.seek_to_start()
         for record in log.records_until(high_watermarks_when_reachable(settings, [partition])):
-            upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+            upload = upload_of(record)
             if record.key == key and record.at != hidden_by and _is_good(upload, codec, topics):
                 found = record.value
     return found
@@ -193,7 +194,7 @@ class UploadRestorer:
             )
 
     def _is_upload(self, record: LogRecord) -> bool:
-        upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+        upload = upload_of(record)
         try:
             read_upload(upload, self._codec, self._replica.topics)
         except Malformed:

@@ -12,6 +12,7 @@ from typing import Self
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.upload_topics import upload_of
 from processors.settings import Settings
 from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
 from processors.upload_log.partition_writer import PartitionWriter, WriteRequest
@@ -65,7 +66,7 @@ class ScopeLog:
         self._log.seek(self._positions)
         for record in self._log.records_until(watermarks, seconds):
             if record.key == self.scope_key.encode():
-                self._add(UploadRecord(record.at, record.key, record.value, record.appended_at_ms))
+                self._add(upload_of(record))
         self._positions = watermarks
         return {}
 

@@ -12,15 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
+from uuid import uuid4
 
 from confluent_kafka.admin import AdminClient
 
-from processors.fold.replica_feed import ReplicaFeed
+from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.bounded_wait import retry_while_unreachable
+from processors.kafka.clients import admin_client
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.policy import Policy
 from processors.settings import Settings
+from processors.upload_log.fenced_producer import FencedProducer
 from processors.upload_log.partition_writer import (
     DecidedWrite,
     PartitionWriter,
@@ -28,6 +31,7 @@ from processors.upload_log.partition_writer import (
     require_reached,
 )
 from processors.upload_log.scope_index import ScopeIndex
+from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable
 from schemas.events import ROLES, AssignmentContext
@@ -278,3 +282,30 @@ def _positions(command: WriteCommand, written: DecidedWrite) -> tuple[Coordinate
     requested = {*written.decision.outcomes, command.condition_on}
     components = (component_of(written.context, role) for role in ROLES if role in requested)
     return tuple(component.source for component in components if component is not None)
+
+
+def build_upload_log(
+    settings: Settings, fail: Callable[[BaseException], None], codec: Codec
+) -> UploadLog:
+    """Wire the API's upload log; faults that must end the process are passed to `fail`, from any thread.
+
+    Opens the replica's folder, but contacts no broker before the log is started.
+    """
+    replica = open_replica(settings, codec, settings.api_dir)
+
+    def new_writer(
+        number: int, watermarks: Callable[[Iterable[Partition]], Positions]
+    ) -> PartitionWriter:
+        partitions = settings.upload_partitions_with(number)
+        producer = FencedProducer(settings, codec, number)
+        return PartitionWriter(producer, replica, partitions, watermarks, lambda: str(uuid4()))
+
+    return UploadLog(
+        settings,
+        admin_client(settings),
+        replica,
+        ReplicaFeed(settings, replica, fail),
+        ScopeIndex(replica.context),
+        new_writer,
+        fail,
+    )

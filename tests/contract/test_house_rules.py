@@ -345,6 +345,11 @@ def test_importing_everything_connects_to_nothing_and_starts_no_thread() -> None
     assert (completed.returncode, completed.stdout, completed.stderr) == (0, "", "")
 
 
+def test_the_api_process_imports_no_faust() -> None:
+    code = "import sys, tools.api.server; sys.exit('faust' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 @pytest.mark.parametrize("package", STOREYS)
 def test_no_other_distribution_owns_the_name_of_a_package(package: str) -> None:
     owners = importlib.metadata.packages_distributions().get(package, [])

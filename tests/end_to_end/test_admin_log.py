@@ -11,8 +11,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 
-from processors.app import build_upload_log, open_replica
-from processors.fold.replica_feed import ReplicaFeed
+from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.clients import (
     admin_client,
     admin_transactional_id,
@@ -25,7 +24,7 @@ from processors.log.reader import LogReader
 from processors.settings import Settings
 from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
 from processors.upload_log.partition_writer import PartitionWriter, WriteRequest
-from processors.upload_log.upload_log import UploadLog, WriteResult
+from processors.upload_log.upload_log import UploadLog, WriteResult, build_upload_log
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Positions
 from schemas.errors import (

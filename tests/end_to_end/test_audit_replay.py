@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from processors.app import open_replica
+from processors.fold.replica_feed import open_replica
 from processors.kafka.records import Record
 from processors.log.compacted_rows import newest_rows
 from processors.log.reader import LogReader

@@ -2,8 +2,7 @@
 
 import pytest
 
-from processors.app import open_replica
-from processors.fold.replica_feed import ReplicaFeed
+from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord, Record
 from processors.log.compacted_rows import newest_rows

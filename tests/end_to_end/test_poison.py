@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from processors.app import open_replica
 from processors.fold.changelog_watch import MAX_KEY_BYTES
-from processors.fold.replica_feed import ReplicaFeed
+from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import Record
 from processors.log.compacted_rows import PublishedRows, newest_rows

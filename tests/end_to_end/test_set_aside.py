@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from processors.app import open_replica
 from processors.dead_letters.open_letters import read_dead_letters
-from processors.fold.replica_feed import ReplicaFeed
+from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import Record
 from processors.log.reader import LogReader

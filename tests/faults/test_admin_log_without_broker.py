@@ -9,10 +9,9 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from processors.app import build_upload_log
 from processors.kafka.clients import admin_client
 from processors.kafka.offsets import high_watermarks
-from processors.upload_log.upload_log import UploadLog
+from processors.upload_log.upload_log import UploadLog, build_upload_log
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable, WriterContended

@@ -17,11 +17,10 @@ from typing import Any, NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from processors.app import build_upload_log
+from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
 from processors.shutdown import Shutdown
-from processors.upload_log.upload_log import UploadLog
-from processors.worker import codec_unless_stopped
+from processors.upload_log.upload_log import UploadLog, build_upload_log
 from schemas.errors import CJStreamError, Misconfigured
 from tools.api.app import build_api, metrics_app
 from tools.api.auth.key_settings import build_verifier, jwt_settings
@@ -79,7 +78,7 @@ async def _run(settings: Settings, connections: int) -> None:
     content_store = AsyncContentStore.of(settings)
     listener = _listen(settings.api_host, settings.api_port, "CJSTREAM_API_PORT")
     shutdown = _stop_on_signals()
-    codec = await codec_unless_stopped(settings, shutdown)
+    codec = await codec_unless_stopped(settings, lambda: shutdown.requested)
     if codec is None:
         return
     upload_log = build_upload_log(settings, shutdown.fail, codec)

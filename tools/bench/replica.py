@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from processors.app import open_replica
-from processors.fold.replica_feed import ReplicaFeed
+from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings

@@ -9,13 +9,14 @@ from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import topic_states
 from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.upload_topics import upload_of
 from processors.outcomes.resolve import scope_key_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested
 from tables.history.text_references import ReferencedTexts
-from tables.upload_record import UploadRecord, read_upload
+from tables.upload_record import read_upload
 from tools.audit.seal.seal_create import present
 from tools.progress import bar
 from tools.sweep import ids_in
@@ -74,7 +75,7 @@ class TextReferrers:
             self._add_upload(record, found)
 
     def _add_upload(self, record: LogRecord, found: Set[bytes]) -> None:
-        upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+        upload = upload_of(record)
         try:
             event = read_upload(upload, self.codec, upload_topics_with_set_aside(self.settings))
         except BadRecord:  # also one of a later release: it may or may not be an erasure

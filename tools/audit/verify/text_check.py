@@ -7,6 +7,7 @@ from itertools import islice
 from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.upload_topics import upload_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -15,7 +16,7 @@ from schemas.errors import ContentCorrupt, ContentMissing, Malformed
 from schemas.events import UploadEvent
 from schemas.field_limits import SHA256
 from tables.content_store import ContentStore
-from tables.upload_record import UploadRecord, UploadTopics, read_upload
+from tables.upload_record import UploadTopics, read_upload
 from tools.audit.check.contexts_as_of import TextReference, Texts
 from tools.audit.check.findings import Finding, Note, NotVerifiable, Violation
 
@@ -93,7 +94,7 @@ def erasures_of(
 
 
 def _event_of(record: LogRecord, codec: Codec, topics: UploadTopics) -> UploadEvent | None:
-    upload = UploadRecord(record.at, record.key, record.value, record.appended_at_ms)
+    upload = upload_of(record)
     try:
         return read_upload(upload, codec, topics)
     except Malformed:
