@@ -15,6 +15,13 @@ from tools.processes import Say, end_on_sigterm
 @contextmanager
 def installation(say: Say, **changes: object) -> Iterator[Settings]:
     """The environment's settings with these changes and a new broker and folder; both are deleted after the block."""
+    with installation_and_broker(say, **changes) as (settings, _):
+        yield settings
+
+
+@contextmanager
+def installation_and_broker(say: Say, **changes: object) -> Iterator[tuple[Settings, Broker]]:
+    """The same with its broker, for a measurement of the broker's process."""
     end_on_sigterm()
     base = settings_from_environment()
     with (
@@ -32,4 +39,4 @@ def installation(say: Say, **changes: object) -> Iterator[Settings]:
         say(f"Kafka answers on {broker.bootstrap}: creating the topics")
         topics.apply(settings, wait_s=0)
         high_watermarks_when_reachable(settings, settings.partitions_of(*settings.topics.all))
-        yield settings
+        yield settings, broker

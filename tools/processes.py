@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -84,12 +84,17 @@ def running(name: str, settings: Settings, say: Say) -> "Iterator[subprocess.Pop
 
 
 @contextmanager
-def started(name: str, settings: Settings, say: Say) -> "Iterator[subprocess.Popen[bytes]]":
-    """The same for a process that may end in any way; it is killed when the block is left, if it still runs."""
+def started(
+    name: str, settings: Settings, say: Say, arguments: Sequence[str] = ()
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """The same for a process that may end in any way; it is killed when the block is left, if it still runs.
+
+    With arguments, they are its command line, and the name is only shown.
+    """
     log = settings.data_dir / f"{name}.log"
     with log.open("ab") as output:
         child = subprocess.Popen(
-            command(name),
+            arguments or command(name),
             env=environment_of(settings),
             stdout=output,
             stderr=output,

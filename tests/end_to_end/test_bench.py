@@ -97,3 +97,18 @@ def test_the_rebuilds_of_a_replica_are_measured(tmp_path: Path) -> None:
     for name in ("uploads_per_second", "cpu_us_per_upload", "warm_restart_ms"):
         assert figures[name]["count"] == 2
         assert figures[name]["max"] >= figures[name]["p50"] > 0
+
+
+@pytest.mark.thorough
+def test_the_join_is_measured_beside_its_peers(tmp_path: Path) -> None:
+    options = ("--requests", "300", "--warm-up", "100", "--contexts", "20", "--rounds", "1")
+    figures = measure(tmp_path, "join", *options)
+    assert (figures["requests"], figures["contexts"], figures["essays"]) == (300, 20, 10)
+    results = {result["system"]: result for result in figures["results"]}
+    assert list(results) == ["cjstream", "copy", "copy-pipelined"]
+    for result in results.values():
+        assert not result["default_shape"]
+        assert 0 < result["runs"][0]["outputs"] <= 300
+        assert result["per_second"] == result["runs"][0]["per_second"] > 0
+        assert result["rss_mb"] > 10
+    assert results["copy"]["of_copy"] == 1

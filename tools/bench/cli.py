@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from schemas.errors import Misconfigured
+from tools.bench.join.shape import DEFAULT, Shape
 from tools.bench.percentiles import Figures, Spread
 from tools.options import Json
-from tools.printing import print_fields
+from tools.printing import print_fields, print_table
 from tools.progress import say
 
 bench_app = typer.Typer(
@@ -173,12 +175,60 @@ def replica(
     _measure("Replica", command.run, as_json, uploads=uploads, assignments=assignments, times=times)
 
 
+@bench_app.command()
+def join(
+    requests: Annotated[int, typer.Option(min=1, help="Measured requests.")] = DEFAULT.requests,
+    warm_up: Annotated[
+        int, typer.Option(min=1, help="Requests before them, which are joined but not measured.")
+    ] = DEFAULT.warm_up,
+    contexts: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Contexts, of two uploads each.")
+    ] = DEFAULT.contexts,
+    essays: Annotated[
+        int, typer.Option(min=2, max=500, help="Essays in a request.")
+    ] = DEFAULT.essays,
+    zipf: Annotated[
+        float,
+        typer.Option(min=0, max=3, help="Exponent of the frequencies of contexts; 0: uniform."),
+    ] = DEFAULT.zipf,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="Worker processes.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each system, in turn.")] = 2,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this system; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """How fast requests are joined with their context, exactly once, beside peers on the same input.
+
+    The systems are run in turn on one broker: cjstream; copy, an exactly-once
+    byte copy by the same client library with the same batches, and
+    copy-pipelined, which fetches while it commits.
+
+    per_second counts committed outputs by the broker's append times, from the
+    last one of the warm-up to the last one of all. CPU is that of the system's
+    processes in that time; broker_cpu_us_per_record is the broker's. rss_mb is
+    the peak memory of the system's processes. Every output is checked: each
+    request has exactly one, in order, with its context.
+    """
+    from tools.bench.join import run as command
+
+    shape = Shape(requests, warm_up, contexts, essays, zipf)
+    names = tuple(only or ())
+    if unknown := set(names) - set(command.NAMES):
+        raise Misconfigured(f"--only: {sorted(unknown)[0]!r} is none of {', '.join(command.NAMES)}")
+    _measure("Join", command.run, as_json, shape=shape, rounds=rounds, workers=workers, only=names)
+
+
 def _measure(title: str, run: Callable[..., Figures], as_json: bool, **options: Any) -> None:
     """Run a measurement; print the machine and the figures as JSON, or as a table of figures with their paths."""
-    document = {"machine": this_machine()}  # before anything runs
+    document: Figures = {"machine": this_machine()}  # before anything runs
     document |= run(say, **options)
+    results: list[Figures] = [] if as_json else document.pop("results", [])
     shown = document if as_json else dict(_flat(document))
     print_fields(title, shown, as_json=as_json)
+    if results:
+        columns = [name for name in results[0] if name not in ("runs", "default_shape")]
+        print_table("", tuple(columns), (tuple(map(result.get, columns)) for result in results))
 
 
 def this_machine() -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""Measures systems in turn on one input, and compares them."""
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from time import monotonic
+
+from confluent_kafka import KafkaException
+
+from processors.kafka.bounded_wait import wait_until
+from processors.kafka.clients import admin_client, group_reader
+from processors.kafka.offsets import committed_by, high_watermarks, last_stable_offsets
+from processors.settings import Settings
+from schemas.coordinates import Partition
+from schemas.errors import CJStreamError, Unreachable
+from tools.bench.join import systems
+from tools.bench.join.input_log import InputLog
+from tools.bench.join.output_check import checked_append_times, measured_span
+from tools.bench.join.resources import sampling
+from tools.bench.join.systems import Run, System
+from tools.bench.percentiles import Figures
+from tools.bench.processes import WAIT_S
+from tools.broker import Broker
+from tools.processes import Say
+from tools.progress import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The figures of one run, of its measured part."""
+
+    per_second: float
+    cpu_us_per_record: float
+    broker_cpu_us_per_record: float
+    rss_mb: float  # peak of the whole run
+    outputs: int
+    seconds: float
+
+
+def run_in_turn(
+    settings: Settings,
+    broker: Broker,
+    log: InputLog,
+    contestants: Mapping[str, System],
+    rounds: int,
+    say: Say,
+) -> dict[str, list[Measured]]:
+    """Run each system once per round, A B A B, and check its output; the measured runs of each."""
+    runs = dict[str, list[Measured]]()
+    for number in range(rounds):
+        for name, system in contestants.items():
+            say(f"round {number + 1} of {rounds}: {name}")
+            with tempfile.TemporaryDirectory(dir=settings.data_dir) as folder:
+                index = sum(map(len, runs.values()))
+                run = Run(index, settings, log, Path(folder), broker.libs, say)
+                measured = measure(run, system, name, broker)
+            say(f"{name}: {measured.per_second:,.0f} records per second")
+            runs.setdefault(name, []).append(measured)
+    return runs
+
+
+def measure(run: Run, system: System, name: str, broker: Broker) -> Measured:
+    """Run a system over the whole log. Raises Discrepancy if its output is not right, Unreachable if it stalls."""
+    settings, log, output = run.settings, run.log, system.output(run)
+    systems.begin(run, system)
+    with (
+        system.start(run) as processes,
+        sampling([process.pid for process in processes], broker.pid or 0) as samples,
+    ):
+        wait_until_committed(run, system.group(run), processes, name)
+    wait_until_stable(settings, output)
+    appended_ms = checked_append_times(settings, log, output, system.prefix_of(log))
+    systems.delete_topic(settings, output)
+    span = measured_span(appended_ms, log.shape.warm_up)
+    cpu_s, broker_cpu_s = samples.cpu_s(span.start_ms, span.end_ms)
+    return Measured(
+        per_second=round(span.per_second, 1),
+        cpu_us_per_record=round(cpu_s / span.outputs * 1e6, 2),
+        broker_cpu_us_per_record=round(broker_cpu_s / span.outputs * 1e6, 2),
+        rss_mb=round(samples.peak_rss_mb, 1),
+        outputs=span.outputs,
+        seconds=round((span.end_ms - span.start_ms) / 1000, 3),
+    )
+
+
+def wait_until_committed(
+    run: Run, group: str, processes: "Sequence[subprocess.Popen[bytes]]", name: str
+) -> None:
+    """Wait until the group has committed the end of the requests. Raises Unreachable if nothing moves for WAIT_S."""
+    done, moved_at = 0, monotonic()
+    with (
+        closing(group_reader(run.settings, group)) as reader,
+        counted(name, run.log.shape.total) as count,
+    ):
+
+        def has_committed_all() -> bool:
+            nonlocal done, moved_at
+            if any(process.poll() is not None for process in processes):
+                raise CJStreamError(f"{name} ended by itself")
+            try:
+                committed = committed_by(reader, run.log.ends, WAIT_S)
+            except KafkaException:  # its coordinator is starting
+                return False
+            now_done = sum(max(0, offset) for offset in committed.values())
+            if now_done > done:
+                count(now_done - done)
+                done, moved_at = now_done, monotonic()
+            elif monotonic() - moved_at > WAIT_S:
+                raise Unreachable(f"{name} has committed nothing for {WAIT_S:g} s")
+            return committed == run.log.ends
+
+        wait_until(has_committed_all, seconds=24 * 3600, what=name, every_s=0.2)
+
+
+def wait_until_stable(settings: Settings, topic: str) -> None:
+    """Wait until the markers of the last transactions are written."""
+    admin = admin_client(settings)
+    partitions = [Partition(topic, number) for number in range(settings.partitions)]
+    wait_until(
+        lambda: last_stable_offsets(admin, partitions) == high_watermarks(admin, partitions),
+        seconds=WAIT_S,
+        what="transactions to end",
+    )
+
+
+def compared(runs: Mapping[str, Sequence[Measured]], *, default_shape: bool) -> list[Figures]:
+    """The medians of each system with their spread, and ratios to the copy and to the best Kafka Streams."""
+    rates = {name: median(run.per_second for run in done) for name, done in runs.items()}
+    streams = max((rate for name, rate in rates.items() if name.startswith("kafka")), default=None)
+    references = {"of_copy": rates.get("copy"), "of_kafka_streams": streams}
+    return [
+        {
+            "system": name,
+            "default_shape": default_shape,
+            "per_second": rates[name],
+            "per_second_min": min(run.per_second for run in done),
+            "per_second_max": max(run.per_second for run in done),
+            **{
+                figure: median(getattr(run, figure) for run in done)
+                for figure in ("cpu_us_per_record", "broker_cpu_us_per_record", "rss_mb")
+            },
+            **{
+                ratio: round(rates[name] / reference, 3) if reference else None
+                for ratio, reference in references.items()
+            },
+            "runs": [asdict(run) for run in done],
+        }
+        for name, done in runs.items()
+    ]

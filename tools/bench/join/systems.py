@@ -1,0 +1,143 @@
+"""The systems that are measured: how each is started, and which group and topic show its progress."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka.admin import NewTopic
+
+from processors.kafka.bounded_wait import result_of, wait_until
+from processors.kafka.clients import admin_client
+from processors.kafka.consumer_groups import committed_offsets, set_committed_offsets
+from processors.kafka.offsets import high_watermarks_when_reachable
+from processors.settings import Settings
+from schemas.errors import Unreachable
+from tools.bench.join import byte_copy
+from tools.bench.join.input_log import InputLog
+from tools.bench.join.output_check import Prefix, copy_prefix, outcome_prefix
+from tools.bench.processes import process_settings
+from tools.processes import Say, module, running, started
+
+CAUGHT_UP_S = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one system; its number is unique in the measurement."""
+
+    number: int
+    settings: Settings
+    log: InputLog
+    folder: Path  # of this run
+    libs: Path  # the folder of the broker's jars
+    say: Say
+
+
+Running = AbstractContextManager[list["subprocess.Popen[bytes]"]]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system that joins or copies requests."""
+
+    prefix_of: Callable[[InputLog], Prefix]  # what each output must begin with
+    output: Callable[[Run], str]  # the topic of its outputs
+    group: Callable[[Run], str]  # the consumer group whose offsets it commits
+    start: Callable[[Run], Running]
+
+
+class Workers:
+    """The workers of one installation; each keeps its folder from run to run."""
+
+    def __init__(self, settings: Settings, count: int, say: Say, **changes: object) -> None:
+        self._settings = [
+            process_settings(settings, f"worker-{number}", **changes) for number in range(count)
+        ]
+        self._say = say
+
+    @contextmanager
+    def running(self) -> "Iterator[list[subprocess.Popen[bytes]]]":
+        """Run all workers during the block."""
+        with ExitStack() as stack:
+            yield [
+                stack.enter_context(running("worker", settings, self._say))
+                for settings in self._settings
+            ]
+
+    def catch_up(self) -> None:
+        """Run the workers until their tables have all uploads; then a run is no longer slowed down by them."""
+        settings = self._settings[0]
+        ends = high_watermarks_when_reachable(settings, settings.upload_partitions)
+
+        def has_caught_up() -> bool:
+            try:
+                committed = committed_offsets(settings, settings.fold_group, ends)
+            except Unreachable:  # the group's coordinator is starting
+                return False
+            return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+
+        with self.running():
+            what = "the workers to fold all uploads"
+            wait_until(has_caught_up, seconds=CAUGHT_UP_S, what=what, every_s=0.5)
+
+
+def cjstream(workers: Workers) -> System:
+    """The product: worker processes with their defaults."""
+    return System(
+        outcome_prefix,
+        lambda run: run.settings.topics.batches.name,
+        lambda run: run.settings.prep_group,
+        lambda _run: workers.running(),
+    )
+
+
+def copy(*options: str) -> System:
+    """The byte copy by librdkafka."""
+
+    @contextmanager
+    def start(run: Run) -> "Iterator[list[subprocess.Popen[bytes]]]":
+        arguments = module(byte_copy.__name__, group_of(run), copied(run), *options)
+        settings = run.settings.model_copy(update={"data_dir": run.folder})
+        with started("copy", settings, run.say, arguments) as process:
+            yield [process]
+
+    return System(copy_prefix, copied, group_of, start)
+
+
+def group_of(run: Run) -> str:
+    """The consumer group of a peer: another one in each run, for a killed member stays until its session ends."""
+    return f"bench-{run.number}"
+
+
+def copied(run: Run) -> str:
+    """The topic of a run's copies."""
+    return f"bench-copied-{run.number}"
+
+
+def begin(run: Run, system: System) -> None:
+    """Make the system's output topic anew and let its group begin with the first request."""
+    output = system.output(run)
+    admin, config = (
+        admin_client(run.settings),
+        run.settings.topics.batches.config(
+            horizon_days=run.settings.audit_horizon_days, replication=1
+        ),
+    )
+    delete_topic(run.settings, output)
+    topic = NewTopic(output, run.settings.partitions, 1, config=config)
+    result_of(admin.create_topics([topic])[output])
+    set_committed_offsets(run.settings, system.group(run), dict.fromkeys(run.log.ends, 0))
+
+
+def delete_topic(settings: Settings, name: str) -> None:
+    """Delete a topic, if there is one, and wait until it has left the metadata."""
+    admin = admin_client(settings)
+    if name in admin.list_topics(timeout=10).topics:
+        result_of(admin.delete_topics([name])[name])
+        wait_until(
+            lambda: name not in admin.list_topics(timeout=10).topics,
+            seconds=30,
+            what=f"topic {name} to be deleted",
+        )
