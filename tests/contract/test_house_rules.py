@@ -33,6 +33,10 @@ LIBRARIES = {  # the folders or files that may import each library
     },
     "confluent_kafka": {"processors", "tools/send.py", "tools/bench/join"},
     "fastavro": {"schemas/codec.py"},
+    "numpy": {"tables/judging"},
+    "scipy": {"tables/judging"},
+    "rustworkx": {"tables/judging"},
+    "threadpoolctl": {"tables/judging"},
     "rocksdict": {"tables/store.py"},
     "obstore": {"tables/content_store.py"},
     "pydantic": {"processors/settings.py", "tools"},
@@ -74,6 +78,12 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
     "tables": (
         ("context", "upload_record", "etags", "store", "changed_scopes", "content_store"),
         ("commands", "replica", "history", "changelog_row"),
+        ("judging",),
+    ),
+    "tables/judging": (
+        ("seeded",),
+        ("bradley_terry",),
+        ("golden_fit", "pair_selection"),
     ),
     "processors": (
         ("policy", "shutdown"),
@@ -167,7 +177,7 @@ def imports_of(path: Path) -> frozenset[str]:
 
 
 def is_pure(path: Path) -> bool:
-    return name_of(path).startswith("schemas/") or name_of(path) in PURE
+    return name_of(path).startswith(("schemas/", "tables/judging/")) or name_of(path) in PURE
 
 
 def packages_of(path: Path) -> set[str]:
