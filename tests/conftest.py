@@ -21,6 +21,8 @@ hypothesis_settings.register_profile("quick", max_examples=QUICK_EXAMPLES)
 
 # the second compiler of Java makes a server faster after minutes; the brokers of tests live for seconds
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# each installation of a test would compile anew
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".cjstream" / "numba"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

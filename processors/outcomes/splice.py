@@ -10,7 +10,7 @@ from processors.outcomes.encoding import (
     optional,
 )
 from processors.outcomes.recipes import RECIPE, RECIPES, Recipe
-from processors.outcomes.request_scan import FRAME_BYTES, ScannedFields, scan_request
+from processors.outcomes.request_scan import ScannedFields, scan_request
 from processors.outcomes.resolve import Prepared, Unresolved, resolve, scope_key_for
 from processors.policy import Policy
 from schemas.codec import Codec
@@ -21,6 +21,7 @@ from schemas.events import (
     CJBatchPrepared,
     CJBatchUnresolved,
 )
+from tables.scan.layout import FRAME_BYTES
 
 MAX_CACHED_CONTEXTS = 20_000
 Resolution = Prepared[AssignmentContext] | Unresolved[AssignmentContext]

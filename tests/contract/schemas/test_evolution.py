@@ -7,7 +7,7 @@ import pytest
 
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.recipes import RECIPE, RECIPES
-from processors.outcomes.request_scan import SCANNED_VERSIONS
+from processors.outcomes.request_scan import request_layouts
 from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.errors import Malformed
@@ -151,7 +151,7 @@ def test_outcomes_of_a_recipe_embed_the_request_version_of_the_recipe(
 def test_the_latest_request_version_takes_the_fast_path() -> None:
     latest = Codec().version_of(CJAssessmentRequested, Codec().encode(requested()))
     assert RECIPES[RECIPE].request == latest
-    assert set(RECIPES[RECIPE].spliced) == set(SCANNED_VERSIONS) == {1, latest}
+    assert set(RECIPES[RECIPE].spliced) == set(request_layouts()) == {1, latest}
 
 
 def test_an_event_is_not_encoded_in_a_version_that_cannot_hold_it() -> None:

@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.recipes import RECIPE, RECIPES
-from processors.outcomes.request_scan import (
-    FRAME_BYTES,
-    SCANNED_VERSIONS,
-    TWO_BYTE_LENGTH,
-    ScannedFields,
-    scan_request,
-)
+from processors.outcomes.request_scan import ScannedFields, scan_request
 from processors.outcomes.splice import BuiltOutcome
 from processors.policy import Policy
 from schemas.codec import Codec
@@ -29,6 +23,7 @@ from schemas.events import (
 )
 from schemas.field_limits import MAX_ESSAYS, RULES, IdLimit, TextLimit
 from tables.context import fold
+from tables.scan.layout import FRAME_BYTES, MAX_TEXT_BYTES
 from tests.support.builders import (
     COORDINATES,
     READY,
@@ -64,6 +59,7 @@ SMALL = requests(st.none() | st.just("a1") | st.just("a2"), st.sampled_from(["EN
 
 # recipe number, and a request version that this recipe splices
 PAIRS = [(recipe.number, version) for recipe in RECIPES.values() for version in recipe.spliced]
+SCANNED_VERSIONS = (1, 2)
 LATEST = max(SCANNED_VERSIONS)
 
 
@@ -95,7 +91,7 @@ def can_be_scanned(request: CJAssessmentRequested) -> bool:
     parts = [request, *request.essays]
     times = (request.occurred_at_ms, request.due_at_ms or 0)
     return max(times) < 2**62 and all(
-        len(value.encode()) <= min(rule.maximum, TWO_BYTE_LENGTH)
+        len(value.encode()) <= min(rule.maximum, MAX_TEXT_BYTES)
         for part in parts
         for name, rule in RULES.items()
         if isinstance(rule, TextLimit | IdLimit)
