@@ -54,6 +54,14 @@ def open_on_installation(settings: Settings) -> list[OpenTransaction]:
     return _opened(settings, partitions, groups)
 
 
+def hidden_by(settings: Settings, partitions: Collection[Partition], now_ms: int) -> str:
+    """The transactions that are open on these partitions, each with the command that ends it. Raises Unreachable."""
+    found = [sentence_of(one, now_ms) for one in _opened(settings, partitions)]
+    return (
+        "; ".join(found) or f"they have just ended in {', '.join(map(str, partitions))}: try again"
+    )
+
+
 def _opened(
     settings: Settings, partitions: Collection[Partition], groups: Collection[str] = ()
 ) -> list[OpenTransaction]:

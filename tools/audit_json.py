@@ -9,9 +9,9 @@ from typing import Any
 from schemas.coordinates import Coordinates, Positions
 from schemas.events import Component, UploadEvent
 from tables.history.scope_history import VersionGap
+from tools.times import LAST_MS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LAST_MS = 253_402_300_799_999  # RFC 3339 has four digits for the year
 TIME_FIELDS = {"occurred_at_ms": "occurred_at", "created_at_ms": "created_at"}
 CONVERTED = {"source", "appended_at_ms", "is_deletion", "erased", *TIME_FIELDS}
 UNCHANGED = tuple(field.name for field in fields(Component) if field.name not in CONVERTED)

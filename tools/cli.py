@@ -299,8 +299,8 @@ def requests_reset_offsets(
 ) -> None:
     """Find where batch preparation must continue if its group's offsets have expired. A dry run unless --yes.
 
-    Per partition: one above the highest request that has an outcome or is parked, or the start of the log. Reads every
-    outcome. Exit 1 if workers run, 3 if open transactions hide outcomes.
+    Per partition: one above the highest request that has an outcome, and above the parked ones that directly follow it,
+    or the start of the log. Reads every outcome. Exit 1 if workers run, 3 if open transactions hide outcomes.
     """
     from tools import reset_offsets as command
 
@@ -315,8 +315,8 @@ def requests_reset_offsets(
     ]
     title = "Set" if yes else "Would be set if it differs from the committed offset; use --yes"
     print_table(title, columns, rows)
-    for at in found.strangers:
-        say(f"{at} is not an outcome of a request in the log: some other producer wrote it")
+    for at, reason in found.strangers.items():
+        say(f"{at} does not count: {reason}; some other producer wrote it")
 
 
 @batches_app.command("tail")

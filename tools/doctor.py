@@ -32,6 +32,7 @@ from tools.restore_parked import lost_requests
 from tools.times import span_of, time_of
 
 DAY_MS = 24 * 60 * 60 * 1000
+RELEASED = "released requests have an outcome"
 HORIZON_KEPT = "every topic keeps its records for the audit horizon"
 LATE_S = 60.0  # no parked request should be overdue for longer
 MAX_NAMED = 5  # records in one check
@@ -117,7 +118,6 @@ def _flow(settings: Settings) -> list[Check]:
     """Checks of parked requests, open transactions, dead letters and rebalances."""
     now_ms, topics = _now_ms(), settings.topics
     return [
-        # an open transaction in the parked topic stops the listing of parked requests
         *_parked_topic(settings, now_ms),
         _failed_or(
             "open transactions", lambda: _open_transactions(open_on_installation(settings), now_ms)
@@ -150,10 +150,16 @@ def _lag(unread: Mapping[Partition, Unread], now_ms: int) -> Check:
 def _parked_topic(settings: Settings, now_ms: int) -> list[Check]:
     try:
         records = read_parked_records(settings, now_ms)
-        lost = lost_requests(settings, records, MAX_OUTCOMES).requests
     except CJStreamError as fault:
         return [Check("oldest parked request", False, str(fault))]
-    return [_parked(records.parked(now_ms)), _skipped(records), _lost(sorted(lost))]
+    return [
+        _parked(records.parked(now_ms), records.hidden),
+        _skipped(records),
+        _failed_or(
+            RELEASED,
+            lambda: _lost(sorted(lost_requests(settings, records, MAX_OUTCOMES).requests)),
+        ),
+    ]
 
 
 def _skipped(records: ParkedRecords) -> Check:
@@ -166,22 +172,24 @@ def _skipped(records: ParkedRecords) -> Check:
 
 
 def _lost(requests: list[Coordinates]) -> Check:
-    name = "released requests have an outcome"
     if not requests:
-        return Check(name, True, f"all among the newest {MAX_OUTCOMES} of each partition")
+        return Check(RELEASED, True, f"all among the newest {MAX_OUTCOMES} of each partition")
     named = ", ".join(map(str, requests[:MAX_NAMED]))
     more = ", …" if len(requests) > MAX_NAMED else ""
     return Check(
-        name,
+        RELEASED,
         False,
         f"{len(requests)} lost their entry in the parked topic without an outcome: {named}{more};"
         " park them again with `cjstream parked restore`",
     )
 
 
-def _parked(waiting: list[Parked]) -> Check:
+def _parked(waiting: list[Parked], hidden: list[Partition]) -> Check:
+    name, more = "oldest parked request", ""
+    if hidden:
+        more = f"; an open transaction hides records in {', '.join(map(str, hidden))}"
     if not waiting:
-        return Check("oldest parked request", True, "none")
+        return Check(name, not hidden, f"none{more}")
     oldest = waiting[0]
     overdue = -min(request.left_s for request in waiting)
     detail = (
@@ -190,7 +198,7 @@ def _parked(waiting: list[Parked]) -> Check:
     )
     if overdue > LATE_S:
         detail += f"; one is {span_of(overdue)} past its deadline: does a worker run?"
-    return Check("oldest parked request", overdue <= LATE_S, detail)
+    return Check(name, overdue <= LATE_S and not hidden, detail + more)
 
 
 def _stopping(reasons: list[str]) -> Check:

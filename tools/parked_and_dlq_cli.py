@@ -1,17 +1,22 @@
 """`cjstream parked …` and `cjstream dlq …`: list parked requests, and list and re-drive dead letters."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from processors.settings import settings_from_environment
+from schemas.errors import Discrepancy
 from tools.options import Json
 from tools.printing import print_fields, print_json, print_table
 from tools.progress import say
 from tools.times import span_of, time_of
+
+if TYPE_CHECKING:  # importing it takes long
+    from tools.parked import Parked
 
 parked_app = typer.Typer(help="Requests that wait for their context.", no_args_is_help=True)
 dlq_app = typer.Typer(help="Dead letters: list, show and re-drive them.", no_args_is_help=True)
@@ -44,16 +49,27 @@ Key = Annotated[str | None, typer.Option(help="Only those with this record key."
 
 @parked_app.command("list")
 def parked_list(as_json: Json = False) -> None:
-    """List the waiting requests: what each waits for, since when, and until when."""
-    from tools import parked
+    """List the waiting requests: what each waits for, since when, and until when.
+
+    Exit 3 if an open transaction hides some of them; the others are listed.
+    """
+    from tools import abort_transaction, parked
 
     now_ms = int(time.time() * 1000)
-    records = parked.read_parked_records(settings_from_environment(), now_ms)
+    settings = settings_from_environment()
+    records = parked.read_parked_records(settings, now_ms)
     found = records.parked(now_ms)
     strangers = {str(at): reason for at, reason in records.strangers.items()}
     if as_json:
         print_json({"parked": list(map(asdict, found)), "strangers": strangers})
-        return
+    else:
+        _print_parked(found, strangers)
+    if records.hidden:
+        hidden_by = abort_transaction.hidden_by(settings, records.hidden, now_ms)
+        raise Discrepancy(f"the list may lack requests, which open transactions hide: {hidden_by}")
+
+
+def _print_parked(found: "list[Parked]", strangers: Mapping[str, str]) -> None:
     rows = [
         (
             request.request_at,

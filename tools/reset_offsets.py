@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, retry_while_unreachable
+from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets, group_state, set_committed_offsets
-from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.offsets import with_open_transactions
 from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import checked_topics
 from processors.log.reader import LogReader
@@ -20,14 +20,15 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import is_marker
-from schemas.errors import BadRecord, Discrepancy, Refusal
-from schemas.events import ParkedRequest
+from schemas.errors import Discrepancy, Refusal
 from tools.audit.check.findings import Violation
 from tools.audit.check.full_check import request_coordinates
+from tools.following_parked import following_parked
 
 EVENT_ID = re.compile(rb"/\d{1,10}@(\d{1,19})")
 MAX_EVENT_ID = 400  # bytes from the start of an outcome, in which its event id ends
 FIRST_CHUNK = 20_000  # offsets
+MAX_NAMED = 1000  # records that do not count
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,11 @@ class FoundOffset:
 
 @dataclass(frozen=True, slots=True)
 class FoundOffsets:
-    """What was found of each partition; strangers are records that are no outcomes of requests in the log."""
+    """What was found of each partition; strangers are records that do not count, with the reason."""
 
     members: int
     partitions: tuple[FoundOffset, ...]
-    strangers: tuple[Coordinates, ...]
+    strangers: dict[Coordinates, str]
 
 
 def reset_offsets(settings: Settings, *, yes: bool) -> FoundOffsets:
@@ -92,7 +93,7 @@ def document_of(found: FoundOffsets, *, dry_run: bool) -> dict[str, Any]:
         "dry_run": dry_run,
         "members": found.members,
         "partitions": [{**asdict(one), "offset": one.offset} for one in found.partitions],
-        "strangers": list(map(str, found.strangers)),
+        "strangers": {str(at): reason for at, reason in found.strangers.items()},
     }
 
 
@@ -104,89 +105,66 @@ def _found_offsets(settings: Settings) -> FoundOffsets:
     committed = committed_offsets(settings, settings.prep_group, requests)
     with LogReader(settings, requests) as log:
         ranges = log.offset_ranges()
-    search = OutcomeSearch(
-        settings, codec_for(settings), {p: end for p, (_, end) in ranges.items()}
-    )
+    ends = {partition: end for partition, (_, end) in ranges.items()}
+    search = OutcomeSearch(settings, codec_for(settings), ends)
     search.run()
+    last_done = search.last_done
+    starts = {tp: max(low, last_done.get(tp, -1) + 1) for tp, (low, _) in ranges.items()}
+    parked = following_parked(settings, starts, ends)
+    last_done |= parked.last
     return FoundOffsets(
         group.members,
         tuple(
-            FoundOffset(
-                partition.partition,
-                committed.get(partition),
-                *ranges[partition],
-                search.last_done.get(partition.partition),
-            )
-            for partition in requests
+            FoundOffset(tp.partition, committed.get(tp), *ranges[tp], last_done.get(tp))
+            for tp in requests
         ),
-        tuple(search.strangers),
+        search.strangers | parked.strangers,
     )
 
 
 class OutcomeSearch:
-    """The highest request of each partition that has a committed outcome or is parked."""
+    """The highest request of each partition that has a committed outcome."""
 
     def __init__(self, settings: Settings, codec: Codec, ends: dict[Partition, int]) -> None:
         self._settings = settings
         self._codec = codec
         self._ends = ends  # of the request partitions
         self._events = {settings.topics.batches.name, settings.topics.unresolved.name}
-        self.last_done: dict[int, int] = {}
-        self.strangers: list[Coordinates] = []
+        self.last_done: dict[Partition, int] = {}
+        self.strangers: dict[Coordinates, str] = {}
 
     def run(self) -> None:
-        """Read the outcomes and the parked requests. Raises Discrepancy, Unreachable."""
+        """Read the outcomes. Raises Discrepancy, Unreachable."""
         topics = self._settings.topics
-        partitions = self._settings.partitions_of(*topics.outcomes, topics.parked)
-        admin = admin_client(self._settings)
-        stable = last_stable_offsets(admin, partitions, REQUEST_TIMEOUT_S)
-        hidden = [
-            str(partition)
-            for partition, end in high_watermarks(admin, partitions, REQUEST_TIMEOUT_S).items()
-            if stable[partition] < end
-        ]
-        if hidden:
+        outcomes = self._settings.partitions_of(*topics.outcomes)
+        parked = self._settings.partitions_of(topics.parked)
+        if hidden := with_open_transactions(self._settings, [*outcomes, *parked]):
             raise Discrepancy(
-                f"open transactions hide records in {', '.join(hidden)}: wait, or end them with"
-                " `cjstream topics abort-transaction`"
+                f"open transactions hide records in {', '.join(map(str, hidden))}: wait, or end them"
+                " with `cjstream topics abort-transaction`"
             )
-        with LogReader(self._settings, partitions) as log:
+        with LogReader(self._settings, outcomes) as log:
             for record in _newest_first(log):
                 self._add(record)
 
     def _add(self, record: LogRecord) -> None:
-        number = record.at.partition
-        last = self.last_done.get(number, -1)
+        partition = Partition(self._settings.topics.requests.name, record.at.partition)
+        last = self.last_done.get(partition, -1)
         if record.at.topic in self._events and _claimed_offset(record.value or b"") <= last:
             return  # the usual case, as the newest outcomes are read first
-        try:
-            at = self._request_of(record)
-        except BadRecord:
-            self.strangers.append(record.at)
-            return
-        if at is None:
-            return
-        partition = Partition(at.topic, at.partition)
-        if at.partition != number or at.offset >= self._ends.get(partition, 0):
-            self.strangers.append(record.at)
-        else:
-            self.last_done[number] = max(last, at.offset)
-
-    def _request_of(self, record: LogRecord) -> Coordinates | None:
-        topics = self._settings.topics
-        if record.at.topic == topics.parked.name:
-            if record.value is None:
-                return None  # a released request has an outcome
-            entry = self._codec.decode_as(ParkedRequest, record.value)
-            if record.key != str(entry.request_at).encode():
-                raise BadRecord("its key is not that of its request")
-            return entry.request_at
         if is_marker(record.headers):
-            return None  # of a dead letter that was re-driven
-        found = request_coordinates(record, self._codec, topics)
-        if isinstance(found, Violation):
-            raise BadRecord(found.sentence)
-        return found
+            return  # of a dead letter that was re-driven
+        at = request_coordinates(record, self._codec, self._settings.topics)
+        if isinstance(at, Violation):
+            self._skip(record.at, at.sentence)
+        elif (at.topic, at.partition) != partition or at.offset >= self._ends[partition]:
+            self._skip(record.at, f"it names {at}, which is not a request of its partition")
+        else:
+            self.last_done[partition] = max(last, at.offset)
+
+    def _skip(self, at: Coordinates, reason: str) -> None:
+        if len(self.strangers) < MAX_NAMED:
+            self.strangers[at] = reason
 
 
 def _claimed_offset(outcome: bytes) -> int:

@@ -6,7 +6,12 @@ from contextlib import suppress
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of, retry_while_unreachable
+from processors.kafka.bounded_wait import (
+    REQUEST_TIMEOUT_S,
+    result_of,
+    retry_while_unreachable,
+    wait_until,
+)
 from processors.kafka.clients import admin_client
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
@@ -91,3 +96,37 @@ def high_watermarks_when_reachable(
     """The high watermark of each partition; retries while brokers do not answer. Raises Unreachable."""
     admin, requested = admin_client(settings), list(partitions)
     return retry_while_unreachable(lambda: high_watermarks(admin, requested))
+
+
+def with_open_transactions(settings: Settings, partitions: Iterable[Partition]) -> list[Partition]:
+    """Those of the partitions in which an open transaction hides records. Raises Unreachable."""
+    admin, requested = admin_client(settings), list(partitions)
+
+    def request() -> list[Partition]:
+        ends = high_watermarks(admin, requested)
+        stable = last_stable_offsets(admin, requested)
+        return [partition for partition, end in ends.items() if stable[partition] < end]
+
+    return retry_while_unreachable(request)
+
+
+def readable_ends(
+    settings: Settings, partitions: Iterable[Partition]
+) -> tuple[Positions, list[Partition]]:
+    """The high watermark of each partition, or its last stable offset if a transaction stays open for 10 s.
+
+    Also the partitions with such a transaction. Raises Unreachable.
+    """
+    admin, requested = admin_client(settings), list(partitions)
+    ends = high_watermarks_when_reachable(settings, requested)
+
+    def stable() -> Positions:
+        return retry_while_unreachable(lambda: last_stable_offsets(admin, requested))
+
+    def are_readable() -> bool:
+        return all(offset >= ends[partition] for partition, offset in stable().items())
+
+    with suppress(Unreachable):
+        wait_until(are_readable, seconds=REQUEST_TIMEOUT_S, what="open transactions", every_s=0.2)
+    readable = {partition: min(ends[partition], offset) for partition, offset in stable().items()}
+    return readable, [partition for partition, end in ends.items() if readable[partition] < end]

@@ -10,7 +10,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from processors.kafka.clients import admin_client, plain_producer, reader, transactional_producer
+from processors.kafka.consumer_groups import set_committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.records import Record
 from processors.kafka.transactions import (
     OFFSETS_TOPIC,
     STATE_TOPIC,
@@ -19,7 +21,10 @@ from processors.kafka.transactions import (
 )
 from processors.log.reader import LogReader
 from processors.settings import Settings
-from schemas.coordinates import Partition
+from schemas.coordinates import Coordinates, Partition
+from schemas.events import ParkedRequest
+from tests.faults.load import CODEC, append, send
+from tests.support.builders import requested
 from tests.support.hanging_transaction import (
     hang,
     hang_after_commit,
@@ -196,6 +201,57 @@ def open_producer(settings: Settings, partition: Partition) -> Any:
     foreign.produce(partition.topic, b"x", b"key", partition.partition)
     assert foreign.flush(30) == 0
     return foreign
+
+
+def test_parked_list_shows_what_can_be_read_and_names_the_transaction(settings: Settings) -> None:
+    topics = settings.topics
+    at = Coordinates(topics.requests.name, 1, 0)
+    waiting = ParkedRequest(
+        request_at=at,
+        scope_key="assignment:late",
+        missing=(),
+        appended_at_ms=1_000,
+        deadline_at_ms=2**62,
+        request=CODEC.encode(requested(assignment_id="late")),
+    )
+    append(settings, [Record(topics.parked.name, 1, str(at).encode(), CODEC.encode(waiting))])
+    producer_id = hang(settings, Partition(topics.parked.name, 1), f"{settings.topic_prefix}lost")
+    command = f"topics abort-transaction {topics.parked.name}/1 --producer-id {producer_id} --yes"
+    exit_code, document, message = run_json(settings, "parked", "list")
+    assert exit_code == 3
+    assert [one["request_at"] for one in document["parked"]] == [str(at)]
+    assert message.startswith(
+        "cjstream: the list may lack requests, which open transactions hide: "
+    )
+    assert message.endswith(f"end it: cjstream {command}\n")
+    assert message.count("\n") == 1
+    checks = {check.name: check for check in examine(settings)}
+    assert f"{at} has waited" in checks["oldest parked request"].detail
+    assert f"hides records in {topics.parked.name}/1" in checks["oldest parked request"].detail
+    assert run_text(settings, *command.split())[0] == 0
+    assert run_json(settings, "parked", "list")[::2] == (0, "")
+
+
+def test_parked_list_shows_overdue_requests_whose_outcomes_are_hidden(settings: Settings) -> None:
+    topics = settings.topics
+    [at] = send(settings, requested(assignment_id="late"))
+    requests = Partition(topics.requests.name, at.partition)
+    set_committed_offsets(settings, settings.prep_group, {requests: at.offset + 1})
+    waiting = ParkedRequest(
+        request_at=at,
+        scope_key="assignment:late",
+        missing=(),
+        appended_at_ms=1_000,
+        deadline_at_ms=2_000,
+        request=CODEC.encode(requested(assignment_id="late")),
+    )
+    parked = Record(topics.parked.name, at.partition, str(at).encode(), CODEC.encode(waiting))
+    append(settings, [parked])
+    hang(settings, Partition(topics.batches.name, at.partition), f"{settings.topic_prefix}lost")
+    exit_code, document, message = run_json(settings, "parked", "list")
+    assert exit_code == 3
+    assert [one["request_at"] for one in document["parked"]] == [str(at)]
+    assert f"{topics.batches.name}/{at.partition}: transactional id" in message
 
 
 def test_only_what_is_named_is_ended(settings: Settings) -> None:

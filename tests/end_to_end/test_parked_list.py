@@ -1,17 +1,21 @@
 """`parked list` on a parked topic as batch preparation writes it."""
 
+import pytest
+
 from processors.kafka.records import Record
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.events import ParkedRequest
 from tests.faults.load import CODEC, append
 from tests.support.builders import requested
-from tests.support.run_command import run_json
+from tests.support.run_command import run_json, run_text
 from tools.parked import read_parked_records
 
 
-def entry(settings: Settings, offset: int, appended_at_ms: int) -> Record:
-    """A request that was parked for up to 900 s because its student prompt was missing."""
+def entry(
+    settings: Settings, offset: int, appended_at_ms: int, patience_ms: int = 900_000
+) -> Record:
+    """A request that was parked because its student prompt was missing."""
     topics = settings.topics
     at = Coordinates(topics.requests.name, 1, offset)
     waiting = ParkedRequest(
@@ -19,7 +23,7 @@ def entry(settings: Settings, offset: int, appended_at_ms: int) -> Record:
         scope_key=f"assignment:a{offset}",
         missing=("student_prompt",),
         appended_at_ms=appended_at_ms,
-        deadline_at_ms=appended_at_ms + 900_000,
+        deadline_at_ms=appended_at_ms + patience_ms,
         request_key=b"batch",
         request=CODEC.encode(requested()),
     )
@@ -73,3 +77,16 @@ def test_a_record_that_does_not_count_is_named(settings: Settings) -> None:
     records = read_parked_records(settings, now_ms=1_000_000)
     assert [one.request_at for one in records.parked(0)] == [f"{settings.topics.requests.name}/1@3"]
     assert sorted(map(str, records.strangers)) == [f"{topic}/1@1", f"{topic}/2@0", f"{topic}/2@1"]
+
+
+@pytest.mark.parametrize(("patience_ms", "until"), [(2**62, "9999-"), (-(2**62), "1970-01-01T")])
+def test_a_forged_deadline_that_no_calendar_has_is_listed(
+    settings: Settings, patience_ms: int, until: str
+) -> None:
+    append(settings, [entry(settings, 3, 0, patience_ms)])
+    code, out, _ = run_text(settings, "parked", "list")
+    assert code == 0
+    assert until in out
+    code, out, _ = run_text(settings, "doctor")
+    assert code in (0, 3)
+    assert f"until {until}" in out

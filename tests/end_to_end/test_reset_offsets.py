@@ -1,6 +1,7 @@
 """`requests reset-offsets` on topics as batch preparation and strangers write them."""
 
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,13 +9,15 @@ import pytest
 from processors.kafka.clients import group_reader, transactional_producer
 from processors.kafka.consumer_groups import committed_offsets, set_committed_offsets
 from processors.kafka.records import Record
+from processors.log.reader import LogReader
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed, Refusal
-from schemas.events import ParkedRequest
+from schemas.events import CJBatchPrepared, ParkedRequest
 from tests.faults.load import CODEC, append
+from tests.faults.running import StartWorker
 from tests.support.builders import requested
 from tests.support.run_command import run_json, run_text
 from tests.support.until import until
@@ -44,17 +47,21 @@ def outcome(settings: Settings, request_at: Coordinates, partition: int | None =
     return Record(settings.topics.batches.name, number, b"k", built.value)
 
 
-def parked(settings: Settings, request_at: Coordinates, key: str = "") -> Record:
+def parked(settings: Settings, request_at: Coordinates, **changes: object) -> Record:
+    """An entry of a request, as batch preparation writes it, with changes."""
     waiting = ParkedRequest(
         request_at=request_at,
         scope_key="assignment:late",
         missing=("student_prompt",),
         appended_at_ms=1_000,
         deadline_at_ms=901_000,
+        request_key=b"k",
         request=REQUEST,
     )
-    name, value = settings.topics.parked.name, CODEC.encode(waiting)
-    return Record(name, request_at.partition, (key or str(request_at)).encode(), value)
+    value = CODEC.encode(replace(waiting, **changes))  # type: ignore[arg-type]
+    return Record(
+        settings.topics.parked.name, request_at.partition, str(request_at).encode(), value
+    )
 
 
 def found_by(settings: Settings) -> dict[int, Any]:
@@ -74,6 +81,7 @@ def test_each_partition_continues_above_the_highest_request_that_is_done(
             *(outcome(settings, at(settings, 0, offset)) for offset in (0, 1, 3, 2)),
             outcome(settings, at(settings, 1, 0)),
             parked(settings, at(settings, 1, 2)),
+            parked(settings, at(settings, 1, 1)),
             Record(settings.topics.requests_dlq.name, 2, b"k", b"see /2@5", letter),
         ],
     )
@@ -120,7 +128,7 @@ def test_what_is_no_outcome_of_a_request_in_the_log_is_named_and_skipped(
             Record(batches, 0, b"k", None),
             outcome(settings, at(settings, 0, EACH)),  # no such request
             outcome(settings, at(settings, 3, 5), partition=0),
-            parked(settings, at(settings, 1, 5), key="another key"),
+            replace(parked(settings, at(settings, 1, 0)), key=b"another key"),
             Record(parked_topic, 1, b"k", b"garbage"),
         ],
     )
@@ -132,7 +140,63 @@ def test_what_is_no_outcome_of_a_request_in_the_log_is_named_and_skipped(
         *(f"{parked_topic}/1@{offset}" for offset in (0, 1)),
     ]
     _, _, messages = run_text(settings, *RESET)
-    assert f"{batches}/0@1 is not an outcome of a request in the log" in messages
+    assert f"{batches}/0@1 does not count: the record is not a valid outcome" in messages
+
+
+def test_a_forged_entry_moves_no_offset_beyond_a_request_without_outcome_and_entry(
+    settings: Settings,
+) -> None:
+    append_requests(settings)
+    changed = CODEC.encode(requested(assignment_id=None, course_code="OTHER"))
+    at_0_1 = at(settings, 0, 1)
+    entries = {
+        parked(settings, at(settings, 0, 5)): f"request {at_0_1}, before it, has neither",
+        parked(settings, at(settings, 0, EACH)): "its request is not in the log",
+        parked(settings, at(settings, 1, 0), request=changed): "it differs from its request",
+        parked(settings, at(settings, 2, 0), request_key=b"j"): "it differs from its request",
+        replace(parked(settings, at(settings, 0, 1)), partition=3): "no request of its partition",
+        replace(
+            parked(settings, at_0_1), partition=3, key=str(at(settings, 3, 0)).encode()
+        ): "does not name its request",
+    }
+    released = parked(settings, at(settings, 3, 0))
+    append(
+        settings,
+        [outcome(settings, at(settings, 0, 0)), released, replace(released, value=None)],
+    )
+    forged = dict(zip(map(str, append(settings, entries)), entries.values(), strict=True))
+    exit_code, document, _ = run_json(settings, *RESET)
+    assert exit_code == 0
+    assert [one["offset"] for one in document["partitions"]] == [1, 0, 0, 0]
+    assert document["strangers"].keys() == forged.keys()
+    for one, reason in forged.items():
+        assert reason in document["strangers"][one]
+
+
+def test_after_a_forged_entry_every_request_has_exactly_one_outcome(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    append_requests(settings)
+    append(
+        settings,
+        [
+            outcome(settings, at(settings, 0, 0)),
+            parked(settings, at(settings, 0, 1)),  # as good as one of batch preparation
+            parked(settings, at(settings, 0, 5)),
+            parked(settings, at(settings, 1, 3)),
+        ],
+    )
+    assert run_json(settings, *RESET, "--yes")[0] == 0
+    start_worker()
+    batches = settings.partitions_of(settings.topics.batches)
+
+    def answered() -> list[str]:
+        with LogReader(settings, batches) as log:
+            records = [*log.records_until(log.seek_to_start())]
+        return sorted(str(CODEC.decode_as(CJBatchPrepared, one.value).event_id) for one in records)
+
+    until(lambda: len(answered()) >= 4 * EACH, seconds=60)
+    assert len(set(answered())) == len(answered()) == 4 * EACH
 
 
 def test_the_offsets_of_a_group_with_members_are_not_set(settings: Settings) -> None:
