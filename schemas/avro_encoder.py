@@ -4,10 +4,11 @@ Format: the binary encoding of the Avro specification, 1.12, with the fewest byt
 optional value is a union of null and one other type; the compiler refuses any other union.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from schemas.avro_decoder import Schema, indented
+from schemas.avro_decoder import DOUBLE, Schema, indented
 
 Encoder = Callable[[bytearray, Any], None]  # appends a value to the body
 MAX_ONE_BYTE = 64  # smaller numbers take one byte
@@ -18,7 +19,7 @@ def compile_encoder(schema: Mapping[str, Any], classes: Mapping[str, Any]) -> En
     """The function that appends an event of this schema to a body.
 
     classes are dataclasses with slots, by record name; a field that a class lacks gets its default. The function raises
-    OverflowError for a number of more bits than its type has.
+    OverflowError for a number of more bits than its type has, or for a double that is not finite.
     """
     compiler = _Compiler(classes)
     name = compiler.record(schema)
@@ -34,7 +35,11 @@ class _Compiler:
     def __init__(self, classes: Mapping[str, Any]) -> None:
         self._classes = classes
         self.lines: list[str] = []
-        self.names: dict[str, Any] = {"add_long": _add_long, "add_number": _add_number}
+        self.names: dict[str, Any] = {
+            "add_long": _add_long,
+            "add_number": _add_number,
+            "add_double": _add_double,
+        }
 
     def record(self, schema: Mapping[str, Any]) -> str:
         """Write the function of a record type; returns the function's name."""
@@ -77,6 +82,8 @@ class _Compiler:
                     "else:",
                     f"    add_number(body, value, {BITS[schema]})",
                 ]
+            case "double":
+                return ["add_double(body, value)"]
             case "string":
                 return ["value = value.encode()", *self._value("bytes")]
             case "bytes":
@@ -105,3 +112,9 @@ def _add_number(body: bytearray, value: int, bits: int) -> None:
     if not -(1 << bits) <= value < 1 << bits:
         raise OverflowError(f"a number of more than {bits + 1} bits")
     _add_long(body, value)
+
+
+def _add_double(body: bytearray, value: float) -> None:
+    if not math.isfinite(value):
+        raise OverflowError("a double that is not finite")
+    body += DOUBLE.pack(value)

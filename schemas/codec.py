@@ -13,7 +13,7 @@ import fastavro
 import fastavro.schema
 import orjson
 
-from schemas import events
+from schemas import events, judging_events
 from schemas.avro_decoder import Decoder, compile_decoder
 from schemas.avro_encoder import Encoder, compile_encoder
 from schemas.errors import Malformed, UnknownSchema, Unreachable
@@ -25,7 +25,14 @@ MAGIC = 0
 FRAME = struct.Struct(">BI")
 LATER_IDS = 1000  # a release that adds schemas gives them the next ids
 MAX_RECORD_BYTES = 2 * 1024 * 1024
-WITHOUT_LIMITS = (events.AssignmentContext, events.CJBatchPrepared, events.CJBatchUnresolved)
+WITHOUT_LIMITS = (
+    events.AssignmentContext,
+    events.CJBatchPrepared,
+    events.CJBatchUnresolved,
+    judging_events.CJBatchJudged,
+    judging_events.JudgingEvent,
+)
+CLASSES = {**vars(events), **vars(judging_events)}  # of records, by name
 E = TypeVar("E")
 
 
@@ -53,7 +60,7 @@ class _SchemaVersion:
     @cached_property
     def encoder(self) -> Encoder:
         """Appends an event to a body."""
-        return compile_encoder(self.schema, vars(events))
+        return compile_encoder(self.schema, CLASSES)
 
 
 def _no_registry(_schema_id: int) -> str | None:
@@ -90,8 +97,8 @@ class Codec:
     def _add(self, schema: Released, schema_id: int, latest: Mapping[str, Any]) -> None:
         parsed = fastavro.parse_schema(dict(schema.schema), named_schemas={})
         frame = FRAME.pack(MAGIC, schema_id)
-        event_class = getattr(events, schema.name)
-        compiled = partial(compile_decoder, schema.schema, latest, vars(events))
+        event_class = CLASSES[schema.name]
+        compiled = partial(compile_decoder, schema.schema, latest, CLASSES)
         fixed = FRAME.pack(MAGIC, schema.schema_id)
         known = _SchemaVersion(schema.version, event_class, frame, fixed, schema.schema, compiled)
         self._by_frame[frame] = self._by_frame[fixed] = known

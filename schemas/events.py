@@ -1,4 +1,4 @@
-"""One frozen class per Avro record, with the fields of its latest schema in the same order.
+"""One frozen class per Avro record, with the fields of its latest schema in the same order; judging_events has more.
 
 Times are milliseconds since the epoch. An event never contains texts, only their storage ids.
 """
@@ -6,6 +6,7 @@ Times are milliseconds since the epoch. An event never contains texts, only thei
 from dataclasses import dataclass
 
 from schemas.coordinates import Coordinates
+from schemas.judging_events import CJBatchJudged, JudgingEvent
 
 ROLES = ("instructions", "student_prompt", "judge_rubric")
 
@@ -249,7 +250,15 @@ Upload = InstructionsUploaded | StudentPromptUploaded | JudgeRubricUploaded
 Deletion = InstructionsDeleted | StudentPromptDeleted | JudgeRubricDeleted
 UploadEvent = Upload | Deletion
 Outcome = CJBatchPrepared | CJBatchUnresolved
-Event = UploadEvent | AssignmentContext | CJAssessmentRequested | Outcome | ParkedRequest
+Event = (
+    UploadEvent
+    | AssignmentContext
+    | CJAssessmentRequested
+    | Outcome
+    | ParkedRequest
+    | JudgingEvent
+    | CJBatchJudged
+)
 
 
 def scope_key_of(event: UploadEvent) -> str:

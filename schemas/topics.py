@@ -20,6 +20,15 @@ from schemas.events import (
     StudentPromptDeleted,
     StudentPromptUploaded,
 )
+from schemas.judging_events import (
+    CallAnswered,
+    CallFailed,
+    CallsIntended,
+    CJBatchJudged,
+    JudgingOpened,
+    JudgingStopped,
+    WavePlanned,
+)
 
 MIB = 1024 * 1024
 MAX_REQUEST_BYTES = 640 * 1024
@@ -83,6 +92,13 @@ class Topics:
     parked: Topic = Topic("cj.requests.parked.v1", (ParkedRequest,), "parked", 2 * MIB)
     requests_dlq: Topic = Topic("cj.requests.dlq.v1", (), "dead letters", MAX_OUTCOME_BYTES)
     uploads_dlq: Topic = Topic("assessment.uploads.dlq.v1", (), "dead letters", MAX_OUTCOME_BYTES)
+    judging: Topic = Topic(
+        "cj.judging.v1",
+        (JudgingOpened, WavePlanned, CallsIntended, CallAnswered, CallFailed, JudgingStopped),
+        "log",
+        MAX_OUTCOME_BYTES,
+    )
+    results: Topic = Topic("cj.results.v1", (CJBatchJudged,), "log", MAX_OUTCOME_BYTES)
 
     def under(self, prefix: str) -> "Topics":
         """The same catalogue with a prefix before every name."""

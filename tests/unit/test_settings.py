@@ -106,7 +106,7 @@ def test_every_name_and_id_has_the_prefix() -> None:
     names += [settings.prep_group, settings.fold_group]
     names += [settings.worker_dir.name, settings.api_dir.name]
     assert all(name.startswith("test1.") for name in names)
-    assert len(set(names)) == 14
+    assert len(set(names)) == 16
 
 
 def test_api_processes_on_different_ports_have_different_folders() -> None:

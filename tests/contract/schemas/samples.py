@@ -13,6 +13,7 @@ from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.events import CJAssessmentRequested, Event, Outcome, ParkedRequest
 from schemas.released_schemas import released
+from tests.support import judging_builders
 from tests.support.builders import (
     REQUEST_AT,
     context_after,
@@ -73,6 +74,7 @@ SAMPLES: dict[str, Event] = {
         request_key=b"prov-9",
         request=Codec().encode(UNRESOLVED, 1),
     ),
+    **{f"{type(event).__name__}.v1": event for event in judging_builders.ONE_OF_EACH},
 }
 
 

@@ -1,5 +1,7 @@
 """The codec: an encoded event decodes to itself, and damaged bytes raise nothing but BadRecord."""
 
+import math
+import struct
 from dataclasses import asdict
 from io import BytesIO
 
@@ -21,8 +23,10 @@ from schemas.events import (
     ParkedRequest,
     StudentPromptUploaded,
 )
+from schemas.judging_events import CJBatchJudged, Grading
 from schemas.released_schemas import released
 from tests.contract.schemas.samples import SAMPLES
+from tests.support import judging_builders
 from tests.support.builders import (
     COORDINATES,
     READY,
@@ -54,16 +58,26 @@ PARKED = ParkedRequest(
     request_key=b"batch-1",
     request=CODEC.encode(requested()),
 )
-ONE_OF_EACH: tuple[Event, ...] = (*UPLOADS, FULL, requested(), PREPARED, UNRESOLVED, PARKED)
+ONE_OF_EACH: tuple[Event, ...] = (
+    *UPLOADS,
+    FULL,
+    requested(),
+    PREPARED,
+    UNRESOLVED,
+    PARKED,
+    *judging_builders.ONE_OF_EACH,
+)
 CONTEXTS = contexts_of_assignment("a1") | contexts_of_course("ENG5")
 
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
     """Any event that cjstream may write."""
-    kind = draw(st.sampled_from(("upload", "request", "context", "outcome", "parked")))
+    kind = draw(st.sampled_from(("upload", "request", "context", "outcome", "parked", "judging")))
     if kind == "upload":
         return draw(uploads())
+    if kind == "judging":
+        return draw(judging_builders.judging_events())
     if kind == "context":
         return draw(CONTEXTS.filter(lambda context: context is not None))  # type: ignore[return-value]
     request = draw(requests(st.none() | st.just("a1"), st.just("ENG5")))
@@ -81,6 +95,12 @@ def events(draw: st.DrawFn) -> Event:
         )
     policy = draw(st.sampled_from([Policy(), Policy(required=(), guests_allowed=False)]))
     return outcome_of(request, draw(COORDINATES), resolve(request, draw(CONTEXTS), policy))
+
+
+def judged_with_sigma(sigma: float) -> CJBatchJudged:
+    """A result whose grades have this deviation."""
+    grading = Grading(status="graded", flags=(), sigma=sigma, thresholds=())
+    return judging_builders.batch_judged(grading=grading)
 
 
 def refusal_of(payload: bytes) -> str:
@@ -356,6 +376,23 @@ def test_events_are_decoded_to_the_same_values_as_by_fastavro(event: Event) -> N
 def test_a_number_of_more_than_64_bits_is_not_encoded() -> None:
     with pytest.raises(OverflowError):
         CODEC.encode(prompt_uploaded(version=2**63))
+
+
+NOT_FINITE = [math.inf, -math.inf, math.nan]
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_a_double_that_is_not_finite_is_not_encoded(value: float) -> None:
+    with pytest.raises(OverflowError, match="not finite"):
+        CODEC.encode(judged_with_sigma(value))
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_a_double_that_is_not_finite_is_refused(value: float) -> None:
+    payload = CODEC.encode(judged_with_sigma(0.125)).replace(
+        struct.pack("<d", 0.125), struct.pack("<d", value)
+    )
+    assert refusal_of(payload).endswith("a double that is not finite")
 
 
 @pytest.mark.parametrize(("name", "version"), INVALID_LONGS.items())

@@ -1,7 +1,8 @@
 """`cjstream audit seal`: a signed digest over the records that the audit is based on.
 
-Uploads, requests, outcomes and dead letters are sealed; the changelog and the parked topic are not, because their
-records are removed in normal operation. Memory holds one block of records, and 32 bytes for every 1,024 records.
+Uploads, requests, outcomes, dead letters, judging and results are sealed; the changelog and the parked topic are not,
+because their records are removed in normal operation. Memory holds one block of records, and 32 bytes for every 1,024
+records.
 """
 
 from collections.abc import Collection, Iterable, Iterator
