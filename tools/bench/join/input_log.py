@@ -16,7 +16,6 @@ from processors.kafka.records import Record
 from processors.outcomes.encoding import encode_head
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.recipes import RECIPE
-from processors.outcomes.request_scan import FRAME_BYTES
 from processors.policy import Policy
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
@@ -31,6 +30,7 @@ from schemas.events import (
 )
 from schemas.partitioner import partition_for
 from tables.context import fold
+from tables.scan.layout import FRAME_BYTES
 from tools.bench.events import request_for, upload_of
 from tools.bench.join.shape import Shape
 from tools.bench.join.template import Template
