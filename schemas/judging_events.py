@@ -25,6 +25,7 @@ class Judge:
     provider: str
     model: str
     adapter: str
+    base_url: str | None = None  # without user and query
     parameters: str  # canonical JSON (RFC 8785)
     answer_method: str
     context_window: int

@@ -37,6 +37,7 @@ LIBRARIES = {  # the folders or files that may import each library
     "scipy": {"tables/judging"},
     "rustworkx": {"tables/judging"},
     "threadpoolctl": {"tables/judging"},
+    "rfc8785": {"schemas/canonical_json.py"},
     "rocksdict": {"tables/store.py"},
     "obstore": {"tables/content_store.py"},
     "numba": {"tables/scan"},
@@ -95,7 +96,7 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
         ("log",),
         ("parking", "fold"),
         ("exactly_once",),
-        ("batch_prep", "dead_letters", "upload_log"),
+        ("batch_prep", "dead_letters", "upload_log", "judging"),
         ("monitoring",),
         ("app",),
         ("worker",),
@@ -119,6 +120,10 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
     ),
 }
 PURE = {
+    "processors/judging/answer.py",
+    "processors/judging/judge.py",
+    "processors/judging/prompt.py",
+    "processors/judging/simulated.py",
     "processors/outcomes/request_scan.py",
     "processors/outcomes/answered_request.py",
     "processors/parking/open_requests.py",

@@ -50,6 +50,7 @@ JUDGE = Judge(
     provider="simulated",
     model="sim-1",
     adapter="simulated",
+    base_url="https://judge.example/v1",
     parameters="{}",
     answer_method="simulated",
     context_window=1_000_000,

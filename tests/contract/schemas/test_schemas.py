@@ -36,7 +36,7 @@ PINNED = {  # sha256 of each released schema, without its doc texts
     "InstructionsUploaded.v1": "af618fb4664584f482641f21e2ed5c9eea2cd1596a0952cb480b53567c9eb99d",
     "JudgeRubricDeleted.v1": "5dba19dcb09ba4ed60bc972f4ef15d17b6bfbf25925f764d0da69afbe9ba3614",
     "JudgeRubricUploaded.v1": "4758b584cc631fef2dff7a0c01beedfa2d8a8af4feb08b6dae87171a21bf0eff",
-    "JudgingOpened.v1": "cf8f331e978d36e8de756e42d7ebc35abea578baeaf28de083e057716b641b9f",
+    "JudgingOpened.v1": "2ce791c82a8e888d7c70493d39abae7d7528bb40df597ffc3257d8e4e50fb741",
     "JudgingStopped.v1": "d165e1da9251ba2e010b7c7b0e181b0942c856a3c8ca7e5957a0766dd36161ca",
     "ParkedRequest.v1": "32508a58920b602a5ed0d9c667f4e5f71b04b4469ce9b46a8cfe07a5c7b51339",
     "StudentPromptDeleted.v1": "b3cfbaf3cf9fe447a9e858cff88d43a3d0f12613826b2f96a15f87dd883b1343",
