@@ -1,6 +1,7 @@
 """The broker's jars: fetched by jgo into its cache, and checked against a checked-in list of sha256 sums.
 
-The list also has the jars of a schema registry and its Java deserializer, which tests run. `python -m tools.jars
+The list also has the jars of Kafka Streams, which a benchmark runs, and of a schema registry and its Java
+deserializer, which tests run. `python -m tools.jars
 --write` recreates the list by resolving the dependencies.
 """
 
@@ -29,6 +30,8 @@ TOOLS = tuple(
     f"org.apache.kafka:{name}:4.3.1"
     for name in ("kafka-tools", "kafka-tools-api", "kafka-server-common", "kafka-clients")
 )
+# what `bench join` compares with, and the compiler of its program: a Java runtime has none
+STREAMS = (f"org.apache.kafka:kafka-streams:{KAFKA_VERSION}", "org.eclipse.jdt:ecj:3.43.0")
 REGISTRY = "io.apicurio:apicurio-registry-app:3.3.3:all:tar.gz"
 SERDE = "io.apicurio:apicurio-registry-avro-serde-kafka:3.1.7"  # the newest release
 
@@ -37,8 +40,9 @@ SERDE = "io.apicurio:apicurio-registry-avro-serde-kafka:3.1.7"  # the newest rel
 class Jar:
     """One line of the list.
 
-    Its part is "broker", "tools" for jars that only the Java console tools need, "registry" for the archive of the
-    schema registry, or "serde" for jars that only the registry's deserializer needs.
+    Its part is "broker", "tools" for jars that only the Java console tools need, "streams" for those of the
+    benchmark's Kafka Streams program, "registry" for the archive of the schema registry, or "serde" for jars that only
+    the registry's deserializer needs.
     """
 
     coordinates: str  # group:artifact:version, and :classifier:type unless it is a plain jar
@@ -152,6 +156,7 @@ def _resolved() -> Iterator[Jar]:
     parts = {
         "broker": [*kafka, *needed, context.create_dependency(LOGGING)],
         "tools": [context.create_dependency(coordinates) for coordinates in TOOLS],
+        "streams": [context.create_dependency(coordinates) for coordinates in STREAMS],
         "serde": [*serde, *needed_by_serde],
     }
     listed = set[str]()

@@ -179,8 +179,11 @@ def replica(
 def join(
     requests: Annotated[int, typer.Option(min=1, help="Measured requests.")] = DEFAULT.requests,
     warm_up: Annotated[
-        int, typer.Option(min=1, help="Requests before them, which are joined but not measured.")
+        int, typer.Option(min=1, help="Requests before them, which are not measured.")
     ] = DEFAULT.warm_up,
+    cool_down: Annotated[
+        int, typer.Option(min=0, help="Requests after them, which are not measured.")
+    ] = DEFAULT.cool_down,
     contexts: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Contexts, of two uploads each.")
     ] = DEFAULT.contexts,
@@ -201,18 +204,20 @@ def join(
     """How fast requests are joined with their context, exactly once, beside peers on the same input.
 
     The systems are run in turn on one broker: cjstream; copy, an exactly-once
-    byte copy by the same client library with the same batches, and
-    copy-pipelined, which fetches while it commits.
+    byte copy by the same client library with the same batches; copy-pipelined,
+    which fetches while it commits; and kafka-streams-1 and -2, Kafka Streams with
+    that many threads (exactly_once_v2, left join with a GlobalKTable), which does
+    not check requests.
 
     per_second counts committed outputs by the broker's append times, from the
-    last one of the warm-up to the last one of all. CPU is that of the system's
+    last one of the warm-up to the last measured one. CPU is that of the system's
     processes in that time; broker_cpu_us_per_record is the broker's. rss_mb is
     the peak memory of the system's processes. Every output is checked: each
     request has exactly one, in order, with its context.
     """
     from tools.bench.join import run as command
 
-    shape = Shape(requests, warm_up, contexts, essays, zipf)
+    shape = Shape(requests, warm_up, cool_down, contexts, essays, zipf)
     names = tuple(only or ())
     if unknown := set(names) - set(command.NAMES):
         raise Misconfigured(f"--only: {sorted(unknown)[0]!r} is none of {', '.join(command.NAMES)}")

@@ -27,7 +27,7 @@ from tools.bench.join.shape import Shape
 from tools.bench.join.template import Template
 
 SETTINGS = Settings(partitions=2)
-SHAPE = Shape(requests=30, warm_up=10, contexts=5, essays=3)
+SHAPE = Shape(requests=30, warm_up=10, cool_down=5, contexts=5, essays=3)
 
 
 @pytest.fixture
@@ -145,10 +145,16 @@ def test_a_template_refuses_a_string_of_another_length() -> None:
 
 
 def test_the_measured_span_begins_with_the_last_append_of_the_warm_up() -> None:
+    appended = array("q", [1000] * 5 + [1100] * 5 + [1300] * 10 + [2000] * 5)
+    shape = Shape(warm_up=5, requests=15, cool_down=5)
+    assert measured_span(appended, shape) == Span(15, 1000, 1300)
+    assert measured_span(appended, shape).per_second == 50
+
+
+def test_a_record_batch_is_measured_as_a_whole_or_not_at_all() -> None:
     appended = array("q", [1000] * 5 + [1100] * 5 + [1300] * 10)
-    assert measured_span(appended, 5) == Span(15, 1000, 1300)
-    assert measured_span(appended, 7) == Span(10, 1100, 1300)  # the batch at 1100 is warm-up
-    assert measured_span(appended, 7).per_second == 50
+    assert measured_span(appended, Shape(warm_up=7, requests=6)) == Span(10, 1100, 1300)
+    assert measured_span(appended, Shape(warm_up=1, requests=4)) == Span(0, 1000, 1000)
 
 
 def test_cpu_time_is_interpolated_between_samples() -> None:

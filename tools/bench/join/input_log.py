@@ -102,6 +102,16 @@ class InputLog:
         """Append the requests of the warm-up and the measured ones."""
         self._append(bar(self.request_records(), "requests", self.shape.total))
 
+    def write_context_parts(self, topic: str) -> None:
+        """Append the context part of each assignment to a topic of another system, by scope key."""
+        numbers = bar(range(self.shape.contexts), "contexts", self.shape.contexts)
+        keys = ((number, self._scope_key(number).encode()) for number in numbers)
+        partitions = self._settings.partitions
+        self._append(
+            Record(topic, partition_for(key, partitions), key, self.context_part(number))
+            for number, key in keys
+        )
+
     def _append(self, records: Iterable[Record]) -> None:
         counts = Counter[Partition]()
         producer = plain_producer(self._settings)

@@ -37,6 +37,7 @@ class Measured:
     cpu_us_per_record: float
     broker_cpu_us_per_record: float
     rss_mb: float  # peak of the whole run
+    checked: int  # outputs of the whole run, all of them right
     outputs: int
     seconds: float
 
@@ -75,13 +76,14 @@ def measure(run: Run, system: System, name: str, broker: Broker) -> Measured:
     wait_until_stable(settings, output)
     appended_ms = checked_append_times(settings, log, output, system.prefix_of(log))
     systems.delete_topic(settings, output)
-    span = measured_span(appended_ms, log.shape.warm_up)
+    span = measured_span(appended_ms, log.shape)
     cpu_s, broker_cpu_s = samples.cpu_s(span.start_ms, span.end_ms)
     return Measured(
         per_second=round(span.per_second, 1),
-        cpu_us_per_record=round(cpu_s / span.outputs * 1e6, 2),
-        broker_cpu_us_per_record=round(broker_cpu_s / span.outputs * 1e6, 2),
+        cpu_us_per_record=round(cpu_s / max(1, span.outputs) * 1e6, 2),
+        broker_cpu_us_per_record=round(broker_cpu_s / max(1, span.outputs) * 1e6, 2),
         rss_mb=round(samples.peak_rss_mb, 1),
+        checked=len(appended_ms),
         outputs=span.outputs,
         seconds=round((span.end_ms - span.start_ms) / 1000, 3),
     )

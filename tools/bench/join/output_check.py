@@ -13,6 +13,7 @@ from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Discrepancy
 from tools.bench.join.input_log import InputLog, digest_of
+from tools.bench.join.shape import Shape
 from tools.progress import counted
 
 Prefix = Callable[[Coordinates, int], bytes]
@@ -32,11 +33,15 @@ class Span:
         return self.outputs / max(1, self.end_ms - self.start_ms) * 1000
 
 
-def measured_span(appended_ms: "array[int]", warm_up: int) -> Span:
-    """The outputs appended after the warm-up's last one; a record batch has one append time for all of its records."""
+def measured_span(appended_ms: "array[int]", shape: Shape) -> Span:
+    """From the append of the warm-up's last output to that of the last measured one.
+
+    All records of a record batch have the same append time, so a few more or less than `shape.requests` lie between.
+    """
     ordered = sorted(appended_ms)
-    start_ms = ordered[max(0, warm_up - 1)]
-    return Span(len(ordered) - bisect_right(ordered, start_ms), start_ms, ordered[-1])
+    start_ms = ordered[shape.warm_up - 1]
+    end_ms = ordered[shape.warm_up + shape.requests - 1]
+    return Span(bisect_right(ordered, end_ms) - bisect_right(ordered, start_ms), start_ms, end_ms)
 
 
 def copy_prefix(log: InputLog) -> Prefix:

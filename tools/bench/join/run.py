@@ -1,9 +1,11 @@
 """`cjstream bench join`: the systems that were asked for, on one input of one shape."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 from processors.settings import Settings
-from tools.bench.join import systems
+from tools.bench.join import kafka_streams, systems
 from tools.bench.join.input_log import InputLog
 from tools.bench.join.measure import compared, run_in_turn
 from tools.bench.join.shape import DEFAULT, Shape
@@ -12,7 +14,8 @@ from tools.bench.percentiles import Figures
 from tools.installation import installation_and_broker
 from tools.processes import Say
 
-NAMES = ("cjstream", "copy", "copy-pipelined")
+STREAMS = {"kafka-streams-1": 1, "kafka-streams-2": 2}  # threads
+NAMES = ("cjstream", "copy", "copy-pipelined", *STREAMS)
 
 
 def run(say: Say, *, shape: Shape, rounds: int, workers: int, only: Sequence[str]) -> Figures:
@@ -22,16 +25,16 @@ def run(say: Say, *, shape: Shape, rounds: int, workers: int, only: Sequence[str
         log = InputLog(settings, shape)
         say(f"writing {2 * shape.contexts} uploads and {shape.total} requests")
         log.write_uploads()
-        contestants = {name: _system(name, settings, workers, say) for name in names}
+        if STREAMS.keys() & set(names):
+            kafka_streams.write_contexts(settings, log)
+        contestants = {
+            name: _system(name, settings, log, broker.libs, workers, say) for name in names
+        }
         log.write_requests()
         runs = run_in_turn(settings, broker, log, contestants, rounds, say)
         default_shape = (shape, workers) == (DEFAULT, 1)
         return {
-            "requests": shape.requests,
-            "warm_up": shape.warm_up,
-            "contexts": shape.contexts,
-            "essays": shape.essays,
-            "zipf": shape.zipf,
+            **asdict(shape),
             "request_bytes": log.request_bytes,
             "partitions": settings.partitions,
             "batch_max": settings.batch_max,
@@ -41,7 +44,11 @@ def run(say: Say, *, shape: Shape, rounds: int, workers: int, only: Sequence[str
         }
 
 
-def _system(name: str, settings: Settings, workers: int, say: Say) -> System:
+def _system(
+    name: str, settings: Settings, log: InputLog, libs: Path, workers: int, say: Say
+) -> System:
+    if threads := STREAMS.get(name):
+        return kafka_streams.kafka_streams(settings, log, libs, threads)
     match name:
         case "copy":
             return systems.copy()

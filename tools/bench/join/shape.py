@@ -9,7 +9,9 @@ class Shape:
     """How many requests, of how many essays, for how many contexts."""
 
     requests: int = 600_000  # measured ones
-    warm_up: int = 200_000  # requests before them, which are joined and checked but not measured
+    # requests before and after them, which are joined and checked, too: at the end, all is fetched already
+    warm_up: int = 200_000
+    cool_down: int = 100_000
     contexts: int = 10_000  # each of two uploads: instructions and student prompt
     essays: int = 10
     zipf: float = 0.0  # exponent of the frequencies of contexts; 0: all equally frequent
@@ -17,7 +19,7 @@ class Shape:
     @property
     def total(self) -> int:
         """The number of requests in the log."""
-        return self.warm_up + self.requests
+        return self.warm_up + self.requests + self.cool_down
 
     def scaled(self, factor: float) -> Self:
         """The same with fewer requests."""
@@ -25,6 +27,7 @@ class Shape:
             self,
             requests=max(1, round(self.requests * factor)),
             warm_up=max(1, round(self.warm_up * factor)),
+            cool_down=round(self.cool_down * factor),
         )
 
 

@@ -13,6 +13,7 @@ from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets, set_committed_offsets
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.settings import Settings
+from schemas.coordinates import Partition
 from schemas.errors import Unreachable
 from tools.bench.join import byte_copy
 from tools.bench.join.input_log import InputLog
@@ -119,16 +120,20 @@ def copied(run: Run) -> str:
 def begin(run: Run, system: System) -> None:
     """Make the system's output topic anew and let its group begin with the first request."""
     output = system.output(run)
-    admin, config = (
-        admin_client(run.settings),
-        run.settings.topics.batches.config(
-            horizon_days=run.settings.audit_horizon_days, replication=1
-        ),
-    )
     delete_topic(run.settings, output)
-    topic = NewTopic(output, run.settings.partitions, 1, config=config)
-    result_of(admin.create_topics([topic])[output])
+    create_topic(run.settings, output)
     set_committed_offsets(run.settings, system.group(run), dict.fromkeys(run.log.ends, 0))
+
+
+def create_topic(settings: Settings, name: str) -> None:
+    """Create a topic with the configuration of the topic of batches."""
+    config = settings.topics.batches.config(horizon_days=settings.audit_horizon_days, replication=1)
+    topic = NewTopic(name, settings.partitions, 1, config=config)
+    admin = admin_client(settings)  # a variable: an admin client that is gone drops its requests
+    result_of(admin.create_topics([topic])[name])
+    high_watermarks_when_reachable(
+        settings, [Partition(name, number) for number in range(settings.partitions)]
+    )
 
 
 def delete_topic(settings: Settings, name: str) -> None:
