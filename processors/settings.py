@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processors.policy import Policy
@@ -21,6 +21,7 @@ REGISTRY_URL = re.compile(
     r"https?://([^\s/?#@]*@)?(\[[\da-fA-F:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(/[^\s?#]*)?"
 )
 ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
+SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 NAME = r"^[a-zA-Z0-9._-]{0,50}$"
 
 
@@ -141,6 +142,14 @@ class Settings(BaseSettings):
         if url and (match is None or int(match["port"] or 0) > 65_535):
             raise ValueError("must be a URL that starts with http:// or https://")
         return url.rstrip("/")
+
+    @field_validator("api_port", "metrics_port", mode="before")
+    @classmethod
+    def _no_service_link(cls, port: object, info: ValidationInfo) -> object:
+        """The port; the default for what Kubernetes sets for a Service named cjstream-api: tcp://10.0.0.1:80."""
+        if isinstance(port, str) and SERVICE_LINK.match(port):
+            return cls.model_fields[str(info.field_name)].default
+        return port
 
     @field_validator("required_roles", mode="before")
     @classmethod

@@ -2,6 +2,9 @@
 
 A broker is a folder with its properties, data, log and pid. Any process can find out from the folder whether
 the broker runs, and stop it; so the development broker and a test's temporary broker work the same way.
+
+Java runs inside the folder and gets relative names only: Kafka splits the paths of its data at commas, a class path
+splits at colons, and a properties file is Latin-1.
 """
 
 import base64
@@ -19,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from processors.addresses import IPV6_LOOPBACK, host_and_port, loopback_host
 from processors.kafka.bounded_wait import wait_until
 from processors.kafka.topic_admin import metadata_answers
 from processors.settings import Settings
@@ -32,6 +36,14 @@ START_S = 180  # it takes 5 s on an idle machine
 STOP_S = 20
 HEAP_MB = 512
 QUICK_START = "-XX:TieredStopAtLevel=1"  # of Java, for a process that lives for seconds
+LIBS, DATA, PROPERTIES, LOG, OUTPUT = "libs", "data", "server.properties", "kafka.log", "kafka.out"
+IN_FOLDER = 'cd -- "$0" && exec "$@"'  # a shell script; os.posix_spawn cannot change the folder
+FRAME = re.compile(r"\s+(at |\.\.\. \d+ more)")  # of a stack trace
+CAUSES = (  # of a failed start, the most telling one first
+    re.compile(r"Caused by: "),
+    re.compile(r"[\w.$]+(Exception|Error): \S"),
+    re.compile(r".*(ERROR|FATAL|Error|Exception|Unrecognized|Could not|Invalid)"),
+)
 ONE_NODE = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -80,6 +92,7 @@ class Broker:
     properties: Mapping[str, str] = field(default_factory=dict)  # override ONE_NODE
     cluster_id: str = ""  # shared by the nodes of a cluster; empty: a new one
     heap_mb: int = HEAP_MB
+    host: str = field(default_factory=loopback_host)
 
     @classmethod
     @contextmanager
@@ -102,20 +115,21 @@ class Broker:
     @property
     def bootstrap(self) -> str:
         """The bootstrap server for clients, host:port."""
-        return f"127.0.0.1:{self.port}"
+        return host_and_port(self.host, self.port)
 
-    @property
-    def port_in_use(self) -> int:
-        """The port on which it was last started."""
+    def as_running(self) -> Self:
+        """The same broker with the address on which it was last started."""
         written = re.search(
-            r"^advertised.listeners=.*:(\d+)$", self._server_properties.read_text(), re.MULTILINE
+            r"^advertised.listeners=PLAINTEXT://\[?([\d.:]+?)\]?:(\d+)$",
+            (self.folder / PROPERTIES).read_text("ascii"),
+            re.MULTILINE,
         )
-        return int(written[1]) if written else self.port
+        return replace(self, host=written[1], port=int(written[2])) if written else self
 
     @property
     def log(self) -> Path:
         """Kafka's own log file."""
-        return self.folder / "kafka.log"
+        return self.folder / LOG
 
     @property
     def pid(self) -> int | None:
@@ -132,14 +146,18 @@ class Broker:
         Raises Misconfigured if the port is taken, Unreachable if Kafka does not come up.
         """
         self._require_free_port()
+        self._require_utf8_path()
         ensure_jars(self.libs, listed_jars("broker"))
-        self._write_properties()
-        if not (self.folder / "data" / "meta.properties").exists():
+        self._write_files()
+        if not (self.folder / DATA / "meta.properties").exists():
             self._format()
+        logged_bytes = self.log.stat().st_size if self.log.exists() else 0
         pid = self._spawn()
         with waiting_for(f"Kafka's metadata on {self.bootstrap}"):
             wait_until(
-                lambda: self._answers(pid), seconds=START_S, what=f"Kafka: its log is {self.log}"
+                lambda: self._answers(pid, logged_bytes),
+                seconds=START_S,
+                what=f"Kafka: its log is {self.log}",
             )
 
     def stop(self) -> None:
@@ -182,8 +200,10 @@ class Broker:
         command = [*self._java(*parts), "-Xmx256m", QUICK_START, quiet, main_class, *arguments]
         return subprocess.run(
             command,
+            cwd=self.folder,
+            env=_java_environment(),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",  # a console consumer prints arbitrary record bytes
             timeout=timeout_s,
             check=False,
@@ -193,60 +213,76 @@ class Broker:
         """Java with a class path; for differing versions the tools' jars come first, then the broker's, then others."""
         order = sorted({*parts, "broker"}, key=("tools", "broker", "serde").index)
         jars = (jar for part in order for jar in listed_jars(part))
-        paths = (str(self.libs / jar.file_name) for jar in jars)
-        return (str(find_java(os.environ)), "-cp", os.pathsep.join(paths))
+        paths = (f"{LIBS}/{jar.file_name}" for jar in jars)
+        return (str(find_java(os.environ).absolute()), "-cp", os.pathsep.join(paths))
 
     @property
     def _pid_file(self) -> Path:
         return self.folder / "broker.pid"
 
     @property
-    def _server_properties(self) -> Path:
-        return self.folder / "server.properties"
+    def _mark(self) -> str:
+        """An argument of its command line that no other broker has, in ASCII whatever is in its path."""
+        return f"-Dcjstream.broker={self.folder.as_uri()}"
 
     def _require_free_port(self) -> None:
-        if not is_free(self.port):
+        if not is_free(self.port, self.host):
             raise Misconfigured(
                 f"port {self.port} is taken: stop the process that listens there, or set"
                 " CJSTREAM_BOOTSTRAP_SERVERS to 127.0.0.1 and another port"
             )
 
-    def _write_properties(self) -> None:
+    def _require_utf8_path(self) -> None:
+        for path in (self.folder, self.libs):
+            try:
+                os.fsencode(path).decode("utf-8")
+            except UnicodeDecodeError as fault:
+                raise Misconfigured(
+                    f"CJSTREAM_DATA_DIR: Java cannot open {os.fsencode(path)!r}, which is not UTF-8"
+                ) from fault
+
+    def _write_files(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        controller = f"127.0.0.1:{free_port()}"
+        libs = self.folder / LIBS
+        if not (libs.is_symlink() and libs.readlink() == self.libs):
+            libs.unlink(missing_ok=True)
+            libs.symlink_to(self.libs, target_is_directory=True)
+        (self.folder / LOG_SETTINGS.name).write_bytes(LOG_SETTINGS.read_bytes())
+        controller = host_and_port(self.host, free_port())
         lines = {
             **ONE_NODE,
             "controller.quorum.voters": f"1@{controller}",
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
-            "log.dirs": str(self.folder / "data"),
+            "log.dirs": DATA,
             **self.properties,
         }
         text = "".join(f"{name}={value}\n" for name, value in lines.items())
-        self._server_properties.write_text(text, encoding="utf-8")
+        (self.folder / PROPERTIES).write_text(text, encoding="ascii")
 
     def _format(self) -> None:
         cluster = f"--cluster-id={self.cluster_id or new_cluster_id()}"
-        config = f"--config={self._server_properties}"
+        config = f"--config={PROPERTIES}"
         done = self._run((), "kafka.tools.StorageTool", "format", cluster, config)
         if done.returncode:
-            output = (done.stderr or done.stdout).strip().splitlines()
-            raise Misconfigured(f"Kafka cannot format {self.folder}: {output[-1:]}")
+            output = f"{done.stdout}\n{done.stderr}"
+            raise Misconfigured(f"Kafka cannot format {self.folder}: {_cause_in(output)}")
 
     def _spawn(self) -> int:
         command = [
             *self._java(),
             f"-Xmx{self.heap_mb}m",
-            f"-Dlog4j2.configurationFile={LOG_SETTINGS}",
-            f"-Dcjstream.broker.log={self.log}",
+            f"-Dlog4j2.configurationFile={LOG_SETTINGS.name}",
+            f"-Dcjstream.broker.log={LOG}",
+            self._mark,
             "kafka.Kafka",
-            str(self._server_properties),
+            PROPERTIES,
         ]
-        output = (str(self.folder / "kafka.out"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        output = (str(self.folder / OUTPUT), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         pid = os.posix_spawn(  # not Popen, which warns if its child outlives it
-            command[0],
-            command,
-            os.environ,
+            "/bin/sh",
+            ["sh", "-c", IN_FOLDER, str(self.folder), *command],
+            _java_environment(),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, *output),
@@ -257,22 +293,13 @@ class Broker:
         self._pid_file.write_text(str(pid))
         return pid
 
-    def _answers(self, pid: int) -> bool:
+    def _answers(self, pid: int, logged_bytes: int) -> bool:
         if _has_ended(pid):
-            raise Unreachable(
-                f"Kafka ended while starting: its log is {self.log}; {self._last_error()}"
-            )
+            output = (self.folder / OUTPUT).read_bytes()
+            logged = self.log.read_bytes()[logged_bytes:] if self.log.exists() else b""
+            cause = _cause_in((output + b"\n" + logged).decode(errors="replace"))
+            raise Unreachable(f"Kafka ended while starting: {cause}; its log is {self.log}")
         return metadata_answers(self.bootstrap)
-
-    def _last_error(self) -> str:
-        lines = [
-            line
-            for path in (self.folder / "kafka.out", self.log)
-            if path.exists()
-            for line in path.read_text(errors="replace").splitlines()
-            if re.search("ERROR|FATAL|Exception|Error", line)
-        ]
-        return lines[-1][:300] if lines else "it has no error message"
 
     def _signal(self, number: signal.Signals) -> bool:
         """Send a signal; whether the broker was running and received it."""
@@ -289,11 +316,11 @@ class Broker:
 
     def _is_gone(self) -> bool:
         """Whether process and socket are gone; a killed process loses its command line first, its socket later."""
-        return self.pid is None and is_free(self.port)
+        return self.pid is None and is_free(self.port, self.host)
 
     def _is_ours(self, pid: int) -> bool:
         _has_ended(pid)
-        return str(self._server_properties) in _command_line(pid)
+        return self._mark in _command_line(pid).split()
 
 
 def start(settings: Settings) -> BrokerStatus:
@@ -304,7 +331,7 @@ def start(settings: Settings) -> BrokerStatus:
         broker = _broker(settings)
         if not broker.pid:
             broker.start()
-        elif broker.port != _configured_port(settings):
+        elif (broker.host, broker.port) != _configured_address(settings):
             raise Misconfigured(
                 f"the broker in {folder} already runs, on {broker.bootstrap}, but"
                 f" CJSTREAM_BOOTSTRAP_SERVERS is {settings.bootstrap_servers}: stop it first"
@@ -346,31 +373,51 @@ def free_port() -> int:
     return next(port for port in iter(lambda: random.randint(20_000, 32_000), 0) if is_free(port))
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback interface."""
-    with socket.socket() as probe:
+def is_free(port: int, host: str | None = None) -> bool:
+    """Whether a server could listen on this port, by default of the loopback interface."""
+    host = host or loopback_host()
+    with socket.socket(socket.AF_INET6 if host == IPV6_LOOPBACK else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True
 
 
+def _java_environment() -> dict[str, str]:
+    """This process's environment, but UTF-8: otherwise Java cannot open a path with other letters than ASCII's."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def _cause_in(output: str) -> str:
+    """The line of Kafka's output that says why it did not start."""
+    lines = [line.strip() for line in output.splitlines() if line and not FRAME.match(line)]
+    for cause in CAUSES:
+        if found := [line for line in lines if cause.match(line)]:
+            return found[-1][:300]
+    return "it has no error message"
+
+
 def _broker(settings: Settings) -> Broker:
-    """The development broker, with the port it runs on, or else the configured port."""
+    """The development broker, with the address it runs on, or else the configured one."""
     data_dir = settings.data_dir.resolve()
-    broker = Broker(data_dir / "broker", data_dir / "kafka-libs", _configured_port(settings))
-    return replace(broker, port=broker.port_in_use) if broker.pid else broker
+    host, port = _configured_address(settings)
+    broker = Broker(data_dir / "broker", data_dir / "kafka-libs", port, host=host)
+    return broker.as_running() if broker.pid else broker
 
 
-def _configured_port(settings: Settings) -> int:
-    found = re.fullmatch(r"(?:127\.0\.0\.1|localhost):(\d{1,5})", settings.bootstrap_servers)
-    if not found or not 0 < int(found[1]) < 65_536:
+def _configured_address(settings: Settings) -> tuple[str, int]:
+    found = re.fullmatch(
+        r"(127\.0\.0\.1|localhost|\[::1\]):(\d{1,5})", settings.bootstrap_servers.strip()
+    )
+    if not found or not 0 < int(found[2]) < 65_536:
         raise Misconfigured(
-            "CJSTREAM_BOOTSTRAP_SERVERS: the embedded broker is a single node, so this must be 127.0.0.1:port"
+            "CJSTREAM_BOOTSTRAP_SERVERS: the embedded broker is a single node, so this must be"
+            " 127.0.0.1:port or [::1]:port"
         )
-    return int(found[1])
+    host = found[1].strip("[]")
+    return (loopback_host() if host == "localhost" else host), int(found[2])
 
 
 def _has_ended(child: int) -> bool:
@@ -384,8 +431,8 @@ def _has_ended(child: int) -> bool:
 def _command_line(pid: int) -> str:
     if Path("/proc/self").exists():
         try:
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8")
-        except (OSError, UnicodeDecodeError):
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("latin-1")
+        except OSError:
             return ""
     command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return subprocess.run(command, capture_output=True, encoding="latin-1", check=False).stdout

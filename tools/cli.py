@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from processors.http_clients import exempt_this_machine
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
@@ -426,6 +427,8 @@ def program_name() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, by default this process's; an expected error is one line on stderr and an exit code."""
+    exempt_this_machine(os.environ)
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # of another service's metrics
     try:
         app(arguments, prog_name=program_name())
     except CJStreamError as fault:

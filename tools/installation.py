@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from processors.addresses import loopback_host
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.settings import Settings, settings_from_environment
 from tools import topics
 from tools.broker import Broker
-from tools.processes import Say, end_on_sigterm
+from tools.end_signals import exit_on_end_signals
+from tools.processes import Say
 
 
 @contextmanager
@@ -22,7 +24,7 @@ def installation(say: Say, **changes: object) -> Iterator[Settings]:
 @contextmanager
 def installation_and_broker(say: Say, **changes: object) -> Iterator[tuple[Settings, Broker]]:
     """The same with its broker, for a measurement of the broker's process."""
-    end_on_sigterm()
+    exit_on_end_signals()
     base = settings_from_environment()
     with (
         tempfile.TemporaryDirectory(prefix="cjstream-") as folder,
@@ -33,6 +35,7 @@ def installation_and_broker(say: Say, **changes: object) -> Iterator[tuple[Setti
             "data_dir": Path(folder),
             "content_url": (Path(folder) / "content").as_uri(),
             "slot": "",
+            "api_host": loopback_host(),
             "required_roles": ("instructions", "student_prompt"),
         }
         settings = base.model_copy(update={**own, **changes})

@@ -33,7 +33,12 @@ def java_version(java: Path) -> int:
     """The feature release, such as 8 for "1.8.0_402"; 0 if Java does not run."""
     try:
         done = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, timeout=30, check=False
+            [java, "-version"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=30,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return 0

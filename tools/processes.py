@@ -1,16 +1,16 @@
 """Cjstream commands as real child processes; their last log lines are shown if anything fails."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import httpx
 
+from processors.addresses import client_url
+from processors.http_clients import http_client
 from processors.kafka.bounded_wait import wait_until
 from processors.settings import Settings, variable_of
 from schemas.errors import CJStreamError
@@ -59,7 +59,7 @@ def command_output(settings: Settings, *arguments: str, **variables: str) -> str
         command(*arguments),
         env=environment_of(settings) | variables,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=COMMAND_S,
         check=False,
         stdin=subprocess.DEVNULL,
@@ -114,8 +114,8 @@ def started(
 @contextmanager
 def api_running(settings: Settings, say: Say) -> Iterator[str]:
     """Run the API as a process; yields its base URL once it is ready."""
-    url = f"http://{settings.api_host}:{settings.api_port}"
-    with running("api", settings, say) as api, httpx.Client() as client:
+    url = client_url(settings.api_host, settings.api_port)
+    with running("api", settings, say) as api, http_client(url) as client:
 
         def is_ready() -> bool:
             if api.poll() is not None:
@@ -127,17 +127,6 @@ def api_running(settings: Settings, say: Say) -> Iterator[str]:
 
         wait_until(is_ready, seconds=READY_S, what=f"the admin API on {url}")
         yield url
-
-
-def end_on_sigterm() -> None:
-    """Make SIGTERM raise SystemExit, so that every open block is left and ends what it started."""
-    signal.signal(signal.SIGTERM, _exit)
-
-
-def _exit(_signal: int, _frame: object) -> NoReturn:
-    raise SystemExit(
-        128 + signal.SIGTERM
-    )  # not sys.exit, which raises with a bare int that librdkafka's binding cannot handle
 
 
 def _show_last_lines(name: str, log: Path, say: Say) -> None:

@@ -5,7 +5,7 @@ rich is imported when it is first needed: most commands end sooner than its impo
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from tools.printing import one_line
@@ -15,7 +15,8 @@ Item = TypeVar("Item")
 
 def say(line: str) -> None:
     """Print one line for people, safe for a terminal whatever is in it."""
-    print(one_line(line), file=sys.stderr)  # noqa: T201 (the only place that prints)
+    with suppress(OSError):  # its terminal or reader is gone, and what it does must go on
+        print(one_line(line), file=sys.stderr)  # noqa: T201 (the only place that prints)
 
 
 @contextmanager

@@ -5,9 +5,11 @@ import subprocess
 import threading
 from collections.abc import Mapping
 
+from processors.addresses import client_url
 from processors.settings import Settings
 from schemas.errors import CJStreamError
 from tools import broker, topics
+from tools.end_signals import end_signals
 from tools.processes import command, environment
 from tools.progress import say
 
@@ -16,9 +18,9 @@ Children = Mapping[str, "subprocess.Popen[bytes]"]
 
 
 def run(settings: Settings) -> None:
-    """Start what does not run yet, wait for Ctrl-C, SIGTERM or the end of a process, then stop what was started."""
+    """Start what does not run yet, wait for a signal to end or the end of a process, then stop what was started."""
     stopping = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
+    for name in end_signals():
         signal.signal(name, lambda _signal, _frame: stopping.set())
     was_running = broker.status(settings).ready
     broker.start(settings)
@@ -37,7 +39,7 @@ def _start(settings: Settings) -> Children:
         name: subprocess.Popen(command(name), env=variables, start_new_session=True)
         for name in ("worker", "api")
     }
-    url = f"http://{settings.api_host}:{settings.api_port}"
+    url = client_url(settings.api_host, settings.api_port)
     say(f"the admin API will be on {url}, for development only: `CJSTREAM_ENVIRONMENT=development`")
     say(
         "lets `cjstream admin …` sign in by itself; `cjstream admin token dev` prints a token for other clients"

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
 from typing import NoReturn
 
@@ -11,6 +10,7 @@ from processors.settings import Settings
 from processors.shutdown import Shutdown
 from processors.worker import run_worker
 from schemas.errors import CJStreamError
+from tools.end_signals import end_signals
 from tools.logs import log_to_stderr
 from tools.progress import say
 
@@ -41,6 +41,6 @@ def run(settings: Settings) -> NoReturn:
 async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     shutdown = Shutdown(loop)
-    for name in (signal.SIGTERM, signal.SIGINT):
+    for name in end_signals():
         loop.add_signal_handler(name, shutdown.stop)
     await run_worker(settings, shutdown)

@@ -103,6 +103,7 @@ def build_app(settings: Settings) -> CJStreamApp:
         topic_disable_leader=True,
         web_enabled=False,
         worker_redirect_stdouts=False,
+        env={},  # Faust prefers an environment variable such as APP_DATADIR or WEB_PORT to what is passed here
     )
     app.settings = settings
     app.finalize()

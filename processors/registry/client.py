@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
+from processors.http_clients import http_client
 from processors.settings import REGISTRY_VARIABLE
 from schemas.codec import canonical_or_none
 from schemas.errors import Misconfigured, Unreachable
@@ -23,7 +24,8 @@ class RegistryClient:
 
     def __init__(self, url: str) -> None:
         full_url = httpx.URL(url)
-        self._client = httpx.Client(
+        self._client = http_client(
+            url,
             base_url=full_url.copy_with(userinfo=b""),
             auth=(full_url.username, full_url.password) if full_url.userinfo else None,
             headers={"Accept": f"{MEDIA_TYPE}, application/json", "Content-Type": MEDIA_TYPE},

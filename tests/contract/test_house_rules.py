@@ -57,6 +57,7 @@ LIBRARIES = {  # the folders or files that may import each library
     },
     "cryptography": {"tools/api/auth", "tools/audit/seal/signing_key.py"},
     "httpx": {
+        "processors/http_clients.py",
         "processors/registry/client.py",
         "tools/admin/client.py",
         "tools/api/auth/jwks.py",
@@ -89,8 +90,8 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
         ("golden_fit", "pair_selection"),
     ),
     "processors": (
-        ("policy", "shutdown"),
-        ("settings", "outcomes"),
+        ("policy", "shutdown", "addresses"),
+        ("settings", "outcomes", "http_clients"),
         ("kafka",),
         ("registry",),
         ("log",),

@@ -10,7 +10,7 @@ import pytest
 
 from processors.kafka.topic_admin import metadata_answers
 from processors.settings import Settings
-from schemas.errors import Misconfigured
+from schemas.errors import CJStreamError, Misconfigured
 from tools.broker import Broker, free_port, start, status, stop
 from tools.jars import ensure_jars, listed_jars
 
@@ -109,3 +109,23 @@ def test_a_pid_that_another_process_now_has_is_not_the_broker(settings: Settings
     folder.mkdir()
     (folder / "broker.pid").write_text("1")
     assert not stop(settings).running
+
+
+@pytest.mark.parametrize(
+    ("properties", "cause"),
+    [
+        ({"log.segment.bytes": "7"}, "log.segment.bytes"),
+        ({"num.io.threads": "many"}, "num.io.threads"),
+        ({"listener.security.protocol.map": "PLAINTEXT:SSL,CONTROLLER:PLAINTEXT"}, "SSL"),
+        ({"super.users": "x", "authorizer.class.name": "no.such.Class"}, "no.such.Class"),
+    ],
+)
+def test_a_start_that_fails_says_why(
+    data_dir: Path, properties: dict[str, str], cause: str
+) -> None:
+    with (
+        pytest.raises(CJStreamError, match=r"^Kafka (cannot format|ended while starting)") as fault,
+        Broker.temporary(data_dir, properties),
+    ):
+        pass
+    assert cause in str(fault.value)

@@ -69,7 +69,6 @@ def _run(folder: Path, script: str) -> str:
         "CJSTREAM_DATA_DIR": str(folder),
         "CJSTREAM_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
         "CJSTREAM_API_PORT": port,
-        "CJ_ADMIN_BASE_URL": f"http://127.0.0.1:{port}",
         "CJ_ADMIN_TOKEN_PATH": str(folder / "token.json"),
     }
     log = folder / "output.txt"

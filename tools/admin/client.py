@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
+from processors.http_clients import http_client
 from tools.admin.failures import NoAnswer, Refused, Usage
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class HttpClient:
             headers={"X-Correlation-ID": self.correlation_id, **(headers or {})},
             extensions={"timeout": httpx.Timeout(self.timeout_s).as_dict()},
         )
-        with httpx.Client() as client:
+        with http_client(url) as client:
             for pause_s in (*PAUSES_S, None):
                 try:
                     response = client.send(request)

@@ -8,15 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from tools.admin.api import AdminApi
+from tools.api_address import DEFAULT_URL, api_url
 from tools.options import Json as Json
 
-BASE_URL = "http://localhost:9095"
 IDENTITY_URL = "http://localhost:7005/v1/auth"
 
 BaseUrl = Annotated[
-    str,
+    str | None,
     typer.Option(
-        envvar="CJ_ADMIN_BASE_URL", help="Base URL of the admin API, with or without /admin/v1."
+        envvar="CJ_ADMIN_BASE_URL",
+        help="Base URL of the admin API, with or without /admin/v1. By default that of CJSTREAM_API_HOST and"
+        " CJSTREAM_API_PORT if one is set, else where the API of this data folder last listened,"
+        f" else {DEFAULT_URL}.",
     ),
 ]
 Timeout = Annotated[
@@ -48,12 +51,14 @@ def uses_api(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command, assigned=("__module__", "__name__", "__doc__"))
     def run(
         *,
-        base_url: BaseUrl = BASE_URL,
+        base_url: BaseUrl = None,
         timeout: Timeout = 30,
         as_json: Json = False,
         **arguments: Any,
     ) -> None:
-        command(AdminApi.from_environment(base_url, timeout, as_json=as_json), **arguments)
+        command(
+            AdminApi.from_environment(base_url or api_url(), timeout, as_json=as_json), **arguments
+        )
 
     *shared, _ = signature(run, follow_wrapped=False).parameters.values()
     _, *own = signature(command).parameters.values()

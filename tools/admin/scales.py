@@ -3,7 +3,7 @@
 import typer
 
 from schemas.scales import list_scales
-from tools.admin.options import BASE_URL, BaseUrl, Json, Timeout
+from tools.admin.options import BaseUrl, Json, Timeout
 from tools.admin.output import cell, show_rows
 from tools.printing import print_json
 
@@ -16,7 +16,7 @@ def scales() -> None:
 
 
 @scales_app.command("list")
-def list_all(base_url: BaseUrl = BASE_URL, timeout: Timeout = 30, as_json: Json = False) -> None:
+def list_all(base_url: BaseUrl = None, timeout: Timeout = 30, as_json: Json = False) -> None:
     """Every grade scale that this release knows; the API is not called."""
     if as_json:
         # builds every model of the API, which other commands need not wait for

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import os
-import signal
 import socket
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 import uvicorn
 from fastapi import FastAPI
 
+from processors.addresses import host_and_port
 from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
 from processors.shutdown import Shutdown
@@ -38,6 +38,8 @@ from tools.api.line_limit import LineLimit
 from tools.api.middleware import common_log_fields
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.audit_service import AuditService
+from tools.api_address import record_address
+from tools.end_signals import end_signals
 from tools.logs import log_to_stderr
 from tools.progress import say
 
@@ -92,6 +94,7 @@ async def _run(settings: Settings, connections: int) -> None:
             _server(metrics_app(app), metrics, replace(limits, connections=MIN_CONNECTIONS))
         )
     log.info("API runs", extra={"settings": _loggable(settings), "max_connections": connections})
+    record_address(settings)
     await upload_log.start()
     tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
     await _log_when_ready(upload_log, shutdown)
@@ -125,6 +128,7 @@ def _server(
         timeout_keep_alive=math.ceil(limits.keep_alive_s),
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         loop="none",
+        workers=1,  # not WEB_CONCURRENCY of the environment
         lifespan="off",
         ws="none",
         log_config=None,
@@ -146,7 +150,9 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
         listener.listen(ACCEPTED_AT_ONCE)
     except OSError as fault:
         reason = fault.strerror or type(fault).__name__
-        raise Misconfigured(f"{setting}: cannot listen on {host}:{port}: {reason}") from fault
+        raise Misconfigured(
+            f"{setting}: cannot listen on {host_and_port(host, port)}: {reason}"
+        ) from fault
     listener.setblocking(False)
     return listener
 
@@ -154,7 +160,7 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
 def _stop_on_signals() -> Shutdown:
     loop = asyncio.get_running_loop()
     shutdown = Shutdown(loop)
-    for name in (signal.SIGTERM, signal.SIGINT):
+    for name in end_signals():
         loop.add_signal_handler(name, shutdown.stop)
     return shutdown
 

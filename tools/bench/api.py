@@ -26,7 +26,6 @@ OVERRIDES = {  # overrides the environment, so that no request is refused
     "rate_limit_per_minute": 0,
     "require_if_match": False,
     "metrics_port": None,
-    "api_host": "127.0.0.1",
 }
 ROOT = "/admin/v1"
 SCALE = "swedish_8_anchor"

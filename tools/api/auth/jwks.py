@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 from jwt.algorithms import get_default_algorithms
 
+from processors.http_clients import async_http_client
 from tools.api.auth.authentication import KeysUnavailable, Unauthenticated
 
 MAX_AGE_S = 600
@@ -156,7 +157,7 @@ async def fetch_json(url: str) -> Document:
     """The JSON document of a URL. Raises httpx.HTTPError and ValueError."""
     accept = {"Accept": "application/json"}
     async with (
-        httpx.AsyncClient(timeout=FETCH_TIMEOUT_S) as client,
+        async_http_client(url, timeout=FETCH_TIMEOUT_S) as client,
         client.stream("GET", url, headers=accept) as response,
     ):
         response.raise_for_status()

@@ -12,6 +12,7 @@ from jwt.algorithms import get_default_algorithms
 from pydantic import Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from processors.http_clients import http_client
 from schemas.errors import Misconfigured
 from tools.api.auth.authentication import SigningKeys, Verifier
 from tools.api.auth.jwks import KeySet, fetch_json, prepare_public_key
@@ -128,6 +129,7 @@ def _keys(environment: str, settings: JwtSettings) -> SigningKeys:
     if source == "secret_key":
         raise Misconfigured(f"JWT_SECRET_KEY: {algorithm} needs a public key instead")
     if settings.jwks_url is not None:
+        http_client(str(settings.jwks_url)).close()  # refuses unusable proxy settings now
         fetch = partial(fetch_json, str(settings.jwks_url))
         return KeySet(fetch, algorithm, time.monotonic)
     try:
@@ -140,9 +142,11 @@ def _pem(settings: JwtSettings) -> str:
     if settings.public_key_path is None:
         return settings.public_key or ""
     try:
-        return settings.public_key_path.read_text()
+        return settings.public_key_path.read_text("utf-8")
     except OSError as fault:
         raise Misconfigured(f"JWT_PUBLIC_KEY_PATH: cannot be read: {fault.strerror}") from fault
+    except UnicodeDecodeError as fault:
+        raise Misconfigured("JWT_PUBLIC_KEY_PATH: is not PEM") from fault
 
 
 def _variable(name: str) -> str:

@@ -16,7 +16,7 @@ from confluent_kafka import Message, Producer, TopicPartition
 from processors.kafka.clients import group_member, transactional_producer
 from processors.kafka.poll import poll_records
 from processors.settings import settings_from_environment
-from tools.processes import end_on_sigterm
+from tools.end_signals import exit_on_end_signals
 
 FETCH_WAIT_S = 0.2
 COMMIT_S = 30.0
@@ -24,7 +24,7 @@ COMMIT_S = 30.0
 
 def main(group_id: str, output: str, *options: str) -> None:
     """Copy until the process is ended; the group needs committed offsets."""
-    end_on_sigterm()
+    exit_on_end_signals()
     settings = settings_from_environment()
     producer = transactional_producer(settings, group_id)
     producer.init_transactions(COMMIT_S)
