@@ -145,5 +145,6 @@ def judge_sha256(prompt: Prompt) -> str:
 
 
 def prompt_bytes(prompt: Prompt) -> int:
-    """The size of the prompt's RFC 8785 JSON: at least as many bytes as a provider counts tokens."""
-    return len(canonical_json(asdict(prompt)))
+    """The UTF-8 bytes of all that a provider counts as input; a token has at least one byte."""
+    texts = (prompt.system, *(block.text for block in prompt.blocks))
+    return sum(len(text.encode()) for text in texts) + len(canonical_json(prompt.answer_schema))

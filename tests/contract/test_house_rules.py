@@ -122,6 +122,7 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
 }
 PURE = {
     "processors/judging/answer.py",
+    "processors/judging/endpoints.py",
     "processors/judging/judge.py",
     "processors/judging/prompt.py",
     "processors/judging/simulated.py",

@@ -158,4 +158,12 @@ def test_a_checksum_is_that_of_plain_sorted_json() -> None:
         asdict(prompt_of()), sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
     assert prompt_sha256(prompt_of()) == hashlib.sha256(plain.encode()).hexdigest()
-    assert prompt_bytes(prompt_of()) == len(plain.encode())
+
+
+@given(ESSAYS, ESSAYS, st.integers(0, 2**40))
+def test_a_prompt_is_larger_than_that_without_texts_by_the_texts_alone(
+    first: str, second: str, number: int
+) -> None:
+    added = len(first.encode()) + len(second.encode())
+    prompt = prompt_of(first, second, number=number)
+    assert prompt_bytes(prompt) == prompt_bytes(prompt_of("", "")) + added
