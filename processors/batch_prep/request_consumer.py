@@ -1,16 +1,24 @@
 """What the group consumer needs in order to consume requests: their outcomes and the parked topic."""
 
+import logging
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from processors.exactly_once.group_consumer import ConsumedTopic
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, SYSTEM_CLOCK, Clock
+from processors.kafka.records import coordinates_of, headers_of
 from processors.log.record_lookup import last_committed_record
+from processors.outcomes.answered_request import dead_lettered_offset, offset_in
+from processors.parking.parked_record import CLOCK_KEY, request_of_key
 from processors.settings import Settings
-from schemas.coordinates import Partition, Positions
+from schemas.coordinates import Coordinates, Partition, Positions
+from schemas.errors import Malformed
 from schemas.topics import Topics
+
+log = logging.getLogger("cjstream.fetch")
+MAX_NAMED = 20  # foreign records
 
 
 def consumed_requests(
@@ -41,12 +49,41 @@ def consumed_requests(
 
 
 def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Clock) -> str | None:
-    """Coordinates of the newest committed outcome or parked entry of a request partition; None if there is none."""
+    """Coordinates of the newest committed outcome or parked entry of a request partition; None if there is none.
+
+    A record that names no request of the partition does not count: some other producer wrote it.
+    """
+    foreign = set[Coordinates]()
+
+    def names_request(message: Message) -> bool:
+        is_named = _names_request(message, topics, partition)
+        if not is_named:
+            foreign.add(coordinates_of(message))
+        return is_named
+
+    newest = None
     for topic in (*topics.outcomes, topics.parked):
         tp = Partition(topic.name, partition)
         low, high = consumer.get_watermark_offsets(
             TopicPartition(*tp), timeout=REQUEST_TIMEOUT_S, cached=False
         )
-        if newest := last_committed_record(consumer, tp, low, high, clock):
-            return newest
-    return None
+        newest = newest or last_committed_record(consumer, tp, low, high, clock, names_request)
+    if foreign:
+        named = [str(at) for at in sorted(foreign)[:MAX_NAMED]]
+        log.warning(
+            "records that name no request are skipped", extra={"count": len(foreign), "at": named}
+        )
+    return newest
+
+
+def _names_request(message: Message, topics: Topics, partition: int) -> bool:
+    """Whether a record is an outcome, of any release, or a parked entry, of a request of its partition."""
+    requests = topics.requests.name
+    if message.topic() == topics.parked.name:
+        with suppress(Malformed):
+            return bool(request_of_key(message.key(), requests, partition))
+        return message.key() == CLOCK_KEY and message.value() is None
+    if message.topic() == topics.requests_dlq.name:
+        return dead_lettered_offset(headers_of(message), requests, partition) is not None
+    prefix = f"{requests}/{partition}@".encode()
+    return offset_in(message.value() or b"", prefix) is not None

@@ -1,6 +1,6 @@
 """Finds single records: by their coordinates, with as few seeks as possible, or by bytes in them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
@@ -75,9 +75,14 @@ def messages_containing(
 
 
 def last_committed_record(
-    consumer: Consumer, partition: Partition, low: int, high: int, clock: Clock
+    consumer: Consumer,
+    partition: Partition,
+    low: int,
+    high: int,
+    clock: Clock,
+    counts: Callable[[Message], bool] = lambda _message: True,
 ) -> str | None:
-    """The coordinates, as text, of the last committed record in `[low, high)`; None if there is none.
+    """The coordinates, as text, of the last committed record in `[low, high)` that counts; None if there is none.
 
     Reads tails of growing length, because a range may hold only control records and aborted records. Raises
     Unreachable.
@@ -91,7 +96,8 @@ def last_committed_record(
         while consumer.position([TopicPartition(*partition)])[0].offset < high:
             messages = poll_records(consumer, MAX_RECORDS, POLL_S)
             for message in messages:
-                if (message.offset() or 0) < high:  # polling skips gaps, also past high
+                # polling skips gaps, also past high
+                if (message.offset() or 0) < high and counts(message):
                     newest = f"{partition}@{message.offset()}"
             if not messages and clock.monotonic() > deadline:
                 raise Unreachable(f"no broker answers for {partition}")

@@ -1,14 +1,15 @@
 """Finds the uploads that the prepared batches of one scope used."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from processors.kafka.records import coordinates_of
 from processors.log.reader import LogReader
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
-from schemas.errors import BadRecord, Discrepancy
+from schemas.errors import BadRecord
 from schemas.events import ROLES, CJBatchPrepared
 
 
@@ -21,11 +22,20 @@ class BatchUse:
     event_id: str
 
 
-def uses_of(settings: Settings, scope_key: str) -> Iterator[tuple[str, BatchUse]]:
-    """Each role and upload that a retained batch of this scope used; reads the whole topic.
+@dataclass(slots=True)
+class CountedUses:
+    """How many retained batches used each upload in each role, and the records that are no batches."""
 
-    Raises Unreachable, or Discrepancy for a record that is not a batch.
+    batches: Counter[tuple[str, BatchUse]] = field(default_factory=Counter)
+    foreign_records: list[Coordinates] = field(default_factory=list)
+
+
+def count_uses(settings: Settings, scope_key: str) -> CountedUses:
+    """Count the uploads that the batches of this scope used; reads the whole topic. Raises Unreachable.
+
+    Foreign records are those that contain the id of the scope, but are no batches.
     """
+    found = CountedUses()
     kind, _, scope_id = scope_key.partition(":")
     needle, codec = scope_id.encode(), codec_for(settings)
     partitions = settings.partitions_of(settings.topics.batches)
@@ -38,12 +48,12 @@ def uses_of(settings: Settings, scope_key: str) -> Iterator[tuple[str, BatchUse]
                     continue
                 try:
                     batch = codec.decode_as(CJBatchPrepared, value)
-                except BadRecord as fault:
-                    raise Discrepancy(
-                        f"{coordinates_of(message)} is not a batch: {fault}"
-                    ) from fault
+                except BadRecord:
+                    found.foreign_records.append(coordinates_of(message))
+                    continue
                 if _scope_of(batch) == (kind, scope_id):
-                    yield from _uses_in(batch)
+                    found.batches.update(_uses_in(batch))
+    return found
 
 
 def _scope_of(batch: CJBatchPrepared) -> tuple[str, str | None]:

@@ -172,12 +172,19 @@ def test_uses_counts_batches_by_version_and_finds_versions_missing_from_the_log(
     gone = Coordinates(at.topic, at.partition, at.offset + 100)
     forged = CODEC.encode(_with_prompt_source(batch, gone))
     append(settings, [Record(settings.topics.batches.name, 0, b"forged", forged)])
+    topic = settings.topics.batches.name
+    garbage, _ = append(
+        settings, [Record(topic, 0, b"k", b"garbage a1"), Record(topic, 0, b"k", b"other")]
+    )
     code, document, messages = run_json(settings, "audit", "history", "a1", "--uses")
     assert (code, document["complete"]) == (3, False)
     assert [(upload["source"]["offset"], upload["batches"]) for upload in document["lost"]] == [
         (gone.offset, 1)
     ]
     assert f"version 4 at {gone}, which 1 batches name, is not in the log" in messages
+    assert document["foreign_records"] == [str(garbage)]
+    _, out, _ = run_text(settings, "audit", "history", "a1", "--uses")
+    assert f"not counted: {garbage} is no batch" in out
 
 
 def _with_prompt_source(batch: Any, at: Coordinates) -> Any:

@@ -1,16 +1,23 @@
 """A worker refuses to start if its topics or offsets are wrong: exit code 3 and one line."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from confluent_kafka import TopicPartition
 
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.records import Record
 from processors.kafka.topic_admin import apply_topics
+from processors.log.reader import LogReader
 from processors.settings import Settings
+from schemas.coordinates import Coordinates, Partition
+from schemas.dead_letters import dead_letter_headers
+from schemas.errors import BadRecord, Malformed
+from schemas.events import CJBatchPrepared
 from tests.faults.asking import Progress, all_have_one_outcome, answer_or_none
-from tests.faults.load import assignment, send
+from tests.faults.load import CODEC, append, assignment, send
 from tests.faults.reading import read_all
 from tests.faults.running import Process, StartWorker
 from tests.support.builders import requested
@@ -42,6 +49,27 @@ def stopped_worker(settings: Settings, start_worker: StartWorker) -> Process:
     return worker
 
 
+def delete_group(settings: Settings) -> None:
+    """Delete the group of batch preparation, and so its offsets."""
+    admin = admin_client(settings)
+
+    def is_deleted() -> bool:
+        (future,) = admin.delete_consumer_groups([settings.prep_group]).values()
+        return answer_or_none(lambda: [future.result()]) is not None
+
+    until(is_deleted)  # the member stays in the group until its session times out
+
+
+def decoded(settings: Settings, partitions: list[Partition]) -> list[str]:
+    """The event ids of the events in these partitions."""
+    found = []
+    with LogReader(settings, partitions) as log:
+        for record in log.records_until(log.seek_to_start()):
+            with suppress(BadRecord):
+                found.append(str(CODEC.decode_as(CJBatchPrepared, record.value).event_id))
+    return found
+
+
 def test_missing_topics(settings: Settings, start_worker: StartWorker) -> None:
     assert "missing topics" in refusal(start_worker(topic_prefix="other-"))
 
@@ -68,13 +96,7 @@ def test_a_recreated_upload_topic(settings: Settings, start_worker: StartWorker)
 @pytest.mark.thorough
 def test_lost_committed_offsets(settings: Settings, start_worker: StartWorker) -> None:
     worker = stopped_worker(settings, start_worker)
-    admin = admin_client(settings)
-
-    def group_is_deleted() -> bool:
-        (future,) = admin.delete_consumer_groups([settings.prep_group]).values()
-        return answer_or_none(lambda: [future.result()]) is not None
-
-    until(group_is_deleted)  # the member stays in the group until its session times out
+    delete_group(settings)
     requests = settings.partitions_of(settings.topics.requests)
     assert committed_offsets(settings, settings.prep_group, requests) == {}
     worker.start()
@@ -84,7 +106,7 @@ def test_lost_committed_offsets(settings: Settings, start_worker: StartWorker) -
 
     reset = ("requests", "reset-offsets")
     exit_code, found, _ = run_json(settings, *reset)
-    assert (exit_code, found["dry_run"], found["strangers"]) == (0, True, [])
+    assert (exit_code, found["dry_run"], found["strangers"]) == (0, True, {})
     assert committed_offsets(settings, settings.prep_group, requests) == {}
     # the member stays in the group until its session times out
     done = until(lambda: run_json(settings, *reset, "--yes")[1])
@@ -102,6 +124,45 @@ def test_lost_committed_offsets(settings: Settings, start_worker: StartWorker) -
     assert message.startswith("cjstream: the group has 1 members: stop all workers first")
     assert worker.stop() == 0
     assert all_have_one_outcome(settings).counts["requests"] == 40
+
+
+def foreign_records(settings: Settings) -> list[Record]:
+    """Records that name no request of their partition, in every topic that batch preparation writes."""
+    topics = settings.topics
+    elsewhere = Coordinates(topics.requests.name, 1, 0)
+    letter = dead_letter_headers(elsewhere, 1, Malformed("x"))
+    return [
+        *(Record(topic.name, 0, b"k", b"garbage") for topic in (*topics.outcomes, topics.parked)),
+        *(Record(topic.name, 0, b"k", None) for topic in (*topics.outcomes, topics.parked)),
+        Record(topics.requests_dlq.name, 0, b"k", b"x", letter),
+        Record(topics.parked.name, 0, str(elsewhere).encode(), None),
+    ]
+
+
+def test_foreign_records_before_the_first_start_are_named_and_skipped(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    at = append(settings, foreign_records(settings))
+    send(settings, *assignment("a1"))
+    sent = send(settings, *(requested(batch_id=f"b-{number}") for number in range(20)))
+    worker = start_worker()
+    batches = settings.partitions_of(settings.topics.batches)
+    until(lambda: len(decoded(settings, batches)) == len(sent), seconds=60)
+    assert sorted(decoded(settings, batches)) == sorted(map(str, sent))
+    [line] = [line for line in worker.log_tail(1000).splitlines() if "name no request" in line]
+    assert f'"count":{len(at)}' in line
+    assert all(f'"{one}"' in line for one in at)
+
+
+@pytest.mark.thorough
+def test_foreign_records_hide_no_outcome_from_the_start_decision(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    worker = stopped_worker(settings, start_worker)
+    append(settings, foreign_records(settings) * 60)
+    delete_group(settings)
+    worker.start()
+    assert f"the last at {settings.topics.batches.name}/" in refusal(worker)
 
 
 @pytest.mark.thorough

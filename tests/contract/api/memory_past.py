@@ -36,7 +36,7 @@ class MemoryPast(AuditService):
     async def history(
         self, scope_key: str, *, with_uses: bool
     ) -> tuple[ScopeHistory, UploadUses | None]:
-        return self._history(scope_key), UploadUses({}, ()) if with_uses else None
+        return self._history(scope_key), UploadUses({}, (), ()) if with_uses else None
 
     async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> dict[str, Any] | None:
         return None  # this log has no requests

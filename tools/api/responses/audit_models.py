@@ -119,10 +119,14 @@ class Versions(ResponseModel):
 
 
 class History(Versions):
-    """Every version of every role, newest first, and the versions that are known to be missing."""
+    """Every version of every role, newest first, and the versions that are known to be missing.
+
+    `foreign_records`: coordinates of records in the batches topic that name the scope but are no batches.
+    """
 
     scope_key: str
     lost: list[Lost]
+    foreign_records: list[str]
 
 
 class HistoryPage(Versions, Page):

@@ -8,7 +8,7 @@ from typing import Any
 from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
 from processors.log.upload_topics import records_of_key, upload_topic_ids
-from processors.log.upload_uses import BatchUse, uses_of
+from processors.log.upload_uses import BatchUse, count_uses
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Positions
@@ -55,21 +55,23 @@ class UploadUses:
 
     by_source: dict[Coordinates, int]
     lost: tuple[tuple[str, BatchUse, int], ...]
+    foreign_records: tuple[Coordinates, ...]  # in the batches topic, which are no batches
 
 
 def uses(settings: Settings, found: ScopeHistory) -> UploadUses:
     """Count the batches by the versions in their provenance; reads the whole batches topic. Raises Unreachable."""
     known = {version.at: version.event.event_id for version in found.versions}
-    counted = Counter(uses_of(settings, found.scope_key))
+    counted = count_uses(settings, found.scope_key)
     lost = [
         (role, used, count)
-        for (role, used), count in counted.items()
+        for (role, used), count in counted.batches.items()
         if known.get(used.source) != used.event_id
     ]
     by_source = Counter[Coordinates]()
-    for (_, used), count in counted.items():
+    for (_, used), count in counted.batches.items():
         by_source[used.source] += count
-    return UploadUses(dict(by_source), tuple(sorted(lost, key=lambda entry: entry[1].source)))
+    in_order = tuple(sorted(lost, key=lambda entry: entry[1].source))
+    return UploadUses(dict(by_source), in_order, tuple(counted.foreign_records))
 
 
 def refuse_gaps(found: ScopeHistory, used: UploadUses | None) -> None:
@@ -126,6 +128,7 @@ def document_of(found: ScopeHistory, used: UploadUses | None) -> dict[str, Any]:
         "complete": found.is_complete and not lost,
         "gaps": [gap_document(gap) for gap in found.gaps],
         "lost": lost,
+        "foreign_records": list(map(str, used.foreign_records)) if used else [],
     }
 
 

@@ -164,6 +164,8 @@ def _print_history(document: dict[str, Any]) -> None:
         _print_lines(
             [f"gap: {gap['role']} after version {gap['after_version']}: {gap['reason']}{since}"]
         )
+    for at in document["foreign_records"]:
+        _print_lines([f"not counted: {at} is no batch; some other producer wrote it"])
 
 
 def _print_lines(lines: Iterable[str]) -> None:
