@@ -90,8 +90,11 @@ def _show(document: dict[str, Any]) -> None:
         "Context", COLUMNS, [_row_of(role, component) for role, component in components.items()]
     )
     for role, component in components.items():
+        title = role.replace("_", " ")
         if component.get("text") is not None:
-            show_text(role.replace("_", " ").capitalize(), component["text"])
+            show_text(title.capitalize(), component["text"])
+        elif (state := component.get("text_state")) is not None:
+            say(f"cjstream: the text of the {title} cannot be shown: {state}")
 
 
 def _row_of(role: str, component: dict[str, Any]) -> tuple[str, ...]:

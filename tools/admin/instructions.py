@@ -22,7 +22,7 @@ from tools.printing import print_json
 from tools.progress import say
 
 ROUTE, TITLE = INSTRUCTIONS.route, INSTRUCTIONS.title
-COLUMNS = ("scope", "scale", "prompt", "rubric", "ready", "version", "updated", "by")
+COLUMNS = ("scope", "scale", "text", "prompt", "rubric", "ready", "version", "updated", "by")
 STORAGE_IDS = ("storage_id", "student_prompt_storage_id", "judge_rubric_storage_id")
 FIELDS = ("scope_key", "grade_scale", "context_origin", "version", *STORAGE_IDS)
 READ_FIELDS = (*FIELDS, "created_at", "updated_at", "updated_by", "source", "readiness")
@@ -117,6 +117,7 @@ def row_of(item: dict[str, Any]) -> tuple[str, ...]:
     return (
         item["scope_key"],
         item["grade_scale"],
+        cell(item.get("text_state")),
         cell(readiness.get("has_student_prompt")),
         cell(readiness.get("has_judge_rubric")),
         cell(readiness.get("ready")),

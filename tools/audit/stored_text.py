@@ -10,7 +10,7 @@ from schemas.field_limits import SHA256
 from tables.content_store import ContentStore
 from tables.history.scope_history import ScopeHistory
 
-State = Literal["present", "erased", "missing", "damaged", "elsewhere"]
+State = Literal["present", "erased", "missing", "damaged", "unreadable", "elsewhere"]
 FAULTY_STATES = ("missing", "damaged")
 
 

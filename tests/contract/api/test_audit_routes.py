@@ -46,11 +46,12 @@ def test_an_erased_text_is_left_out_and_a_missing_text_is_reported(
 ) -> None:
     (stored,) = (path for path in api.folder.rglob(sha256_of(TASK)) if path.is_file())
     stored.unlink()
-    missing = api("GET", f"{A1}?as_of={uploads[1]}")
-    assert missing.json()["type"].endswith("content-missing")
+    missing = get(api, f"{A1}?as_of={uploads[1]}")["student_prompt"]
+    assert (missing["text_state"], "text" in missing) == ("missing", False)
     api.log.append(prompt_deleted(version=4, erased=True), "assignment:a1")
     then = get(api, f"{A1}?as_of={uploads[1]}")
     assert (then["student_prompt"]["version"], "text" in then["student_prompt"]) == (1, False)
+    assert then["student_prompt"]["text_state"] == "erased"
 
 
 @pytest.mark.parametrize("moment", ["tomorrow", "2999-01-01T00:00:00Z", "t/0@7", "2020-01-01", ""])

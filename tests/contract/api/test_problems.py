@@ -369,24 +369,29 @@ def stored_file(api: Api) -> Path:
     return path
 
 
+OF_A1 = {"scope_key": "assignment:a1", "role": "instructions", "storage_id": sha256_of(TEXT)}
+
+
 def test_a_text_that_is_not_in_the_store_is_missing(api: Api) -> None:
     api.create_assignment()
     stored_file(api).unlink()
-    for path in (A1, INSTRUCTIONS, f"{ADMIN}/assignments/a1"):
-        assert problem(api("GET", path), "content-missing") == {"storage_id": sha256_of(TEXT)}
+    response = api("GET", A1)
+    assert problem(response, "content-missing") == OF_A1
+    assert response.json()["detail"].startswith("assignment:a1: the text of its instructions ")
     assert api("GET", f"{ADMIN}/assignments/a1?texts=false").status_code == 200
 
 
 def test_a_damaged_text_is_corrupt(api: Api) -> None:
     api.create_assignment()
     stored_file(api).write_bytes(b"something else")
-    assert problem(api("GET", A1), "content-corrupt") == {"storage_id": sha256_of(TEXT)}
+    assert problem(api("GET", A1), "content-corrupt") == OF_A1
 
 
 def test_another_producers_storage_id_is_a_missing_text(api: Api) -> None:
     api.create_assignment()
     api.log.append(prompt_uploaded(storage_id="their-id"), "assignment:a1")
-    assert problem(api("GET", PROMPT), "content-missing") == {"storage_id": "their-id"}
+    named = {"scope_key": "assignment:a1", "role": "student_prompt", "storage_id": "their-id"}
+    assert problem(api("GET", PROMPT), "content-missing") == named
 
 
 def test_a_store_that_cannot_write_is_reported_and_nothing_is_appended(tmp_path: Path) -> None:

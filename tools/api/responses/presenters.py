@@ -21,6 +21,7 @@ from tools.api.responses.response_models import (
     ResponseModel,
     Upload,
 )
+from tools.audit.stored_text import TextState
 from tools.audit_json import component_document, ids_of, source_document
 
 Document = TypeVar("Document", bound=ResponseModel)
@@ -94,11 +95,14 @@ def readiness_of(
     )
 
 
-def instruction_fields(context: AssignmentContext, text: str, policy: Policy) -> Fields:
+def instruction_fields(
+    context: AssignmentContext, text: TextState | None, policy: Policy
+) -> Fields:
     """The fields of Instruction; the instructions must be live."""
     return {
         "scope_key": context.scope_key,
-        "instructions_text": text,
+        "instructions_text": text.text if text else None,
+        "text_state": text.state if text else "missing",
         **_storage_ids(context),
         "readiness": readiness_of(context, context.scope_key, policy),
         **_role_fields(context, "instructions"),
@@ -106,21 +110,22 @@ def instruction_fields(context: AssignmentContext, text: str, policy: Policy) ->
 
 
 def prompt_or_rubric_fields(
-    context: AssignmentContext, role: str, text: str, instructions_text: str | None
+    context: AssignmentContext, role: str, text: str, of_instructions: TextState | None
 ) -> Fields:
     """The fields of Prompt or Rubric; the role must be live."""
     instructions = live(context, "instructions")
     return {
         **_storage_ids(context),
         f"{role.rpartition('_')[2]}_text": text,
-        "instructions_text": instructions_text,
+        "instructions_text": of_instructions.text if of_instructions else None,
+        "instructions_text_state": of_instructions.state if of_instructions else None,
         "grade_scale": instructions.grade_scale if instructions else None,
         **_role_fields(context, role),
     }
 
 
 def assignment_fields(
-    context: AssignmentContext, texts: Mapping[str, str] | None, policy: Policy
+    context: AssignmentContext, texts: Mapping[str, TextState] | None, policy: Policy
 ) -> Fields:
     """The fields of Assignment; texts by role, or None to leave them out."""
     return {
@@ -154,7 +159,7 @@ def _role_fields(context: AssignmentContext, role: str) -> Fields:
 
 
 def _role(
-    context: AssignmentContext, role: str, texts: Mapping[str, str]
+    context: AssignmentContext, role: str, texts: Mapping[str, TextState]
 ) -> Upload | Deletion | None:
     component = component_of(context, role)
     if component is None:
@@ -162,5 +167,7 @@ def _role(
     fields = _role_fields(context, role)
     if component.is_deletion:
         return filled(Deletion, fields)
-    text = {"text": texts[role]} if role in texts else {}  # an erased text is not in texts
-    return filled(InstructionsUpload if role == "instructions" else Upload, fields, text)
+    found = texts.get(role)
+    state = {} if found is None else {"text_state": found.state}
+    text = {} if found is None or found.text is None else {"text": found.text}
+    return filled(InstructionsUpload if role == "instructions" else Upload, fields, state, text)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tables.commands import WriteOutcome
+from tools.audit.stored_text import State
 
 Role = Literal["instructions", "student_prompt", "judge_rubric"]
 
@@ -59,12 +60,13 @@ class Readiness(ResponseModel):
 
 
 class Instruction(Uploaded):
-    """The live instructions of one scope."""
+    """The live instructions of one scope; a text that cannot be read is null, and `text_state` says why."""
 
     scope_key: str
     assignment_id: str | None
     course_id: str | None
-    instructions_text: str
+    instructions_text: str | None
+    text_state: State
     grade_scale: str
     context_origin: str
     student_prompt_storage_id: str | None
@@ -82,11 +84,12 @@ class InstructionList(Page):
 class OfAssignment(Uploaded):
     """The common fields of a live prompt and a live rubric.
 
-    `instructions_text` and `grade_scale` are null if the assignment has no live instructions.
+    `instructions_text`, its state and `grade_scale` are null if the assignment has no live instructions.
     """
 
     assignment_id: str
     instructions_text: str | None
+    instructions_text_state: State | None
     grade_scale: str | None
     media_type: str
 
@@ -127,7 +130,7 @@ class Deletion(Event):
 
 
 class Upload(Event):
-    """A live role; `text` is left out if texts were not requested."""
+    """A live role; `text` and its state are left out if texts were not requested, `text` also if it cannot be read."""
 
     deleted: Literal[False]
     created_at: str
@@ -136,6 +139,7 @@ class Upload(Event):
     media_type: str
     size_bytes: int
     text: str = ""
+    text_state: State = "present"
 
 
 class InstructionsUpload(Upload):

@@ -5,11 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from schemas.errors import ContentCorrupt, ContentMissing
 from schemas.events import ROLES, AssignmentContext
 from schemas.scales import list_scales
 from tables.commands import ASSIGNMENT, NewInstructions, TextRef
-from tables.context import is_live, live
+from tables.context import is_live
 from tables.etags import assignment_etag_of
 from tools.api.admission import AdmittedRoute, AuditorRoute, ReaderRoute, WriteDep
 from tools.api.dependencies import Dependencies, Deps
@@ -26,6 +25,7 @@ from tools.api.routes.write_steps import execute, write_command
 from tools.api.services.text_service import ref_of
 from tools.audit.scope.as_of import ScopeReport
 from tools.audit.scope.history import document_of as history_document
+from tools.audit.stored_text import TextState
 from tools.audit_json import gap_document
 
 ADMIN = "/admin/v1"
@@ -57,7 +57,7 @@ async def upsert_assignment(body: requests.NewAssignment, write: WriteDep) -> Re
     result = await execute(write, command, new_texts, stored.values())
     assert result.context is not None
     fields = presenters.assignment_fields(
-        result.context, await _live_texts(deps, result.context), deps.log.policy
+        result.context, await deps.texts.states_by_role(result.context), deps.log.policy
     )
     etag = assignment_etag_of(result.context)
     return presenters.write_response(models.AssignmentWritten, fields, result, etag=etag)
@@ -67,18 +67,18 @@ async def upsert_assignment(body: requests.NewAssignment, write: WriteDep) -> Re
 async def get_assignment(
     assignment_id: OfAssignment, query: Annotated[requests.AssignmentQuery, Query()], deps: Deps
 ) -> Response:
-    """All roles of an assignment, now or at a moment; 404 if none of them is live then."""
+    """All roles of an assignment, now or at a moment; 404 if none is live then. A text without bytes is marked."""
     scope_key = f"assignment:{assignment_id}"
-    texts: Mapping[str, str] | None = None
+    texts: Mapping[str, TextState] | None = None
     if query.as_of is None:
         context = await deps.log.read(scope_key)
         if query.texts:
-            texts = await _live_texts(deps, context)
+            texts = await deps.texts.states_by_role(context)
     else:
         report = await report_at(deps, scope_key, query.as_of, "query/as_of", texts=query.texts)
         _check_nothing_hidden(report)
         context = report.state.context
-        texts = _texts_of(report)  # none if they were not requested
+        texts = report.texts if query.texts else None
     if context is None or not any(is_live(context, role) for role in ROLES):
         raise role_not_found("assignment", scope_key, deleted=context is not None)
     document = presenters.filled(
@@ -128,11 +128,6 @@ async def list_grade_scales(_: requests.NoQuery) -> Response:
     )
 
 
-async def _live_texts(deps: Dependencies, context: AssignmentContext | None) -> dict[str, str]:
-    texts = await deps.texts.texts_of(live(context, role) for role in ROLES)
-    return {role: text for role, text in zip(ROLES, texts, strict=True) if text is not None}
-
-
 async def _stored_refs(
     deps: Dependencies, body: requests.NewAssignment, texts: dict[str, str]
 ) -> dict[str, TextRef]:
@@ -153,11 +148,8 @@ async def _stored_refs(
 
 async def _unreadable_texts(deps: Dependencies, context: AssignmentContext | None) -> list[str]:
     """`<role>_content` for each live role whose text is missing or damaged in the store."""
-    return [
-        f"{role}_content"
-        for role in ROLES
-        if (component := live(context, role)) and not await deps.texts.is_readable(component)
-    ]
+    states = await deps.texts.states_by_role(context)
+    return [f"{role}_content" for role, found in states.items() if found.text is None]
 
 
 def _check_nothing_hidden(report: ScopeReport) -> None:
@@ -168,17 +160,3 @@ def _check_nothing_hidden(report: ScopeReport) -> None:
         raise Problem(
             "history-compacted", f"the log no longer shows the state of: {roles}", gaps=gaps
         )
-
-
-def _texts_of(report: ScopeReport) -> dict[str, str]:
-    """The texts by role; an erased text is left out. Raises ContentMissing and ContentCorrupt."""
-    texts = dict[str, str]()
-    for role, text in report.texts.items():
-        component = live(report.state.context, role)
-        if component is None or text.state == "erased":
-            continue
-        if text.text is None:
-            error_class = ContentCorrupt if text.state == "damaged" else ContentMissing
-            raise error_class(str(component.storage_id))
-        texts[role] = text.text
-    return texts

@@ -24,6 +24,7 @@ from tools.api.responses.openapi import (
 )
 from tools.api.routes.write_steps import delete_role, execute, write_command
 from tools.api.services.text_service import ref_of
+from tools.audit.stored_text import TextState
 
 PREFIX = "/admin/v1/assessment-instructions"
 routes = APIRouter(prefix=PREFIX, tags=["instructions"], route_class=AdmittedRoute)
@@ -76,14 +77,14 @@ async def change_instructions_of_course(
 async def list_instructions(
     query: Annotated[requests.InstructionPaging, Query()], deps: Deps
 ) -> Response:
-    """One page of the live instructions, newest first."""
+    """One page of the live instructions, newest first; `text_state` marks a text that cannot be read."""
     result = await deps.log.page(
         page=query.page, page_size=query.page_size, grade_scale=query.grade_scale
     )
-    texts = await deps.texts.texts_of(live(context, "instructions") for context in result.items)
+    texts = await deps.texts.states_of((context, "instructions") for context in result.items)
     items = [
         presenters.filled(
-            models.Instruction, presenters.instruction_fields(context, text or "", deps.log.policy)
+            models.Instruction, presenters.instruction_fields(context, text, deps.log.policy)
         )
         for context, text in zip(result.items, texts, strict=True)
     ]
@@ -148,8 +149,10 @@ async def _write(
     context = result.context
     assert context is not None
     instructions = live(context, "instructions")
-    text = text or await deps.texts.text_of(instructions) or ""
-    fields = presenters.instruction_fields(context, text, deps.log.policy)
+    state = (
+        TextState("present", text) if text else await deps.texts.state_of(context, "instructions")
+    )
+    fields = presenters.instruction_fields(context, state, deps.log.policy)
     return presenters.write_response(
         models.InstructionWritten, fields, result, etag=etag_of(instructions), created=created
     )
@@ -161,8 +164,8 @@ async def _get(deps: Dependencies, scope_key: str) -> Response:
     if context is None or instructions is None:
         deleted = component_of(context, "instructions") is not None
         raise role_not_found("instructions", scope_key, deleted=deleted)
-    text = await deps.texts.text_of(instructions)
-    fields = presenters.instruction_fields(context, text or "", deps.log.policy)
+    text = TextState("present", await deps.texts.text_of(context, "instructions"))
+    fields = presenters.instruction_fields(context, text, deps.log.policy)
     return presenters.ok_response(
         presenters.filled(models.Instruction, fields), etag=etag_of(instructions)
     )

@@ -15,7 +15,7 @@ from tools.api.responses import presenters
 from tools.api.responses import response_models as models
 from tools.api.responses.openapi import DELETED, READ, WRITTEN, returns
 from tools.api.routes.write_steps import delete_role, execute, write_command
-from tools.api.services.text_service import ref_of
+from tools.api.services.text_service import ref_of, unreadable
 
 routes = APIRouter(prefix="/admin/v1", tags=["prompts and rubrics"], route_class=AdmittedRoute)
 PROMPT_PATH = "/student-prompts/assignment/{assignment_id}"
@@ -67,7 +67,7 @@ async def _upload(
     command = write_command(scope_key, role, needs_live=needs_live, **{role: ref_of(text)})
     result = await execute(write, command, [text])
     assert result.context is not None
-    instructions = await write.deps.texts.text_of(live(result.context, "instructions"))
+    instructions = await write.deps.texts.state_of(result.context, "instructions")
     fields = presenters.prompt_or_rubric_fields(result.context, role, text, instructions)
     etag = etag_of(component_of(result.context, role))
     return presenters.write_response(model, fields, result, etag=etag)
@@ -83,6 +83,8 @@ async def _get(
         absent = role if instructions else "instructions"
         deleted = component_of(context, absent) is not None
         raise role_not_found(absent, scope_key, deleted=deleted)
-    text, instructions_text = await deps.texts.texts_of([component, instructions])
-    fields = presenters.prompt_or_rubric_fields(context, role, text or "", instructions_text)
+    own, of_instructions = await deps.texts.states_of([(context, role), (context, "instructions")])
+    if own is None or own.text is None:
+        raise unreadable(context, role, own)
+    fields = presenters.prompt_or_rubric_fields(context, role, own.text, of_instructions)
     return presenters.ok_response(presenters.filled(model, fields), etag=etag_of(component))

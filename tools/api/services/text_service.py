@@ -4,13 +4,25 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from schemas.errors import ContentCorrupt, ContentMissing, Malformed
-from schemas.events import Component
+from schemas.errors import ContentCorrupt, ContentFailed, ContentMissing, Malformed
+from schemas.events import ROLES, AssignmentContext
 from tables.commands import TextRef
 from tables.content_store import PLAIN_TEXT
+from tables.context import live
+from tools.api.errors.problems import Problem
 from tools.api.errors.validation_errors import Fault, fault_at, invalid
 from tools.api.services.async_content_store import AsyncContentStore
+from tools.audit.stored_text import TextState
 from tools.text_rules import MAX_TEXT_BYTES, broken_rule, trimmed
+
+SLUGS = {"damaged": "content-corrupt", "unreadable": "content-backend-error"}
+REASONS = {
+    "missing": "is missing from the content store",
+    "erased": "was erased",
+    "damaged": "is damaged in the content store: its bytes have another sha256",
+    "unreadable": "cannot be read from the content store",
+    "elsewhere": "was stored elsewhere by another producer",
+}
 
 
 def ref_of(text: str) -> TextRef:
@@ -33,33 +45,43 @@ class TextService:
             *(self._contents.renew(ref.storage_id) for ref in referenced),
         )
 
-    async def text_of(self, component: Component | None) -> str | None:
-        """The text of a live component; None if there is no component. Raises ContentMissing and ContentCorrupt."""
+    async def text_of(self, context: AssignmentContext, role: str) -> str:
+        """The text of a live role. Raises a problem that names scope and role if the text cannot be read."""
+        found = await self.state_of(context, role)
+        if found is not None and found.text is not None:
+            return found.text
+        raise unreadable(context, role, found)
+
+    async def state_of(self, context: AssignmentContext | None, role: str) -> TextState | None:
+        """The text of a role, or why it cannot be read; None if the role is not live."""
+        component = live(context, role)
         if component is None:
             return None
         storage_id = str(component.storage_id)
         try:
-            stored = await self._contents.get(storage_id)
+            text = (await self._contents.get(storage_id)).decode()
         except Malformed:  # another producer's id, which this store has never had
-            raise ContentMissing(storage_id) from None
-        try:
-            if component.sha256 == storage_id:
-                return stored.decode()
-        except UnicodeDecodeError:
-            pass
-        raise ContentCorrupt(storage_id)
+            return TextState("elsewhere")
+        except ContentMissing:
+            return TextState("missing")
+        except ContentFailed:
+            return TextState("unreadable")
+        except (ContentCorrupt, UnicodeDecodeError):
+            return TextState("damaged")
+        return (
+            TextState("present", text) if component.sha256 == storage_id else TextState("damaged")
+        )
 
-    async def texts_of(self, components: Iterable[Component | None]) -> list[str | None]:
-        """The texts of several components, fetched concurrently."""
-        return await asyncio.gather(*map(self.text_of, components))
+    async def states_of(
+        self, wanted: Iterable[tuple[AssignmentContext | None, str]]
+    ) -> list[TextState | None]:
+        """The texts of several roles, fetched concurrently: one that cannot be read does not stop the others."""
+        return await asyncio.gather(*(self.state_of(context, role) for context, role in wanted))
 
-    async def is_readable(self, component: Component) -> bool:
-        """Whether the text of a component can be read."""
-        try:
-            await self.text_of(component)
-        except (ContentMissing, ContentCorrupt):
-            return False
-        return True
+    async def states_by_role(self, context: AssignmentContext | None) -> dict[str, TextState]:
+        """The texts of the live roles of a scope."""
+        states = await self.states_of((context, role) for role in ROLES)
+        return {role: state for role, state in zip(ROLES, states, strict=True) if state is not None}
 
     async def refs_of(self, storage_ids: Mapping[str, str]) -> dict[str, TextRef]:
         """References to stored texts by role, from storage ids by role. Raises 422 for a text unfit for its role."""
@@ -87,6 +109,20 @@ class TextService:
             media_type=stored.media_type,
             size_bytes=stored.size_bytes,
         )
+
+
+def unreadable(context: AssignmentContext, role: str, found: TextState | None) -> Problem:
+    """The problem of a text that cannot be read: it names the scope and the role."""
+    state = "missing" if found is None else found.state
+    slug = SLUGS.get(state, "content-missing")
+    component = live(context, role)
+    return Problem(
+        slug,
+        f"{context.scope_key}: the text of its {role.replace('_', ' ')} {REASONS[state]}",
+        storage_id=None if component is None else component.storage_id,
+        scope_key=context.scope_key,
+        role=role,
+    )
 
 
 def _is_text(stored: bytes, max_bytes: int) -> bool:
