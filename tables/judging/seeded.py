@@ -3,13 +3,12 @@
 import numpy as np
 
 WORD = 0xFFFFFFFFFFFFFFFF
-PURPOSES = ("draws", "pairs", "order", "audit", "backoff")
+PURPOSES = ("draws", "pairs", "order", "audit", "backoff", "ranks")
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """An independent stream for each purpose and up to three counters, such as wave and attempt."""
-    counter = [PURPOSES.index(purpose), *counters, *(0,) * (3 - len(counters))]
-    # the first word counts blocks of random numbers: the streams differ in the upper ones and in the key
-    return np.random.Generator(
-        np.random.Philox(key=[seed & WORD, counter[0]], counter=[0, *counter[1:]])
-    )
+    key = np.array([seed & WORD, PURPOSES.index(purpose)], np.uint64)
+    # the lowest word of the counter numbers the blocks of one stream
+    words = np.array([0, *counters, *(0,) * (3 - len(counters))], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=words))

@@ -85,9 +85,11 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
         ("judging",),
     ),
     "tables/judging": (
-        ("seeded",),
-        ("bradley_terry",),
-        ("golden_fit", "pair_selection"),
+        ("seeded", "cost_ledger"),
+        ("bradley_terry", "retries"),
+        ("golden_fit", "pair_selection", "stopping_rule"),
+        ("run", "diagnosis"),
+        ("next_step", "result"),
     ),
     "processors": (
         ("policy", "shutdown", "addresses"),
