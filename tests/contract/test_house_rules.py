@@ -33,7 +33,7 @@ LIBRARIES = {  # the folders or files that may import each library
     },
     "confluent_kafka": {"processors", "tools/send.py", "tools/bench/join"},
     "fastavro": {"schemas/codec.py"},
-    "numpy": {"tables/judging"},
+    "numpy": {"tables/judging", "tables/scan"},
     "scipy": {"tables/judging"},
     "rustworkx": {"tables/judging"},
     "threadpoolctl": {"tables/judging"},
