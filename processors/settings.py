@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from processors.kafka_security import KafkaSecurity, security_variable
 from processors.policy import Policy
+from processors.setting_sources import settings_of
 from schemas.coordinates import Partition
-from schemas.errors import Misconfigured
 from schemas.events import ROLES
 from schemas.topics import Topic, Topics
 
@@ -135,6 +136,11 @@ class Settings(BaseSettings):
         description="URL of an external registry; the API then serves none. The variable has no prefix",
     )
 
+    kafka: KafkaSecurity = Field(
+        default_factory=lambda: settings_of(KafkaSecurity, security_variable, {}),
+        description="how every client of Kafka encrypts and signs in",
+    )
+
     @field_validator("schema_registry_url")
     @classmethod
     def _registry(cls, url: str) -> str:
@@ -238,12 +244,7 @@ def settings_from_environment(**overrides: object) -> Settings:
 
     Raises Misconfigured, which names the variable and never contains its value.
     """
-    try:
-        return Settings(**overrides)  # type: ignore[arg-type]
-    except ValidationError as fault:
-        first = fault.errors(include_input=False, include_url=False)[0]
-        name = "_".join(str(part) for part in first["loc"][:1])
-        raise Misconfigured(f"{variable_of(name)}: {first['msg']}") from fault
+    return settings_of(Settings, variable_of, overrides)
 
 
 def upload_topics(settings: Settings) -> "UploadTopics":

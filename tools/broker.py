@@ -25,6 +25,7 @@ from typing import Self
 from processors.addresses import IPV6_LOOPBACK, host_and_port, loopback_host
 from processors.kafka.bounded_wait import wait_until
 from processors.kafka.topic_admin import metadata_answers
+from processors.kafka_security import security_variable
 from processors.settings import Settings
 from schemas.errors import Misconfigured, Unreachable
 from tools.jars import KAFKA_VERSION, ensure_jars, listed_jars, locked
@@ -299,7 +300,7 @@ class Broker:
             logged = self.log.read_bytes()[logged_bytes:] if self.log.exists() else b""
             cause = _cause_in((output + b"\n" + logged).decode(errors="replace"))
             raise Unreachable(f"Kafka ended while starting: {cause}; its log is {self.log}")
-        return metadata_answers(self.bootstrap)
+        return metadata_answers({"bootstrap.servers": self.bootstrap})
 
     def _signal(self, number: signal.Signals) -> bool:
         """Send a signal; whether the broker was running and received it."""
@@ -325,6 +326,10 @@ class Broker:
 
 def start(settings: Settings) -> BrokerStatus:
     """Start the development broker in data_dir/broker if it does not run; it outlives this process."""
+    if settings.kafka.security_protocol != "PLAINTEXT":
+        raise Misconfigured(
+            f"{security_variable('security_protocol')}: the embedded broker has no TLS and no sign-in"
+        )
     folder = settings.data_dir.resolve() / "broker"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
@@ -351,7 +356,7 @@ def status(settings: Settings) -> BrokerStatus:
     pid = broker.pid
     return BrokerStatus(
         running=pid is not None,
-        ready=pid is not None and metadata_answers(broker.bootstrap),
+        ready=pid is not None and metadata_answers({"bootstrap.servers": broker.bootstrap}),
         pid=pid,
         bootstrap_servers=broker.bootstrap,
         data_dir=str(broker.folder),

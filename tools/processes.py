@@ -44,7 +44,9 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return environment(
         **{
             name: ",".join(map(str, value)) if isinstance(value, tuple) else value
-            for name, value in settings.model_dump().items()
+            for name, value in settings.model_dump(
+                exclude={"kafka"}
+            ).items()  # its variables are in the environment
             if value is not None
         }
     )

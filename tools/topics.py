@@ -1,7 +1,7 @@
 """`cjstream topics`: the catalogue compared with the cluster."""
 
 from processors.kafka.bounded_wait import wait_until
-from processors.kafka.clients import admin_client
+from processors.kafka.clients import admin_client, common_config
 from processors.kafka.topic_admin import (
     TopicState,
     apply_topics,
@@ -25,7 +25,7 @@ def apply(settings: Settings, *, wait_s: float) -> list[TopicState]:
     if wait_s > 0:
         with waiting_for(f"a broker at {settings.bootstrap_servers}"):
             wait_until(
-                lambda: metadata_answers(settings.bootstrap_servers),
+                lambda: metadata_answers(common_config(settings)),
                 seconds=wait_s,
                 what=f"a broker at {settings.bootstrap_servers}",
                 every_s=1.0,

@@ -10,10 +10,13 @@ import aiokafka
 import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import AppT
+from faust.types.auth import CredentialsT
 from faust.types.transports import ConsumerT, ProducerT, TransportT
 from yarl import URL
 
 from processors.fold.tracked_consumer import TrackedConsumer
+from processors.kafka.security import aiokafka_security
+from processors.kafka_security import KafkaSecurity
 from processors.settings import Settings
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_OUTCOME_BYTES
@@ -75,6 +78,7 @@ def build_app(settings: Settings) -> CJStreamApp:
     app = CJStreamApp(
         settings.fold_group,
         broker=[URL(f"kafka://{host.strip()}") for host in settings.bootstrap_servers.split(",")],
+        broker_credentials=_credentials(settings.kafka),
         broker_client_id=f"{settings.topic_prefix}cjstream-{settings.slot or 'worker'}",
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=1,
@@ -108,6 +112,24 @@ def build_app(settings: Settings) -> CJStreamApp:
     app.settings = settings
     app.finalize()
     return app
+
+
+def _credentials(security: KafkaSecurity) -> CredentialsT | None:
+    """What the security settings are to Faust; None without TLS and sign-in."""
+    arguments = aiokafka_security(security)
+    context, mechanism = arguments.get("ssl_context"), security.sasl_mechanism
+    if mechanism == "OAUTHBEARER":
+        return faust.OAuthCredentials(
+            oauth_cb=arguments["sasl_oauth_token_provider"], ssl_context=context
+        )
+    if mechanism is not None:
+        return faust.SASLCredentials(
+            username=arguments["sasl_plain_username"],
+            password=arguments["sasl_plain_password"],
+            mechanism=mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None
 
 
 def _murmur2(key: bytes | None, partitions: list[int], available: list[int]) -> int:

@@ -7,6 +7,7 @@ from uuid import uuid4
 from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
+from processors.kafka.security import aiokafka_security, librdkafka_security
 from processors.settings import Settings
 
 Config = dict[str, Any]
@@ -26,6 +27,7 @@ def common_config(settings: Settings) -> Config:
         "log_level": 2,
         "error_cb": _log_error,
         "reconnect.backoff.max.ms": 1000,
+        **librdkafka_security(settings.kafka),
     }
 
 
@@ -35,6 +37,7 @@ def aiokafka_config(settings: Settings) -> Config:
         "bootstrap_servers": [host.strip() for host in settings.bootstrap_servers.split(",")],
         "client_id": f"{settings.topic_prefix}cjstream-{settings.slot or 'worker'}",
         "request_timeout_ms": 10_000,
+        **aiokafka_security(settings.kafka),
     }
 
 

@@ -1,7 +1,7 @@
 """Compares the topic catalogue with the cluster, and creates missing topics."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of, wait_until
 from processors.kafka.offsets import high_watermarks
+from processors.kafka.why_refused import why_refused
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import Discrepancy, Unreachable
@@ -61,10 +62,11 @@ def _metadata(admin: AdminClient, settings: Settings, seconds: float) -> Cluster
     try:
         return admin.list_topics(timeout=seconds)
     except KafkaException as fault:
-        raise Unreachable(
+        why = why_refused(settings) or (
             f"no Kafka broker answers at {settings.bootstrap_servers} ({fault.args[0].name()}); "
             "`cjstream broker start` starts the embedded one"
-        ) from fault
+        )
+        raise Unreachable(why) from fault
 
 
 def topic_ids(admin: AdminClient, settings: Settings) -> dict[str, str | None]:
@@ -249,11 +251,10 @@ def checked_topics(admin: AdminClient, settings: Settings) -> dict[str, str]:
     return {state.topic.name: str(state.topic_id) for state in states}
 
 
-def metadata_answers(bootstrap_servers: str, *, timeout_s: float = 1.0) -> bool:
-    """Whether a broker at this address answers a metadata request; an open port alone does not mean ready."""
+def metadata_answers(config: Mapping[str, Any], *, timeout_s: float = 1.0) -> bool:
+    """Whether a broker answers a metadata request of a client with this configuration: an open port means nothing."""
     # connects every 100 ms: by default the pauses double, and a broker that starts is noticed late
-    pause = {"reconnect.backoff.max.ms": 100}
-    client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, **pause})
+    client = AdminClient({**config, "log_level": 0, "reconnect.backoff.max.ms": 100})
     try:
         return bool(client.list_topics(timeout=timeout_s).brokers)
     except KafkaException:

@@ -52,7 +52,7 @@ def tool(broker: Broker, name: str, *arguments: str) -> str:
 def test_data_survives_a_kill(broker: Broker) -> None:
     tool(broker, "TopicCommand", "--create", "--topic", TOPIC)
     broker.kill()
-    assert not metadata_answers(broker.bootstrap)
+    assert not metadata_answers({"bootstrap.servers": broker.bootstrap})
     broker.start()
     assert TOPIC in tool(broker, "TopicCommand", "--list").split()
 
@@ -87,7 +87,7 @@ start(Settings(data_dir=Path({str(settings.data_dir)!r}),
     with pytest.raises(Misconfigured, match=f"already runs, on {started.bootstrap_servers}"):
         start(elsewhere)
     assert not stop(settings).running
-    assert not metadata_answers(settings.bootstrap_servers)
+    assert not metadata_answers({"bootstrap.servers": settings.bootstrap_servers})
 
 
 def test_the_error_names_a_port_that_is_taken(settings: Settings) -> None:

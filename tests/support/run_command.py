@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
+from processors.kafka_security import security_variable
 from processors.settings import Settings, variable_of
 from tools.cli import main
 
@@ -24,9 +26,15 @@ def environment_of(settings: Settings, **variables: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("CJSTREAM_", "JWT_"))
     }
-    for name, value in settings.model_dump(mode="json", exclude_defaults=True).items():
+    for name, value in settings.model_dump(
+        mode="json", exclude_defaults=True, exclude={"kafka"}
+    ).items():
         text = ",".join(value) if isinstance(value, list) else str(value)
         inherited[variable_of(name)] = text
+    for name in settings.kafka.model_fields_set:
+        value = getattr(settings.kafka, name)
+        secret = value.get_secret_value() if isinstance(value, SecretStr) else value
+        inherited[security_variable(name)] = str(secret)
     return {**inherited, "PYTHONPATH": str(ROOT), **variables}
 
 

@@ -187,5 +187,7 @@ def _exit_now(shutdown: Shutdown) -> None:
 
 def _loggable(settings: Settings) -> dict[str, Any]:
     """The settings without the URLs that may contain a password."""
-    fields = settings.model_dump(mode="json", exclude={"content_url", "schema_registry_url"})
+    fields = settings.model_dump(
+        mode="json", exclude={"content_url", "schema_registry_url", "kafka"}
+    )
     return {**fields, "content": settings.content.partition(":")[0]}

@@ -7,6 +7,7 @@ import typer
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from processors.kafka_security import KafkaSecurity, security_variable
 from processors.settings import Settings, variable_of
 from schemas.released_schemas import released
 from schemas.topics import Topics
@@ -41,6 +42,12 @@ def settings_page() -> str:
         "the message names the variable, never its value.",
         "## Worker, API and commands",
         table(("variable", "type", "default", "meaning"), _fields(Settings, variable_of)),
+        "## Kafka with TLS and sign-in",
+        "They hold for every client: worker, API, commands. Of a secret, `<VARIABLE>_FILE` can name a file instead, "
+        "as container platforms mount them; also of `JWT_SECRET_KEY`.",
+        table(
+            ("variable", "type", "default", "meaning"), _fields(KafkaSecurity, security_variable)
+        ),
         "## Tokens of the admin API",
         table(
             ("variable", "type", "default", "meaning"),
@@ -52,6 +59,8 @@ def settings_page() -> str:
 def _fields(settings: type[BaseSettings], variable: Callable[[str], str]) -> Iterator[list[str]]:
     schema = settings.model_json_schema()["properties"]
     for name, field in settings.model_fields.items():
+        if name == "kafka":  # a group with a table of its own
+            continue
         key = name if name in schema else variable(name)
         default = "" if field.default in (PydanticUndefined, None) else str(field.default)
         if isinstance(field.default, tuple):

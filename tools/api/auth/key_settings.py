@@ -9,10 +9,11 @@ from typing import Any, Literal
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from jwt.algorithms import get_default_algorithms
-from pydantic import Field, HttpUrl, SecretStr, ValidationError
+from pydantic import Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from processors.http_clients import http_client
+from processors.setting_sources import settings_of
 from schemas.errors import Misconfigured
 from tools.api.auth.authentication import SigningKeys, Verifier
 from tools.api.auth.jwks import KeySet, fetch_json, prepare_public_key
@@ -54,11 +55,7 @@ def jwt_settings(**overrides: object) -> JwtSettings:
 
     Raises Misconfigured, which names the variable and never repeats its value.
     """
-    try:
-        return JwtSettings(**overrides)  # type: ignore[arg-type]
-    except ValidationError as fault:
-        first = fault.errors(include_input=False, include_url=False)[0]
-        raise Misconfigured(f"{_variable(str(first['loc'][0]))}: {first['msg']}") from fault
+    return settings_of(JwtSettings, _variable, overrides)
 
 
 def build_verifier(environment: str, settings: JwtSettings) -> Verifier:
