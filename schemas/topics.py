@@ -35,6 +35,10 @@ MAX_REQUEST_BYTES = 640 * 1024
 MAX_OUTCOME_BYTES = 2 * MIB
 DAY_MS = 24 * 60 * 60 * 1000
 
+# Kafka checks `max.message.bytes` on a batch as it stores it. Stored compressed, a few kilobytes become gigabytes in
+# the memory of every consumer, at every start.
+STORED = {"compression.type": "uncompressed"}
+
 Retention = Literal["history", "table", "log", "dead letters", "parked"]
 
 
@@ -63,6 +67,7 @@ class Topic:
         }[self.retention]
         return {
             **cleanup,
+            **STORED,
             "message.timestamp.type": "LogAppendTime",
             "max.message.bytes": str(self.max_message_bytes),
             "unclean.leader.election.enable": "false",

@@ -77,7 +77,7 @@ def api() -> None:
 
 @topics_app.command("list")
 def topics_list(as_json: Json = False) -> None:
-    """List the catalogue's topics as the cluster has them; exit 3 if one is missing or contradicts the catalogue."""
+    """List the catalogue's topics as the cluster has them; exit 3 if one is missing or differs."""
     from tools import topics as command
 
     show_topics(command.list_topics(settings_from_environment()), as_json=as_json)
@@ -90,7 +90,10 @@ def topics_apply(
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Create the missing topics; exit 3 if an existing topic contradicts the catalogue."""
+    """Create the missing topics, and change what is new in the settings of existing ones; exit 3 if one contradicts.
+
+    A setting that would change what a topic keeps or how it is read is never changed.
+    """
     from tools import topics as command
 
     show_topics(command.apply(settings_from_environment(), wait_s=wait), as_json=as_json)
@@ -150,7 +153,7 @@ def topics_abort_transaction(
 
 
 def show_topics(states: list[Any], *, as_json: bool) -> None:
-    """Print topic states; exit 3 if a topic is missing or contradicts the catalogue."""
+    """Print topic states; exit 3 if a topic is missing or differs from the catalogue."""
     rows = [
         {
             "topic": state.topic.name,
@@ -159,6 +162,7 @@ def show_topics(states: list[Any], *, as_json: bool) -> None:
             "replication": state.replication,
             "kept": state.topic.retention,
             "contradictions": list(state.contradictions),
+            "outdated": list(state.outdated),
             "warnings": list(state.warnings),
         }
         for state in states
@@ -169,12 +173,13 @@ def show_topics(states: list[Any], *, as_json: bool) -> None:
         cells = [
             (
                 *(row[name] for name in ("topic", "partitions", "replication", "kept")),
-                "; ".join(row["contradictions"]) or ("ok" if row["exists"] else "missing"),
+                "; ".join(row["contradictions"] + row["outdated"])
+                or ("ok" if row["exists"] else "missing"),
             )
             for row in rows
         ]
         print_table("Topics", ("topic", "partitions", "replication", "kept as", "state"), cells)
-    if any(row["contradictions"] or not row["exists"] for row in rows):
+    if any(row["contradictions"] or row["outdated"] or not row["exists"] for row in rows):
         raise typer.Exit(3)
 
 

@@ -264,6 +264,7 @@ def _topics(states: list[TopicState]) -> list[Check]:
     contradictions = [
         f"{s.topic.name}: {'; '.join(s.contradictions)}" for s in states if s.contradictions
     ]
+    outdated = [f"{s.topic.name}: {'; '.join(s.outdated)}" for s in states if s.outdated]
     # one failed check for each topic setting that violates the audit horizon
     horizon = [f"{s.topic.name}: {warning}" for s in states for warning in s.warnings]
     hint = f"missing: {missing}; create them with `cjstream topics apply`"
@@ -273,6 +274,11 @@ def _topics(states: list[TopicState]) -> list[Check]:
             "topics are as the catalogue says",
             not contradictions,
             " | ".join(contradictions) or "all",
+        ),
+        Check(
+            "topics have the settings of this release",
+            not outdated,
+            f"{' | '.join(outdated)}: run `cjstream topics apply`" if outdated else "all",
         ),
         *(Check("audit horizon", False, warning) for warning in horizon),
         *([] if horizon else [Check("audit horizon", True, HORIZON_KEPT)]),

@@ -10,7 +10,9 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (
     AdminClient,
+    AlterConfigOpType,
     ClusterMetadata,
+    ConfigEntry,
     ConfigResource,
     NewTopic,
     ResourceType,
@@ -23,7 +25,7 @@ from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import Discrepancy, Unreachable
 from schemas.retention_check import horizon_warnings
-from schemas.topics import Topic
+from schemas.topics import STORED, Topic
 
 log = logging.getLogger("cjstream.cluster")
 CREATION_TIMEOUT_S = 30.0  # until new topics are listed and have leaders
@@ -38,6 +40,7 @@ class TopicState:
     partitions: int
     replication: int
     contradictions: tuple[str, ...]
+    outdated: tuple[str, ...] = ()  # settings of an earlier release, which `apply_topics` changes
     warnings: tuple[str, ...] = ()  # settings that would break the audit horizon
 
     @property
@@ -134,11 +137,13 @@ def _state(
     # a broker that is temporarily down must not make a replicated topic wrong
     expected = max(replication, _replication(brokers))
     wanted = topic.config(horizon_days=settings.audit_horizon_days, replication=expected)
-    contradictions = [
-        f"{name} is {config.get(name)}, should be {value}"
+    differences = {
+        name: f"{name} is {config.get(name)}, should be {value}"
         for name, value in wanted.items()
         if config.get(name) != value
-    ]
+    }
+    outdated = tuple(differences.pop(name) for name in STORED if name in differences)
+    contradictions = list(differences.values())
     if partitions != settings.partitions:
         contradictions.insert(0, f"{partitions} partitions, should be {settings.partitions}")
     warnings = horizon_warnings(topic, config, settings.audit_horizon_days)
@@ -148,6 +153,7 @@ def _state(
         partitions,
         replication,
         tuple(contradictions),
+        outdated,
         tuple(warnings),
     )
 
@@ -158,10 +164,11 @@ def _replication(brokers: int) -> int:
 
 
 def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
-    """Create missing topics; returns the state of every topic.
+    """Create missing topics, and change the outdated settings of existing ones; returns the state of every topic.
 
     The replication factor is 3, or 1 for a single broker; it is larger if that of an existing topic is larger.
-    Raises Discrepancy if an existing topic contradicts the catalogue, Unreachable if too few brokers are up.
+    Raises Discrepancy if an existing topic contradicts the catalogue, Unreachable if too few brokers are up or the
+    brokers refuse.
     """
     states = topic_states(admin, settings)
     refuse_contradictions(states)
@@ -170,11 +177,31 @@ def apply_topics(admin: AdminClient, settings: Settings) -> list[TopicState]:
     )
     missing = [state.topic for state in states if state.topic_id is None]
     create_topics(admin, settings, missing, replication)
+    _update(admin, [state.topic.name for state in states if state.outdated])
     return wait_until(
         lambda: _states_when_ready(admin, settings),
         seconds=CREATION_TIMEOUT_S,
         what="the new topics",
     )
+
+
+def _update(admin: AdminClient, names: Iterable[str]) -> None:
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in STORED.items()
+    ]
+    resources = [
+        ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries) for name in names
+    ]
+    if not resources:
+        return
+    futures = admin.incremental_alter_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
+    for resource, future in futures.items():
+        try:
+            result_of(future)
+        except KafkaException as fault:
+            reason = fault.args[0].str()
+            raise Unreachable(f"topic {resource.name} was not changed: {reason}") from fault
 
 
 def create_topics(
@@ -199,7 +226,7 @@ def _states_when_ready(admin: AdminClient, settings: Settings) -> list[TopicStat
     """The state of every topic; empty while a broker does not know a topic yet or a partition has no leader."""
     try:
         states = topic_states(admin, settings)
-        if not all(state.topic_id for state in states):
+        if not all(state.topic_id for state in states) or any(state.outdated for state in states):
             return []
         high_watermarks(admin, chain.from_iterable(state.all_partitions for state in states))
     except Unreachable:

@@ -26,6 +26,7 @@ from schemas.topics import MIB, Topic
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
 from tests.support.builders import prompt_uploaded, requested, sha256_of
+from tests.support.installations import allow_compressed_batches
 from tests.support.raw_batches import append_raw
 from tests.support.run_command import run_json
 from tests.support.until import until
@@ -371,6 +372,7 @@ def test_a_truncated_dead_letter_is_shown_as_such_and_refused(
     settings: Settings, tmp_path: Path
 ) -> None:
     topics, value = settings.topics, bytes(3 * MIB)
+    allow_compressed_batches(settings)
     at = append_raw(settings.bootstrap_servers, Record(topics.requests.name, 0, b"k", value))
     (original,) = committed_records(settings, topics.requests)
     refused = Refused(b"k", value, ())

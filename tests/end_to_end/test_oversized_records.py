@@ -23,12 +23,13 @@ from tests.end_to_end.serving import ready_api
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
 from tests.support.builders import requested
-from tests.support.installations import configure_topic
+from tests.support.installations import allow_compressed_batches, configure_topic
 from tests.support.raw_batches import RawName, append_raw
 from tests.support.run_command import run_json
 from tests.support.until import until
 from tools.tail import tail_batches
 
+pytestmark = pytest.mark.usefixtures("compressed_batches")
 HUGE = bytes(3 * MIB)
 NO_UTF_8 = [(RawName.of(b"\xff\xfe"), b"x")]
 TOO_LARGE: Mapping[str, tuple[bytes | None, bytes | None, Headers]] = {
@@ -46,6 +47,11 @@ KEPT: Mapping[str, tuple[bytes | None, bytes | None, Headers]] = {
     "too many to be read": (b"k", b"damaged", [("", None)] * 700_000),
     "nothing": (None, None, [("h", None)]),
 }
+
+
+@pytest.fixture
+def compressed_batches(settings: Settings) -> None:
+    allow_compressed_batches(settings)
 
 
 def truncated_letters(settings: Settings) -> dict[Coordinates, bool]:

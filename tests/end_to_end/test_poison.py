@@ -24,7 +24,7 @@ from schemas.topics import MIB, Topics
 from tests.faults.load import CODEC, append, assignment, request_record, send
 from tests.faults.running import Process
 from tests.support.builders import requested
-from tests.support.installations import installation
+from tests.support.installations import allow_compressed_batches, installation
 from tests.support.raw_batches import append_raw
 from tests.support.run_command import run_text
 from tests.support.until import until
@@ -40,7 +40,10 @@ COMPACTED = {
 
 @pytest.fixture(scope="module")
 def settings(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return installation(broker, tmp_path_factory.mktemp("poison"), slot="one", patience_s=600)
+    folder = tmp_path_factory.mktemp("poison")
+    settings = installation(broker, folder, slot="one", patience_s=600)
+    allow_compressed_batches(settings)
+    return settings
 
 
 @pytest.fixture(scope="module")

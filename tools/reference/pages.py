@@ -102,8 +102,9 @@ def topics_page() -> str:
     return page(
         "Topics",
         f"From `schemas/topics.py`, with the default audit horizon of {horizon} days and three brokers. "
-        "Every name gets the prefix `CJSTREAM_TOPIC_PREFIX`. `topics apply` creates missing topics and exits with "
-        "3 if an existing one differs; then a worker does not start.",
+        "Every name gets the prefix `CJSTREAM_TOPIC_PREFIX`. `topics apply` creates missing topics, and gives "
+        "existing ones `compression.type=uncompressed`. It exits with 3 if another setting differs; then a worker does "
+        "not start.",
         table(("topic", "events", "configuration"), rows),
     )
 
