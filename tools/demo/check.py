@@ -32,7 +32,9 @@ class AvroReader:
 
     def __init__(self, codec: Codec) -> None:
         parsed = [
-            (release, avro.schema.parse(json.dumps(release.schema))) for release in released()
+            (release, avro.schema.parse(json.dumps(release.schema)))
+            for release in released()
+            if hasattr(events, release.name)  # not the records of judging
         ]
         latest = {release.name: schema for release, schema in parsed}  # versions are ascending
         self._readers = {

@@ -561,14 +561,14 @@ def test_output_without_a_terminal_is_plain_text(admin: Admin, server: Answering
     }
     server.respond("GET /admin/v1/assignments/a1", Told(document))
     item = {**COMPONENT, "scope_key": "assignment:a1", "grade_scale": "s", "readiness": READINESS}
-    item |= {"updated_at": "now", "updated_by": "anna"}
+    item |= {"updated_at": "now", "updated_by": "anna", "text_state": "missing"}
     listing = Told({"total": 1, "items": [item]})
     server.respond(f"GET {INSTRUCTIONS}?page=1&page_size=20", listing)
     shown, listed = admin("assignments", "show", "a1").out, admin("instructions", "list").out
     assert "instructions\tlive\t3\t2030-01-15T09:30:00.000Z\tanna\tt/2@41\t" in shown
     assert "student prompt\tdeleted\t3\t2030-01-15T09:30:00.000Z\t[red]\ufffd[2J\t" in shown
     assert f"Instructions:\n{TEXT}\n" in shown
-    assert listed == "assignment:a1\ts\tyes\t-\tyes\t3\tnow\tanna\n"
+    assert listed == "assignment:a1\ts\tmissing\tyes\t-\tyes\t3\tnow\tanna\n"
     assert "\x1b" not in shown
 
 
