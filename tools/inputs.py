@@ -27,8 +27,16 @@ from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, Essay
 from schemas.field_limits import RULES
 from schemas.scales import get_scale
-from tools.json_files import DECODER, STDIN, JsonValue, json_values, safe_name
-from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, broken_rule, trimmed
+from tools.json_files import DECODER, MAX_FILE_BYTES, STDIN, JsonValue, json_values, safe_name
+from tools.text_formats import foreign_format
+from tools.text_rules import (
+    AS_PLAIN_TEXT,
+    MAX_TEXT_BYTES,
+    MIN_TEXT,
+    broken_rule,
+    format_of,
+    trimmed,
+)
 
 T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -150,6 +158,7 @@ def _upload(document: JsonValue) -> GivenUpload:
             "too_short": too_short,
             "too_long": f"{len(encoded)} bytes, at most {max_bytes}",
             "invalid_characters": "contains U+0000",
+            "not_plain_text": f"{format_of(text)}: {AS_PLAIN_TEXT}",
         }
         raise document.fault(f"{field}: {rules[broken[0]]}")
     return GivenUpload(document, line, encoded)
@@ -163,7 +172,12 @@ def _file_text(document: JsonValue, text_file: str) -> str:
         if Path(text_file).is_absolute() or not path.is_relative_to(folder.resolve()):
             raise document.fault("text_file: not in or below the folder of the file that names it")
         with path.open("rb") as opened:
-            return opened.read(max(MAX_TEXT_BYTES.values()) * 2).decode()
+            content = opened.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise document.fault(f"text_file: more than {MAX_FILE_BYTES} bytes")
+        if found := foreign_format(content):
+            raise document.fault(f"text_file: {found}: {AS_PLAIN_TEXT}")
+        return content.decode()
     except UnicodeDecodeError:
         raise document.fault("text_file: not UTF-8") from None
     except (OSError, ValueError) as fault:

@@ -1,7 +1,14 @@
 """Rules for the texts that people upload."""
 
+import unicodedata
+
+from tools.text_formats import LOOKED_AT, foreign_format
+
 MIN_TEXT = 10  # characters
 MAX_TEXT_BYTES = {"instructions": 65_536, "student_prompt": 131_072, "judge_rubric": 131_072}
+AS_PLAIN_TEXT = "save it as plain text in UTF-8"
+VISIBLE = frozenset("LNPS")  # letters, numbers, punctuation, symbols
+LOOK_EMPTY = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols, by their category
 
 
 def trimmed(text: str) -> str:
@@ -11,10 +18,21 @@ def trimmed(text: str) -> str:
 
 def broken_rule(text: str, max_bytes: int) -> tuple[str, int | None] | None:
     """The first rule that a trimmed text breaks, by its code in the API, and the limit of that rule."""
-    if not text:
+    if not any(map(_is_visible, text)):
         return "blank", None
     if len(text) < MIN_TEXT:
         return "too_short", MIN_TEXT
     if len(text.encode()) > max_bytes:
         return "too_long", max_bytes
-    return ("invalid_characters", None) if "\0" in text else None
+    if "\0" in text:
+        return "invalid_characters", None
+    return ("not_plain_text", None) if format_of(text) else None
+
+
+def format_of(text: str) -> str | None:
+    """The name of the format that a text has; None if it is plain text."""
+    return foreign_format(text[:LOOKED_AT].encode())
+
+
+def _is_visible(character: str) -> bool:
+    return unicodedata.category(character)[0] in VISIBLE and character not in LOOK_EMPTY

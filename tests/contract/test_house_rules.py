@@ -73,6 +73,7 @@ LIBRARIES = {  # the folders or files that may import each library
         "tools/bench/api.py",
         "tools/processes.py",
     },
+    "docx": {"tools/admin/word_document.py"},
     "typer": {"tools"},
     "rich": {"tools"},
     "fastapi": {"tools/api"},

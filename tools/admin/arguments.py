@@ -2,6 +2,7 @@
 
 import sys
 import unicodedata
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,11 @@ from schemas.field_limits import RULES, SHA256
 from schemas.scales import get_scale
 from tables.etags import parse_assignment_etag, parse_etag
 from tools.admin.failures import Usage
+from tools.admin.word_document import MAX_BYTES, text_of_document
 from tools.json_files import STDIN, name_of
-from tools.text_rules import MAX_TEXT_BYTES, broken_rule, trimmed
+from tools.progress import say
+from tools.text_formats import WORD, foreign_format
+from tools.text_rules import AS_PLAIN_TEXT, MAX_TEXT_BYTES, broken_rule, format_of, trimmed
 from tools.times import point_in_time_from
 
 TEXTS = {"instructions": "instructions", "prompt": "student_prompt", "rubric": "judge_rubric"}
@@ -126,14 +130,9 @@ def condition_of(
 
 def _read(file: str) -> str:
     """The text of a file or of standard input. Raises CJStreamError."""
-    max_bytes = 2 * max(MAX_TEXT_BYTES.values())  # enough to detect a text that is too long
     try:
-        if file == STDIN:
-            return sys.stdin.buffer.read(max_bytes).decode()
-        with Path(file).open("rb") as opened:
-            return opened.read(max_bytes).decode()
-    except UnicodeDecodeError:
-        raise CJStreamError(f"cannot read {name_of(file)}: not UTF-8") from None
+        with nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
     except (OSError, ValueError) as fault:
         is_missing = isinstance(fault, FileNotFoundError)
         cause = (
@@ -142,6 +141,28 @@ def _read(file: str) -> str:
             else getattr(fault, "strerror", None) or "not a valid file name"
         )
         raise CJStreamError(f"cannot read {name_of(file)}: {cause}") from None
+    try:
+        return _text_in(content, name_of(file))
+    except CJStreamError as fault:
+        raise CJStreamError(f"cannot read {name_of(file)}: {fault}") from fault
+
+
+def _text_in(content: bytes, name: str) -> str:
+    """The text of a file that is UTF-8 or a Word document. Raises CJStreamError."""
+    if len(content) > MAX_BYTES:
+        raise CJStreamError(f"more than {MAX_BYTES} bytes")
+    found = foreign_format(content)
+    if found == WORD:
+        text, left_out = text_of_document(content)
+        if left_out:
+            say(f"{name}: the text is used without {' and '.join(left_out)} of the document")
+        return text
+    if found is not None:
+        raise CJStreamError(f"{found}: {AS_PLAIN_TEXT} or as a Word document (.docx)")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as fault:
+        raise CJStreamError(f"not UTF-8 from byte {fault.start} on: {AS_PLAIN_TEXT}") from None
 
 
 def _within_limits(name: str, text: str) -> str:
@@ -156,6 +177,8 @@ def _within_limits(name: str, text: str) -> str:
             raise Usage(f"{name}: {len(text)} characters; the minimum is {minimum}")
         case "too_long", maximum:
             raise Usage(f"{name}: {len(text.encode())} bytes; the maximum is {maximum}")
+        case "not_plain_text", _:
+            raise Usage(f"{name}: {format_of(text)}: {AS_PLAIN_TEXT}")
         case "invalid_characters", _:
             raise Usage(f"{name}: contains characters that are not allowed")
     return text

@@ -506,7 +506,11 @@ def test_texts_are_read_from_files_and_stdin(
 
 @pytest.mark.parametrize(
     ("file", "cause"),
-    [("missing.txt", "no such file"), ("latin.txt", "not UTF-8"), (".", "Is a directory")],
+    [
+        ("missing.txt", "no such file"),
+        ("latin.txt", "not UTF-8 from byte 6 on: save it as plain text in UTF-8"),
+        (".", "Is a directory"),
+    ],
 )
 def test_an_unreadable_file_ends_with_exit_code_1(
     admin: Admin, server: Answering, tmp_path: Path, file: str, cause: str

@@ -25,6 +25,7 @@ MESSAGES = {
     "blank": "is blank",
     "too_short": "is too short",
     "too_long": "is too long",
+    "not_plain_text": "is not plain text",
     "invalid_characters": "has characters that are not allowed",
     "out_of_range": "is out of range",
     "invalid_time": "is not a time in the past: give a time with a UTC offset, an age as 2h or topic/partition@offset",
@@ -40,9 +41,11 @@ MESSAGES = {
 Fault = dict[str, Any]
 
 
-def fault_at(location: str, code: str, limit: int | None = None) -> Fault:
+def fault_at(
+    location: str, code: str, limit: int | None = None, message: str | None = None
+) -> Fault:
     """One entry of `errors`; `location` is a path such as body/prompt_text."""
-    fault: Fault = {"location": location, "code": code, "message": MESSAGES[code]}
+    fault: Fault = {"location": location, "code": code, "message": message or MESSAGES[code]}
     return fault if limit is None else {**fault, "limit": limit}
 
 
@@ -58,7 +61,12 @@ def invalid(faults: Sequence[Fault]) -> Problem:
 def faults_of(errors: Iterable[Mapping[str, Any]]) -> list[Fault]:
     """The faults that pydantic found, without the values of the request."""
     return [
-        fault_at(_location(error), code_of(error), error.get("ctx", {}).get("limit"))
+        fault_at(
+            _location(error),
+            code_of(error),
+            error.get("ctx", {}).get("limit"),
+            error.get("ctx", {}).get("message"),
+        )
         for error in errors
     ]
 

@@ -17,7 +17,14 @@ from schemas.field_limits import RULES, SHA256, IdLimit, PatternLimit, TextLimit
 from schemas.scales import SCALES
 from tables.history.point_in_time import Moment
 from tools.api.errors.validation_errors import MESSAGES
-from tools.text_rules import MAX_TEXT_BYTES, MIN_TEXT, broken_rule, trimmed
+from tools.text_rules import (
+    AS_PLAIN_TEXT,
+    MAX_TEXT_BYTES,
+    MIN_TEXT,
+    broken_rule,
+    format_of,
+    trimmed,
+)
 from tools.times import FORMS, point_in_time_from
 
 ID_CORE = r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff.]"
@@ -72,7 +79,11 @@ def _text(max_bytes: int) -> AfterValidator:
     def check(text: str) -> str:
         text = _trimmed_text(text)
         if broken := broken_rule(text, max_bytes):
-            raise rule_error(*broken)
+            code, limit = broken
+            if code == "not_plain_text":
+                message = f"is {format_of(text)}: {AS_PLAIN_TEXT}"
+                raise PydanticCustomError(code, MESSAGES[code], {"message": message})
+            raise rule_error(code, limit)
         return text
 
     return AfterValidator(check)

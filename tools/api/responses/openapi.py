@@ -34,7 +34,7 @@ DELETED = (*COMMON, *LOG, *CONDITION, *APPEND)
 WRITTEN = (*COMMON, *BODY, *LOG, *CONTENT, *CONDITION, *APPEND, "immutable-field")
 WRITTEN_OR_CREATED = (*WRITTEN, "created")
 
-CONTENT_ROUTES: Slugs = (*COMMON, *CONTENT, "resource-not-found", "payload-too-large")
+CONTENT_ROUTES: Slugs = (*COMMON, *CONTENT, *BODY, "resource-not-found")
 CONTENT_ROUTES += ("range-not-satisfiable",)
 
 TEXT = {"type": "string"}

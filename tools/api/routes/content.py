@@ -18,6 +18,7 @@ from tools.api.dependencies import Dependencies, Deps
 from tools.api.errors.problems import Problem, not_found
 from tools.api.errors.validation_errors import fault_at, invalid
 from tools.api.requests.body_reader import read_body
+from tools.api.requests.plain_body import check_is_text, check_not_wrapped
 from tools.api.responses.openapi import CONTENT_ROUTES, problem_responses
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -55,11 +56,13 @@ routes = APIRouter(
     responses=POST_RESPONSES,
 )
 async def store_content(request: Request, deps: Deps) -> Response:
-    """Store the bytes of the body under their sha256: 201, or 200 if they were stored already."""
+    """Store the bytes of the body, unchanged, under their sha256: 201, or 200 if they were stored already."""
     media_type = _media_type(request)
+    check_not_wrapped(request)
     text = await read_body(request, deps.settings.content_max_bytes)
     if not text:
         raise invalid([fault_at("body", "too_short", 1)])
+    check_is_text(media_type, text)
     _check_digest(request, text)
     stored = await deps.content.put(text, media_type)
     document = {

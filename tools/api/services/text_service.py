@@ -13,6 +13,7 @@ from tools.api.errors.problems import Problem
 from tools.api.errors.validation_errors import Fault, fault_at, invalid
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.audit.stored_text import TextState
+from tools.text_formats import foreign_format
 from tools.text_rules import MAX_TEXT_BYTES, broken_rule, trimmed
 
 SLUGS = {"damaged": "content-corrupt", "unreadable": "content-backend-error"}
@@ -102,7 +103,9 @@ class TextService:
         except ContentMissing:
             return fault_at(location, "unknown_content")
         if not _is_text(content, MAX_TEXT_BYTES[role]):
-            return fault_at(location, "invalid_content")
+            found = foreign_format(content)
+            message = f"names {found}: upload its text" if found else None
+            return fault_at(location, "invalid_content", message=message)
         return TextRef(
             storage_id=storage_id,
             sha256=storage_id,
