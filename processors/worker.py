@@ -19,6 +19,7 @@ from processors.batch_prep.prepare_agent import prepare_batches
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.broker_features import check_group_protocol
 from processors.kafka.offsets import high_watermarks
+from processors.kafka.rights import require_rights
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.monitoring.watchdog import STALLED_CHECKS
 from processors.registry.registry_codec import codec_unless_stopped
@@ -88,6 +89,12 @@ async def _start(worker: Worker, shutdown: Shutdown) -> None:
     """Wait for the broker and its topics, then until the replica has folded every upload."""
     settings = worker.settings
     await _wait_for_broker(worker, shutdown)
+    await asyncio.to_thread(
+        retry_while_unreachable,
+        partial(require_rights, "worker", worker.admin, settings),
+        BROKER_S,
+        "a description of the rights",
+    )
     topic_ids = await asyncio.to_thread(_topic_ids, worker, shutdown)
     if shutdown.requested:
         return

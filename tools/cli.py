@@ -99,6 +99,24 @@ def topics_apply(
     show_topics(command.apply(settings_from_environment(), wait_s=wait), as_json=as_json)
 
 
+@topics_app.command("acls")
+def topics_acls(
+    process: Annotated[
+        str | None,
+        typer.Option(help="Only of this process: worker, api, auditor, producer or operator."),
+    ] = None,
+    principal: Annotated[
+        str | None, typer.Option(help="The user, such as User:cjstream; default: one per process.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the rights (ACLs) that each process needs, as commands for Kafka's kafka-acls.sh; contacts no broker."""
+    from tools import acls as command
+
+    settings = settings_from_environment()
+    command.show(settings, process, principal, as_json=as_json)
+
+
 @topics_app.command("abort-transaction")
 def topics_abort_transaction(
     partition: Annotated[

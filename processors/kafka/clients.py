@@ -100,12 +100,17 @@ def transactional_producer(settings: Settings, transactional_id: str, **override
     )
 
 
+def reader_group(settings: Settings) -> str:
+    """The group that a reader names, as librdkafka demands; it never has a member or a committed offset."""
+    return f"{settings.topic_prefix}cjstream-reader"
+
+
 def reader(settings: Settings, **overrides: Any) -> Consumer:
     """A consumer without rebalances: its partitions are assigned by hand, and it commits nothing."""
     return Consumer(
         {
             **common_config(settings),
-            "group.id": f"{settings.topic_prefix}cjstream-reader-{uuid4()}",
+            "group.id": reader_group(settings),
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "auto.offset.reset": "error",

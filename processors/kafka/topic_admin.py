@@ -20,6 +20,7 @@ from confluent_kafka.admin import (
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of, wait_until
 from processors.kafka.offsets import high_watermarks
+from processors.kafka.rights import DENIED, REMEDY
 from processors.kafka.why_refused import why_refused
 from processors.settings import Settings
 from schemas.coordinates import Partition
@@ -87,7 +88,7 @@ def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:
     try:
         configs = _configs(admin, (name for name in descriptions if descriptions[name] is not None))
     except KafkaException as fault:
-        raise Unreachable(f"the topics cannot be described: {fault.args[0].name()}") from fault
+        raise _undescribed(fault) from fault
     return [
         _state(topic, descriptions[topic.name], configs.get(topic.name, {}), settings, brokers)
         for topic in topics
@@ -100,7 +101,13 @@ def _descriptions(admin: AdminClient, settings: Settings) -> dict[str, Any | Non
         futures = admin.describe_topics(names, request_timeout=REQUEST_TIMEOUT_S)
         return {name: _description_or_none(future) for name, future in futures.items()}
     except KafkaException as fault:
-        raise Unreachable(f"the topics cannot be described: {fault.args[0].name()}") from fault
+        raise _undescribed(fault) from fault
+
+
+def _undescribed(fault: KafkaException) -> Unreachable:
+    error = fault.args[0].name()
+    remedy = f"; {REMEDY}" if error.endswith(DENIED) else ""
+    return Unreachable(f"the topics cannot be described: {error}{remedy}")
 
 
 def _description_or_none(future: "Future[Any]") -> Any | None:

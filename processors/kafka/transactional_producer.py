@@ -17,6 +17,7 @@ from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats
 from processors.kafka.clients import transactional_producer
 from processors.kafka.plain_producer import POLL_S, Deliveries, enqueue
 from processors.kafka.records import Record
+from processors.kafka.rights import REMEDY
 from processors.settings import Settings
 from schemas.errors import Aborted, Fenced, Unreachable
 
@@ -79,6 +80,8 @@ class TransactionalProducer:
                 producer.init_transactions(COORDINATOR_CALL_S if seconds is None else SLICE_S)
             except KafkaException as fault:
                 message = f"init_transactions: {_text_of(fault.args[0])}"
+                if fault.args[0].code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+                    message += f". WRITE on the transactional id is missing; {REMEDY}"
                 if not is_retriable(fault.args[0]):
                     raise Fenced(message) from fault
                 if seconds is None:

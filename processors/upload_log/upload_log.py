@@ -20,6 +20,7 @@ from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client
 from processors.kafka.offsets import high_watermarks
+from processors.kafka.rights import require_rights
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.policy import Policy
 from processors.settings import Settings
@@ -145,6 +146,7 @@ class UploadLog:
         """Feed the replica from its stored positions; False if no broker answers yet."""
         try:
             count_brokers(self._client, self.settings, 2.0)
+            require_rights("api", self._client, self.settings)
             topic_ids = checked_topics(self._client, self.settings)
             ends = self._watermarks(self._uploads)
         except Unreachable:

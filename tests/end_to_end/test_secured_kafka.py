@@ -14,8 +14,13 @@ from cryptography.x509 import DNSName
 from fastapi import FastAPI, Request
 from pydantic import SecretStr
 
+from processors.kafka.records import Record
+from processors.kafka.rights import PROCESSES, Right, rights_of
 from processors.kafka_security import KafkaSecurity
 from processors.settings import Settings
+from processors.upload_log.upload_log import UploadLog
+from tests.end_to_end.test_admin_log import METADATA, instructions, run_scenario
+from tests.faults.load import ANY, append
 from tests.faults.running import Process
 from tests.support.certificates import Authority
 from tests.support.http_server import serving
@@ -210,3 +215,109 @@ def test_a_certificate_for_another_host_is_refused_unless_told_otherwise(tmp_pat
         unchecked = security.model_copy(update={"ssl_check_hostname": False})
         settings = settings.model_copy(update={"kafka": unchecked})
         assert run_json(settings, "topics", "apply")[0] == 0
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """A broker on which a user has only the rights that are granted."""
+    denies = {"allow.everyone.if.no.acl.found": "false"}
+    with secured_broker(tmp_path_factory.mktemp("guarded"), properties=denies) as at:
+        for user in ("worker", "auditor", "producer", "operator", "api", "nobody"):
+            at.set_password(user, PASSWORD)
+        yield at
+
+
+def as_user(settings: Settings, at: SecuredBroker, user: str) -> Settings:
+    """The installation as this user reaches it."""
+    _, security = scram_settings(Secured(at, ""))
+    own = security.model_copy(update={"sasl_username": user})
+    return settings.model_copy(update={"bootstrap_servers": at.sasl_ssl, "kafka": own})
+
+
+@pytest.fixture
+def open_settings(guarded: SecuredBroker, tmp_path: Path) -> Settings:
+    """An installation with its topics and ACLs, with every right."""
+    settings = Settings(
+        bootstrap_servers=guarded.broker.bootstrap,
+        topic_prefix=f"{uuid4().hex[:8]}-",
+        data_dir=tmp_path,
+        patience_s=0,
+        slot="one",
+    )
+    guarded.grant("operator", rights_of("operator", settings))
+    succeeds(as_user(settings, guarded, "operator"), "topics", "apply")
+    for process in PROCESSES:
+        guarded.grant(process, rights_of(process, settings))
+    return settings
+
+
+def test_each_process_works_with_its_own_rights(
+    guarded: SecuredBroker, open_settings: Settings, tmp_path: Path
+) -> None:
+    producer, auditor = (as_user(open_settings, guarded, user) for user in ("producer", "auditor"))
+    uploads, requests = tmp_path / "uploads.jsonl", tmp_path / "requests.jsonl"
+    uploads.write_bytes(b"\n".join(map(orjson.dumps, UPLOADS)))
+    fields = {"course_code": "ENG5", "language": "en", "essays": ESSAYS, "assignment_id": "a1"}
+    requests.write_bytes(orjson.dumps({**fields, "batch_id": "b-1"}))
+    succeeds(producer, "uploads", "send", str(uploads))
+    succeeds(producer, "requests", "send", str(requests))
+    # garbage under a live key: the worker appends the good upload anew, and writes a dead letter
+    topic = open_settings.topics.instructions.name
+    append(open_settings, [Record(topic, ANY, b"assignment:a1", b"garbage")])
+    worker = Process(as_user(open_settings, guarded, "worker"), tmp_path / "worker.log")
+    worker.start()
+    try:
+        worker.wait_until_it_runs(60)
+        tail = ("batches", "tail", "--from-beginning", "--follow", "--limit", "1")
+        assert "b-1" in run_text(auditor, *tail)[1]
+        until(lambda: run_json(auditor, "doctor")[0] == 0, seconds=60)
+        assert worker.stop() == 0
+    finally:
+        worker.end()
+    for command in (("audit", "verify"), ("parked", "list"), ("topics", "list")):
+        succeeds(auditor, *command)
+    operator = as_user(open_settings, guarded, "operator")
+    for command in (("dlq", "list"), ("requests", "reset-offsets")):
+        succeeds(operator, *command)
+
+
+def test_the_admin_api_works_with_its_own_rights(
+    guarded: SecuredBroker, open_settings: Settings
+) -> None:
+    async def write(log: UploadLog) -> None:
+        assert (await log.write(instructions("Judge clarity."), METADATA)).folded
+
+    run_scenario(as_user(open_settings, guarded, "api"), write, instances=1)
+
+
+def test_a_missing_right_is_named(
+    guarded: SecuredBroker, open_settings: Settings, tmp_path: Path
+) -> None:
+    topics = open_settings.topics
+    lacking = {
+        "READ on group": Right("group", open_settings.fold_group, ("READ",)),
+        f"WRITE on topic {topics.batches.name}": Right("topic", topics.batches.name, ("WRITE",)),
+        f"READ on topic {topics.instructions.name}": Right(
+            "topic", topics.instructions.name, ("READ",)
+        ),
+        "WRITE on the transactional id is missing": Right(
+            "transactional-id", f"{open_settings.prep_group}-one", ("WRITE", "DESCRIBE")
+        ),
+    }
+    for number, (named, right) in enumerate(lacking.items()):
+        guarded.revoke("worker", [right])
+        own = as_user(open_settings, guarded, "worker")
+        worker = Process(own, tmp_path / f"{number}.log")
+        worker.start()
+        try:
+            assert worker.wait_for_exit(90) != 0
+        finally:
+            worker.end()
+        printed = worker.log.read_text()
+        assert named in printed, printed[-2000:]
+        assert "Traceback" not in printed
+        guarded.grant("worker", [right])
+    nobody = as_user(open_settings, guarded, "nobody")
+    exit_code, _, stderr = run_json(nobody, "topics", "list")
+    assert exit_code == 4
+    assert "cjstream topics acls" in stderr

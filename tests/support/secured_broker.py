@@ -1,12 +1,18 @@
 """A broker with TLS, sign-in and an authorizer; its open listener is for the tests alone, with every right."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -14,6 +20,7 @@ from confluent_kafka.admin import (
 from cryptography.x509 import GeneralName
 
 from processors.kafka.clients import admin_client
+from processors.kafka.rights import Right
 from processors.settings import Settings
 from tests.support.certificates import LOOPBACK, Authority
 from tests.support.until import until
@@ -54,6 +61,51 @@ class SecuredBroker:
             return False
 
         until(is_known)
+
+    def grant(self, user: str, rights: Iterable[Right]) -> None:
+        """Give a SCRAM user these rights."""
+        admin = admin_client(Settings(bootstrap_servers=self.broker.bootstrap))
+        for future in admin.create_acls(list(_acls(user, rights))).values():
+            future.result(30)
+
+    def revoke(self, user: str, rights: Iterable[Right]) -> None:
+        """Take these rights from a SCRAM user."""
+        admin = admin_client(Settings(bootstrap_servers=self.broker.bootstrap))
+        filters = [
+            AclBindingFilter(
+                acl.restype,
+                acl.name,
+                acl.resource_pattern_type,
+                acl.principal,
+                acl.host,
+                acl.operation,
+                acl.permission_type,
+            )
+            for acl in _acls(user, rights)
+        ]
+        for future in admin.delete_acls(filters).values():
+            assert future.result(30)
+
+
+def _acls(user: str, rights: Iterable[Right]) -> Iterator[AclBinding]:
+    types = {
+        "topic": ResourceType.TOPIC,
+        "group": ResourceType.GROUP,
+        "transactional-id": ResourceType.TRANSACTIONAL_ID,
+        "cluster": ResourceType.BROKER,
+    }
+    for right in rights:
+        pattern = ResourcePatternType.PREFIXED if right.is_prefix else ResourcePatternType.LITERAL
+        for operation in right.operations:
+            yield AclBinding(
+                types[right.kind],
+                right.name,
+                pattern,
+                f"User:{user}",
+                "*",
+                AclOperation[operation],
+                AclPermissionType.ALLOW,
+            )
 
 
 @contextmanager
