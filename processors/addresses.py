@@ -30,6 +30,12 @@ def loopback_host() -> str:
     return IPV4_LOOPBACK
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on this host."""
+    address = _ip_address(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
 def is_on_this_machine(url: str) -> bool:
     """Whether the host of a URL is this machine, so that no proxy is needed to reach it."""
     try:

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tools.api.errors.client_address import client_of
 from tools.api.errors.correlation import CURRENT, HEADER, Correlation, correlate
 from tools.api.errors.problems import Problem, problem_response
 from tools.api.services.metrics import Metrics
@@ -78,6 +79,7 @@ class RequestObserver:
         self._metrics.count_request(scope["method"], route, status, took_s)
         state = scope["state"]
         fields = {
+            "client": client_of(scope),
             "actor": state.get("actor"),
             "method": scope["method"],
             "route": route,

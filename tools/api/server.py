@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from processors.addresses import host_and_port
+from processors.addresses import host_and_port, is_loopback
 from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
 from processors.shutdown import Shutdown
@@ -92,6 +92,11 @@ async def _run(settings: Settings, connections: int) -> None:
         metrics = _listen(settings.api_host, settings.metrics_port, "CJSTREAM_METRICS_PORT")
         servers.append(
             _server(metrics_app(app), metrics, replace(limits, connections=MIN_CONNECTIONS))
+        )
+    if settings.environment == "development" and not is_loopback(settings.api_host):
+        log.warning(
+            "development mode on an address that other machines reach: everybody knows its signing key",
+            extra={"address": host_and_port(settings.api_host, settings.api_port)},
         )
     log.info("API runs", extra={"settings": _loggable(settings), "max_connections": connections})
     record_address(settings)

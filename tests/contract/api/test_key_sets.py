@@ -27,6 +27,8 @@ from tools.api.auth.jwks import FAILED_PAUSE_S, MAX_AGE_S, UNKNOWN_KEY_PAUSE_S, 
 from tools.api.auth.key_settings import build_verifier
 from tools.api.auth.key_settings import jwt_settings as settings
 
+OTHER_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
 
 def jwk(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, **fields: Any) -> dict[str, Any]:
     if isinstance(key, rsa.RSAPrivateKey):
@@ -137,10 +139,10 @@ async def test_an_unknown_key_id_causes_one_fetch_in_thirty_seconds() -> None:
 
 
 @pytest.mark.anyio
-async def test_without_a_key_id_nothing_is_fetched() -> None:
+async def test_a_token_without_a_key_id_is_not_for_a_key_that_has_one() -> None:
     publisher = Publisher(jwk(RSA_KEY, kid="one"))
     assert await result_of(publisher.verifier(), signed(None)) == "unknown_key"
-    assert publisher.fetches == 0
+    assert publisher.fetches == 1
 
 
 @pytest.mark.anyio
@@ -179,7 +181,6 @@ async def test_cached_keys_stay_in_use_while_new_ones_cannot_be_fetched() -> Non
         jwk(RSA_KEY, kid="one", use="enc"),
         jwk(RSA_KEY, kid="one", alg="RS512"),
         jwk(RSA_KEY, kid=7),
-        jwk(RSA_KEY),
         jwk(EC_KEY, kid="one"),
         jwk(WEAK_RSA_KEY, kid="one"),
         {"kty": "oct", "k": segment(SECRET.encode()), "kid": "one"},
@@ -306,3 +307,36 @@ async def test_a_key_set_that_is_too_large_is_not_read_to_its_end(server: Answer
     server.respond("GET /keys", Told({**KEY_SET, "filler": " " * 2_000_000}))
     from_url = settings(algorithm="RS256", jwks_url=f"{server.url}/keys")
     assert await result_of(build_verifier("production", from_url), signed("one")) == "unavailable"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kid", [None, "any"])
+async def test_a_single_key_needs_no_id(kid: str | None) -> None:
+    verifier = Publisher(jwk(RSA_KEY)).verifier()
+    assert await result_of(verifier, signed(kid)) == "anna"
+    assert await result_of(verifier, signed(kid, OTHER_RSA_KEY)) == "invalid_signature"
+
+
+@pytest.mark.anyio
+async def test_of_several_keys_only_those_with_an_id_are_used() -> None:
+    verifier = Publisher(jwk(RSA_KEY), jwk(OTHER_RSA_KEY, kid="two")).verifier()
+    assert await result_of(verifier, signed(None)) == "unknown_key"
+    assert await result_of(verifier, signed("two", OTHER_RSA_KEY)) == "anna"
+
+
+UNUSABLE: dict[str, list[Mapping[str, Any]]] = {
+    "none": [],
+    "of another type": [jwk(EC_KEY, kid="one")],
+    "too weak": [jwk(WEAK_RSA_KEY, kid="one")],
+    "for encryption": [jwk(RSA_KEY, kid="one", use="enc")],
+    "without ids": [jwk(RSA_KEY), jwk(OTHER_RSA_KEY)],
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keys", UNUSABLE.values(), ids=UNUSABLE)
+async def test_keys_that_were_fetched_but_cannot_be_used_are_called_so(
+    keys: list[Mapping[str, Any]],
+) -> None:
+    with pytest.raises(KeysUnavailable, match=f"none of the {len(keys)} keys that were fetched"):
+        await Publisher(*keys).verifier().caller(signed("one"))

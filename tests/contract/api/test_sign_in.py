@@ -282,7 +282,10 @@ def test_the_challenge_names_the_error_only_if_a_token_was_sent() -> None:
     assert challenge(Unauthenticated("token_expired")) == (
         'Bearer realm="cjstream", error="invalid_token", error_description="token_expired"'
     )
-    assert challenge(Forbidden(ADMINS)) == 'Bearer realm="cjstream", error="insufficient_scope"'
+    assert (
+        challenge(Forbidden(ADMINS, "the token has none"))
+        == 'Bearer realm="cjstream", error="insufficient_scope"'
+    )
 
 
 REFUSED: list[tuple[str, str, Mapping[str, Any]]] = [
@@ -388,3 +391,46 @@ def test_the_settings_come_from_variables_with_the_prefix_jwt() -> None:
 def test_an_invalid_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(Misconfigured, match=f"^JWT_{name.upper()}: "):
         settings(**{name: value})
+
+
+IDENTITY_SERVICES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Keycloak": ("realm_access.roles", {"realm_access": {"roles": ["offline", "cj-audit"]}}),
+    "Keycloak, of a client": (
+        "resource_access.cj.stream.roles",
+        {"resource_access": {"cj.stream": {"roles": ["cj-audit"]}}},
+    ),
+    "Okta": ("groups", {"groups": ["Everyone", "cj-audit"]}),
+    "Auth0": ("https://example.org/roles", {"https://example.org/roles": ["cj-audit"]}),
+    "scopes": ("scope", {"scope": "openid cj-audit"}),
+}
+
+
+@pytest.mark.parametrize(("claim", "given"), IDENTITY_SERVICES.values(), ids=IDENTITY_SERVICES)
+def test_roles_are_found_where_identity_services_put_them(claim: str, given: Any) -> None:
+    options = {"roles_claim": claim, "role_names": "cj-admins=admin, cj-audit=auditor"}
+    verifier = build_verifier("production", settings(secret_key=SECRET, **options))
+    assert caller_of(hs256(**given), verifier).roles == {"auditor"}  # not admin, as in `roles`
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "words"),
+    [
+        ({}, {"roles": WITHOUT}, "claim roles is missing"),
+        ({}, {"roles": "admin"}, "claim roles is missing or no list of names"),
+        ({}, {"roles": ["guest"]}, "claim roles has none of them"),
+        ({"roles_claim": "a.b"}, {"a": {"c": []}}, "claim a.b is missing"),
+        ({"role_names": "x=admin"}, {"roles": ["admin"]}, "that JWT_ROLE_NAMES maps"),
+    ],
+)
+def test_a_refusal_says_in_which_claim_it_looked(
+    options: dict[str, str], given: dict[str, Any], words: str
+) -> None:
+    verifier = build_verifier("production", settings(secret_key=SECRET, **options))
+    with pytest.raises(Forbidden, match=words):
+        caller_of(hs256(**given), verifier).must_have(ADMINS)
+
+
+@pytest.mark.parametrize("names", ["admin", "=admin", "x=root", "x=admin,y"])
+def test_role_names_that_map_to_no_role_are_refused(names: str) -> None:
+    with pytest.raises(Misconfigured, match=r"^JWT_ROLE_NAMES: "):
+        settings(role_names=names)

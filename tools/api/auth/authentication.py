@@ -6,8 +6,8 @@
     caller.must_have(AUDITORS)
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import jwt
@@ -21,6 +21,7 @@ AUDITORS = ("admin", "auditor")  # GET of an assignment and its history, /audit/
 READERS = ("admin", "auditor", "service")  # readiness, grade scales; GET and HEAD content
 CONTENT_WRITERS = ("admin", "service")  # POST content
 
+SCOPES = ("scope", "scp")  # claims whose names are separated by spaces
 REALM = 'Bearer realm="cjstream"'
 REASONS = {
     "missing_authorization_header": "send a token: Authorization: Bearer …",
@@ -72,8 +73,8 @@ class Forbidden(Problem):
 
     reason = "forbidden"
 
-    def __init__(self, required_roles: Collection[str]) -> None:
-        detail = f"needs one of the roles {', '.join(required_roles)}"
+    def __init__(self, required_roles: Collection[str], found: str) -> None:
+        detail = f"needs one of the roles {', '.join(required_roles)}, but {found}"
         headers = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"'}
         super().__init__("forbidden", detail, headers=headers, required_roles=list(required_roles))
 
@@ -81,10 +82,8 @@ class Forbidden(Problem):
 class KeysUnavailable(Problem):
     """The key set cannot be fetched and none is cached: 503."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "auth-keys-unavailable", "the signing keys cannot be fetched (JWT_JWKS_URL)"
-        )
+    def __init__(self, reason: str = "the signing keys cannot be fetched") -> None:
+        super().__init__("auth-keys-unavailable", f"JWT_JWKS_URL: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +92,12 @@ class Caller:
 
     subject: str
     roles: frozenset[str]
+    found: str = field(default="the token has none", compare=False)  # what it says about roles
 
     def must_have(self, roles: Collection[str]) -> None:
         """Raise Forbidden if the caller has none of the roles."""
         if self.roles.isdisjoint(roles):
-            raise Forbidden(roles)
+            raise Forbidden(roles, self.found)
 
 
 class SigningKeys(Protocol):
@@ -119,6 +119,8 @@ class Verifier:
     audience: str
     issuer: str
     leeway_s: float
+    roles_claim: str = "roles"
+    role_names: Mapping[str, str] | None = None  # ours by theirs; None: theirs are ours
 
     async def caller(self, authorization: str | None) -> Caller:
         """The caller of the header's token. Raises Unauthenticated and KeysUnavailable."""
@@ -133,7 +135,21 @@ class Verifier:
             raise Unauthenticated(REASON_BY_CLAIM[fault.claim]) from None
         except jwt.PyJWTError as fault:
             raise Unauthenticated(REASON_BY_ERROR.get(type(fault), "invalid_token")) from None
-        return Caller(subject_of(claims), roles_of(claims))
+        names = roles_in(claims, self.roles_claim)
+        return Caller(subject_of(claims), self._roles(names), self._found(names))
+
+    def _roles(self, names: frozenset[str] | None) -> frozenset[str]:
+        if self.role_names is None:
+            return names or frozenset()
+        return frozenset(self.role_names[name] for name in names or () if name in self.role_names)
+
+    def _found(self, names: frozenset[str] | None) -> str:
+        claim = f"the token's claim {self.roles_claim}"
+        if names is None:
+            return f"{claim} is missing or no list of names (JWT_ROLES_CLAIM says where to look)"
+        if self.role_names is not None:
+            return f"{claim} has none of the names that JWT_ROLE_NAMES maps to them"
+        return f"{claim} has none of them"
 
     def _claims(self, token: str, key: Any) -> dict[str, Any]:
         claims: dict[str, Any] = jwt.decode(
@@ -170,9 +186,24 @@ def subject_of(claims: dict[str, Any]) -> str:
     return subject
 
 
-def roles_of(claims: dict[str, Any]) -> frozenset[str]:
-    """The claim roles; empty if it is not a list of strings."""
-    roles = claims.get("roles")
-    if isinstance(roles, list) and all(isinstance(role, str) for role in roles):
-        return frozenset(roles)
-    return frozenset()
+def roles_in(claims: Mapping[str, Any], path: str) -> frozenset[str] | None:
+    """The list of names at a path of claims, or the names in OAuth's text of scopes; None if there is neither.
+
+    The path is a claim's name, or several with dots between them; a name may contain dots itself, as in a URL.
+    """
+    found = _at(claims, path)
+    if isinstance(found, str) and path in SCOPES:
+        return frozenset(found.split())
+    if isinstance(found, list) and all(isinstance(name, str) for name in found):
+        return frozenset(found)
+    return None
+
+
+def _at(claims: object, path: str) -> object:
+    if not isinstance(claims, Mapping):
+        return None
+    if path in claims:
+        return claims[path]
+    starts = [index for index, character in enumerate(path) if character == "."]
+    inner = (_at(claims.get(path[:index]), path[index + 1 :]) for index in starts)
+    return next((found for found in inner if found is not None), None)

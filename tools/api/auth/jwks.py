@@ -24,8 +24,15 @@ FETCH_TIMEOUT_S = 5
 MAX_DOCUMENT_BYTES = 1024 * 1024
 PUBLIC_KEYS = {"RS256": RSAPublicKey, "ES256": EllipticCurvePublicKey}
 
+NOT_FETCHED = "the signing keys cannot be fetched"
+WITHOUT_ID = None  # the only key of a set may have no id: it is for every token
+
 log = logging.getLogger(__name__)
 Document = Any
+
+
+class Unusable(ValueError):
+    """A key set that was fetched, but has no key that verifies tokens."""
 
 
 class KeySet:
@@ -48,23 +55,27 @@ class KeySet:
         """`fetch` returns the JWKS document, `now_s` monotonic seconds; `timeout_s` is for a whole fetch."""
         self._fetch, self._algorithm, self._now_s = fetch, algorithm, now_s
         self._max_age_s, self._timeout_s = max_age_s, timeout_s
-        self._keys: Mapping[str, Any] = {}
+        self._keys: Mapping[str | None, Any] = {}
+        self._failure = NOT_FETCHED  # why there are none
         self._fetching: asyncio.Task[None] | None = None  # concurrent callers share one fetch
         self._next_fetch: asyncio.TimerHandle | None = None
         self._fresh_until_s = self._no_fetch_until_s = self._unknown_keys_after_s = float("-inf")
 
     async def key_for(self, kid: str | None) -> Any:
-        """The key with this id. Raises Unauthenticated(unknown_key) and KeysUnavailable."""
-        if kid is None:
-            raise Unauthenticated("unknown_key")
+        """The key with this id, or the only key if it has none.
+
+        Raises Unauthenticated(unknown_key) and KeysUnavailable.
+        """
         if not self._keys:
             await self.are_loaded()
-        elif kid not in self._keys:
+        elif kid is not None and self._keys.keys().isdisjoint((kid, WITHOUT_ID)):
             await self._look_for_new_keys()
         elif self._now_s() >= self._fresh_until_s:
             self._fetch_in_background()
         if not self._keys:
-            raise KeysUnavailable()
+            raise KeysUnavailable(self._failure)
+        if WITHOUT_ID in self._keys:
+            kid = WITHOUT_ID
         if kid not in self._keys:
             raise Unauthenticated("unknown_key")
         return self._keys[kid]
@@ -107,7 +118,9 @@ class KeySet:
             TimeoutError,
         ) as fault:
             self._no_fetch_until_s = self._now_s() + FAILED_PAUSE_S
-            log.warning("signing keys not fetched", extra={"fault": type(fault).__name__})
+            self._failure = str(fault) if isinstance(fault, Unusable) else NOT_FETCHED
+            fields = {"fault": type(fault).__name__, "reason": self._failure}
+            log.warning("signing keys not fetched", extra=fields)
         finally:
             self._fetching = None
             self._fetch_again_later()
@@ -120,23 +133,31 @@ class KeySet:
             loop = asyncio.get_running_loop()
             self._next_fetch = loop.call_later(self._max_age_s, self._fetch_in_background)
 
-    def _usable(self, document: Document) -> Mapping[str, Any]:
+    def _usable(self, document: Document) -> Mapping[str | None, Any]:
         """The signing keys for the algorithm, by their ids. Raises ValueError if there is none."""
         listed = document.get("keys") if isinstance(document, dict) else None
-        keys = {}
-        for entry in listed if isinstance(listed, list) else []:
+        if not isinstance(listed, list):
+            raise Unusable("what was fetched is not a key set (JWKS)")
+        keys = list[tuple[str | None, Any]]()
+        for entry in listed:
             if self._is_for_signing(entry):
                 with suppress(jwt.PyJWTError):  # of another type, or too weak
                     key = PyJWK(entry, self._algorithm).key
-                    keys[entry["kid"]] = prepare_public_key(self._algorithm, key)
+                    prepared = prepare_public_key(self._algorithm, key)
+                    keys.append((entry.get("kid", WITHOUT_ID), prepared))
+        if len(keys) > 1:  # a token could not say which of them it means
+            keys = [(kid, key) for kid, key in keys if kid is not WITHOUT_ID]
         if not keys:
-            raise ValueError("no usable key")
-        return keys
+            raise Unusable(
+                f"none of the {len(listed)} keys that were fetched can be used: one must be for {self._algorithm}, for"
+                " signatures, long enough, and have a kid unless it is the only one"
+            )
+        return dict(keys)
 
     def _is_for_signing(self, entry: object) -> bool:
         return (
             isinstance(entry, dict)
-            and isinstance(entry.get("kid"), str)
+            and isinstance(entry.get("kid", WITHOUT_ID), str | None)
             and entry.get("use", "sig") == "sig"
             and entry.get("alg", self._algorithm) == self._algorithm
         )

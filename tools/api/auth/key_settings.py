@@ -1,21 +1,22 @@
 """The JWT_… settings and their verifier; keys that cannot be trusted are refused at startup."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from jwt.algorithms import get_default_algorithms
-from pydantic import Field, HttpUrl, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, HttpUrl, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processors.http_clients import http_client
 from processors.setting_sources import settings_of
 from schemas.errors import Misconfigured
-from tools.api.auth.authentication import SigningKeys, Verifier
+from tools.api.auth.authentication import READERS, SigningKeys, Verifier
 from tools.api.auth.jwks import KeySet, fetch_json, prepare_public_key
 
 MIN_SECRET_BYTES = 32
@@ -37,7 +38,27 @@ class JwtSettings(BaseSettings):
     jwks_url: HttpUrl | None = Field(None, description="URL of a key set (JWKS)")
     audience: str = Field("cjstream", description="`aud` that a token must have")
     issuer: str = Field("cjstream-identity", description="`iss` that a token must have")
+    roles_claim: str = Field(
+        "roles",
+        min_length=1,
+        description="claim with the caller's roles, or the path to it: realm_access.roles (Keycloak), groups (Okta),"
+        " https://example.org/roles (Auth0)",
+    )
+    role_names: Annotated[Mapping[str, str] | None, NoDecode] = Field(
+        None, description="roles by the names in that claim: cj-admins=admin,cj-audit=auditor"
+    )
     leeway_s: float = Field(30, ge=0, le=300, description="seconds by which clocks may differ")
+
+    @field_validator("role_names", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.rpartition("=") for pair in value.split(",") if pair.strip()]
+        names = {name.strip(): role.strip() for name, _, role in pairs}
+        if not all(names) or not set(names.values()) <= set(READERS):
+            raise ValueError(f"must be NAME=ROLE, separated by commas; roles: {', '.join(READERS)}")
+        return names
 
     @property
     def source(self) -> str | None:
@@ -69,6 +90,8 @@ def build_verifier(environment: str, settings: JwtSettings) -> Verifier:
         audience=settings.audience,
         issuer=settings.issuer,
         leeway_s=settings.leeway_s,
+        roles_claim=settings.roles_claim,
+        role_names=settings.role_names,
     )
 
 

@@ -14,12 +14,17 @@ from schemas import errors
 from schemas.errors import CJStreamError
 from tools.api.auth.authentication import Forbidden, Unauthenticated
 from tools.api.dependencies import dependencies_of
+from tools.api.errors.client_address import client_of
 from tools.api.errors.problems import Problem, problem_response
 from tools.api.errors.validation_errors import faults_of, invalid
 
 log = logging.getLogger("cjstream.api")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CURRENT = ("current_version", "current_tag")
+WEAK_ETAG = (
+    'If-Match has a weak etag, W/"…", which never matches: a proxy that changes responses, for instance by compressing'
+    " them, makes etags weak. Send the etag without W/, as the field with the tag has it"
+)
 
 
 class Translation(NamedTuple):
@@ -68,7 +73,9 @@ def log_and_count(request: Request, fault: CJStreamError, problem: Problem) -> N
     """Log and count the problems that have their own log line or metric."""
     if isinstance(fault, Unauthenticated | Forbidden):
         dependencies_of(request).metrics.auth_failures.labels(fault.reason).inc()
-        log.warning("caller refused", extra={"reason": fault.reason})
+        log.warning(
+            "caller refused", extra={"reason": fault.reason, "client": client_of(request.scope)}
+        )
     elif problem.slug == "log-unavailable":
         cause = type(fault.__cause__ or fault).__name__
         log.error("Kafka is unreachable", extra={"operation": request.method, "cause": cause})
@@ -86,6 +93,8 @@ async def _expected(request: Request, fault: Exception) -> Response:
     problem = problem_of(fault)
     if problem is None:
         raise fault
+    if problem.slug == "version-mismatch" and "W/" in request.headers.get("if-match", ""):
+        problem = Problem(problem.slug, WEAK_ETAG, headers=problem.headers, **problem.members)
     log_and_count(request, fault, problem)
     return problem_response(request, problem)
 

@@ -9,17 +9,18 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from tools.api.dependencies import Dependencies, Deps
 
 PROBE_TIMEOUT_S = 3.0
+READING = ["GET", "HEAD"]  # some load balancers ask with HEAD
 routes = APIRouter(tags=["health"], include_in_schema=False)
 metrics_routes = APIRouter(tags=["health"], include_in_schema=False)
 
 
-@routes.get("/healthz")
+@routes.api_route("/healthz", methods=READING)
 async def healthz() -> Response:
     """Whether the process responds; nothing else is checked."""
     return Response(orjson.dumps({"status": "ok"}), media_type="application/json")
 
 
-@routes.get("/readyz")
+@routes.api_route("/readyz", methods=READING)
 async def readyz(deps: Deps) -> Response:
     """Whether requests can be served: signing keys, replica, Kafka and content store are available."""
     keys, content = await asyncio.gather(_has_keys(deps), deps.content.has_answered_recently())
@@ -36,7 +37,7 @@ async def _has_keys(deps: Dependencies) -> bool:
         return False
 
 
-@metrics_routes.get("/metrics")
+@metrics_routes.api_route("/metrics", methods=READING)
 async def metrics(deps: Deps) -> Response:
     """The metrics in Prometheus' text format."""
     return Response(deps.metrics.text(), media_type=CONTENT_TYPE_LATEST)
