@@ -4,11 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tables.judging.bradley_terry import Answers, Fit, Flags, Floats, Integers
+from tables.judging.bradley_terry import DECIMALS, Answers, Fit, Flags, Floats, Integers
 from tables.judging.pair_selection import Planned
 
-INFIT_MAX = 1.3
-INFIT_Z_MAX = 2.0
+ITEM_INFIT_MAX, ITEM_Z_MAX = (
+    1.1,
+    0.9,
+)  # finds three of four items judged at random; 4 of 100 sound ones, too
+INFIT_MAX, INFIT_Z_MAX = 1.3, 2.0  # of waves and halves, which have many comparisons
+LEVERAGE_MAX = 0.9
+SD_MIN = 1e-6
 ORDER_EFFECT_MAX = 0.5  # logits
 Z_MAX = 3.0
 CONSISTENCY_MIN = 0.7
@@ -23,19 +28,22 @@ class Infit:
     infit: Floats
     z: Floats
 
-    @property
-    def is_misfit(self) -> Flags:
-        return np.asarray((self.infit > INFIT_MAX) & (self.z > INFIT_Z_MAX))
+    def is_above(self, infit_max: float, z_max: float) -> Flags:
+        return np.asarray(
+            (np.round(self.infit, DECIMALS) > infit_max) & (np.round(self.z, DECIMALS) > z_max)
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """items, waves: infit of each; consistency: share of repeats with the same winner; None: no repeats.
+    """items, waves: infit of each; is_misfit (n,): items that seem judged at random.
 
+    consistency: share of audit repeats with the same winner; None: no repeats.
     triads: circular ones among the pairs (a beats b beats c beats a), and how many the scores let expect.
     """
 
     items: Infit
+    is_misfit: Flags
     waves: Infit
     first_share: float
     consistency: float | None
@@ -45,27 +53,28 @@ class Diagnosis:
 
 
 def infit(answers: Answers, fit: Fit, group: Integers, groups: int) -> Infit:
-    """sum (y - p)² / sum q with q = p (1 - p), and (infit - 1) sum q / sqrt(sum (q - 4 q²)): Wright and Masters 1982.
+    """sum (y - p)² / sum e, and (infit - 1) sum e / sqrt(sum (q - 4 q²)): Wright and Masters 1982.
 
+    q = p (1 - p); e = q (1 - h): as p was fitted to y, a residual is smaller than q lets expect, by the leverage h.
     group (m,): the group of each comparison; groups without comparisons have infit 1 and z 0.
     """
-    squared, q = _residuals(answers, fit)
-    return _infit(
-        _sums(group, squared, groups),
-        _sums(group, q, groups),
-        _sums(group, q - 4 * q**2, groups),
-    )
+    return _infit(*(_sums(group, values, groups) for values in _residuals(answers, fit)))
 
 
 def infit_of_items(answers: Answers, fit: Fit) -> Infit:
     """Of each item, over its comparisons."""
-    squared, q = _residuals(answers, fit)
+    n = answers.items
+    return _infit(
+        *(
+            _sums(answers.first, values, n) + _sums(answers.second, values, n)
+            for values in _residuals(answers, fit)
+        )
+    )
 
-    def total(values: Floats) -> Floats:
-        n = answers.items
-        return _sums(answers.first, values, n) + _sums(answers.second, values, n)
 
-    return _infit(total(squared), total(q), total(q - 4 * q**2))
+def misfitting_items(of_items: Infit) -> Flags:
+    """Items (n,) that seem judged at random; hard to see, because the engine prefers pairs of near equals."""
+    return of_items.is_above(ITEM_INFIT_MAX, ITEM_Z_MAX)
 
 
 def diagnose(
@@ -75,18 +84,21 @@ def diagnose(
     halves = np.where(np.arange(answers.count) < answers.count // 2, 0, 1)
     of_halves = infit(answers, fit, halves, 2)
     of_waves = infit(answers, fit, wave, int(wave.max(initial=0)) + 1)
+    of_items = infit_of_items(answers, fit)
     audits, consistency = _consistency(answers, planned)
     triads, expected = _circular_triads(answers, fit)
     flags = {
         "order_effect": abs(fit.delta) > ORDER_EFFECT_MAX and abs(fit.delta) > 2 * fit.delta_se,
         "inconsistent": audits >= AUDITS_MIN and consistency < CONSISTENCY_MIN,
         "circular": triads - expected > Z_MAX * np.sqrt(max(expected, 1.0)),
-        "drift": bool(of_halves.is_misfit.any()) or _shares_differ(answers, halves),
-        "misfitting_wave": bool(of_waves.is_misfit.any()),
+        "drift": bool(of_halves.is_above(INFIT_MAX, INFIT_Z_MAX).any())
+        or _shares_differ(answers, halves),
+        "misfitting_wave": bool(of_waves.is_above(INFIT_MAX, INFIT_Z_MAX).any()),
         "several_models": models > 1,
     }
     return Diagnosis(
-        items=infit_of_items(answers, fit),
+        items=of_items,
+        is_misfit=misfitting_items(of_items),
         waves=of_waves,
         first_share=float(answers.first_won.mean()) if answers.count else 0.5,
         consistency=consistency if audits else None,
@@ -96,23 +108,25 @@ def diagnose(
     )
 
 
-def _residuals(answers: Answers, fit: Fit) -> tuple[Floats, Floats]:
-    p = fit.p_first(answers.first, answers.second)
-    return np.asarray((answers.first_won - p) ** 2), np.asarray(p * (1.0 - p))
+def _residuals(answers: Answers, fit: Fit) -> tuple[Floats, Floats, Floats]:
+    """(y - p)², its expectation and q - 4 q², of each comparison."""
+    first, second, cov = answers.first, answers.second, fit.cov
+    p = fit.p_first(first, second)
+    q = p * (1.0 - p)
+    of_difference = cov[first, first] + cov[second, second] - 2.0 * cov[first, second]
+    leverage = np.minimum(answers.weights * q * of_difference, LEVERAGE_MAX)
+    return (answers.first_won - p) ** 2, q * (1.0 - leverage), q - 4.0 * q**2
 
 
 def _sums(group: Integers, values: Floats, groups: int) -> Floats:
     return np.bincount(group, values, groups).astype(np.float64)
 
 
-def _infit(squared: Floats, q: Floats, variance: Floats) -> Infit:
-    found = np.divide(squared, q, out=np.ones_like(q), where=q > 0)
-    z = np.divide(
-        (found - 1.0) * q,
-        np.sqrt(np.maximum(variance, 0.0)),
-        where=variance > 1e-12,
-        out=np.zeros_like(q),
-    )
+def _infit(squared: Floats, expected: Floats, variance: Floats) -> Infit:
+    found, z = np.ones_like(expected), np.zeros_like(expected)
+    np.divide(squared, expected, out=found, where=expected > 0)
+    sd = np.sqrt(np.maximum(variance, 0.0))
+    np.divide((found - 1.0) * expected, sd, out=z, where=sd > SD_MIN)
     return Infit(found, z)
 
 

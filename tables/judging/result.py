@@ -191,7 +191,7 @@ def _essays(run: Run, diagnosis: Diagnosis | None) -> tuple[JudgedEssay, ...]:
             distribution=(),
             set_90=(),
             infit=_published(diagnosis.items.infit[item]),
-            flags=("misfit",) if diagnosis.items.is_misfit[item] else (),
+            flags=("misfit",) if diagnosis.is_misfit[item] else (),
         )
         for item, essay in enumerate(run.opened.essays)
     )

@@ -110,6 +110,22 @@ def test_the_first_waves_connect_all_items(items: int) -> None:
         assert components(items, asked.first, asked.second) == 1
 
 
+def test_a_third_wave_connects_what_two_waves_left_apart() -> None:
+    one = [Pair(0, 1, "cover"), Pair(3, 2, "cover"), Pair(2, 0, "cover"), Pair(1, 3, "cover")]
+    other = [Pair(first + 4, second + 4, "cover") for first, second, _ in one]
+    for seed in range(200):  # one matching in 33 would leave them apart
+        known = planned(8, [*one, *other])
+        new = plan_wave(known, None, seed=seed, wave=COVER_WAVES, per_item_max=24, room=10)
+        both = planned(8, [*one, *other, *new])
+        assert components(8, both.first, both.second) == 1
+
+
+def test_two_items_that_were_both_first_too_often_do_not_meet() -> None:
+    """0 and 1 are at +2, 2 and 3 at -2: one of the two pairs that are left would pass 2."""
+    asked = [Pair(first, second, "cover") for first in (0, 1) for second in (2, 3)]
+    assert plan_wave(planned(4, asked), None, seed=1, wave=3, per_item_max=24, room=10) == ()
+
+
 @pytest.mark.parametrize("items", [41, 42])
 def test_all_items_are_compared_equally_often(items: int) -> None:
     run = Run(items, 7)
