@@ -4,10 +4,12 @@ Building an app connects to nothing and starts no thread.
 """
 
 import logging
-from typing import cast
+from typing import Any, cast
 
 import aiokafka
 import faust
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import AppT
 from faust.types.auth import CredentialsT
@@ -21,6 +23,7 @@ from processors.settings import Settings
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_OUTCOME_BYTES
 
+PRODUCER_REQUEST_TIMEOUT_S = 30
 RESEND_S = 600  # how long a changelog row is sent again before the worker gives up
 LOG_LEVELS = {
     # they warn of rebalances, of a full buffer and of a commit that takes a second: all healthy
@@ -38,9 +41,31 @@ class PatientProducer(driver.Producer):
 
     def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
         producer = super()._new_producer(transactional_id)
-        # aiokafka takes it from request_timeout, with which every single request would wait as long
+        # aiokafka takes both from request_timeout, with which every single request would wait as long
         producer._message_accumulator._batch_ttl = RESEND_S  # noqa: SLF001
+        producer._request_timeout_ms = RESEND_S * 1000  # noqa: SLF001 (to wait for room in a full batch)
         return producer
+
+
+class PatientRecovery(Recovery):
+    """Faust's recovery of the table; while brokers are away, it waits.
+
+    By default it ends when the time of a request is up, and nothing starts it again.
+    """
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109
+        await super()._wait(coro)
+
+
+class PatientTables(TableManager):
+    """Faust's tables with `PatientRecovery`."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """The recovery, made when it is first needed."""
+        if self._recovery is None:
+            self._recovery = PatientRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
 
 class TrackedTransport(driver.Transport):
@@ -93,9 +118,10 @@ def build_app(settings: Settings) -> CJStreamApp:
         producer_acks=-1,
         producer_linger=0.01,
         producer_max_request_size=MAX_OUTCOME_BYTES,
-        producer_request_timeout=30,
+        producer_request_timeout=PRODUCER_REQUEST_TIMEOUT_S,
         producer_partitioner=_murmur2,
         processing_guarantee="at_least_once",
+        TableManager=PatientTables,
         store="rocksdb://",
         datadir=settings.worker_dir / "faust",
         key_serializer="raw",

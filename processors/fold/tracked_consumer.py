@@ -11,12 +11,13 @@ first sought to its committed offset, in the same step as the fetch. aiokafka's 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import aiokafka
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
@@ -24,6 +25,7 @@ from faust.types import TP, Message
 from faust.types.transports import TransportT
 
 from processors.fold.offset_tracker import OffsetTracker
+from processors.kafka.bounded_wait import Repeats
 from processors.kafka.records import UNREADABLE_HEADERS, LogRecord
 from processors.log.reader import read_from
 from processors.settings import Settings
@@ -149,6 +151,19 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
         log.error("consumer thread crashed", extra={"fault": msg.format(*fmt)}, exc_info=True)
 
 
+async def _repeated_in_time(
+    request: Callable[[], Awaitable[Mapping[TP, int]]],
+) -> Mapping[TP, int]:
+    """The answer to a request that is repeated whenever its time is up."""
+    repeats = Repeats(tolerated=2)
+    while True:
+        try:
+            return await request()
+        except KafkaTimeoutError as fault:
+            level = repeats.next_level()
+            log.log(level, "ends of the changelog are not known yet", extra={"reason": str(fault)})
+
+
 async def _committed(consumer: aiokafka.AIOKafkaConsumer, partitions: list[TP]) -> Mapping[TP, int]:
     """The committed offsets; the start of the log if nothing was committed yet."""
     offsets = {tp: await consumer.committed(tp) for tp in partitions}
@@ -216,6 +231,14 @@ class TrackedConsumer(driver.Consumer):
             if not self._is_changelog_tp(tp):
                 self._read_offset.pop(tp, None)
             yield tp, message
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """The log starts of the changelog's partitions; repeated while brokers are away."""
+        return await _repeated_in_time(partial(super().earliest_offsets, *partitions))
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """The ends of the changelog's partitions; repeated while brokers are away."""
+        return await _repeated_in_time(partial(super().highwaters, *partitions))
 
     async def perform_seek(self) -> None:
         """Make the next fetch read again everything that is not processed; this cannot fail."""

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+from faust.types import TP
+
 from processors.app import Worker, build_worker
 from processors.batch_prep.preparer import Preparer
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import GroupConsumer
+from processors.fold import tracked_consumer
 from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import build_app
@@ -90,6 +93,23 @@ async def never_acknowledged(*_: Any) -> None:
     await asyncio.Event().wait()
 
 
+class LateHighWatermarks(TrackedConsumerThread):
+    """A consumer thread whose first requests for the changelog's ends take longer than aiokafka waits."""
+
+    _failures = 2
+
+    async def _highwaters(self, partitions: list[TP]) -> Any:
+        consumer = self._ensure_consumer()
+        patience_ms = consumer._request_timeout_ms  # noqa: SLF001
+        if self._failures:
+            self._failures -= 1
+            consumer._request_timeout_ms = 0.001  # noqa: SLF001
+        try:
+            return await super()._highwaters(partitions)
+        finally:
+            consumer._request_timeout_ms = patience_ms  # noqa: SLF001
+
+
 def with_stalled_part(worker: Worker, part: str) -> Worker:
     """The worker with one part replaced by one that stalls."""
     batch_prep = worker.batch_prep
@@ -110,6 +130,8 @@ def with_stalled_part(worker: Worker, part: str) -> Worker:
             )
         case "fetches":
             TrackedConsumerThread._fetch_records = failing_fetch  # type: ignore[method-assign]  # noqa: SLF001
+        case "ends":
+            tracked_consumer.TrackedConsumerThread = LateHighWatermarks  # type: ignore[misc]
         case "transaction":
             committer = HangingCommitter(batch_prep.epoch, batch_prep.producer)
             return replace(worker, batch_prep=replace(batch_prep, committer=committer))

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from processors.fold.faust_app import PRODUCER_REQUEST_TIMEOUT_S
+from processors.log.compacted_rows import newest_rows
 from processors.settings import Settings
 from tests.faults.asking import Progress, all_have_one_outcome, pause
-from tests.faults.load import Flow
+from tests.faults.load import Flow, send
 from tests.faults.running import Process, StartWorker
+from tests.support.builders import instructions_uploaded
 from tests.support.installations import installation
 from tests.support.run_command import ROOT
 from tests.support.until import until
 from tools.broker import Broker
 
-pytestmark = pytest.mark.long
+CONTEXTS = 3000
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,7 @@ def restart_if_ended(worker: Process) -> int:
     return 1
 
 
+@pytest.mark.long
 def test_nothing_is_lost_or_doubled_if_the_broker_is_killed_and_restarted(
     broker: Broker, settings: Settings, start_worker: StartWorker
 ) -> None:
@@ -63,6 +67,7 @@ def test_nothing_is_lost_or_doubled_if_the_broker_is_killed_and_restarted(
     print(f"{restarts} restarts, {all_have_one_outcome(settings)}")  # noqa: T201
 
 
+@pytest.mark.long
 def test_sigterm_ends_a_worker_whose_broker_is_down(
     broker: Broker, settings: Settings, start_worker: StartWorker
 ) -> None:
@@ -75,3 +80,24 @@ def test_sigterm_ends_a_worker_whose_broker_is_down(
         broker.start()
     print(f"ended with {code}")  # noqa: T201
     assert "Traceback" not in worker.log_tail()
+
+
+def published(settings: Settings) -> int:
+    """The number of rows in the changelog."""
+    return len(newest_rows(settings, range(settings.partitions), lambda _key: True).by_key)
+
+
+@pytest.mark.thorough
+def test_the_fold_waits_with_full_batches_of_rows_until_the_broker_is_back(
+    broker: Broker, settings: Settings, start_worker: StartWorker
+) -> None:
+    send(settings, *(instructions_uploaded(assignment_id=f"a{n}") for n in range(CONTEXTS)))
+    worker = start_worker(session_timeout_s=6)
+    until(lambda: published(settings) > 0, seconds=60)
+    broker.kill()
+    pause(PRODUCER_REQUEST_TIMEOUT_S + 10)  # how long aiokafka waits for room in a batch
+    assert worker.is_alive, worker.log_tail(5)
+    broker.start()
+    until(lambda: published(settings) == CONTEXTS, seconds=90)
+    assert worker.is_alive
+    assert worker.log_count("Traceback") == 0

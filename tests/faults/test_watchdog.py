@@ -5,6 +5,7 @@ from confluent_kafka import Producer
 
 from processors.kafka.clients import plain_producer
 from processors.kafka.records import Record
+from processors.log.reader import LogReader
 from processors.settings import Settings
 from tests.faults.asking import Progress, pause
 from tests.faults.load import append, assignment, record_of, send, send_in_transaction
@@ -72,6 +73,23 @@ def test_a_fold_whose_fetches_fail_ends_the_worker(
     worker = start_worker(command=(*COMMAND, "fetches"))
     assert worker.wait_for_exit(60) == 1, worker.log_tail()
     assert "cjstream: Faust crashed: RuntimeError('a bug')" in worker.log_tail(500)
+
+
+@pytest.mark.thorough
+def test_a_fold_that_waits_long_for_the_ends_of_the_changelog_goes_on(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    worker = start_worker(command=(*COMMAND, "ends"))
+    send(settings, *assignment("a1"))
+    context = settings.partitions_of(settings.topics.context)
+
+    def is_published() -> bool:
+        assert worker.is_alive, worker.log_tail(5)
+        with LogReader(settings, context) as log:
+            return bool([*log.records_until(log.seek_to_start())])
+
+    until(is_published, seconds=60)
+    assert worker.log_count("ends of the changelog are not known yet") == 2
 
 
 @pytest.mark.thorough
