@@ -9,7 +9,7 @@ from typing import Any
 from schemas.coordinates import Coordinates, Positions
 from schemas.events import Component, UploadEvent
 from tables.history.scope_history import VersionGap
-from tools.times import LAST_MS
+from tools.times import FIRST_MS, LAST_MS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_FIELDS = {"occurred_at_ms": "occurred_at", "created_at_ms": "created_at"}
@@ -19,14 +19,14 @@ unchanged_values = attrgetter(*UNCHANGED)
 
 
 def instant(ms: int) -> str:
-    """Milliseconds since the epoch as `2030-01-15T09:30:00.000Z`."""
-    seconds, rest = divmod(min(ms, LAST_MS), 1000)
+    """Milliseconds since the epoch as `2030-01-15T09:30:00.000Z`; the nearest time that this form has."""
+    seconds, rest = divmod(min(max(ms, FIRST_MS), LAST_MS), 1000)
     return f"{_second(seconds)}.{rest:03d}Z"
 
 
 @lru_cache(maxsize=4096)  # many uploads happen in the same second
 def _second(seconds: int) -> str:
-    return (EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    return (EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 def source_document(at: Coordinates) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from tables.history.point_in_time import AtRecords, AtTime, Moment
 
 FORMS = "2026-03-01T12:00:00Z, a time ago such as 90s, 30m, 2h, 7d, or records as topic/partition@offset,…"
 
-LAST_MS = 253_402_300_799_999  # RFC 3339 has four digits for the year
+# RFC 3339 has four digits for the year, and a record may carry any 64 bits as a time
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -55,8 +56,8 @@ def span_of(seconds: float) -> str:
 
 def time_of(ms: int) -> str:
     """A time for people: RFC 3339, UTC, with seconds; the nearest one that this form has."""
-    nearest_ms = min(max(ms, 0), LAST_MS)
-    return datetime.fromtimestamp(nearest_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    nearest_ms = min(max(ms, FIRST_MS), LAST_MS)
+    return f"{datetime.fromtimestamp(nearest_ms // 1000, UTC).replace(tzinfo=None).isoformat()}Z"
 
 
 def point_in_time_from(text: str, now: datetime, option: str) -> Moment:
