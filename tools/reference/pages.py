@@ -1,6 +1,6 @@
 """The text of each generated reference page, as Markdown."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import typer
@@ -16,22 +16,8 @@ from tools.api.app import build_api
 from tools.api.auth.key_settings import JwtSettings
 from tools.api.errors.problems import KINDS, URN
 from tools.api.services.metrics import Metrics
-
-WRITTEN_BY = "<!-- Generated: `python -m tools.reference` writes this page. -->\n"
-
-
-def page(title: str, introduction: str, *parts: str) -> str:
-    """A page; its parts are separated by blank lines."""
-    return "\n\n".join([f"# {title}", WRITTEN_BY + "\n" + introduction, *parts]) + "\n"
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; a pipe in a cell is escaped."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
-        for line in lines
-    )
+from tools.reference.markdown import page, table
+from tools.reference.speed_page import speed_page
 
 
 def settings_page() -> str:
@@ -258,4 +244,5 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "routes.md": routes_page,
     "problems.md": problems_page,
     "metrics.md": metrics_page,
+    "speed.md": speed_page,
 }

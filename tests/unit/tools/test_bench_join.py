@@ -10,7 +10,7 @@ from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.policy import Policy
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Discrepancy
 from schemas.events import AssignmentContext, UploadEvent, scope_key_of
 from tables.context import fold
@@ -25,6 +25,7 @@ from tools.bench.join.output_check import (
 from tools.bench.join.resources import Sample, Samples
 from tools.bench.join.shape import Shape
 from tools.bench.join.template import Template
+from tools.bench.latency import latencies_ms
 
 SETTINGS = Settings(partitions=2)
 SHAPE = Shape(requests=30, warm_up=10, cool_down=5, contexts=5, essays=3)
@@ -46,7 +47,7 @@ def joined(log: InputLog) -> list[Record]:
         ends[(record.topic, record.partition)] = offset + 1
         return Coordinates(record.topic, record.partition, offset)
 
-    for record in log.upload_records():
+    for record in log.upload_records(range(SHAPE.contexts)):
         event = codec.decode(record.value)
         assert isinstance(event, UploadEvent)
         assert scope_key_of(event).encode() == record.key
@@ -59,7 +60,7 @@ def joined(log: InputLog) -> list[Record]:
 
 
 def check(log: InputLog, outputs: list[Record]) -> "array[int]":
-    checked = OutputCheck(log, SETTINGS.topics.requests.name, outcome_prefix(log))
+    checked = OutputCheck(log, outcome_prefix(log), dict.fromkeys(log.ends, 0))
     for number, record in enumerate(outputs):
         checked.add(record.partition, record.key, record.value, number)
     checked.end()
@@ -71,9 +72,9 @@ def test_the_outcomes_that_a_worker_builds_pass(log: InputLog) -> None:
 
 
 def test_a_copy_is_compared_with_the_request(log: InputLog) -> None:
-    [*log.upload_records()]
+    [*log.upload_records(range(SHAPE.contexts))]
     requests = [*log.request_records()]
-    checked = OutputCheck(log, SETTINGS.topics.requests.name, copy_prefix(log))
+    checked = OutputCheck(log, copy_prefix(log), dict.fromkeys(log.ends, 0))
     for record in requests:
         checked.add(record.partition, record.key, record.value, 0)
     checked.end()
@@ -162,3 +163,14 @@ def test_cpu_time_is_interpolated_between_samples() -> None:
     assert samples.cpu_s(50, 100) == (0.5, 10.0)
     assert samples.cpu_s(-10, 1000) == (1.0, 20.0)
     assert samples.peak_rss_mb == 7.0
+
+
+def test_a_latency_is_from_the_append_of_a_request_until_its_output_was_read() -> None:
+    appended_ms = {
+        Coordinates("requests", 0, 7): 100,
+        Coordinates("requests", 1, 3): 110,
+        Coordinates("requests", 0, 8): 120,
+    }
+    starts = {Partition("requests", 0): 6, Partition("requests", 1): 3}
+    seen_ms = {0: [50, 105, 129], 1: [112]}  # the first output belongs to an earlier request
+    assert sorted(latencies_ms(appended_ms, seen_ms, starts)) == [2, 5, 9]

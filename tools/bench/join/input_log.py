@@ -5,7 +5,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from hashlib import sha256
 from itertools import accumulate, islice
 
@@ -44,7 +43,7 @@ FLUSH_S = 60.0
 
 def assignment_id_of(number: int) -> str:
     """The assignment id with that number: of the same length for all."""
-    return f"assignment-{number:06d}"
+    return f"assignment-{number:07d}"
 
 
 def uuid_text(number: int) -> bytes:
@@ -69,15 +68,18 @@ def digest_of(key: bytes | None, body: bytes) -> int:
     return hash((key, body))
 
 
+def _no_requests(settings: Settings) -> dict[int, RequestPartition]:
+    return {
+        number: RequestPartition(array("L"), array("q")) for number in range(settings.partitions)
+    }
+
+
 class InputLog:
     """The uploads and requests of a shape. It is the only writer of its topics, so it counts the offsets itself."""
 
     def __init__(self, settings: Settings, shape: Shape) -> None:
         self.shape = shape
-        self.requests = {
-            number: RequestPartition(array("L"), array("q"))
-            for number in range(settings.partitions)
-        }
+        self.requests = _no_requests(settings)
         self.request_bytes = 0  # of one request
         self._settings = settings
         self._topics = settings.topics
@@ -86,6 +88,8 @@ class InputLog:
         self._upload_offsets = {role: array("L") for role in ROLES}
         self._uploads = {role: self._upload_template(role) for role in ROLES}
         self._context_parts = dict[int, bytes]()
+        self._upload_ends = Counter[Partition]()
+        self._written = Counter[Partition]()
 
     def _upload_template(self, role: str) -> Template:
         event = upload_of(role, assignment_id_of(0))
@@ -94,13 +98,24 @@ class InputLog:
         return Template(self._codec.encode(event), (*ids, digest, digest))
 
     def write_uploads(self) -> None:
-        """Append one upload of each role for each assignment."""
-        total = len(ROLES) * self.shape.contexts
-        self._append(bar(self.upload_records(), "uploads", total))
+        """Append one upload of each role for each assignment of the shape."""
+        self.write_uploads_of(range(self.shape.contexts))
+
+    def write_uploads_of(self, assignments: range) -> None:
+        """Append one upload of each role for these assignments, which must follow those that have uploads."""
+        total = len(ROLES) * len(assignments)
+        self._append(bar(self.upload_records(assignments), "uploads", total))
 
     def write_requests(self) -> None:
-        """Append the requests of the warm-up and the measured ones."""
+        """Append the requests of the shape."""
         self._append(bar(self.request_records(), "requests", self.shape.total))
+
+    def begin_again(self, shape: Shape) -> None:
+        """Forget all requests, for their topic is new; then those of another shape with the same uploads can follow."""
+        self.shape = shape
+        self.requests = _no_requests(self._settings)
+        for partition in self.ends:
+            del self._written[partition]
 
     def write_context_parts(self, topic: str) -> None:
         """Append the context part of each assignment to a topic of another system, by scope key."""
@@ -113,24 +128,22 @@ class InputLog:
         )
 
     def _append(self, records: Iterable[Record]) -> None:
-        counts = Counter[Partition]()
         producer = plain_producer(self._settings)
         for record in records:
             enqueue(producer, record)
-            counts[Partition(record.topic, record.partition)] += 1
+            self._written[Partition(record.topic, record.partition)] += 1
         if producer.flush(FLUSH_S):
             raise Unreachable("the broker did not acknowledge the input in time")
-        if high_watermarks_when_reachable(self._settings, counts) != counts:
+        if high_watermarks_when_reachable(self._settings, self._written) != self._written:
             raise Discrepancy("the input does not have the offsets that were counted")
 
-    def upload_records(self) -> Iterator[Record]:
-        """The uploads, whose offsets are remembered in this order."""
-        ends = Counter[Partition]()
+    def upload_records(self, assignments: range) -> Iterator[Record]:
+        """Their uploads, whose offsets are remembered in this order."""
         for role in ROLES:
-            for number in range(self.shape.contexts):
+            for number in assignments:
                 partition = self._upload_partition(role, number)
-                self._upload_offsets[role].append(ends[partition])
-                ends[partition] += 1
+                self._upload_offsets[role].append(self._upload_ends[partition])
+                self._upload_ends[partition] += 1
                 key = self._scope_key(number).encode()
                 yield Record(*partition, key, self._upload(role, number))
 
@@ -153,10 +166,13 @@ class InputLog:
         return f"assignment:{assignment_id_of(number)}"
 
     def request_records(self) -> Iterator[Record]:
-        """The requests, whose assignments and digests are remembered in this order."""
+        """The requests of the shape, whose assignments and digests are remembered in this order."""
+        return islice(self.endless_request_records(), self.shape.total)
+
+    def endless_request_records(self) -> Iterator[Record]:
+        """The same without end."""
         topic = self._topics.requests.name
-        numbers = islice(self._assignments(), self.shape.total)
-        for number, key, value in self._requests_for(numbers):
+        for number, key, value in self._requests_for(self._assignments()):
             partition = partition_for(key, self._settings.partitions)
             written = self.requests[partition]
             written.assignments.append(number)
@@ -167,7 +183,7 @@ class InputLog:
     def _requests_for(self, numbers: Iterator[int]) -> Iterator[tuple[int, bytes, bytes]]:
         """The assignment number, key and value of a request for each of these assignments."""
         shape, bits = self.shape, self._random.getrandbits
-        filled = self._request_template.filled
+        filled = self._request_template().filled
         for number in numbers:
             key = uuid_text(bits(128))
             texts = b"%0*x" % (64 * shape.essays, bits(256 * shape.essays))
@@ -175,7 +191,6 @@ class InputLog:
             ids = (uuid_text(bits(128)), uuid_text(bits(128)), key)
             yield number, key, filled((*ids, assignment_id_of(number).encode(), *essays))
 
-    @cached_property
     def _request_template(self) -> Template:
         texts = [f"{number:064x}" for number in range(1, self.shape.essays + 1)]
         event = replace(

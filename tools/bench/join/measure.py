@@ -67,14 +67,15 @@ def run_in_turn(
 def measure(run: Run, system: System, name: str, broker: Broker) -> Measured:
     """Run a system over the whole log. Raises Discrepancy if its output is not right, Unreachable if it stalls."""
     settings, log, output = run.settings, run.log, system.output(run)
-    systems.begin(run, system)
+    starts = dict.fromkeys(log.ends, 0)
+    systems.begin(run, system, starts)
     with (
         system.start(run) as processes,
         sampling([process.pid for process in processes], broker.pid or 0) as samples,
     ):
         wait_until_committed(run, system.group(run), processes, name)
     wait_until_stable(settings, output)
-    appended_ms = checked_append_times(settings, log, output, system.prefix_of(log))
+    appended_ms = checked_append_times(settings, log, output, system.prefix_of(log), starts)
     systems.delete_topic(settings, output)
     span = measured_span(appended_ms, log.shape)
     cpu_s, broker_cpu_s = samples.cpu_s(span.start_ms, span.end_ms)

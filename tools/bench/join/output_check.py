@@ -10,7 +10,7 @@ from processors.log.reader import LogReader
 from processors.outcomes.encoding import encode_head
 from processors.outcomes.recipes import RECIPE
 from processors.settings import Settings
-from schemas.coordinates import Coordinates, Partition
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy
 from tools.bench.join.input_log import InputLog, digest_of
 from tools.bench.join.shape import Shape
@@ -57,14 +57,14 @@ def outcome_prefix(log: InputLog) -> Prefix:
 
 
 class OutputCheck:
-    """Compares the n-th committed output of each partition with what belongs to its n-th request."""
+    """Compares the n-th committed output of each partition with what belongs to its n-th request after the starts."""
 
-    def __init__(self, log: InputLog, requests_topic: str, prefix_of: Prefix) -> None:
+    def __init__(self, log: InputLog, prefix_of: Prefix, starts: Positions) -> None:
         self.appended_ms = array("q")
         self._log = log
-        self._topic = requests_topic
         self._prefix_of = prefix_of
-        self._next = dict.fromkeys(log.requests, 0)
+        self._next = {tp.partition: start for tp, start in starts.items()}
+        (self._topic,) = {tp.topic for tp in starts}
 
     def add(self, partition: int, key: bytes | None, value: bytes | None, appended_ms: int) -> None:
         """Check the next output of a partition. Raises Discrepancy, which names its request."""
@@ -90,10 +90,10 @@ class OutputCheck:
 
 
 def checked_append_times(
-    settings: Settings, log: InputLog, output_topic: str, prefix_of: Prefix
+    settings: Settings, log: InputLog, output_topic: str, prefix_of: Prefix, starts: Positions
 ) -> "array[int]":
     """The append time in ms of each committed output. Raises Discrepancy at the first one that is not right."""
-    check = OutputCheck(log, settings.topics.requests.name, prefix_of)
+    check = OutputCheck(log, prefix_of, starts)
     partitions = [Partition(output_topic, number) for number in range(settings.partitions)]
     with LogReader(settings, partitions) as reader, counted("checked", log.shape.total) as count:
         for messages in reader.messages_until(reader.seek_to_start()):

@@ -1,6 +1,6 @@
 """`cjstream bench join`: the systems that were asked for, on one input of one shape."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,16 +20,11 @@ NAMES = ("cjstream", "copy", "copy-pipelined", *STREAMS)
 
 def run(say: Say, *, shape: Shape, rounds: int, workers: int, only: Sequence[str]) -> Figures:
     """Write the input, then run each system once per round."""
-    names = [name for name in NAMES if not only or name in only]
     with installation_and_broker(say) as (settings, broker):
         log = InputLog(settings, shape)
         say(f"writing {2 * shape.contexts} uploads and {shape.total} requests")
         log.write_uploads()
-        if STREAMS.keys() & set(names):
-            kafka_streams.write_contexts(settings, log)
-        contestants = {
-            name: _system(name, settings, log, broker.libs, workers, say) for name in names
-        }
+        contestants = contestants_of(only, settings, log, broker.libs, workers, say)
         log.write_requests()
         runs = run_in_turn(settings, broker, log, contestants, rounds, say)
         default_shape = (shape, workers) == (DEFAULT, 1)
@@ -44,17 +39,28 @@ def run(say: Say, *, shape: Shape, rounds: int, workers: int, only: Sequence[str
         }
 
 
-def _system(
-    name: str, settings: Settings, log: InputLog, libs: Path, workers: int, say: Say
-) -> System:
-    if threads := STREAMS.get(name):
-        return kafka_streams.kafka_streams(settings, log, libs, threads)
-    match name:
-        case "copy":
-            return systems.copy()
-        case "copy-pipelined":
-            return systems.copy("--pipelined")
-    say("cjstream folds the uploads")
-    processes = Workers(settings, workers, say)
-    processes.catch_up()
-    return systems.cjstream(processes)
+def contestants_of(
+    names: Collection[str],
+    settings: Settings,
+    log: InputLog,
+    libs: Path,
+    workers: int,
+    say: Say,
+) -> dict[str, System]:
+    """These systems by name, warm: the workers have folded the uploads, and the Java program is compiled."""
+    contestants = dict[str, System]()
+    if "cjstream" in names:
+        say("cjstream folds the uploads")
+        processes = Workers(settings, workers, say)
+        processes.catch_up()
+        contestants["cjstream"] = systems.cjstream(processes)
+    if "copy" in names:
+        contestants["copy"] = systems.copy()
+    if "copy-pipelined" in names:
+        contestants["copy-pipelined"] = systems.copy("--pipelined")
+    streams = [name for name in STREAMS if name in names]
+    if streams:
+        kafka_streams.write_contexts(settings, log)
+    for name in streams:
+        contestants[name] = kafka_streams.kafka_streams(settings, log, libs, STREAMS[name])
+    return contestants

@@ -10,15 +10,20 @@ from confluent_kafka.admin import NewTopic
 
 from processors.kafka.bounded_wait import result_of, wait_until
 from processors.kafka.clients import admin_client
-from processors.kafka.consumer_groups import committed_offsets, set_committed_offsets
+from processors.kafka.consumer_groups import (
+    committed_offsets,
+    group_state,
+    partitions_with_owner,
+    set_committed_offsets,
+)
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.settings import Settings
-from schemas.coordinates import Partition
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
 from tools.bench.join import byte_copy
 from tools.bench.join.input_log import InputLog
 from tools.bench.join.output_check import Prefix, copy_prefix, outcome_prefix
-from tools.bench.processes import process_settings
+from tools.bench.processes import WAIT_S, process_settings
 from tools.processes import Say, module, running, started
 
 CAUGHT_UP_S = 1800.0
@@ -54,34 +59,56 @@ class Workers:
 
     def __init__(self, settings: Settings, count: int, say: Say, **changes: object) -> None:
         self._settings = [
-            process_settings(settings, f"worker-{number}", **changes) for number in range(count)
+            process_settings(settings, f"worker-{number}-of-{count}", **changes)
+            for number in range(count)
         ]
         self._say = say
 
     @contextmanager
     def running(self) -> "Iterator[list[subprocess.Popen[bytes]]]":
-        """Run all workers during the block."""
+        """Run all workers during the block, and until each has joined its group: before, SIGTERM would kill it."""
         with ExitStack() as stack:
             yield [
                 stack.enter_context(running("worker", settings, self._say))
                 for settings in self._settings
             ]
+            wait_until(self._have_joined, seconds=WAIT_S, what="all workers to join their group")
+
+    def _have_joined(self) -> bool:
+        settings = self._settings[0]
+        requests = settings.topics.requests
+        try:
+            state = group_state(settings, settings.prep_group, [requests.name])
+            owned = partitions_with_owner(settings, settings.prep_group)
+        except Unreachable:  # the group's coordinator is starting
+            return False
+        return state.members == len(self._settings) and owned == frozenset(
+            settings.partitions_of(requests)
+        )
 
     def catch_up(self) -> None:
         """Run the workers until their tables have all uploads; then a run is no longer slowed down by them."""
+        with self.running():
+            self.wait_until_folded()
+
+    def wait_until_folded(self) -> None:
+        """Wait until running workers have folded all uploads. Raises Unreachable."""
+        wait_until(
+            lambda: self.uploads_left() == 0,
+            seconds=CAUGHT_UP_S,
+            what="the workers to fold all uploads",
+            every_s=0.5,
+        )
+
+    def uploads_left(self) -> int:
+        """The number of uploads that are not folded yet."""
         settings = self._settings[0]
         ends = high_watermarks_when_reachable(settings, settings.upload_partitions)
-
-        def has_caught_up() -> bool:
-            try:
-                committed = committed_offsets(settings, settings.fold_group, ends)
-            except Unreachable:  # the group's coordinator is starting
-                return False
-            return all(committed.get(partition, 0) >= end for partition, end in ends.items())
-
-        with self.running():
-            what = "the workers to fold all uploads"
-            wait_until(has_caught_up, seconds=CAUGHT_UP_S, what=what, every_s=0.5)
+        try:
+            committed = committed_offsets(settings, settings.fold_group, ends)
+        except Unreachable:  # the group's coordinator is starting
+            committed = {}
+        return sum(end - min(end, committed.get(tp, 0)) for tp, end in ends.items())
 
 
 def cjstream(workers: Workers) -> System:
@@ -117,12 +144,12 @@ def copied(run: Run) -> str:
     return f"bench-copied-{run.number}"
 
 
-def begin(run: Run, system: System) -> None:
-    """Make the system's output topic anew and let its group begin with the first request."""
+def begin(run: Run, system: System, starts: Positions) -> None:
+    """Make the system's output topic anew and let its group begin with these requests."""
     output = system.output(run)
     delete_topic(run.settings, output)
     create_topic(run.settings, output)
-    set_committed_offsets(run.settings, system.group(run), dict.fromkeys(run.log.ends, 0))
+    set_committed_offsets(run.settings, system.group(run), starts)
 
 
 def create_topic(settings: Settings, name: str) -> None:
