@@ -34,7 +34,7 @@ LIBRARIES = {  # the folders or files that may import each library
     },
     "confluent_kafka": {"processors", "tools/send.py", "tools/bench/join"},
     "fastavro": {"schemas/codec.py"},
-    "numpy": {"tables/judging", "tables/scan"},
+    "numpy": {"tables/judging", "tables/scan", "tools/bench/judging_engine.py"},
     "scipy": {"tables/judging"},
     "rustworkx": {"tables/judging"},
     "threadpoolctl": {"tables/judging"},

@@ -113,21 +113,21 @@ def after_waves(seed: int, waves: int, delta: float) -> tuple[Run, SimulatedJudg
     ), judge
 
 
-@samples(100, 1_000)
+@samples(100, 300)
 def test_a_coin_tosser_is_never_reliable(record_property: Record, runs: int) -> None:
     found = [coin_tosses(seed) for seed in range(runs)]
     record_property("highest bound", max(run.highest_bound for run in found))
     assert Counter(run.reason for run in found)["reliable"] == 0
 
 
-@samples(100, 1_000)
+@samples(100, 300)
 def test_a_coin_tosser_ends_as_no_signal(record_property: Record, runs: int) -> None:
     reasons = Counter(coin_tosses(seed).reason for seed in range(runs))
     record_property("reasons", dict(reasons))
     assert reasons["no_signal"] >= 0.95 * runs
 
 
-@samples(20, 150)
+@samples(20, 80)
 @pytest.mark.parametrize("spread", [1.5, 0.75])
 def test_a_judge_with_signal_does_not_end_as_no_signal(
     record_property: Record, runs: int, spread: float
@@ -137,7 +137,7 @@ def test_a_judge_with_signal_does_not_end_as_no_signal(
     assert reasons["no_signal"] <= 0.01 * runs
 
 
-@samples(40, 300)
+@samples(40, 150)
 def test_what_reliable_means(record_property: Record, runs: int) -> None:
     found = [
         run for seed in range(runs) if (run := judged_on_if_unreachable(seed)).reason == "reliable"
@@ -154,7 +154,7 @@ def test_what_reliable_means(record_property: Record, runs: int) -> None:
     assert effort <= 17
 
 
-@samples(30, 200)
+@samples(30, 110)
 @pytest.mark.parametrize("wave", [6, 10, 14])
 def test_the_bound_is_below_the_truth(record_property: Record, runs: int, wave: int) -> None:
     found = [bounds_and_truths(seed)[wave] for seed in range(runs)]
@@ -163,14 +163,14 @@ def test_the_bound_is_below_the_truth(record_property: Record, runs: int, wave: 
     assert share >= (0.95 if runs > 100 else 0.90)
 
 
-@samples(30, 200)
+@samples(30, 110)
 def test_how_good_ten_comparisons_an_item_are(record_property: Record, runs: int) -> None:
     r2 = np.mean([bounds_and_truths(seed)[10][1] for seed in range(runs)])
     record_property("r²", r2)
     assert r2 >= 0.77
 
 
-@samples(40, 300)
+@samples(40, 150)
 def test_unreachable_spares_a_run_that_gets_there(record_property: Record, runs: int) -> None:
     found = [judged_on_if_unreachable(seed) for seed in range(runs)]
     hit = sum(run.reason == "reliable" and run.is_hit for run in found)
@@ -178,7 +178,7 @@ def test_unreachable_spares_a_run_that_gets_there(record_property: Record, runs:
     assert hit <= 0.03 * runs
 
 
-@samples(40, 300)
+@samples(40, 150)
 def test_a_hopeless_run_is_ended_early(record_property: Record, runs: int) -> None:
     reasons = Counter(judged_to_the_end(seed, 0.5).reason for seed in range(runs))
     record_property("reasons", dict(reasons))
@@ -186,7 +186,7 @@ def test_a_hopeless_run_is_ended_early(record_property: Record, runs: int) -> No
     assert reasons["no_signal"] <= 0.25 * runs
 
 
-@samples(30, 150)
+@samples(30, 60)
 def test_an_order_effect_costs_little_and_intervals_cover(
     record_property: Record, runs: int
 ) -> None:
@@ -206,7 +206,7 @@ def _covers(run: Run, judge: SimulatedJudge) -> float:
     return float(np.mean(np.abs(run.scores.fit.theta - true) <= 1.96 * run.scores.fit.se))
 
 
-@samples(40, 200)
+@samples(40, 120)
 def test_essays_judged_at_random_are_found_by_misfit(record_property: Record, runs: int) -> None:
     """In random pairs, 20 of each item: pairs of near equals, which the engine prefers, hide a coin."""
     noisy, found, false_alarms = [3, 17, 29], 0, 0
