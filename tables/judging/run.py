@@ -7,7 +7,7 @@ from a run is in `next_step.py`.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -180,12 +180,12 @@ class Run:
 
     @cached_property
     def scores(self) -> WaveScores:
-        """The scores from all answers so far; computed when first asked for."""
+        """The scores from all answers so far."""
         regular = np.count_nonzero(self.pairs.is_answered & ~self.pairs.is_audit)
         return WaveScores(
             wave=len(self.waves),
             compared=2.0 * regular / len(self.items),
-            fit=fit(self.answers, self.opened.seed, len(self.waves)),
+            compute=partial(fit, self.answers, self.opened.seed, len(self.waves)),
         )
 
     def comparison(self, number: int) -> Comparison:

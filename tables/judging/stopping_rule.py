@@ -1,6 +1,8 @@
 """When a run ends, and as what. The first rule that holds decides."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -42,7 +44,12 @@ class WaveScores:
 
     wave: int
     compared: float
-    fit: Fit
+    compute: Callable[[], Fit]
+
+    @cached_property
+    def fit(self) -> Fit:
+        """Computed when first asked for: a run that is folded from its log needs the last one or two."""
+        return self.compute()
 
     def expected_share(self, per_item_max: int) -> float:
         """Share of true variance that the scores would have with per_item_max comparisons, from 0 to 1."""

@@ -23,6 +23,8 @@ from tests.support.judging_in_memory import (
     answered,
     call_failed,
     intended,
+    judge_of,
+    judged,
     opened,
     planned,
 )
@@ -258,3 +260,20 @@ def test_a_value_is_never_changed() -> None:
     assert repr(run) == before
     assert run_with.planned == 1
     assert isinstance(run.opened, JudgingOpened)
+
+
+def test_folding_a_log_computes_no_scores() -> None:
+    run = judged(judge_of(6, 1), seed=1)
+    assert len(run.waves) > 3
+    again = fold(None, run.opened)
+    for number, wave in enumerate(run.waves, 1):
+        again = fold(again, planned(run, Plan(number, tuple(one.plan for one in wave.comparisons))))
+        for one in wave.comparisons:
+            again = fold(
+                again, CallsIntended(run_id="run-1", mode="live", calls=(one.attempts[0].intent,))
+            )
+            assert one.answer is not None
+            again = fold(again, one.answer)
+    assert again.previous is not None
+    assert "fit" not in vars(again.previous)
+    assert again.scores.fit.theta.tolist() == run.scores.fit.theta.tolist()

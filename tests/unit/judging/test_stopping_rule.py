@@ -31,7 +31,7 @@ def scores(
     theta = np.resize([-1.0, 1.0], items)
     cov = np.eye(items) * error
     fit = Fit(theta, cov, 0.0, 0.1, weights, bound, bound)
-    return WaveScores(wave, compared, fit)
+    return WaveScores(wave, compared, lambda: fit)
 
 
 def test_in_between_a_run_goes_on() -> None:
