@@ -55,8 +55,16 @@ def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Cloc
     """
     foreign = set[Coordinates]()
 
+    def log_range(topic: str) -> tuple[int, int]:
+        low, high = consumer.get_watermark_offsets(
+            TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S, cached=False
+        )
+        return low, high
+
+    _, end = log_range(topics.requests.name)
+
     def names_request(message: Message) -> bool:
-        is_named = _names_request(message, topics, partition)
+        is_named = _names_request(message, topics, partition, end)
         if not is_named:
             foreign.add(coordinates_of(message))
         return is_named
@@ -64,9 +72,7 @@ def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Cloc
     newest = None
     for topic in (*topics.outcomes, topics.parked):
         tp = Partition(topic.name, partition)
-        low, high = consumer.get_watermark_offsets(
-            TopicPartition(*tp), timeout=REQUEST_TIMEOUT_S, cached=False
-        )
+        low, high = log_range(topic.name)
         newest = newest or last_committed_record(consumer, tp, low, high, clock, names_request)
     if foreign:
         named = [str(at) for at in sorted(foreign)[:MAX_NAMED]]
@@ -76,14 +82,16 @@ def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Cloc
     return newest
 
 
-def _names_request(message: Message, topics: Topics, partition: int) -> bool:
+def _names_request(message: Message, topics: Topics, partition: int, end: int) -> bool:
     """Whether a record is an outcome, of any release, or a parked entry, of a request of its partition."""
     requests = topics.requests.name
     if message.topic() == topics.parked.name:
         with suppress(Malformed):
-            return bool(request_of_key(message.key(), requests, partition))
+            return request_of_key(message.key(), requests, partition).offset < end
         return message.key() == CLOCK_KEY and message.value() is None
     if message.topic() == topics.requests_dlq.name:
-        return dead_lettered_offset(headers_of(message), requests, partition) is not None
+        offset = dead_lettered_offset(headers_of(message), requests, partition)
+        return offset is not None and offset < end
+    # at the end or above: the topic was deleted and created again, and its requests had outcomes
     prefix = f"{requests}/{partition}@".encode()
     return offset_in(message.value() or b"", prefix) is not None

@@ -180,3 +180,21 @@ def test_afterwards_everything_reads_its_topics(
         assert code in (0, 3), f"{command}: {code} {stderr}"
         assert stdout, f"{command}: {stderr}"
         assert "\x1b" not in stdout + stderr
+
+
+@pytest.mark.thorough
+def test_poison_does_not_stop_the_first_start(broker: Broker, tmp_path: Path) -> None:
+    settings = installation(broker, tmp_path, slot="one", patience_s=0)
+    allow_compressed_batches(settings)
+    for topic in settings.topics.all:
+        for record in poison(settings, topic.name).values():
+            append_raw(settings.bootstrap_servers, record)
+    requests = [requested(batch_id=f"b-{number}") for number in range(20)]
+    send(settings, *requests)
+    worker = Process(settings, tmp_path / "worker.log")
+    worker.start()
+    try:
+        until(lambda: len(outcomes(settings)) == len(requests) or not worker.is_alive, seconds=60)
+    finally:
+        worker.end()
+    assert outcomes(settings) == Counter(request.batch_id for request in requests)
