@@ -125,7 +125,7 @@ def sentence_of(transaction: OpenTransaction, now_ms: int) -> str:
         reason, remedy = f"its coordinator says {transaction.state}", "stop that producer, or "
     return (
         f"{transaction.partition}: {owner}, producer id {transaction.producer_id}, open since"
-        f" {time_of(transaction.since_ms)} ({age}): {reason}; {remedy}end it: {command_for(transaction)}"
+        f" {time_of(transaction.since_ms)} ({age}): {reason}; {remedy}end it: `{command_for(transaction)}`"
     )
 
 

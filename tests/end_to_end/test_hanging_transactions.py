@@ -64,7 +64,7 @@ def test_a_hanging_transaction_on_a_topic_is_named_and_ended(settings: Settings)
     assert not check.ok
     assert f"{partition.topic}/1: transactional id {settings.topic_prefix}lost" in check.detail
     assert f"producer id {producer_id}, open since 20" in check.detail
-    assert check.detail.endswith(f"end it: cjstream {command}")
+    assert check.detail.endswith(f"end it: `cjstream {command}`")
     assert run_json(settings, "doctor")[0] == 3
 
     exit_code, shown, _ = run_json(settings, *ABORT)
