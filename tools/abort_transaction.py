@@ -1,7 +1,7 @@
 """`cjstream topics abort-transaction`: finds transactions that hang, and ends them."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,24 +108,31 @@ def _action(settings: Settings, transaction: OpenTransaction) -> str:
     return "commit" if decided_commit(settings, transaction) else "abort"
 
 
-def command_for(transaction: OpenTransaction) -> str:
-    """The command that ends a transaction."""
-    return (
-        f"cjstream topics abort-transaction {transaction.partition}"
-        f" --producer-id {transaction.producer_id} --yes"
-    )
+def sentences_of(hanging: Sequence[OpenTransaction], now_ms: int) -> str:
+    """What hangs where, since when, and the one command that ends it, for people."""
+    named = "; ".join(_sentence_of(one, now_ms) for one in hanging)
+    command, them = "cjstream topics abort-transaction --yes", "all of them"
+    if len(hanging) == 1:
+        (one,) = hanging
+        command = (
+            f"cjstream topics abort-transaction {one.partition}"
+            f" --producer-id {one.producer_id} --yes"
+        )
+        them = "it"
+    has_producer = any(one.ongoing_since_ms is not None for one in hanging)
+    stop = "stop the producer that keeps it open, or " if has_producer else ""
+    return f"{named}; {stop}end {them}: `{command}`"
 
 
-def sentence_of(transaction: OpenTransaction, now_ms: int) -> str:
-    """What hangs where, since when, and what ends it, for people."""
+def _sentence_of(transaction: OpenTransaction, now_ms: int) -> str:
     owner = f"transactional id {transaction.transactional_id or 'unknown'}"
     age = span_of((now_ms - transaction.since_ms) / 1000)
-    reason, remedy = "its coordinator no longer has it, so it never ends", ""
+    reason = "its coordinator no longer has it, so it never ends"
     if transaction.ongoing_since_ms is not None:
-        reason, remedy = f"its coordinator says {transaction.state}", "stop that producer, or "
+        reason = f"its coordinator says {transaction.state}"
     return (
         f"{transaction.partition}: {owner}, producer id {transaction.producer_id}, open since"
-        f" {time_of(transaction.since_ms)} ({age}): {reason}; {remedy}end it: `{command_for(transaction)}`"
+        f" {time_of(transaction.since_ms)} ({age}): {reason}"
     )
 
 

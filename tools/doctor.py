@@ -25,7 +25,7 @@ from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import CJStreamError
 from tables.content_store import ContentStore
-from tools.abort_transaction import MAX_OPEN_S, open_on_installation, sentence_of
+from tools.abort_transaction import MAX_OPEN_S, open_on_installation, sentences_of
 from tools.java import find_java
 from tools.parked import Parked, ParkedRecords, read_parked_records
 from tools.restore_parked import lost_requests
@@ -208,8 +208,7 @@ def _stopping(reasons: list[str]) -> Check:
 def _open_transactions(opened: list[OpenTransaction], now_ms: int) -> Check:
     hanging = [one for one in opened if one.hangs(now_ms, MAX_OPEN_S)]
     if hanging:
-        detail = "; ".join(sentence_of(one, now_ms) for one in hanging)
-        return Check("open transactions", False, detail)
+        return Check("open transactions", False, sentences_of(hanging, now_ms))
     detail = "; ".join(
         f"{one.partition}: {span_of((now_ms - one.since_ms) / 1000)}" for one in opened
     )

@@ -1,5 +1,6 @@
 """Transactions that hang, on a topic and on a group's offsets: found, named by `doctor`, ended by the command."""
 
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -81,6 +82,18 @@ def test_a_hanging_transaction_on_a_topic_is_named_and_ended(settings: Settings)
     assert not is_blocked(settings, partition)
     assert committed_values(settings, partition) == []
     assert open_transaction_check(settings) == Check("open transactions", True, "none")
+
+
+def test_one_command_ends_several_hanging_transactions(settings: Settings) -> None:
+    prefix, topics = settings.topic_prefix, settings.topics
+    partitions = [Partition(topics.batches.name, 0), Partition(topics.instructions.name, 3)]
+    for number, partition in enumerate(partitions):
+        hang(settings, partition, f"{prefix}lost{number}")
+    detail = open_transaction_check(settings).detail
+    assert all(f"{one}: transactional id {prefix}lost" in detail for one in partitions)
+    [named] = re.findall("`cjstream (.+?)`", detail)
+    assert run_json(settings, *named.split())[0] == 0
+    assert not any(is_blocked(settings, partition) for partition in partitions)
 
 
 def committed_values(settings: Settings, partition: Partition) -> list[bytes | None]:
