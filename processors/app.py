@@ -32,8 +32,9 @@ from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.records import Headers
 from processors.kafka.topic_admin import topic_ids
-from processors.kafka.transactional_producer import producer_with_id
+from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
 from processors.kafka.transactions import open_transactions_or_none
+from processors.log.leftover_transactions import end_leftovers
 from processors.monitoring.progress_probes import (
     batch_prep_probe,
     fold_positions,
@@ -91,11 +92,16 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
     put_dead_letter = partial(
         put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
     )
+    restorer_id = f"{transactional_id(settings)}-restore"
     restorer = UploadRestorer(
         settings,
         codec,
         replica,
-        producer_with_id(settings, f"{transactional_id(settings)}-restore"),
+        producer_with_id(
+            settings,
+            restorer_id,
+            partial(end_leftovers, settings, restorer_id, settings.upload_partitions),
+        ),
     )
 
     async def refuse(record: UploadRecord, fault: Malformed, headers: Headers) -> None:
@@ -123,7 +129,7 @@ def _build_batch_preparation(
     changed_scopes: ChangedScopes,
 ) -> BatchPreparation:
     epoch = FetchEpoch()
-    producer = producer_with_id(settings, transactional_id(settings))
+    producer = _batch_producer(settings)
     committer = Committer(epoch, producer)
     parked = ParkedTopic(
         settings.topics,
@@ -157,6 +163,16 @@ def _build_batch_preparation(
         committer,
     )
     return BatchPreparation(epoch, consumer, parked, preparer, producer, committer)
+
+
+def _batch_producer(settings: Settings) -> TransactionalProducer:
+    producer_id, topics = transactional_id(settings), settings.topics
+    written = settings.partitions_of(*topics.outcomes, topics.parked)
+    return producer_with_id(
+        settings,
+        producer_id,
+        partial(end_leftovers, settings, producer_id, written, [settings.prep_group]),
+    )
 
 
 def _hanging_transactions(settings: Settings, partitions: Iterable[Partition]) -> list[str]:

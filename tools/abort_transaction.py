@@ -55,11 +55,10 @@ def open_on_installation(settings: Settings) -> list[OpenTransaction]:
 
 
 def hidden_by(settings: Settings, partitions: Collection[Partition], now_ms: int) -> str:
-    """The transactions that are open on these partitions, each with the command that ends it. Raises Unreachable."""
-    found = [sentence_of(one, now_ms) for one in _opened(settings, partitions)]
-    return (
-        "; ".join(found) or f"they have just ended in {', '.join(map(str, partitions))}: try again"
-    )
+    """The transactions that are open on these partitions, and the command that ends them. Raises Unreachable."""
+    if found := _opened(settings, partitions):
+        return sentences_of(found, now_ms)
+    return f"they have just ended in {', '.join(map(str, partitions))}: try again"
 
 
 def _opened(

@@ -25,7 +25,7 @@ def common_config(settings: Settings) -> Config:
         "client.id": f"{settings.topic_prefix}cjstream-{settings.slot or 'worker'}",
         "logger": log,
         "log_level": 2,
-        "error_cb": _log_error,
+        "error_cb": log_error,
         "reconnect.backoff.max.ms": 1000,
         **librdkafka_security(settings.kafka),
     }
@@ -41,7 +41,8 @@ def aiokafka_config(settings: Settings) -> Config:
     }
 
 
-def _log_error(error: KafkaError) -> None:
+def log_error(error: KafkaError) -> None:
+    """The error callback of every client."""
     log.info("librdkafka error", extra={"code": error.name()})
 
 

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats
-from processors.kafka.clients import transactional_producer
+from processors.kafka.clients import log_error, transactional_producer
 from processors.kafka.plain_producer import POLL_S, Deliveries, enqueue
 from processors.kafka.records import Record
 from processors.kafka.rights import REMEDY
@@ -29,6 +29,7 @@ FENCED_CODES = {
 }
 log = logging.getLogger("cjstream.commit")
 SLICE_S = 1.0  # timeout of one call; a timed out call resumes when it is made again
+RETRY_S = 0.2
 COORDINATOR_CALL_S = 5.0  # of a takeover without a time limit, which logs each call that timed out
 
 
@@ -37,12 +38,24 @@ class TooLargeError(Aborted):
 
 
 def producer_with_id(
-    settings: Settings, producer_id: str, **overrides: Any
+    settings: Settings,
+    producer_id: str,
+    end_leftovers: Callable[[], None] = lambda: None,
+    **overrides: Any,
 ) -> "TransactionalProducer":
     """A producer with this transactional id; every new one with the id fences the last one."""
+    disconnected = threading.Event()
+
+    def on_error(error: KafkaError) -> None:
+        log_error(error)
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            disconnected.set()
+
     return TransactionalProducer(
-        lambda: transactional_producer(settings, producer_id, **overrides),
+        lambda: transactional_producer(settings, producer_id, error_cb=on_error, **overrides),
         settings.transaction_timeout_s,
+        end_leftovers=end_leftovers,
+        disconnected=disconnected,
     )
 
 
@@ -50,20 +63,34 @@ class TransactionalProducer:
     """Runs one transaction after the other; only one thread at a time may call it, but any thread `stop`."""
 
     def __init__(
-        self, new_producer: Callable[[], Producer], timeout_s: float, clock: Clock = SYSTEM_CLOCK
+        self,
+        new_producer: Callable[[], Producer],
+        timeout_s: float,
+        clock: Clock = SYSTEM_CLOCK,
+        end_leftovers: Callable[[], None] = lambda: None,
+        disconnected: threading.Event | None = None,
     ) -> None:
+        """end_leftovers: ends transactions of the id that lack their last marker, after each takeover.
+
+        disconnected: set by the producer when no broker was connected: a restarted one may have left some.
+        """
         self.timeout_s = timeout_s  # of a transaction, from `begin` on
         self.opened_at: float | None = None  # monotonic seconds, while a transaction is open
         self.new_producer = new_producer
         self._clock = clock
+        self._end_leftovers = end_leftovers
+        self._disconnected = threading.Event() if disconnected is None else disconnected
         self._producer: Producer | None = None
         self._deadline = 0.0
         self._stopping = threading.Event()
 
     @property
     def is_open(self) -> bool:
-        """Whether this producer owns its id, as far as it knows."""
-        return self._producer is not None
+        """Whether this producer owns its id, as far as it knows, and was connected ever since it took over."""
+        if self._producer is not None and self.opened_at is None:
+            with suppress(KafkaException):  # a fatal error is raised by the next call, too
+                self._producer.poll(0)  # it may have been disconnected since the last transaction
+        return self._producer is not None and not self._disconnected.is_set()
 
     def take_over(self, seconds: float | None = None) -> None:
         """Fence every other producer with this id, the own old one, too, and end its open transaction.
@@ -72,29 +99,43 @@ class TransactionalProducer:
         refuses the new producer.
         """
         self.drop()
+        self._disconnected.clear()
         producer = self.new_producer()
-        until = self._clock.monotonic() + (seconds or 0.0)
-        waits = Repeats(tolerated=2)  # a new cluster makes the coordinator's topic first
+        until = None if seconds is None else self._clock.monotonic() + seconds
+        initialize = partial(
+            producer.init_transactions, COORDINATOR_CALL_S if seconds is None else SLICE_S
+        )
+        # a new cluster makes the coordinator's topic first
+        if self._is_done(initialize, until) and self._is_done(self._end_leftovers, until):
+            self._producer = producer
+
+    def _is_done(self, step: Callable[[], None], until: float | None) -> bool:
+        """Whether a step of a takeover was done, repeated while brokers do not answer, before `stop`."""
+        waits = Repeats(tolerated=2)
         while not self._stopping.is_set():
             try:
-                producer.init_transactions(COORDINATOR_CALL_S if seconds is None else SLICE_S)
-            except KafkaException as fault:
-                message = f"init_transactions: {_text_of(fault.args[0])}"
-                if fault.args[0].code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
-                    message += f". WRITE on the transactional id is missing; {REMEDY}"
-                if not is_retriable(fault.args[0]):
-                    raise Fenced(message) from fault
-                if seconds is None:
+                step()
+            except (KafkaException, Unreachable) as fault:
+                message = str(fault)
+                if isinstance(fault, KafkaException):
+                    message = f"init_transactions: {_text_of(fault.args[0])}"
+                    if fault.args[0].code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+                        message += f". WRITE on the transactional id is missing; {REMEDY}"
+                    if not is_retriable(fault.args[0]):
+                        raise Fenced(message) from fault
+                if until is not None and self._clock.monotonic() >= until:
+                    raise Unreachable(message) from fault
+                if until is None:
                     log.log(
                         waits.next_level(),
                         "waiting for the transaction coordinator",
                         extra={"reason": message},
                     )
-                elif self._clock.monotonic() >= until:
-                    raise Unreachable(message) from fault
+                if isinstance(fault, Unreachable):
+                    self._stopping.wait(RETRY_S)
             else:
-                self._producer = producer
-                return
+                return True
+        return False
 
     def begin(self, seconds: float | None = None) -> None:
         """Open a transaction that may take this long, by default `timeout_s`."""

@@ -251,6 +251,31 @@ def open_transactions(
     return _run(settings, find)
 
 
+def leftover_transactions(
+    settings: Settings,
+    transactional_id: str,
+    partitions: Iterable[Partition],
+    groups: Iterable[str] = (),
+) -> list[OpenTransaction]:
+    """The transactions of this id that are open on these partitions, but not at their coordinator.
+
+    The id must have no open transaction otherwise. Raises like `open_transactions`, and Unreachable if a partition has
+    no leader.
+    """
+    wanted, named = frozenset(partitions), tuple(groups)
+
+    async def find(cluster: _Cluster) -> list[OpenTransaction]:
+        every = wanted | cluster.offsets_partitions(named)
+        cluster.require_leaders(every)
+        return [
+            one
+            for one in await cluster.open_transactions(every)
+            if one.transactional_id == transactional_id and one.ongoing_since_ms is None
+        ]
+
+    return _run(settings, find)
+
+
 def open_transactions_or_none(
     settings: Settings, partitions: Iterable[Partition], groups: Iterable[str] = ()
 ) -> list[OpenTransaction]:
@@ -356,6 +381,12 @@ class _Cluster:
         count = len(self._metadata.partitions_for_topic(OFFSETS_TOPIC) or ())
         numbers = {internal_partition(group, count) for group in groups} if count else ()
         return frozenset(Partition(OFFSETS_TOPIC, number) for number in numbers)
+
+    def require_leaders(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            leader = self._metadata.leader_for_partition(TopicPartition(*partition))
+            if leader is None or leader < 0:
+                raise Unreachable(f"{partition} has no leader")
 
     async def open_transactions(self, partitions: Collection[Partition]) -> list[OpenTransaction]:
         producers = [

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from processors.kafka.clients import admin_transactional_id
 from processors.kafka.records import Record, coordinates_of
@@ -17,10 +18,11 @@ from processors.kafka.transactional_producer import (
     kafka_error_of,
     producer_with_id,
 )
+from processors.log.leftover_transactions import end_leftovers
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates, Positions
+from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Aborted, BadRecord, Fenced, Unreachable, WriterContended
 from schemas.events import UploadEvent, role_of, scope_key_of
 
@@ -52,7 +54,13 @@ class FencedProducer:
             "judge_rubric": topics.judge_rubrics.name,
         }
         transactional_id = admin_transactional_id(settings, partition)
-        self._producer = producer_with_id(settings, transactional_id, logger=silent_log)
+        partitions = [Partition(topic, partition) for topic in self._topic_of.values()]
+        self._producer = producer_with_id(
+            settings,
+            transactional_id,
+            partial(end_leftovers, settings, transactional_id, partitions),
+            logger=silent_log,
+        )
         self.may_have_open_transaction = False  # it would block every reader until it is ended
         self.fenced = 0  # how often another instance has taken over the partition
 

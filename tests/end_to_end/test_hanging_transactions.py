@@ -1,16 +1,14 @@
 """Transactions that hang, on a topic and on a group's offsets: found, named by `doctor`, ended by the command."""
 
 import re
-import struct
-import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from processors.kafka.clients import admin_client, plain_producer, reader, transactional_producer
+from processors.kafka.clients import admin_client, reader, transactional_producer
 from processors.kafka.consumer_groups import set_committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.records import Record
@@ -30,6 +28,7 @@ from tests.support.hanging_transaction import (
     hang,
     hang_after_commit,
     hang_offsets,
+    log_decision,
     unverified_broker,
 )
 from tests.support.run_command import run_json, run_text
@@ -142,22 +141,6 @@ def test_a_transaction_that_its_coordinator_committed_is_committed_here_too(
     assert committed_values(settings, partition) == [b"outcome"]
 
 
-def log_decision(
-    settings: Settings, transactional_id: str, producer_id: int, partition: Partition
-) -> None:
-    """Append the coordinator's decision to commit a transaction with this partition to its log."""
-    name, topic = transactional_id.encode(), partition.topic.encode()
-    now_ms = round(time.time() * 1000)
-    key = struct.pack(">hh", 0, len(name)) + name
-    value = struct.pack(">hqhib", 0, producer_id, 0, 10_000, 2)
-    value += struct.pack(">ih", 1, len(topic)) + topic
-    value += struct.pack(">iiqq", 1, partition.partition, now_ms, now_ms)
-    # brokers let no other client write to internal topics
-    producer: Producer = plain_producer(settings, **{"client.id": "__admin_client"})
-    producer.produce(STATE_TOPIC, value, key, internal_partition(transactional_id, 4))
-    assert producer.flush(30) == 0
-
-
 def test_a_record_that_was_written_after_the_commit_is_not_committed(settings: Settings) -> None:
     partition = Partition(settings.topics.batches.name, 3)
     hang_after_commit(settings, partition, f"{settings.topic_prefix}late", b"in time", b"late")
@@ -236,7 +219,7 @@ def test_parked_list_shows_what_can_be_read_and_names_the_transaction(settings: 
     assert message.startswith(
         "cjstream: the list may lack requests, which open transactions hide: "
     )
-    assert message.endswith(f"end it: cjstream {command}\n")
+    assert message.endswith(f"end it: `cjstream {command}`\n")
     assert message.count("\n") == 1
     checks = {check.name: check for check in examine(settings)}
     assert f"{at} has waited" in checks["oldest parked request"].detail

@@ -4,6 +4,7 @@ The broker must have `transaction.partition.verification.enable=false`; then its
 """
 
 import asyncio
+import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +24,9 @@ from aiokafka.structs import TopicPartition
 from confluent_kafka import Producer
 
 from processors.kafka.bounded_wait import retry_while_unreachable
-from processors.kafka.clients import aiokafka_config, transactional_producer
+from processors.kafka.clients import aiokafka_config, plain_producer, transactional_producer
 from processors.kafka.consumer_groups import group_state
+from processors.kafka.transactions import STATE_TOPIC, internal_partition
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from tools.broker import Broker
@@ -54,6 +56,22 @@ def hang(settings: Settings, at: Partition, transactional_id: str, value: bytes 
         return producer_id
 
     return _run(settings, write)
+
+
+def log_decision(
+    settings: Settings, transactional_id: str, producer_id: int, partition: Partition
+) -> None:
+    """Append the coordinator's decision to commit a transaction with this partition to its log."""
+    name, topic = transactional_id.encode(), partition.topic.encode()
+    now_ms = round(time.time() * 1000)
+    key = struct.pack(">hh", 0, len(name)) + name
+    value = struct.pack(">hqhib", 0, producer_id, 0, 10_000, 2)
+    value += struct.pack(">ih", 1, len(topic)) + topic
+    value += struct.pack(">iiqq", 1, partition.partition, now_ms, now_ms)
+    # brokers let no other client write to internal topics
+    producer: Producer = plain_producer(settings, **{"client.id": "__admin_client"})
+    producer.produce(STATE_TOPIC, value, key, internal_partition(transactional_id, 4))
+    assert producer.flush(30) == 0
 
 
 def hang_after_commit(
