@@ -28,7 +28,7 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".cjstr
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--long`, and `--faults --minutes N --seed S`: only the storms, N minutes in total, seeds S, S + 1 ..."""
     storms = parser.getgroup("storms")
-    storms.addoption("--faults", action="store_true", help="run only the storms on three nodes")
+    storms.addoption("--faults", action="store_true", help="run only the storms")
     storms.addoption(
         "--minutes", type=float, default=3.0, help="total length of the storms (default 3)"
     )

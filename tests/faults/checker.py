@@ -3,6 +3,7 @@
 It shares only the topic names and the `.avsc` files with the product that it checks. `check_outcomes` is pure.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class Findings:
     no_dead_letter: list[Coordinates] = field(default_factory=list)  # of damaged uploads
     uncommitted: list[str] = field(default_factory=list)
     open_transactions: list[str] = field(default_factory=list)
+    reverted: list[str] = field(default_factory=list)  # uploads appended anew over newer ones
 
     @property
     def faults(self) -> dict[str, int]:
@@ -112,6 +114,7 @@ class Findings:
             or self.altered
             or self.wrong_kind
             or self.stale
+            or self.reverted
         )
 
     def __str__(self) -> str:
@@ -206,23 +209,25 @@ def _context_problem(
     It must be the newest upload known before the request was appended, or a later one appended before the
     outcome.
     """
-    known = [
+    appended_before = bisect_left(changes, request.appended_at_ms, key=_append_time)
+    known = (
         index
-        for index, change in enumerate(changes)
-        if terms.is_known_before(change, request.appended_at_ms)
-    ]
-    newest = known[-1] if known else 0
-    allowed = [
-        change
-        for index, change in enumerate(changes)
-        if index >= newest and change.appended_at_ms <= outcome.appended_at_ms
-    ]
+        for index in reversed(range(appended_before))
+        if terms.is_known_before(changes[index], request.appended_at_ms)
+    )
+    newest = next(known, None)
+    allowed = changes[newest or 0 : bisect_right(changes, outcome.appended_at_ms, key=_append_time)]
     if used is None:
-        may_be_absent = not known or any(change.sha256 is None for change in allowed)
-        return None if may_be_absent else f"none used, although {changes[newest].at} was known"
+        if newest is None or any(change.sha256 is None for change in allowed):
+            return None
+        return f"none used, although {changes[newest].at} was known"
     if used in [(change.at, change.version, change.event_id, change.sha256) for change in allowed]:
         return None
     return f"{used.at}, not one of {[change.at.offset for change in allowed]}"
+
+
+def _append_time(change: Change) -> int:
+    return change.appended_at_ms
 
 
 def _is_mixed_context(outcome: Outcome, changes: Changes) -> bool:
@@ -230,11 +235,11 @@ def _is_mixed_context(outcome: Outcome, changes: Changes) -> bool:
     since, until = 0.0, float("inf")
     for role, used in outcome.used.items():
         of_role = changes.get((outcome.scope_key or "", role), ())
-        indexes = [index for index, change in enumerate(of_role) if change.at == used.at]
-        for index in indexes:
-            since = max(since, of_role[index].appended_at_ms)
-            if index + 1 < len(of_role):
-                until = min(until, of_role[index + 1].appended_at_ms)
+        index = bisect_left(of_role, used.at, key=lambda change: change.at)
+        current = of_role[index : index + 2]  # and the next one
+        if current and current[0].at == used.at:
+            since = max(since, current[0].appended_at_ms)
+            until = min([until, *(change.appended_at_ms for change in current[1:])])
     return since > until
 
 

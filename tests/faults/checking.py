@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 from confluent_kafka import Consumer, IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -26,6 +26,7 @@ from tests.faults.reading import (
     Read,
     committed_offsets,
     decode_or_none,
+    decoded,
     end_offsets,
     read_all,
 )
@@ -76,15 +77,17 @@ def check(installation: Installation, terms: Terms, *, table: bool = False) -> F
     now_ms = time.time() * 1000  # the brokers run on this machine: its clock is theirs
     check_parked(found, parked, requests, with_outcome, changes, terms, now_ms)
     if table:
+        valid_at = {record.at for records in valid.values() for record in records}
         damaged = [
             record
-            for role, records in by_role.items()
+            for records in by_role.values()
             for record in records
-            if record not in valid[role]
+            if record.at not in valid_at
         ]
         check_uploads(
             found, damaged, map(dead_letter_of, installation.read(topics.uploads_dlq.name))
         )
+        found.reverted = reverted(changes)
         found.wrong_rows = check_table(installation.read(topics.context.name), changes)
         found.counts["uploads"] = sum(len(records) for records in valid.values())
         found.counts["damaged uploads"] = len(damaged)
@@ -123,9 +126,20 @@ def check_uploads(found: Findings, damaged: Sequence[Read], letters: Iterable[Ou
         record = known.get(letter.request_at)
         if record is None:
             found.invented.append(f"{letter.at} of {letter.request_at}: {letter.reason}")
-        elif record.value != letter.request:
+        elif letter.request != record.value:
             found.altered.append(str(letter.at))
     found.no_dead_letter = [at for at in known if at not in with_letter]
+
+
+def reverted(changes: Changes) -> list[str]:
+    """The uploads that were appended anew, after a record that hid them, although a newer one followed them."""
+    return [
+        f"{later.at} again has {later.event_id}, after {earlier.event_id} at {earlier.at}"
+        for of_role in changes.values()
+        for number, (earlier, later) in enumerate(pairwise(of_role), 1)
+        if later.event_id != earlier.event_id
+        and later.event_id in {change.event_id for change in of_role[:number]}
+    ]
 
 
 def check_table(rows: Sequence[Read], changes: Changes) -> list[str]:
@@ -169,15 +183,12 @@ def _row(row: Read) -> Mapping[str, object] | None:
 def live_parked(records: Iterable[Read]) -> dict[Coordinates, Read]:
     """The parked requests that no tombstone has released, by the coordinates of their requests."""
     last = {record.key: record for record in records}
-    found = [record for record in last.values() if record.value is not None]
-    return {Coordinates(**_parked(record)["request_at"]): record for record in found}
-
-
-def _parked(record: Read) -> Mapping[str, Any]:
-    read = decode_or_none(record.value)
-    assert read is not None, f"{record.at} is not an event"
-    assert read.name == "ParkedRequest", f"{record.at} is a {read.name}"
-    return read.fields
+    found = [(record, decode_or_none(record.value)) for record in last.values()]
+    return {
+        Coordinates(**entry.fields["request_at"]): record
+        for record, entry in found
+        if entry is not None and entry.name == "ParkedRequest"  # else: poison, or released
+    }
 
 
 def check_parked(
@@ -194,7 +205,7 @@ def check_parked(
     for at, record in parked.items():
         if at not in known:
             found.invented.append(f"{record.at} of {at}")
-        elif _parked(record)["request"] != known[at].value:
+        elif decoded(record.value)["request"] != known[at].value:
             found.altered.append(str(record.at))
         problem = (
             "it has its outcome"
@@ -208,7 +219,7 @@ def check_parked(
 
 def release_reason(record: Read, changes: Changes, terms: Terms, now_ms: float) -> str | None:
     """Why a parked request should have been released; None if it still has to wait."""
-    fields = _parked(record)
+    fields = decoded(record.value)
     request = decode_or_none(fields["request"])
     if request is None or not is_request(fields["request"]):
         return "its request is damaged"

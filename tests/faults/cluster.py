@@ -1,4 +1,4 @@
-"""A three-node cluster of the embedded broker, whose nodes a test may kill, freeze and restart.
+"""A cluster of the embedded broker, of three nodes or of one, which a test may kill, freeze and restart.
 
 Every node has two listeners: a direct one for the test, and one behind a proxy for the workers. The proxy can
 cut connections, hold them back, and lose requests and responses.
@@ -23,11 +23,12 @@ from tests.faults.proxy import Proxy
 from tests.support.until import until
 from tools.broker import Broker, free_port, new_cluster_id
 
-NODES = (1, 2, 3)
 HEAP_MB = 256
 HEALTHY_S = 300
-CLUSTER_CONFIG = {
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+LISTENERS = {
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT"
+}
+REPLICATED = {
     "min.insync.replicas": "2",
     "offsets.topic.replication.factor": "3",
     "transaction.state.log.replication.factor": "3",
@@ -37,7 +38,7 @@ CLUSTER_CONFIG = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """Nodes 1 to 3 and, in the same order, the proxy in front of each."""
+    """The nodes 1, 2 … and, in the same order, the proxy in front of each."""
 
     nodes: Sequence[Broker]
     proxies: Sequence[Proxy]
@@ -45,16 +46,20 @@ class Cluster:
 
     @classmethod
     @contextmanager
-    def temporary(cls, data_dir: Path) -> Iterator[Self]:
-        """A ready cluster in a temporary folder; both are removed afterwards. The jars are cached in data_dir."""
+    def temporary(cls, data_dir: Path, size: int = 3) -> Iterator[Self]:
+        """A ready cluster in a temporary folder; both are removed afterwards. The jars are cached in data_dir.
+
+        With more than one node, every topic has three replicas; one node is what `cjstream up` starts.
+        """
         with (
             tempfile.TemporaryDirectory(prefix="cjstream-cluster-") as folder,
             ExitStack() as stack,
         ):
-            ports = _free_ports(4 * len(NODES))
+            numbers = range(1, size + 1)
+            ports = _free_ports(4 * size)
             direct, proxied, proxy_ports, controllers = (ports[start::4] for start in range(4))
             quorum = ",".join(
-                f"{node}@127.0.0.1:{port}" for node, port in zip(NODES, controllers, strict=True)
+                f"{node}@127.0.0.1:{port}" for node, port in zip(numbers, controllers, strict=True)
             )
             cluster_id = new_cluster_id()
             nodes = [
@@ -63,7 +68,8 @@ class Cluster:
                     data_dir.resolve() / "kafka-libs",
                     direct[index],
                     {
-                        **CLUSTER_CONFIG,
+                        **LISTENERS,
+                        **(REPLICATED if size > 1 else {}),
                         "node.id": str(node),
                         "controller.quorum.voters": quorum,
                         "listeners": f"PLAINTEXT://127.0.0.1:{direct[index]},"
@@ -74,7 +80,7 @@ class Cluster:
                     cluster_id,
                     HEAP_MB,
                 )
-                for index, node in enumerate(NODES)
+                for index, node in enumerate(numbers)
             ]
             proxies = [
                 stack.enter_context(Proxy.running(proxy_port, broker_port))
@@ -121,12 +127,12 @@ class Cluster:
     def leader_of(self, topic: str, partition: int) -> int:
         """The index in `nodes` of a partition's leader."""
         found = self.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition]
-        return NODES.index(found.leader)
+        return int(found.leader) - 1
 
     def coordinator_of(self, group: str) -> int:
         """The index in `nodes` of a consumer group's coordinator."""
         (future,) = self.admin.describe_consumer_groups([group], request_timeout=10).values()
-        return NODES.index(future.result().coordinator.id)
+        return int(future.result().coordinator.id) - 1
 
     def is_healthy(self) -> bool:
         """Whether every node is up, and every partition has a leader and all of its replicas in sync."""
@@ -139,7 +145,7 @@ class Cluster:
             for topic in metadata.topics.values()
             for partition in topic.partitions.values()
         ]
-        return len(metadata.brokers) == len(NODES) and all(
+        return len(metadata.brokers) == len(self.nodes) and all(
             partition.leader in partition.isrs and len(partition.isrs) == len(partition.replicas)
             for partition in partitions
         )

@@ -32,6 +32,7 @@ class Post:
     start_at: float = 0  # monotonic; no process is started before
     _thaw_at: float | None = None
     _full: bool = False
+    _predecessor: Process | None = None
 
     def __post_init__(self) -> None:
         self.process = Process(self.settings, self.log, COMMAND)
@@ -71,6 +72,27 @@ class Post:
             self.counts[f"ended with {self.process.exit_code}"] += 1
         self.process.environment = self._draw_plan().variables()
         self.process.start()
+
+    def overlap(self) -> None:
+        """Start the next process on another disk while this one runs, with the same slot, as a rolling update does."""
+        _kill_even_frozen(self._predecessor)
+        self._predecessor, self._thaw_at = self.process, None
+        own, name = self.settings.data_dir, "other-disk"
+        data_dir = own.parent if own.name == name else own / name
+        self.settings = self.settings.model_copy(update={"data_dir": data_dir})
+        self.process = Process(self.settings, self.log, COMMAND)
+        self.start()
+
+    def stop_predecessor(self) -> None:
+        """Stop the process that the last overlap replaced, if it still runs."""
+        if self._predecessor is not None:
+            self._predecessor.thaw()
+            self._predecessor.request_stop()
+
+    def end(self) -> None:
+        """Kill the process and its predecessor."""
+        _kill_even_frozen(self.process)
+        _kill_even_frozen(self._predecessor)
 
     def _draw_plan(self) -> Plan:
         if self._full:
@@ -144,3 +166,9 @@ class Post:
     def fill_disk(self) -> None:
         """Give the replica of the next process a small disk, which is full once the replica is open."""
         self._full = True
+
+
+def _kill_even_frozen(process: Process | None) -> None:
+    if process is not None and process.is_alive:
+        process.thaw()
+        process.kill()

@@ -5,9 +5,10 @@ Afterwards every fault is repaired, the traffic ends, and the checker reads ever
 
 import heapq
 import random
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,14 +32,19 @@ from tests.faults.proxy import (
     TXN_OFFSET_COMMIT,
     Fate,
 )
+from tests.faults.remedies import complaints_after, run_named_commands
 from tests.faults.traffic import Traffic
 from tests.support.until import until
 
 RATE = 80
 TICK_S = 0.1
 GAP_S = (1.0, 4.0)
+AWAY_S = (1.0, 15.0)  # of a broker: up to well over the sessions' and transactions' timeouts
+OVERLAP_S = (0.0, 6.0)  # of two processes with one slot
 HOUR_S = 3600
 SETTLED_S = 600  # long enough for a busy machine
+UNAIDED_S = 180  # after this time, what `doctor` names is done
+HEALTHY_S = 60
 ROLLING_RESTART_S = 60  # a shorter storm has no time for a rolling restart
 OVERRIDES: dict[str, Any] = {
     "batch_max": 40,
@@ -46,6 +52,7 @@ OVERRIDES: dict[str, Any] = {
     "session_timeout_s": 6,
     "transaction_timeout_s": 8,
 }
+LONGEST_TIMEOUT_S = max(OVERRIDES["session_timeout_s"], OVERRIDES["transaction_timeout_s"])
 DISTURBED_REQUESTS = (PRODUCE, FETCH, ADD_OFFSETS_TO_TXN, END_TXN, END_TXN, TXN_OFFSET_COMMIT)
 
 
@@ -56,6 +63,8 @@ class Aftermath:
     seed: int
     counts: Counter[str]
     found: Findings
+    commands: Sequence[str]  # that `doctor` named, and that were needed
+    complaints: Sequence[str]  # of `doctor` and `audit verify` at the end
     log_excerpts: str  # of the workers
 
     @property
@@ -67,6 +76,8 @@ class Aftermath:
             **counts,
             "found": dict(self.found.counts),
             "faults": self.found.faults,
+            "commands": self.commands,
+            "complaints": self.complaints,
         }
 
 
@@ -107,9 +118,7 @@ class Storm:
             yield
         finally:
             for post in self._posts:
-                post.process.thaw()
-                if post.process.is_alive:
-                    post.process.kill()
+                post.end()
             self._repairs.shutdown()
 
     def inject_faults(self, seconds: float) -> None:
@@ -142,7 +151,8 @@ class Storm:
             self._deck = [
                 *(self._kill, self._freeze, self._cut_connections, self._disturb_request) * 2,
                 *(self._stop_without_slot,) * 4,
-                *(self._hold_traffic, self._kill_broker, self._freeze_broker),
+                *(self._kill_broker, self._freeze_broker) * 2,
+                *(self._hold_traffic, self._overlap_slot),
                 *(self._rolling_restart,) * self._has_rolling_restart,
                 *(self._delete_replica, self._truncate_replica, self._restore_replica),
                 self._fill_disk,
@@ -174,6 +184,13 @@ class Storm:
         """Send SIGTERM to the worker without a slot; it starts again in a few seconds."""
         self._without_slot.stop_for(self._dice.uniform(0, 4))
         self.counts["leaves"] += 1
+
+    def _overlap_slot(self) -> None:
+        """Start the next process of a slot on another disk, and stop the one that it replaces in a few seconds."""
+        post = self._dice.choice(self._with_slot)
+        post.overlap()
+        self._schedule(self._dice.uniform(*OVERLAP_S), post.stop_predecessor)
+        self.counts["overlaps of a slot"] += 1
 
     def _delete_replica(self) -> None:
         self._inject_after_kill(Post.delete_replica, "replicas deleted")
@@ -218,15 +235,14 @@ class Storm:
             node = self.cluster.nodes[self._choose_node()]
             node.kill()
             self.counts["broker deaths"] += 1
-            start = partial(self.cluster.start_and_wait, node)
-            self._repair = self._repairs.submit(self._repair_later, start)
+            self._repair_later(partial(self.cluster.start_and_wait, node))
 
     def _freeze_broker(self) -> None:
         if self._brokers_are_healthy():
             node = self.cluster.nodes[self._choose_node()]
             node.pause()
             self.counts["broker freezes"] += 1
-            self._repair = self._repairs.submit(self._repair_later, node.resume)
+            self._repair_later(node.resume)
 
     def _rolling_restart(self) -> None:
         """Restart all brokers, one after the other; it can take the rest of the storm, so a broker is killed first."""
@@ -237,9 +253,15 @@ class Storm:
             self._repair = self._repairs.submit(self.cluster.rolling_restart)
 
     def _repair_later(self, step: Callable[[], None]) -> None:
-        pause(random.Random(self.seed + self.counts["broker deaths"]).uniform(1, 12))
-        step()
-        self.cluster.wait_until_healthy()
+        away_s = self._dice.uniform(*AWAY_S)
+        self.counts["brokers away for longer than every timeout"] += away_s > LONGEST_TIMEOUT_S
+
+        def repair() -> None:
+            pause(away_s)
+            step()
+            self.cluster.wait_until_healthy()
+
+        self._repair = self._repairs.submit(repair)
 
     def _brokers_are_healthy(self) -> bool:
         if self._repair is not None and not self._repair.done():
@@ -250,6 +272,8 @@ class Storm:
 
     def _choose_node(self) -> int:
         """The index of the next node to fail: a leader of requests or uploads, a group coordinator, or any node."""
+        if len(self.cluster.nodes) == 1:
+            return 0
         topics = self.settings.topics
         match self._dice.randrange(4):
             case 0:
@@ -262,9 +286,9 @@ class Storm:
                 )
             case _:
                 found = None
-        return self._dice.randrange(3) if found is None else found
+        return self._dice.randrange(len(self.cluster.nodes)) if found is None else found
 
-    def check_until_correct(self, direct: Settings, traffic: Traffic) -> Findings:
+    def check_until_correct(self, direct: Settings, traffic: Traffic, seconds: float) -> Findings:
         """The findings once nothing is wrong; the last ones if a fault is final or the time is up."""
         checks = list[Findings]()
         terms = terms_of(direct, traffic.acknowledged)
@@ -280,8 +304,8 @@ class Storm:
             return bool(checks) and (checks[-1].is_final or not checks[-1].faults)
 
         with Progress(direct) as progress, suppress(AssertionError):
-            until(is_correct_or_final, SETTLED_S)
-        return checks[-1] if checks else check(installation_of(direct), terms, table=True)
+            until(is_correct_or_final, seconds)
+        return checks[-1] if checks else Findings(uncommitted=["not every request, in time"])
 
     def event_counts(self, traffic: Traffic) -> Counter[str]:
         """The number of events of each kind in the storm."""
@@ -298,11 +322,19 @@ class Storm:
         self.counts["tracebacks"] = sum(
             process.log_count("Traceback (most") for process in processes
         )
+        for node in self.cluster.nodes:
+            kafka_log = node.log.read_text(errors="replace")
+            self.counts["markers skipped by Kafka"] += kafka_log.count("hence can be skipped")
         for proxy in self.cluster.proxies:
             for (api_key, fate), number in proxy.fate_counts.items():
                 self.counts[f"api {api_key} {fate.value}"] += number
             proxy.fate_counts.clear()
         return self.counts + traffic.counts
+
+    def copy_kafka_logs(self) -> None:
+        """Copy the brokers' logs, which are removed with them, beside those of the workers."""
+        for node in self.cluster.nodes:
+            shutil.copy(node.log, self.folder / f"kafka-{node.port}.log")
 
     def log_excerpts(self) -> str:
         """The ends of the workers' logs."""
@@ -322,7 +354,14 @@ def storm(cluster: Cluster, direct: Settings, seed: int, seconds: float) -> Afte
         run.repair()
         traffic.stop()
         repaired = time.monotonic()
-        found = run.check_until_correct(direct, traffic)
+        found, commands = run.check_until_correct(direct, traffic, UNAIDED_S), list[str]()
+        if found.faults and not found.is_final:
+            commands = run_named_commands(direct)
+            found = run.check_until_correct(direct, traffic, SETTLED_S)
         run.counts["settled after s"] = round(time.monotonic() - repaired)
         run.counts["took s"] = round(time.monotonic() - started)
-    return Aftermath(seed, run.event_counts(traffic), found, run.log_excerpts())
+        complaints = complaints_after(direct, HEALTHY_S)
+        run.copy_kafka_logs()
+    return Aftermath(
+        seed, run.event_counts(traffic), found, commands, complaints, run.log_excerpts()
+    )

@@ -26,7 +26,14 @@ from tests.faults.checker import (
     dead_letter_of,
     outcome_of,
 )
-from tests.faults.checking import check_parked, check_table, check_uploads, is_upload, live_parked
+from tests.faults.checking import (
+    check_parked,
+    check_table,
+    check_uploads,
+    is_upload,
+    live_parked,
+    reverted,
+)
 from tests.faults.reading import Read
 from tests.support.builders import instructions_deleted, instructions_uploaded, requested
 
@@ -238,6 +245,13 @@ def test_a_changelog_that_differs_from_the_fold_is_found() -> None:
     assert len(check_table([row(0, 1, 2), tombstone], changes)) == 1
 
 
+def test_an_old_upload_that_was_appended_anew_over_a_newer_one_is_found() -> None:
+    first, second, _ = UPLOADS
+    assert reverted(changes_of(log_of(first, first, second, second))) == []
+    (fault,) = reverted(changes_of(log_of(first, second, first)))
+    assert fault == f"{upload_at(2)} again has i-1, after i-2 at {upload_at(1)}"
+
+
 def parked(offset: int, deadline_at_ms: int = 1000, **changes: Any) -> Read:
     key = f"{REQUESTS}/1@{offset}".encode()
     event = ParkedRequest(
@@ -275,5 +289,7 @@ def test_a_tombstone_releases_and_a_parked_request_is_not_missing() -> None:
     tombstone = parked(0)._replace(value=None)
     clock = parked(0)._replace(key=b"clock", value=None)
     assert live_parked([parked(0), tombstone, clock]) == {}
-    live = live_parked([parked(0)])
+    poison = [parked(1)._replace(value=value) for value in (b"", row(0).value)]
+    live = live_parked([parked(0), *poison])
+    assert [*live] == [request(0).at]
     assert check_outcomes([request(0)], [], {}, Terms(), live).faults == {}

@@ -1,4 +1,4 @@
-"""The traffic of a storm: requests of every kind, uploads, damaged records, and contexts that come late.
+"""The traffic of a storm: requests of every kind, uploads, contexts that come late, and poison.
 
 It notes when the broker acknowledged each upload, so that the checker knows which uploads a request must see.
 """
@@ -17,8 +17,8 @@ from confluent_kafka import KafkaError, Message
 from processors.kafka.clients import plain_producer
 from processors.kafka.records import Record
 from processors.settings import Settings
-from schemas.events import CJAssessmentRequested, UploadEvent
-from tests.faults.load import DAMAGED, record_of, request_record
+from schemas.events import AssignmentContext, CJAssessmentRequested, UploadEvent
+from tests.faults.load import ANY, CODEC, DAMAGED, record_of, request_record
 from tests.faults.reading import Coordinates
 from tests.support.builders import (
     instructions_deleted,
@@ -33,6 +33,8 @@ COURSES = ("C1", "C2")
 UPLOADED = (instructions_uploaded, prompt_uploaded, rubric_uploaded)
 DELAY_S = (0.2, 8)
 PACE_S = 0.02
+FORGED_ROW = CODEC.encode(AssignmentContext(scope_key="assignment:a0", fold_version=99))
+POISON = (None, FORGED_ROW, *DAMAGED)
 
 
 class Traffic:
@@ -92,13 +94,16 @@ class Traffic:
 
     def _produce(self, *records: Record) -> None:
         for record in records:
-            self.counts["requests" if self._is_request(record) else "uploads"] += 1
+            self.counts[self._kind_of(record)] += 1
             self._producer.produce(
                 record.topic, record.value, record.key, on_delivery=self._on_delivery
             )
 
-    def _is_request(self, record: Record) -> bool:
-        return record.topic == self._settings.topics.requests.name
+    def _kind_of(self, record: Record) -> str:
+        topics = self._settings.topics
+        if record.topic == topics.context.name:
+            return "changelog poison"
+        return "requests" if record.topic == topics.requests.name else "uploads"
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -116,12 +121,14 @@ class Traffic:
         if chance < 0.82:
             return [record_of(self._settings, self._request())]
         if chance < 0.84:
-            return [request_record(self._settings, self._dice.choice(DAMAGED), self._key())]
+            return [request_record(self._settings, self._dice.choice(POISON), self._key())]
         if chance < 0.90:
             return [record_of(self._settings, self._request_before_its_context())]
         if chance < 0.97:
             return self._next_uploads()
-        return [self._damaged_upload()]
+        if chance < 0.99:
+            return [self._damaged_upload()]
+        return [self._changelog_poison()]
 
     def _key(self) -> str:
         return f"batch-{self._number}"
@@ -182,7 +189,10 @@ class Traffic:
             return [record_of(self._settings, self._course_upload(self._dice.choice(COURSES)))]
         if chance < 0.2:
             self._versions[name] += 1
-            deletion = instructions_deleted(assignment_id=name, version=self._versions[name])
+            version = self._versions[name]
+            deletion = instructions_deleted(
+                assignment_id=name, version=version, event_id=f"{name}-{version}"
+            )
             upload = self._upload(name, instructions_uploaded)
             due = time.monotonic() + self._dice.uniform(0, 2)
             heapq.heappush(self._delayed, (due, self._number, [upload]))
@@ -192,15 +202,23 @@ class Traffic:
         return self._uploads(name)
 
     def _damaged_upload(self) -> Record:
-        """A truncated upload, or one with the key of another scope, or in the topic of another role."""
+        """A truncated upload, poison, an upload with the key of another scope or in the topic of another role."""
         name = f"a{self._dice.randrange(ASSIGNMENTS)}"
         valid = record_of(self._settings, prompt_uploaded(assignment_id=name, version=999))
-        match self._dice.randrange(3):
+        match self._dice.randrange(4):
             case 0:
                 truncated = (valid.value or b"")[: self._dice.randrange(20)]
                 return replace(valid, value=truncated)
             case 1:
                 return replace(valid, key=b"assignment:other")
+            case 2:
+                return replace(valid, value=self._dice.choice(POISON))
             case _:
                 topic = self._settings.topics.judge_rubrics.name
                 return replace(valid, topic=topic)
+
+    def _changelog_poison(self) -> Record:
+        """Poison in the table's changelog, under the key of a scope."""
+        key = f"assignment:a{self._dice.randrange(ASSIGNMENTS)}"
+        value = self._dice.choice(POISON)
+        return Record(self._settings.topics.context.name, ANY, key.encode(), value)
