@@ -14,11 +14,12 @@ from processors.http_clients import exempt_this_machine
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
+from tools.admin.failures import local_problem
 from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
-from tools.printing import print_fields, print_json, print_line, print_table
+from tools.printing import PRINTED, print_fields, print_json, print_line, print_table
 from tools.progress import say
 from tools.times import duration_s
 
@@ -258,16 +259,38 @@ def up() -> None:
 
 
 @uploads_app.command("send")
-def uploads_send(files: Files, as_json: Json = False) -> None:
-    """Store the texts and append the upload events; if any input is bad, nothing is sent. Run one sender at a time."""
+def uploads_send(
+    files: Files,
+    create_only: Annotated[
+        bool,
+        typer.Option("--create-only", help="Skip what is live already, whatever its text is."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and send nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Store the texts and append the upload events; if any input is bad, nothing is sent. Run one sender at a time.
+
+    What is live already with the same text is not sent again, so that a file can be sent twice.
+    """
     from tools import send
 
-    sent = send.send_uploads(settings_from_environment(), files)
+    settings = settings_from_environment()
+    sent = send.send_uploads(settings, files, create_only=create_only, dry_run=dry_run)
     if as_json:
-        print_json({"uploads": [{**asdict(upload), "at": str(upload.at)} for upload in sent]})
+        documents = [
+            {**asdict(upload), "at": None if upload.at is None else str(upload.at)}
+            for upload in sent
+        ]
+        print_json({"dry_run": dry_run, "uploads": documents})
     else:
-        rows = [(upload.scope_key, upload.event_type, upload.version, upload.at) for upload in sent]
-        print_table("Sent uploads", ("scope", "event", "version", "at"), rows)
+        rows = [
+            (upload.scope_key, upload.event_type, upload.version, upload.outcome, upload.at or "")
+            for upload in sent
+        ]
+        title = "Would be sent" if dry_run else "Sent uploads"
+        print_table(title, ("scope", "event", "version", "outcome", "at"), rows)
 
 
 @uploads_app.command("set-aside")
@@ -450,12 +473,16 @@ def program_name() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, by default this process's; an expected error is one line on stderr and an exit code."""
+    PRINTED.clear()
     exempt_this_machine(os.environ)
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # of another service's metrics
     try:
         app(arguments, prog_name=program_name())
     except CJStreamError as fault:
-        say(f"cjstream: {fault}")
+        for line in getattr(fault, "lines", (str(fault),)):
+            say(f"cjstream: {line}")
+        if not PRINTED and "--json" in (sys.argv[1:] if arguments is None else arguments):
+            print_json(local_problem(str(fault), fault.exit_code))
         sys.exit(fault.exit_code)
     except BrokenPipeError:  # the reader of stdout has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

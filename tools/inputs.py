@@ -5,9 +5,11 @@ Malformed and names file, line, field and rule, never the text.
 """
 
 import json
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -40,6 +42,20 @@ from tools.text_rules import (
 
 T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST_MS = 100_000_000_000  # as seconds it is the year 5138
+LANGUAGE_TAG = re.compile(
+    r"[a-z]{2,3}(-[a-z]{3}){0,3}(-[a-z]{4})?(-([a-z]{2}|[0-9]{3}))?(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*"
+    r"(-[a-wy-z0-9](-[a-z0-9]{2,8})+)*(-x(-[a-z0-9]{1,8})+)?|x(-[a-z0-9]{1,8})+",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+class FaultyLines(Malformed):
+    """Every faulty line of the input, one message each."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
 
 
 class _StrictModel(BaseModel):
@@ -75,6 +91,17 @@ Name = Annotated[str, _within("batch_id")]
 CorrelationId = Annotated[str, _within("correlation_id")]
 
 
+def _language_tag(language: str) -> str:
+    if not LANGUAGE_TAG.fullmatch(language):
+        raise ValueError("not a BCP 47 language tag such as sv, en-GB or zh-Hant")
+    return language
+
+
+Language = Annotated[
+    str, AfterValidator(trimmed), _within("language"), AfterValidator(_language_tag)
+]
+
+
 class UploadLine(_StrictModel):
     """One upload or deletion in an input file."""
 
@@ -89,7 +116,7 @@ class UploadLine(_StrictModel):
     )
     actor: Annotated[str, AfterValidator(trimmed), _within("actor")] = "uploads-send"
     correlation_id: CorrelationId | None = None
-    language: Annotated[str, AfterValidator(trimmed), _within("language")] | None = None
+    language: Language | None = None
     delete: bool = False
 
     @model_validator(mode="after")
@@ -142,7 +169,7 @@ def read_uploads(files: Sequence[str]) -> list[GivenUpload]:
 
 
 def _upload(document: JsonValue) -> GivenUpload:
-    line = _model(UploadLine, document)
+    line = _model(UploadLine, _without_nulls(document))
     if line.delete:
         return GivenUpload(document, line, None)
     field = "text" if line.text_file is None else "text_file"
@@ -162,6 +189,13 @@ def _upload(document: JsonValue) -> GivenUpload:
         }
         raise document.fault(f"{field}: {rules[broken[0]]}")
     return GivenUpload(document, line, encoded)
+
+
+def _without_nulls(document: JsonValue) -> JsonValue:
+    """The same without the fields that are null: programs that write lines give every field."""
+    if not isinstance(document.value, dict):
+        return document
+    return replace(document, value={k: v for k, v in document.value.items() if v is not None})
 
 
 def _file_text(document: JsonValue, text_file: str) -> str:
@@ -222,6 +256,12 @@ def _instant_ms(value: object) -> int:
 InstantMs = Annotated[int, BeforeValidator(_instant_ms), _within("occurred_at_ms")]
 
 
+def _in_milliseconds(due_at_ms: int) -> int:
+    if due_at_ms < EARLIEST_MS:
+        raise ValueError("a time before 1973: give milliseconds since 1970, not seconds")
+    return due_at_ms
+
+
 class EssayLine(_StrictModel):
     """One essay of a request, by reference."""
 
@@ -234,14 +274,23 @@ class _RequestFields(_StrictModel):
 
     assignment_id: AssignmentId | None = None
     course_code: CourseId
-    language: Annotated[str, _within("language")]
+    language: Language
     student_prompt_ref: Name | None = None
     user_id: Name | None = None
     org_id: Name | None = None
     llm_config_overrides: Overrides = None
 
 
-Essays = Annotated[list[EssayLine], _within("essays")]
+def _each_essay_once(essays: list[EssayLine]) -> list[EssayLine]:
+    repeated = [
+        name for name, count in Counter(essay.essay_id for essay in essays).items() if count > 1
+    ]
+    if repeated:
+        raise ValueError(f"{len(repeated)} essay ids are given more than once")
+    return essays
+
+
+Essays = Annotated[list[EssayLine], _within("essays"), AfterValidator(_each_essay_once)]
 
 
 class RequestLine(_RequestFields):
@@ -253,7 +302,7 @@ class RequestLine(_RequestFields):
     correlation_id: CorrelationId | None = None
     batch_id: Name
     essays: Essays
-    due_at_ms: Annotated[int, _within("due_at_ms")] | None = None
+    due_at_ms: Annotated[int, _within("due_at_ms"), AfterValidator(_in_milliseconds)] | None = None
 
 
 class EnvelopeData(_RequestFields):
@@ -309,7 +358,7 @@ def request_of(
 
 
 def _each(files: Sequence[str], read: Callable[[JsonValue], T]) -> list[T]:
-    """Read every document. Raises Malformed with the first error and the number of the others."""
+    """Read every document. Raises FaultyLines."""
     if list(files).count(STDIN) > 1:
         raise Malformed("standard input can be read only once")
     items, faults = list[T](), list[Malformed]()
@@ -319,8 +368,7 @@ def _each(files: Sequence[str], read: Callable[[JsonValue], T]) -> list[T]:
         except Malformed as fault:
             faults.append(fault)
     if faults:
-        more = f" (and {len(faults) - 1} more faulty lines)" if len(faults) > 1 else ""
-        raise Malformed(f"{faults[0]}{more}; nothing was sent")
+        raise FaultyLines([*map(str, faults), "nothing was sent"])
     return items
 
 

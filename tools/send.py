@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import compress
 from time import time_ns
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from confluent_kafka import Message, Producer
@@ -27,7 +28,13 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
-from schemas.events import ROLES, AssignmentContext, CJAssessmentRequested, UploadEvent
+from schemas.events import (
+    ROLES,
+    AssignmentContext,
+    CJAssessmentRequested,
+    Component,
+    UploadEvent,
+)
 from schemas.field_limits import check_limits
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_REQUEST_BYTES
@@ -36,14 +43,15 @@ from tables.content_store import PLAIN_TEXT, ContentStore
 from tables.context import component_of, fold, live
 from tables.upload_record import read_upload
 from tools.inputs import GivenUpload, read_requests, read_uploads
-from tools.progress import bar
+from tools.progress import bar, say
 
 Rows = dict[str, AssignmentContext]
+Outcome = Literal["appended", "unchanged", "exists"]
 
 
 @dataclass(frozen=True, slots=True)
 class SentUpload:
-    """An upload or deletion that the broker acknowledged."""
+    """An upload or deletion that the broker acknowledged, or that was not sent: then `at` is None."""
 
     scope_key: str
     role: str
@@ -51,7 +59,8 @@ class SentUpload:
     event_id: str
     version: int
     storage_id: str | None
-    at: Coordinates
+    outcome: Outcome
+    at: Coordinates | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +72,13 @@ class SentRequest:
     at: Coordinates
 
 
-def send_uploads(settings: Settings, files: Sequence[str]) -> list[SentUpload]:
+def send_uploads(
+    settings: Settings, files: Sequence[str], *, create_only: bool = False, dry_run: bool = False
+) -> list[SentUpload]:
     """Store the texts of the uploads and append the events, with versions that continue those in the log.
+
+    Nothing is appended for a scope and role whose last line is what is live already, nor, with create_only, for one
+    that is live at all; in a dry run nothing is appended or stored.
 
     Versions are not unique if two senders run at once: both may read the same version and use the same next one. The
     fold still accepts both, because it goes by offsets. Raises Malformed before anything is sent.
@@ -74,28 +88,76 @@ def send_uploads(settings: Settings, files: Sequence[str]) -> list[SentUpload]:
     codec = codec_for(settings)
     places = [_partition_of(settings, upload) for upload in uploads]
     rows, ends = _read_rows(settings, codec, uploads, places)
-    events = _numbered(uploads, places, rows, ends)
-    content = ContentStore.open(settings.content)
-    for upload in bar(uploads, "texts", len(uploads)):
-        if upload.text is not None:
-            content.put(upload.text)
-    records = [
-        _record(place.topic, upload.scope_key, event, codec)
-        for upload, place, event in zip(uploads, places, events, strict=True)
-    ]
-    coordinates = _deliver(plain_producer(settings), records, "uploads")
+    outcomes = _outcomes(uploads, rows, create_only=create_only)
+    live_before = dict(rows)
+    is_new = [outcome == "appended" for outcome in outcomes]
+    new, new_places = list(compress(uploads, is_new)), list(compress(places, is_new))
+    events = _numbered(new, new_places, rows, ends)
+    if dry_run:
+        coordinates: Sequence[Coordinates | None] = [None] * len(new)
+    else:
+        _store([upload.text for upload in new if upload.text is not None], settings)
+        records = [
+            _record(place.topic, upload.scope_key, event, codec)
+            for upload, place, event in zip(new, new_places, events, strict=True)
+        ]
+        coordinates = _deliver(plain_producer(settings), records, "uploads")
+    appended = iter(zip(events, coordinates, strict=True))
     return [
-        SentUpload(
-            upload.scope_key,
-            upload.line.type,
-            type(event).__name__,
-            event.event_id,
-            event.version,
-            getattr(event, "storage_id", None),
-            at,
-        )
-        for upload, event, at in zip(uploads, events, coordinates, strict=True)
+        _sent(upload, *next(appended))
+        if outcome == "appended"
+        else _skipped(upload, outcome, live_before[upload.scope_key])
+        for upload, outcome in zip(uploads, outcomes, strict=True)
     ]
+
+
+def _store(texts: Sequence[bytes], settings: Settings) -> None:
+    content = ContentStore.open(settings.content)
+    for text in bar(texts, "texts", len(texts)):
+        content.put(text)
+
+
+def _sent(upload: GivenUpload, event: UploadEvent, at: Coordinates | None) -> SentUpload:
+    storage_id = getattr(event, "storage_id", None)
+    name = type(event).__name__
+    fields = (upload.scope_key, upload.line.type, name, event.event_id, event.version, storage_id)
+    return SentUpload(*fields, "appended", at)
+
+
+def _skipped(upload: GivenUpload, outcome: Outcome, context: AssignmentContext) -> SentUpload:
+    """What is in the log instead of the upload."""
+    role = upload.line.type
+    component = component_of(context, role)
+    assert component is not None
+    events = DELETION_EVENTS if component.is_deletion else UPLOAD_EVENTS
+    fields = (component.event_id, component.version, component.storage_id)
+    return SentUpload(upload.scope_key, role, events[role].__name__, *fields, outcome, None)
+
+
+def _outcomes(uploads: Sequence[GivenUpload], rows: Rows, *, create_only: bool) -> list[Outcome]:
+    """What happens to each upload: the last one of a scope and role decides about all of them."""
+    last = {(upload.scope_key, upload.line.type): upload for upload in uploads}
+
+    def outcome_of(upload: GivenUpload) -> Outcome:
+        role = upload.line.type
+        context = rows.get(upload.scope_key)
+        if create_only and live(context, role) is not None:
+            return "exists"
+        is_same = _is_same(last[upload.scope_key, role], component_of(context, role))
+        return "unchanged" if is_same else "appended"
+
+    return [outcome_of(upload) for upload in uploads]
+
+
+def _is_same(upload: GivenUpload, component: Component | None) -> bool:
+    """Whether the upload would change nothing but the version."""
+    if component is None or upload.text is None:
+        return component is not None and component.is_deletion and upload.line.delete
+    if component.is_deletion or component.sha256 != sha256(upload.text).hexdigest():
+        return False
+    line = upload.line
+    of_instructions = (component.grade_scale, component.context_origin)
+    return line.type != "instructions" or of_instructions == (line.grade_scale, line.context_origin)
 
 
 def _partition_of(settings: Settings, upload: GivenUpload) -> Partition:
@@ -188,6 +250,10 @@ def _new_id() -> str:
 def send_requests(settings: Settings, files: Sequence[str]) -> list[SentRequest]:
     """Append the CJ requests in the files, with the batch id as key. Raises Malformed before anything is sent."""
     requests = read_requests(files, _now_ms(), _new_id)
+    for given in requests:
+        texts = {essay.text_storage_id for essay in given.request.essays}
+        if repeated := len(given.request.essays) - len(texts):
+            say(str(given.document.fault(f"essays: {repeated} of them have a text of another one")))
     codec = codec_for(settings)
     topic = settings.topics.requests.name
     records = [_record(topic, given.request.batch_id, given.request, codec) for given in requests]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def all_records(settings: Settings, *topics: str) -> list[LogRecord]:
 
 
 def record_of(settings: Settings, sent: SentUpload) -> LogRecord:
+    assert sent.at is not None
     (record,) = (record for record in all_records(settings, sent.at.topic) if record.at == sent.at)
     return record
 
@@ -185,3 +187,62 @@ def test_records_that_are_no_outcome_are_named_and_skipped(settings: Settings) -
     code, stdout, _ = run_text(settings, "batches", "tail", "--all")
     assert (code, stdout.count("\n"), "\x1b" in stdout) == (0, 1, False)
     assert "b\ufffd[2J forged line  2 essays  unresolved: assignment:a1" in stdout
+
+
+def outcomes_of(settings: Settings, *arguments: str) -> list[tuple[str, int, str]]:
+    code, document, stderr = run_json(settings, "uploads", "send", *arguments)
+    assert code == 0, stderr
+    return [(one["outcome"], one["version"], one["at"] or "") for one in document["uploads"]]
+
+
+def test_a_file_that_is_sent_twice_changes_nothing_the_second_time(
+    settings: Settings, write: Write
+) -> None:
+    deletion = {"type": "judge_rubric", "assignment_id": "a1", "delete": True}
+    rubric = {"type": "judge_rubric", "assignment_id": "a1", "text": "Weigh structure twice."}
+    better = {**PROMPT, "text": "Should homework be banned in schools?"}
+    file = write(PROMPT, better, INSTRUCTIONS, rubric, deletion)
+    first = outcomes_of(settings, file)
+    assert [(outcome, version) for outcome, version, _ in first] == [
+        ("appended", 1),
+        ("appended", 2),
+        ("appended", 1),
+        ("appended", 1),
+        ("appended", 2),
+    ]
+    uploads = [topic.name for topic in settings.topics.uploads]
+    before = len(all_records(settings, *uploads))
+    assert [one[0] for one in outcomes_of(settings, file)] == ["unchanged"] * 5
+    assert len(all_records(settings, *uploads)) == before
+    other_scale = {**INSTRUCTIONS, "grade_scale": "eng5_np_national_9_step"}
+    assert [one[:2] for one in outcomes_of(settings, write(other_scale))] == [("appended", 2)]
+
+
+def test_what_is_live_can_be_skipped_and_a_dry_run_sends_nothing(
+    settings: Settings, write: Write
+) -> None:
+    outcomes_of(settings, write(PROMPT))
+    corrected = {**PROMPT, "text": "Corrected by hand: should homework be banned?"}
+    outcomes_of(settings, write(corrected))
+    file = write(PROMPT, INSTRUCTIONS)
+    uploads = [topic.name for topic in settings.topics.uploads]
+    assert outcomes_of(settings, file, "--dry-run") == [("appended", 3, ""), ("appended", 1, "")]
+    assert len(all_records(settings, *uploads)) == 2
+    assert not ContentStore.open(settings.content).has(
+        sha256(str(INSTRUCTIONS["text"]).encode()).hexdigest()
+    )
+    created = outcomes_of(settings, file, "--create-only")
+    assert [one[:2] for one in created] == [("exists", 2), ("appended", 1)]
+
+
+def test_a_failure_is_one_document_with_json(settings: Settings, write: Write) -> None:
+    for command in (
+        ("uploads", "send", write({**PROMPT, "text": ""}, {**PROMPT, "actor": 7})),
+        ("requests", "send", "/no/such/file"),
+        ("topics", "abort-transaction", "no partition"),
+        ("dlq", "show", "no coordinates"),
+    ):
+        code, document, stderr = run_json(settings, *command)
+        assert code in (1, 2)
+        assert document["type"].startswith("urn:cjstream:failure:"), stderr
+        assert document["exit_code"] == code

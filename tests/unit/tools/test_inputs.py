@@ -1,6 +1,7 @@
 """Input files of uploads and requests: what is accepted, and error messages that never contain the text."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from schemas.errors import Malformed
 from tools.demo.play import DATA
-from tools.inputs import GivenRequest, GivenUpload, read_requests, read_uploads
+from tools.inputs import FaultyLines, GivenRequest, GivenUpload, read_requests, read_uploads
 
 Write = Callable[[str | bytes], str]
 UPLOAD = {"type": "student_prompt", "assignment_id": "a1", "text": "Should homework be banned?"}
@@ -258,7 +259,7 @@ def test_an_invalid_request_is_refused_with_its_line_and_field(
 
 def test_every_line_is_checked_and_faulty_lines_are_counted(write: Write) -> None:
     content = lines(UPLOAD, {**UPLOAD, "text": "short"}, UPLOAD, {})
-    with pytest.raises(Malformed, match=r"line 2: text: .* \(and 1 more faulty lines\)"):
+    with pytest.raises(Malformed, match=r"line 2: text: .*line 4: .*nothing was sent"):
         uploads_in(write(content))
 
 
@@ -270,3 +271,47 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
 def test_standard_input_is_read_once() -> None:
     with pytest.raises(Malformed, match="standard input can be read only once"):
         read_uploads(["-", "-"])
+
+
+def test_every_faulty_line_is_named(write: Write) -> None:
+    content = lines({**UPLOAD, "text": "short"}, UPLOAD, {**UPLOAD, "actor": 7}, {})
+    with pytest.raises(FaultyLines) as fault:
+        read_uploads([write(content)])
+    named = [re.search(r"line (\d+)", line) for line in fault.value.lines[:-1]]
+    assert [found and found[1] for found in named] == ["1", "3", "4"]
+    assert fault.value.lines[-1] == "nothing was sent"
+
+
+@pytest.mark.parametrize("name", ["text_file", "course_id", "context_origin", "actor", "language"])
+def test_a_field_that_is_null_counts_as_left_out(write: Write, name: str) -> None:
+    (with_null,) = uploads_in(write(lines({**UPLOAD, name: None})))
+    (without,) = uploads_in(write(lines({k: v for k, v in UPLOAD.items() if k != name})))
+    assert with_null.line == without.line
+
+
+@pytest.mark.parametrize("tag", ["sv", "en-GB", "zh-Hant-TW", "de-CH-1996", "x-class-7b", "sv-x-a"])
+def test_a_language_is_a_bcp_47_tag(write: Write, tag: str) -> None:
+    assert one_request(write, language=tag).language == tag
+
+
+@pytest.mark.parametrize("name", ["Svenska", "swedish", "sv_SE", "s", "sv-", "sv SE", "å", "1"])
+def test_the_name_of_a_language_is_refused(write: Write, name: str) -> None:
+    with pytest.raises(Malformed, match="language: not a BCP 47 language tag"):
+        one_request(write, language=name)
+
+
+@pytest.mark.parametrize("due", [1, 1_900_000_000, 99_999_999_999])
+def test_a_deadline_in_seconds_is_refused(write: Write, due: int) -> None:
+    with pytest.raises(Malformed, match="due_at_ms: a time before 1973: give milliseconds"):
+        one_request(write, due_at_ms=due)
+    assert one_request(write, due_at_ms=1_900_000_000_000).due_at_ms == 1_900_000_000_000
+
+
+def test_an_essay_is_in_a_batch_once(write: Write) -> None:
+    twice = [{"essay_id": "e1", "text_storage_id": name} for name in ("t1", "t2")]
+    with pytest.raises(Malformed, match="essays: 1 essay ids are given more than once"):
+        one_request(write, essays=twice)
+
+
+def one_request(write: Write, **fields: Any) -> Any:
+    return read_requests([write(lines({**REQUEST, **fields}))], 1, lambda: "id")[0].request
