@@ -30,6 +30,7 @@ from tables.judging.pair_selection import Planned
 from tables.judging.retries import NO_FAILURES, Retries, halts, is_in_doubt
 from tables.judging.stopping_rule import Targets, WaveScores
 
+ENGINE = 1  # of these formulas; a change of what they decide is a new engine beside this one
 ITEMS_MIN = 2
 
 
@@ -238,6 +239,10 @@ def _opened(run: Run | None, record: JudgingOpened) -> Run:
         raise Discrepancy(f"run {run.opened.run_id} was opened twice, differently")
     if run is not None:
         return run
+    if record.engine != ENGINE:
+        raise Discrepancy(
+            f"run {record.run_id} was opened for engine {record.engine}; this release has {ENGINE}"
+        )
     policy = json.loads(record.policy)
     known = {name: policy[name] for name in (f.name for f in fields(Targets)) if name in policy}
     return Run(record, Targets(**known), Ledger(max_cost_pusd=record.max_cost_pusd))

@@ -115,6 +115,11 @@ def test_a_contradiction_is_a_discrepancy(contradiction: str) -> None:
         fold(run, CONTRADICTIONS[contradiction](run, calls))
 
 
+def test_a_run_of_another_engine_is_a_discrepancy() -> None:
+    with pytest.raises(Discrepancy, match="engine 2"):
+        fold(None, replace(opened(4), engine=2))
+
+
 def test_two_different_outcomes_of_an_attempt_are_a_discrepancy() -> None:
     run, calls = run_with_calls()
     run = fold(run, answered(run, calls[0], first_wins=True))
