@@ -1,7 +1,7 @@
 """The composition root: wires a worker, or the API's upload log, from settings. Nothing connects before it runs."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -51,7 +51,9 @@ from processors.monitoring.watchdog import (
     watch_transactions,
 )
 from processors.monitoring.worker_status import StatusFile
+from processors.outcomes.batch_splicer import BatchSplicer, OutcomeParts
 from processors.outcomes.outcome_builder import OutcomeBuilder
+from processors.outcomes.plain_splicer import PlainSplicer
 from processors.parking.parked_topic import ParkedTopic
 from processors.settings import Settings
 from processors.shutdown import Shutdown
@@ -59,10 +61,15 @@ from processors.upload_log.reappend import UploadRestorer
 from schemas.codec import Codec
 from schemas.coordinates import Partition
 from schemas.errors import Malformed
+from schemas.events import AssignmentContext
 from tables.changed_scopes import ChangedScopes
 from tables.replica import ContextReplica
+from tables.scan.engine import load_engine
+from tables.scan.plain import PlainEngine
+from tables.scan.scanner import Engine
 from tables.upload_record import UploadRecord
 
+SPLICE_KERNELS = "processors.outcomes.splice_kernels"
 MAX_WAITING_BATCHES = 1  # one batch waits while one commits and one is prepared
 
 
@@ -80,14 +87,21 @@ class Worker:
     changelog_repair: ChangelogRepair
 
 
-def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
+def load_scan_engine(settings: Settings) -> Engine:
+    """The engine that checks records, and everything compiled that a worker needs; the first time takes seconds."""
+    return load_engine(settings.scan_engine, settings.data_dir / "numba", [SPLICE_KERNELS])
+
+
+def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -> Worker:
     """Wire one worker; faults that must end it are passed to `fail`, from any thread.
 
     Opens the replica's folder, but contacts no broker before the worker runs.
     """
     admin = admin_client(settings)
     changed_scopes = ChangedScopes()
-    replica = open_replica(settings, codec, settings.worker_dir, changed_scopes.add)
+    replica = open_replica(settings, codec, settings.worker_dir)
+    splicer = build_splicer(settings, codec, replica.context, engine)
+    replica.on_changed = partial(forget, splicer, changed_scopes)
     app = build_app(settings)
     put_dead_letter = partial(
         put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
@@ -114,7 +128,9 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec) -> Worker:
         admin=admin,
         replica=replica,
         feed=ReplicaFeed(settings, replica, fail),
-        batch_prep=_build_batch_preparation(settings, codec, admin, replica, changed_scopes),
+        batch_prep=_build_batch_preparation(
+            settings, codec, admin, replica, changed_scopes, splicer
+        ),
         app=app,
         channel=BoundedChannel(app, maxsize=MAX_WAITING_BATCHES),
         changelog_repair=ChangelogRepair(app, settings, codec, replica, table, fail),
@@ -127,6 +143,7 @@ def _build_batch_preparation(
     admin: AdminClient,
     replica: ContextReplica,
     changed_scopes: ChangedScopes,
+    splicer: BatchSplicer,
 ) -> BatchPreparation:
     epoch = FetchEpoch()
     producer = _batch_producer(settings)
@@ -159,6 +176,7 @@ def _build_batch_preparation(
         parked,
         replica,
         OutcomeBuilder(codec, settings.policy, replica.context),
+        splicer,
         lambda: high_watermarks(admin, uploads),
         committer,
     )
@@ -173,6 +191,30 @@ def _batch_producer(settings: Settings) -> TransactionalProducer:
         producer_id,
         partial(end_leftovers, settings, producer_id, written, [settings.prep_group]),
     )
+
+
+def forget(
+    splicer: BatchSplicer, changed_scopes: ChangedScopes, scope_keys: Collection[str]
+) -> None:
+    """Note that the contexts of these scopes have changed; the fold calls it before it goes on."""
+    splicer.forget(scope_keys)
+    changed_scopes.add(scope_keys)
+
+
+def build_splicer(
+    settings: Settings,
+    codec: Codec,
+    context_of: Callable[[str], AssignmentContext | None],
+    engine: Engine,
+) -> BatchSplicer:
+    """What splices batches with this engine."""
+    max_bytes = settings.prepared_contexts_mb * 1024 * 1024
+    parts = OutcomeParts(codec, settings.policy, context_of, settings.topics.requests.name)
+    if engine.name == PlainEngine.name:
+        return PlainSplicer(parts, max_bytes)
+    from processors.outcomes.compiled_splicer import CompiledSplicer  # imports numba
+
+    return CompiledSplicer(parts, max_bytes)
 
 
 def _hanging_transactions(settings: Settings, partitions: Iterable[Partition]) -> list[str]:

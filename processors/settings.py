@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         10, ge=2, le=900, description="after this time the broker aborts an open transaction"
     )
     batch_max: int = Field(
-        5000, ge=1, le=50_000, description="maximum number of requests in one transaction"
+        10_000, ge=1, le=50_000, description="maximum number of requests in one transaction"
     )
     required_roles: Annotated[tuple[str, ...], NoDecode] = Field(
         ("instructions", "student_prompt"),
@@ -90,6 +90,17 @@ class Settings(BaseSettings):
     )
     replica_cache_mb: int = Field(
         64, ge=8, le=65_536, description="block cache of the replica's store, MiB"
+    )
+    prepared_contexts_mb: int = Field(
+        64,
+        ge=1,
+        le=65_536,
+        description="memory for contexts in the form that outcomes have, MiB; the contexts in use should fit",
+    )
+    scan_engine: Literal["auto", "numba", "plain"] = Field(
+        "auto",
+        description="what checks records: functions compiled by numba, or plain Python; "
+        "auto is plain where numba cannot be loaded",
     )
     environment: Literal["production", "development"] = Field(
         "production", description="development: a known signing key, and /docs"

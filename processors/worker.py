@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-from processors.app import Worker, build_worker, watch
+from processors.app import Worker, build_worker, load_scan_engine, watch
 from processors.batch_prep.prepare_agent import prepare_batches
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.broker_features import check_group_protocol
@@ -40,7 +40,9 @@ async def run_worker(settings: Settings, shutdown: Shutdown) -> None:
     """
     codec = await codec_unless_stopped(settings, lambda: shutdown.requested)
     if codec is not None:
-        await run_built_worker(build_worker(settings, shutdown.fail, codec), shutdown)
+        # before the group is joined: what must be compiled takes seconds
+        engine = await asyncio.to_thread(load_scan_engine, settings)
+        await run_built_worker(build_worker(settings, shutdown.fail, codec, engine), shutdown)
 
 
 async def run_built_worker(

@@ -118,6 +118,14 @@ class Codec:
         known = self._by_frame.get(payload[: FRAME.size])
         return known.version if known is not None and known.event_class is event_class else None
 
+    def frames_of(self, event_class: type) -> dict[bytes, int]:
+        """The frames that are known to belong to this class, and the version of each."""
+        return {
+            frame: known.version
+            for frame, known in list(self._by_frame.items())  # another thread may add one
+            if known.event_class is event_class
+        }
+
     def layouts(self) -> dict[bytes, tuple[type[Any], tuple[tuple[str, Any], ...]]]:
         """The class and the fields (name, type) of every released schema, by the frame of its encodings."""
         return {

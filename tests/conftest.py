@@ -1,5 +1,6 @@
 """The options of the suite, and fixtures for tests on a real broker: each test has an installation of its own on it."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from processors.app import load_scan_engine
 from processors.settings import Settings
 from tests.faults.running import WORKER, Process, StartWorker
 from tests.support.installations import installation
@@ -21,8 +23,12 @@ hypothesis_settings.register_profile("quick", max_examples=QUICK_EXAMPLES)
 
 # the second compiler of Java makes a server faster after minutes; the brokers of tests live for seconds
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
-# each installation of a test would compile anew
-os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".cjstream" / "numba"))
+# Otherwise each installation of a test would compile anew. A digest, because numba compares a function in its cache
+# with its own file only.
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "tables" / "scan").glob("*.py"))
+DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cjstream" / "numba" / DIGEST[:16]))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,7 +56,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """One embedded broker for the whole test run."""
+    """One embedded broker for the whole test run, and compiled functions in the cache: no worker must compile them."""
+    load_scan_engine(Settings(data_dir=ROOT / ".cjstream"))
     with Broker.temporary(Path(__file__).parents[1] / ".cjstream") as broker:
         yield broker
 

@@ -5,7 +5,7 @@ the batch in a transaction. A Faust agent on a channel connects them.
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from confluent_kafka import Message
 
@@ -13,7 +13,8 @@ from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
 from processors.kafka.bounded_wait import Repeats
-from processors.kafka.records import Record, append_time_of, headers_of
+from processors.kafka.records import Record, RecordColumns, append_time_of, headers_of
+from processors.outcomes.batch_splicer import BatchSplicer
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.positions_header import POSITIONS_HEADER, encode_positions
 from processors.outcomes.resolve import Prepared, Unresolved
@@ -34,25 +35,43 @@ REPLICA_WAIT_S = 3.0  # how long to wait for the replica before the batch is fet
 
 
 class BatchBuilder:
-    """Collects the records of a batch while its requests are resolved one by one."""
+    """Collects the records of a batch: the outcomes of requests as columns, all others one by one."""
 
     def __init__(self, header: tuple[str, bytes]) -> None:
         self.header = header
+        self.topics: list[str] = []
+        self.values: list[bytes | None] = []
+        self.keys: list[bytes | None] = []
+        self.partitions: list[int] = []
         self.records: list[Record] = []
         self.requests = 0
         self.internal = 0
         self.parked_in: set[int] = set()  # partitions of the parked topic that it writes to
-        self.only_request: Coordinates | None = None
+        self.only_request: Coordinates | None = None  # if there is exactly one
 
-    def add_outcome(self, at: Coordinates, record: Record) -> None:
-        """Add the one record of a request."""
+    @property
+    def outcomes(self) -> RecordColumns:
+        """The outcomes of requests, in their order."""
+        return RecordColumns(
+            self.topics, self.values, self.keys, self.partitions, headers=(self.header,)
+        )
+
+    def add_outcomes(self, outcomes: RecordColumns) -> None:
+        """Add the outcomes of requests, one for each."""
+        self.requests += len(outcomes)
+        self.topics += outcomes.topics
+        self.values += outcomes.values
+        self.keys += outcomes.keys
+        self.partitions += outcomes.partitions
+
+    def add_record(self, record: Record) -> None:
+        """Add the one record of a request that is not its outcome."""
         self.requests += 1
-        self.only_request = at
         self.records.append(record)
 
-    def park(self, at: Coordinates, entry: Record) -> None:
+    def park(self, entry: Record) -> None:
         """Add the one record of a request that is parked: its entry in the parked topic."""
-        self.add_outcome(at, entry)
+        self.add_record(entry)
         self.parked_in.add(entry.partition)
 
     def add_internal(self, record: Record) -> None:
@@ -75,6 +94,7 @@ class Preparer:
         parked: ParkedTopic,
         replica: ContextReplica,
         outcomes: OutcomeBuilder,
+        splicer: BatchSplicer,
         watermarks: Callable[[], Positions],
         committer: Committer,
     ) -> None:
@@ -83,6 +103,7 @@ class Preparer:
         self._clock = parked.broker_clock
         self._replica = replica
         self._outcomes = outcomes
+        self._splicer = splicer
         self._topics = settings.topics
         self._partitions = settings.partitions
         self._policy = settings.policy
@@ -119,8 +140,7 @@ class Preparer:
         with self._replica.frozen() as positions:  # 4
             header = encode_positions(positions, self._topics, self._partitions)
             batch = BatchBuilder((POSITIONS_HEADER, header))
-            for message in fetched.messages:
-                self._prepare_fetched(message, batch, must_wait)
+            self._prepare_fetched(fetched, batch, must_wait, some_wait=bool(stopped))
             for due in due_requests:
                 self._prepare_due(due, batch, must_wait)
         for clock_record in clock_records:
@@ -129,7 +149,7 @@ class Preparer:
 
     def _finish(self, batch: BatchBuilder, fetched: FetchedRecords) -> Batch | None:
         """The batch with a position for every partition it touches: only its offsets let Kafka fence a former owner."""
-        if not batch.records:
+        if not batch.requests and not batch.internal:
             return None
         unmoved = {
             tp: position
@@ -146,6 +166,7 @@ class Preparer:
             batch.internal,
             self._parked.offsets_to_commit(batch.parked_in),
             batch.only_request if batch.requests == 1 else None,
+            batch.outcomes,
         )
 
     def _due_requests(self, limit: int) -> list[DueRequest]:
@@ -186,31 +207,78 @@ class Preparer:
         return None
 
     def _prepare_fetched(
-        self, message: Message, batch: BatchBuilder, must_wait: Callable[[str], bool]
+        self,
+        fetched: FetchedRecords,
+        batch: BatchBuilder,
+        must_wait: Callable[[str], bool],
+        *,
+        some_wait: bool,
     ) -> None:
-        """Add the one record of a fetched request: its outcome, or its entry in the parked topic."""
-        at = Coordinates(
-            self._topics.requests.name, int(message.partition() or 0), int(message.offset() or 0)
-        )
+        """Add the one record of each fetched request: its outcome, its parked entry or its dead letter."""
+        messages, keys = fetched.messages, [message.key() for message in fetched.messages]
+        values, are_prepared = self._splice(fetched, keys, some_wait=some_wait)
+        topics = [self._outcome_topic(is_prepared) for is_prepared in are_prepared]
+        has_outcome = [True] * len(messages)
+        for number in [number for number, value in enumerate(values) if value is None]:
+            outcome = self._prepare_one(messages[number], batch, must_wait)
+            if outcome is None:
+                has_outcome[number] = False
+            else:
+                values[number] = outcome.value
+                topics[number] = self._outcome_topic(isinstance(outcome.resolution, Prepared))
+        columns = RecordColumns(topics, values, keys, fetched.partitions)
+        batch.add_outcomes(columns if all(has_outcome) else columns.rows(has_outcome))
+        if len(messages) == 1:
+            batch.only_request = self._coordinates_of(messages[0])
+
+    def _splice(
+        self, fetched: FetchedRecords, keys: Sequence[bytes | None], *, some_wait: bool
+    ) -> tuple[list[bytes | None], Sequence[bool]]:
+        """The outcomes of fetched requests, and whether each is prepared; None for one that must be prepared alone."""
+        count = len(fetched.messages)
+        refused = self._committer.refused_at
+        # must_wait depends on the scope, which the splicer does not return
+        if some_wait or (refused and self._is_among(refused, fetched)):
+            return [None] * count, [False] * count
+        requests = [message.value() or b"" for message in fetched.messages]
+        values, are_prepared = self._splicer.splice(requests, fetched.partitions, fetched.offsets)
+        if _longest(values) + _longest(keys) > MAX_OUTCOME_BYTES:
+            values = [
+                None if len(value or b"") + len(key or b"") > MAX_OUTCOME_BYTES else value
+                for value, key in zip(values, keys, strict=True)
+            ]
+        return list(values), are_prepared
+
+    def _is_among(self, at: Coordinates, fetched: FetchedRecords) -> bool:
+        partition = Partition(at.topic, at.partition)
+        return fetched.start.get(partition, 0) <= at.offset < fetched.end.get(partition, 0)
+
+    def _prepare_one(
+        self, message: Message, batch: BatchBuilder, must_wait: Callable[[str], bool]
+    ) -> BuiltOutcome | None:
+        """The outcome of a request; None if the record added to the batch is its parked entry or its dead letter."""
+        at = self._coordinates_of(message)
         try:
             outcome = self._build_outcome(message.value(), at)
             resolution = outcome.resolution
             if must_wait(outcome.scope_key):
                 unknown: Unresolved[AssignmentContext] = Unresolved(outcome.scope_key, (), None)
-                batch.park(at, self._parked.entry_record(message, at, unknown))
-                return
+                batch.park(self._parked.entry_record(message, at, unknown))
+                return None
             if (
                 isinstance(resolution, Unresolved)
                 and resolution.may_wait
                 and self._clock.now_ms < self._parked.deadline_ms(message)
             ):
-                batch.park(at, self._parked.entry_record(message, at, resolution))
-                return
-            record = self._outcome_record(at, message.key(), outcome, batch.header)
+                batch.park(self._parked.entry_record(message, at, resolution))
+                return None
+            _check_size(message.key(), outcome.value)
         except BadRecord as fault:
             refused = Refused(message.key(), message.value(), headers_of(message))
-            record = self._dead_letter(at, append_time_of(message), fault, refused)
-        batch.add_outcome(at, record)
+            letter = self._dead_letter(at, append_time_of(message), fault, refused)
+            batch.add_record(letter)
+            return None
+        return outcome
 
     def _prepare_due(
         self, due: DueRequest, batch: BatchBuilder, must_wait: Callable[[str], bool]
@@ -222,15 +290,19 @@ class Preparer:
             return
         try:
             outcome = self._build_outcome(request.value(), at)
-            is_unresolved = isinstance(outcome.resolution, Unresolved)
-            if is_unresolved and self._clock.now_ms < due.entry.deadline_at_ms:
+            is_prepared = isinstance(outcome.resolution, Prepared)
+            if not is_prepared and self._clock.now_ms < due.entry.deadline_at_ms:
                 self._parked.keep_waiting([due.entry])
                 return
-            record = self._outcome_record(at, request.key(), outcome, batch.header)
+            _check_size(request.key(), outcome.value)
         except BadRecord as fault:
             refused = Refused(request.key(), request.value(), headers_of(request))
-            record = self._dead_letter(at, append_time_of(request), fault, refused)
-        batch.add_outcome(at, record)
+            batch.add_record(self._dead_letter(at, append_time_of(request), fault, refused))
+        else:
+            topic = self._outcome_topic(is_prepared)
+            row = RecordColumns([topic], [outcome.value], [request.key()], [at.partition])
+            batch.add_outcomes(row)
+        batch.only_request = at
         batch.add_internal(self._parked.tombstone(at))
 
     def _build_outcome(self, request: bytes | None, at: Coordinates) -> BuiltOutcome:
@@ -238,22 +310,26 @@ class Preparer:
             raise Malformed(OUTCOME_REFUSED)
         return self._outcomes.build(request, at)
 
-    def _outcome_record(
-        self,
-        at: Coordinates,
-        key: bytes | None,
-        outcome: BuiltOutcome,
-        header: tuple[str, bytes],
-    ) -> Record:
-        """The record of an outcome. Raises Malformed if no broker can accept it, which would abort its batch."""
-        if len(outcome.value) + len(key or b"") > MAX_OUTCOME_BYTES:
-            raise Malformed(OUTCOME_REFUSED)
-        is_prepared = isinstance(outcome.resolution, Prepared)
-        topic = self._topics.batches if is_prepared else self._topics.unresolved
-        return Record(topic.name, at.partition, key, outcome.value, (header,))
+    def _coordinates_of(self, message: Message) -> Coordinates:
+        return Coordinates(
+            self._topics.requests.name, int(message.partition() or 0), int(message.offset() or 0)
+        )
+
+    def _outcome_topic(self, is_prepared: bool) -> str:
+        return self._topics.batches.name if is_prepared else self._topics.unresolved.name
 
     def _dead_letter(
         self, at: Coordinates, appended_at_ms: int, fault: BadRecord, refused: Refused
     ) -> Record:
         letter = dead_letter(at, appended_at_ms, fault, refused)
         return Record(self._topics.requests_dlq.name, at.partition, *letter)
+
+
+def _longest(texts: Iterable[bytes | None]) -> int:
+    return max(map(len, filter(None, texts)), default=0)
+
+
+def _check_size(key: bytes | None, value: bytes) -> None:
+    """Raises Malformed if no broker can accept an outcome, which would abort its batch."""
+    if len(value) + len(key or b"") > MAX_OUTCOME_BYTES:
+        raise Malformed(OUTCOME_REFUSED)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from processors.kafka.records import Record
+from processors.kafka.records import Record, RecordColumns
 from schemas.coordinates import Coordinates, Partition
 
 
@@ -28,3 +28,5 @@ class Batch:
     # to commit in the state topic: the offset of each partition's oldest live entry
     state_offsets: Mapping[Partition, int] = field(default_factory=dict)
     only_input: Coordinates | None = None  # the input, if there is exactly one
+    # of inputs, too; they are produced first
+    outcomes: RecordColumns = field(default_factory=RecordColumns)

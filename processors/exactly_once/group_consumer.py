@@ -54,6 +54,8 @@ class FetchedRecords:
     """
 
     messages: Sequence[Message]
+    partitions: Sequence[int]  # of the messages
+    offsets: Sequence[int]
     start: Positions
     end: Positions
     owned_positions: Positions
@@ -187,15 +189,16 @@ class GroupConsumer:
     def _fetched_records(
         self, messages: Sequence[Message], group: bytes, epoch: int
     ) -> FetchedRecords:
-        newest = dict[int, Message]()
         if self.unsettled:  # they are paused, but what was fetched before may still arrive
             settled = {tp.partition for tp in self._positions}
             messages = [message for message in messages if message.partition() in settled]
-        for message in messages:
-            number = message.partition() or 0
-            if number in self._unchecked_after_seek:
-                self._check_no_record_skipped(number, message.offset() or 0)
-            newest[number] = message
+        partitions = [message.partition() or 0 for message in messages]
+        offsets = [message.offset() or 0 for message in messages]
+        if self._unchecked_after_seek:
+            first = dict(zip(reversed(partitions), reversed(offsets), strict=True))
+            for number in self._unchecked_after_seek & first.keys():
+                self._check_no_record_skipped(number, first[number])
+        newest = dict(zip(partitions, messages, strict=True))
         end = {
             Partition(self._topic, number): (message.offset() or 0) + 1
             for number, message in newest.items()
@@ -205,7 +208,15 @@ class GroupConsumer:
         self._positions.update(end)
         appended_at_ms = max(map(broker_time_of, newest.values()), default=0)
         return FetchedRecords(
-            messages, start, end, dict(self._positions), appended_at_ms, group, epoch
+            messages,
+            partitions,
+            offsets,
+            start,
+            end,
+            dict(self._positions),
+            appended_at_ms,
+            group,
+            epoch,
         )
 
     def _start_epoch(self, epoch: int, group: bytes) -> bool:

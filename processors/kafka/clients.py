@@ -13,6 +13,8 @@ from processors.settings import Settings
 Config = dict[str, Any]
 # of one response; also bounds a zstd batch after decompression: a consumer stops for ever before a larger one
 MAX_RECEIVED_BYTES = 2**31 - 1
+# of one partition in one response; with the default of 1 MiB, a batch of requests takes several responses
+FETCH_BYTES = 8 * 1024 * 1024
 log = logging.getLogger("cjstream.librdkafka")
 log.setLevel(logging.ERROR)  # otherwise it prints twenty lines a second while the broker is down
 log.addHandler(logging.NullHandler())  # a command without logging must print only its one line
@@ -155,5 +157,6 @@ def group_member(settings: Settings, group_id: str) -> Consumer:
             "receive.message.max.bytes": MAX_RECEIVED_BYTES,
             "fetch.queue.backoff.ms": 20,
             "queued.max.messages.kbytes": 65_536,
+            "fetch.message.max.bytes": FETCH_BYTES,
         }
     )

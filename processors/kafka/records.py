@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from operator import methodcaller
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
@@ -69,6 +70,40 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordColumns:
+    """Records to produce as columns of equal length: an object per record would take longer than its outcome."""
+
+    topics: Sequence[str] = ()
+    values: Sequence[bytes | None] = ()
+    keys: Sequence[bytes | None] = ()
+    partitions: Sequence[int] = ()
+    headers: Headers = ()  # of each record
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def rows(self, are_wanted: Sequence[bool]) -> "RecordColumns":
+        """The rows that are wanted."""
+        return RecordColumns(
+            list(compress(self.topics, are_wanted)),
+            list(compress(self.values, are_wanted)),
+            list(compress(self.keys, are_wanted)),
+            list(compress(self.partitions, are_wanted)),
+            self.headers,
+        )
+
+    def record(self, number: int) -> Record:
+        """The record in one row."""
+        return Record(
+            self.topics[number],
+            self.partitions[number],
+            self.keys[number],
+            self.values[number],
+            self.headers,
+        )
 
 
 def headers_of(message: Message) -> tuple[tuple[str, bytes | None], ...]:

@@ -6,9 +6,11 @@ anything else means that the producer was fenced or that the outcome of its tran
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import length_hint
 from typing import Any, ParamSpec
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -16,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats
 from processors.kafka.clients import log_error, transactional_producer
 from processors.kafka.plain_producer import POLL_S, Deliveries, enqueue
-from processors.kafka.records import Record
+from processors.kafka.records import Record, RecordColumns
 from processors.kafka.rights import REMEDY
 from processors.settings import Settings
 from schemas.errors import Aborted, Fenced, Unreachable
@@ -160,6 +162,30 @@ class TransactionalProducer:
         except KafkaException as fault:
             raise self._failed(fault.args[0]) from fault
         return count
+
+    def produce_columns(self, records: RecordColumns) -> int:
+        """Pass records to the producer, as `produce` does; returns their number. Raises Aborted or Fenced."""
+        if not records:
+            return 0
+        produce = partial(self._current.produce, headers=list(records.headers))
+        rows = [
+            iter(column)
+            for column in (records.topics, records.values, records.keys, records.partitions)
+        ]
+
+        def taken() -> int:
+            # the last column is read only if the others have a row, too
+            return len(records.partitions) - length_hint(rows[-1])
+
+        while True:
+            try:
+                deque(map(produce, *rows), maxlen=0)  # no bytecode per record
+                break
+            except BufferError:  # the rows go on behind the refused record
+                self.produce([records.record(taken() - 1)])
+            except KafkaException as fault:
+                raise self._failed(fault.args[0]) from fault
+        return taken()
 
     def produce_and_wait(self, records: Iterable[Record]) -> list[Message]:
         """Produce records; returns the messages that the leaders acknowledged, in the same order.

@@ -11,7 +11,13 @@ from processors.outcomes.encoding import (
 )
 from processors.outcomes.recipes import RECIPE, RECIPES, Recipe
 from processors.outcomes.request_scan import ScannedFields, scan_request
-from processors.outcomes.resolve import Prepared, Unresolved, resolve, scope_key_for
+from processors.outcomes.resolve import (
+    Prepared,
+    RequestFields,
+    Unresolved,
+    resolve,
+    scope_key_for,
+)
 from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
@@ -35,13 +41,38 @@ class BuiltOutcome(NamedTuple):
     value: bytes
 
 
-class _ContextBytes(NamedTuple):
-    """The encoded bytes of one context, valid while the context is the same object."""
+class ContextPart(NamedTuple):
+    """What the outcomes of one scope share: their resolution, frame and context part."""
 
-    context: AssignmentContext | None
     resolution: Resolution
     frame: bytes
-    context_part: bytes
+    encoded: bytes
+
+
+def encode_resolved(
+    request: RequestFields,
+    context: AssignmentContext | None,
+    policy: Policy,
+    codec: Codec,
+    recipe: Recipe,
+) -> ContextPart:
+    """The shared part of the outcomes of requests with this scope, which bring a prompt if this one does."""
+    resolution = resolve(request, context, policy)
+    outcome = CJBatchPrepared if isinstance(resolution, Prepared) else CJBatchUnresolved
+    roles = encode_roles(resolution.context)
+    brings_prompt = request.student_prompt_ref is not None
+    return ContextPart(
+        resolution,
+        codec.frame_of(outcome, recipe.outcome),
+        encode_context_part(resolution, roles, brings_prompt=brings_prompt),
+    )
+
+
+class _Cached(NamedTuple):
+    """A part, valid while the context is the same object."""
+
+    context: AssignmentContext | None
+    part: ContextPart
 
 
 class Splicer:
@@ -62,7 +93,7 @@ class Splicer:
         self._policy = policy
         self._context_of = context_of
         self._recipe: Recipe = RECIPES[recipe]
-        self._cache: dict[tuple[str, bool], _ContextBytes] = {}
+        self._cache: dict[tuple[str, bool], _Cached] = {}
 
     def spliced(self, payload: bytes | None, at: Coordinates) -> BuiltOutcome | None:
         """The outcome of a request, or None if its bytes may not be canonical or this recipe cannot splice them."""
@@ -79,27 +110,20 @@ class Splicer:
         cached = self._cache.get((scope_key, explicit is not None))
         if cached is None or cached.context is not context:
             cached = self._encode_context(scope_key, context, request)
-        parts = [cached.frame, encode_head(at, self._recipe.number), cached.context_part]
-        if explicit is not None and isinstance(cached.resolution, Prepared):
-            parts.append(optional(explicit))
-        parts += (payload[FRAME_BYTES:], suffix)
-        return BuiltOutcome(scope_key, cached.resolution, b"".join(parts))
+        part = cached.part
+        pieces = [part.frame, encode_head(at, self._recipe.number), part.encoded]
+        if explicit is not None and isinstance(part.resolution, Prepared):
+            pieces.append(optional(explicit))
+        pieces += (payload[FRAME_BYTES:], suffix)
+        return BuiltOutcome(scope_key, part.resolution, b"".join(pieces))
 
     def _encode_context(
         self, scope_key: str, context: AssignmentContext | None, request: ScannedFields
-    ) -> _ContextBytes:
-        resolution = resolve(request, context, self._policy)
-        is_prepared = isinstance(resolution, Prepared)
-        outcome = CJBatchPrepared if is_prepared else CJBatchUnresolved
-        roles = encode_roles(resolution.context)
-        brings_prompt = request.student_prompt_ref is not None
-        context_bytes = _ContextBytes(
-            context,
-            resolution,
-            self._codec.frame_of(outcome, self._recipe.outcome),
-            encode_context_part(resolution, roles, brings_prompt=brings_prompt),
-        )
+    ) -> _Cached:
+        part = encode_resolved(request, context, self._policy, self._codec, self._recipe)
         if len(self._cache) >= MAX_CACHED_CONTEXTS:
             self._cache.clear()
-        self._cache[(scope_key, brings_prompt)] = context_bytes
-        return context_bytes
+        cached = self._cache[scope_key, request.student_prompt_ref is not None] = _Cached(
+            context, part
+        )
+        return cached

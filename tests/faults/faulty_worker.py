@@ -23,6 +23,7 @@ from processors.app import Worker, build_worker
 from processors.fold.fold_agents import Fail
 from processors.settings import Settings, settings_from_environment
 from schemas.codec import Codec
+from tables.scan.scanner import Engine
 from tools.worker import run
 
 VARIABLE = "PLAN"
@@ -124,11 +125,11 @@ def with_plan(new_producer: Callable[[], Producer], plan: Plan) -> Callable[[], 
     return lambda: Watched(new_producer(), plan, counts)
 
 
-def build_faulty_worker(plan: Plan) -> Callable[[Settings, Fail, Codec], Worker]:
+def build_faulty_worker(plan: Plan) -> Callable[[Settings, Fail, Codec, Engine], Worker]:
     """A `build_worker` whose workers have a producer that follows the plan."""
 
-    def build(settings: Settings, fatal: Fail, codec: Codec) -> Worker:
-        worker = build_worker(settings, fatal, codec)
+    def build(settings: Settings, fatal: Fail, codec: Codec, engine: Engine) -> Worker:
+        worker = build_worker(settings, fatal, codec, engine)
         producer = worker.batch_prep.producer
         producer.new_producer = with_plan(producer.new_producer, plan)
         if plan.disk_bytes:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from faust.types import TP
 
-from processors.app import Worker, build_worker
+from processors.app import Worker, build_worker, load_scan_engine
 from processors.batch_prep.preparer import Preparer
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
@@ -158,9 +158,9 @@ async def main(part: str = "") -> int:
     """Run until the watchdog ends the worker; returns the exit code."""
     log_to_stderr()
     shutdown = Shutdown(asyncio.get_running_loop())
-    worker = with_stalled_part(
-        build_worker(settings_from_environment(), shutdown.fail, Codec()), part
-    )
+    settings = settings_from_environment()
+    engine = load_scan_engine(settings)
+    worker = with_stalled_part(build_worker(settings, shutdown.fail, Codec(), engine), part)
     try:
         await run_built_worker(worker, shutdown, STALLED_CHECKS_OF.get(part, STALLED_CHECKS_SHORT))
     except CJStreamError as fault:

@@ -97,19 +97,23 @@ def test_a_batch_fetched_before_its_partition_moved_is_aborted_even_from_a_curre
 
         until(all_fetched)
         with member(settings, "b") as second:
-            moved: dict[Partition, FetchedRecords] = {}
+            moved = set[Partition]()
+            taken_over: list[FetchedRecords] = []
 
             def is_taken_over() -> bool:
                 first.fetch()
                 if records := second.fetch():
-                    moved.update(dict.fromkeys(records.end, records))
+                    moved.update(records.end)
+                    taken_over.append(records)
                     second.commit(second.batch(records))
                 return len(moved) >= 2
 
             until(is_taken_over)
+            committed = sum(len(records.messages) for records in taken_over)
+            until(lambda: len(outcomes(settings)) == committed)  # markers follow the commit
             before = outcomes(settings)
             for stale in fetched:
-                if stale.end.keys() & moved.keys():
+                if stale.end.keys() & moved:
                     with pytest.raises(Aborted):
                         first.commit(first.batch(stale))
             assert outcomes(settings) == before

@@ -2,11 +2,12 @@
 
 from collections import deque
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import cast
 
 from confluent_kafka import Consumer, Producer
 
+from processors.app import forget
 from processors.batch_prep.preparer import Preparer
 from processors.batch_prep.request_consumer import consumed_requests
 from processors.exactly_once.batch import Batch
@@ -16,6 +17,8 @@ from processors.exactly_once.group_consumer import GroupConsumer
 from processors.kafka.bounded_wait import Clock
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.log.upload_topics import upload_record_of
+from processors.outcomes.batch_splicer import OutcomeParts
+from processors.outcomes.compiled_splicer import CompiledSplicer
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.parking.parked_topic import ParkedTopic
 from processors.settings import Settings, upload_topics
@@ -35,6 +38,7 @@ from tests.simulation.clients import (
 from tests.simulation.world import FOREVER, Actor, TurnLock, World
 
 FETCH_WAIT_S = 0.2
+PREPARED_BYTES = 1024 * 1024
 SLOW_FEED = 0.2  # probability that the replica is behind when a batch waits for it
 
 
@@ -103,7 +107,12 @@ class Worker:
         clock = Clock(world.monotonic, world.sleep)
         changed_scopes = ChangedScopes()
         uploads, by_topic = _uploads(settings.partitions)
-        self.replica = FedReplica(store, codec, by_topic, changed_scopes.add)
+        self.replica = FedReplica(store, codec, by_topic)
+        splicer = CompiledSplicer(
+            OutcomeParts(codec, settings.policy, self.replica.context, topics.requests.name),
+            PREPARED_BYTES,
+        )
+        self.replica.on_changed = partial(forget, splicer, changed_scopes)
         self.replica.feed_from(world, uploads)
         self.replica.feed(1000)
         epochs = FetchEpoch(TurnLock(world))
@@ -145,6 +154,7 @@ class Worker:
             parked,
             self.replica,
             OutcomeBuilder(codec, settings.policy, self.replica.context),
+            splicer,
             lambda: high_watermarks(self.process, uploads),
             committer,
         )

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import MAX_FENCED, Committer, commit_batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
-from processors.kafka.records import Record
+from processors.kafka.records import Record, RecordColumns
 from processors.kafka.transactional_producer import TooLargeError, TransactionalProducer
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Aborted, Discrepancy, Fenced
@@ -183,6 +184,57 @@ def test_a_full_queue_is_polled_and_no_record_is_skipped() -> None:
     commit_batch(producer_of(producer), BATCH)
     assert producer.calls[2:7] == ["produce", "poll", "produce", "poll", "produce"]
     assert producer.committed == [b"1", b"2", b"3"]
+
+
+OUTCOMES = RecordColumns(
+    ["t"] * 5, [b"1", b"2", b"3", b"4", b"5"], [b"k"] * 5, [0] * 5, headers=(("h", b"v"),)
+)
+COLUMNS = Batch(RECORDS[:1], 6, {P0: 10}, {P0: 16}, b"CGMDv2:group", 1, outcomes=OUTCOMES)
+
+
+class FullAt(ScriptedProducer):
+    """A producer whose queue is full at some calls of `produce`, from 1."""
+
+    def __init__(self, *calls: int, fault: Exception | None = None) -> None:
+        super().__init__()
+        self._full_at = calls
+        self._fault = fault or BufferError()
+        self._produce_calls = 0
+        self.headers: list[Any] = []
+
+    def produce(
+        self, topic: str, value: bytes, key: bytes, partition: int, *, headers: Any
+    ) -> None:
+        self._produce_calls += 1
+        if self._produce_calls in self._full_at:
+            raise self._fault
+        self.headers.append(headers)
+        super().produce(topic, value, key, partition, headers=headers)
+
+
+@pytest.mark.parametrize("full_at", [(), (1,), (3, 4), (5,), (2, 5, 6), (1, 2, 3, 8)])
+def test_columns_are_produced_in_order_also_if_the_queue_is_full(full_at: tuple[int, ...]) -> None:
+    producer = FullAt(*full_at)
+    commit_batch(producer_of(producer), COLUMNS)
+    assert producer.committed == [b"1", b"2", b"3", b"4", b"5", b"1"]
+    assert producer.headers == [[("h", b"v")]] * 6
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_a_column_that_cannot_be_produced_completely_is_aborted(at: int) -> None:
+    producer = FullAt(at, fault=ABORTABLE)
+    with pytest.raises(Aborted):
+        commit_batch(producer_of(producer), COLUMNS)
+    assert (producer.committed, producer.calls[-1]) == ([], "abort")
+
+
+@pytest.mark.parametrize("name", ["topics", "keys", "partitions"])
+def test_columns_of_different_lengths_are_aborted(name: str) -> None:
+    short = replace(OUTCOMES, **{name: getattr(OUTCOMES, name)[:4]})
+    producer = scripted()
+    with pytest.raises(Aborted, match="5 records for 6 inputs"):
+        commit_batch(producer_of(producer), replace(COLUMNS, outcomes=short))
+    assert producer.committed == []
 
 
 def test_a_queue_that_stays_full_aborts() -> None:

@@ -28,12 +28,13 @@ from tests.support.builders import UPLOADS, damaged, requested, requests, upload
 ROOT = Path(__file__).parents[3]
 CODEC = Codec()
 CAPTURED = ("assignment_id", "course_id", "course_code", "student_prompt_ref", "version", "sha256")
-SCHEMAS = [
-    schema
-    for schema in released()
-    if schema.name == CJAssessmentRequested.__name__
-    or issubclass(getattr(events, schema.name), UploadEvent)
-]
+SCANNED = {
+    name
+    for name, of_name in vars(events).items()
+    if of_name is CJAssessmentRequested
+    or (isinstance(of_name, type) and issubclass(of_name, UploadEvent))
+}
+SCHEMAS = [schema for schema in released() if schema.name in SCANNED]
 FRAMES = [CODEC.frame_of(getattr(events, one.name), one.version) for one in SCHEMAS]
 LAYOUTS = [layout_of(one.schema, CAPTURED) for one in SCHEMAS]
 EVENTS = st.one_of(requests(), uploads())
@@ -199,3 +200,32 @@ def test_nothing_is_compiled_a_second_time(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     assert hits == ["0\n", "1\n"]
+
+
+BOUNDS = (0x00, 0x01, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF)
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+@pytest.mark.parametrize("around", [b"", b"ten bytes."])
+def test_a_text_is_what_python_decodes_but_for_a_zero(name: str, around: bytes) -> None:
+    texts = [
+        bytes((first, second, third, 0xBF))[:size]
+        for first in range(256)
+        for second in BOUNDS
+        for third in (0x41, 0x7F, 0x80, 0xBF, 0xC0)
+        for size in range(1, 5)
+    ]
+    head, _, tail = CODEC.encode(requested(batch_id="here")).partition(b"\x08here")
+    records = []
+    for text in texts:
+        whole = around + text
+        records.append(head + bytes([2 * len(whole)]) + whole + tail)
+    is_accepted = [found is not None for found in scanned(name, *records)]
+    assert is_accepted == [_is_text(text) for text in texts]
+
+
+def _is_text(text: bytes) -> bool:
+    try:
+        return "\0" not in text.decode()
+    except UnicodeDecodeError:
+        return False

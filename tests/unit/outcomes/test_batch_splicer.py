@@ -1,0 +1,250 @@
+"""The outcomes of whole batches are those of the slow path, byte by byte, while contexts change."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processors.outcomes.batch_splicer import BatchSplicer, OutcomeParts, Spliced
+from processors.outcomes.compiled_splicer import CompiledSplicer
+from processors.outcomes.outcome_builder import OutcomeBuilder
+from processors.outcomes.plain_splicer import PlainSplicer
+from processors.outcomes.recipes import RECIPE, RECIPES
+from processors.outcomes.resolve import Prepared, Unresolved
+from processors.policy import Policy
+from schemas.codec import Codec, canonical
+from schemas.coordinates import Coordinates
+from schemas.errors import BadRecord
+from schemas.events import AssignmentContext, CJAssessmentRequested
+from schemas.released_schemas import released
+from schemas.topics import MAX_REQUEST_BYTES, Topics
+from tables.context import fold
+from tests.support.builders import (
+    READY,
+    at,
+    context_after,
+    damaged,
+    essays,
+    instructions_uploaded,
+    prompt_uploaded,
+    requested,
+    requests,
+    uploads_of,
+    uploads_of_courses,
+)
+
+CODEC = Codec()
+TOPIC = Topics().requests.name
+MEGABYTE = 1024 * 1024
+SPLICERS: dict[str, Callable[[OutcomeParts, int], BatchSplicer]] = {
+    "numba": CompiledSplicer,
+    "plain": PlainSplicer,
+}
+NAMES = list(SPLICERS)
+Table = Mapping[str, AssignmentContext]
+Places = Sequence[tuple[int, int]]  # partitions and offsets
+
+
+def splicer_of(
+    name: str,
+    table: Table,
+    policy: Policy | None = None,
+    *,
+    recipe: int = RECIPE,
+    max_bytes: int = 8 * MEGABYTE,
+    codec: Codec = CODEC,
+) -> BatchSplicer:
+    parts = OutcomeParts(codec, policy or Policy(), table.get, TOPIC, recipe)
+    return SPLICERS[name](parts, max_bytes)
+
+
+def spliced(splicer: BatchSplicer, records: Sequence[bytes], places: Places) -> Spliced:
+    return splicer.splice(records, *zip(*places, strict=True))
+
+
+def places_of(records: Sequence[bytes]) -> Places:
+    """Different partitions, and offsets of every number of digits."""
+    return [(number % 3, 10 ** (number % 19) - number % 2) for number in range(len(records))]
+
+
+def differences(
+    result: Spliced,
+    records: Sequence[bytes],
+    places: Places,
+    table: Table,
+    policy: Policy,
+    recipe: int = RECIPE,
+) -> list[object]:
+    """What differs from the slow path; a request that is left counts only if it needed not to be."""
+    slow = OutcomeBuilder(CODEC, policy, table.get, recipe)
+    different = list[object]()
+    for record, (partition, offset), value, is_prepared in zip(
+        records, places, *result, strict=True
+    ):
+        request_at = Coordinates(TOPIC, partition, offset)
+        is_too_large = len(record) > MAX_REQUEST_BYTES
+        must_be_left = is_too_large or slow.spliced(record, request_at) is None
+        try:
+            expected = slow.encoded(record, request_at)
+        except BadRecord:
+            must_be_left = True
+        else:
+            resolution = expected.resolution
+            may_wait = isinstance(resolution, Unresolved) and resolution.may_wait
+            must_be_left |= may_wait and policy.patience_s > 0
+        if must_be_left:
+            different += [] if value is None else [record]
+        elif (value, is_prepared) != (expected.value, isinstance(resolution, Prepared)):
+            different.append((record, value, expected))
+    return different
+
+
+POLICIES = st.builds(
+    Policy,
+    required=st.lists(
+        st.sampled_from(("instructions", "student_prompt", "judge_rubric")), unique=True
+    ).map(tuple),
+    guests_allowed=st.booleans(),
+    patience_s=st.sampled_from([0, 900]),
+)
+SMALL = requests(st.none() | st.sampled_from(["a1", "a2"]), st.sampled_from(["ENG5", "SV2"]))
+UPLOADS = uploads_of(st.sampled_from(["a1", "a2"])) | uploads_of_courses(st.just("ENG5"))
+RECIPE_NUMBERS = st.sampled_from(list(RECIPES))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data(), policy=POLICIES, recipe=RECIPE_NUMBERS)
+@settings(max_examples=2 * settings().max_examples)
+def test_batches_are_spliced_as_the_slow_path_encodes_them_while_contexts_change(
+    name: str, data: st.DataObject, policy: Policy, recipe: int
+) -> None:
+    rows: dict[str, AssignmentContext] = {}
+    splicer = splicer_of(name, rows, policy, recipe=recipe)
+    for _ in range(data.draw(st.integers(1, 4))):
+        for offset, event in enumerate(data.draw(st.lists(UPLOADS, max_size=6))):
+            before = dict(rows)
+            fold(rows, event, at(event, offset), offset)
+            splicer.forget([key for key, row in rows.items() if before.get(key) is not row])
+        versions = st.sampled_from([version for version in RECIPES[recipe].spliced if version])
+        records = [
+            data.draw(st.just(record) | damaged(record))
+            for event in data.draw(st.lists(SMALL, max_size=8))
+            for record in [encoded_as(event, data.draw(versions))]
+        ]
+        if records:
+            places = places_of(records)
+            result = spliced(splicer, records, places)
+            assert differences(result, records, places, rows, policy, recipe) == []
+
+
+def encoded_as(request: CJAssessmentRequested, version: int) -> bytes:
+    return CODEC.encode(request if version > 1 else replace(request, due_at_ms=None), version)
+
+
+def many(count: int) -> tuple[dict[str, AssignmentContext], list[bytes]]:
+    """So many assignments with their contexts, and a request for each."""
+    rows, records = {}, []
+    for number in range(count):
+        an_id = f"assignment-{number}"
+        rows[f"assignment:{an_id}"] = context_after(
+            *(replace(event, assignment_id=an_id) for event in READY)
+        )
+        records.append(CODEC.encode(requested(assignment_id=an_id)))
+    return rows, records
+
+
+ROWS, RECORDS = many(3000)
+PLACES = [(number % 4, number) for number in range(len(RECORDS))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("max_bytes", [8 * MEGABYTE, 400_000, 1], ids=["all fit", "some", "none"])
+def test_outcomes_are_right_with_more_contexts_than_the_table_holds(
+    name: str, max_bytes: int
+) -> None:
+    splicer = splicer_of(name, ROWS, max_bytes=max_bytes)
+    expected = [
+        OutcomeBuilder(CODEC, Policy(), ROWS.get).encoded(record, Coordinates(TOPIC, *place)).value
+        for record, place in zip(RECORDS, PLACES, strict=True)
+    ]
+    for first in (0, 1000, 0, 2000, 1500):
+        chunk = slice(first, first + 1000)
+        result = spliced(splicer, RECORDS[chunk], PLACES[chunk])
+        pairs = zip(result.values, expected[chunk], strict=True)
+        assert all(value in (None, right) for value, right in pairs)
+        if name == "plain" or max_bytes > MEGABYTE:
+            assert None not in result.values
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_context_is_prepared_once_until_it_changes(name: str) -> None:
+    read = list[str]()
+
+    class Counted(dict[str, AssignmentContext]):
+        def get(self, key: str, default: object = None) -> AssignmentContext | None:  # type: ignore[override]
+            read.append(key)
+            return super().get(key)
+
+    rows = Counted(ROWS)
+    splicer = splicer_of(name, rows)
+    records = RECORDS[:50] * 3
+    for _ in range(2):
+        spliced(splicer, records, places_of(records))
+    assert len(read) == 50
+    changed = context_after(instructions_uploaded(), prompt_uploaded("Another."))
+    rows["assignment:assignment-7"] = changed
+    splicer.forget(["assignment:assignment-7", "course:unknown", "assignment:unknown"])
+    result = spliced(splicer, records, places_of(records))
+    assert read[50:] == ["assignment:assignment-7"]
+    assert differences(result, records, places_of(records), rows, Policy()) == []
+
+
+LARGE = tuple(replace(one, essay_id=f"{one.essay_id:-<200}") for one in essays(3200))
+assert len(CODEC.encode(requested(essays=LARGE))) > MAX_REQUEST_BYTES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_records_of_every_kind_in_one_batch_stay_in_order(name: str) -> None:
+    table = {"assignment:a1": context_after(*READY)}
+    own = requested(student_prompt_ref="öwn prompt " * 10)
+    records = [
+        b"",
+        CODEC.encode(requested()),
+        b"junk",
+        CODEC.encode(own),
+        CODEC.encode(requested(assignment_id="a9")),
+        CODEC.encode(requested(assignment_id=None, course_code="C")),
+        CODEC.encode(requested(essays=essays(200))),
+        CODEC.encode(requested(), 1),
+        CODEC.encode(requested())[:-1],
+        CODEC.encode(requested(essays=LARGE)),
+    ]
+    for policy in (Policy(), Policy(patience_s=0), Policy(guests_allowed=False)):
+        result = spliced(splicer_of(name, table, policy), records, places_of(records))
+        assert differences(result, records, places_of(records), table, policy) == []
+        assert [value is None for value in result.values] == [
+            True, False, True, False, policy.patience_s > 0, False, False, False, True, True,
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_id_of_a_registry_is_spliced_as_soon_as_the_codec_knows_it(name: str) -> None:
+    form = next(form for form in forms() if '"due_at_ms"' in form and '"essays"' in form)
+    codec = Codec(form_of=lambda schema_id: form if schema_id == 77 else None)
+    record = b"\0\0\0\0\x4d" + CODEC.encode(requested())[5:]
+    table = {"assignment:a1": context_after(*READY)}
+    splicer = splicer_of(name, table, codec=codec)
+    assert spliced(splicer, [record], [(0, 1)]).values == [None]
+    expected = OutcomeBuilder(codec, Policy(), table.get).encoded(record, Coordinates(TOPIC, 0, 2))
+    assert spliced(splicer, [record], [(0, 2)]).values == [expected.value]
+
+
+def forms() -> list[str]:
+    return [
+        canonical(orjson.dumps(one.schema))
+        for one in released()
+        if one.name == CJAssessmentRequested.__name__
+    ]
