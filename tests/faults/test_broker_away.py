@@ -1,13 +1,22 @@
 """The broker is killed under load, and is started again or stays down."""
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from processors.dead_letters.upload_dead_letters import put_upload_dead_letter
 from processors.fold.faust_app import PRODUCER_REQUEST_TIMEOUT_S
+from processors.kafka.clients import plain_producer
+from processors.kafka.plain_producer import DELIVERY_TIMEOUT_S
 from processors.log.compacted_rows import newest_rows
+from processors.log.reader import LogReader
 from processors.settings import Settings
+from schemas.coordinates import Coordinates, Partition
+from schemas.errors import Malformed
+from tables.upload_record import UploadRecord
 from tests.faults.asking import Progress, all_have_one_outcome, pause
 from tests.faults.load import Flow, send
 from tests.faults.running import Process, StartWorker
@@ -101,3 +110,28 @@ def test_the_fold_waits_with_full_batches_of_rows_until_the_broker_is_back(
     until(lambda: published(settings) == CONTEXTS, seconds=90)
     assert worker.is_alive
     assert worker.log_count("Traceback") == 0
+
+
+@pytest.mark.thorough
+def test_a_dead_letter_of_an_upload_waits_for_its_broker(
+    broker: Broker, settings: Settings
+) -> None:
+    name = settings.topics.uploads_dlq.name
+    at = Coordinates(settings.topics.instructions.name, 0, 0)
+    producer = plain_producer(settings)
+    put = put_upload_dead_letter(
+        name, producer, UploadRecord(at, b"k", b"damaged", 1), Malformed("x")
+    )
+    broker.pause()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            written = pool.submit(asyncio.run, put)
+            pause(DELIVERY_TIMEOUT_S + 3)
+            assert not written.done()
+            broker.resume()
+            written.result(60)
+    finally:
+        broker.resume()
+    with LogReader(settings, [Partition(name, 0)]) as log:
+        values = {record.value for record in log.records_until(log.seek_to_start())}
+    assert values == {b"damaged"}
