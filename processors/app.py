@@ -274,11 +274,11 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
         partial(open_transactions_or_none, settings),
         stalled_checks,
     )
-    in_background(
-        "watch-transactions", partial(watch_transactions, worker.batch_prep.producer, shutdown)
-    )
-    in_background("watch-parts", partial(watchdog.run, shutdown))
     topics_admin = admin_client(settings)
-    in_background(
-        "watch-topics", partial(watch_topics, partial(topic_ids, topics_admin, settings), shutdown)
-    )
+    watches = {
+        "watch-transactions": partial(watch_transactions, worker.batch_prep.producer, shutdown),
+        "watch-parts": partial(watchdog.run, shutdown),
+        "watch-topics": partial(watch_topics, partial(topic_ids, topics_admin, settings), shutdown),
+    }
+    for name, run in watches.items():
+        in_background(name, run, shutdown.fail)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -72,9 +74,13 @@ class ContentStore:
     invalid storage id.
     """
 
-    def __init__(self, store: ObjectStore, max_bytes: int = MAX_CONTENT_BYTES) -> None:
+    def __init__(
+        self, store: ObjectStore, max_bytes: int = MAX_CONTENT_BYTES, folder: Path | None = None
+    ) -> None:
+        """`folder` is where a local store has its files: nobody else may read them."""
         self._store = store
         self._max_bytes = max_bytes
+        self._folder = folder
 
     @classmethod
     def open(cls, url: str, max_bytes: int = MAX_CONTENT_BYTES) -> "ContentStore":
@@ -85,10 +91,12 @@ class ContentStore:
         """
         try:
             if url.startswith("file:"):
-                return cls(from_url(url, mkdir=True), max_bytes)
+                folder = Path(unquote(urlsplit(url).path))
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                return cls(from_url(url), max_bytes, folder)
             # no client_options: passing any would hide those of the environment, such as AWS_ALLOW_HTTP
             return cls(from_url(url, retry_config=RETRY), max_bytes)
-        except (BaseError, ValueError, TypeError) as fault:
+        except (BaseError, ValueError, TypeError, OSError) as fault:
             scheme = url.partition(":")[0][:20]
             raise Misconfigured(
                 f"CJSTREAM_CONTENT_URL: cannot open a content store at this {scheme!r} URL ({type(fault).__name__})"
@@ -218,6 +226,8 @@ class ContentStore:
         path = _path(kind, storage_id)
         try:  # in a folder, obstore writes a temporary file and renames it
             _call("write", storage_id, lambda: obstore.put(self._store, path, text))
+            if self._folder is not None:
+                (self._folder / path).chmod(0o600)
         except ContentMissing as fault:  # the place itself is missing, such as a bucket
             raise ContentFailed(
                 "content store: there is no such folder or bucket to write to", storage_id

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -471,6 +471,17 @@ def program_name() -> str:
     return "tools/run" if in_checkout and Path(sys.argv[0]).name != "cjstream" else "cjstream"
 
 
+def report(
+    detail: str, exit_code: int, arguments: Sequence[str] | None, lines: Sequence[str] = ()
+) -> NoReturn:
+    """Say what failed, in lines or as one, with --json also as the one document, and exit."""
+    for line in lines or (detail,):
+        say(f"cjstream: {line}")
+    if not PRINTED and "--json" in (sys.argv[1:] if arguments is None else arguments):
+        print_json(local_problem(detail, exit_code))
+    sys.exit(exit_code)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, by default this process's; an expected error is one line on stderr and an exit code."""
     PRINTED.clear()
@@ -479,14 +490,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments, prog_name=program_name())
     except CJStreamError as fault:
-        for line in getattr(fault, "lines", (str(fault),)):
-            say(f"cjstream: {line}")
-        if not PRINTED and "--json" in (sys.argv[1:] if arguments is None else arguments):
-            print_json(local_problem(str(fault), fault.exit_code))
-        sys.exit(fault.exit_code)
-    except BrokenPipeError:  # the reader of stdout has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        report(str(fault), fault.exit_code, arguments, getattr(fault, "lines", ()))
+    except OSError as fault:
+        if isinstance(fault, BrokenPipeError):  # the reader of stdout has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        file = f"{fault.filename}: " if fault.filename else ""
+        report(f"{file}{fault.strerror or type(fault).__name__}", 1, arguments)
     except KeyboardInterrupt:
         sys.exit(130)
 

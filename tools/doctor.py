@@ -2,9 +2,12 @@
 
 import os
 import platform
+import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from processors.kafka.bounded_wait import retry_while_unreachable
@@ -35,6 +38,9 @@ DAY_MS = 24 * 60 * 60 * 1000
 RELEASED = "released requests have an outcome"
 HORIZON_KEPT = "every topic keeps its records for the audit horizon"
 LATE_S = 60.0  # no parked request should be overdue for longer
+PROBE_TEXT = b"A text that doctor writes and reads, to check the content store.\n"
+PROBE_BYTES = 1024 * 1024
+MIN_FREE_BYTES = 256 * 1024 * 1024
 MAX_NAMED = 5  # records in one check
 MAX_OUTCOMES = 100_000  # of each partition, that are read to find requests without one
 
@@ -248,14 +254,35 @@ def _failed_or(name: str, check: Callable[[], Check]) -> Check:
 def _check_writable(settings: Settings) -> str:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     probe = settings.data_dir / ".doctor"
-    probe.touch()
-    probe.unlink()
+    try:
+        probe.write_bytes(bytes(PROBE_BYTES))  # an empty file fits on a full disk, too
+    finally:
+        probe.unlink(missing_ok=True)
+    free = shutil.disk_usage(settings.data_dir).free
+    if free < MIN_FREE_BYTES:
+        raise CJStreamError(f"{settings.data_dir}: only {free // 1024**2} MiB are free: make room")
     return str(settings.data_dir)
 
 
 def _check_store(settings: Settings) -> str:
-    ContentStore.open(settings.content)
-    return settings.content.partition("?")[0]
+    """Write a text and read it, as an upload does."""
+    name = without_credentials(settings.content)
+    store = ContentStore.open(settings.content)
+    try:
+        stored = store.put(PROBE_TEXT)
+        store.get(stored.storage_id)
+        with suppress(CJStreamError):  # the right to remove texts is not needed
+            store.discard(stored.storage_id)
+    except CJStreamError as fault:
+        raise CJStreamError(f"{name}: {fault}") from fault
+    return f"{name}: a text was written and read"
+
+
+def without_credentials(url: str) -> str:
+    """A URL without user, password, query and fragment, which may be secret."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = re.split(r"[?#]", rest)[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _topics(states: list[TopicState]) -> list[Check]:

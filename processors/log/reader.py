@@ -59,7 +59,9 @@ class LogReader:
 
         def request() -> list[TopicPartition]:
             try:
-                times = [TopicPartition(*partition, moment_ms) for partition in self._partitions]
+                # Kafka takes negative times as commands: -1 is the end of the log
+                since_ms = max(moment_ms, 0)
+                times = [TopicPartition(*partition, since_ms) for partition in self._partitions]
                 return self._consumer.offsets_for_times(times, timeout=REQUEST_TIMEOUT_S)
             except KafkaException as fault:
                 raise Unreachable(f"no offsets for a time: {fault.args[0].name()}") from fault

@@ -170,6 +170,19 @@ class Watchdog:
             time.sleep(CHECK_S)
 
 
-def in_background(name: str, watch: Callable[[], None]) -> None:
-    """Start a daemon thread for a watch; it does not delay the process's end."""
-    threading.Thread(target=watch, name=name, daemon=True).start()
+def in_background(
+    name: str, watch: Callable[[], None], fail: Callable[[BaseException], None]
+) -> None:
+    """Start a daemon thread for a watch; it does not delay the process's end.
+
+    A watch that raises is passed to `fail`: a worker must not go on unwatched.
+    """
+
+    def run() -> None:
+        try:
+            watch()
+        except BaseException as fault:  # noqa: BLE001 (whatever ends the watch)
+            log.error("watch ended", extra={"watch": name, "fault": type(fault).__name__})
+            fail(CJStreamError(f"{name} ended with {type(fault).__name__}: restart the worker"))
+
+    threading.Thread(target=run, name=name, daemon=True).start()

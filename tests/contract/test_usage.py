@@ -51,3 +51,24 @@ def test_help_imports_no_library_that_only_some_commands_need() -> None:
     command = [sys.executable, "-c", SLOW_IMPORTS]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "imported: []"
+
+
+@pytest.mark.parametrize("command", ["broker start", "broker status", "uploads send -", "up"])
+def test_a_data_folder_that_cannot_be_used_is_one_line(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").touch()
+    own = {
+        **os.environ,
+        "CJSTREAM_DATA_DIR": str(tmp_path / "file" / "data"),
+        "CJSTREAM_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+    }
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "tools.cli", *command.split()],
+        env={**own, "PYTHONPATH": str(ROOT)},
+        input="{}",
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2

@@ -69,6 +69,9 @@ def test_as_of_a_time_and_as_of_coordinates(
     assert prompt["source"]["offset"] == coordinates[2].offset
     code, before, _ = as_of(settings, "--at", "1h")
     assert (code, before["instructions"], before["student_prompt"]) == (0, None, None)
+    for early in ("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.998Z", "1900-01-01T00:00:00Z"):
+        code, nothing, _ = as_of(settings, "--at", early)  # Kafka takes -1 for the end of the log
+        assert (code, nothing["student_prompt"]) == (0, before["student_prompt"])
     code, now, _ = as_of(settings, "--at", "0s")
     assert (code, now["student_prompt"]["deleted"], now["student_prompt"]["erased"]) == (
         0,

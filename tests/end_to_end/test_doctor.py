@@ -208,6 +208,23 @@ def test_a_bad_state_is_named_with_its_remedy(settings: Settings, state: BadStat
     assert not (advised and isinstance(kept, StatusFile)), "it runs already"
 
 
+def test_the_content_store_is_written_and_read_and_its_credentials_are_not_shown(
+    settings: Settings, tmp_path: Path
+) -> None:
+    assert checks_by_name(settings)["content store"].ok
+    assert not [path for path in (settings.data_dir / "content").rglob("*") if path.is_file()]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "sha256").touch()  # nothing can be written
+    for url, words in {
+        "s3://user:s3cret@nobody/texts?token=s3cret#s3cret": "s3://nobody/texts: ",
+        (tmp_path / "full").as_uri(): "/full: content store: cannot",
+    }.items():
+        check = checks_by_name(settings.model_copy(update={"content_url": url}))["content store"]
+        assert not check.ok
+        assert words in check.detail
+        assert "s3cret" not in check.detail
+
+
 def test_no_broker_ends_with_4_and_says_where_it_should_be(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     exit_code, out, message = run_text(nowhere, "doctor")

@@ -432,3 +432,11 @@ def test_every_http_error_gives_a_cjstream_error(bucket: Bucket) -> None:
             bucket.faults.extend([status] * 9)
             with pytest.raises(CJStreamError):
                 call(store)
+
+
+def test_nobody_else_may_read_a_text_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "å ä" / "content"
+    stored = ContentStore.open(folder.as_uri()).put(b"a text of a pupil")
+    [file] = [path for path in folder.rglob("*") if path.is_file()]
+    assert file.name == stored.storage_id
+    assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)

@@ -1,6 +1,7 @@
 """When the watchdog considers a part stalled, and what it reports."""
 
 import logging
+import threading
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from processors.monitoring.progress_probes import (
     reader_probe,
 )
 from processors.monitoring.stall_detector import Progress, StallDetector
-from processors.monitoring.watchdog import BLOCKED_CHECKS, Stalled, Watchdog
+from processors.monitoring.watchdog import BLOCKED_CHECKS, Stalled, Watchdog, in_background
 from processors.monitoring.worker_status import StatusFile, WorkerStatus, statuses
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
@@ -236,3 +237,20 @@ def test_the_status_file_has_the_last_rebalance_and_a_damaged_file_is_ignored(
     assert statuses(settings.model_copy(update={"topic_prefix": "other-"})) == {}
     (settings.worker_dir / "status.json").write_text("{")
     assert statuses(settings) == {}
+
+
+@pytest.mark.parametrize("fault", [KeyError("x"), MemoryError(), SystemExit(1)])
+def test_a_watch_that_ends_with_an_exception_ends_the_worker(fault: BaseException) -> None:
+    ended = threading.Event()
+    faults = list[BaseException]()
+
+    def watch() -> None:
+        raise fault
+
+    def fail(reason: BaseException) -> None:
+        faults.append(reason)
+        ended.set()
+
+    in_background("watch-parts", watch, fail)
+    assert ended.wait(10)
+    assert str(faults[0]).startswith(f"watch-parts ended with {type(fault).__name__}")
