@@ -186,6 +186,13 @@ def test_the_plain_engine_replaces_one_that_cannot_be_loaded(tmp_path: Path) -> 
     assert not Path("unused").exists()
 
 
+def test_only_who_loads_the_engine_imports_numba() -> None:
+    code = "import sys, processors.app, tools.cli, tools.api.server; print('numba' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_nothing_is_compiled_a_second_time(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from tables.scan.engine import load_engine; import sys;"
