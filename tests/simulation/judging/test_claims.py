@@ -128,7 +128,7 @@ def test_a_coin_tosser_ends_as_no_signal(record_property: Record, runs: int) -> 
     assert reasons["no_signal"] >= 0.95 * runs
 
 
-@samples(20, 500)
+@samples(12, 500)
 @pytest.mark.parametrize("spread", [1.5, 0.75])
 def test_a_judge_with_signal_does_not_end_as_no_signal(
     record_property: Record, runs: int, spread: float
@@ -179,7 +179,7 @@ def test_unreachable_spares_a_run_that_gets_there(record_property: Record, runs:
     assert hit <= 0.03 * runs
 
 
-@samples(40, 300)
+@samples(25, 300)
 def test_a_hopeless_run_is_ended_early(record_property: Record, runs: int) -> None:
     reasons = Counter(judged_to_the_end(seed, 0.5).reason for seed in range(runs))
     record_property("reasons", dict(reasons))

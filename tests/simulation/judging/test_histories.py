@@ -14,8 +14,8 @@ from tests.simulation.judging.crashing_judge import BOUND_PUSD, PRICES, Crashing
 from tests.support.judging_in_memory import judge_of, opened, records
 
 TEN_CENTS_PUSD = 100_000_000_000
-SHARES = [pytest.param(100, id="100"), pytest.param(2_000, id="2000", marks=pytest.mark.thorough)]
-BUDGETS = [pytest.param(40, id="40"), pytest.param(500, id="500", marks=pytest.mark.thorough)]
+SHARES = [pytest.param(60, id="60"), pytest.param(2_000, id="2000", marks=pytest.mark.thorough)]
+BUDGETS = [pytest.param(25, id="25"), pytest.param(500, id="500", marks=pytest.mark.thorough)]
 
 
 def result(run: Run) -> CJBatchJudged:
