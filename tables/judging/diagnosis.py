@@ -7,10 +7,9 @@ import numpy as np
 from tables.judging.bradley_terry import DECIMALS, Answers, Fit, Flags, Floats, Integers
 from tables.judging.pair_selection import Planned
 
-ITEM_INFIT_MAX, ITEM_Z_MAX = (
-    1.1,
-    0.9,
-)  # finds three of four items judged at random; 4 of 100 sound ones, too
+# of an item: finds three of four items judged at random, and flags 4 of 100 sound ones
+ITEM_INFIT_MAX = 1.1
+ITEM_Z_MAX = 0.9
 INFIT_MAX, INFIT_Z_MAX = 1.3, 2.0  # of waves and halves, which have many comparisons
 LEVERAGE_MAX = 0.9
 SD_MIN = 1e-6
