@@ -45,7 +45,7 @@ def run(say: Say, *, uploads: int, contexts: int, requests: int, rounds: int) ->
     with installation_and_broker(say) as (settings, broker):
         log = InputLog(settings, shape)
         log.write_uploads()
-        workers = Workers(settings, 1, say)
+        workers = Workers("cjstream", settings, 1, say)
         workers.catch_up()
         end = shape.contexts
         folds = list[Measured]()

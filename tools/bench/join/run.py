@@ -14,8 +14,11 @@ from tools.bench.percentiles import Figures
 from tools.installation import installation_and_broker
 from tools.processes import Say
 
+ENGINES: dict[str, dict[str, str]] = {"cjstream": {}}
+if "scan_engine" in Settings.model_fields:
+    ENGINES["cjstream-plain"] = {"scan_engine": "plain"}
 STREAMS = {"kafka-streams-1": 1, "kafka-streams-2": 2}  # threads
-NAMES = ("cjstream", "copy", "copy-pipelined", *STREAMS)
+NAMES = (*ENGINES, "copy", "copy-pipelined", *STREAMS)
 
 
 def run(say: Say, *, shape: Shape, rounds: int, workers: int, only: Sequence[str]) -> Figures:
@@ -49,11 +52,11 @@ def contestants_of(
 ) -> dict[str, System]:
     """These systems by name, warm: the workers have folded the uploads, and the Java program is compiled."""
     contestants = dict[str, System]()
-    if "cjstream" in names:
-        say("cjstream folds the uploads")
-        processes = Workers(settings, workers, say)
+    for name in [name for name in ENGINES if name in names]:
+        say(f"{name} folds the uploads")
+        processes = Workers(name, settings, workers, say, **ENGINES[name])
         processes.catch_up()
-        contestants["cjstream"] = systems.cjstream(processes)
+        contestants[name] = systems.cjstream(processes)
     if "copy" in names:
         contestants["copy"] = systems.copy()
     if "copy-pipelined" in names:

@@ -57,9 +57,11 @@ class System:
 class Workers:
     """The workers of one installation; each keeps its folder from run to run."""
 
-    def __init__(self, settings: Settings, count: int, say: Say, **changes: object) -> None:
+    def __init__(
+        self, name: str, settings: Settings, count: int, say: Say, **changes: object
+    ) -> None:
         self._settings = [
-            process_settings(settings, f"worker-{number}-of-{count}", **changes)
+            process_settings(settings, f"{name}-{number}-of-{count}", **changes)
             for number in range(count)
         ]
         self._say = say
