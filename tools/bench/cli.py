@@ -206,8 +206,9 @@ def join(
 ) -> None:
     """How fast requests are joined with their context, exactly once, beside peers on the same input.
 
-    The systems are run in turn on one broker: cjstream; copy, an exactly-once
-    byte copy by the same client library with the same batches; copy-pipelined,
+    The systems are run in turn on one broker: cjstream; cjstream-plain, without
+    compiled code; copy, an exactly-once byte copy by the same client library with
+    the same batches; copy-pipelined,
     which fetches while it commits; and kafka-streams-1 and -2, Kafka Streams with
     that many threads (exactly_once_v2, left join with a GlobalKTable), which does
     not check requests.

@@ -14,9 +14,7 @@ from tools.bench.percentiles import Figures
 from tools.installation import installation_and_broker
 from tools.processes import Say
 
-ENGINES: dict[str, dict[str, str]] = {"cjstream": {}}
-if "scan_engine" in Settings.model_fields:
-    ENGINES["cjstream-plain"] = {"scan_engine": "plain"}
+ENGINES = {"cjstream": "auto", "cjstream-plain": "plain"}
 STREAMS = {"kafka-streams-1": 1, "kafka-streams-2": 2}  # threads
 NAMES = (*ENGINES, "copy", "copy-pipelined", *STREAMS)
 
@@ -54,7 +52,7 @@ def contestants_of(
     contestants = dict[str, System]()
     for name in [name for name in ENGINES if name in names]:
         say(f"{name} folds the uploads")
-        processes = Workers(name, settings, workers, say, **ENGINES[name])
+        processes = Workers(name, settings, workers, say, scan_engine=ENGINES[name])
         processes.catch_up()
         contestants[name] = systems.cjstream(processes)
     if "copy" in names:
