@@ -10,6 +10,7 @@ from tools.bench.percentiles import Figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 OURS, PEER, LIGHT = "#1f6fb4", "#9aa5b1", "#c9dcee"
 WIDTH_INCHES = 8
@@ -74,9 +75,11 @@ def _latency(results: Results, axes: "Axes") -> None:
         values = [result[figure] for result in results]
         axes.plot(values, names, mark, color="black", label=figure.removesuffix("_ms"))
     axes.set_xscale("log")
+    axes.set_xlim(left=1)
+    _plain_numbers(axes.xaxis)
     axes.set_xlabel("ms from append to committed outcome")
     axes.invert_yaxis()
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
 
 
 def _growth(results: Results, contexts: "Axes", essays: "Axes") -> None:
@@ -109,10 +112,18 @@ def _growth(results: Results, contexts: "Axes", essays: "Axes") -> None:
     essays.set_yscale("log")
     for axes in (contexts, essays):
         axes.set_xscale("log")
-        axes.legend(frameon=False)
+        _plain_numbers(axes.xaxis)
+        axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    _plain_numbers(essays.yaxis)
     contexts.set_ylim(bottom=0)
     contexts.set_xlabel("contexts")
     essays.set_xlabel("essays in a request")
+
+
+def _plain_numbers(axis: "Axis") -> None:
+    """Write 10,000 instead of a power of ten, at whole powers only."""
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.set_minor_formatter(lambda *_: "")
 
 
 def _those(results: Results, **wanted: Any) -> Results:
