@@ -150,7 +150,8 @@ def test_what_reliable_means(record_property: Record, runs: int) -> None:
     record_property("share at least .70", np.mean(truths >= 0.70))
     record_property("claim - truth, comparisons an item", (surplus, effort))
     assert len(found) >= 0.9 * runs
-    assert np.mean(truths >= 0.70) >= (0.99 if runs > 100 else 0.95)  # two of 40 are chance
+    assert np.mean(truths >= 0.70) >= (0.98 if runs > 100 else 0.95)  # two of 40 are chance
+    assert truths.min() >= 0.65
     assert -0.05 <= surplus <= 0.02
     assert effort <= 17
 
