@@ -151,6 +151,40 @@ class Settings(BaseSettings):
         default_factory=lambda: settings_of(KafkaSecurity, security_variable, {}),
         description="how every client of Kafka encrypts and signs in",
     )
+    judge: str = Field(
+        "",
+        pattern=r"^([a-zA-Z0-9._:-]+/[a-zA-Z0-9._:/-]+)?$",
+        description="provider/model that judges; in development simulated/sim-1 if empty",
+    )
+    judge_first_start: Literal["end", "beginning"] = Field(
+        "end", description="where the first judge starts; end: older batches are not judged"
+    )
+    judge_max_cost_usd: float | None = Field(
+        5.0, ge=0, le=1_000_000, description="money limit of the judging of one batch"
+    )
+    judge_concurrency_max: int = Field(
+        32, ge=1, le=1000, description="maximum number of calls of one model at a time"
+    )
+    judge_runs_max: int = Field(16, ge=1, le=1000, description="batches judged at a time")
+    judge_items_max: int = Field(
+        1000, ge=2, le=1000, description="a batch with more essays is not judged"
+    )
+    judge_timeout_s: int = Field(
+        3600, ge=1, le=30 * 86_400, description="maximum duration of the judging of one batch"
+    )
+    judge_drain_s: float = Field(
+        5, ge=0, le=300, description="how long a judge that stops waits for calls in flight"
+    )
+    call_timeout_s: float = Field(
+        120, ge=0.1, le=3600, description="timeout of one call of a judge"
+    )
+    judge_keep_responses: bool = Field(
+        True, description="if true, the responses of judges are kept in the content store"
+    )
+    judge_guests: bool = Field(True, description="if true, batches of guests are judged")
+    simulated_judge: str = Field(
+        "{}", description="members of the simulated judge as a JSON object, such as its seed"
+    )
 
     @field_validator("schema_registry_url")
     @classmethod
@@ -230,6 +264,11 @@ class Settings(BaseSettings):
     def prep_group(self) -> str:
         """The consumer group of batch preparation."""
         return f"{self.topic_prefix}cjstream-prep"
+
+    @property
+    def judge_group(self) -> str:
+        """The consumer group of the judges."""
+        return f"{self.topic_prefix}cjstream-judge"
 
     @property
     def fold_group(self) -> str:

@@ -69,6 +69,14 @@ def worker() -> None:
 
 
 @app.command()
+def judge() -> None:
+    """Judge prepared batches in the foreground. Stop it with SIGTERM or Ctrl-C."""
+    from tools import judge as command
+
+    command.run(settings_from_environment())
+
+
+@app.command()
 def api() -> None:
     """Serve the admin API in the foreground. Stop it with SIGTERM or Ctrl-C."""
     from tools.api import server as command
@@ -104,7 +112,9 @@ def topics_apply(
 def topics_acls(
     process: Annotated[
         str | None,
-        typer.Option(help="Only of this process: worker, api, auditor, producer or operator."),
+        typer.Option(
+            help="Only of this process: worker, judge, api, auditor, producer or operator."
+        ),
     ] = None,
     principal: Annotated[
         str | None, typer.Option(help="The user, such as User:cjstream; default: one per process.")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from processors.kafka.plain_producer import Deliveries
 from processors.kafka.records import Record, RecordColumns
 from schemas.coordinates import Coordinates, Partition
 
@@ -30,3 +31,4 @@ class Batch:
     only_input: Coordinates | None = None  # the input, if there is exactly one
     # of inputs, too; they are produced first
     outcomes: RecordColumns = field(default_factory=RecordColumns)
+    deliveries: Deliveries | None = None  # gets the delivery reports of the records

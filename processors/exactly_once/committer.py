@@ -34,7 +34,7 @@ def commit_batch(producer: TransactionalProducer, batch: Batch) -> None:
     try:
         producer.begin()  # 1
         accepted = producer.produce_columns(batch.outcomes)  # 2
-        accepted += producer.produce(batch.records)
+        accepted += producer.produce(batch.records, batch.deliveries)
         if accepted != batch.inputs + batch.internal:
             raise Aborted(f"{accepted} records for {batch.inputs} inputs")
         producer.send_offsets(offsets, batch.group)  # 3

@@ -69,6 +69,11 @@ def is_member(group: bytes) -> bool:
     return group.startswith(MAGIC) and GENERATION.unpack_from(group, len(MAGIC))[0] >= 0
 
 
+def log_starts(consumer: Consumer, partitions: Collection[Partition]) -> Positions:
+    """The start of the log of each partition. Raises KafkaException."""
+    return {tp: log_start(consumer, tp) for tp in sorted(partitions)}
+
+
 @dataclass(frozen=True, slots=True)
 class ConsumedTopic:
     """The topic that a group consumes, and what a new owner of one of its partitions needs."""
@@ -83,6 +88,9 @@ class ConsumedTopic:
     new_reader: Callable[[], Consumer]  # outside the group, `auto.offset.reset` earliest
     # that hang on state partitions or on the group's offsets, for the log
     open_transactions: Callable[[Iterable[Partition]], list[str]]
+    # where fetching starts in these partitions, which have no committed offset; maybe in others, too
+    first_offsets: Callable[[Consumer, Collection[Partition]], Positions] = log_starts
+    remedy: str = "`cjstream requests reset-offsets` sets it"  # if a committed offset is missing
 
 
 class GroupConsumer:
@@ -118,8 +126,11 @@ class GroupConsumer:
         self._retry_s = RETRY_S
         self._paused: set[Partition] = set()
         self._unchecked_after_seek: set[int] = set()  # partitions without a record since the seek
+        self._held: set[Partition] = set()
         self.limit = limit  # of records in one poll
         self.on_rebalance: Callable[[set[Partition]], None] = lambda _owned: None
+        # gets the partitions, and the group metadata, which commits may use until it returns
+        self.before_revoke: Callable[[set[Partition], bytes], None] = lambda _revoked, _group: None
 
     def join(self) -> None:
         """Join the group; partitions are assigned during later polls."""
@@ -127,7 +138,7 @@ class GroupConsumer:
             [self._topic],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
-            on_lost=self._on_revoke,
+            on_lost=self._on_lost,
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -140,10 +151,16 @@ class GroupConsumer:
         self.on_rebalance(self._owned)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        revoked = {Partition(tp.topic, tp.partition) for tp in partitions}
+        self.before_revoke(revoked, consumer.consumer_group_metadata())
+        self._on_lost(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._epochs.end()  # waits for the open transaction
         self._owned -= {Partition(tp.topic, tp.partition) for tp in partitions}
         self.unsettled &= self._owned
         self._paused &= self._owned
+        self._held &= self._owned
         consumer.incremental_unassign(partitions)
         log.info("partitions revoked", extra={"partitions": _numbers(self._owned)})
         self.on_rebalance(self._owned)
@@ -176,6 +193,15 @@ class GroupConsumer:
             log.log(level, "records are fetched again", extra={"reason": str(fault)})
             self.fetch_again()
             return None
+
+    def hold(self, is_held: bool) -> None:
+        """Fetch nothing while it is held; polls still serve the group."""
+        wanted = set(self._positions) & self._owned if is_held else set[Partition]()
+        if paused := wanted - self._held:
+            self._consumer.pause([TopicPartition(*tp) for tp in sorted(paused)])
+        if resumed := (self._held - wanted) & self._owned - self._paused:
+            self._consumer.resume([TopicPartition(*tp) for tp in sorted(resumed)])
+        self._held = wanted
 
     def fetch_again(self) -> None:
         """Drop what was fetched but not committed, and fetch from the committed offsets again."""
@@ -383,17 +409,16 @@ class GroupConsumer:
         return stable
 
     def _commit_log_starts(self, partitions: set[Partition], group: bytes, epoch: int) -> None:
-        """Commit the start of the log at a first start; Discrepancy if there are outcomes already."""
-        starts = {}
+        """Commit where fetching starts at a first start; Discrepancy if there are outcomes already."""
         for tp in sorted(partitions):
             if outcome := self._consumed.last_outcome(tp.partition):
                 if committed_by(self._consumer, [tp], STABLE_CALL_S)[tp] != OFFSET_INVALID:
                     return  # this process was frozen, and another worker has committed meanwhile
                 raise Discrepancy(
                     f"group {self._consumed.group} has no committed offset for {tp}, but the "
-                    f"partition has outcomes, the last at {outcome}: `cjstream requests reset-offsets` sets it"
+                    f"partition has outcomes, the last at {outcome}: {self._consumed.remedy}"
                 )
-            starts[tp] = log_start(self._consumer, tp)
+        starts = self._consumed.first_offsets(self._consumer, partitions)
         self._commit(Batch((), 0, {}, starts, group, epoch))
 
     def close(self) -> None:

@@ -81,10 +81,10 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The first record of a run, and the texts of the overrides, which must be stored before it is appended."""
+    """The first record of a run, and the texts that its request brought: they must be stored before it is appended."""
 
     record: JudgingOpened
-    own_texts: tuple[bytes, ...]
+    own_texts: tuple[str, ...]
 
 
 def gather(store: ContentStore, storage_ids: Iterable[str]) -> Gathered:
@@ -134,7 +134,7 @@ def open_run(
         return _refusal(batch, "texts_too_long", too_long)
     return Opened(
         _opened(batch, overrides, policy, opened_at_ms, seed, shared, sizes),
-        tuple(text.encode() for text in (overrides.system, overrides.rubric) if text is not None),
+        tuple(text for text in (overrides.system, overrides.rubric) if text is not None),
     )
 
 

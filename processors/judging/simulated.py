@@ -18,7 +18,8 @@ import orjson
 from processors.judging.answer import read_answer
 from processors.judging.judge import Answered, CallId, Failed, JudgeRequest
 from processors.judging.prompt import prompt_bytes
-from schemas.judging_events import TokenUsage
+from schemas.judging_events import TokenPrices, TokenUsage
+from schemas.models import Model, Price
 
 ADAPTER = PROVIDER = "simulated"
 MODEL = "sim-1"
@@ -53,6 +54,26 @@ class SimulatedFaults:
 
 
 NO_FAULTS = SimulatedFaults()
+PRICE = Price(
+    provider=PROVIDER,
+    model=MODEL,
+    prices=TokenPrices(input=150_000, cache_write=150_000, cache_read=75_000, output=600_000),
+    source="simulated",  # never added to real money
+)
+
+
+def simulated_model(mind: SimulatedMind) -> Model:
+    """The model that the simulated judge is."""
+    return Model(
+        provider=PROVIDER,
+        model=MODEL,
+        adapter=ADAPTER,
+        answer_method="simulated",
+        context_window=1_000_000,
+        max_output_tokens=400,
+        parameters=parameters_of(mind),
+        price=PRICE,
+    )
 
 
 def parameters_of(mind: SimulatedMind) -> dict[str, Any]:
@@ -62,17 +83,20 @@ def parameters_of(mind: SimulatedMind) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedJudge:
-    """Answers as its mind wants. wait: waits so many seconds. thetas: known qualities by the sha256 of a text."""
+    """Its mind stands in each prompt's parameters.
 
-    mind: SimulatedMind
+    wait: waits so many seconds. thetas: known qualities by the sha256 of a text.
+    """
+
     wait: Callable[[float], Awaitable[None]]
     thetas: Mapping[str, float]
     faults: SimulatedFaults = NO_FAULTS
 
     async def ask(self, request: JudgeRequest, timeout_s: float) -> Answered | Failed:
         """Ask once; takes at most timeout_s."""
-        latency_s = latency_of(self.faults, self.mind.seed, request.call)
-        fault = fault_of(self.faults, self.mind.seed, request.call)
+        mind = SimulatedMind(**request.prompt.parameters)
+        latency_s = latency_of(self.faults, mind.seed, request.call)
+        fault = fault_of(self.faults, mind.seed, request.call)
         if fault == "timeout" or latency_s > timeout_s:
             await self.wait(timeout_s)
             return Failed(reason="timeout")
@@ -82,11 +106,13 @@ class SimulatedJudge:
             return Failed(reason="rate_limited", http_status=429, retry_after_ms=RETRY_AFTER_MS)
         if fault == "server_error":
             return Failed(reason="provider_error", http_status=503)
-        return self._answer(request, is_garbage=fault == "garbage")
+        return self._answer(mind, request, is_garbage=fault == "garbage")
 
-    def _answer(self, request: JudgeRequest, *, is_garbage: bool) -> Answered | Failed:
+    def _answer(
+        self, mind: SimulatedMind, request: JudgeRequest, *, is_garbage: bool
+    ) -> Answered | Failed:
         prefers_first = prefers_first_text(
-            self.mind,
+            mind,
             self.thetas,
             request.call,
             request.first_text,

@@ -74,6 +74,11 @@ def transactional_id(settings: Settings) -> str:
     return f"{settings.prep_group}-{settings.slot or uuid4()}"
 
 
+def judge_transactional_id(settings: Settings) -> str:
+    """The transactional id of one judge process; a restarted one with a slot has the same id again."""
+    return f"{settings.judge_group}-{settings.slot or uuid4()}"
+
+
 def admin_transactional_id(settings: Settings, partition: int) -> str:
     """The transactional id of the only writer of an upload partition, the same in every API instance."""
     return f"{settings.topic_prefix}cjstream-admin-{partition}"

@@ -11,15 +11,21 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
-from processors.kafka.clients import admin_transactional_id, reader_group, transactional_id
+from processors.kafka.clients import (
+    admin_transactional_id,
+    judge_transactional_id,
+    reader_group,
+    transactional_id,
+)
 from processors.settings import Settings
 from schemas.errors import Discrepancy, Unreachable
 from schemas.topics import Topic
 
-Process = Literal["worker", "api", "auditor", "producer", "operator"]
+Process = Literal["worker", "judge", "api", "auditor", "producer", "operator"]
 Kind = Literal["topic", "group", "transactional-id", "cluster"]
 PROCESSES: dict[Process, str] = {
     "worker": "cjstream worker",
+    "judge": "cjstream judge",
     "api": "cjstream api",
     "auditor": "the reading commands: audit, batches tail, parked list, dlq list, doctor, topics list",
     "producer": "uploads send and requests send, or another producer of uploads and requests",
@@ -62,8 +68,16 @@ def rights_of(process: Process, settings: Settings) -> list[Right]:
                 *everywhere,
                 *reads,
                 *_on_topics(written, "WRITE"),
-                *(Right("group", name, ("READ",)) for name in _groups(settings)),
+                *(Right("group", name, ("READ",)) for name in _worker_groups(settings)),
                 *_worker_ids(settings),
+            ]
+        case "judge":
+            needed = [
+                *everywhere,
+                *reads,
+                *_on_topics((topics.judging, topics.results), "WRITE"),
+                Right("group", settings.judge_group, ("READ",)),
+                _own_id(settings, judge_transactional_id(settings), settings.judge_group),
             ]
         case "api":
             needed = [
@@ -131,16 +145,26 @@ def require_rights(process: Process, admin: AdminClient, settings: Settings) -> 
 
 
 def _worker_ids(settings: Settings) -> list[Right]:
-    """The transactional ids of a worker; without a slot each start has new ones."""
+    """The transactional ids of a worker."""
+    own = transactional_id(settings)
+    ids = (own, f"{own}-restore") if settings.slot else (own,)
+    return [_own_id(settings, name, settings.prep_group) for name in ids]
+
+
+def _own_id(settings: Settings, name: str, group: str) -> Right:
+    """A process's transactional id; without a slot each start has a new one that begins with its group."""
     operations = ("WRITE", "DESCRIBE")
     if not settings.slot:
-        return [Right("transactional-id", f"{settings.prep_group}-", operations, is_prefix=True)]
-    own = transactional_id(settings)
-    return [Right("transactional-id", name, operations) for name in (own, f"{own}-restore")]
+        return Right("transactional-id", f"{group}-", operations, is_prefix=True)
+    return Right("transactional-id", name, operations)
 
 
-def _groups(settings: Settings) -> tuple[str, str]:
+def _worker_groups(settings: Settings) -> tuple[str, ...]:
     return settings.prep_group, settings.fold_group
+
+
+def _groups(settings: Settings) -> tuple[str, ...]:
+    return *_worker_groups(settings), settings.judge_group
 
 
 def _on_topics(topics: Iterable[Topic], *operations: str) -> list[Right]:

@@ -119,7 +119,7 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
         ("exactly_once",),
         ("batch_prep", "dead_letters", "upload_log", "judging"),
         ("monitoring",),
-        ("app",),
+        ("app", "judge_app"),
         ("worker",),
     ),
     "tools/audit": (

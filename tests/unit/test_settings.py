@@ -103,10 +103,10 @@ def test_roles_are_separated_by_commas(text: str, roles: tuple[str, ...]) -> Non
 def test_every_name_and_id_has_the_prefix() -> None:
     settings = settings_from_environment(topic_prefix="test1.", slot="b")
     names = [topic.name for topic in settings.topics.all]
-    names += [settings.prep_group, settings.fold_group]
+    names += [settings.prep_group, settings.fold_group, settings.judge_group]
     names += [settings.worker_dir.name, settings.api_dir.name]
     assert all(name.startswith("test1.") for name in names)
-    assert len(set(names)) == 16
+    assert len(set(names)) == 17
 
 
 def test_api_processes_on_different_ports_have_different_folders() -> None:

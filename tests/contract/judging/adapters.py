@@ -36,7 +36,7 @@ def request_for(
 
 def simulated_with(**faults: Any) -> Judge:
     """The simulated judge with these faults."""
-    return SimulatedJudge(MIND, asyncio.sleep, {}, SimulatedFaults(**faults))
+    return SimulatedJudge(asyncio.sleep, {}, SimulatedFaults(**faults))
 
 
 # for each adapter: a judge that answers, and one for each way to fail, by its reason

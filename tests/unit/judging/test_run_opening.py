@@ -145,7 +145,7 @@ def test_overrides_change_judge_texts_and_limits_and_their_texts_are_to_be_store
     }
     found = opened(prepared(overrides))
     record = found.record
-    assert found.own_texts == (b"Be strict.", b"Only style.")
+    assert found.own_texts == ("Be strict.", "Only style.")
     assert (record.prompt.system, record.prompt.rubric) == (
         sha256_of("Be strict."),
         sha256_of("Only style."),

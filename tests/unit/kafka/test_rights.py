@@ -22,6 +22,7 @@ WRITES: dict[Process, set[str]] = {
         "school-cj.batches.v1",
         "school-cj.batches.unresolved.v1",
     },
+    "judge": {"school-cj.judging.v1", "school-cj.results.v1"},
     "api": {
         "school-assessment.instructions.v1",
         "school-assessment.student-prompts.v1",
@@ -77,4 +78,4 @@ def test_the_command_prints_what_kafka_takes() -> None:
     assert len(json.loads(out)["acls"]) == len(lines)
     exit_code, _, err = run_main(environment, "topics", "acls", "--process", "cook")
     assert exit_code == 2
-    assert "worker, api, auditor, producer, operator" in err
+    assert "worker, judge, api, auditor, producer, operator" in err

@@ -1,0 +1,245 @@
+"""The judge process: wires it from settings, and runs it. Nothing connects before it runs."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import orjson
+
+from processors.exactly_once.committer import Committer
+from processors.exactly_once.fetch_epoch import FetchEpoch
+from processors.exactly_once.group_consumer import GroupConsumer
+from processors.judging.asking import Asking
+from processors.judging.batch_consumer import consumed_batches
+from processors.judging.cycle import Cycle
+from processors.judging.judge import CallId, Judge
+from processors.judging.open_runs import OpenRuns
+from processors.judging.run_opening import JudgingPolicy
+from processors.judging.run_texts import RunTexts
+from processors.judging.simulated import (
+    SimulatedFaults,
+    SimulatedJudge,
+    SimulatedMind,
+    simulated_model,
+)
+from processors.kafka.bounded_wait import retry_while_unreachable
+from processors.kafka.broker_clock import BrokerClock
+from processors.kafka.clients import (
+    admin_client,
+    group_member,
+    judge_transactional_id,
+    reader,
+)
+from processors.kafka.offsets import high_watermarks
+from processors.kafka.rights import require_rights
+from processors.kafka.topic_admin import checked_topics, topic_ids
+from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
+from processors.kafka.transactions import open_transactions_or_none
+from processors.monitoring.watchdog import in_background, watch_topics, watch_transactions
+from processors.registry.registry_codec import codec_unless_stopped
+from processors.settings import Settings
+from processors.shutdown import Shutdown
+from schemas.codec import Codec
+from schemas.coordinates import Partition
+from schemas.errors import Misconfigured
+from schemas.models import PUSD_PER_USD, Models
+from schemas.overrides import JudgingLimits
+from tables.content_store import ContentStore
+
+log = logging.getLogger("cjstream.judging")
+BROKER_S = 60.0
+STOP_S = 8.5
+SIMULATED = "simulated/sim-1"
+QUALITIES = "thetas"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeProcess:
+    """The objects that one judge process consists of, built but not started."""
+
+    settings: Settings
+    consumer: GroupConsumer
+    producer: TransactionalProducer
+    epochs: FetchEpoch
+    asking: Asking
+
+
+def build_judge(settings: Settings, codec: Codec) -> JudgeProcess:
+    """Wire one judge process. Raises Misconfigured."""
+    judges, policy = _judges_of(settings)
+    store = ContentStore.open(settings.content, settings.content_max_bytes)
+    epochs, broker_clock, alive = FetchEpoch(), BrokerClock(), set[CallId]()
+    producer = producer_with_id(settings, judge_transactional_id(settings))
+    committer = Committer(epochs, producer)
+    admin = admin_client(settings)
+    new_reader = partial(reader, settings, **{"auto.offset.reset": "earliest"})
+    runs = OpenRuns(
+        codec, broker_clock, partial(high_watermarks, admin), new_reader, alive.__contains__
+    )
+    consumer = GroupConsumer(
+        consumed_batches(
+            settings, runs.take_over, new_reader, partial(_hanging_transactions, settings)
+        ),
+        group_member(settings, settings.judge_group),
+        epochs,
+        committer.commit,
+        settings.judge_runs_max,
+    )
+    cycle = Cycle(
+        settings.topics,
+        codec,
+        consumer,
+        epochs,
+        committer,
+        runs,
+        RunTexts(store),
+        policy,
+        judges.keys(),
+        broker_clock,
+        settings.judge_concurrency_max,
+        settings.judge_runs_max,
+        settings.judge_drain_s,
+        alive,
+    )
+    consumer.before_revoke = cycle.drain
+    asking = Asking(
+        cycle,
+        epochs,
+        judges,
+        store,
+        asyncio.sleep,
+        settings.call_timeout_s,
+        settings.judge_drain_s,
+        settings.judge_keep_responses,
+    )
+    return JudgeProcess(settings, consumer, producer, epochs, asking)
+
+
+async def run_judge(settings: Settings, shutdown: Shutdown) -> None:
+    """Run a judge process until its shutdown is requested. Raises the fault that ended it."""
+    codec = await codec_unless_stopped(settings, lambda: shutdown.requested)
+    if codec is None:
+        return
+    process = build_judge(settings, codec)
+    admin = admin_client(settings)
+    for request, what in (
+        (partial(require_rights, "judge", admin, settings), "a description of the rights"),
+        (partial(checked_topics, admin, settings), "a description of the topics"),
+    ):
+        await asyncio.to_thread(
+            retry_while_unreachable, partial(_unless_stopped, shutdown, request), BROKER_S, what
+        )
+    if shutdown.requested:
+        return
+    watches = {
+        "watch-transactions": partial(watch_transactions, process.producer, shutdown),
+        "watch-topics": partial(watch_topics, partial(topic_ids, admin, settings), shutdown),
+    }
+    for name, watch in watches.items():
+        in_background(name, watch, shutdown.fail)
+    bounded_stop = asyncio.create_task(_bound_stop(process, shutdown))
+    # one thread: callbacks, metadata and commits stay in order
+    with ThreadPoolExecutor(1, "cycle") as cycles:
+        loop = asyncio.get_running_loop()
+        try:
+            # aborts a killed predecessor's open transaction: until then its offsets are not stable
+            await loop.run_in_executor(cycles, process.producer.take_over)
+            await loop.run_in_executor(cycles, process.consumer.join)
+            log.info("judge runs", extra={"judge": _name_of(settings)})
+            await process.asking.run(cycles, shutdown)
+            log.info("judge stops", extra={"fault": str(shutdown.fault or "")})
+        finally:
+            process.producer.stop()
+            await loop.run_in_executor(cycles, process.epochs.end)
+            await loop.run_in_executor(cycles, process.consumer.close)
+            await loop.run_in_executor(cycles, process.producer.close)
+            bounded_stop.cancel()
+    if shutdown.fault is not None:
+        raise shutdown.fault
+
+
+async def _bound_stop(process: JudgeProcess, shutdown: Shutdown) -> None:
+    """After the drain, stop waiting for brokers; later, end the process: a thread inside a C call cannot be stopped."""
+    await shutdown.wait()
+    drain_s = process.settings.judge_drain_s
+    for seconds, end in (
+        (drain_s, process.producer.stop),
+        (drain_s + STOP_S, partial(_exit_process, shutdown)),
+    ):
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+
+
+def _exit_process(shutdown: Shutdown) -> None:
+    log.error("judge did not stop in time, the process exits")
+    os._exit(getattr(shutdown.fault, "exit_code", 1))
+
+
+def _unless_stopped(shutdown: Shutdown, request: Callable[[], object]) -> None:
+    if not shutdown.requested:
+        request()
+
+
+def _name_of(settings: Settings) -> str:
+    """The configured judge. Raises Misconfigured if there is none."""
+    if not settings.judge and settings.environment != "development":
+        raise Misconfigured(
+            f"CJSTREAM_JUDGE: name the provider/model that judges, such as {SIMULATED}"
+        )
+    return settings.judge or SIMULATED
+
+
+def _judges_of(settings: Settings) -> tuple[dict[tuple[str, str], Judge], JudgingPolicy]:
+    """The judges by provider and model, and what is allowed. Raises Misconfigured."""
+    mind, faults, thetas = _simulation_of(settings)
+    simulated = simulated_model(mind)
+    models = Models((simulated,))
+    name = _name_of(settings)
+    provider, _, model_name = name.partition("/")
+    model = models.of(provider, model_name)
+    if model is None:
+        known = ", ".join(one.name for one in models.all)
+        raise Misconfigured(f"CJSTREAM_JUDGE: there is no {name}; known are {known}")
+    limit = settings.judge_max_cost_usd
+    policy = JudgingPolicy(
+        models=models,
+        default=model,
+        limits=JudgingLimits(
+            max_cost_pusd=None if limit is None else int(Decimal(str(limit)) * PUSD_PER_USD),
+            max_seconds=settings.judge_timeout_s,
+        ),
+        items_max=settings.judge_items_max,
+        guests_allowed=settings.judge_guests,
+    )
+    judge = SimulatedJudge(asyncio.sleep, thetas, faults)
+    return {(simulated.provider, simulated.model): judge}, policy
+
+
+def _simulation_of(settings: Settings) -> tuple[SimulatedMind, SimulatedFaults, dict[str, float]]:
+    """The simulated judge's mind, faults and known qualities. Raises Misconfigured."""
+    try:
+        members: dict[str, Any] = orjson.loads(settings.simulated_judge)
+        thetas = {str(text): float(theta) for text, theta in members.pop(QUALITIES, {}).items()}
+        faulty = {field.name for field in fields(SimulatedFaults)} & members.keys()
+        faults = SimulatedFaults(**{name: members.pop(name) for name in faulty})
+        return SimulatedMind(**members), faults, thetas
+    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError) as fault:
+        raise Misconfigured(
+            "CJSTREAM_SIMULATED_JUDGE: not a JSON object with members of the simulated judge"
+        ) from fault
+
+
+def _hanging_transactions(settings: Settings, partitions: Iterable[Partition]) -> list[str]:
+    """The transactions on these partitions and on the group's offsets that hang, for the log."""
+    now_ms = round(time.time() * 1000)
+    found = open_transactions_or_none(settings, partitions, [settings.judge_group])
+    return [str(one) for one in found if one.hangs(now_ms, settings.transaction_timeout_s)]

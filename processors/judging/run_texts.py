@@ -1,0 +1,50 @@
+"""The texts of open runs, read from the content store and kept while there is room."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from schemas.errors import Malformed
+from tables.content_store import ContentStore
+
+MAX_BYTES = 64 * 1024 * 1024
+
+
+class RunTexts:
+    """The least recently used texts go first. The cycle thread alone uses it."""
+
+    def __init__(self, store: ContentStore, max_bytes: int = MAX_BYTES) -> None:
+        self._store = store
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._texts: OrderedDict[str, str] = OrderedDict()
+
+    def add(self, texts: Mapping[str, str]) -> None:
+        """Keep texts that were read already."""
+        for storage_id, text in texts.items():
+            self._keep(storage_id, text)
+
+    def put(self, text: str) -> None:
+        """Store a text, and keep it; blocks. Raises Unreachable."""
+        self._keep(self._store.put(text.encode()).storage_id, text)
+
+    def get(self, storage_id: str) -> str:
+        """A text; blocks if it must be read. Raises Unreachable, ContentMissing, ContentCorrupt, Malformed."""
+        text = self._texts.get(storage_id)
+        if text is not None:
+            self._texts.move_to_end(storage_id)
+            return text
+        try:
+            text = self._store.get(storage_id).decode()
+        except UnicodeDecodeError as fault:
+            raise Malformed(f"content {storage_id} is not UTF-8") from fault
+        self._keep(storage_id, text)
+        return text
+
+    def _keep(self, storage_id: str, text: str) -> None:
+        if storage_id in self._texts:
+            return
+        self._texts[storage_id] = text
+        self._bytes += len(text)
+        while self._bytes > self._max_bytes and len(self._texts) > 1:
+            _, dropped = self._texts.popitem(last=False)
+            self._bytes -= len(dropped)
