@@ -14,12 +14,11 @@ from processors.http_clients import exempt_this_machine
 from processors.settings import settings_from_environment
 from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
-from tools.admin.failures import local_problem
 from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
-from tools.printing import PRINTED, print_fields, print_json, print_line, print_table
+from tools.printing import print_fields, print_json, print_line, print_table
 from tools.progress import say
 from tools.times import duration_s
 
@@ -481,32 +480,27 @@ def program_name() -> str:
     return "tools/run" if in_checkout and Path(sys.argv[0]).name != "cjstream" else "cjstream"
 
 
-def report(
-    detail: str, exit_code: int, arguments: Sequence[str] | None, lines: Sequence[str] = ()
-) -> NoReturn:
-    """Say what failed, in lines or as one, with --json also as the one document, and exit."""
+def report(detail: str, exit_code: int, lines: Sequence[str] = ()) -> NoReturn:
+    """Say what failed, in lines or as one, and exit."""
     for line in lines or (detail,):
         say(f"cjstream: {line}")
-    if not PRINTED and "--json" in (sys.argv[1:] if arguments is None else arguments):
-        print_json(local_problem(detail, exit_code))
     sys.exit(exit_code)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, by default this process's; an expected error is one line on stderr and an exit code."""
-    PRINTED.clear()
     exempt_this_machine(os.environ)
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # of another service's metrics
     try:
         app(arguments, prog_name=program_name())
     except CJStreamError as fault:
-        report(str(fault), fault.exit_code, arguments, getattr(fault, "lines", ()))
+        report(str(fault), fault.exit_code, getattr(fault, "lines", ()))
     except OSError as fault:
         if isinstance(fault, BrokenPipeError):  # the reader of stdout has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         file = f"{fault.filename}: " if fault.filename else ""
-        report(f"{file}{fault.strerror or type(fault).__name__}", 1, arguments)
+        report(f"{file}{fault.strerror or type(fault).__name__}", 1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -233,16 +233,3 @@ def test_what_is_live_can_be_skipped_and_a_dry_run_sends_nothing(
     )
     created = outcomes_of(settings, file, "--create-only")
     assert [one[:2] for one in created] == [("exists", 2), ("appended", 1)]
-
-
-def test_a_failure_is_one_document_with_json(settings: Settings, write: Write) -> None:
-    for command in (
-        ("uploads", "send", write({**PROMPT, "text": ""}, {**PROMPT, "actor": 7})),
-        ("requests", "send", "/no/such/file"),
-        ("topics", "abort-transaction", "no partition"),
-        ("dlq", "show", "no coordinates"),
-    ):
-        code, document, stderr = run_json(settings, *command)
-        assert code in (1, 2)
-        assert document["type"].startswith("urn:cjstream:failure:"), stderr
-        assert document["exit_code"] == code
