@@ -122,7 +122,7 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -
         await put_dead_letter(record, fault, headers)
         await restorer.restore_when_possible(record)
 
-    table = add_folding(app, settings, codec, replica.topics, refuse, fail)
+    table = add_folding(app, settings, codec, replica, refuse, fail)
     return Worker(
         settings=settings,
         admin=admin,

@@ -5,9 +5,8 @@ a row that lacks one is behind. What a row names from the position on may be an 
 yet; past the end of the log it is wrong.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
@@ -94,23 +93,6 @@ class RowChecker:
             return FoundProblem(Problem.BEHIND, _lacks(row, known))
         return FoundProblem(Problem.AHEAD, is_unproven=True) if _UNPROVEN in found else None
 
-    def usable(self, scope_key: str, value: bytes | None) -> AssignmentContext | None:
-        """What the fold can merge uploads with: of a row of the table, the components of uploads of its partition."""
-        try:
-            row = None if value is None else self.codec.decode_as(AssignmentContext, value)
-        except BadRecord:
-            return None
-        if row is None or row.scope_key != scope_key:
-            return None
-        partition = partition_for(scope_key.encode(), self.partitions)
-        foreign: dict[str, Any] = {
-            role: None
-            for role in ROLES
-            if (found := component_of(row, role))
-            and _source_of(found) != self._source(role, partition)
-        }
-        return replace(row, **foreign) if foreign else row
-
     def _source(self, role: str, partition: int) -> Partition:
         return Partition(self.upload_topics[ROLES.index(role)], partition)
 
@@ -140,33 +122,6 @@ class RowChecker:
         if offset < expected.source.offset:
             return Problem.BEHIND
         return Problem.OTHER if row.fold_version <= FOLD_VERSION else None
-
-    def mended(
-        self,
-        row: AssignmentContext | None,
-        known: AssignmentContext | None,
-        scope_key: str,
-        positions: Positions,
-        fetched: Positions,
-    ) -> AssignmentContext | None:
-        """The right row of a scope: the replica's, but for uploads that only the fold has read yet; None if empty.
-
-        `row` is the fold's own row, `fetched` are the positions up to which the fold has read.
-        """
-        partition = partition_for(scope_key.encode(), self.partitions)
-        roles: dict[str, Component | None] = {}
-        for role in ROLES:
-            source, own = self._source(role, partition), component_of(row, role)
-            is_newer = (
-                own is not None
-                and _source_of(own) == source
-                and positions.get(source, 0) <= own.source.offset < fetched.get(source, 0)
-            )
-            roles[role] = own if is_newer else component_of(known, role)
-        if not any(roles.values()):
-            return None
-        version = known.fold_version if known else FOLD_VERSION
-        return AssignmentContext(scope_key=scope_key, fold_version=version, **roles)
 
 
 def _source_of(component: Component) -> Partition:

@@ -154,6 +154,20 @@ class ContextReplica:
             ):  # else a fold between read and put would leave an old row in the cache
                 return self._remember(scope_key, self._read(scope_key))
 
+    def contexts_of(self, keys: Collection[bytes]) -> dict[bytes, AssignmentContext]:
+        """The contexts that these scope keys have, by key; they may be of different positions."""
+        in_order = list(keys)
+        rows = self._store.read([ROW + key + suffix for key in in_order for suffix in SUFFIXES])
+        contexts = (
+            _context(rows[number : number + len(SUFFIXES)], self.topics)
+            for number in range(0, len(rows), len(SUFFIXES))
+        )
+        return {
+            key: context
+            for key, context in zip(in_order, contexts, strict=True)
+            if context is not None
+        }
+
     def newest_upload(self, scope_key: str, topic: str) -> tuple[int, bytes] | None:
         """Offset and payload of the newest upload of a scope in one upload topic."""
         (row,) = self._store.read([b"".join((ROW, scope_key.encode(), self._suffixes[topic]))])

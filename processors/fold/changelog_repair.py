@@ -13,14 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from faust.types import TP, EventT, Message, StreamT
 
 from processors.fold.bounded_channel import BoundedChannel
-from processors.fold.changelog_watch import RECORDS, TICK_S, ChangelogWatch, WrongRow
+from processors.fold.changelog_producer import Rows
+from processors.fold.changelog_watch import TICK_S, ChangelogWatch, IsOwnRow, WrongRow
+from processors.fold.context_table import ContextTable, TableStore
 from processors.fold.faust_app import CJStreamApp
-from processors.fold.fold_agents import ContextTable, TableRows
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Positions
@@ -29,6 +29,8 @@ from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.changelog_repair")
 LOG_EVERY_S = 5.0
+MAX_WAITING_ROWS = 100
+ACKNOWLEDGED_S = 0.5
 
 
 class ChangelogRepair:
@@ -52,10 +54,11 @@ class ChangelogRepair:
         self._checker = RowChecker(codec, self._uploads, settings.partitions)
         self._replica = replica
         self._table = table
-        self._rows = TableRows(table, self._checker)
-        self._watch = ChangelogWatch(settings, self._checker, replica, self._processed, fail)
+        self._watch = ChangelogWatch(
+            settings, self._checker, replica, self._processed, self._own_rows, fail
+        )
         self._fail = fail
-        self._channel = BoundedChannel(app, maxsize=RECORDS)
+        self._channel = BoundedChannel(app, maxsize=MAX_WAITING_ROWS)
         self._stopping = asyncio.Event()
         self.count = 0  # rows written anew
         self._log = RepairLog()
@@ -89,9 +92,16 @@ class ChangelogRepair:
         consumer = self._app.tracked_consumer
         return {} if consumer is None else consumer.processed_positions(self._uploads)
 
+    def _own_rows(self) -> IsOwnRow:
+        changelog = self._table.changelog
+        changelog.wait_until_idle(ACKNOWLEDGED_S)  # a row may be read before its acknowledgement
+        return lambda partition, offset: changelog.has_published(
+            partition, offset, self._app.consumer_generation_id
+        )
+
     def _event(self, row: WrongRow) -> EventT[Problem]:
-        # Faust writes a row to the partition of the current event, and skips an event of an older
-        # generation: rows that wait in the channel during a rebalance are not written.
+        # Faust skips an event of an older generation: rows that wait in the channel during a rebalance are not
+        # written
         message = Message(
             self._topic,
             row.partition,
@@ -110,41 +120,30 @@ class ChangelogRepair:
     async def _repair_stream(self, stream: StreamT[Problem]) -> None:
         async for event in stream.events():
             try:
-                self._repair(event.message.partition, event.message.key or b"", event.value)
+                message = event.message
+                await self._repair(message.partition, message.key or b"", event.value)
             except Exception as fault:  # noqa: BLE001 (unforeseen: end the process)
                 self._fail(fault)
                 await asyncio.Event().wait()
 
-    def _repair(self, partition: int, key: bytes, problem: Problem) -> None:
+    async def _repair(self, partition: int, key: bytes, problem: Problem) -> None:
         recovering = self._app.rebalancing or self._app.in_recovery
         if recovering or partition not in self._owned():
             return
-        self._table.unacknowledged_rows()
+        store = self._table.store_of(partition)
+        generation = self._app.consumer_generation_id
         if problem is Problem.MISPLACED:
-            self._table.send_tombstone(partition, key)
+            rows: Rows = {key: None}
+            await self._table.in_thread(self._table.publish, store, partition, rows, generation)
         else:
-            self._write_anew(key.decode())
-        for row in self._table.unacknowledged_rows():
-            row.add_done_callback(_drop_fault)
+            await self._table.in_thread(self._write_anew, store, partition, key, generation)
         self.count += 1
         self._log.add(partition, key, problem)
 
-    def _write_anew(self, scope_key: str) -> None:
-        consumer = self._app.tracked_consumer
-        fetched = {} if consumer is None else consumer.fetch_positions(self._uploads)
-        positions = self._replica.positions()  # before the context, which may then be newer
-        known = self._replica.context(scope_key)
-        row = self._checker.mended(self._rows.get(scope_key), known, scope_key, positions, fetched)
-        if row is None:
-            del self._rows[scope_key]
-        else:
-            self._rows[scope_key] = row
-
-
-def _drop_fault(sent: "asyncio.Future[Any]") -> None:
-    """Do nothing about a row that was not written: the watch finds the wrong one again."""
-    if not sent.cancelled():
-        sent.exception()
+    def _write_anew(self, store: TableStore, partition: int, key: bytes, generation: int) -> None:
+        known = self._replica.contexts_of([key]).get(key)
+        row = None if known is None else self._checker.codec.encode(known)
+        self._table.write(store, partition, {key: row}, generation)
 
 
 class RepairLog:

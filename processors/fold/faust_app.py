@@ -6,25 +6,20 @@ Building an app connects to nothing and starts no thread.
 import logging
 from typing import Any, cast
 
-import aiokafka
 import faust
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import AppT
 from faust.types.auth import CredentialsT
-from faust.types.transports import ConsumerT, ProducerT, TransportT
+from faust.types.transports import ConsumerT, TransportT
 from yarl import URL
 
 from processors.fold.tracked_consumer import TrackedConsumer
 from processors.kafka.security import aiokafka_security
 from processors.kafka_security import KafkaSecurity
 from processors.settings import Settings
-from schemas.partitioner import partition_for
-from schemas.topics import MAX_OUTCOME_BYTES
 
-PRODUCER_REQUEST_TIMEOUT_S = 30
-RESEND_S = 600  # how long a changelog row is sent again before the worker gives up
 LOG_LEVELS = {
     # they warn of rebalances, of a full buffer and of a commit that takes a second: all healthy
     "faust": logging.ERROR,
@@ -34,17 +29,6 @@ LOG_LEVELS = {
 }
 FETCHED_RECORDS = 2000
 BUFFERED_RECORDS = 4096
-
-
-class PatientProducer(driver.Producer):
-    """Faust's producer; it does not give up a changelog row while a broker restarts."""
-
-    def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
-        producer = super()._new_producer(transactional_id)
-        # aiokafka takes both from request_timeout, with which every single request would wait as long
-        producer._message_accumulator._batch_ttl = RESEND_S  # noqa: SLF001
-        producer._request_timeout_ms = RESEND_S * 1000  # noqa: SLF001 (to wait for room in a full batch)
-        return producer
 
 
 class PatientRecovery(Recovery):
@@ -69,10 +53,9 @@ class PatientTables(TableManager):
 
 
 class TrackedTransport(driver.Transport):
-    """Faust's aiokafka transport with `TrackedConsumer` and `PatientProducer`."""
+    """Faust's aiokafka transport with `TrackedConsumer`."""
 
     Consumer = cast(type[ConsumerT], TrackedConsumer)
-    Producer = cast(type[ProducerT], PatientProducer)
 
 
 class CJStreamApp(faust.App):
@@ -115,11 +98,6 @@ def build_app(settings: Settings) -> CJStreamApp:
         consumer_group_instance_id=f"{settings.fold_group}-{settings.slot}"
         if settings.slot
         else None,
-        producer_acks=-1,
-        producer_linger=0.01,
-        producer_max_request_size=MAX_OUTCOME_BYTES,
-        producer_request_timeout=PRODUCER_REQUEST_TIMEOUT_S,
-        producer_partitioner=_murmur2,
         processing_guarantee="at_least_once",
         TableManager=PatientTables,
         store="rocksdb://",
@@ -156,9 +134,3 @@ def _credentials(security: KafkaSecurity) -> CredentialsT | None:
             ssl_context=context,
         )
     return faust.SSLCredentials(context) if context is not None else None
-
-
-def _murmur2(key: bytes | None, partitions: list[int], available: list[int]) -> int:
-    if key is None:
-        raise ValueError("a record without a key has no partition")
-    return sorted(partitions)[partition_for(key, len(partitions))]

@@ -4,6 +4,8 @@ Invariant: every record below an offset that `committable` returns is processed,
 marker, aborted, compacted away). A partition is tracked from its committed offset on: every record below that is
 processed. What a fetch returns from there on is unprocessed until `processed` is called. `reset` ends the tracking,
 which starts again at the committed offset: whatever happened to the records in between, they are read again.
+
+What is tracked is named by an offset: a record, or a chunk of records by the first one that is not processed.
 """
 
 import threading
@@ -19,7 +21,7 @@ class OffsetTracker(Generic[PartitionT]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._positions: dict[PartitionT, int] = {}
-        # in log order, from the fetch until it is processed: None until it is delivered
+        # from the fetch until it is processed: None until it is delivered
         self._unprocessed: dict[PartitionT, dict[int, object]] = {}
 
     def without_position(self, partitions: Iterable[PartitionT]) -> list[PartitionT]:
@@ -73,6 +75,16 @@ class OffsetTracker(Generic[PartitionT]):
             records = self._unprocessed.get(partition, {})
             if records.get(offset) is record:
                 del records[offset]
+
+    def partly_processed(
+        self, partition: PartitionT, offset: int, record: object, next_offset: int
+    ) -> None:
+        """Note that a chunk's records below `next_offset` are processed; that is its offset from now on."""
+        with self._lock:
+            records = self._unprocessed.get(partition, {})
+            if records.get(offset) is record:
+                del records[offset]
+                records[next_offset] = record
 
     def committable(self, partition: PartitionT) -> int | None:
         """The offset that may be committed; None if the position is unknown."""

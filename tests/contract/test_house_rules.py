@@ -45,7 +45,7 @@ LIBRARIES = {  # the folders or files that may import each library
     "rustworkx": {"tables/judging"},
     "threadpoolctl": {"tables/judging"},
     "rfc8785": {"schemas/canonical_json.py"},
-    "rocksdict": {"tables/store.py"},
+    "rocksdict": {"tables/store.py", "processors/fold/context_table.py"},
     "obstore": {"tables/content_store.py"},
     "numba": {"tables/scan", "processors/outcomes/splice_kernels.py"},
     "llvmlite": {"tables/scan/memory.py"},

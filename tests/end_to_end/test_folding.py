@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,12 +16,14 @@ from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
+from processors.fold.replica_feed import ReplicaFeed
 from processors.fold.tracked_consumer import TrackedConsumer
 from processors.kafka.clients import plain_producer, reader
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record
 from processors.log.upload_topics import upload_record_of
 from processors.settings import Settings, upload_topics
+from processors.upload_log.reappend import set_aside_headers
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Malformed
@@ -31,7 +32,7 @@ from schemas.partitioner import partition_for
 from tables.context import fold
 from tables.replica import ContextReplica
 from tables.store import MemoryStore
-from tables.upload_record import UploadRecord, UploadTopics, read_upload
+from tables.upload_record import UploadRecord, read_upload
 from tests.support.builders import OF_LATER_RELEASE, instructions_uploaded
 from tests.support.until import until
 
@@ -75,16 +76,32 @@ def loop() -> Iterator[Loop]:
 
 
 @contextmanager
-def folding(
-    loop: Loop, settings: Settings, reports: Reports, topics: UploadTopics | None = None
-) -> Iterator[faust.App]:
-    async def build() -> faust.App:
-        app, uploads = build_app(settings), topics or upload_topics(settings)
-        add_folding(app, settings, CODEC, uploads, reports.dead_letter, reports.faults.append)
+def folding(loop: Loop, settings: Settings, reports: Reports) -> Iterator[faust.App]:
+    async def build(replica: ContextReplica) -> faust.App:
+        app = build_app(settings)
+        add_folding(app, settings, CODEC, replica, reports.dead_letter, reports.faults.append)
         return app
 
-    with started(loop, loop.run(build())) as app:
+    with fed_replica(settings) as replica, started(loop, loop.run(build(replica))) as app:
         yield app
+
+
+def new_replica(settings: Settings) -> ContextReplica:
+    return ContextReplica(MemoryStore(), CODEC, upload_topics(settings))
+
+
+@contextmanager
+def fed_replica(settings: Settings) -> Iterator[ContextReplica]:
+    """A replica in memory that follows the uploads."""
+    replica = new_replica(settings)
+    faults: list[BaseException] = []
+    feed = ReplicaFeed(settings, replica, faults.append)
+    feed.start(replica.open({}))
+    try:
+        yield replica
+    finally:
+        feed.stop()
+    assert faults == []
 
 
 @contextmanager
@@ -202,24 +219,17 @@ def test_after_a_seek_without_a_committed_offset_the_first_upload_is_read_again(
     """Like a rebalance that drops records: the first start must not skip them."""
     reports = Reports()
 
-    async def build() -> faust.App:
+    async def build(replica: ContextReplica) -> faust.App:
         app = build_app(settings)
         app.conf.broker_commit_interval = 600  # nothing is committed here
-        add_folding(
-            app,
-            settings,
-            CODEC,
-            upload_topics(settings),
-            reports.dead_letter,
-            reports.faults.append,
-        )
+        add_folding(app, settings, CODEC, replica, reports.dead_letter, reports.faults.append)
         return app
 
     deliver(
         plain_producer(settings),
         [Record(settings.topics.instructions.name, 0, b"assignment:a1", b"no upload")],
     )
-    with started(loop, loop.run(build())) as app:
+    with fed_replica(settings) as replica, started(loop, loop.run(build(replica))) as app:
         until(lambda: len(reports.letters) == 1)
         loop.run(app.consumer.perform_seek())
         until(lambda: len(reports.letters) == 2)
@@ -322,10 +332,9 @@ def test_an_upload_of_a_later_release_stops_its_partition_alone_and_is_never_com
     assert {row.scope_key for row in published(settings).values()} == {
         f"assignment:{name}" for name in ("a1", *elsewhere)
     }
-    set_aside = set[Coordinates]()
-    topics = replace(upload_topics(settings), is_set_aside=set_aside.__contains__)
-    with folding(loop, settings, reports, topics):
-        set_aside.add(Coordinates(topic, partition, 2))
+    headers = set_aside_headers(2)
+    deliver(plain_producer(settings), [Record(topic, partition, key, None, headers)])
+    with folding(loop, settings, reports):
         until(lambda: is_all_committed(settings, topic))
     assert (reports.letters, reports.faults) == ([Coordinates(topic, partition, 2)], [])
     versions = {
@@ -340,7 +349,7 @@ def test_an_older_row_that_a_zombie_wrote_late_is_repaired(
 ) -> None:
     topic = settings.topics.instructions.name
     key, reports = b"assignment:a1", Reports()
-    replica = ContextReplica(MemoryStore(), CODEC, upload_topics(settings))
+    replica = new_replica(settings)
     replica.open({})
 
     async def build() -> tuple[faust.App, ChangelogRepair]:
@@ -349,7 +358,7 @@ def test_an_older_row_that_a_zombie_wrote_late_is_repaired(
             app,
             settings,
             CODEC,
-            upload_topics(settings),
+            replica,
             reports.dead_letter,
             reports.faults.append,
         )
@@ -403,15 +412,8 @@ def test_a_bounded_channel_keeps_every_item_in_order_through_two_rebalances(
             sent.append(item)
 
     async def build() -> tuple[faust.App, "asyncio.Task[None]"]:
-        app = build_app(settings)
-        add_folding(
-            app,
-            settings,
-            CODEC,
-            upload_topics(settings),
-            Reports().dead_letter,
-            Reports().faults.append,
-        )
+        app, replica = build_app(settings), new_replica(settings)
+        add_folding(app, settings, CODEC, replica, Reports().dead_letter, Reports().faults.append)
         channel = BoundedChannel(app, maxsize=2)
         app.agent(channel, name="receive")(receive)
         return app, asyncio.create_task(send(channel))

@@ -8,8 +8,9 @@ from functools import partial
 from processors.dead_letters.upload_dead_letters import put_upload_dead_letter
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
+from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.clients import plain_producer
-from processors.settings import settings_from_environment, upload_topics
+from processors.settings import settings_from_environment
 from schemas.codec import Codec
 
 
@@ -25,7 +26,10 @@ async def main() -> None:
     put_dead_letter = partial(
         put_upload_dead_letter, settings.topics.uploads_dlq.name, plain_producer(settings)
     )
-    add_folding(app, settings, Codec(), upload_topics(settings), put_dead_letter, exit_process)
+    codec = Codec()
+    replica = open_replica(settings, codec, settings.worker_dir)
+    add_folding(app, settings, codec, replica, put_dead_letter, exit_process)
+    ReplicaFeed(settings, replica, exit_process).start(replica.open({}))
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     await app.start()

@@ -141,7 +141,7 @@ def with_stalled_part(worker: Worker, part: str) -> Worker:
                 app,
                 worker.settings,
                 codec,
-                worker.replica.topics,
+                worker.replica,
                 never_acknowledged,
                 lambda _fault: None,
             )

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from processors.dead_letters.upload_dead_letters import put_upload_dead_letter
-from processors.fold.faust_app import PRODUCER_REQUEST_TIMEOUT_S
 from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import DELIVERY_TIMEOUT_S
 from processors.log.compacted_rows import newest_rows
@@ -27,6 +26,7 @@ from tests.support.until import until
 from tools.broker import Broker
 
 CONTEXTS = 3000
+OUTAGE_S = 40  # longer than a client waits for the answer to one request
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_the_fold_waits_with_full_batches_of_rows_until_the_broker_is_back(
     worker = start_worker(session_timeout_s=6)
     until(lambda: published(settings) > 0, seconds=60)
     broker.kill()
-    pause(PRODUCER_REQUEST_TIMEOUT_S + 10)  # how long aiokafka waits for room in a batch
+    pause(OUTAGE_S)
     assert worker.is_alive, worker.log_tail(5)
     broker.start()
     until(lambda: published(settings) == CONTEXTS, seconds=90)

@@ -13,9 +13,9 @@ PARTITION = ("assessment.instructions.v1", 0)
 
 @dataclass(eq=False)
 class Delivered:
-    """A delivered record that is not yet processed."""
+    """A delivered chunk: the offsets of its records that are not yet processed."""
 
-    offset: int
+    offsets: list[int]
 
 
 def tracker_at(committed: int) -> OffsetTracker[tuple[str, int]]:
@@ -25,10 +25,10 @@ def tracker_at(committed: int) -> OffsetTracker[tuple[str, int]]:
 
 
 def deliver(tracker: OffsetTracker[tuple[str, int]], *offsets: int) -> list[Delivered]:
-    records = [Delivered(offset) for offset in offsets]
-    for record in records:
-        tracker.delivered(PARTITION, record.offset, record)
-    return records
+    chunks = [Delivered([offset]) for offset in offsets]
+    for chunk in chunks:
+        tracker.delivered(PARTITION, chunk.offsets[0], chunk)
+    return chunks
 
 
 def test_a_fetched_record_holds_the_offset_back_until_it_is_processed() -> None:
@@ -39,6 +39,18 @@ def test_a_fetched_record_holds_the_offset_back_until_it_is_processed() -> None:
     assert tracker.committable(PARTITION) == 5
     tracker.processed(PARTITION, 5, five)
     assert tracker.committable(PARTITION) == 8  # past the marker at 7
+
+
+def test_a_chunk_holds_the_offset_back_at_its_first_record_that_is_not_processed() -> None:
+    tracker = tracker_at(5)
+    tracker.fetched(PARTITION, 5, [5], 9)
+    (chunk,) = deliver(tracker, 5)
+    tracker.partly_processed(PARTITION, 5, chunk, 7)
+    assert tracker.committable(PARTITION) == 7
+    tracker.processed(PARTITION, 5, chunk)  # its offset is 7 now
+    assert tracker.committable(PARTITION) == 7
+    tracker.processed(PARTITION, 7, chunk)
+    assert tracker.committable(PARTITION) == 9
 
 
 def test_a_fetch_from_another_position_is_dropped_and_moves_nothing() -> None:
@@ -101,7 +113,7 @@ class FoldConsumer(RuleBasedStateMachine):
         self.committed = 0
         self.sent_commits: list[int] = []  # offsets whose commit was sent, and may arrive late
         self.undelivered: list[int] = []  # fetched, and not delivered
-        self.delivered_records: list[Delivered] = []
+        self.delivered_chunks: list[Delivered] = []
         self.effects: set[int] = set()
 
     @initialize()
@@ -142,34 +154,42 @@ class FoldConsumer(RuleBasedStateMachine):
             return
         fetched = [offset for offset in self.log.records if offset >= self.position][:max_records]
         self.position = fetched[-1] + 1 if len(fetched) == max_records else self.log.end
-        if self.tracker.fetched(PARTITION, self.start, fetched, self.position):
+        if self.tracker.fetched(PARTITION, self.start, fetched[:1], self.position):
             self.undelivered = fetched
         self.start = None
 
     @rule()
-    def deliver_next(self) -> None:
+    def deliver_fetched(self) -> None:
         if self.undelivered and self.start is None:
-            record = Delivered(self.undelivered.pop(0))
-            self.tracker.delivered(PARTITION, record.offset, record)
-            self.delivered_records.append(record)
+            chunk = Delivered(self.undelivered)
+            self.undelivered = []
+            self.tracker.delivered(PARTITION, chunk.offsets[0], chunk)
+            self.delivered_chunks.append(chunk)
 
     @rule()
     def drop_undelivered(self) -> None:
         self.undelivered = []
 
     @rule(data=st.data())
-    def process_one(self, data: st.DataObject) -> None:
-        if self.delivered_records:
-            record = self.delivered_records.pop(
-                data.draw(st.integers(0, len(self.delivered_records) - 1))
-            )
-            self.effects.add(record.offset)
-            self.tracker.processed(PARTITION, record.offset, record)
+    def process_some(self, data: st.DataObject) -> None:
+        """Process the next records of a chunk, or all of them."""
+        if not self.delivered_chunks:
+            return
+        chunk = data.draw(st.sampled_from(self.delivered_chunks))
+        count = data.draw(st.integers(1, len(chunk.offsets)))
+        offset, processed, rest = chunk.offsets[0], chunk.offsets[:count], chunk.offsets[count:]
+        self.effects.update(processed)
+        chunk.offsets = rest
+        if rest:
+            self.tracker.partly_processed(PARTITION, offset, chunk, rest[0])
+        else:
+            self.delivered_chunks.remove(chunk)
+            self.tracker.processed(PARTITION, offset, chunk)
 
     @rule()
     def rebalance(self) -> None:
-        """Drop the delivered records and seek."""
-        self.delivered_records.clear()
+        """Drop the delivered chunks and seek."""
+        self.delivered_chunks.clear()
         self.tracker.reset()
 
     @rule()
@@ -211,11 +231,11 @@ class FoldConsumer(RuleBasedStateMachine):
         self.start_fetch()
         for _ in range(len(self.log.records) + 1):
             self.end_fetch(1)
-            self.deliver_next()
-            while self.delivered_records:
-                record = self.delivered_records.pop()
-                self.effects.add(record.offset)
-                self.tracker.processed(PARTITION, record.offset, record)
+            self.deliver_fetched()
+            while self.delivered_chunks:
+                chunk = self.delivered_chunks.pop()
+                self.effects.update(chunk.offsets)
+                self.tracker.processed(PARTITION, chunk.offsets[0], chunk)
             self.start_fetch()
         assert self.tracker.committable(PARTITION) == self.log.end
         assert set(self.log.records) <= self.effects

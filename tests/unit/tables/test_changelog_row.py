@@ -99,35 +99,3 @@ def test_a_key_is_misplaced_outside_its_partition_or_if_it_is_no_text() -> None:
     assert all(
         is_misplaced(key, number, 4) for key in (b"\xff\xfe", b"", None) for number in range(4)
     )
-
-
-def mended(
-    row: AssignmentContext | None, known: AssignmentContext | None, fetched: int = 20
-) -> AssignmentContext | None:
-    return CHECKER.mended(
-        row, known, "assignment:a1", POSITIONS, {INSTRUCTIONS: fetched, PROMPTS: fetched}
-    )
-
-
-def test_the_mended_row_is_the_replicas_but_for_what_only_the_fold_has_read_yet() -> None:
-    assert mended(None, KNOWN) == mended(instructions(15), KNOWN) == KNOWN
-    assert mended(instructions(2**62), KNOWN, fetched=30) == KNOWN
-    assert mended(instructions(25), KNOWN, fetched=26) == merge(KNOWN, instructions(25))
-    assert mended(instructions(25), None, fetched=26) == instructions(25)
-    assert mended(instructions(25), None) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "usable"),
-    [
-        (None, None),
-        (b"damaged", None),
-        (CODEC.encode(replace(KNOWN, scope_key="assignment:a2")), None),
-        (CODEC.encode(merge(prompt(5), instructions(10, topic="other"))), prompt(5)),
-        (CODEC.encode(KNOWN), KNOWN),
-    ],
-)
-def test_the_fold_uses_of_a_row_only_what_uploads_can_be_merged_with(
-    value: bytes | None, usable: AssignmentContext | None
-) -> None:
-    assert CHECKER.usable("assignment:a1", value) == usable
