@@ -99,7 +99,7 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -
     """
     admin = admin_client(settings)
     changed_scopes = ChangedScopes()
-    replica = open_replica(settings, codec, settings.worker_dir)
+    replica = open_replica(settings, codec, settings.worker_dir, engine=engine)
     splicer = build_splicer(settings, codec, replica.context, engine)
     replica.on_changed = partial(forget, splicer, changed_scopes)
     app = build_app(settings)

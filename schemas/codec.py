@@ -126,15 +126,10 @@ class Codec:
             if known.event_class is event_class
         }
 
-    def layouts(self) -> dict[bytes, tuple[type[Any], tuple[tuple[str, Any], ...]]]:
-        """The class and the fields (name, type) of every released schema, by the frame of its encodings."""
-        return {
-            frame: (
-                known.event_class,
-                tuple((field["name"], field["type"]) for field in known.schema["fields"]),
-            )
-            for frame, known in self._by_frame.items()
-        }
+    def schemas(self) -> dict[bytes, tuple[type[Any], Mapping[str, Any]]]:
+        """The class and the schema of every known frame."""
+        known = list(self._by_frame.items())  # another thread may add one
+        return {frame: (version.event_class, version.schema) for frame, version in known}
 
     def encode(self, event: Event, version: int | None = None) -> bytes:
         """The event's bytes in this version of its schema, or in the latest.

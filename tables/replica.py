@@ -15,14 +15,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import add
 from typing import NamedTuple
 
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy, Malformed, UnknownSchema
-from schemas.events import ROLES, AssignmentContext, UploadEvent, scope_key_of
+from schemas.events import ROLES, AssignmentContext, UploadEvent
 from tables.context import FOLD_VERSION, fold
+from tables.scan.plain import PlainEngine
+from tables.scan.scanner import Engine
 from tables.store import Store
+from tables.upload_batch import UploadBatch
+from tables.upload_check import UploadCheck
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 CACHED_CONTEXTS = 20_000
@@ -33,6 +38,7 @@ SUFFIXES = tuple(bytes((0, number)) for number in range(len(ROLES)))
 HEAD = struct.Struct(">iqq")
 # rows have the fixed schema ids, so that they stay readable whatever ids a registry gives
 ROW_CODEC = Codec()
+PLAIN_ENGINE = PlainEngine()
 
 
 class StoppedAt(NamedTuple):
@@ -107,9 +113,11 @@ class ContextReplica:
         codec: Codec,
         topics: UploadTopics,
         on_changed: Callable[[Collection[str]], None] | None = None,
+        engine: Engine = PLAIN_ENGINE,
     ) -> None:
         self._store = store
         self._codec = codec
+        self._check = UploadCheck(codec, topics, engine)
         self._set_aside: set[Coordinates] = set()
         # for other folds in this process, too: they skip the records that this one skips
         self.topics = replace(topics, is_set_aside=self._set_aside.__contains__)
@@ -195,35 +203,30 @@ class ContextReplica:
     def fold(
         self, records: Iterable[UploadRecord], positions: Positions
     ) -> list[tuple[UploadRecord, Malformed]]:
+        """Fold a few records; see `fold_batch`."""
+        return self.fold_batch(UploadBatch.of(records), positions)
+
+    def fold_batch(
+        self, batch: UploadBatch, positions: Positions
+    ) -> list[tuple[UploadRecord, Malformed]]:
         """Fold records and store the new positions in one write; returns the records that are not valid uploads.
 
         Records are in log order, partition by partition; those below the positions are in the rows already. An upload
         that a later release may have written stops its partition, and the position stays there, until `resume`.
         """
-        rows: dict[bytes, bytes] = {}
-        changed: dict[str, None] = {}
-        invalid = []
-        stopped = dict(self._stopped)
-        for record in records:
-            at = record.at
-            partition = Partition(at.topic, at.partition)
-            is_folded = at.offset < self._positions.get(partition, 0)
-            is_empty = record.sets_aside is not None and record.value is None
-            if is_folded or is_empty or partition in stopped:
-                continue
-            try:
-                event = read_upload(record, self._codec, self.topics)
-            except Malformed as fault:
-                invalid.append((record, fault))
-                continue
-            except UnknownSchema as fault:
-                stopped[partition] = StoppedAt(record, str(fault))
-                continue
-            scope_key = scope_key_of(event)
-            changed[scope_key] = None
-            head = HEAD.pack(at.partition, at.offset, record.appended_at_ms)
-            payload = self._codec.with_fixed_id(record.value or b"")
-            rows[b"".join((ROW, scope_key.encode(), self._suffixes[at.topic]))] = head + payload
+        numbers, invalid, stopped = self._uploads_in(batch)
+        uploads = batch if len(numbers) == len(batch.keys) else batch.only(numbers)
+        keys = [key or b"" for key in uploads.keys]
+        row_keys = [
+            ROW + key + suffix
+            for key, suffix in zip(
+                keys, map(self._suffixes.__getitem__, uploads.topics), strict=True
+            )
+        ]
+        heads = map(HEAD.pack, uploads.partitions, uploads.offsets, uploads.times_ms)
+        payloads = [self._codec.with_fixed_id(value or b"") for value in uploads.values]
+        rows = dict(zip(row_keys, map(add, heads, payloads), strict=True))
+        changed = dict.fromkeys(key.decode() for key in keys)
         positions = _before(stopped, positions)
         positions_by_name = {
             f"position:{partition.topic}/{partition.partition}": str(end)
@@ -238,6 +241,46 @@ class ContextReplica:
             self._stopped = stopped
             self.advance(positions)  # last: a thread woken by it finds rows and callbacks done
         return invalid
+
+    def _uploads_in(
+        self, batch: UploadBatch
+    ) -> tuple[Sequence[int], list[tuple[UploadRecord, Malformed]], dict[Partition, StoppedAt]]:
+        """The numbers of the uploads to fold, the records that are none, and where the fold has stopped then."""
+        numbers, stopped = list[int](), dict(self._stopped)
+        invalid = list[tuple[UploadRecord, Malformed]]()
+        accepted = self._check.accepts(batch)
+        if all(accepted) and not stopped and not self._has_folded_some(batch):
+            return range(len(accepted)), invalid, stopped
+        partitions = list(map(Partition, batch.topics, batch.partitions))
+        for number, (partition, offset, is_accepted) in enumerate(
+            zip(partitions, batch.offsets, accepted, strict=True)
+        ):
+            if offset < self._positions.get(partition, 0) or partition in stopped:
+                continue
+            if is_accepted:
+                numbers.append(number)
+                continue
+            record = batch.record(number)
+            if record.sets_aside is not None and record.value is None:
+                continue
+            try:
+                read_upload(record, self._codec, self.topics)
+            except Malformed as fault:
+                invalid.append((record, fault))
+            except UnknownSchema as fault:
+                stopped[partition] = StoppedAt(record, str(fault))
+            else:
+                numbers.append(number)
+        return numbers, invalid, stopped
+
+    def _has_folded_some(self, batch: UploadBatch) -> bool:
+        """Whether a record is below the position of its partition."""
+        at = zip(reversed(batch.topics), reversed(batch.partitions), strict=True)
+        first_offsets = dict(zip(at, reversed(batch.offsets), strict=True))
+        return any(
+            offset < self._positions.get(Partition(*partition), 0)
+            for partition, offset in first_offsets.items()
+        )
 
     def advance(self, positions: Positions) -> None:
         """Set the positions; they also pass transaction markers and aborted records, which change no row."""

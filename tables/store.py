@@ -3,8 +3,10 @@
 The rows of one write become visible together or not at all.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
 from typing import Protocol
 
@@ -115,8 +117,7 @@ class RocksStore:
 
     def write(self, rows: Mapping[bytes, bytes]) -> None:
         batch = WriteBatch(raw_mode=True)
-        for key, row in rows.items():
-            batch.put(key, row)
+        deque(starmap(batch.put, rows.items()), maxlen=0)
         with self._translated_errors():
             self._db.write(batch, self._without_wal)
 

@@ -77,9 +77,14 @@ class ChangelogProducer:
             self._idle.set()
         return reports.offsets[-1] + 1
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
     def check_not_stopped(self) -> None:
         """Raise CancelledError after `stop`."""
-        if self._stopping.is_set():
+        if self.is_stopped:
             raise CancelledError("the worker stops")
 
     def has_published(self, partition: int, offset: int, generation: int) -> bool:

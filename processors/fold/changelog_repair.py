@@ -17,9 +17,8 @@ from contextlib import suppress
 from faust.types import TP, EventT, Message, StreamT
 
 from processors.fold.bounded_channel import BoundedChannel
-from processors.fold.changelog_producer import Rows
 from processors.fold.changelog_watch import TICK_S, ChangelogWatch, IsOwnRow, WrongRow
-from processors.fold.context_table import ContextTable, TableStore
+from processors.fold.context_table import ContextTable, PartitionLost
 from processors.fold.faust_app import CJStreamApp
 from processors.settings import Settings
 from schemas.codec import Codec
@@ -130,20 +129,21 @@ class ChangelogRepair:
         recovering = self._app.rebalancing or self._app.in_recovery
         if recovering or partition not in self._owned():
             return
-        store = self._table.store_of(partition)
-        generation = self._app.consumer_generation_id
-        if problem is Problem.MISPLACED:
-            rows: Rows = {key: None}
-            await self._table.in_thread(self._table.publish, store, partition, rows, generation)
-        else:
-            await self._table.in_thread(self._write_anew, store, partition, key, generation)
+        write = self._publish_tombstone if problem is Problem.MISPLACED else self._write_anew
+        try:
+            await self._table.in_thread(write, partition, key, self._app.consumer_generation_id)
+        except PartitionLost:
+            return
         self.count += 1
         self._log.add(partition, key, problem)
 
-    def _write_anew(self, store: TableStore, partition: int, key: bytes, generation: int) -> None:
+    def _publish_tombstone(self, partition: int, key: bytes, generation: int) -> None:
+        self._table.publish(partition, {key: None}, generation)
+
+    def _write_anew(self, partition: int, key: bytes, generation: int) -> None:
         known = self._replica.contexts_of([key]).get(key)
         row = None if known is None else self._checker.codec.encode(known)
-        self._table.write(store, partition, {key: row}, generation)
+        self._table.write(partition, {key: row}, generation)
 
 
 class RepairLog:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import aiokafka
 
-from processors.fold.context_table import ContextTable, TableStore
+from processors.fold.context_table import ContextTable
 from processors.kafka.records import Headers, LogRecord, valid_time_ms
 from processors.log.upload_topics import upload_of
 from schemas.codec import Codec
@@ -57,12 +57,10 @@ class ChunkFold:
         self._published: dict[bytes, Offsets] = {}
         self._generation = -1
 
-    def fold(
-        self, records: Sequence[aiokafka.ConsumerRecord], store: TableStore, generation: int
-    ) -> FoldedRecords:
+    def fold(self, records: Sequence[aiokafka.ConsumerRecord], generation: int) -> FoldedRecords:
         """Publish the rows that these records of one partition change; returns once the broker has them.
 
-        store and generation are those of the partition's assignment. Raises StoreFailed, Unreachable.
+        generation is that of the partition's assignment. Raises PartitionLost, StoreFailed, Unreachable.
         """
         if generation != self._generation:  # another worker may have published since
             self._published, self._generation = {}, generation
@@ -86,7 +84,7 @@ class ChunkFold:
                     break
             folded.count += 1
         rows = {key: self._codec.encode(contexts[key]) for key in changed}
-        self._table.write(store, partition.partition, rows, generation)
+        self._table.write(partition.partition, rows, generation)
         if len(self._published) > MAX_PUBLISHED:
             self._published.clear()
         self._published.update((key, offsets[key]) for key in changed)

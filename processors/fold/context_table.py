@@ -19,8 +19,11 @@ from schemas.errors import StoreFailed
 
 T = TypeVar("T")
 MIB = 1024 * 1024
-TableStore = Rdict  # of one partition
 REVOCATION_S = 2.0  # how long a revocation waits for rows that are being published
+
+
+class PartitionLost(Exception):
+    """The partition is no longer assigned to this worker."""
 
 
 class ContextTable(faust.Table[bytes, bytes]):
@@ -34,14 +37,15 @@ class ContextTable(faust.Table[bytes, bytes]):
 
     async def in_thread(self, step: Callable[..., T], *arguments: Any) -> T:
         """Run a step on the only thread that may call `write`, after those that were passed before."""
+        if self.changelog.is_stopped:
+            raise asyncio.CancelledError
         return await asyncio.get_running_loop().run_in_executor(self._thread, step, *arguments)
 
-    def store_of(self, partition: int) -> TableStore:
-        """The open store of an assigned partition. Call it on the loop's thread, which opens and closes the stores."""
-        return cast(TableStore, cast(Any, self.data)._db_for_partition(partition))  # noqa: SLF001
+    def write(self, partition: int, rows: Rows, generation: int) -> None:
+        """Store and publish rows; returns once the broker has acknowledged them.
 
-    def write(self, store: TableStore, partition: int, rows: Rows, generation: int) -> None:
-        """Store and publish rows; returns once the broker has acknowledged them. Raises StoreFailed, Unreachable."""
+        Raises PartitionLost, StoreFailed, Unreachable.
+        """
         if not rows:
             return
         batch = WriteBatch(raw_mode=True)
@@ -50,14 +54,22 @@ class ContextTable(faust.Table[bytes, bytes]):
                 batch.delete(key)
             else:
                 batch.put(key, row)
-        _in_store(store.write, batch)
-        self.publish(store, partition, rows, generation)
+        _in_store(self._open_store(partition).write, batch)
+        self.publish(partition, rows, generation)
 
-    def publish(self, store: TableStore, partition: int, rows: Rows, generation: int) -> None:
+    def publish(self, partition: int, rows: Rows, generation: int) -> None:
         """Publish rows, whatever the table has; returns once the broker has acknowledged them."""
         end = self.changelog.publish(partition, rows, generation)
         # the recovery of this partition continues behind these rows
-        _in_store(store.put, cast(Any, self.data).offset_key, str(end - 1).encode())
+        offset_key = cast(Any, self.data).offset_key
+        _in_store(self._open_store(partition).put, offset_key, str(end - 1).encode())
+
+    def _open_store(self, partition: int) -> Rdict:
+        """The store of an assigned partition. Keep no reference: Faust closes a store by dropping its own."""
+        store = cast(Any, self.data)._dbs.get(partition)  # noqa: SLF001
+        if store is None:
+            raise PartitionLost
+        return cast(Rdict, store)
 
     async def _on_partitions_revoked(self, *_: Any, **__: Any) -> None:
         with suppress(RuntimeError):  # the table was stopped

@@ -14,7 +14,7 @@ from faust.types import TP, EventT, Message, StreamT
 
 from processors.fold.changelog_producer import ChangelogProducer
 from processors.fold.chunk_fold import ChunkFold
-from processors.fold.context_table import ContextTable
+from processors.fold.context_table import ContextTable, PartitionLost
 from processors.fold.tracked_consumer import Chunk, TrackedConsumer
 from processors.kafka.records import Headers
 from processors.settings import Settings
@@ -144,10 +144,12 @@ class UploadFoldAgent:
         """Fold the unprocessed records of a chunk; False if one of them stops its partition."""
         chunk = cast(Chunk, message.value)
         records = chunk.unprocessed
-        store = self._table.store_of(message.partition)
-        folded = await self._table.in_thread(
-            self._chunk_fold.fold, records, store, message.generation_id
-        )
+        try:
+            folded = await self._table.in_thread(
+                self._chunk_fold.fold, records, message.generation_id
+            )
+        except PartitionLost:  # its next owner reads the chunk again
+            return True
         done = 0
         for refused in folded.refused:  # what lies between them is published
             self._mark_processed(message, refused.number - done)

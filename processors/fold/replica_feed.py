@@ -2,20 +2,21 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from processors.kafka.clients import reader
 from processors.kafka.poll import poll_records, read_positions
-from processors.log.upload_topics import upload_record_of
+from processors.log.upload_topics import upload_batch_of
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
-from tables.replica import ContextReplica, StoppedAt
+from tables.replica import PLAIN_ENGINE, ContextReplica, StoppedAt
+from tables.scan.scanner import Engine
 from tables.store import RocksStore
-from tables.upload_record import UploadRecord
+from tables.upload_batch import UploadBatch
 
 log = logging.getLogger("cjstream.replica")
 MAX_RECORDS = 5000
@@ -28,6 +29,7 @@ def open_replica(
     codec: Codec,
     process_dir: Path,
     on_change: Callable[[Collection[str]], None] | None = None,
+    engine: Engine = PLAIN_ENGINE,
 ) -> ContextReplica:
     """The replica of a worker or an API process, in a subfolder of process_dir.
 
@@ -36,7 +38,7 @@ def open_replica(
     store = RocksStore(
         process_dir / "replica", what="the replica", cache_mb=settings.replica_cache_mb
     )
-    return ContextReplica(store, codec, upload_topics(settings), on_change)
+    return ContextReplica(store, codec, upload_topics(settings), on_change, engine)
 
 
 class ReplicaFeed:
@@ -83,25 +85,25 @@ class ReplicaFeed:
 
     def _advance(self, consumer: Consumer) -> None:
         messages = poll_records(consumer, MAX_RECORDS, POLL_S, if_lost=IF_LOST)
-        records = [upload_record_of(message) for message in messages]
+        batch = upload_batch_of(messages)
         if self._reread:
-            self._reread -= {Partition(record.at.topic, record.at.partition) for record in records}
+            self._reread -= set(map(Partition, batch.topics, batch.partitions))
         positions = {
             partition: position
             for partition, position in read_positions(consumer, self._partitions).items()
             if partition not in self._reread  # it may still be the position before
         }
-        if not records:
+        if not messages:
             self._replica.advance(positions)
         else:
-            for record, fault in self._replica.fold(records, positions):
+            for record, fault in self._replica.fold_batch(batch, positions):
                 log.warning(
                     "upload is not a valid event: not folded into the replica",
                     extra={"at": str(record.at), "reason": str(fault)},
                 )
         if stopped := self._replica.stopped():
             self._log_stops(stopped)
-            self._resume(consumer, records)
+            self._resume(consumer, batch)
 
     def _log_stops(self, stopped: Mapping[Partition, StoppedAt]) -> None:
         for partition, stop in stopped.items():
@@ -111,11 +113,10 @@ class ReplicaFeed:
                     "the fold of an upload partition has stopped", extra={"reason": stop.reason}
                 )
 
-    def _resume(self, consumer: Consumer, records: Sequence[UploadRecord]) -> None:
+    def _resume(self, consumer: Consumer, batch: UploadBatch) -> None:
         """Read ahead for records that set aside what a partition stopped at; read resumed partitions again."""
-        for record in records:
-            if record.sets_aside is not None:
-                self._replica.set_aside(record)
+        for number in batch.sets_aside:
+            self._replica.set_aside(batch.record(number))
         resumed = self._replica.resume()
         if not resumed:
             return

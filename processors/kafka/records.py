@@ -43,6 +43,14 @@ def append_time_of(message: Message) -> int:
     return valid_time_ms(message.timestamp()[1])
 
 
+def append_times_of(messages: Sequence[Message]) -> list[int]:
+    """The append time of each message, as `append_time_of` gives it."""
+    times_ms = [message.timestamp()[1] for message in messages]
+    if times_ms and min(times_ms) >= -1 and max(times_ms) <= MAX_TIME_MS:
+        return times_ms
+    return list(map(valid_time_ms, times_ms))
+
+
 def broker_time_of(message: Message) -> int:
     """The append time of a message; 0 if its producer set the time, which may be in the future."""
     kind, ms = message.timestamp()

@@ -1,17 +1,24 @@
 """Reads the upload topics for the audit: the records of a key, and all new records into an index."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from confluent_kafka import Message
 
 from processors.kafka.clients import admin_client
-from processors.kafka.records import LogRecord, append_time_of, coordinates_of, headers_of
+from processors.kafka.records import (
+    LogRecord,
+    append_time_of,
+    append_times_of,
+    coordinates_of,
+    headers_of,
+)
 from processors.kafka.topic_admin import topic_states
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
 from tables.history.upload_index import UploadIndex
+from tables.upload_batch import UploadBatch
 from tables.upload_record import UploadRecord, sets_aside
 
 
@@ -90,4 +97,21 @@ def upload_record_of(message: Message) -> UploadRecord:
         message.value(),
         append_time_of(message),
         sets_aside(headers) if headers else None,
+    )
+
+
+def upload_batch_of(messages: Sequence[Message]) -> UploadBatch:
+    """The upload records of messages, as the replica's fold takes them."""
+    return UploadBatch(
+        [str(message.topic()) for message in messages],
+        [message.partition() or 0 for message in messages],
+        [message.offset() or 0 for message in messages],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        append_times_of(messages),
+        {
+            number: offset
+            for number, message in enumerate(messages)
+            if (headers := headers_of(message)) and (offset := sets_aside(headers)) is not None
+        },
     )

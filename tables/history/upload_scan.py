@@ -9,7 +9,7 @@ that many bytes, with a branch for each length. Most texts are ASCII; if one is 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -94,8 +94,8 @@ class UploadScanner:
         self._layouts = {
             (name, frame): layout
             for name, topic in topics.by_name.items()
-            for frame, (event_class, fields) in codec.layouts().items()
-            if event_class in topic.carries and (layout := _layout_of(fields))
+            for frame, (event_class, schema) in codec.schemas().items()
+            if event_class in topic.carries and (layout := _layout_of(schema))
         }
 
     def scan_link(self, topic: str, scope: ScannedScope, value: bytes | None) -> VersionLink | None:
@@ -138,8 +138,9 @@ class UploadScanner:
         return found
 
 
-def _layout_of(fields: tuple[tuple[str, Any], ...]) -> _Layout | None:
+def _layout_of(schema: Mapping[str, Any]) -> _Layout | None:
     """The layout of a schema; None if the schema has fields that are left to the slow path."""
+    fields = ((field["name"], field["type"]) for field in schema["fields"])
     kinds = tuple((name, "optional" if kind == OPTIONAL else str(kind)) for name, kind in fields)
     is_known = all(kind in KINDS for _, kind in kinds)
     names = {name for name, _ in kinds}

@@ -20,7 +20,12 @@ from tables.scan.scanner import Engine
 log = logging.getLogger("cjstream.scan")
 Choice = Literal["auto", "numba", "plain"]
 CACHE_VARIABLE = "NUMBA_CACHE_DIR"  # numba's own; it replaces the folder below the data folder
-COMPILED = ("tables.scan.layout", "tables.scan.memory", "tables.scan.compiled")
+COMPILED = (
+    "tables.scan.layout",
+    "tables.scan.memory",
+    "tables.scan.compiled",
+    "tables.scan.scope_keys",
+)
 
 
 def load_engine(choice: Choice, cache_dir: Path, modules: Sequence[str] = ()) -> Engine:

@@ -22,6 +22,8 @@ from processors.settings import Settings, settings_from_environment
 from schemas.coordinates import Positions
 from schemas.errors import CJStreamError, Unreachable
 from tables.replica import ContextReplica
+from tables.scan.engine import load_engine
+from tables.scan.scanner import Engine
 from tools.bench.audit import Writer
 from tools.bench.percentiles import Figures
 from tools.installation import installation
@@ -84,10 +86,12 @@ def compared(uploads: int, builds: Sequence[Figures], restarts: Sequence[Figures
 
 
 @contextmanager
-def caught_up(settings: Settings, folder: Path, ends: Positions) -> Iterator[ContextReplica]:
+def caught_up(
+    settings: Settings, engine: Engine, folder: Path, ends: Positions
+) -> Iterator[ContextReplica]:
     """The replica in a folder, fed until it has reached the ends. Raises Unreachable if it does not."""
     faults: list[BaseException] = []
-    replica = open_replica(settings, codec_for(settings), folder)
+    replica = open_replica(settings, codec_for(settings), folder, engine=engine)
     feed = ReplicaFeed(settings, replica, faults.append)
     try:
         feed.start(replica.open({}))
@@ -103,8 +107,9 @@ def main(folder: str) -> None:
     """Open a replica, feed it until it has reached the log's end, and print what that took."""
     settings = settings_from_environment()
     ends = high_watermarks_when_reachable(settings, settings.upload_partitions)
+    engine = load_engine("auto", settings.data_dir / "numba")
     started, cpu = time.monotonic(), time.process_time()
-    with caught_up(settings, Path(folder), ends) as replica:
+    with caught_up(settings, engine, Path(folder), ends) as replica:
         seconds, cpu_s = time.monotonic() - started, time.process_time() - cpu
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         scopes = sum(1 for _ in replica.contexts())
