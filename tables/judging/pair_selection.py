@@ -23,7 +23,7 @@ PLANS_OF_A_PAIR_MAX = 2  # a lost pair is planned once more
 AUDIT_SHARE = 0.05
 CONNECTING_ATTEMPTS = 20
 WEIGHT_SCALE = 1e6
-TIE_BITS = 40  # below the weight: makes the best matching unique, whatever finds it
+TIE_BITS = 30  # below the weight: makes the best matching unique, whatever finds it
 
 
 class Pair(NamedTuple):
@@ -150,7 +150,9 @@ def best_matching(allowed: Flags, weight: Integers) -> Integers:
     """The pairs (k, 2) of the largest matching with the highest sum of weights, the highest weight first."""
     n = len(allowed)
     low, high = np.nonzero(allowed)
-    ranks = (weight[low, high] << TIE_BITS) | _tie_breakers(low * n + high)
+    # the tie-breakers of a whole matching add up to less than one unit of weight
+    shift = TIE_BITS + (n // 2).bit_length()
+    ranks = (weight[low, high] << shift) + _tie_breakers(low * n + high)
     graph: rustworkx.PyGraph[None, int] = rustworkx.PyGraph(multigraph=False)
     graph.add_nodes_from([None] * n)
     graph.add_edges_from(list(zip(low.tolist(), high.tolist(), ranks.tolist(), strict=True)))
@@ -176,7 +178,7 @@ def _shortlist(allowed: Flags, *preferences: Integers) -> Flags:
 
 
 def _tie_breakers(codes: Integers) -> Integers:
-    """40 bits that depend on the item numbers alone (SplitMix64: Steele, Lea and Flood 2014)."""
+    """TIE_BITS bits that depend on the item numbers alone (SplitMix64: Steele, Lea and Flood 2014)."""
     with np.errstate(over="ignore"):
         x = codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
