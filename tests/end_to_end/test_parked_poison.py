@@ -1,10 +1,16 @@
 """Records in the parked topic that batch preparation did not write: named, skipped, and nothing is lost or doubled."""
 
 import random
+import time
 from dataclasses import replace
 
+import pytest
+
+from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.records import Record
 from processors.log.reader import LogReader
+from processors.parking.open_requests import RequestState
+from processors.parking.parked_record import MAX_PATIENCE_MS
 from processors.settings import Settings
 from schemas.codec import FRAME
 from schemas.coordinates import Coordinates
@@ -48,12 +54,15 @@ def record(settings: Settings, key: object, value: ParkedRequest | bytes | None)
     return Record(settings.topics.parked.name, partition, str(key).encode(), payload)
 
 
+def parked_records(settings: Settings) -> list[tuple[bytes | None, bytes | None]]:
+    """Keys and values of the parked topic."""
+    with LogReader(settings, settings.partitions_of(settings.topics.parked)) as log:
+        return [(one.key, one.value) for one in log.records_until(log.seek_to_start())]
+
+
 def waiting_keys(settings: Settings) -> set[bytes | None]:
     """The keys in the parked topic whose newest record has a value."""
-    newest = dict[bytes | None, bytes | None]()
-    with LogReader(settings, settings.partitions_of(settings.topics.parked)) as log:
-        for one in log.records_until(log.seek_to_start()):
-            newest[one.key] = one.value
+    newest = dict(parked_records(settings))
     return {key for key, value in newest.items() if value is not None}
 
 
@@ -155,6 +164,71 @@ def test_good_requests_come_out_once_beside_every_sort_of_poison(
     assert all_good <= waiting_keys(settings)
     assert worker.is_alive
     assert worker.log_count("more records of the parked topic are skipped") >= 1
+    assert worker.log_count(RequestState.ANSWERED.value) >= 1  # refused at the release
+
+
+@pytest.mark.thorough
+def test_skipped_records_are_named_and_the_committed_offset_passes_them(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    worker = start_worker(**PATIENT)
+    worker.wait_until_it_runs()
+    partitions = settings.partitions_of(settings.topics.parked)
+    at = append(settings, [Record(*partition, b"who", b"garbage") for partition in partitions])
+
+    def all_are_committed() -> bool:
+        committed = committed_offsets(settings, settings.prep_group, partitions)
+        return all(committed.get(partition, 0) > 0 for partition in partitions)
+
+    until(all_are_committed)
+    assert [worker.log_count(f'"at":"{one}"') for one in at] == [1] * len(at)
+
+
+@pytest.mark.thorough
+def test_an_entry_that_replaces_the_own_one_of_its_request_releases_nothing_early(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    send(settings, *assignment("ready"))
+    worker = start_worker(**PATIENT)
+    (ready,) = send_requests(settings, "ready", assignment_id="ready")
+    waiting = send_requests(settings, "w0", "w1", "w2", assignment_id="late")
+    until(lambda: len(waiting_keys(settings)) == len(waiting))
+    worker.kill()
+    forged: list[ParkedRequest | bytes] = [
+        b"garbage",
+        entry_of(waiting[1], deadline_at_ms=-FAR_MS),
+        entry_of(ready, request_at=waiting[2][0]),  # the context of its scope is complete
+    ]
+    for (at, _), value in zip(waiting, forged, strict=True):
+        append(settings, [record(settings, at, None), record(settings, at, value)])
+    worker.start()
+    until(lambda: worker.log_count(f"it differs from its request {waiting[2][0]}"), 60)
+    send(settings, *assignment("late"))
+    until(lambda: len(outcomes_by_request(settings)) == 4)
+    assert set(outcomes_by_request(settings).values()) == {settings.topics.batches.name}
+
+
+@pytest.mark.thorough
+def test_an_entry_that_was_there_before_its_request_does_not_decide_when_it_is_due(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    worker = start_worker(**PATIENT)
+    (first,) = send_requests(settings, "w", assignment_id="late")
+    until(lambda: waiting_keys(settings))
+    at = replace(first[0], offset=first[0].offset + 1)
+    now_ms = time.time_ns() // 1_000_000
+    forged = entry_of(
+        (at, requested(assignment_id="nobody")),
+        appended_at_ms=now_ms,
+        deadline_at_ms=now_ms + MAX_PATIENCE_MS,
+    )
+    append(settings, [record(settings, at, forged)])
+    until(lambda: worker.log_count(RequestState.NOT_PARKED.value))
+    (second,) = send_requests(settings, "w", assignment_id="late")
+    assert second[0] == at
+    until(lambda: [key for key, _ in parked_records(settings)].count(str(at).encode()) == 2)
+    send(settings, *assignment("late"))
+    until(lambda: outcomes_by_request(settings).keys() == {first[0], at})
 
 
 def test_a_request_whose_entry_was_taken_away_is_named_and_parked_again(
