@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.run_command import ROOT
 
-SAMPLE = "tests/simulation tests/unit/fold"  # it has thorough tests, properties and others
+# a part of the suite that has thorough tests, properties and others
+SAMPLE = "tests/simulation/test_simulation.py tests/simulation/test_every_call.py tests/unit/fold"
 
 
 @pytest.fixture(scope="module")

@@ -199,6 +199,7 @@ def open_producer(settings: Settings, partition: Partition) -> Any:
     return foreign
 
 
+@pytest.mark.thorough
 def test_parked_list_shows_what_can_be_read_and_names_the_transaction(settings: Settings) -> None:
     topics = settings.topics
     at = Coordinates(topics.requests.name, 1, 0)
@@ -228,6 +229,7 @@ def test_parked_list_shows_what_can_be_read_and_names_the_transaction(settings: 
     assert run_json(settings, "parked", "list")[::2] == (0, "")
 
 
+@pytest.mark.thorough
 def test_parked_list_shows_overdue_requests_whose_outcomes_are_hidden(settings: Settings) -> None:
     topics = settings.topics
     [at] = send(settings, requested(assignment_id="late"))

@@ -77,6 +77,7 @@ def test_every_batch_gets_one_result_that_its_log_explains(
         assert len(result.essays) == 6
 
 
+@pytest.mark.thorough
 def test_a_batch_with_missing_texts_is_refused_and_what_is_no_batch_is_skipped(
     settings: Settings, start_worker: StartWorker
 ) -> None:

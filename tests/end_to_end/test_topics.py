@@ -42,6 +42,7 @@ def test_no_topic_takes_a_record_that_is_too_large_after_decompression(
         assert append_raw(settings.bootstrap_servers, fits, codec=codec).offset == 0
 
 
+@pytest.mark.thorough
 def test_topics_apply_gives_existing_topics_what_is_new_in_their_settings(
     settings: Settings, start_worker: StartWorker
 ) -> None:

@@ -142,6 +142,7 @@ def java_reads(broker: Broker, settings: Settings) -> list[str]:
     return finished.stdout.splitlines()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("compression", CODECS)
 def test_uploads_of_any_compression_reach_the_batches_and_the_context_topic(
     settings: Settings, start_worker: StartWorker, compression: str

@@ -6,6 +6,7 @@ from threading import Thread
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.end_to_end.serving import Serving, serving
 from tests.support.installations import installation
@@ -59,6 +60,7 @@ def _post_without_answer(api: Serving) -> None:
     raise AssertionError(f"the request was answered: {answer.status_code}")
 
 
+@pytest.mark.thorough
 def test_no_write_is_lost_or_doubled_if_the_broker_is_killed(tmp_path: Path) -> None:
     with Broker.temporary(Path(__file__).parents[2] / ".cjstream") as broker:
         settings = installation(

@@ -106,6 +106,7 @@ def test_a_worker_killed_while_it_parks_or_releases_loses_and_doubles_nothing(
     assert (killed, found.counts["cj.batches.v1"]) == (2 * len(POINTS), 300), str(found)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["any", pytest.param("releases", marks=pytest.mark.long)])
 def test_a_worker_frozen_in_a_transaction_until_another_takes_over_doubles_nothing(
     patient: Settings, start_faulty: StartFaulty, kind: str

@@ -62,6 +62,7 @@ def test_batches_continue_after_a_rebalance_of_the_fold_group(
     all_have_one_outcome(settings)
 
 
+@pytest.mark.thorough
 def test_a_dead_member_of_the_fold_group_delays_no_batch(
     settings: Settings, start_worker: StartWorker
 ) -> None:

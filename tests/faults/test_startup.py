@@ -139,6 +139,7 @@ def foreign_records(settings: Settings) -> list[Record]:
     ]
 
 
+@pytest.mark.thorough
 def test_foreign_records_before_the_first_start_are_named_and_skipped(
     settings: Settings, start_worker: StartWorker
 ) -> None:

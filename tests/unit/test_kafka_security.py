@@ -73,7 +73,7 @@ def test_settings_that_contradict_each_other_are_named_and_their_values_are_not(
 def test_a_password_comes_from_a_file_and_is_shown_by_nothing(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(f"{SECRET}\n")
-    exit_code, printed = run({"SASL_PASSWORD": None, "SASL_PASSWORD_FILE": str(file)})
+    exit_code, printed = run({"SASL_PASSWORD": None, "SASL_PASSWORD_FILE": str(file)}, "doctor")
     assert exit_code == 4, printed  # no broker, but the settings are complete
     assert SECRET not in printed
     security = KafkaSecurity(

@@ -23,7 +23,7 @@ def speed_page() -> str:
     return page(
         "Speed",
         "Measured by `tools/run bench report`, which takes about half an hour on two cores and writes the JSON files "
-        "and plots in `tools/reference/speed/`; `--only join` measures one part of it again, `--quick` tries it out. "
+        "and plots in its folder `speed`; `--only join` measures one part of it again, `--quick` tries it out. "
         "Then `.venv/bin/python -m tools.reference` writes this page. What is compared, and the settings of the "
         "peers: [speed-method.md](speed-method.md). Other figures: [figures.md](figures.md).",
         *(section(title, name, text) for name, (title, text) in SECTIONS.items()),

@@ -184,7 +184,7 @@ def test_an_unknown_path_is_reported_as_route_not_found(api: Api, path: str) -> 
         ("OPTIONS", f"{ADMIN}/grade-scales", "GET"),
         ("DELETE", "/v1/content", "POST"),
         ("DELETE", f"/v1/content/{'0' * 64}", "GET, HEAD"),
-        ("POST", "/healthz", "GET"),
+        ("POST", "/healthz", "GET, HEAD"),
     ],
 )
 def test_an_unknown_method_is_refused_and_the_known_methods_are_listed(

@@ -211,7 +211,7 @@ def test_a_command_waits_a_while_and_exits_with_4(
     without_registry: Settings, tmp_path: Path
 ) -> None:
     request_file = tmp_path / "request.json"
-    essays = [{"essay_id": f"e-{n}", "text_storage_id": "t"} for n in range(2)]
+    essays = [{"essay_id": f"e-{n}", "text_storage_id": f"t-{n}"} for n in range(2)]
     request = {"batch_id": "b", "course_code": "ENG5", "language": "en", "essays": essays}
     request_file.write_bytes(orjson.dumps(request))
     exit_code, _, stderr = run_process(without_registry, "requests", "send", str(request_file))
