@@ -9,6 +9,7 @@ import pytest
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.records import Record
 from processors.log.reader import LogReader
+from processors.parking.entry_check import NOT_IN_LOG
 from processors.parking.open_requests import RequestState
 from processors.parking.parked_record import MAX_PATIENCE_MS
 from processors.settings import Settings
@@ -16,7 +17,7 @@ from schemas.codec import FRAME
 from schemas.coordinates import Coordinates
 from schemas.events import CJAssessmentRequested, ParkedRequest
 from tests.faults.asking import Progress
-from tests.faults.load import CODEC, append, assignment, send
+from tests.faults.load import CODEC, append, assignment, send, send_in_transaction
 from tests.faults.running import StartWorker
 from tests.support.builders import requested
 from tests.support.run_command import run_json
@@ -185,15 +186,19 @@ def test_skipped_records_are_named_and_the_committed_offset_passes_them(
 
 
 @pytest.mark.thorough
-def test_an_entry_that_replaces_the_own_one_of_its_request_releases_nothing_early(
+def test_entries_forged_while_no_worker_ran_are_compared_with_the_request_log(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     send(settings, *assignment("ready"))
     worker = start_worker(**PATIENT)
+    send_in_transaction(settings, requested(batch_id="ready", assignment_id="ready"))
     (ready,) = send_requests(settings, "ready", assignment_id="ready")
+    marker = replace(ready[0], offset=ready[0].offset - 1)
     waiting = send_requests(settings, "w0", "w1", "w2", assignment_id="late")
     until(lambda: len(waiting_keys(settings)) == len(waiting))
+    until(lambda: len(outcomes_by_request(settings)) == 2)
     worker.kill()
+    append(settings, [record(settings, marker, entry_of(ready, request_at=marker))])
     forged: list[ParkedRequest | bytes] = [
         b"garbage",
         entry_of(waiting[1], deadline_at_ms=-FAR_MS),
@@ -202,9 +207,10 @@ def test_an_entry_that_replaces_the_own_one_of_its_request_releases_nothing_earl
     for (at, _), value in zip(waiting, forged, strict=True):
         append(settings, [record(settings, at, None), record(settings, at, value)])
     worker.start()
-    until(lambda: worker.log_count(f"it differs from its request {waiting[2][0]}"), 60)
+    until(lambda: worker.log_count(NOT_IN_LOG), 60)
+    until(lambda: worker.log_count(f"it differs from its request {waiting[2][0]}"))
     send(settings, *assignment("late"))
-    until(lambda: len(outcomes_by_request(settings)) == 4)
+    until(lambda: len(outcomes_by_request(settings)) == 5)
     assert set(outcomes_by_request(settings).values()) == {settings.topics.batches.name}
 
 
