@@ -120,6 +120,14 @@ def test_an_unused_connection_is_kept_as_long_as_is_set(api: Api) -> None:
         assert client.recv(1) == b""
 
 
+def test_a_connection_is_unused_too_after_the_late_body_of_a_refused_request(api: Api) -> None:
+    refused = POST.replace(TOKEN, b"")
+    with served(api.app, keep_alive_s=0.5) as server, server.connect(refused) as client:
+        assert b" 401 " in received_until(client, b"}")
+        client.sendall(b"x" * 100)  # ends uvicorn's own timer, which no response starts again
+        assert all_of(client) == b""
+
+
 def test_new_connections_take_the_place_of_those_that_wait_longest(api: Api) -> None:
     with served(api.app, connections=20) as server, ExitStack() as clients:
         idle = [clients.enter_context(server.connect(part)) for part in (b"", GET) * 50]
@@ -151,6 +159,20 @@ def test_a_response_that_its_client_does_not_read_is_given_up(api: Api) -> None:
             client.sendall(get * 20)  # pipelined: more than the system buffers
         until(lambda: server.open_connections == 0, 20)
         until(lambda: api.app.state.dependencies.requests.total == 0)
+
+
+def test_the_last_bytes_of_a_closed_connection_have_a_time_limit(api: Api) -> None:
+    storage_id = api("POST", "/v1/content", content=b"x" * 50_000).json()["storage_id"]
+    head = f"GET /v1/content/{storage_id} HTTP/1.1\r\nHost: api\r\nConnection: close\r\n".encode()
+    with served(api.app, close_s=0.3) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        until(lambda: server.open_connections == 1)
+        (connection,) = server.server.server_state.connections
+        sending = connection.transport.get_extra_info("socket")
+        sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.sendall(head + TOKEN + b"\r\n")
+        until(lambda: server.open_connections == 0)
 
 
 def test_pipelined_requests_get_their_responses_in_order(api: Api) -> None:

@@ -15,7 +15,7 @@ from tests.contract.api.calling import AUDIT, Api
 from tests.contract.api.serving_in_thread import Served, all_of, served
 from tests.support.tokens import hs256
 from tests.support.until import until
-from tools.api.app import STREAMS, STREAMS_OF_SUBJECT
+from tools.api.app import COMPUTING_STREAMS, STREAMS, STREAMS_OF_SUBJECT
 
 CHUNK = b"x" * 50_000 + b"\n"
 CHUNKS = 400  # 20 MB: much more than the system buffers
@@ -28,6 +28,8 @@ class Replays:
     computed: int = 0
     ended: int = 0
     silent: bool = False  # the log is read, but there is no line yet
+    computing: list[None] = field(default_factory=list)  # one for each thread that computes now
+    most_at_once: int = 0
     may_go_on: Event = field(default_factory=Event)
 
     def replay(
@@ -37,7 +39,10 @@ class Replays:
             for _ in range(CHUNKS):
                 self.computed += 1
                 yield b"" if self.silent else CHUNK
+                self.computing.append(None)
+                self.most_at_once = max(self.most_at_once, len(self.computing))
                 self.may_go_on.wait(0.02 if self.silent else 0)
+                self.computing.pop()
         finally:
             self.ended += 1
 
@@ -100,6 +105,15 @@ def test_streams_of_many_subjects_are_bounded_too(api: Api, replays: Replays) ->
         until(lambda: streams(api) == STREAMS)
         with server.connect(get("another")) as refused:
             assert all_of(refused).startswith(b"HTTP/1.1 429 ")
+
+
+def test_few_of_the_streams_compute_at_the_same_time(api: Api, replays: Replays) -> None:
+    replays.silent = True
+    with served(api.app) as server, ExitStack() as clients:
+        for number in range(STREAMS):
+            clients.enter_context(unread(server, f"auditor {number}"))
+        until(lambda: replays.computed > 50 and streams(api) == STREAMS)
+        assert replays.most_at_once == COMPUTING_STREAMS < STREAMS
 
 
 @pytest.mark.parametrize("silent", [False, True])
