@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.consumer_groups import committed_offsets, group_state
 from processors.kafka.records import Record
 from processors.log.reader import LogReader
 from processors.parking.entry_check import NOT_IN_LOG
@@ -183,6 +183,24 @@ def test_skipped_records_are_named_and_the_committed_offset_passes_them(
 
     until(all_are_committed)
     assert [worker.log_count(f'"at":"{one}"') for one in at] == [1] * len(at)
+
+
+@pytest.mark.thorough
+def test_a_skipped_record_that_is_read_again_is_not_named_again(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    worker = start_worker(session_timeout_s=6, **PATIENT)
+    (first,) = send_requests(settings, "w", assignment_id="late")
+    until(lambda: waiting_keys(settings))  # the committed offset stays at this entry
+    never_made = replace(first[0], offset=first[0].offset + 100)
+    append(settings, [record(settings, never_made, entry_of(first, request_at=never_made))])
+    until(lambda: worker.log_count(RequestState.NOT_PARKED.value))
+    starts = worker.log_count("fetching from the committed offsets")
+    worker.freeze()
+    until(lambda: not group_state(settings, settings.prep_group, []).members)
+    worker.thaw()
+    until(lambda: worker.log_count("fetching from the committed offsets") > starts)
+    assert worker.log_count(RequestState.NOT_PARKED.value) == 1
 
 
 @pytest.mark.thorough
