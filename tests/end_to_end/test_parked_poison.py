@@ -48,6 +48,14 @@ def entry_of(sent: Sent, **changes: object) -> ParkedRequest:
     return replace(parked, **changes)  # type: ignore[arg-type]
 
 
+def delaying_entry(at: Coordinates) -> ParkedRequest:
+    """An entry that lets a request wait for another assignment, as long as a deadline can be."""
+    now_ms = time.time_ns() // 1_000_000
+    deadline_at_ms = now_ms + MAX_PATIENCE_MS
+    of_another = (at, requested(assignment_id="nobody"))
+    return entry_of(of_another, appended_at_ms=now_ms, deadline_at_ms=deadline_at_ms)
+
+
 def record(settings: Settings, key: object, value: ParkedRequest | bytes | None) -> Record:
     """A record of the parked topic; a key of coordinates goes to their partition."""
     partition = key.partition if isinstance(key, Coordinates) else 0
@@ -212,7 +220,7 @@ def test_entries_forged_while_no_worker_ran_are_compared_with_the_request_log(
     send_in_transaction(settings, requested(batch_id="ready", assignment_id="ready"))
     (ready,) = send_requests(settings, "ready", assignment_id="ready")
     marker = replace(ready[0], offset=ready[0].offset - 1)
-    waiting = send_requests(settings, "w0", "w1", "w2", assignment_id="late")
+    waiting = send_requests(settings, "w0", "w1", "w2", "w3", assignment_id="late")
     until(lambda: len(waiting_keys(settings)) == len(waiting))
     until(lambda: len(outcomes_by_request(settings)) == 2)
     worker.kill()
@@ -222,32 +230,36 @@ def test_entries_forged_while_no_worker_ran_are_compared_with_the_request_log(
         entry_of(waiting[1], deadline_at_ms=-FAR_MS),
         entry_of(ready, request_at=waiting[2][0]),  # the context of its scope is complete
     ]
-    for (at, _), value in zip(waiting, forged, strict=True):
+    for (at, _), value in zip(waiting[:3], forged, strict=True):
         append(settings, [record(settings, at, None), record(settings, at, value)])
+    last, _ = waiting[3]
+    append(settings, [record(settings, last, delaying_entry(last))])  # after the own one
     worker.start()
     until(lambda: worker.log_count(NOT_IN_LOG), 60)
     until(lambda: worker.log_count(f"it differs from its request {waiting[2][0]}"))
     send(settings, *assignment("late"))
-    until(lambda: len(outcomes_by_request(settings)) == 5)
+    until(lambda: len(outcomes_by_request(settings)) == 6)
     assert set(outcomes_by_request(settings).values()) == {settings.topics.batches.name}
 
 
 @pytest.mark.thorough
-def test_an_entry_that_was_there_before_its_request_does_not_decide_when_it_is_due(
+def test_entries_before_and_in_place_of_those_of_this_worker_do_not_decide_when_requests_are_due(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     worker = start_worker(**PATIENT)
     (first,) = send_requests(settings, "w", assignment_id="late")
     until(lambda: waiting_keys(settings))
     at = replace(first[0], offset=first[0].offset + 1)
-    now_ms = time.time_ns() // 1_000_000
-    forged = entry_of(
-        (at, requested(assignment_id="nobody")),
-        appended_at_ms=now_ms,
-        deadline_at_ms=now_ms + MAX_PATIENCE_MS,
+    append(
+        settings,
+        [
+            record(settings, at, delaying_entry(at)),
+            record(settings, first[0], None),
+            record(settings, first[0], delaying_entry(first[0])),
+        ],
     )
-    append(settings, [record(settings, at, forged)])
     until(lambda: worker.log_count(RequestState.NOT_PARKED.value))
+    until(lambda: worker.log_count("another entry of its request counts"))
     (second,) = send_requests(settings, "w", assignment_id="late")
     assert second[0] == at
     until(lambda: [key for key, _ in parked_records(settings)].count(str(at).encode()) == 2)
