@@ -93,6 +93,11 @@ async def never_acknowledged(*_: Any) -> None:
     await asyncio.Event().wait()
 
 
+async def never_started() -> None:
+    """Start nothing, as a Faust that waits for its coordinator for ever."""
+    await asyncio.Event().wait()
+
+
 class LateHighWatermarks(TrackedConsumerThread):
     """A consumer thread whose first requests for the changelog's ends take longer than aiokafka waits."""
 
@@ -130,6 +135,8 @@ def with_stalled_part(worker: Worker, part: str) -> Worker:
             )
         case "fetches":
             TrackedConsumerThread._fetch_records = failing_fetch  # type: ignore[method-assign]  # noqa: SLF001
+        case "fold-member":
+            worker.app.start = never_started  # type: ignore[method-assign]
         case "ends":
             tracked_consumer.TrackedConsumerThread = LateHighWatermarks  # type: ignore[misc]
         case "transaction":

@@ -67,6 +67,17 @@ def test_a_worker_that_is_no_member_of_its_group_ends_although_it_owns_nothing(
 
 
 @pytest.mark.thorough
+def test_a_fold_that_is_no_member_of_its_group_ends_the_worker(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    send(settings, *assignment("a1"))
+    worker = start_worker(command=(*COMMAND, "fold-member"))
+    assert "cjstream: the fold owns no partition, and makes no progress at " in (
+        wait_for_failure(worker, 90)
+    )
+
+
+@pytest.mark.thorough
 def test_a_fold_whose_fetches_fail_ends_the_worker(
     settings: Settings, start_worker: StartWorker
 ) -> None:
