@@ -163,7 +163,9 @@ def test_foreign_records_hide_no_outcome_from_the_start_decision(
     append(settings, foreign_records(settings) * 60)
     delete_group(settings)
     worker.start()
-    assert f"the last at {settings.topics.batches.name}/" in refusal(worker)
+    assert f"the last at {settings.topics.batches.name}/0@" in refusal(
+        worker
+    )  # beside the foreign ones
 
 
 @pytest.mark.thorough
