@@ -1,7 +1,7 @@
 """The composition root: wires a worker, or the API's upload log, from settings. Nothing connects before it runs."""
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -33,7 +33,7 @@ from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.records import Headers
 from processors.kafka.topic_admin import topic_ids
 from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
-from processors.kafka.transactions import open_transactions_or_none
+from processors.kafka.transactions import hanging_transactions, open_transactions_or_none
 from processors.log.leftover_transactions import end_leftovers
 from processors.monitoring.progress_probes import (
     batch_prep_probe,
@@ -59,7 +59,6 @@ from processors.settings import Settings
 from processors.shutdown import Shutdown
 from processors.upload_log.reappend import UploadRestorer
 from schemas.codec import Codec
-from schemas.coordinates import Partition
 from schemas.errors import Malformed
 from schemas.events import AssignmentContext
 from tables.changed_scopes import ChangedScopes
@@ -162,7 +161,7 @@ def _build_batch_preparation(
             settings,
             parked.take_over,
             lambda: reader(settings, **{"auto.offset.reset": "earliest"}),
-            partial(_hanging_transactions, settings),
+            partial(hanging_transactions, settings, settings.prep_group),
         ),
         group_member(settings, settings.prep_group),
         epoch,
@@ -215,13 +214,6 @@ def build_splicer(
     from processors.outcomes.compiled_splicer import CompiledSplicer  # imports numba
 
     return CompiledSplicer(parts, max_bytes)
-
-
-def _hanging_transactions(settings: Settings, partitions: Iterable[Partition]) -> list[str]:
-    """The transactions on these partitions and on the group's offsets that hang, for the log."""
-    now_ms = round(time.time() * 1000)
-    found = open_transactions_or_none(settings, partitions, [settings.prep_group])
-    return [str(one) for one in found if one.hangs(now_ms, settings.transaction_timeout_s)]
 
 
 def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:

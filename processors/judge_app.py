@@ -4,8 +4,7 @@ import asyncio
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from decimal import Decimal
@@ -42,13 +41,12 @@ from processors.kafka.offsets import high_watermarks
 from processors.kafka.rights import require_rights
 from processors.kafka.topic_admin import checked_topics, topic_ids
 from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
-from processors.kafka.transactions import open_transactions_or_none
+from processors.kafka.transactions import hanging_transactions
 from processors.monitoring.watchdog import in_background, watch_topics, watch_transactions
 from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
 from processors.shutdown import Shutdown
 from schemas.codec import Codec
-from schemas.coordinates import Partition
 from schemas.errors import Misconfigured
 from schemas.models import PUSD_PER_USD, Models
 from schemas.overrides import JudgingLimits
@@ -86,7 +84,10 @@ def build_judge(settings: Settings, codec: Codec) -> JudgeProcess:
     )
     consumer = GroupConsumer(
         consumed_batches(
-            settings, runs.take_over, new_reader, partial(_hanging_transactions, settings)
+            settings,
+            runs.take_over,
+            new_reader,
+            partial(hanging_transactions, settings, settings.judge_group),
         ),
         group_member(settings, settings.judge_group),
         epochs,
@@ -236,10 +237,3 @@ def _simulation_of(settings: Settings) -> tuple[SimulatedMind, SimulatedFaults, 
         raise Misconfigured(
             "CJSTREAM_SIMULATED_JUDGE: not a JSON object with members of the simulated judge"
         ) from fault
-
-
-def _hanging_transactions(settings: Settings, partitions: Iterable[Partition]) -> list[str]:
-    """The transactions on these partitions and on the group's offsets that hang, for the log."""
-    now_ms = round(time.time() * 1000)
-    found = open_transactions_or_none(settings, partitions, [settings.judge_group])
-    return [str(one) for one in found if one.hangs(now_ms, settings.transaction_timeout_s)]

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import struct
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -285,6 +286,15 @@ def open_transactions_or_none(
     except CJStreamError as fault:
         log.info("open transactions are not known", extra={"reason": str(fault)})
         return []
+
+
+def hanging_transactions(
+    settings: Settings, group: str, partitions: Iterable[Partition]
+) -> list[str]:
+    """The transactions on these partitions and on the group's offsets that hang, for the log."""
+    now_ms = round(time.time() * 1000)
+    found = open_transactions_or_none(settings, partitions, [group])
+    return [str(one) for one in found if one.hangs(now_ms, settings.transaction_timeout_s)]
 
 
 def end_transaction(settings: Settings, transaction: OpenTransaction, *, commit: bool) -> bool:
