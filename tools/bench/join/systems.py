@@ -31,7 +31,7 @@ CAUGHT_UP_S = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of one system; its number is unique in the measurement."""
+    """One run of one system; its number is unique among the runs over one log."""
 
     number: int
     settings: Settings
@@ -138,7 +138,7 @@ def copy(*options: str) -> System:
 
 def group_of(run: Run) -> str:
     """The consumer group of a peer: another one in each run, for a killed member stays until its session ends."""
-    return f"bench-{run.number}"
+    return f"bench-{run.folder.name}"  # not its number: a bench of several points counts anew at each
 
 
 def copied(run: Run) -> str:
