@@ -138,7 +138,7 @@ def copy(*options: str) -> System:
 
 def group_of(run: Run) -> str:
     """The consumer group of a peer: another one in each run, for a killed member stays until its session ends."""
-    return f"bench-{run.folder.name}"  # not its number: a bench of several points counts anew at each
+    return f"bench-{run.folder.name}"  # not its number: each point of a bench counts anew
 
 
 def copied(run: Run) -> str:
