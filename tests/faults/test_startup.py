@@ -162,9 +162,8 @@ def test_foreign_records_hide_no_outcome_from_the_start_decision(
     worker = stopped_worker(settings, start_worker)
     append(settings, foreign_records(settings) * 60)
     foreign = Partition(settings.topics.requests.name, 0)
-    committed = committed_offsets(
-        settings, settings.prep_group, settings.partitions_of(settings.topics.requests)
-    )
+    requests = settings.partitions_of(settings.topics.requests)
+    committed = dict(committed_offsets(settings, settings.prep_group, requests))
     assert committed.pop(foreign)
     delete_group(settings)
     set_committed_offsets(settings, settings.prep_group, committed)
