@@ -156,6 +156,7 @@ def test_a_history_has_every_version_and_the_damaged_uploads(
     assert all("without Confluent framing" in item["reason"] for item in document["damaged"])
 
 
+@pytest.mark.thorough
 def test_uses_counts_batches_by_version_and_finds_versions_missing_from_the_log(
     settings: Settings, start_worker: StartWorker, coordinates: Sequence[Coordinates]
 ) -> None:

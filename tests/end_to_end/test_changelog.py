@@ -145,6 +145,7 @@ def forged_rows(settings: Settings) -> list[Record]:
     ]
 
 
+@pytest.mark.thorough
 def test_forged_rows_are_named_by_the_comparison_and_mended_by_a_worker(
     settings: Settings, start_worker: StartWorker
 ) -> None:

@@ -104,6 +104,7 @@ def redriven(settings: Settings, topic: Topic, max_attempts: int = 3) -> dict[in
     return {decision.letter.refusal.at.offset: decision.fate for decision, _ in done}
 
 
+@pytest.mark.thorough
 def test_redriven_records_are_processed_or_refused_again(
     settings: Settings, start_worker: StartWorker
 ) -> None:

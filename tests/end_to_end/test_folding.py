@@ -311,6 +311,7 @@ def test_a_damaged_upload_is_dead_lettered_and_the_fold_continues(
     ] == [7]
 
 
+@pytest.mark.thorough
 def test_an_upload_of_a_later_release_stops_its_partition_alone_and_is_never_committed(
     loop: Loop, settings: Settings, writer: Producer
 ) -> None:

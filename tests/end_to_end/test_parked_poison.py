@@ -267,6 +267,7 @@ def test_entries_before_and_in_place_of_those_of_this_worker_do_not_decide_when_
     until(lambda: outcomes_by_request(settings).keys() == {first[0], at})
 
 
+@pytest.mark.thorough
 def test_a_request_whose_entry_was_taken_away_is_named_and_parked_again(
     settings: Settings, start_worker: StartWorker
 ) -> None:

@@ -165,6 +165,7 @@ def segment_of(broker: Broker, partition: Partition) -> Path:
     return segment
 
 
+@pytest.mark.thorough
 def test_a_record_altered_in_the_segment_of_a_stopped_broker_is_named_by_coordinates(
     broker: Broker, settings: Settings, key: Path
 ) -> None:

@@ -70,6 +70,7 @@ def prompt_version(event: Any) -> int:
     return version
 
 
+@pytest.mark.thorough
 def test_requests_of_other_partitions_are_prepared_and_the_others_wait_until_it_is_set_aside(
     settings: Settings, start_worker: StartWorker
 ) -> None:

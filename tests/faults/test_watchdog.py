@@ -137,6 +137,7 @@ def test_a_replica_that_no_longer_advances_ends_the_worker(
     assert "cjstream: the context replica makes no progress at " in wait_for_failure(worker)
 
 
+@pytest.mark.thorough
 def test_a_transaction_that_hangs_ends_the_worker(
     settings: Settings, start_worker: StartWorker
 ) -> None:

@@ -207,6 +207,7 @@ def without_registry(tmp_path: Path) -> Settings:
     return Settings(schema_registry_url=url, data_dir=tmp_path)
 
 
+@pytest.mark.thorough
 def test_a_command_waits_a_while_and_exits_with_4(
     without_registry: Settings, tmp_path: Path
 ) -> None:
