@@ -335,7 +335,11 @@ def uploads_set_aside(
 
 @requests_app.command("send")
 def requests_send(files: Files, as_json: Json = False) -> None:
-    """Append CJ requests, in plain form or in JSON event envelopes; if any input is bad, nothing is sent."""
+    """Append CJ requests, in plain form or in JSON event envelopes; if any input is bad, nothing is sent.
+
+    An essay has text_storage_id (a stored text), text, or text_file (plain text or .docx, in or below the folder of
+    the request's file); texts are stored before the requests are appended.
+    """
     from tools import send
 
     sent = send.send_requests(settings_from_environment(), files)

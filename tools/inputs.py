@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -25,12 +26,12 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from schemas.errors import Malformed
+from schemas.errors import CJStreamError, Malformed
 from schemas.events import CJAssessmentRequested, Essay
 from schemas.field_limits import RULES
 from schemas.scales import get_scale
-from tools.json_files import DECODER, MAX_FILE_BYTES, STDIN, JsonValue, json_values, safe_name
-from tools.text_formats import foreign_format
+from tools.json_files import DECODER, STDIN, JsonValue, json_values, safe_name
+from tools.text_files import text_in
 from tools.text_rules import (
     AS_PLAIN_TEXT,
     MAX_TEXT_BYTES,
@@ -39,6 +40,7 @@ from tools.text_rules import (
     format_of,
     trimmed,
 )
+from tools.word_document import MAX_BYTES
 
 T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -172,12 +174,17 @@ def _upload(document: JsonValue) -> GivenUpload:
     line = _model(UploadLine, _without_nulls(document))
     if line.delete:
         return GivenUpload(document, line, None)
-    field = "text" if line.text_file is None else "text_file"
-    text = trimmed(
-        line.text or "" if line.text_file is None else _file_text(document, line.text_file)
-    )
+    return GivenUpload(document, line, _text(document, "", line, MAX_TEXT_BYTES[line.type]))
+
+
+def _text(document: JsonValue, path: str, line: "UploadLine | EssayLine", max_bytes: int) -> bytes:
+    """The text that a line has or names, trimmed and checked; `path` leads to the line. Raises Malformed."""
+    if line.text_file is None:
+        field, text = f"{path}text", trimmed(line.text or "")
+    else:
+        field = f"{path}text_file"
+        text = trimmed(_file_text(document, field, line.text_file))
     encoded = text.encode()
-    max_bytes = MAX_TEXT_BYTES[line.type]
     if broken := broken_rule(text, max_bytes):
         too_short = f"{len(text)} characters, at least {MIN_TEXT}"
         rules = {
@@ -188,7 +195,7 @@ def _upload(document: JsonValue) -> GivenUpload:
             "not_plain_text": f"{format_of(text)}: {AS_PLAIN_TEXT}",
         }
         raise document.fault(f"{field}: {rules[broken[0]]}")
-    return GivenUpload(document, line, encoded)
+    return encoded
 
 
 def _without_nulls(document: JsonValue) -> JsonValue:
@@ -198,25 +205,22 @@ def _without_nulls(document: JsonValue) -> JsonValue:
     return replace(document, value={k: v for k, v in document.value.items() if v is not None})
 
 
-def _file_text(document: JsonValue, text_file: str) -> str:
-    """The text of a file, which must be in or below the folder of the input file that names it."""
+def _file_text(document: JsonValue, field: str, text_file: str) -> str:
+    """The text of a file, which must be in or below the folder of the input file that names it. Raises Malformed."""
     folder = Path() if document.file == STDIN else Path(document.file).parent
     try:
         path = (folder / text_file).resolve()
         if Path(text_file).is_absolute() or not path.is_relative_to(folder.resolve()):
-            raise document.fault("text_file: not in or below the folder of the file that names it")
+            raise document.fault(f"{field}: not in or below the folder of the file that names it")
         with path.open("rb") as opened:
-            content = opened.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise document.fault(f"text_file: more than {MAX_FILE_BYTES} bytes")
-        if found := foreign_format(content):
-            raise document.fault(f"text_file: {found}: {AS_PLAIN_TEXT}")
-        return content.decode()
-    except UnicodeDecodeError:
-        raise document.fault("text_file: not UTF-8") from None
+            return text_in(opened.read(MAX_BYTES + 1), text_file)
     except (OSError, ValueError) as fault:
         rule = getattr(fault, "strerror", None) or "not a file name"
-        raise document.fault(f"text_file: cannot be read: {rule}") from None
+        raise document.fault(f"{field}: cannot be read: {rule}") from None
+    except Malformed:
+        raise
+    except CJStreamError as fault:
+        raise document.fault(f"{field}: {fault}") from None
 
 
 def _overrides(value: object) -> object:
@@ -263,10 +267,18 @@ def _in_milliseconds(due_at_ms: int) -> int:
 
 
 class EssayLine(_StrictModel):
-    """One essay of a request, by reference."""
+    """One essay of a request: the storage id of its text, or the text, or its file."""
 
     essay_id: Name
-    text_storage_id: Name
+    text_storage_id: Name | None = None
+    text: str | None = None
+    text_file: str | None = None
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "EssayLine":
+        if sum(one is not None for one in (self.text_storage_id, self.text, self.text_file)) != 1:
+            raise ValueError("exactly one of text_storage_id, text and text_file")
+        return self
 
 
 class _RequestFields(_StrictModel):
@@ -325,36 +337,48 @@ class Envelope(_StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class GivenRequest:
-    """A checked request, and the JSON value it was read from."""
+    """A checked request, the JSON value it was read from, and the texts that it brings: they must be stored."""
 
     document: JsonValue
     request: CJAssessmentRequested
+    texts: tuple[bytes, ...]
 
 
 def read_requests(
     files: Sequence[str], now_ms: int, new_id: Callable[[], str]
 ) -> list[GivenRequest]:
     """Every request in the files, checked, with defaults for omitted fields. Raises Malformed."""
-    return _each(
-        files, lambda document: GivenRequest(document, request_of(document, now_ms, new_id))
-    )
+    return _each(files, lambda document: request_of(document, now_ms, new_id))
 
 
-def request_of(
-    document: JsonValue, now_ms: int, new_id: Callable[[], str]
-) -> CJAssessmentRequested:
+def request_of(document: JsonValue, now_ms: int, new_id: Callable[[], str]) -> GivenRequest:
     """The request in a JSON value, in either form. Raises Malformed."""
     if isinstance(document.value, dict) and "data" in document.value:
-        given = _model(Envelope, document).model_dump(exclude={"event_type"})
+        envelope = _model(Envelope, document)
+        lines, path = envelope.data.essays, "data.essays_for_cj"
+        given = envelope.model_dump(exclude={"event_type"})
         given |= given.pop("data")
     else:
-        given = _model(RequestLine, document).model_dump()
+        plain = _model(RequestLine, document)
+        lines, path = plain.essays, "essays"
+        given = plain.model_dump()
     defaults = {"event_id": new_id, "occurred_at_ms": lambda: now_ms, "correlation_id": new_id}
     for name, default in defaults.items():
         if given[name] is None:
             given[name] = default()
-    given["essays"] = tuple(Essay(**essay) for essay in given["essays"])
-    return CJAssessmentRequested(**given)
+    texts = {
+        line.essay_id: _text(document, f"{path}.{number}.", line, MAX_TEXT_BYTES["essay"])
+        for number, line in enumerate(lines)
+        if line.text_storage_id is None
+    }
+    given["essays"] = tuple(
+        Essay(
+            essay_id=line.essay_id,
+            text_storage_id=line.text_storage_id or sha256(texts[line.essay_id]).hexdigest(),
+        )
+        for line in lines
+    )
+    return GivenRequest(document, CJAssessmentRequested(**given), tuple(texts.values()))
 
 
 def _each(files: Sequence[str], read: Callable[[JsonValue], T]) -> list[T]:

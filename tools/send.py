@@ -248,7 +248,10 @@ def _new_id() -> str:
 
 
 def send_requests(settings: Settings, files: Sequence[str]) -> list[SentRequest]:
-    """Append the CJ requests in the files, with the batch id as key. Raises Malformed before anything is sent."""
+    """Store the texts of the essays and append the CJ requests, with the batch id as key.
+
+    Raises Malformed before anything is stored or sent.
+    """
     requests = read_requests(files, _now_ms(), _new_id)
     for given in requests:
         texts = {essay.text_storage_id for essay in given.request.essays}
@@ -263,6 +266,7 @@ def send_requests(settings: Settings, files: Sequence[str]) -> list[SentRequest]
                 f"{len(record.value or b'')} bytes in Avro, at most {MAX_REQUEST_BYTES}"
             )
     checked_topics(admin_client(settings), settings)
+    _store([text for given in requests for text in given.texts], settings)
     coordinates = _deliver(plain_producer(settings), records, "requests")
     return [
         SentRequest(given.request.batch_id, given.request.event_id, at)

@@ -5,7 +5,12 @@ import unicodedata
 from tools.text_formats import LOOKED_AT, foreign_format
 
 MIN_TEXT = 10  # characters
-MAX_TEXT_BYTES = {"instructions": 65_536, "student_prompt": 131_072, "judge_rubric": 131_072}
+MAX_TEXT_BYTES = {
+    "instructions": 65_536,
+    "student_prompt": 131_072,
+    "judge_rubric": 131_072,
+    "essay": 131_072,
+}
 AS_PLAIN_TEXT = "save it as plain text in UTF-8"
 VISIBLE = frozenset("LNPS")  # letters, numbers, punctuation, symbols
 LOOK_EMPTY = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols, by their category

@@ -79,7 +79,7 @@ LIBRARIES = {  # the folders or files that may import each library
         "tools/bench/api.py",
         "tools/processes.py",
     },
-    "docx": {"tools/admin/word_document.py"},
+    "docx": {"tools/word_document.py"},
     "typer": {"tools"},
     "rich": {"tools"},
     "fastapi": {"tools/api"},

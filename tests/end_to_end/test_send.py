@@ -20,7 +20,12 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
-from schemas.events import AssignmentContext, InstructionsUploaded, StudentPromptUploaded
+from schemas.events import (
+    AssignmentContext,
+    CJAssessmentRequested,
+    InstructionsUploaded,
+    StudentPromptUploaded,
+)
 from tables.content_store import ContentStore
 from tests.support.builders import requested
 from tests.support.run_command import run_json, run_text
@@ -117,6 +122,27 @@ def test_sent_requests_have_their_batch_ids_as_keys(settings: Settings, write: W
     assert [request.event_id for request in sent] == [
         getattr(CODEC.decode(by_coordinates[request.at].value), "event_id", "") for request in sent
     ]
+
+
+def test_the_texts_of_sent_essays_are_in_the_content_store(
+    settings: Settings, write: Write
+) -> None:
+    texts = ["The town needs a youth centre.", "The town needs a library."]
+    essays = [{"essay_id": f"e-{n}", "text": text} for n, text in enumerate(texts)]
+    request = {"batch_id": "b", "course_code": "ENG5", "language": "en", "essays": essays}
+    send_requests(settings, [write(request)])
+    (record,) = all_records(settings, settings.topics.requests.name)
+    sent = CODEC.decode_as(CJAssessmentRequested, record.value)
+    store = ContentStore.open(settings.content)
+    assert [store.get(essay.text_storage_id).decode() for essay in sent.essays] == texts
+
+
+def test_no_text_is_stored_if_another_essay_is_refused(settings: Settings, write: Write) -> None:
+    essays = [{"essay_id": "e-0", "text": "The town needs a youth centre."}, {"essay_id": "e-1"}]
+    request = {"batch_id": "b", "course_code": "ENG5", "language": "en", "essays": essays}
+    with pytest.raises(Malformed, match=r"essays\.1: exactly one of"):
+        send_requests(settings, [write(request)])
+    assert not (settings.data_dir / "content" / "sha256").exists()
 
 
 @pytest.fixture

@@ -12,12 +12,11 @@ from schemas.field_limits import RULES, SHA256
 from schemas.scales import get_scale
 from tables.etags import parse_assignment_etag, parse_etag
 from tools.admin.failures import Usage
-from tools.admin.word_document import MAX_BYTES, text_of_document
 from tools.json_files import STDIN, name_of
-from tools.progress import say
-from tools.text_formats import WORD, foreign_format
+from tools.text_files import text_in
 from tools.text_rules import AS_PLAIN_TEXT, MAX_TEXT_BYTES, broken_rule, format_of, trimmed
 from tools.times import point_in_time_from
+from tools.word_document import MAX_BYTES
 
 TEXTS = {"instructions": "instructions", "prompt": "student_prompt", "rubric": "judge_rubric"}
 
@@ -142,27 +141,9 @@ def _read(file: str) -> str:
         )
         raise CJStreamError(f"cannot read {name_of(file)}: {cause}") from None
     try:
-        return _text_in(content, name_of(file))
+        return text_in(content, name_of(file))
     except CJStreamError as fault:
         raise CJStreamError(f"cannot read {name_of(file)}: {fault}") from fault
-
-
-def _text_in(content: bytes, name: str) -> str:
-    """The text of a file that is UTF-8 or a Word document. Raises CJStreamError."""
-    if len(content) > MAX_BYTES:
-        raise CJStreamError(f"more than {MAX_BYTES} bytes")
-    found = foreign_format(content)
-    if found == WORD:
-        text, left_out = text_of_document(content)
-        if left_out:
-            say(f"{name}: the text is used without {' and '.join(left_out)} of the document")
-        return text
-    if found is not None:
-        raise CJStreamError(f"{found}: {AS_PLAIN_TEXT} or as a Word document (.docx)")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as fault:
-        raise CJStreamError(f"not UTF-8 from byte {fault.start} on: {AS_PLAIN_TEXT}") from None
 
 
 def _within_limits(name: str, text: str) -> str:

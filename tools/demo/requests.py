@@ -141,7 +141,7 @@ def _envelope(request: CJAssessmentRequested, codec: Codec) -> bytes:
             "org_id": request.org_id,
         },
     }
-    return codec.encode(request_of(JsonValue("demo", 1, document), 0, str))
+    return codec.encode(request_of(JsonValue("demo", 1, document), 0, str).request)
 
 
 def _padded(request: CJAssessmentRequested, codec: Codec) -> bytes:

@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import docx
 import pytest
 
 from schemas.errors import Malformed
@@ -91,6 +93,31 @@ def test_a_text_may_be_in_a_separate_file(write: Write, tmp_path: Path) -> None:
     document = {"type": "judge_rubric", "assignment_id": "a1", "text_file": "texts/task.txt"}
     (given,) = uploads_in(write(lines(document)))
     assert given.text == b"Write about a journey."
+
+
+def test_an_essay_may_bring_its_text_or_the_file_of_its_text(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "plain.txt").write_text("\ufeffThe town needs a youth centre.\n", encoding="utf-8")
+    document = docx.Document()
+    document.add_paragraph("The town needs a youth centre.")
+    document.save(str(tmp_path / "word.docx"))
+    essays = [
+        {"essay_id": "stored", "text_storage_id": "t-1"},
+        {"essay_id": "inline", "text": " The town needs a library. "},
+        {"essay_id": "plain", "text_file": "plain.txt"},
+        {"essay_id": "word", "text_file": "word.docx"},
+    ]
+    plain, enveloped = (
+        requests_in(write(content))[0]
+        for content in (
+            changed(REQUEST, essays=essays),
+            changed(ENVELOPE, data={**DATA_OF_ENVELOPE, "essays_for_cj": essays}),
+        )
+    )
+    library, centre = b"The town needs a library.", b"The town needs a youth centre."
+    assert plain.texts == enveloped.texts == (library, centre, centre)
+    ids = [sha256(text).hexdigest() for text in plain.texts]
+    assert [essay.text_storage_id for essay in plain.request.essays] == ["t-1", *ids]
+    assert enveloped.request.essays == plain.request.essays
 
 
 def test_omitted_fields_of_a_plain_request_are_filled_in(write: Write) -> None:
@@ -227,7 +254,23 @@ def test_an_invalid_upload_is_refused_with_its_line_and_field(
         (changed(REQUEST, essays=ESSAYS[:1]), "essays: 1 items, allowed are 2 to 5000"),
         (
             changed(REQUEST, essays=[ESSAYS[0], {"essay_id": "e"}]),
-            "essays.1.text_storage_id: missing",
+            "essays.1: exactly one of text_storage_id, text and text_file",
+        ),
+        (
+            changed(REQUEST, essays=[ESSAYS[0], {**ESSAYS[1], "text": "Be kind to youth."}]),
+            "essays.1: exactly one of text_storage_id, text and text_file",
+        ),
+        (
+            changed(REQUEST, essays=[ESSAYS[0], {"essay_id": "e", "text": "kind"}]),
+            r"essays.1.text: 4 characters, at least 10",
+        ),
+        (
+            changed(REQUEST, essays=[ESSAYS[0], {"essay_id": "e", "text_file": "../e.txt"}]),
+            "essays.1.text_file: not in or below the folder",
+        ),
+        (
+            changed(REQUEST, essays=[ESSAYS[0], {"essay_id": "e", "text": "kind " * 30_000}]),
+            "essays.1.text: 149999 bytes, at most 131072",
         ),
         (changed(REQUEST, occurred_at_ms=True), "occurred_at_ms: Input should be a valid integer"),
         (changed(REQUEST, occurred_at_ms=-1), "occurred_at_ms: allowed are 0"),
