@@ -271,6 +271,11 @@ class Settings(BaseSettings):
         return f"{self.topic_prefix}cjstream-judge"
 
     @property
+    def results_group(self) -> str:
+        """The consumer group whose position `results tail` continues by default."""
+        return f"{self.topic_prefix}cjstream-results"
+
+    @property
     def fold_group(self) -> str:
         """The consumer group of the fold, which is the id of the Faust app."""
         return f"{self.topic_prefix}cjstream-fold"

@@ -9,6 +9,14 @@ from schemas.judging_events import TokenPrices
 PUSD_PER_USD = 10**12
 
 
+def usd_of(pusd: int | None) -> str | None:
+    """Pico-dollars as an exact text in US dollars, with all twelve decimals; None is unknown."""
+    if pusd is None:
+        return None
+    dollars, rest = divmod(abs(pusd), PUSD_PER_USD)
+    return f"{'-' if pusd < 0 else ''}{dollars}.{rest:012d}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """The price of a model; its id is the sha256 of its row."""

@@ -20,6 +20,7 @@ from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
 from tools.printing import print_fields, print_json, print_line, print_table
 from tools.progress import say
+from tools.results.results_cli import results_app
 from tools.times import duration_s
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ for name, commands in {
     "admin": admin_app,
     "parked": parked_app,
     "dlq": dlq_app,
+    "results": results_app,
     "audit": audit_app,
     "bench": bench_app,
 }.items():

@@ -27,7 +27,7 @@ PROCESSES: dict[Process, str] = {
     "worker": "cjstream worker",
     "judge": "cjstream judge",
     "api": "cjstream api",
-    "auditor": "the reading commands: audit, batches tail, parked list, dlq list, doctor, topics list",
+    "auditor": "the reading commands: audit, results, batches tail, parked list, dlq list, doctor, topics list",
     "producer": "uploads send and requests send, or another producer of uploads and requests",
     "operator": "the commands that repair: topics apply, dlq redrive, requests reset-offsets, and others",
 }
@@ -95,7 +95,8 @@ def rights_of(process: Process, settings: Settings) -> list[Right]:
                 ),
             ]
         case "auditor":
-            needed = [*everywhere, *reads, *groups]
+            own = Right("group", settings.results_group, ("READ",))  # of results tail
+            needed = [*everywhere, *reads, *groups, own]
         case "producer":
             needed = [
                 *everywhere,
