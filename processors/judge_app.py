@@ -6,12 +6,8 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from decimal import Decimal
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-import orjson
 
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.fetch_epoch import FetchEpoch
@@ -20,15 +16,17 @@ from processors.judging.asking import Asking
 from processors.judging.batch_consumer import consumed_batches
 from processors.judging.cycle import Cycle
 from processors.judging.judge import CallId, Judge
+from processors.judging.known_judges import (
+    default_model,
+    judge_name,
+    judging_limits,
+    known_models,
+    simulation_of,
+)
 from processors.judging.open_runs import OpenRuns
 from processors.judging.run_opening import JudgingPolicy
 from processors.judging.run_texts import RunTexts
-from processors.judging.simulated import (
-    SimulatedFaults,
-    SimulatedJudge,
-    SimulatedMind,
-    simulated_model,
-)
+from processors.judging.simulated import MODEL, PROVIDER, SimulatedJudge
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.clients import (
@@ -47,16 +45,12 @@ from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
 from processors.shutdown import Shutdown
 from schemas.codec import Codec
-from schemas.errors import Misconfigured
-from schemas.models import PUSD_PER_USD, Models
-from schemas.overrides import JudgingLimits
+from schemas.models import Catalogue, Models
 from tables.content_store import ContentStore
 
 log = logging.getLogger("cjstream.judging")
 BROKER_S = 60.0
 STOP_S = 8.5
-SIMULATED = "simulated/sim-1"
-QUALITIES = "thetas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +64,9 @@ class JudgeProcess:
     asking: Asking
 
 
-def build_judge(settings: Settings, codec: Codec) -> JudgeProcess:
+def build_judge(settings: Settings, codec: Codec, catalogue: Catalogue) -> JudgeProcess:
     """Wire one judge process. Raises Misconfigured."""
-    judges, policy = _judges_of(settings)
+    judges, policy = _judges_of(settings, catalogue)
     store = ContentStore.open(settings.content, settings.content_max_bytes)
     epochs, broker_clock, alive = FetchEpoch(), BrokerClock(), set[CallId]()
     producer = producer_with_id(settings, judge_transactional_id(settings))
@@ -124,12 +118,12 @@ def build_judge(settings: Settings, codec: Codec) -> JudgeProcess:
     return JudgeProcess(settings, consumer, producer, epochs, asking)
 
 
-async def run_judge(settings: Settings, shutdown: Shutdown) -> None:
+async def run_judge(settings: Settings, shutdown: Shutdown, catalogue: Catalogue) -> None:
     """Run a judge process until its shutdown is requested. Raises the fault that ended it."""
     codec = await codec_unless_stopped(settings, lambda: shutdown.requested)
     if codec is None:
         return
-    process = build_judge(settings, codec)
+    process = build_judge(settings, codec, catalogue)
     admin = admin_client(settings)
     for request, what in (
         (partial(require_rights, "judge", admin, settings), "a description of the rights"),
@@ -154,7 +148,7 @@ async def run_judge(settings: Settings, shutdown: Shutdown) -> None:
             # aborts a killed predecessor's open transaction: until then its offsets are not stable
             await loop.run_in_executor(cycles, process.producer.take_over)
             await loop.run_in_executor(cycles, process.consumer.join)
-            log.info("judge runs", extra={"judge": _name_of(settings)})
+            log.info("judge runs", extra={"judge": judge_name(settings)})
             await process.asking.run(cycles, shutdown)
             log.info("judge stops", extra={"fault": str(shutdown.fault or "")})
         finally:
@@ -190,50 +184,21 @@ def _unless_stopped(shutdown: Shutdown, request: Callable[[], object]) -> None:
         request()
 
 
-def _name_of(settings: Settings) -> str:
-    """The configured judge. Raises Misconfigured if there is none."""
-    if not settings.judge and settings.environment != "development":
-        raise Misconfigured(
-            f"CJSTREAM_JUDGE: name the provider/model that judges, such as {SIMULATED}"
-        )
-    return settings.judge or SIMULATED
-
-
-def _judges_of(settings: Settings) -> tuple[dict[tuple[str, str], Judge], JudgingPolicy]:
+def _judges_of(
+    settings: Settings, catalogue: Catalogue
+) -> tuple[dict[tuple[str, str], Judge], JudgingPolicy]:
     """The judges by provider and model, and what is allowed. Raises Misconfigured."""
-    mind, faults, thetas = _simulation_of(settings)
-    simulated = simulated_model(mind)
-    models = Models((simulated,))
-    name = _name_of(settings)
-    provider, _, model_name = name.partition("/")
-    model = models.of(provider, model_name)
-    if model is None:
-        known = ", ".join(one.name for one in models.all)
-        raise Misconfigured(f"CJSTREAM_JUDGE: there is no {name}; known are {known}")
-    limit = settings.judge_max_cost_usd
+    _, faults, thetas = simulation_of(settings)
+    known = known_models(settings, catalogue)
+    default = default_model(settings, known)
+    simulated = SimulatedJudge(asyncio.sleep, thetas, faults)
+    judges: dict[tuple[str, str], Judge] = {(PROVIDER, MODEL): simulated}
+    models = Models(tuple(one for one in known.all if (one.provider, one.model) in judges))
     policy = JudgingPolicy(
         models=models,
-        default=model,
-        limits=JudgingLimits(
-            max_cost_pusd=None if limit is None else int(Decimal(str(limit)) * PUSD_PER_USD),
-            max_seconds=settings.judge_timeout_s,
-        ),
+        default=default,
+        limits=judging_limits(settings),
         items_max=settings.judge_items_max,
         guests_allowed=settings.judge_guests,
     )
-    judge = SimulatedJudge(asyncio.sleep, thetas, faults)
-    return {(simulated.provider, simulated.model): judge}, policy
-
-
-def _simulation_of(settings: Settings) -> tuple[SimulatedMind, SimulatedFaults, dict[str, float]]:
-    """The simulated judge's mind, faults and known qualities. Raises Misconfigured."""
-    try:
-        members: dict[str, Any] = orjson.loads(settings.simulated_judge)
-        thetas = {str(text): float(theta) for text, theta in members.pop(QUALITIES, {}).items()}
-        faulty = {field.name for field in fields(SimulatedFaults)} & members.keys()
-        faults = SimulatedFaults(**{name: members.pop(name) for name in faulty})
-        return SimulatedMind(**members), faults, thetas
-    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError) as fault:
-        raise Misconfigured(
-            "CJSTREAM_SIMULATED_JUDGE: not a JSON object with members of the simulated judge"
-        ) from fault
+    return judges, policy

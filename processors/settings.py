@@ -156,6 +156,10 @@ class Settings(BaseSettings):
         pattern=r"^([a-zA-Z0-9._:-]+/[a-zA-Z0-9._:/-]+)?$",
         description="provider/model that judges; in development simulated/sim-1 if empty",
     )
+    models_file: Path | None = Field(
+        None,
+        description="JSON file with further providers and models that may judge; see the page Judging",
+    )
     judge_first_start: Literal["end", "beginning"] = Field(
         "end", description="where the first judge starts; end: older batches are not judged"
     )

@@ -24,7 +24,7 @@ PARAMETERS = {
     "reasoning_effort": "reasoning_effort",
     "output_verbosity": "output_verbosity",
 }
-EFFORTS = ("minimal", "low", "medium", "high")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")  # of any model
 VERBOSITIES = ("low", "medium", "high")
 FIELD_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 N = TypeVar("N", int, float)
@@ -156,14 +156,14 @@ def read_overrides(
     rubric = top.text("judge_rubric_override", MAX_RUBRIC_BYTES)
     if rubric is not None and context_origin == NATIONAL:
         top.add("judge_rubric_override", "rubric_fixed")
-    parameters = _parameters(top, model)
+    max_tokens = top.whole("max_tokens_override", 1, model.max_output_tokens)
     overrides = Overrides(
         model=model,
-        parameters=parameters,
+        parameters=_parameters(top, model, max_tokens),
         system=system,
         rubric=rubric,
         max_comparisons=judging.whole("max_comparisons", 1, 10**7),
-        max_output_tokens=parameters.get("max_tokens", model.max_output_tokens),
+        max_output_tokens=max_tokens or model.output_tokens,
         max_cost_pusd=_max_cost(judging, limits, model),
         max_seconds=_max_seconds(judging, limits),
         target_bound=judging.number("target_bound", 0.3, 0.99),
@@ -220,19 +220,23 @@ def _model(top: _Faults, models: Models, default: Model) -> Model:
     return model or default
 
 
-def _parameters(top: _Faults, model: Model) -> Mapping[str, Any]:
+def _parameters(top: _Faults, model: Model, max_tokens: int | None) -> Mapping[str, Any]:
     """The wanted parameters, by their names in the model's API; an absent one is not sent, a 0 is a 0."""
     values = {
-        "temperature_override": top.number("temperature_override", 0.0, 2.0),
-        "max_tokens_override": top.whole("max_tokens_override", 1, model.max_output_tokens),
-        "reasoning_effort": top.one_of("reasoning_effort", EFFORTS),
+        "temperature_override": top.number("temperature_override", 0.0, model.temperature_max),
+        "max_tokens_override": max_tokens,
+        "reasoning_effort": top.one_of("reasoning_effort", model.efforts or EFFORTS),
         "output_verbosity": top.one_of("output_verbosity", VERBOSITIES),
     }
-    wanted = {name: value for name, value in values.items() if value is not None}
-    for name in wanted:
-        if PARAMETERS[name] not in model.takes:
+    parameters = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if PARAMETERS[name] in model.takes:
+            parameters[model.takes[PARAMETERS[name]]] = value
+        else:
             top.add(name, "unsupported_parameter")
-    return {PARAMETERS[name]: value for name, value in wanted.items()}
+    return parameters
 
 
 def _max_cost(judging: _Faults, limits: JudgingLimits, model: Model) -> int | None:

@@ -16,6 +16,7 @@ from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
 from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
+from tools.models.models_cli import models_app
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
 from tools.printing import print_fields, print_json, print_line, print_table
@@ -52,6 +53,7 @@ for name, commands in {
     "results": results_app,
     "audit": audit_app,
     "bench": bench_app,
+    "models": models_app,
 }.items():
     app.add_typer(commands, name=name)
 

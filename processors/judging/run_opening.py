@@ -199,7 +199,7 @@ def _too_long(
     """The two longest essays, if their prompt may not fit into the model's context window."""
     by_size = sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True)[:2]
     size = prompt_bytes(shared) + sum(sizes[number] for number in by_size)
-    if -(-size // BYTES_PER_TOKEN) <= model.context_window - model.max_output_tokens:
+    if -(-size // BYTES_PER_TOKEN) <= model.input_tokens_max:
         return ()
     longest = (batch.request.essays[number] for number in by_size)
     return tuple(ResultDetail(path=_path_of(essay), code="texts_too_long") for essay in longest)

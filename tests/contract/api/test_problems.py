@@ -125,6 +125,7 @@ def test_a_request_with_an_invalid_token_is_unauthenticated(api: Api) -> None:
         ("GET", f"{ADMIN}/grade-scales", ["admin", "auditor", "service"]),
         ("GET", f"/v1/content/{'0' * 64}", ["admin", "auditor", "service"]),
         ("POST", "/v1/content", ["admin", "service"]),
+        ("POST", "/v1/judges/check", ["admin", "auditor", "service"]),
     ],
 )
 def test_a_caller_without_a_required_role_is_forbidden(
@@ -419,6 +420,10 @@ def test_too_many_requests_of_one_subject_in_progress_are_refused(api: Api) -> N
         assert api("GET", "/healthz", token=None).status_code == 200
     assert in_progress.total == 0
     assert api("GET", A1).status_code == 404
+
+
+def test_overrides_cannot_be_checked_without_a_judge(api: Api) -> None:
+    assert problem(api("POST", "/v1/judges/check", {}), "judge-not-configured") == {}
 
 
 # of a connection: tested in test_connections.py

@@ -21,7 +21,7 @@ SIMULATED = Model(
     answer_method="simulated",
     context_window=1_000_000,
     max_output_tokens=400,
-    takes=frozenset({"temperature", "max_tokens"}),
+    takes={"temperature": "temperature", "max_tokens": "max_tokens"},
     price=Price(provider="simulated", model="sim-1", prices=PRICES, source="simulated"),
 )
 UNPRICED = replace(SIMULATED, provider="local", model="llama", price=None)

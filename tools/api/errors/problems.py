@@ -50,6 +50,7 @@ KINDS: Mapping[str, ProblemKind] = {
     "log-unavailable": ProblemKind(503, "Kafka unreachable", 5),
     "content-unavailable": ProblemKind(503, "Content store unreachable", 5),
     "auth-keys-unavailable": ProblemKind(503, "Signing keys unreachable", 5),
+    "judge-not-configured": ProblemKind(503, "No judge configured"),
     "too-many-connections": ProblemKind(503, "Too many connections", 1),
     "replica-behind": ProblemKind(503, "Not caught up", 2),
     "writer-contended": ProblemKind(503, "Writer contended", 1),

@@ -258,3 +258,10 @@ class NewAssignment(WithStoredTexts):
     judge_rubric_storage_id: types.StorageId = ABSENT
     prompt_text: types.LongText = ABSENT
     rubric_text: types.LongText = ABSENT
+
+
+class OverridesToCheck(RequestModel):
+    """`llm_config_overrides` as a JSON object, and the origin of the assignment's instructions."""
+
+    llm_config_overrides: Any = None
+    context_origin: str | None = Field(None, max_length=64)

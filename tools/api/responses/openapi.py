@@ -26,6 +26,7 @@ CONDITION = ("version-mismatch", "precondition-required")
 APPEND = ("resource-not-found", "writer-contended", "outcome-unknown")
 
 STATIC = COMMON
+CHECKED = (*COMMON, *BODY, "judge-not-configured")
 STREAMED = (*COMMON, *LOG)
 READABLE = (*COMMON, *LOG, *CONTENT)
 READ = (*READABLE, "resource-not-found")

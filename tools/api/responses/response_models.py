@@ -216,3 +216,19 @@ class Scales(ResponseModel):
     """All grade scales."""
 
     items: list[Scale]
+
+
+class OverrideFault(ResponseModel):
+    """One override that a judge refuses."""
+
+    path: str
+    code: str
+
+
+class OverridesChecked(ResponseModel):
+    """Whether a judge accepts the overrides, and which one they name; `judge` is null if it does not."""
+
+    ok: bool
+    faults: list[OverrideFault]
+    judge: str | None
+    warnings: list[str]
