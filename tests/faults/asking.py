@@ -75,8 +75,8 @@ class Progress:
     ) -> Mapping[tuple[str, int], int]:
         return retry_until_answered(lambda: end_offsets(self._admin, partitions, level))
 
-    def wait_for_more(self, requests: int = 1, seconds: float = 30) -> None:
-        """Wait until that many more requests have been committed; at least as many must still be on their way."""
+    def wait_for_more(self, requests: int = 1, seconds: float = 60) -> None:
+        """Wait until that many more requests have been committed; as many must still be on their way, or a Flow runs."""
         before = self.total()
         until(lambda: self.total() >= before + requests, seconds)
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -102,13 +103,17 @@ def a_request(number: int, assignments: int = 20) -> CJAssessmentRequested:
 
 
 class Flow:
-    """A thread that sends requests at a steady rate, with some uploads and damaged requests among them."""
+    """A thread that sends requests at a steady rate, with some uploads and damaged requests among them.
+
+    It sends `total` requests, and more while the block still runs: on a slow machine what is tested takes longer.
+    """
 
     def __init__(self, settings: Settings, total: int, rate: float, assignments: int = 20) -> None:
         self._settings = settings
         self._total = total
         self._rate = rate
         self._assignments = assignments
+        self._block_ends = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._producer: Producer = plain_producer(settings)
         self.sent = 0
@@ -120,17 +125,15 @@ class Flow:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._block_ends.set()
         self._thread.join()
         self._producer.flush(60)
 
-    @property
-    def is_done(self) -> bool:
-        """Whether every request has been sent."""
-        return self.sent >= self._total
-
     def _run(self) -> None:
         started = time.monotonic()
-        for number in range(self._total):
+        for number in count():
+            if number >= self._total and self._block_ends.is_set():
+                return
             self._produce(self._record(number))
             if number % 500 == 250:
                 name, version = f"a{number // 500 % self._assignments}", 2 + number // 500
