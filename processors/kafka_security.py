@@ -6,6 +6,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from processors.tls import check_client_certificate
+
 PREFIX = "CJSTREAM_KAFKA_"
 
 
@@ -67,22 +69,13 @@ class KafkaSecurity(BaseSettings):
         for name in needed if signs_in else ():
             if getattr(self, name) is None:
                 raise _fault(name, f"needed for {self.sasl_mechanism}")
-        if (self.ssl_certificate_file is None) != (self.ssl_key_file is None):
-            missing = "ssl_key_file" if self.ssl_key_file is None else "ssl_certificate_file"
-            raise _fault(missing, "needed: a client's certificate and its key go together")
-        if self.ssl_key_password is not None and self.ssl_key_file is None:
-            raise _fault("ssl_key_file", "needed: a password for it is set")
+        check_client_certificate(self, security_variable)
         return self
 
     @property
     def encrypts(self) -> bool:
         """Whether connections use TLS."""
         return self.security_protocol.endswith("SSL")
-
-
-def secret_text(secret: SecretStr | None) -> str | None:
-    """The secret itself; None if there is none."""
-    return None if secret is None else secret.get_secret_value()
 
 
 def security_variable(name: str) -> str:

@@ -1,29 +1,39 @@
 """Every setting, read from environment variables `CJSTREAM_<NAME>`."""
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processors.kafka_security import KafkaSecurity, security_variable
 from processors.policy import Policy
+from processors.registry_security import REGISTRY_VARIABLE, RegistrySecurity, registry_variable
+from processors.s3_settings import SCHEMES, S3Settings, s3_variable
 from processors.setting_sources import settings_of
 from schemas.coordinates import Partition
 from schemas.events import ROLES
 from schemas.topics import Topic, Topics
+from tables.content_location import ContentLocation
 
 if TYPE_CHECKING:
     from tables.upload_record import UploadTopics
 
-REGISTRY_VARIABLE = "SCHEMA_REGISTRY_URL"  # without prefix: other programs read it, too
 REGISTRY_URL = re.compile(
     r"https?://([^\s/?#@]*@)?(\[[\da-fA-F:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(/[^\s?#]*)?"
 )
 ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 NAME = r"^[a-zA-Z0-9._-]{0,50}$"
+GROUPS: Mapping[
+    str, Callable[[str], str]
+] = {  # settings with variables of their own, which have secrets
+    "kafka": security_variable,
+    "registry": registry_variable,
+    "s3": s3_variable,
+}
 
 
 class Settings(BaseSettings):
@@ -151,6 +161,14 @@ class Settings(BaseSettings):
         default_factory=lambda: settings_of(KafkaSecurity, security_variable, {}),
         description="how every client of Kafka encrypts and signs in",
     )
+    registry: RegistrySecurity = Field(
+        default_factory=lambda: settings_of(RegistrySecurity, registry_variable, {}),
+        description="how the client of an external schema registry encrypts and signs in",
+    )
+    s3: S3Settings = Field(
+        default_factory=lambda: settings_of(S3Settings, s3_variable, {}),
+        description="the S3 service of the content store",
+    )
     judge: str = Field(
         "",
         pattern=r"^([a-zA-Z0-9._:-]+/[a-zA-Z0-9._:/-]+)?$",
@@ -224,6 +242,12 @@ class Settings(BaseSettings):
             raise ValueError("must be exact origins, separated by commas: https://admin.example")
         return origins
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        self.registry.check_fits(self.schema_registry_url)
+        self.s3.check_fits(self.content_url)
+        return self
+
     @property
     def topics(self) -> Topics:
         """The topic catalogue with this installation's prefix."""
@@ -250,9 +274,10 @@ class Settings(BaseSettings):
         return Policy(self.required_roles, self.guests_allowed, self.patience_s)
 
     @property
-    def content(self) -> str:
-        """The URL of the content store."""
-        return self.content_url or (self.data_dir / "content").resolve().as_uri()
+    def content(self) -> ContentLocation:
+        """Where the content store is."""
+        url = self.content_url or (self.data_dir / "content").resolve().as_uri()
+        return ContentLocation(url, self.s3.options(url) if url.startswith(SCHEMES) else {})
 
     @property
     def worker_dir(self) -> Path:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -32,6 +32,7 @@ from schemas.errors import (
     Misconfigured,
 )
 from schemas.field_limits import SHA256
+from tables.content_location import ContentLocation
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
@@ -83,19 +84,22 @@ class ContentStore:
         self._folder = folder
 
     @classmethod
-    def open(cls, url: str, max_bytes: int = MAX_CONTENT_BYTES) -> "ContentStore":
+    def open(cls, location: ContentLocation, max_bytes: int = MAX_CONTENT_BYTES) -> "ContentStore":
         """Open the store at a URL such as file:///srv/content, s3://bucket/prefix or memory:///.
 
-        Credentials, endpoint and other options of a remote store come from the environment (AWS_…, GOOGLE_…,
-        AZURE_…); a failed request is retried twice. Raises Misconfigured.
+        What the location leaves open of credentials, endpoint and other options of a remote store comes from the
+        environment (AWS_…, GOOGLE_…, AZURE_…); a failed request is retried twice. Raises Misconfigured.
         """
+        url, options = location.url, dict[str, Any](location.options)
         try:
             if url.startswith("file:"):
                 folder = Path(unquote(urlsplit(url).path))
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 return cls(from_url(url), max_bytes, folder)
-            # no client_options: passing any would hide those of the environment, such as AWS_ALLOW_HTTP
-            return cls(from_url(url, retry_config=RETRY), max_bytes)
+            # without need no client_options: passing any hides those of the environment, such as AWS_ALLOW_HTTP
+            if options.get("endpoint", "").startswith("http:"):
+                options["client_options"] = {"allow_http": True}
+            return cls(from_url(url, retry_config=RETRY, **options), max_bytes)
         except (BaseError, ValueError, TypeError, OSError) as fault:
             scheme = url.partition(":")[0][:20]
             raise Misconfigured(
@@ -287,6 +291,10 @@ def _translated(action: str, storage_id: str | None, fault: Exception) -> CJStre
         return ContentMissing(storage_id)
     if "kind: Timeout" in text:
         return ContentTimeout(f"content store: no response in time ({action})")
+    if "InvalidCertificate" in text or "CertificateRequired" in text:
+        return ContentUnreachable(
+            "content store: TLS refused: SSL_CERT_FILE must name the certificates that sign the server's"
+        )
     if "kind: Connect" in text or "kind: Request" in text:
         return ContentUnreachable(f"content store: unreachable ({action})")
     cause = CAUSE.search(text)

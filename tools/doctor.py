@@ -266,7 +266,7 @@ def _check_writable(settings: Settings) -> str:
 
 def _check_store(settings: Settings) -> str:
     """Write a text and read it, as an upload does."""
-    name = without_credentials(settings.content)
+    name = without_credentials(settings.content.url)
     store = ContentStore.open(settings.content)
     try:
         stored = store.put(PROBE_TEXT)

@@ -12,7 +12,7 @@ import httpx
 from processors.addresses import client_url
 from processors.http_clients import http_client
 from processors.kafka.bounded_wait import wait_until
-from processors.settings import Settings, variable_of
+from processors.settings import GROUPS, Settings, variable_of
 from schemas.errors import CJStreamError
 
 ROOT = Path(__file__).parent.parent
@@ -45,8 +45,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
         **{
             name: ",".join(map(str, value)) if isinstance(value, tuple) else value
             for name, value in settings.model_dump(
-                exclude={"kafka"}
-            ).items()  # its variables are in the environment
+                exclude=set(GROUPS)
+            ).items()  # their variables are in the environment
             if value is not None
         }
     )

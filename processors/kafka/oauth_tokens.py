@@ -8,7 +8,8 @@ import httpx
 from aiokafka.abc import AbstractTokenProvider
 
 from processors.http_clients import async_http_client
-from processors.kafka_security import KafkaSecurity, secret_text
+from processors.kafka_security import KafkaSecurity
+from processors.tls import secret_text
 
 TOKEN_TIMEOUT_S = 10.0
 EARLY_S = 30.0  # before its end, a token is replaced

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from processors.kafka.oauth_tokens import OAuthTokens
-from processors.kafka_security import KafkaSecurity, secret_text, security_variable
-from schemas.errors import Misconfigured
+from processors.kafka_security import KafkaSecurity, security_variable
+from processors.tls import secret_text, tls_context
 
 
 def librdkafka_security(security: KafkaSecurity) -> dict[str, Any]:
@@ -52,27 +52,9 @@ def aiokafka_security(security: KafkaSecurity) -> dict[str, Any]:
 
 def ssl_context(security: KafkaSecurity) -> ssl.SSLContext:
     """A TLS context of these settings. Raises Misconfigured, which names the setting of a file that cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=security.ssl_ca_file)
-    except (OSError, ssl.SSLError) as fault:
-        raise _unusable("ssl_ca_file", "a file of PEM certificates", fault) from fault
+    context = tls_context(security, security_variable)
     context.check_hostname = security.ssl_check_hostname
-    if security.ssl_certificate_file is not None:
-        # without a password OpenSSL would ask for one on the terminal
-        password = secret_text(security.ssl_key_password) or ""
-        try:
-            context.load_cert_chain(
-                security.ssl_certificate_file, security.ssl_key_file, lambda: password
-            )
-        except (OSError, ssl.SSLError) as fault:
-            what = "a PEM certificate and its key (is the password right?)"
-            raise _unusable("ssl_certificate_file", what, fault) from fault
     return context
-
-
-def _unusable(name: str, what: str, fault: OSError) -> Misconfigured:
-    reason = fault.strerror if not isinstance(fault, ssl.SSLError) else fault.reason
-    return Misconfigured(f"{security_variable(name)}: not {what}: {reason or 'unreadable'}")
 
 
 def _text(path: Path | None) -> str | None:

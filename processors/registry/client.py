@@ -1,5 +1,6 @@
 """A client of the Confluent schema registry's HTTP API, which Apicurio, Karapace and Redpanda have, too."""
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -7,7 +8,8 @@ from urllib.parse import quote
 import httpx
 
 from processors.http_clients import http_client
-from processors.settings import REGISTRY_VARIABLE
+from processors.registry_security import REGISTRY_VARIABLE, RegistrySecurity, registry_variable
+from processors.tls import secret_text, tls_context
 from schemas.codec import canonical_or_none
 from schemas.errors import Misconfigured, Unreachable
 from schemas.subjects import SubjectVersion, subject_versions
@@ -20,14 +22,21 @@ Document = dict[str, Any]
 
 
 class RegistryClient:
-    """A registry at a URL; user and password in the URL are sent as basic auth and never logged."""
+    """A registry at a URL; user and password, of the settings or in the URL, are sent as basic auth and never logged.
 
-    def __init__(self, url: str) -> None:
+    Raises Misconfigured if a file of the settings cannot be used.
+    """
+
+    def __init__(self, url: str, security: RegistrySecurity) -> None:
         full_url = httpx.URL(url)
+        options: dict[str, Any] = {}
+        if any(name.startswith("ssl_") for name in security.model_fields_set):
+            options["verify"] = tls_context(security, registry_variable)
         self._client = http_client(
             url,
             base_url=full_url.copy_with(userinfo=b""),
-            auth=(full_url.username, full_url.password) if full_url.userinfo else None,
+            auth=_basic_auth(full_url, security),
+            **options,
             headers={"Accept": f"{MEDIA_TYPE}, application/json", "Content-Type": MEDIA_TYPE},
             limits=httpx.Limits(
                 max_keepalive_connections=0
@@ -62,17 +71,26 @@ class RegistryClient:
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         if not response.is_success:
+            is_login = response.status_code == httpx.codes.UNAUTHORIZED
+            hint = (
+                f": is {registry_variable('username')} and its password right?" if is_login else ""
+            )
             raise Misconfigured(
                 f"{REGISTRY_VARIABLE}: the registry refuses to look up {version.subject} "
-                f"(HTTP {response.status_code})"
+                f"(HTTP {response.status_code}){hint}"
             )
         document = _document(response)
         is_same = canonical_or_none(document.get("schema")) == version.form
         return document["id"] if is_same and isinstance(document.get("id"), int) else None
 
     def schema(self, schema_id: int) -> str | None:
-        """The schema of an id as JSON; None if the registry does not have it. Raises Unreachable."""
+        """The schema of an id as JSON; None if the registry does not have it.
+
+        Raises Unreachable, also for a registry that refuses to answer: the id may exist.
+        """
         response = self._call("GET", f"/schemas/ids/{schema_id}", timeout_s=LOOKUP_TIMEOUT_S)
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise Unreachable(f"the schema registry: HTTP {response.status_code}")
         schema = _document(response).get("schema") if response.is_success else None
         return schema if isinstance(schema, str) else None
 
@@ -87,10 +105,29 @@ class RegistryClient:
         try:
             response = self._client.request(method, path, json=body, timeout=timeout_s)
         except httpx.HTTPError as fault:
+            if (refusal := _tls_refusal(fault)) is not None:
+                raise Misconfigured(
+                    f"{REGISTRY_VARIABLE}: TLS with the schema registry failed: {refusal}"
+                ) from fault
             raise Unreachable(f"the schema registry: {type(fault).__name__}") from fault
         if response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             raise Unreachable(f"the schema registry: HTTP {response.status_code}")
         return response
+
+
+def _basic_auth(url: httpx.URL, security: RegistrySecurity) -> tuple[str, str] | None:
+    if security.username is not None:
+        return security.username, secret_text(security.password) or ""
+    return (url.username, url.password) if url.userinfo else None
+
+
+def _tls_refusal(fault: BaseException | None) -> str | None:
+    """Why one side refused the other, for example its certificate; None for any other fault, also a lost connection."""
+    while fault is not None and not isinstance(fault, ssl.SSLError):
+        fault = fault.__cause__ or fault.__context__
+    if fault is None or isinstance(fault, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return None
+    return getattr(fault, "verify_message", None) or (fault.reason or "").replace("_", " ").lower()
 
 
 def _document(response: httpx.Response) -> Document:

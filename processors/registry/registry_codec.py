@@ -33,7 +33,7 @@ def codec_for(
     # loads slowly, and most installations do not need it
     from processors.registry.client import RegistryClient
 
-    registry = RegistryClient(settings.schema_registry_url)
+    registry = RegistryClient(settings.schema_registry_url, settings.registry)
     request = partial(registry.ids, settings.topics)
     try:
         ids = request()

@@ -85,7 +85,8 @@ def test_no_proxy_sees_the_texts_of_a_content_store_on_this_machine(tmp_path: Pa
         }
         code = (
             "import os, sys; from processors.http_clients import exempt_this_machine as e; e(os.environ);"
-            "from tables.content_store import ContentStore; ContentStore.open('s3://bucket').put(b'a text')"
+            "from processors.settings import Settings; from tables.content_store import ContentStore;"
+            "ContentStore.open(Settings(content_url='s3://bucket').content).put(b'a text')"
         )
         command = [sys.executable, "-c", code]
         subprocess.run(command, env=environment, cwd=ROOT, check=True, timeout=60)

@@ -17,6 +17,7 @@ from schemas.codec import Codec
 from schemas.dead_letters import dead_letter_headers
 from schemas.errors import Malformed
 from schemas.events import CJBatchPrepared, Outcome, UploadEvent, UploadUsed
+from tables.content_location import ContentLocation
 from tables.content_store import ContentStore
 from tests.support.builders import (
     READY,
@@ -49,7 +50,7 @@ Alter = Callable[[CJBatchPrepared], Outcome]
 
 @pytest.fixture
 def content() -> ContentStore:
-    store = ContentStore.open("memory:///")
+    store = ContentStore.open(ContentLocation("memory:///"))
     for text in ("Judge the argument.", "Should homework be banned?", "Weigh structure twice."):
         store.put(text.encode())
     return store
@@ -126,7 +127,7 @@ def test_an_altered_batch_is_a_fault(content: ContentStore, alter: Alter, fault:
 def test_an_altered_key_dead_letter_text_or_upload_is_a_fault(content: ContentStore) -> None:
     assert check(content, prepared(key=b"b7"), dead_letter()).faults
     assert check(content, prepared(), dead_letter(b"repaired")).faults
-    assert check(ContentStore.open("memory:///"), prepared(), dead_letter()).faults
+    assert check(ContentStore.open(ContentLocation("memory:///")), prepared(), dead_letter()).faults
     upload_at = at(prompt_uploaded(), 1)
     other = replace(UPLOADS[upload_at], value=CODEC.encode(prompt_uploaded("Another text.")))
     assert check(content, prepared(), dead_letter(), uploads={**UPLOADS, upload_at: other}).faults

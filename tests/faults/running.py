@@ -50,6 +50,12 @@ class Process:
         assert self.is_alive, self.log_tail(5)
 
     @property
+    def pid(self) -> int:
+        """The id of the process that was started last."""
+        assert self._child is not None
+        return self._child.pid
+
+    @property
     def is_alive(self) -> bool:
         """Whether the process runs."""
         return self._child is not None and self._child.poll() is None

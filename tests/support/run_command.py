@@ -12,8 +12,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from processors.kafka_security import security_variable
-from processors.settings import Settings, variable_of
+from processors.settings import GROUPS, Settings, variable_of
 from tools.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -24,17 +23,19 @@ def environment_of(settings: Settings, **variables: str) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("CJSTREAM_", "JWT_"))
+        if not name.startswith(("CJSTREAM_", "JWT_", "SCHEMA_REGISTRY_"))
     }
     for name, value in settings.model_dump(
-        mode="json", exclude_defaults=True, exclude={"kafka"}
+        mode="json", exclude_defaults=True, exclude=set(GROUPS)
     ).items():
         text = ",".join(value) if isinstance(value, list) else str(value)
         inherited[variable_of(name)] = text
-    for name in settings.kafka.model_fields_set:
-        value = getattr(settings.kafka, name)
-        secret = value.get_secret_value() if isinstance(value, SecretStr) else value
-        inherited[security_variable(name)] = str(secret)
+    for group, variable in GROUPS.items():
+        values = getattr(settings, group)
+        for name in values.model_fields_set:
+            value = getattr(values, name)
+            secret = value.get_secret_value() if isinstance(value, SecretStr) else value
+            inherited[variable(name)] = str(secret)
     return {**inherited, "PYTHONPATH": str(ROOT), **variables}
 
 

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 
 from processors.addresses import host_and_port, is_loopback
 from processors.registry.registry_codec import codec_unless_stopped
-from processors.settings import Settings
+from processors.settings import GROUPS, Settings
 from processors.shutdown import Shutdown
 from processors.upload_log.upload_log import UploadLog, build_upload_log
 from schemas.errors import CJStreamError, Misconfigured
@@ -193,6 +193,6 @@ def _exit_now(shutdown: Shutdown) -> None:
 def _loggable(settings: Settings) -> dict[str, Any]:
     """The settings without the URLs that may contain a password."""
     fields = settings.model_dump(
-        mode="json", exclude={"content_url", "schema_registry_url", "kafka"}
+        mode="json", exclude={"content_url", "schema_registry_url", *GROUPS}
     )
-    return {**fields, "content": settings.content.partition(":")[0]}
+    return {**fields, "content": settings.content.url.partition(":")[0]}

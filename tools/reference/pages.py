@@ -8,7 +8,9 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from processors.kafka_security import KafkaSecurity, security_variable
-from processors.settings import Settings, variable_of
+from processors.registry_security import RegistrySecurity, registry_variable
+from processors.s3_settings import S3Settings, s3_variable
+from processors.settings import GROUPS, Settings, variable_of
 from schemas.released_schemas import released
 from schemas.topics import Topics
 from tools.api.admission import AdmittedRoute, RoleCheck
@@ -30,10 +32,24 @@ def settings_page() -> str:
         table(("variable", "type", "default", "meaning"), _fields(Settings, variable_of)),
         "## Kafka with TLS and sign-in",
         "They hold for every client: worker, API, commands. Of a secret, `<VARIABLE>_FILE` can name a file instead, "
-        "as container platforms mount them; also of `JWT_SECRET_KEY`.",
+        "as container platforms mount them; also of the secrets below, and of `JWT_SECRET_KEY`.",
         table(
             ("variable", "type", "default", "meaning"), _fields(KafkaSecurity, security_variable)
         ),
+        "## Schema registry with TLS and sign-in",
+        "They hold for the registry at `SCHEMA_REGISTRY_URL`. TLS needs none of them if the system trusts the "
+        "registry's certificate.",
+        table(
+            ("variable", "type", "default", "meaning"),
+            _fields(RegistrySecurity, registry_variable),
+        ),
+        "## Content store on S3",
+        "They hold if `CJSTREAM_CONTENT_URL` is `s3://bucket/prefix`. What is unset comes from AWS's own variables "
+        "(`AWS_REGION`, `AWS_ACCESS_KEY_ID` …) or from the role of the machine; credentials or an endpoint in both "
+        "places are refused. A certificate that the system does not trust needs `SSL_CERT_FILE`, a file with the "
+        "certificates of all authorities. Google's and Azure's stores (`gs://`, `az://`) read the variables of their "
+        "own clients (`GOOGLE_…`, `AZURE_…`).",
+        table(("variable", "type", "default", "meaning"), _fields(S3Settings, s3_variable)),
         "## Tokens of the admin API",
         table(
             ("variable", "type", "default", "meaning"),
@@ -45,7 +61,7 @@ def settings_page() -> str:
 def _fields(settings: type[BaseSettings], variable: Callable[[str], str]) -> Iterator[list[str]]:
     schema = settings.model_json_schema()["properties"]
     for name, field in settings.model_fields.items():
-        if name == "kafka":  # a group with a table of its own
+        if name in GROUPS:  # with a table of its own
             continue
         key = name if name in schema else variable(name)
         default = "" if field.default in (PydanticUndefined, None) else str(field.default)

@@ -17,6 +17,7 @@ class SmallRegistry:
         self.authorizations: set[str | None] = set()
         self.is_read_only = False
         self.is_down = False
+        self.only_authorization: str | None = None  # if set, every other header is refused
         self.lookup_schema: str | None = None  # if set, every look-up returns this schema
         self.app = FastAPI(openapi_url=None)
         self.app.add_api_route("/{path:path}", self._answer, methods=["GET", "POST"])
@@ -40,6 +41,8 @@ class SmallRegistry:
         self.authorizations.add(request.headers.get("authorization"))
         if self.is_down:
             return Response(status_code=503)
+        if self.only_authorization not in (None, request.headers.get("authorization")):
+            return Response(status_code=401)
         match request.method, path.split("/"):
             case "GET", ["schemas", "ids", number]:
                 schema_id = int(number)

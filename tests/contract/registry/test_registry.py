@@ -6,9 +6,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from processors.registry.id_lookup import CACHE_S, CALLS_A_MINUTE, IdLookup
 from processors.registry.registry_codec import WAIT_S, codec_for
+from processors.registry_security import RegistrySecurity
 from processors.settings import Settings
 from schemas.codec import FRAME, Codec
 from schemas.errors import Misconfigured, UnknownSchema, Unreachable
@@ -19,7 +21,8 @@ from tests.contract.registry.small_registry import SmallRegistry
 from tests.contract.schemas.samples import SAMPLES
 from tests.faults.running import Process
 from tests.support.builders import prompt_uploaded, requested
-from tests.support.http_server import serving
+from tests.support.certificates import Authority
+from tests.support.http_server import Tls, serving
 from tests.support.run_command import run_process
 from tests.support.until import until
 from tools.broker import free_port
@@ -198,6 +201,52 @@ def test_user_and_password_are_sent_and_never_logged(
     with pytest.raises(Unreachable) as raised:
         codec_for(with_password, wait_s=0)
     assert PASSWORD not in f"{caplog.text}{raised.value}{raised.value.__cause__}"
+
+
+def test_a_registry_over_tls_gets_user_and_password_and_the_clients_certificate(
+    registry: SmallRegistry, tmp_path: Path
+) -> None:
+    registry.only_authorization = "Basic dXNlcjpzM2NyZXQ="
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("client", "of the key")
+    right = RegistrySecurity(
+        username="user",
+        password=SecretStr(PASSWORD),
+        ssl_ca_file=authority.file,
+        ssl_certificate_file=certificate,
+        ssl_key_file=key,
+        ssl_key_password=SecretStr("of the key"),
+    )
+    login = RegistrySecurity(username="user", password=SecretStr(PASSWORD))
+    wrong = {
+        "TLS with the schema registry failed: self-signed certificate": login,
+        "is SCHEMA_REGISTRY_USERNAME and its password right": right.model_copy(
+            update={"password": SecretStr("s3cret, but wrong")}
+        ),
+    }
+    with serving(registry.app, Tls(*authority.issue("registry"), authority.file)) as url:
+        settings = Settings(schema_registry_url=url, registry=right)
+        codec = codec_for(settings)
+        assert id_of(codec.encode(prompt_uploaded())) <= ALL
+        for cause, security in wrong.items():
+            with pytest.raises(Misconfigured, match=cause) as refusal:
+                codec_for(settings.model_copy(update={"registry": security}))
+            assert "s3cret" not in str(refusal.value)
+        without_certificate = right.model_copy(
+            update={"ssl_certificate_file": None, "ssl_key_file": None}
+        )
+        with pytest.raises(Unreachable):
+            codec_for(settings.model_copy(update={"registry": without_certificate}), wait_s=0)
+
+
+def test_a_registry_that_refuses_to_answer_proves_no_id_unknown(
+    registry: SmallRegistry, settings: Settings
+) -> None:
+    codec = codec_for(settings)
+    registry.only_authorization = "somebody else"
+    with pytest.raises(UnknownSchema) as raised:
+        codec.decode(with_id(ALL + 1, codec.encode(requested())))
+    assert raised.value.may_be_later
 
 
 @pytest.fixture

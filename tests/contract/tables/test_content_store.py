@@ -24,6 +24,7 @@ from schemas.errors import (
     Malformed,
     Misconfigured,
 )
+from tables.content_location import ContentLocation
 from tables.content_store import NEVER_STORED, PLAIN_TEXT, ContentStore, ListedText, StoredText
 from tests.support.s3_stub import Bucket, bucket_server
 
@@ -217,7 +218,7 @@ def test_a_text_only_in_the_trash_is_discarded_too(store: ContentStore) -> None:
 
 
 def test_the_age_in_the_trash_starts_with_the_move(tmp_path: Path) -> None:
-    store = ContentStore.open((tmp_path / "content").as_uri())
+    store = ContentStore.open(ContentLocation((tmp_path / "content").as_uri()))
     store.put(TEXT)
     os.utime(tmp_path / "content" / path_of("sha256"), (0, 0))
     (seen,) = store.list_texts()
@@ -276,7 +277,7 @@ def test_a_probe_of_a_working_store_succeeds(store: ContentStore) -> None:
 @pytest.mark.parametrize("url", ["", "folder", "ftp://host/x", "s3://", "az://no-account/x"])
 def test_an_invalid_url_is_refused_and_not_repeated_in_the_message(url: str) -> None:
     with pytest.raises(Misconfigured, match="CJSTREAM_CONTENT_URL") as refusal:
-        ContentStore.open(url)
+        ContentStore.open(ContentLocation(url))
     assert "host" not in str(refusal.value)
 
 
@@ -285,7 +286,7 @@ def test_an_invalid_url_is_refused_and_not_repeated_in_the_message(url: str) -> 
 
 def folder_store(tmp_path: Path) -> tuple[ContentStore, Path]:
     folder = tmp_path / "content"
-    return ContentStore.open(folder.as_uri()), folder
+    return ContentStore.open(ContentLocation(folder.as_uri())), folder
 
 
 def test_a_file_in_place_of_a_folder_is_a_store_failure(tmp_path: Path) -> None:
@@ -326,8 +327,9 @@ def test_a_read_only_folder_is_a_store_failure(tmp_path: Path) -> None:
 PUT_WITH_FILE_SIZE_LIMIT = """
 import resource, sys
 from schemas.errors import ContentFailed
+from tables.content_location import ContentLocation
 from tables.content_store import ContentStore
-store = ContentStore.open(sys.argv[1])
+store = ContentStore.open(ContentLocation(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     store.put(b"x" * 2000)
@@ -349,8 +351,9 @@ def test_a_write_past_the_file_size_limit_is_a_store_failure_and_leaves_no_parti
 PUT_WITH_URL = """
 import sys
 from schemas.errors import ContentFailed
+from tables.content_location import ContentLocation
 from tables.content_store import ContentStore
-store = ContentStore.open("s3://bucket/some/prefix")
+store = ContentStore.open(ContentLocation("s3://bucket/some/prefix"))
 try:
     print(store.put(b"text").storage_id)
 except ContentFailed as fault:
@@ -436,7 +439,7 @@ def test_every_http_error_gives_a_cjstream_error(bucket: Bucket) -> None:
 
 def test_nobody_else_may_read_a_text_in_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "å ä" / "content"
-    stored = ContentStore.open(folder.as_uri()).put(b"a text of a pupil")
+    stored = ContentStore.open(ContentLocation(folder.as_uri())).put(b"a text of a pupil")
     [file] = [path for path in folder.rglob("*") if path.is_file()]
     assert file.name == stored.storage_id
     assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)

@@ -27,6 +27,7 @@ from schemas.events import CJBatchPrepared, Essay
 from schemas.judging_events import CJBatchJudged, RunItem
 from schemas.models import PUSD_PER_USD, Models
 from schemas.overrides import JudgingLimits
+from tables.content_location import ContentLocation
 from tables.content_store import ContentStore
 from tests.support.builders import (
     REQUEST_AT,
@@ -236,7 +237,7 @@ def test_a_refusal_can_be_written() -> None:
 
 
 def test_texts_are_read_from_the_store_and_faults_have_their_codes() -> None:
-    store = ContentStore.open("memory:///")
+    store = ContentStore.open(ContentLocation("memory:///"))
     good, latin = store.put(b"good").storage_id, store.put(b"\xe5").storage_id
     missing = sha256_of("never stored")
     found = gather(store, (good, latin, missing, "not an id"))
