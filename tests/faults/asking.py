@@ -76,7 +76,7 @@ class Progress:
         return retry_until_answered(lambda: end_offsets(self._admin, partitions, level))
 
     def wait_for_more(self, requests: int = 1, seconds: float = 60) -> None:
-        """Wait until that many more requests have been committed; as many must still be on their way, or a Flow runs."""
+        """Wait until that many more requests have been committed; as many must still come, or a Flow runs."""
         before = self.total()
         until(lambda: self.total() >= before + requests, seconds)
 
