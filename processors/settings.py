@@ -149,7 +149,8 @@ class Settings(BaseSettings):
         (), description="origins whose pages may call the API, such as https://admin.example"
     )
     registry_auth: bool = Field(
-        False, description="if true, the schema registry of the API requires a token"
+        False,
+        description="if true, the schema registry and /asyncapi.json of the API require a token",
     )
     schema_registry_url: str = Field(
         "",

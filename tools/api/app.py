@@ -19,6 +19,7 @@ from tools.api.responses.exception_handlers import add_handlers
 from tools.api.responses.openapi import describe
 from tools.api.routes import (
     assignments,
+    asyncapi,
     audit,
     content,
     docs,
@@ -92,8 +93,9 @@ def build_api(
     app.include_router(audit.routes)
     app.include_router(content.routes)
     app.include_router(judges.routes)
+    checks = [Depends(check_token)] if settings.registry_auth else []
+    app.include_router(asyncapi.router(settings, checks))
     if not settings.schema_registry_url:
-        checks = [Depends(check_token)] if settings.registry_auth else []
         schema_registry = registry.router(settings.topics, checks=checks)
         app.include_router(schema_registry, include_in_schema=False)
     app.include_router(health.routes)

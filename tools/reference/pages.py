@@ -1,5 +1,6 @@
 """The text of each generated reference page, as Markdown."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from tools.api.app import build_api
 from tools.api.auth.key_settings import JwtSettings
 from tools.api.errors.problems import KINDS, URN
 from tools.api.services.metrics import Metrics
+from tools.asyncapi import asyncapi
 from tools.reference.markdown import page, table
 from tools.reference.speed_page import speed_page
 
@@ -109,6 +111,15 @@ def topics_page() -> str:
         "not start.",
         table(("topic", "events", "configuration"), rows),
     )
+
+
+def asyncapi_document() -> str:
+    """The AsyncAPI document of an installation with default settings, for programs."""
+    settings = Settings.model_construct()
+    document = asyncapi(
+        Topics(), horizon_days=settings.audit_horizon_days, partitions=settings.partitions
+    )
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def schemas_page() -> str:
@@ -256,6 +267,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "commands.md": commands_page,
     "topics.md": topics_page,
+    "asyncapi.json": asyncapi_document,
     "schemas.md": schemas_page,
     "routes.md": routes_page,
     "problems.md": problems_page,
