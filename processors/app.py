@@ -1,8 +1,9 @@
 """The composition root: wires a worker, or the API's upload log, from settings. Nothing connects before it runs."""
 
+import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
@@ -16,6 +17,7 @@ from processors.dead_letters.upload_dead_letters import put_upload_dead_letter
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
+from processors.exactly_once.observer import NoObserver, Observer
 from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import CJStreamApp, build_app
@@ -35,6 +37,7 @@ from processors.kafka.topic_admin import topic_ids
 from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
 from processors.kafka.transactions import hanging_transactions, open_transactions_or_none
 from processors.log.leftover_transactions import end_leftovers
+from processors.monitoring.metrics_server import MetricsServer, Served
 from processors.monitoring.progress_probes import (
     batch_prep_probe,
     fold_positions,
@@ -50,6 +53,7 @@ from processors.monitoring.watchdog import (
     watch_topics,
     watch_transactions,
 )
+from processors.monitoring.worker_metrics import WorkerMetrics, WorkerState
 from processors.monitoring.worker_status import StatusFile
 from processors.outcomes.batch_splicer import BatchSplicer, OutcomeParts
 from processors.outcomes.outcome_builder import OutcomeBuilder
@@ -59,6 +63,7 @@ from processors.settings import Settings
 from processors.shutdown import Shutdown
 from processors.upload_log.reappend import UploadRestorer
 from schemas.codec import Codec
+from schemas.coordinates import Positions
 from schemas.errors import Malformed
 from schemas.events import AssignmentContext
 from tables.changed_scopes import ChangedScopes
@@ -84,6 +89,8 @@ class Worker:
     app: faust.App
     channel: BoundedChannel
     changelog_repair: ChangelogRepair
+    metrics: WorkerMetrics | None  # None: nothing serves them
+    has_caught_up: threading.Event = field(default_factory=threading.Event)  # at the start
 
 
 def load_scan_engine(settings: Settings) -> Engine:
@@ -117,8 +124,12 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -
         ),
     )
 
+    metrics = WorkerMetrics() if settings.worker_metrics_address else None
+
     async def refuse(record: UploadRecord, fault: Malformed, headers: Headers) -> None:
         await put_dead_letter(record, fault, headers)
+        if metrics is not None:
+            metrics.upload_refused(fault)
         await restorer.restore_when_possible(record)
 
     table = add_folding(app, settings, codec, replica, refuse, fail)
@@ -128,11 +139,12 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -
         replica=replica,
         feed=ReplicaFeed(settings, replica, fail),
         batch_prep=_build_batch_preparation(
-            settings, codec, admin, replica, changed_scopes, splicer
+            settings, codec, admin, replica, changed_scopes, splicer, metrics or NoObserver()
         ),
         app=app,
         channel=BoundedChannel(app, maxsize=MAX_WAITING_BATCHES),
         changelog_repair=ChangelogRepair(app, settings, codec, replica, table, fail),
+        metrics=metrics,
     )
 
 
@@ -143,10 +155,11 @@ def _build_batch_preparation(
     replica: ContextReplica,
     changed_scopes: ChangedScopes,
     splicer: BatchSplicer,
+    observer: Observer,
 ) -> BatchPreparation:
     epoch = FetchEpoch()
     producer = _batch_producer(settings)
-    committer = Committer(epoch, producer)
+    committer = Committer(epoch, producer, observer)
     parked = ParkedTopic(
         settings.topics,
         codec,
@@ -178,6 +191,7 @@ def _build_batch_preparation(
         splicer,
         lambda: high_watermarks(admin, uploads),
         committer,
+        observer,
     )
     return BatchPreparation(epoch, consumer, parked, preparer, producer, committer)
 
@@ -266,11 +280,59 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
         partial(open_transactions_or_none, settings),
         stalled_checks,
     )
+    watchdog.on_trip = status.watchdog_tripped
+    if worker.metrics is not None:
+        _serve_metrics(worker, worker.metrics, watchdog, status, folded, shutdown)
     topics_admin = admin_client(settings)
     watches = {
-        "watch-transactions": partial(watch_transactions, worker.batch_prep.producer, shutdown),
+        "watch-transactions": partial(
+            watch_transactions, worker.batch_prep.producer, shutdown, status.watchdog_tripped
+        ),
         "watch-parts": partial(watchdog.run, shutdown),
         "watch-topics": partial(watch_topics, partial(topic_ids, topics_admin, settings), shutdown),
     }
     for name, run in watches.items():
         in_background(name, run, shutdown.fail)
+
+
+def _serve_metrics(
+    worker: Worker,
+    metrics: WorkerMetrics,
+    watchdog: Watchdog,
+    status: StatusFile,
+    folded: Callable[[], Positions],
+    shutdown: Shutdown,
+) -> None:
+    """Serve the worker's metrics and its health from now on, also while it starts. Raises Misconfigured."""
+    settings, batch_prep = worker.settings, worker.batch_prep
+
+    def readiness() -> dict[str, bool]:
+        return {
+            "broker": watchdog.is_answered,
+            "replica": worker.has_caught_up.is_set(),
+            "group": batch_prep.consumer.is_member,
+            "running": not shutdown.requested,
+        }
+
+    state = WorkerState(
+        owned=lambda: status.owned,
+        committed=batch_prep.done_to,
+        appended_at_ms=lambda: dict(batch_prep.consumer.appended_at_ms),
+        replica=worker.replica.positions,
+        replica_rows=worker.replica.estimated_rows,
+        stopped_uploads=lambda: len(worker.replica.stopped()),
+        fold=folded,
+        parked=lambda: batch_prep.parked.parked_requests if status.owned else 0,
+        oldest_parked_s=batch_prep.parked.oldest_age_s,
+        patience_s=settings.patience_s,
+        open_transaction_s=batch_prep.producer.open_s,
+        rebalances=lambda: status.rebalances,
+        blocked=lambda: len(watchdog.reported),
+        watchdog_trips=lambda: status.watchdog_trips,
+        readiness=readiness,
+    )
+    metrics.show(state)
+    watchdog.on_offsets = partial(metrics.observe_offsets, state)
+    served = Served(metrics.registry, lambda: {"running": shutdown.fault is None}, readiness)
+    setting = "CJSTREAM_WORKER_METRICS_ADDRESS"
+    MetricsServer(settings.worker_metrics_address, served, setting=setting).start()

@@ -40,6 +40,8 @@ from processors.kafka.rights import require_rights
 from processors.kafka.topic_admin import checked_topics, topic_ids
 from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
 from processors.kafka.transactions import hanging_transactions
+from processors.monitoring.judge_metrics import JudgeMetrics, JudgeState
+from processors.monitoring.metrics_server import MetricsServer, Served
 from processors.monitoring.watchdog import in_background, watch_topics, watch_transactions
 from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
@@ -62,11 +64,14 @@ class JudgeProcess:
     producer: TransactionalProducer
     epochs: FetchEpoch
     asking: Asking
+    cycle: Cycle
+    metrics: JudgeMetrics | None  # None: nothing serves them
 
 
 def build_judge(settings: Settings, codec: Codec, catalogue: Catalogue) -> JudgeProcess:
     """Wire one judge process. Raises Misconfigured."""
     judges, policy = _judges_of(settings, catalogue)
+    metrics = JudgeMetrics(judges.keys()) if settings.judge_metrics_address else None
     store = ContentStore.open(settings.content, settings.content_max_bytes)
     epochs, broker_clock, alive = FetchEpoch(), BrokerClock(), set[CallId]()
     producer = producer_with_id(settings, judge_transactional_id(settings))
@@ -103,6 +108,7 @@ def build_judge(settings: Settings, codec: Codec, catalogue: Catalogue) -> Judge
         settings.judge_runs_max,
         settings.judge_drain_s,
         alive,
+        observer=metrics,
     )
     consumer.before_revoke = cycle.drain
     asking = Asking(
@@ -115,7 +121,7 @@ def build_judge(settings: Settings, codec: Codec, catalogue: Catalogue) -> Judge
         settings.judge_drain_s,
         settings.judge_keep_responses,
     )
-    return JudgeProcess(settings, consumer, producer, epochs, asking)
+    return JudgeProcess(settings, consumer, producer, epochs, asking, cycle, metrics)
 
 
 async def run_judge(settings: Settings, shutdown: Shutdown, catalogue: Catalogue) -> None:
@@ -124,6 +130,8 @@ async def run_judge(settings: Settings, shutdown: Shutdown, catalogue: Catalogue
     if codec is None:
         return
     process = build_judge(settings, codec, catalogue)
+    if process.metrics is not None:
+        _serve_metrics(process, process.metrics, shutdown)
     admin = admin_client(settings)
     for request, what in (
         (partial(require_rights, "judge", admin, settings), "a description of the rights"),
@@ -159,6 +167,19 @@ async def run_judge(settings: Settings, shutdown: Shutdown, catalogue: Catalogue
             bounded_stop.cancel()
     if shutdown.fault is not None:
         raise shutdown.fault
+
+
+def _serve_metrics(process: JudgeProcess, metrics: JudgeMetrics, shutdown: Shutdown) -> None:
+    """Serve the judge's metrics and its health from now on, also while it starts. Raises Misconfigured."""
+    cycle = process.cycle
+    metrics.show(JudgeState(lambda: cycle.open_runs, lambda: cycle.endpoints))
+    served = Served(
+        metrics.registry,
+        lambda: {"running": shutdown.fault is None},
+        lambda: {"group": process.consumer.is_member, "running": not shutdown.requested},
+    )
+    setting = "CJSTREAM_JUDGE_METRICS_ADDRESS"
+    MetricsServer(process.settings.judge_metrics_address, served, setting=setting).start()
 
 
 async def _bound_stop(process: JudgeProcess, shutdown: Shutdown) -> None:

@@ -26,6 +26,7 @@ REGISTRY_URL = re.compile(
 )
 ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+ADDRESS = r"^((\[[0-9a-fA-F:.%\w]+\]|[\w.-]*):\d{1,5})?$"
 NAME = r"^[a-zA-Z0-9._-]{0,50}$"
 GROUPS: Mapping[
     str, Callable[[str], str]
@@ -125,6 +126,16 @@ class Settings(BaseSettings):
     )
     metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="port of /metrics, which is then served only there"
+    )
+    worker_metrics_address: str = Field(
+        "",
+        pattern=ADDRESS,
+        description="host:port of a worker's /metrics, /healthz and /readyz; if empty, it has none",
+    )
+    judge_metrics_address: str = Field(
+        "",
+        pattern=ADDRESS,
+        description="host:port of a judge's /metrics, /healthz and /readyz; if empty, it has none",
     )
     admin_enabled: bool = Field(True, description="if false, the API has no /admin/v1")
     require_if_match: bool = Field(

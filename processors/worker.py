@@ -132,6 +132,7 @@ async def _start(worker: Worker, shutdown: Shutdown) -> None:
         behind = await asyncio.to_thread(partial(worker.replica.wait_past, ends, 1.0))
         if behind.keys() <= worker.replica.stopped().keys():
             break
+    worker.has_caught_up.set()
     log.info("replica caught up", extra={"took_ms": round((time.monotonic() - started_at) * 1000)})
 
 

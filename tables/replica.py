@@ -333,6 +333,10 @@ class ContextReplica:
         with self._advanced:
             return dict(self._positions)
 
+    def estimated_rows(self) -> int:
+        """About how many rows the store has."""
+        return self._store.estimated_rows()
+
     def wait_past(self, watermarks: Positions, seconds: float) -> Positions:
         """Wait until every watermark is reached, but not for stopped partitions; returns the ones not reached."""
 

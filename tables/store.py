@@ -38,6 +38,9 @@ class Store(Protocol):
     def clear(self) -> None:
         """Delete every row."""
 
+    def estimated_rows(self) -> int:
+        """About how many rows there are; a row that was just overwritten may count twice."""
+
     def close(self) -> None:
         """Flush to disk and close the folder."""
 
@@ -59,6 +62,9 @@ class MemoryStore:
 
     def clear(self) -> None:
         self._rows.clear()
+
+    def estimated_rows(self) -> int:
+        return len(self._rows)
 
     def close(self) -> None:
         pass
@@ -127,6 +133,10 @@ class RocksStore:
             for key in self._db.keys():  # noqa: SIM118 (Rdict is not a dict)
                 batch.delete(key)
             self._db.write(batch, self._without_wal)
+
+    def estimated_rows(self) -> int:
+        with self._translated_errors():
+            return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
 
     def close(self) -> None:
         with self._translated_errors():

@@ -19,6 +19,7 @@ from processors.fold.bounded_channel import BoundedChannel
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.parking.parked_topic import ParkedTopic
 from processors.shutdown import Shutdown
+from schemas.coordinates import Positions
 
 T = TypeVar("T")
 FETCH_WAIT_S = 0.2
@@ -34,6 +35,14 @@ class BatchPreparation:
     preparer: Preparer
     producer: TransactionalProducer
     committer: Committer
+
+    def done_to(self) -> Positions:
+        """The position in each request partition up to which nothing is left to do: markers are passed, too."""
+        passed = self.consumer.client_positions()  # first: what is fetched meanwhile is not done
+        return {
+            tp: passed.get(tp, offset) if self.consumer.is_fetched_to(tp, offset) else offset
+            for tp, offset in self.epoch.committed.items()
+        }
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ the batch in a transaction. A Faust agent on a channel connects them.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from confluent_kafka import Message
@@ -12,7 +13,8 @@ from confluent_kafka import Message
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
-from processors.kafka.bounded_wait import Repeats
+from processors.exactly_once.observer import NoObserver, Observer
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Repeats
 from processors.kafka.records import Record, RecordColumns, append_time_of, headers_of
 from processors.outcomes.batch_splicer import BatchSplicer
 from processors.outcomes.outcome_builder import OutcomeBuilder
@@ -48,6 +50,8 @@ class BatchBuilder:
         self.internal = 0
         self.parked_in: set[int] = set()  # partitions of the parked topic that it writes to
         self.only_request: Coordinates | None = None  # if there is exactly one
+        self.parked = self.released = 0  # requests
+        self.refusals = Counter[str]()  # dead letters by fault
 
     @property
     def outcomes(self) -> RecordColumns:
@@ -72,7 +76,13 @@ class BatchBuilder:
     def park(self, entry: Record) -> None:
         """Add the one record of a request that is parked: its entry in the parked topic."""
         self.add_record(entry)
+        self.parked += 1
         self.parked_in.add(entry.partition)
+
+    def refuse(self, letter: Record, fault: BadRecord) -> None:
+        """Add the one record of a request that is damaged: its dead letter."""
+        self.add_record(letter)
+        self.refusals[type(fault).__name__] += 1
 
     def add_internal(self, record: Record) -> None:
         """Add a record of the parked topic that is not the one record of a request."""
@@ -97,7 +107,9 @@ class Preparer:
         splicer: BatchSplicer,
         watermarks: Callable[[], Positions],
         committer: Committer,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or NoObserver()
         self._consumer = consumer
         self._parked = parked
         self._clock = parked.broker_clock
@@ -123,9 +135,11 @@ class Preparer:
         # after a size refusal, halve the limit until the request that is too large is alone in its batch
         refused = self._committer.too_large_inputs
         self._consumer.limit = max(1, refused // 2) if refused else self._batch_max
+        started_s = SYSTEM_CLOCK.monotonic()
         fetched = self._consumer.poll(min(wait_s, self._parked.max_wait_s))  # 1
         if fetched is None:
             return None
+        fetched_s = SYSTEM_CLOCK.monotonic()
         self._clock.observe(fetched.appended_at_ms)
         left = self._consumer.limit - len(fetched.messages) if refused else self._release_max
         self._parked.advance()
@@ -133,9 +147,11 @@ class Preparer:
         clock_records = self._parked.clock_records()
         if not (fetched.messages or due_requests or clock_records):
             return None
+        asked_s = SYSTEM_CLOCK.monotonic()
         stopped = self._caught_up()  # 2, 3
         if stopped is None:
             return None
+        waited_s = SYSTEM_CLOCK.monotonic()
         must_wait = self._is_in(stopped)
         with self._replica.frozen() as positions:  # 4
             header = encode_positions(positions, self._topics, self._partitions)
@@ -145,6 +161,10 @@ class Preparer:
                 self._prepare_due(due, batch, must_wait)
         for clock_record in clock_records:
             batch.add_internal(clock_record)
+        if fetched.messages:  # without records it only waited for some
+            self._observer.took("fetch", fetched_s - started_s)
+        self._observer.took("wait_for_uploads", waited_s - asked_s)
+        self._observer.took("prepare", SYSTEM_CLOCK.monotonic() - waited_s)
         return self._finish(batch, fetched)
 
     def _finish(self, batch: BatchBuilder, fetched: FetchedRecords) -> Batch | None:
@@ -167,7 +187,19 @@ class Preparer:
             self._parked.offsets_to_commit(batch.parked_in),
             batch.only_request if batch.requests == 1 else None,
             batch.outcomes,
+            kinds=self._kinds_of(batch),
+            refusals=batch.refusals,
         )
+
+    def _kinds_of(self, batch: BatchBuilder) -> dict[str, int]:
+        prepared = batch.topics.count(self._topics.batches.name)
+        return {
+            "prepared": prepared,
+            "unresolved": len(batch.topics) - prepared,
+            "dead_letter": batch.refusals.total(),
+            "parked": batch.parked,
+            "released": batch.released,
+        }
 
     def _due_requests(self, limit: int) -> list[DueRequest]:
         must_wait = self._is_in(self._stopped)
@@ -276,7 +308,7 @@ class Preparer:
         except BadRecord as fault:
             refused = Refused(message.key(), message.value(), headers_of(message))
             letter = self._dead_letter(at, append_time_of(message), fault, refused)
-            batch.add_record(letter)
+            batch.refuse(letter, fault)
             return None
         return outcome
 
@@ -297,12 +329,13 @@ class Preparer:
             _check_size(request.key(), outcome.value)
         except BadRecord as fault:
             refused = Refused(request.key(), request.value(), headers_of(request))
-            batch.add_record(self._dead_letter(at, append_time_of(request), fault, refused))
+            batch.refuse(self._dead_letter(at, append_time_of(request), fault, refused), fault)
         else:
             topic = self._outcome_topic(is_prepared)
             row = RecordColumns([topic], [outcome.value], [request.key()], [at.partition])
             batch.add_outcomes(row)
         batch.only_request = at
+        batch.released += 1
         batch.add_internal(self._parked.tombstone(at))
 
     def _build_outcome(self, request: bytes | None, at: Coordinates) -> BuiltOutcome:

@@ -32,3 +32,7 @@ class Batch:
     # of inputs, too; they are produced first
     outcomes: RecordColumns = field(default_factory=RecordColumns)
     deliveries: Deliveries | None = None  # gets the delivery reports of the records
+    kinds: Mapping[str, int] = field(
+        default_factory=dict
+    )  # for metrics: inputs by what they became
+    refusals: Mapping[str, int] = field(default_factory=dict)  # for metrics: dead letters by fault

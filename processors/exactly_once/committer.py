@@ -6,7 +6,8 @@ from confluent_kafka import TopicPartition
 
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
-from processors.kafka.bounded_wait import Repeats
+from processors.exactly_once.observer import NoObserver, Observer
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Repeats
 from processors.kafka.transactional_producer import TooLargeError, TransactionalProducer
 from schemas.coordinates import Coordinates
 from schemas.errors import Aborted, Fenced
@@ -15,7 +16,9 @@ log = logging.getLogger("cjstream.commit")
 MAX_FENCED = 5  # in a row; one more means that another instance owns this worker's slot
 
 
-def commit_batch(producer: TransactionalProducer, batch: Batch) -> None:
+def commit_batch(
+    producer: TransactionalProducer, batch: Batch, observer: Observer | None = None
+) -> None:
     """Commit a batch: outcomes and offsets together, or neither.
 
     1. begin  2. produce every outcome, and count  3. send the offsets with the group metadata of the fetch
@@ -27,29 +30,40 @@ def commit_batch(producer: TransactionalProducer, batch: Batch) -> None:
         raise ValueError("no offsets: Kafka fences a transaction only by the offsets it commits")
     if not producer.is_open:
         producer.take_over()
+    observer = observer or NoObserver()
     offsets = [
         TopicPartition(*tp, offset)
         for tp, offset in (*batch.end.items(), *batch.state_offsets.items())
     ]
+    began_s = SYSTEM_CLOCK.monotonic()
     try:
         producer.begin()  # 1
         accepted = producer.produce_columns(batch.outcomes)  # 2
         accepted += producer.produce(batch.records, batch.deliveries)
         if accepted != batch.inputs + batch.internal:
             raise Aborted(f"{accepted} records for {batch.inputs} inputs")
+        produced_s = SYSTEM_CLOCK.monotonic()
         producer.send_offsets(offsets, batch.group)  # 3
         producer.commit()  # 4
     except Aborted:
         producer.abort()
         raise
+    observer.took("produce", produced_s - began_s)
+    observer.took("commit", SYSTEM_CLOCK.monotonic() - produced_s)
 
 
 class Committer:
     """Commits batches in transactions; after a failure it rewinds, recreates the producer or raises."""
 
-    def __init__(self, epochs: FetchEpoch, producer: TransactionalProducer) -> None:
+    def __init__(
+        self,
+        epochs: FetchEpoch,
+        producer: TransactionalProducer,
+        observer: Observer | None = None,
+    ) -> None:
         self._epochs = epochs
         self._producer = producer
+        self._observer = observer or NoObserver()
         self._fenced_in_a_row = 0
         self._failures = Repeats(tolerated=1)  # a rebalance or a restart of the broker
         # the newest input that was alone in its batch and whose outcome was too large
@@ -65,13 +79,15 @@ class Committer:
             if not is_current:
                 return
             try:
-                commit_batch(self._producer, batch)
+                commit_batch(self._producer, batch, self._observer)
             except Aborted as fault:
                 self._epochs.end()
+                self._observer.ended(batch, "aborted")
                 self._note_too_large(batch, fault)
                 self._log_failure("batch aborted", batch, fault)
             except Fenced as fault:
                 self._epochs.end()
+                self._observer.ended(batch, "fenced")
                 self._fenced_in_a_row += 1
                 self._log_failure("batch fenced", batch, fault)
                 if self._fenced_in_a_row > MAX_FENCED:
@@ -81,6 +97,7 @@ class Committer:
                 self._fenced_in_a_row = 0
                 self._failures.end()
                 self.too_large_inputs = 0
+                self._observer.ended(batch, "committed")
 
     def _note_too_large(self, batch: Batch, fault: Aborted) -> None:
         if isinstance(fault, TooLargeError):

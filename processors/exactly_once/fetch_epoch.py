@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
-from schemas.coordinates import Partition
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy
 
 
@@ -19,6 +19,11 @@ class FetchEpoch:
         self._lock = lock or threading.RLock()  # held while a transaction is open
         self._ends: dict[Partition, int] = {}
         self.number = 0
+
+    @property
+    def committed(self) -> Positions:
+        """Where the last committed batch of each partition ended; empty between two epochs."""
+        return dict(self._ends)
 
     def end(self) -> None:
         """Drop every prepared batch; waits until an open transaction has ended."""

@@ -23,7 +23,7 @@ from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats, wait_until
 from processors.kafka.offsets import committed_by, log_start
-from processors.kafka.poll import poll_records
+from processors.kafka.poll import poll_records, read_positions
 from processors.kafka.records import broker_time_of
 from processors.log.record_lookup import last_committed_record
 from schemas.coordinates import Partition, Positions
@@ -128,6 +128,9 @@ class GroupConsumer:
         self._unchecked_after_seek: set[int] = set()  # partitions without a record since the seek
         self._held: set[Partition] = set()
         self.limit = limit  # of records in one poll
+        self.is_member = False  # of its group, at the last poll
+        # of the newest record fetched from each partition
+        self.appended_at_ms: dict[Partition, int] = {}
         self.on_rebalance: Callable[[set[Partition]], None] = lambda _owned: None
         # gets the partitions, and the group metadata, which commits may use until it returns
         self.before_revoke: Callable[[set[Partition], bytes], None] = lambda _revoked, _group: None
@@ -172,14 +175,15 @@ class GroupConsumer:
         """
         epoch = self._epochs.number
         group = self._consumer.consumer_group_metadata()
+        self.is_member = is_member(group)
         if epoch != self._started_epoch and self._owned:
-            if not is_member(group) or not self._start_epoch(epoch, group):
+            if not self.is_member or not self._start_epoch(epoch, group):
                 self._poll_records(1, wait_s)  # serve the rebalance that ended the epoch
             return None
         if self.unsettled and self._retry_unsettled():
             return None
         messages = self._poll_records(self.limit, wait_s)
-        if epoch != self._epochs.number or not is_member(group):
+        if epoch != self._epochs.number or not self.is_member:
             if messages:
                 self.fetch_again()
             return None
@@ -193,6 +197,16 @@ class GroupConsumer:
             log.log(level, "records are fetched again", extra={"reason": str(fault)})
             self.fetch_again()
             return None
+
+    def is_fetched_to(self, partition: Partition, position: int) -> bool:
+        """Whether nothing beyond this position has been fetched."""
+        return self._positions.get(partition) == position
+
+    def client_positions(self) -> Positions:
+        """The client's next offsets, which pass markers as well; any thread may ask. Empty after `close`."""
+        with suppress(KafkaException, RuntimeError):
+            return read_positions(self._consumer, dict(self._positions))
+        return {}
 
     def hold(self, is_held: bool) -> None:
         """Fetch nothing while it is held; polls still serve the group."""
@@ -232,7 +246,9 @@ class GroupConsumer:
         start = {partition: self._positions[partition] for partition in end}
         self._refetches.end()
         self._positions.update(end)
-        appended_at_ms = max(map(broker_time_of, newest.values()), default=0)
+        times = {Partition(self._topic, tp): broker_time_of(one) for tp, one in newest.items()}
+        self.appended_at_ms.update(times)
+        appended_at_ms = max(times.values(), default=0)
         return FetchedRecords(
             messages,
             partitions,

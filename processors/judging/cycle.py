@@ -22,6 +22,12 @@ from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
 from processors.judging.calls import CallToSend, EndedCall, bounds_of, record_of, request_of
 from processors.judging.endpoints import Endpoint, new_endpoint
 from processors.judging.judge import CallId
+from processors.judging.observer import (
+    CommittedCall,
+    CommittedResult,
+    JudgingObserver,
+    NoJudgingObserver,
+)
 from processors.judging.open_runs import OpenRun, OpenRuns
 from processors.judging.prompt import prompt_sha256
 from processors.judging.run_opening import (
@@ -111,6 +117,8 @@ class _Draft:
     next_offsets: dict[Partition, int] = field(default_factory=dict)
     calls: list[CallToSend] = field(default_factory=list)
     ended: list[CallId] = field(default_factory=list)
+    outcomes: list[CommittedCall] = field(default_factory=list)  # for metrics, as the next one
+    results: list[CommittedResult] = field(default_factory=list)
 
 
 class Cycle:
@@ -133,7 +141,9 @@ class Cycle:
         drain_s: float,
         alive: set[CallId],
         clock: Clock = SYSTEM_CLOCK,
+        observer: JudgingObserver | None = None,
     ) -> None:
+        self._observer = observer or NoJudgingObserver()
         self._topics = topics
         self._codec = codec
         self._consumer = consumer
@@ -171,6 +181,7 @@ class Cycle:
         self._consumer.hold(len(self._runs) + self._waiting >= self._runs_max or self.is_stopping)
         is_idle = self.ended.empty() and not self.gathered
         fetched = self._consumer.poll(CYCLE_S if is_idle else 0)  # 1
+        started_s = self._clock.monotonic()
         self._take_ended()
         if fetched is None:
             return ToDo()
@@ -185,7 +196,9 @@ class Cycle:
         if self._broker_clock.now_ms:
             for one in self._runs.by_urgency():  # those that it opens begin in the next cycle
                 self._advance(one, draft)
-        return ToDo(gather, self._commit(draft, fetched.group, fetched.epoch))  # 4, 5
+        send = self._commit(draft, fetched.group, fetched.epoch)  # 4, 5
+        self._observer.cycle_took(self._clock.monotonic() - started_s)
+        return ToDo(gather, send)
 
     @property
     def _waiting(self) -> int:
@@ -195,6 +208,16 @@ class Cycle:
     def calls_in_flight(self) -> int:
         """Calls that were sent and have no committed outcome."""
         return len(self._alive)
+
+    @property
+    def open_runs(self) -> int:
+        """Runs without a result; any thread may ask."""
+        return len(self._runs)
+
+    @property
+    def endpoints(self) -> Mapping[EndpointName, Endpoint]:
+        """What is known of the judges that were asked; any thread may ask."""
+        return dict(self._endpoints)
 
     def _begin(self, fetched: FetchedRecords) -> None:
         """Forget what was fetched in the last epoch: it is fetched again."""
@@ -302,6 +325,7 @@ class Cycle:
                 draft.numbers.add(tp.partition)
                 if isinstance(fetched.opened, CJBatchJudged):
                     self._add_result(draft, fetched.opened, tp.partition, fetched.key)
+                    draft.results.append(CommittedResult(fetched.opened))
                 elif fetched.opened is not None:
                     record = fetched.opened.record
                     if self._runs.get(record.run_id) or record.run_id in draft.runs:
@@ -320,6 +344,7 @@ class Cycle:
                 continue
             self._add(draft, run, record, one.number)
             draft.ended.append(call)
+            draft.outcomes.append(CommittedCall(*_endpoint_of_call(ended.call), record))
 
     def _advance(self, one: OpenRun, draft: _Draft) -> None:
         """Plan, intend and stop, as far as the run's records allow it now."""
@@ -406,6 +431,8 @@ class Cycle:
         self._add(draft, run, event, one.number)
         draft.runs[run.opened.run_id] = None
         self._add_result(draft, result, one.number, run.opened.batch_key)
+        seconds = (event.decided_at_ms - run.opened.opened_at_ms) / 1000
+        draft.results.append(CommittedResult(result, seconds, run.opened.judge.provider))
 
     def _add(self, draft: _Draft, run: Run | None, event: JudgingEvent, number: int) -> Run:
         """Add a judging record; returns the run after it."""
@@ -466,6 +493,10 @@ class Cycle:
             del self._ended[call]
             self._alive.discard(call)
         self._alive.update(call.request.call for call in draft.calls)
+        for outcome in draft.outcomes:
+            self._observer.committed_call(outcome)
+        for one in draft.results:
+            self._observer.committed_result(one)
         return tuple(draft.calls)
 
     def _all_runs(self, draft: _Draft) -> Mapping[str, Run | None]:

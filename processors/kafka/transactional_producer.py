@@ -86,6 +86,11 @@ class TransactionalProducer:
         self._deadline = 0.0
         self._stopping = threading.Event()
 
+    def open_s(self) -> float:
+        """For how long the transaction has been open, 0 if none is; any thread may ask."""
+        opened_at = self.opened_at
+        return 0.0 if opened_at is None else self._clock.monotonic() - opened_at
+
     @property
     def is_open(self) -> bool:
         """Whether this producer owns its id, as far as it knows, and was connected ever since it took over."""

@@ -34,7 +34,11 @@ class Stalled(CJStreamError):
     """A part of the worker makes no progress although there is something to read."""
 
 
-def watch_transactions(producer: TransactionalProducer, shutdown: Shutdown) -> None:
+def watch_transactions(
+    producer: TransactionalProducer,
+    shutdown: Shutdown,
+    on_trip: Callable[[], None] = lambda: None,
+) -> None:
     """End the process if a call into librdkafka hangs: nothing else can end it (librdkafka #5511).
 
     It counts rounds of its loop, not seconds: a process that was frozen had no rounds.
@@ -46,6 +50,7 @@ def watch_transactions(producer: TransactionalProducer, shutdown: Shutdown) -> N
         last_opened = opened
         if ticks * TICK_S > producer.timeout_s + STUCK_S:
             log.error("transaction hangs: the process ends", extra={"open_s": ticks * TICK_S})
+            on_trip()
             os._exit(CJStreamError.exit_code)
         time.sleep(TICK_S)
 
@@ -87,7 +92,11 @@ class Watchdog:
         self._open_on = open_transactions
         self._stalled_checks = stalled_checks
         self._blocked = StallDetector()
-        self._reported: set[Partition] = set()
+        self.reported: set[Partition] = set()  # partitions that an open transaction blocks
+        # gets the last stable offsets and the high watermarks at each check, None if no broker answers
+        self.on_offsets: Callable[[tuple[Positions, Positions] | None], None] = lambda _: None
+        self.is_answered = False  # whether a broker answered the last check
+        self.on_trip: Callable[[], None] = lambda: None
 
     def check(self) -> None:
         """Check every part once. Raises Stalled, naming the part and the partitions."""
@@ -96,10 +105,14 @@ class Watchdog:
             stable = self._last_stable_offsets()
             high = self._high_watermarks()
         except Unreachable:  # nothing can advance; it is not reported here
+            self.is_answered = False
+            self.on_offsets(None)
             self._blocked.observe({})
             for _, detector in self._probes:
                 detector.observe({})
             return
+        self.is_answered = True
+        self.on_offsets((stable, high))
         self._report_blocked(stable, high)
         replica, stopped = self._replica_positions(), self._stopped()
         caught_up = all(
@@ -136,7 +149,7 @@ class Watchdog:
             {partition: Progress(stable[partition], end) for partition, end in high.items()}
         )
         blocked = {partition for partition, count in counts.items() if count >= BLOCKED_CHECKS}
-        new = sorted(blocked - self._reported)
+        new = sorted(blocked - self.reported)
         opened = self._open_on(new) if new else []
         for partition in new:
             log.warning(
@@ -147,12 +160,12 @@ class Watchdog:
                     "open_s": counts[partition] * CHECK_S,
                 },
             )
-        for partition in sorted(self._reported - counts.keys()):
+        for partition in sorted(self.reported - counts.keys()):
             log.info(
                 "partition no longer blocked",
                 extra={"at": str(partition)},
             )
-        self._reported = (self._reported | blocked) & counts.keys()
+        self.reported = (self.reported | blocked) & counts.keys()
 
     def run(self, shutdown: Shutdown) -> None:
         """Check until the worker ends; if a part has stalled, end the process, after a clean stop if possible."""
@@ -161,6 +174,7 @@ class Watchdog:
                 self.check()
             except Stalled as fault:
                 log.error("worker is stalled: it ends", extra={"reason": str(fault)})
+                self.on_trip()
                 shutdown.fail(fault)
                 time.sleep(GRACE_S)
                 os._exit(fault.exit_code)

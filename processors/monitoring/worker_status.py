@@ -13,7 +13,7 @@ from processors.settings import Settings
 from schemas.coordinates import Partition
 
 log = logging.getLogger("cjstream.worker")
-NAME, LOCK_NAME = "status.json", "running.lock"
+NAME, LOCK_NAME, TRIPS_NAME = "status.json", "running.lock", "watchdog_trips"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class StatusFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._rebalances = 0
+        self.rebalances = 0
         self.owned: frozenset[Partition] = frozenset()
 
     def started(self, now_ms: int) -> None:
@@ -51,14 +51,29 @@ class StatusFile:
     def rebalanced(self, owned: Collection[Partition], now_ms: int) -> None:
         """Note that partitions were assigned or revoked: these are owned now."""
         self.owned = frozenset(owned)
-        self._rebalances += 1
+        self.rebalances += 1
         self._write(now_ms)
+
+    @property
+    def watchdog_trips(self) -> int:
+        """How often a watchdog has ended the worker of this folder; a process cannot count its own end."""
+        try:
+            return int((self._folder / TRIPS_NAME).read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def watchdog_tripped(self) -> None:
+        """Note that the watchdog is about to end the process."""
+        try:
+            (self._folder / TRIPS_NAME).write_text(str(self.watchdog_trips + 1))
+        except OSError as fault:
+            log.warning("watchdog trip not counted", extra={"reason": fault.strerror})
 
     def _write(self, now_ms: int) -> None:
         status = {
             "pid": os.getpid(),
             "rebalanced_at_ms": now_ms,
-            "rebalances": self._rebalances,
+            "rebalances": self.rebalances,
             "partitions": sorted(partition.partition for partition in self.owned),
         }
         path = self._folder / NAME

@@ -125,6 +125,12 @@ class ParkedIndex:
         entries = self._entries.get(partition)
         return next(iter(entries.values())).parked_offset if entries else None
 
+    @property
+    def oldest_deadline_ms(self) -> int | None:
+        """The earliest deadline of the partitions' oldest entries; None if there is none, or none is readable."""
+        oldest = (next(iter(entries.values())) for entries in self._entries.values() if entries)
+        return min((one.deadline_at_ms for one in oldest if one.deadline_at_ms > 0), default=None)
+
     def context_changed(self, scope_key: str, is_complete: Callable[[ParkedEntry], bool]) -> None:
         """Mark as due those requests of a scope whose context is now complete."""
         for request_at, entry in self._by_scope.get(scope_key, {}).items():

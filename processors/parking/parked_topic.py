@@ -90,6 +90,8 @@ class ParkedTopic:
         self._skipped: list[tuple[str, str]] = []  # coordinates and reason, not logged yet
         self._named_until: dict[int, int] = {}  # by partition: offsets below it were named
         self._failed_reads = Repeats(tolerated=2)  # a partition gets a new leader
+        self.parked_requests = 0  # as of the last `advance`
+        self.oldest_deadline_ms: int | None = None  # likewise; of the request that waits longest
 
     @property
     def max_wait_s(self) -> float:
@@ -154,6 +156,8 @@ class ParkedTopic:
         self._read(self._entry_reader, 0)
         for scope_key in self._changed_scopes.drain():
             self._index.context_changed(scope_key, self._is_complete)
+        self.parked_requests = len(self._index)
+        self.oldest_deadline_ms = self._index.oldest_deadline_ms
 
     def _read(self, reader: Consumer, wait_s: float) -> None:
         for message in poll_records(reader, MAX_POLLED_RECORDS, wait_s):
@@ -297,6 +301,13 @@ class ParkedTopic:
             at = f"{self._topic}/{entry.request_at.partition}@{entry.parked_offset}"
             self._skipped.append((at, f"it differs from its request {entry.request_at}"))
         self._index.correct(corrected, is_complete=self._is_complete(corrected))
+
+    def oldest_age_s(self) -> float | None:
+        """For how long the oldest parked request has been in the log; None if none waits. Any thread may ask."""
+        deadline_ms = self.oldest_deadline_ms
+        if deadline_ms is None:
+            return None
+        return self._policy.patience_s - (deadline_ms - self.broker_clock.now_ms) / 1000
 
     def keep_waiting(self, entries: Iterable[ParkedEntry]) -> None:
         """Let due requests wait again, because their context is not complete after all."""

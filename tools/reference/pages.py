@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import typer
+from prometheus_client import CollectorRegistry
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from processors.kafka_security import KafkaSecurity, security_variable
+from processors.monitoring.judge_metrics import JudgeMetrics, JudgeState
+from processors.monitoring.worker_metrics import WorkerMetrics, WorkerState
 from processors.registry_security import RegistrySecurity, registry_variable
 from processors.s3_settings import S3Settings, s3_variable
 from processors.settings import GROUPS, Settings, variable_of
@@ -208,16 +211,52 @@ def _roles(route: Any) -> str:
 
 
 def metrics_page() -> str:
-    """The metrics of the API."""
-    rows = [
-        [f"`{metric.name}`", metric.type, metric.documentation]
-        for metric in Metrics(lambda: 0).registry.collect()
-    ]
+    """The metrics of every process kind."""
+    worker, judge = WorkerMetrics(), JudgeMetrics([])
+    worker.show(IDLE_WORKER)
+    judge.show(JudgeState(int, dict))
     return page(
         "Metrics",
-        "The admin API serves these at `/metrics`, in Prometheus' text format. Counters have the suffix `_total`.",
-        table(("metric", "type", "counts"), sorted(rows)),
+        "Each process serves its own at `/metrics`, in Prometheus' text format: the API on its port, or that of"
+        " `CJSTREAM_METRICS_PORT`; a worker and a judge on `CJSTREAM_WORKER_METRICS_ADDRESS` and"
+        " `CJSTREAM_JUDGE_METRICS_ADDRESS`, and only if these are set; `/healthz` and `/readyz` are there, too."
+        " Counters have the suffix `_total`. Every label has a closed set of values.",
+        "## Worker",
+        metrics_table(worker.registry),
+        "## Judge",
+        metrics_table(judge.registry),
+        "## Admin API",
+        metrics_table(Metrics(lambda: 0).registry),
     )
+
+
+IDLE_WORKER = WorkerState(
+    owned=frozenset,
+    committed=dict,
+    appended_at_ms=dict,
+    replica=dict,
+    replica_rows=int,
+    stopped_uploads=int,
+    fold=dict,
+    parked=int,
+    oldest_parked_s=float,
+    patience_s=0,
+    open_transaction_s=float,
+    rebalances=int,
+    blocked=int,
+    watchdog_trips=int,
+    readiness=dict,
+)
+
+
+def metrics_table(registry: CollectorRegistry) -> str:
+    """The metrics of one process kind, but for those that every Python process has."""
+    rows = [
+        [f"`{metric.name}`", metric.type, metric.documentation]
+        for metric in registry.collect()
+        if not metric.name.startswith("process_")
+    ]
+    return table(("metric", "type", "what"), sorted(rows))
 
 
 def commands_page() -> str:
