@@ -220,7 +220,8 @@ def metrics_page() -> str:
         "Each process serves its own at `/metrics`, in Prometheus' text format: the API on its port, or that of"
         " `CJSTREAM_METRICS_PORT`; a worker and a judge on `CJSTREAM_WORKER_METRICS_ADDRESS` and"
         " `CJSTREAM_JUDGE_METRICS_ADDRESS`, and only if these are set; `/healthz` and `/readyz` are there, too."
-        " Counters have the suffix `_total`. Every label has a closed set of values.",
+        " Counters have the suffix `_total`. Every label has a closed set of values."
+        " What to watch, and what each alert means: [monitoring](monitoring.md).",
         "## Worker",
         metrics_table(worker.registry),
         "## Judge",
