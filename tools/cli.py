@@ -16,6 +16,7 @@ from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
 from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
+from tools.command_examples import add_examples
 from tools.models.models_cli import models_app
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
@@ -480,6 +481,9 @@ def demo(as_json: Json = False) -> None:
     if not command.is_good(report):
         say("the demo found a discrepancy: see missing, duplicated, stale, verified and faults")
         raise typer.Exit(3)
+
+
+add_examples(app)
 
 
 def program_name() -> str:
