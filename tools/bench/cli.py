@@ -211,7 +211,8 @@ def join(
     the same batches; copy-pipelined,
     which fetches while it commits; and kafka-streams-1 and -2, Kafka Streams with
     that many threads (exactly_once_v2, left join with a GlobalKTable), which does
-    not check requests.
+    not check requests. Only on request: cjstream-metrics, whose metrics are
+    scraped once a second.
 
     per_second counts committed outputs by the broker's append times, from the
     last one of the warm-up to the last measured one. CPU is that of the system's
@@ -341,10 +342,12 @@ def report(
 
 def _systems(only: list[str] | None) -> tuple[str, ...]:
     """The systems that were asked for, by default all. Raises Misconfigured for an unknown one."""
-    from tools.bench.join.run import NAMES
+    from tools.bench.join.run import NAMES, WITH_METRICS
 
-    if unknown := {*(only or ())} - {*NAMES}:
-        raise Misconfigured(f"--only: {min(unknown)!r} is none of {', '.join(NAMES)}")
+    if unknown := {*(only or ())} - {*NAMES, WITH_METRICS}:
+        raise Misconfigured(
+            f"--only: {min(unknown)!r} is none of {', '.join((*NAMES, WITH_METRICS))}"
+        )
     return tuple(only or NAMES)
 
 

@@ -17,6 +17,7 @@ from tools.processes import Say
 ENGINES = {"cjstream": "auto", "cjstream-plain": "plain"}
 STREAMS = {"kafka-streams-1": 1, "kafka-streams-2": 2}  # threads
 NAMES = (*ENGINES, "copy", "copy-pipelined", *STREAMS)
+WITH_METRICS = "cjstream-metrics"  # only if it is asked for
 
 
 def run(say: Say, *, shape: Shape, rounds: int, workers: int, only: Sequence[str]) -> Figures:
@@ -55,6 +56,11 @@ def contestants_of(
         processes = Workers(name, settings, workers, say, scan_engine=ENGINES[name])
         processes.catch_up()
         contestants[name] = systems.cjstream(processes)
+    if WITH_METRICS in names:
+        say(f"{WITH_METRICS} folds the uploads")
+        processes = Workers(WITH_METRICS, settings, workers, say, has_metrics=True)
+        processes.catch_up()
+        contestants[WITH_METRICS] = systems.cjstream(processes)
     if "copy" in names:
         contestants["copy"] = systems.copy()
     if "copy-pipelined" in names:

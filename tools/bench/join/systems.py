@@ -1,10 +1,13 @@
 """The systems that are measured: how each is started, and which group and topic show its progress."""
 
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
 from confluent_kafka.admin import NewTopic
 
@@ -24,9 +27,12 @@ from tools.bench.join import byte_copy
 from tools.bench.join.input_log import InputLog
 from tools.bench.join.output_check import Prefix, copy_prefix, outcome_prefix
 from tools.bench.processes import WAIT_S, process_settings
+from tools.bench.traffic import in_the_background
+from tools.broker import free_port
 from tools.processes import Say, module, running, started
 
 CAUGHT_UP_S = 1800.0
+SCRAPE_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +61,27 @@ class System:
 
 
 class Workers:
-    """The workers of one installation; each keeps its folder from run to run."""
+    """The workers of one installation; each keeps its folder from run to run. has_metrics: served, and scraped."""
 
     def __init__(
-        self, name: str, settings: Settings, count: int, say: Say, **changes: object
+        self,
+        name: str,
+        settings: Settings,
+        count: int,
+        say: Say,
+        *,
+        has_metrics: bool = False,
+        **changes: object,
     ) -> None:
+        self._addresses = [f"127.0.0.1:{free_port()}" if has_metrics else "" for _ in range(count)]
         self._settings = [
-            process_settings(settings, f"{name}-{number}-of-{count}", **changes)
-            for number in range(count)
+            process_settings(
+                settings,
+                f"{name}-{number}-of-{count}",
+                worker_metrics_address=address,
+                **changes,
+            )
+            for number, address in enumerate(self._addresses)
         ]
         self._say = say
 
@@ -75,6 +94,13 @@ class Workers:
                 for settings in self._settings
             ]
             wait_until(self._have_joined, seconds=WAIT_S, what="all workers to join their group")
+
+    @contextmanager
+    def scraped(self) -> "Iterator[list[subprocess.Popen[bytes]]]":
+        """Run all workers during the block, and read their metrics, if they have some, once a second."""
+        addresses = [address for address in self._addresses if address]
+        with self.running() as processes, in_the_background(partial(_scrape, addresses)):
+            yield processes
 
     def _have_joined(self) -> bool:
         settings = self._settings[0]
@@ -113,13 +139,21 @@ class Workers:
         return sum(end - min(end, committed.get(tp, 0)) for tp, end in ends.items())
 
 
+def _scrape(addresses: Sequence[str], stop: threading.Event) -> None:
+    """Read the metrics of workers until the event; one that does not serve yet, or any more, is passed over."""
+    while addresses and not stop.wait(SCRAPE_EVERY_S):
+        for address in addresses:
+            with suppress(OSError), urlopen(f"http://{address}/metrics", timeout=10) as answer:
+                answer.read()
+
+
 def cjstream(workers: Workers) -> System:
     """The product: worker processes with their defaults."""
     return System(
         outcome_prefix,
         lambda run: run.settings.topics.batches.name,
         lambda run: run.settings.prep_group,
-        lambda _run: workers.running(),
+        lambda _run: workers.scraped(),
     )
 
 
