@@ -16,11 +16,10 @@ class Scraped:
 
     def __init__(self, address: str) -> None:
         self._url = f"http://{address}"
-        self._client = httpx.Client(trust_env=False, timeout=30)
 
     def get(self, path: str) -> httpx.Response:
         """The response for a path."""
-        return self._client.get(f"{self._url}{path}")
+        return httpx.get(f"{self._url}{path}", trust_env=False, timeout=30)
 
     def samples(self) -> dict[str, list[tuple[Labels, float]]]:
         """Every sample, by its name."""
