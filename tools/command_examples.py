@@ -3,6 +3,9 @@
 import typer
 from typer.main import get_command_name
 
+from schemas.topics import Topics
+
+TOPICS = Topics()
 EXAMPLES = {
     "worker": "CJSTREAM_SLOT=one cjstream worker",
     "judge": "CJSTREAM_JUDGE=simulated/sim-1 cjstream judge",
@@ -16,9 +19,9 @@ EXAMPLES = {
     "topics list": "cjstream topics list",
     "topics apply": "cjstream topics apply --wait 60",
     "topics acls": "cjstream topics acls --process worker --principal User:cjstream",
-    "topics abort-transaction": "cjstream topics abort-transaction cj.requests.v1/2 --producer-id 7 --yes",
+    "topics abort-transaction": f"cjstream topics abort-transaction {TOPICS.requests.name}/2 --producer-id 7 --yes",
     "uploads send": "cjstream uploads send uploads.jsonl --dry-run",
-    "uploads set-aside": "cjstream uploads set-aside assessment.instructions.v1/1@17 --yes",
+    "uploads set-aside": f"cjstream uploads set-aside {TOPICS.instructions.name}/1@17 --yes",
     "requests send": "cjstream requests send requests.jsonl",
     "requests reset-offsets": "cjstream requests reset-offsets --yes",
     "batches tail": "cjstream batches tail --all --limit 20",
@@ -44,9 +47,9 @@ EXAMPLES = {
     "admin assignments history": "cjstream admin assignments history essay-1",
     "admin scales list": "cjstream admin scales list",
     "parked list": "cjstream parked list",
-    "parked restore": "cjstream parked restore cj.requests.v1/1@12 --yes",
+    "parked restore": f"cjstream parked restore {TOPICS.requests.name}/1@12 --yes",
     "dlq list": "cjstream dlq list --topic requests --since 2h",
-    "dlq show": "cjstream dlq show cj.requests.dlq.v1/1@3 --value-file record.bin",
+    "dlq show": f"cjstream dlq show {TOPICS.requests_dlq.name}/1@3 --value-file record.bin",
     "dlq redrive": "cjstream dlq redrive --reason UnknownSchema --yes",
     "results list": "cjstream results list --limit 20",
     "results show": "cjstream results show batch-1",
@@ -87,4 +90,7 @@ def add_examples(app: typer.Typer, words: tuple[str, ...] = ()) -> None:
             command.epilog = example and f"Example: {example}"
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            add_examples(group.typer_instance, (*words, str(group.name)))
+            own = (
+                (group.name,) if group.name else ()
+            )  # without a name, its commands are the group's
+            add_examples(group.typer_instance, (*words, *own))
