@@ -7,7 +7,7 @@ import orjson
 
 from processors.judging.judge import Answered, CallId, Failed, JudgeRequest, Prompt
 from processors.judging.prompt import AskedJudge, PromptTexts, build_prompt, prompt_bytes
-from schemas.judging_events import CallAnswered, CallFailed, JudgingOpened
+from schemas.judging_events import CallAnswered, CallFailed, Judge, JudgingOpened
 from tables.judging.cost_ledger import bound_pusd, cost_pusd
 from tables.judging.next_step import BoundOf, Call, unpriced
 from tables.judging.run import Run
@@ -36,12 +36,9 @@ class EndedCall:
     response_storage_id: str | None
 
 
-def prompt_of(
-    opened: JudgingOpened, first: str, second: str, number: int, text_of: TextOf
-) -> Prompt:
-    """The prompt of a comparison of two texts."""
-    judge, prompt = opened.judge, opened.prompt
-    asked = AskedJudge(
+def asked_of(judge: Judge) -> AskedJudge:
+    """The judge of a run, as prompts are made for it."""
+    return AskedJudge(
         adapter=judge.adapter,
         provider=judge.provider,
         base_url=judge.base_url,
@@ -49,13 +46,25 @@ def prompt_of(
         parameters=orjson.loads(judge.parameters),
         answer_method=judge.answer_method,
     )
-    texts = PromptTexts(
+
+
+def texts_of_run(opened: JudgingOpened, text_of: TextOf) -> PromptTexts:
+    """The texts of a run's prompts, apart from those to be judged."""
+    prompt = opened.prompt
+    return PromptTexts(
         system=prompt.system and text_of(prompt.system),
         task=prompt.task and text_of(prompt.task),
         criteria=prompt.criteria and text_of(prompt.criteria),
         rubric=prompt.rubric and text_of(prompt.rubric),
     )
-    return build_prompt(asked, texts, first, second, opened.seed, number)
+
+
+def prompt_of(
+    opened: JudgingOpened, first: str, second: str, number: int, text_of: TextOf
+) -> Prompt:
+    """The prompt of a comparison of two texts."""
+    texts = texts_of_run(opened, text_of)
+    return build_prompt(asked_of(opened.judge), texts, first, second, opened.seed, number)
 
 
 def request_of(run: Run, call: Call, text_of: TextOf) -> JudgeRequest:

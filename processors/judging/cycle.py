@@ -30,6 +30,7 @@ from processors.judging.observer import (
 )
 from processors.judging.open_runs import OpenRun, OpenRuns
 from processors.judging.prompt import prompt_sha256
+from processors.judging.record_checksum import checksum_headers
 from processors.judging.run_opening import (
     Gathered,
     JudgingPolicy,
@@ -437,7 +438,9 @@ class Cycle:
     def _add(self, draft: _Draft, run: Run | None, event: JudgingEvent, number: int) -> Run:
         """Add a judging record; returns the run after it."""
         key, value = event.run_id.encode(), self._codec.encode(event)
-        draft.records.append(Record(self._topics.judging.name, number, key, value))
+        draft.records.append(
+            Record(self._topics.judging.name, number, key, value, checksum_headers(value))
+        )
         draft.writers.append(event.run_id)
         draft.numbers.add(number)
         run = fold(run, event)
@@ -448,7 +451,9 @@ class Cycle:
         self, draft: _Draft, result: CJBatchJudged, number: int, key: bytes | None
     ) -> None:
         value = self._codec.encode(result)
-        draft.records.append(Record(self._topics.results.name, number, key, value))
+        draft.records.append(
+            Record(self._topics.results.name, number, key, value, checksum_headers(value))
+        )
         draft.writers.append(None)
         draft.numbers.add(number)
 

@@ -112,9 +112,9 @@ def open_run(
     """The first record of the batch's run, or the result that refuses it."""
     event = batch.event
     if event.processing_metadata.context_source == "guest" and not policy.guests_allowed:
-        return _refusal(batch, "guests_refused")
+        return refusal_of(batch, "guests_refused")
     if len(event.request.essays) > policy.items_max:
-        return _refusal(batch, "too_many_items")
+        return refusal_of(batch, "too_many_items")
     overrides = read_overrides(
         event.request.llm_config_overrides,
         policy.models,
@@ -123,15 +123,15 @@ def open_run(
         event.processing_metadata.context_origin,
     )
     if not isinstance(overrides, Overrides):
-        return _refusal(batch, _reason_of(overrides), overrides)
+        return refusal_of(batch, _reason_of(overrides), overrides)
     if unread := _unread(event, gathered):
-        return _refusal(batch, unread[0].code, unread)
+        return refusal_of(batch, unread[0].code, unread)
     asked = asked_judge(overrides.model, overrides.parameters)
     seed = seed_of(event.event_id) if overrides.seed is None else overrides.seed
     shared = build_prompt(asked, _prompt_texts(event, gathered.texts, overrides), "", "", seed, 0)
     sizes = [len(gathered.texts[essay.text_storage_id].encode()) for essay in event.request.essays]
     if too_long := _too_long(event, sizes, shared, overrides.model):
-        return _refusal(batch, "texts_too_long", too_long)
+        return refusal_of(batch, "texts_too_long", too_long)
     return Opened(
         _opened(batch, overrides, policy, opened_at_ms, seed, shared, sizes),
         tuple(text for text in (overrides.system, overrides.rubric) if text is not None),
@@ -250,7 +250,7 @@ def _opened(
             rubric=_storage_id(overrides.rubric) or metadata.judge_rubric_storage_id,
             system=_storage_id(overrides.system),
         ),
-        context=_context(event),
+        context=context_of(event),
         essays=tuple(
             RunItem(id=essay.essay_id, storage_id=essay.text_storage_id, size_bytes=size)
             for essay, size in zip(request.essays, sizes, strict=True)
@@ -259,7 +259,7 @@ def _opened(
         anchors_position=0,
         policy=canonical_json(_targets(overrides, policy, per_item_max)).decode(),
         max_comparisons=overrides.max_comparisons
-        or _all_comparisons(len(request.essays), per_item_max),
+        or all_comparisons(len(request.essays), per_item_max),
         max_cost_pusd=overrides.max_cost_pusd,
         deadline_at_ms=min(latest_ms, request.due_at_ms or latest_ms),
         warnings=overrides.warnings,
@@ -298,7 +298,7 @@ def _targets(overrides: Overrides, policy: JudgingPolicy, per_item_max: int) -> 
     }
 
 
-def _all_comparisons(items: int, per_item_max: int) -> int:
+def all_comparisons(items: int, per_item_max: int) -> int:
     """How many comparisons a run needs at most, with the audit's repeats."""
     comparisons = -(-items * per_item_max // 2)
     return comparisons + -(-comparisons * int(100 * AUDITED_SHARE) // 100)
@@ -308,7 +308,8 @@ def _storage_id(text: str | None) -> str | None:
     return None if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 
-def _context(batch: CJBatchPrepared) -> JudgingContext:
+def context_of(batch: CJBatchPrepared) -> JudgingContext:
+    """The assignment context of a batch, as its run and its result have it."""
     metadata = batch.processing_metadata
     return JudgingContext(
         assignment_id=batch.request.assignment_id,
@@ -321,7 +322,7 @@ def _context(batch: CJBatchPrepared) -> JudgingContext:
     )
 
 
-def _refusal(
+def refusal_of(
     batch: PreparedBatch, reason: str, details: tuple[ResultDetail, ...] = ()
 ) -> CJBatchJudged:
     """The result of a batch that is not judged; it has no run."""
@@ -335,7 +336,7 @@ def _refusal(
         reason=reason,
         details=details,
         provenance=ResultProvenance(request=event.provenance.request, batch=batch.at),
-        context=_context(event),
+        context=context_of(event),
         counts=ResultCounts(comparisons=0, answered=0, lost=0, calls=0, failed=()),
         cost=ResultCost(spent_pusd=0, unknown_calls=0, in_doubt_pusd=0, tokens=NO_TOKENS),
         prompts=PromptDigest(count=0, digest=hashlib.sha256().hexdigest()),

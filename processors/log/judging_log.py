@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
 from processors.log.record_lookup import records_at
@@ -45,6 +46,10 @@ class JudgingLog:
         """The log start and the end of each partition."""
         with LogReader(self.settings, self.settings.partitions_of(*topics)) as log:
             return log.offset_ranges()
+
+    def high_watermarks(self, *topics: Topic) -> Positions:
+        """The end of each partition, with open transactions: `records` waits for those."""
+        return high_watermarks_when_reachable(self.settings, self.settings.partitions_of(*topics))
 
     def records(self, starts: Positions, ends: Positions) -> Iterator[LogRecord]:
         """Every record in these ranges, of each partition in log order."""

@@ -4,6 +4,7 @@ Waves 1 to 3 are seeded random matchings whose union is connected; later ones ar
 information about the differences. Balance of an item: how often it was shown first minus second, audit repeats apart.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import rustworkx
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from schemas.judging_events import PlannedComparison
 from tables.judging.bradley_terry import DECIMALS, Fit, Flags, Integers
 from tables.judging.seeded import generator
 
@@ -23,6 +25,7 @@ PLANS_OF_A_PAIR_MAX = 2  # a lost pair is planned once more
 AUDIT_SHARE = 0.05
 CONNECTING_ATTEMPTS = 20
 WEIGHT_SCALE = 1e6
+SAME_INFORMATION = 1e-5
 TIE_BITS = 30  # below the weight: makes the best matching unique, whatever finds it
 
 
@@ -89,6 +92,18 @@ def plan_wave(
     wanted = [Pair(int(a), int(b), purpose) for a, b in zip(first, second, strict=True)]
     audits = _audits(planned, len(wanted), seed, wave) if wanted else []
     return (*wanted, *audits)[:room]
+
+
+def is_as_good(
+    fit: Fit, one: Iterable[PlannedComparison], other: Iterable[PlannedComparison]
+) -> bool:
+    """Whether two waves promise the same information to 1e-5: processors differ in the last digits of a fit."""
+    information = _information(fit)
+    first, second = (
+        sum(int(information[plan.first, plan.second]) for plan in plans if plan.purpose == "inform")
+        for plans in (one, other)
+    )
+    return abs(first - second) <= SAME_INFORMATION * max(first, second)
 
 
 def _allowed(planned: Planned, per_item_max: int) -> Flags:

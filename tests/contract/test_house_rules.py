@@ -120,7 +120,7 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
         ("bradley_terry", "retries"),
         ("golden_fit", "pair_selection", "stopping_rule"),
         ("run", "diagnosis"),
-        ("next_step", "result"),
+        ("next_step", "result", "result_index"),
     ),
     "processors": (
         ("policy", "shutdown", "addresses", "setting_sources"),
@@ -140,7 +140,7 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
     "tools/audit": (
         ("process_pool", "local_replicas", "scope_argument", "stored_text"),
         ("check", "seal"),
-        ("batch", "scope", "replay", "erase"),
+        ("batch", "scope", "replay", "erase", "judging"),
         ("verify",),
         ("cli",),
     ),

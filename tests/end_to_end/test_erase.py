@@ -16,10 +16,12 @@ from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import ContentMissing, Unreachable
 from schemas.events import Deletion, UploadEvent
+from schemas.judging_events import CallAnswered
 from tables.content_store import ContentStore
 from tables.history.text_references import erased_texts
 from tests.end_to_end.serving import ready_api
 from tests.faults.load import send
+from tests.faults.running import StartWorker
 from tests.support.builders import (
     instructions_deleted,
     instructions_uploaded,
@@ -28,8 +30,19 @@ from tests.support.builders import (
     rubric_uploaded,
     sha256_of,
 )
+from tests.support.judged_batches import (
+    CRITERIA,
+    JUDGE,
+    TASK,
+    append_batches,
+    judging_findings,
+    judging_of,
+    results_of,
+)
 from tests.support.run_command import ROOT, environment_of, run_json
 from tests.support.s3_stub import bucket_server
+from tests.support.until import until
+from tools.audit.check.findings import NotVerifiable
 from tools.audit.erase.erase import EraseRequest, erase
 
 OWN = ("Judge the argument.", "Judge the style.", "Write a letter.", "Weigh structure twice.")
@@ -86,6 +99,24 @@ def events_in(settings: Settings, scope_key: str) -> list[UploadEvent]:
 
 def stored_ids(store: ContentStore) -> set[str]:
     return {text.storage_id for text in (*store.list_texts(), *store.list_trash())}
+
+
+@pytest.mark.thorough
+def test_the_responses_of_a_scopes_judge_are_erased_and_the_result_is_still_verified(
+    settings: Settings, store: ContentStore, start_worker: StartWorker
+) -> None:
+    send(settings, instructions_uploaded(CRITERIA), prompt_uploaded(TASK))
+    append_batches(settings, 1)  # of assignment a1
+    start_worker(command=JUDGE, judge="simulated/sim-1", judge_first_start="beginning")
+    until(lambda: results_of(settings), 60)
+    (events,) = judging_of(settings).values()
+    responses = {event.response_storage_id for event in events if isinstance(event, CallAnswered)}
+    assert responses <= stored_ids(store)
+    done = erased(settings, "--yes")
+    assert responses <= set(done["erased"])
+    assert not responses & stored_ids(store)
+    kinds = {(type(one), one.kind) for one in judging_findings(settings)}
+    assert kinds == {(NotVerifiable, "texts_gone")}  # the task and the criteria
 
 
 def test_a_scopes_texts_are_erased_except_those_that_others_name(

@@ -21,10 +21,12 @@ from tests.support.judged_batches import (
     JUDGE,
     append_batches,
     judging_event,
+    judging_findings,
     judging_of,
     results_of,
 )
 from tests.support.until import until
+from tools.audit.check.findings import Note
 
 BEGINNING = {"judge": "simulated/sim-1", "judge_first_start": "beginning"}
 
@@ -75,6 +77,7 @@ def test_every_batch_gets_one_result_that_its_log_explains(
         assert made_again(settings, result) == result
         assert result.outcome in ("complete", "partial")
         assert len(result.essays) == 6
+    assert judging_findings(settings) == []
 
 
 @pytest.mark.thorough
@@ -92,9 +95,10 @@ def test_a_batch_with_missing_texts_is_refused_and_what_is_no_batch_is_skipped(
     assert (result.run_id, result.outcome, result.reason) == (refused, "refused", "texts_missing")
     assert {detail.path for detail in result.details} == {"essays.e-0", "essays.e-1"}
     assert judging_of(settings) == {}
-    append_batches(settings, 2)
+    append_batches(settings, 2, first_number=4)
     until(lambda: len(results_of(settings)) == 3, 60)
     assert judge.log_count("not a batch: skipped") == 2
+    assert judging_findings(settings) == []
 
 
 @pytest.mark.thorough
@@ -108,6 +112,7 @@ def test_a_first_judge_leaves_older_batches_alone(
     until(lambda: len(results_of(settings)) == 4, 60)
     assert sorted(result.run_id for result in results_of(settings)) == sorted(newer)
     assert not set(older) & judging_of(settings).keys()
+    assert {(type(one), one.kind) for one in judging_findings(settings)} == {(Note, "not_judged")}
 
 
 def answers_in(settings: Settings) -> int:
@@ -143,6 +148,7 @@ def test_a_judge_that_is_killed_is_continued_with_its_calls_in_doubt(
         in_doubt += len(doubtful)
         assert run.ledger.in_doubt_pusd == sum(doubtful) == result.cost.in_doubt_pusd
     assert 1 <= in_doubt <= 2 * 32  # kills, and calls at a time
+    assert judging_findings(settings) == []
 
 
 @pytest.mark.thorough
@@ -178,6 +184,7 @@ def test_a_judge_that_is_frozen_and_revived_commits_nothing_of_its_old_partition
     assert sorted(result.run_id for result in results_of(settings)) == sorted([*run_ids, *more])
     for run_id in [*run_ids, *more]:
         assert run_of(settings, run_id).stopped is not None
+    assert judging_findings(settings) == []
 
 
 @pytest.mark.thorough
@@ -222,3 +229,4 @@ def test_a_judge_with_faults_answers_within_its_budget_and_two_judges_share_the_
         assert (ledger.in_doubt_pusd, result.cost.in_doubt_pusd) == (0, 0)
     reasons = {count.reason for result in results_of(settings) for count in result.counts.failed}
     assert {"rate_limited", "provider_error", "invalid_answer"} <= reasons
+    assert judging_findings(settings) == []

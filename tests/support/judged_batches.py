@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record
+from processors.log.judging_log import JudgingLog
 from processors.outcomes.outcome_builder import outcome_of
 from processors.outcomes.resolve import resolve
 from processors.policy import Policy
@@ -21,6 +22,9 @@ from tests.support.builders import (
     prompt_uploaded,
     requested,
 )
+from tools.audit.check.findings import Finding
+from tools.audit.judging.judging_range import judging_range_of
+from tools.audit.judging.partition_check import check_partitions
 
 TASK, CRITERIA = "Should homework be banned?", "Judge the argument."
 CONTEXT = context_after(instructions_uploaded(CRITERIA), prompt_uploaded(TASK))
@@ -89,3 +93,10 @@ def judging_event(value: bytes | None) -> JudgingEvent:
     event = CODEC.decode(value)
     assert isinstance(event, JudgingEvent)
     return event
+
+
+def judging_findings(settings: Settings) -> list[Finding]:
+    """What `audit verify` finds about judging."""
+    judging_range = judging_range_of(JudgingLog(settings))
+    portions = check_partitions(settings, judging_range, range(settings.partitions), texts=True)
+    return [finding for portion in portions for finding in portion.findings]

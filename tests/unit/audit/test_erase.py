@@ -1,6 +1,7 @@
 """Which texts the log says are erased, and who else names a text."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.errors import Misconfigured
 from schemas.events import CJAssessmentRequested, Deletion, UploadEvent, role_of, scope_key_of
+from schemas.judging_events import JudgingEvent
 from schemas.partitioner import partition_for
 from tables.history.text_references import MissingVersions, erased_texts, gaps_in
 from tests.support.builders import (
@@ -26,7 +28,9 @@ from tests.support.builders import (
     rubric_uploaded,
     sha256_of,
 )
+from tests.support.judging_builders import CONTEXT, call_answered, call_failed, judging_opened
 from tools.audit.erase.erase import erase_request, grace_of
+from tools.audit.erase.run_responses import responses_in
 from tools.audit.erase.text_referrers import TextReferrers
 
 CODEC = Codec()
@@ -199,3 +203,44 @@ def test_actor_and_reason_code_are_required_and_checked(actor: str, reason: str)
         erase_request("course:ENG5", "dpo", "Because of GDPR", grace_of("0s"))
     with pytest.raises(Misconfigured):
         grace_of("1 hour")
+
+
+def judging_record(event: JudgingEvent, offset: int) -> LogRecord:
+    at = Coordinates(SETTINGS.topics.judging.name, 0, offset)
+    return LogRecord(at, event.run_id.encode(), CODEC.encode(event), (), 0)
+
+
+def run_records(assignment_id: str | None, run_id: str, *responses: str) -> list[LogRecord]:
+    """The records of a run whose calls were answered so."""
+    context = replace(CONTEXT, assignment_id=assignment_id)
+    events: list[JudgingEvent] = [judging_opened(run_id=run_id, context=context)]
+    for number, response in enumerate(responses):
+        storage_id = sha256_of(response)
+        events.append(call_answered(number, run_id=run_id, response_storage_id=storage_id))
+    events.append(call_failed(9, run_id=run_id, response_storage_id=sha256_of("garbage")))
+    return [judging_record(event, offset) for offset, event in enumerate(events)]
+
+
+def test_the_responses_of_a_scopes_runs_are_its_texts() -> None:
+    records = [
+        *run_records("a1", "run-1", "A wins.", "B wins."),
+        *run_records("b2", "run-2", "A wins, too."),
+        *run_records("a1", "run-3", "No."),
+        judging_record(call_answered(1, run_id="gone"), 90),
+    ]
+    expected = {sha256_of(text) for text in ("A wins.", "B wins.", "No.", "garbage")}
+    assert responses_in(records, CODEC, "assignment:a1") == expected
+    assert responses_in(records, CODEC, "course:a1") == set()
+
+
+def test_a_run_of_another_scope_is_a_referrer_of_its_responses() -> None:
+    texts = {sha256_of(text) for text in ("A wins.", "B wins.")}
+    referrers = TextReferrers(SETTINGS, CODEC, b"assignment:a1", {text.encode() for text in texts})
+    for record in (
+        *run_records("a1", "run-1", "A wins.", "B wins."),
+        *run_records("b2", "run-2", "A wins."),
+        *run_records(None, "run-3", "A wins."),
+    ):
+        referrers.add(record)
+    named = {"a run of assignment:b2", "run run-3"}
+    assert referrers.by_text() == {sha256_of("A wins."): named}

@@ -1,4 +1,4 @@
-"""`cjstream audit erase`: delete a scope's texts permanently; its versions and history stay.
+"""`cjstream audit erase`: delete a scope's texts, and the responses of its judges, permanently; its history stays.
 
 The events are appended first, then the texts are deleted. If the command is killed in between, run it again: roles
 that are already erased get no second event, and texts that are already gone are not an error.
@@ -22,6 +22,7 @@ from tables.commands import WriteMetadata
 from tables.content_store import ContentStore
 from tables.context import component_of
 from tables.history.text_references import ReferencedTexts, gaps_in
+from tools.audit.erase.run_responses import responses_of
 from tools.audit.erase.text_referrers import referrers_of
 from tools.times import DURATION, UNITS
 
@@ -93,7 +94,7 @@ def erase(
             append_erasure(settings, codec, scope_log, metadata, new_id)  # 1
         events = tuple(events_of(scope_log, metadata))
         try:
-            texts = _texts_named_in(scope_log)
+            texts = _texts_named_in(scope_log) | responses_of(settings, codec, request.scope_key)
             referrers = referrers_of(settings, codec, request.scope_key, texts)  # 2
             fates = {
                 text: _fate(store, text, referrers, request.grace, now, yes=yes)

@@ -38,6 +38,8 @@ def erase(
 ) -> None:
     """Erase a scope's texts permanently, except those that others name; its history stays. A dry run unless --yes.
 
+    The responses of its judges are erased, too; pupils' texts, which requests name, are not.
+
     If it is killed, run it again. Exit 3 if texts were left for another run.
     """
     from tables.content_store import ContentStore

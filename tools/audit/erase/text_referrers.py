@@ -1,4 +1,4 @@
-"""Who names a text: scopes (in their uploads), requests, and dead letters, which may be re-driven."""
+"""Who names a text: scopes (in their uploads), requests, runs (responses), and dead letters, which may be re-driven."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested
 from tables.history.text_references import ReferencedTexts
 from tables.upload_record import read_upload
+from tools.audit.erase.run_responses import RunScopes
 from tools.audit.seal.seal_create import present
 from tools.progress import bar
 from tools.sweep import ids_in
@@ -30,11 +31,13 @@ def referrers_of(
     """By storage id, who other than the scope names one of these texts in the current log.
 
     Another scope names the texts of its uploads until they are erased. A request of another scope names its ids while
-    the log has the request; so do a dead letter without the scope's key, and a record that this release cannot read.
+    the log has the request; so do a run of another scope, a dead letter without the scope's key, and a record that this
+    release cannot read.
     Raises Unreachable, Discrepancy for a missing topic.
     """
     topics = settings.topics
     searched = (*topics.uploads, topics.requests, topics.uploads_dlq, topics.requests_dlq)
+    searched += (topics.judging,)
     states = present(topic_states(admin_client(settings), settings), searched)
     partitions = [partition for state in states for partition in state.all_partitions]
     referrers = TextReferrers(
@@ -60,6 +63,10 @@ class TextReferrers:
     texts: Set[bytes]
     scopes: dict[bytes, ReferencedTexts] = field(default_factory=dict)
     others: dict[str, set[str]] = field(default_factory=dict)
+    runs: RunScopes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.runs = RunScopes(self.codec)
 
     def add(self, record: LogRecord) -> None:
         """Add the next record; one without any of the texts' ids is decoded only if it may be an erasure."""
@@ -68,6 +75,10 @@ class TextReferrers:
         if record.at.topic == topics.requests.name:
             if found:
                 self._note(found, self._requested_by(record))
+        elif record.at.topic == topics.judging.name:
+            if (scope_key := self.runs.scope_of(record)) != self.own_key.decode() and found:
+                run = f"run {(record.key or b'').decode(errors='replace')}"
+                self._note(found, run if scope_key is None else f"a run of {scope_key}")
         elif record.at.topic in (topics.uploads_dlq.name, topics.requests_dlq.name):
             if found and record.key != self.own_key:
                 self._note(found, str(record.at))

@@ -1,7 +1,8 @@
 """`cjstream audit verify`: every outcome of the requests in a range, computed again and compared with the log.
 
 Joins no group and commits nothing. It is a Grace hash join with one process for each core: uploads and outcomes are
-first written to buckets on disk by scope, then each bucket is joined and checked; the texts come last.
+first written to buckets on disk by scope, then each bucket is joined and checked; then come the judging of all batches,
+and the texts.
 """
 
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from processors.log.judging_log import JudgingLog
 from processors.settings import Settings
 from schemas.errors import Discrepancy
 from tables.history.point_in_time import Moment
@@ -16,7 +18,9 @@ from tools.audit.batch.batch_story import batch
 from tools.audit.check.contexts_as_of import Texts, add_text
 from tools.audit.check.findings import Finding, Tally
 from tools.audit.check.scan_range import ScanRange, scan_range_of
-from tools.audit.process_pool import in_processes, processes_for
+from tools.audit.judging.judging_range import judging_range_of
+from tools.audit.judging.partition_check import check_partitions
+from tools.audit.process_pool import in_processes, processes_for, split_evenly
 from tools.audit.verify.join_spill import bucket_folder, buckets_for
 from tools.audit.verify.join_worker import (
     OUTCOMES_CHECKED,
@@ -30,6 +34,8 @@ from tools.audit.verify.join_worker import (
 from tools.audit.verify.text_check import check_texts
 from tools.audit_json import instant
 
+JUDGING_CHECKED = "judging checked"
+
 
 @dataclass(slots=True)
 class VerifyReport:
@@ -39,9 +45,11 @@ class VerifyReport:
     group: str
     tally: Tally = field(default_factory=Tally)
     uploads: int = 0
+    judging: int | None = None  # records of batches, judging and results; None: not checked
     texts: int | None = None  # None: not checked
     uploads_s: float = 0
     outcomes_s: float = 0
+    judging_s: float = 0
     texts_s: float = 0
 
     @property
@@ -69,7 +77,10 @@ def verify(
     processes: int | None = None,
     buckets: int | None = None,
 ) -> Iterator[Finding | VerifyProgress | VerifyReport]:
-    """Findings and progress, then the report. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed."""
+    """Findings and progress, then the report. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed.
+
+    Judging is checked if there is no range.
+    """
     scan_range = scan_range_of(settings, since, until)
     report, named_texts = VerifyReport(scan_range, settings.prep_group), Texts()
     uploads = sum(scan_range.uploads_end.values())
@@ -98,6 +109,8 @@ def verify(
                 report.uploads_s = time.monotonic() - started
             yield VerifyProgress(done.what, done.count, totals[done.what])
         report.outcomes_s = time.monotonic() - started - report.uploads_s
+    if since is None and until is None:
+        yield from _check_judging(settings, report, processes, texts=texts)
     yield from _check_texts(settings, report, named_texts, is_requested=texts)
 
 
@@ -117,6 +130,27 @@ def verify_batches(
             yield from story.findings
     report.outcomes_s = time.monotonic() - started
     yield from _check_texts(settings, report, named_texts, is_requested=texts)
+
+
+def _check_judging(
+    settings: Settings, report: VerifyReport, processes: int | None, *, texts: bool
+) -> Iterator[Finding | VerifyProgress]:
+    started, report.judging = time.monotonic(), 0
+    judging_range = judging_range_of(JudgingLog(settings))
+    count = processes or processes_for(judging_range.records)
+    for portion in in_processes(
+        check_partitions,
+        [
+            (settings, judging_range, numbers, texts)
+            for numbers in split_evenly(range(settings.partitions), count)
+        ],
+    ):
+        report.judging += portion.records
+        for finding in portion.findings:
+            report.tally.add(finding)
+            yield finding
+        yield VerifyProgress(JUDGING_CHECKED, portion.records, judging_range.records)
+    report.judging_s = time.monotonic() - started
 
 
 def _check_texts(
@@ -161,10 +195,12 @@ def document_of(report: VerifyReport, findings: Iterable[Finding]) -> dict[str, 
         "findings_by_kind": _groups(tally.findings),
         "not_verifiable": _groups(tally.not_verifiable),
         "notes": _groups(tally.notes),
+        "judging_records": report.judging,
         "texts": report.texts,
         "seconds": {
             "uploads": round(report.uploads_s, 3),
             "outcomes": round(report.outcomes_s, 3),
+            "judging": round(report.judging_s, 3),
             "texts": round(report.texts_s, 3),
         },
         "outcomes_per_s": round(rate),

@@ -63,6 +63,11 @@ def verify(
     that no request is still parked long after its deadline, and that each
     distinct text is in the content store.
 
+    Without --from, --to and --batch also checks judging: makes each plan,
+    stop and result again from the records before it, each prompt from the
+    texts, each winner from the kept response, and each cost from its tokens
+    and prices; every batch has one result or is being judged.
+
     Reports what the log no longer has as not verifiable, with coordinates and
     count, and guesses nothing. Sorts uploads and outcomes by scope in temporary
     files (TMPDIR), which need as much space as the records. Runs one process
@@ -141,11 +146,18 @@ def _show(report: "VerifyReport", violations: "list[Violation]", *, as_json: boo
         ),
         ("texts", "read" if report.texts is not None else "not read", report.texts or 0, ""),
         ("uploads", "read", report.uploads, ""),
+        (
+            "judging",
+            "records" if report.judging is not None else "not checked",
+            report.judging or 0,
+            "",
+        ),
     ]
     print_table("Verified", ("", "what", "count", "where"), rows)
     print_line(
         f"{report.outcomes} outcomes in {report.outcomes_s:.1f} s, {document['outcomes_per_s']} per second; "
-        f"{report.uploads_s:.1f} s for the uploads, {report.texts_s:.1f} s for the texts"
+        f"{report.uploads_s:.1f} s for the uploads, {report.judging_s:.1f} s for judging, "
+        f"{report.texts_s:.1f} s for the texts"
     )
     if document["waits_until"]:
         print_line(f"parked requests have deadlines from {' to '.join(document['waits_until'])}")
