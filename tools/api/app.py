@@ -28,11 +28,13 @@ from tools.api.routes import (
     judges,
     prompts_and_rubrics,
     registry,
+    results,
 )
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.audit_service import AuditService
 from tools.api.services.in_progress import InProgress
 from tools.api.services.metrics import Metrics
+from tools.api.services.results_service import ResultsService
 from tools.api.services.text_service import TextService
 from tools.models.override_check import OverrideCheck
 
@@ -52,6 +54,7 @@ COMPUTING_STREAMS = 2  # the other requests need the interpreter, too
 def build_api(
     log: UploadLog,
     audit_service: AuditService,
+    results_service: ResultsService,
     content_store: AsyncContentStore,
     verifier: Verifier,
     settings: Settings,
@@ -61,7 +64,7 @@ def build_api(
     app = FastAPI(
         title="cjstream admin API",
         version="1",  # of the contract, as in the paths
-        description="Upload, read and delete the assignment context of comparative judgement.",
+        description="Upload, read and delete the assignment context of comparative judgement; read its results.",
         openapi_url="/openapi.json" if is_open else None,
         docs_url=None,  # it would load scripts from the internet
         redoc_url=None,
@@ -72,6 +75,7 @@ def build_api(
         settings=settings,
         log=log,
         audit=audit_service,
+        results=results_service,
         texts=TextService(content_store),
         overrides=_override_check(settings),
         content=content_store,
@@ -91,6 +95,7 @@ def build_api(
     for routes in ADMIN_ROUTERS if settings.admin_enabled else ():
         app.include_router(routes)
     app.include_router(audit.routes)
+    app.include_router(results.routes)
     app.include_router(content.routes)
     app.include_router(judges.routes)
     checks = [Depends(check_token)] if settings.registry_auth else []

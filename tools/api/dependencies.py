@@ -16,6 +16,7 @@ from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.audit_service import AuditService
 from tools.api.services.in_progress import InProgress
 from tools.api.services.metrics import Metrics
+from tools.api.services.results_service import ResultsService
 from tools.api.services.text_service import TextService
 from tools.models.override_check import OverrideCheck
 
@@ -27,6 +28,7 @@ class Dependencies:
     settings: Settings
     log: UploadLog
     audit: AuditService
+    results: ResultsService
     texts: TextService
     overrides: OverrideCheck | None  # None: no judge is configured
     content: AsyncContentStore

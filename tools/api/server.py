@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from processors.addresses import host_and_port, is_loopback
+from processors.log.judging_log import JudgingLog
 from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import GROUPS, Settings
 from processors.shutdown import Shutdown
@@ -38,6 +39,7 @@ from tools.api.line_limit import LineLimit
 from tools.api.middleware import common_log_fields
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.audit_service import AuditService
+from tools.api.services.results_service import ResultsService, store_in
 from tools.api_address import record_address
 from tools.end_signals import end_signals
 from tools.logs import log_to_stderr
@@ -85,7 +87,10 @@ async def _run(settings: Settings, connections: int) -> None:
         return
     upload_log = build_upload_log(settings, shutdown.fail, codec)
     audit_service = AuditService(settings, codec)
-    app = build_api(upload_log, audit_service, content_store, verifier, settings)
+    results_service = ResultsService(
+        JudgingLog(settings), codec, lambda: store_in(settings.api_dir / "results")
+    )
+    app = build_api(upload_log, audit_service, results_service, content_store, verifier, settings)
     limits = ConnectionLimits(connections=connections, keep_alive_s=settings.api_keep_alive_s)
     servers = [_server(app, listener, limits)]
     if settings.metrics_port is not None:
@@ -112,6 +117,7 @@ async def _run(settings: Settings, connections: int) -> None:
     await upload_log.stop()
     content_store.close()
     audit_service.close()
+    results_service.close()
     if shutdown.fault is not None:
         raise shutdown.fault
 

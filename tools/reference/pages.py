@@ -186,7 +186,7 @@ def problems_page() -> str:
 def routes_page() -> str:
     """The routes of the API, and the roles that may call them."""
     unused: Any = None
-    app: Any = build_api(unused, unused, unused, unused, Settings.model_construct())
+    app: Any = build_api(unused, unused, unused, unused, unused, Settings.model_construct())
     rows = [
         [f"`{method} {route.path}`", _roles(route), route.description or ""]
         for router in app.routes

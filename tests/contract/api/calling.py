@@ -9,12 +9,16 @@ import httpx
 from fastapi import FastAPI
 
 from processors.settings import Settings
+from schemas.codec import Codec
+from tables.store import MemoryStore
 from tests.contract.api.memory_log import MemoryLog
 from tests.contract.api.memory_past import MemoryPast
+from tests.support.judged_installation import JudgedInstallation
 from tests.support.tokens import SECRET, hs256
 from tools.api.app import build_api
 from tools.api.auth.key_settings import build_verifier, jwt_settings
 from tools.api.services.async_content_store import AsyncContentStore
+from tools.api.services.results_service import ResultsService
 
 JSON = {"content-type": "application/json"}
 CORRELATION = "11111111-2222-4333-8444-555555555555"
@@ -37,6 +41,7 @@ class Api:
     app: FastAPI
     log: MemoryLog
     audit: MemoryPast
+    judged: JudgedInstallation
     folder: Path
 
     def __call__(
@@ -79,14 +84,17 @@ class Api:
         assert self("POST", f"{ADMIN}/assignments", body).status_code == 200
 
 
-def make_api(folder: Path, **options: Any) -> Api:
-    """An application with these settings and its data in `folder`."""
+def make_api(folder: Path, content: AsyncContentStore | None = None, **options: Any) -> Api:
+    """An application with these settings and its data in `folder`, by default also its texts."""
     settings = Settings(data_dir=folder, **options)
     log = MemoryLog(settings.policy)
     verifier = build_verifier(settings.environment, jwt_settings(secret_key=SECRET))
     audit = MemoryPast(log, settings)
-    app = build_api(log, audit, AsyncContentStore.of(settings), verifier, settings)
-    return Api(app, log, audit, folder)
+    judged = JudgedInstallation(settings)
+    results = ResultsService(judged.log, Codec(), MemoryStore)
+    content = content or AsyncContentStore.of(settings)
+    app = build_api(log, audit, results, content, verifier, settings)
+    return Api(app, log, audit, judged, folder)
 
 
 def new(assignment_id: str | None = "a1", **changes: Any) -> dict[str, Any]:

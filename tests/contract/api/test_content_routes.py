@@ -16,13 +16,9 @@ import pytest
 from schemas.errors import ContentTimeout
 from tables.content_store import ContentStore
 from tests.contract.api.calling import Api, make_api
-from tests.contract.api.memory_log import MemoryLog
-from tests.contract.api.memory_past import MemoryPast
 from tests.support.http_server import serving
 from tests.support.s3_stub import Bucket, bucket_server
-from tests.support.tokens import SECRET, hs256
-from tools.api.app import build_api
-from tools.api.auth.key_settings import build_verifier, jwt_settings
+from tests.support.tokens import hs256
 from tools.api.services.async_content_store import THREADS, AsyncContentStore
 
 TEXT = b"Judge how clearly the argument is put.\r\n\0\xff"
@@ -389,12 +385,7 @@ def bucket() -> Iterator[Bucket]:
 
 def api_with(store: ContentStore, folder: Path, timeout_s: float = 10) -> Api:
     """An application with this content store."""
-    settings = make_api(folder).app.state.dependencies.settings
-    log = MemoryLog(settings.policy)
-    verifier = build_verifier(settings.environment, jwt_settings(secret_key=SECRET))
-    audit = MemoryPast(log, settings)
-    app = build_api(log, audit, AsyncContentStore(store, timeout_s), verifier, settings)
-    return Api(app, log, audit, folder)
+    return make_api(folder, AsyncContentStore(store, timeout_s))
 
 
 def test_a_bucket_works_like_a_folder(bucket: Bucket, tmp_path: Path) -> None:

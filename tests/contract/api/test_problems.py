@@ -430,6 +430,17 @@ def test_overrides_cannot_be_checked_without_a_judge(api: Api) -> None:
 OF_CONNECTIONS = ("request-timeout", "too-many-connections")
 
 
+def test_a_gate_that_is_closed_says_what_is_missing(api: Api) -> None:
+    response = api("GET", f"{ADMIN}/assignments/a1/gate?pipeline=nlp")
+    assert problem(response, "prompt-prerequisite") == {
+        "assignment_id": "a1",
+        "pipeline": "nlp",
+        "missing": ["instructions", "student_prompt"],
+        "required": ["instructions", "student_prompt"],
+        "tag": response.json()["tag"],
+    }
+
+
 def test_every_problem_of_the_contract_is_tested_here() -> None:
     source = Path(__file__).read_text()
     assert [slug for slug in KINDS if f'"{slug}"' not in source] == []

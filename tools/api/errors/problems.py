@@ -32,6 +32,7 @@ KINDS: Mapping[str, ProblemKind] = {
     "resource-not-found": ProblemKind(404, "Not found"),
     "route-not-found": ProblemKind(404, "No such route"),
     "method-not-allowed": ProblemKind(405, "Method not allowed"),
+    "prompt-prerequisite": ProblemKind(409, "Assignment not ready"),
     "immutable-field": ProblemKind(409, "Field cannot change"),
     "history-compacted": ProblemKind(410, "History no longer complete"),
     "request-timeout": ProblemKind(408, "Request took too long"),

@@ -169,6 +169,7 @@ PROMPT_BYTES = MAX_TEXT_BYTES["student_prompt"]
 ASSIGNMENT = cast(IdLimit, RULES["assignment_id"])
 BATCH = cast(TextLimit, RULES["batch_id"])
 COURSE = cast(IdLimit, RULES["course_id"])
+PIPELINE = re.compile("[a-z][a-z0-9_-]{0,49}")
 ORIGIN = cast(PatternLimit, RULES["context_origin"])
 CHECK_ID = {
     "assignment": _check(*_within(ASSIGNMENT), normalize=_id),
@@ -192,6 +193,11 @@ ContextOrigin = Annotated[
         pattern=rf"^\s*{ORIGIN.pattern.pattern}\s*$",
     ),
 ]
+PipelineName = Annotated[
+    str,
+    _checked(Rule(lambda name: not PIPELINE.fullmatch(name), "invalid_characters")),
+    _described("the name of a pipeline, such as cj_assessment", pattern=f"^{PIPELINE.pattern}$"),
+]
 StorageId = Annotated[
     str,
     # the store has no other ids
@@ -213,6 +219,11 @@ BatchId = Annotated[
     str,
     _checked(*_within(BATCH)),
     _described("the batch id in the request", minLength=1, maxLength=BATCH.maximum),
+]
+RunId = Annotated[
+    str,
+    _checked(*_within(BATCH)),
+    _described("the run_id of a result", minLength=1, maxLength=BATCH.maximum),
 ]
 ScopeKey = Annotated[
     str,

@@ -78,6 +78,24 @@ SINCE = Field(None, alias="from")
 UNTIL = Field(None, alias="to")
 
 
+class RunQuery(Common):
+    """The run of a batch; by default the newest."""
+
+    run_id: types.RunId | None = None
+
+
+class RunPaging(Paging):
+    """The run of a batch, by default the newest, and the page of its list."""
+
+    run_id: types.RunId | None = None
+
+
+class ResultsQuery(Paging):
+    """The page, and the assignment to filter by."""
+
+    assignment_id: types.AssignmentId | None = None
+
+
 class RangeQuery(Common):
     """A range of the log; `to` is included."""
 
@@ -95,6 +113,12 @@ class VerifyQuery(RangeQuery):
     """The requests in a range of the log."""
 
     texts: types.Flag = True
+
+
+class GateQuery(Common):
+    """The pipeline that asks."""
+
+    pipeline: types.PipelineName
 
 
 class ContentCheck(Common):

@@ -19,7 +19,15 @@ from tools.api.requests.field_types import AssignmentId
 from tools.api.responses import presenters
 from tools.api.responses import response_models as models
 from tools.api.responses.audit_models import HistoryPage
-from tools.api.responses.openapi import READ, READ_AS_OF, READABLE, STATIC, WRITTEN, returns
+from tools.api.responses.openapi import (
+    GATED,
+    READ,
+    READ_AS_OF,
+    READABLE,
+    STATIC,
+    WRITTEN,
+    returns,
+)
 from tools.api.routes.audit import report_at
 from tools.api.routes.write_steps import execute, write_command
 from tools.api.services.text_service import ref_of
@@ -118,6 +126,27 @@ async def get_readiness(
     return presenters.ok_response(
         presenters.readiness_of(context, scope_key, deps.log.policy, *unreadable)
     )
+
+
+@for_readers.get("/assignments/{assignment_id}/gate", **returns(models.Readiness, GATED))
+async def get_gate(
+    assignment_id: OfAssignment, query: Annotated[requests.GateQuery, Query()], deps: Deps
+) -> Response:
+    """The readiness of an assignment if a pipeline may send requests for it; else 409 with what is missing."""
+    scope_key = f"assignment:{assignment_id}"
+    readiness = presenters.readiness_of(await deps.log.read(scope_key), scope_key, deps.log.policy)
+    if readiness.missing:
+        deps.metrics.count_blocked(query.pipeline)
+        raise Problem(
+            "prompt-prerequisite",
+            f"the assignment has no live {', '.join(readiness.missing)}",
+            assignment_id=assignment_id,
+            pipeline=query.pipeline,
+            missing=readiness.missing,
+            required=readiness.required,
+            tag=readiness.tag,
+        )
+    return presenters.ok_response(readiness)
 
 
 @for_readers.get("/grade-scales", **returns(models.Scales, STATIC))

@@ -1,4 +1,4 @@
-"""The metrics of the API, in their own registry; every label value comes from a closed set."""
+"""The metrics of the API, in their own registry; every label has a bounded number of values."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 ADMIN = "/admin/v1"
 AUDIT = "/audit/v1"
+RESULTS = "/results/v1/batches"
 INSTRUCTIONS = f"{ADMIN}/assessment-instructions"
 OF_SCOPE = {"PUT": "upsert", "PATCH": "update", "GET": "get", "DELETE": "delete"}
 OPERATIONS = {
@@ -31,13 +32,21 @@ OPERATIONS = {
     ("POST", f"{ADMIN}/assignments"): "assignment_upsert",
     ("GET", f"{ADMIN}/assignments/{{assignment_id}}"): "assignment_get",
     ("GET", f"{ADMIN}/assignments/{{assignment_id}}/readiness"): "readiness",
+    ("GET", f"{ADMIN}/assignments/{{assignment_id}}/gate"): "gate",
     ("GET", f"{ADMIN}/assignments/{{assignment_id}}/history"): "history",
     ("GET", f"{ADMIN}/grade-scales"): "scales_list",
     ("GET", f"{AUDIT}/scopes/{{scope}}/as-of"): "as_of",
     ("GET", f"{AUDIT}/scopes/{{scope}}/history"): "history",
     **{("GET", f"{AUDIT}/{name}"): name for name in ("replay", "verify")},
     ("GET", f"{AUDIT}/batches"): "batch",
+    ("GET", RESULTS): "results_list",
+    ("GET", f"{RESULTS}/{{batch_id}}"): "result_get",
+    **{
+        ("GET", f"{RESULTS}/{{batch_id}}/{name}"): f"result_{name}"
+        for name in ("status", "comparisons", "ledger")
+    },
 }
+MAX_PIPELINES = 20  # with a label of their own; the others count as `other`
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 CONTENT = {"POST": "upload", "GET": "download", "HEAD": "head"}
 
@@ -93,6 +102,12 @@ class Metrics:
         self.preconditions = counter(
             "cj_admin_precondition_failures", "responses 412 and 428", ("role",)
         )
+        self._blocked = counter(
+            "huleedu_bcs_prompt_prerequisite_blocked",
+            "refusals of the gate: the assignment lacks a text that it needs",
+            ("pipeline_name",),
+        )
+        self._pipelines = set[str]()
         self.registry.register(_Fenced(fenced))
 
     def count_request(self, method: str, route: str, status: int, took_s: float) -> None:
@@ -104,6 +119,12 @@ class Metrics:
             self._operations.labels(operation, "success" if status < 400 else "failure").inc()
         if route.startswith("/v1/content") and method in CONTENT:
             self._contents.labels(CONTENT[method], _content_status(status)).inc()
+
+    def count_blocked(self, pipeline: str) -> None:
+        """Count a refusal of the gate; only the first pipelines have a label of their own."""
+        if len(self._pipelines) < MAX_PIPELINES:
+            self._pipelines.add(pipeline)
+        self._blocked.labels(pipeline if pipeline in self._pipelines else "other").inc()
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""
