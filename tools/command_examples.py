@@ -64,6 +64,7 @@ EXAMPLES = {
     "audit history": "cjstream audit history assignment:essay-1 --uses",
     "audit batch": "cjstream audit batch batch-1 --texts",
     "audit verify": "cjstream audit verify --from 2026-03-01T00:00:00Z --texts",
+    "audit run": "cjstream audit run run-1",
     "audit seal-key": "cjstream audit seal-key --out seal.key",
     "audit seal": "cjstream audit seal --key seal.key --out march.seal",
     "audit erase": "cjstream audit erase assignment:essay-1 --actor ada@example.org --reason-code request",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 
 FOLDER = Path(__file__).parents[2] / "tools" / "monitoring"
-METRIC = re.compile(r"\b(?:(?:cj|content|process)_\w+|up\b|ALERTS\b)")
+METRIC = re.compile(r"\b(?:(?:cj|content|process|huleedu)_\w+|up\b|ALERTS\b)")
 TEXT = re.compile(r'"[^"]*"')
 
 
