@@ -5,6 +5,7 @@ Format: one byte 0, the schema id (4 bytes, big endian), the Avro body.
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -81,6 +82,7 @@ class Codec:
         ids: Mapping[tuple[str, int], int] | None = None,
         form_of: Callable[[int], str | None] = _no_registry,
     ) -> None:
+        self._check_limits: Callable[[Event], None] = check_limits
         self._by_frame: dict[bytes, _SchemaVersion] = {}
         self._by_version: dict[tuple[str, int], _SchemaVersion] = {}
         self._by_form: dict[str, _SchemaVersion] = {}
@@ -104,6 +106,12 @@ class Codec:
         self._by_frame[frame] = self._by_frame[fixed] = known
         self._by_form[fastavro.schema.to_parsing_canonical_form(parsed)] = known
         self._by_version[schema.name, schema.version] = self._latest[schema.name] = known
+
+    def as_earlier(self) -> "Codec":
+        """The same, but it also decodes what only earlier releases accepted."""
+        earlier = copy(self)
+        earlier._check_limits = partial(check_limits, as_earlier=True)  # noqa: SLF001  of its own class
+        return earlier
 
     def _schema_of(self, event_class: type, version: int | None) -> _SchemaVersion:
         name = event_class.__name__
@@ -159,7 +167,7 @@ class Codec:
             raise Malformed(f"{len(payload)} bytes without Confluent framing")
         event = self._event(self._schema_named_by(payload[: FRAME.size]), payload)
         if not isinstance(event, WITHOUT_LIMITS):
-            check_limits(event)
+            self._check_limits(event)
         return event
 
     def with_fixed_id(self, payload: bytes) -> bytes:

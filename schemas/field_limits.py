@@ -1,9 +1,13 @@
 """The limits of the fields of upload events and requests.
 
 Lengths are in Unicode code points, sizes in bytes. Invalid UTF-8 is refused before; U+0000 is refused everywhere.
+Ids that look equal are equal: those of scopes must be in normal form, because people type them into the API and the
+command line, which normalize what they are given. A record with any other id is refused and not normalized: its key,
+and with that its partition, is made of the id by its producer.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -31,9 +35,13 @@ class TextLimit:
 
 @dataclass(frozen=True, slots=True)
 class IdLimit:
-    """An id of 1 to `maximum` characters that can be used in a path: no slash, no control character."""
+    """An id of 1 to `maximum` characters that can be used in a path: no slash, no control character.
+
+    is_normal: it must equal its `normal_id`.
+    """
 
     maximum: int
+    is_normal: bool = True
 
     def problem_with(self, value: str) -> str | None:
         """What is wrong with the value, or None."""
@@ -41,31 +49,37 @@ class IdLimit:
             return f"{len(value)} characters, allowed are 1 to {self.maximum}"
         if value in (".", "..") or FORBIDDEN_IN_IDS.search(value):
             return "not an id: a control character, a slash, a backslash, `.` or `..`"
+        if self.is_normal and value != normal_id(value):
+            return "not in normal form: Unicode NFC, no blank at the beginning or end"
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class PatternLimit:
-    """A text that matches a regular expression completely."""
+    """A text that matches a regular expression completely; `problem` says what it is not."""
 
     pattern: re.Pattern[str]
+    problem: str | None = None
 
     def problem_with(self, value: str) -> str | None:
         """What is wrong with the value, or None."""
-        return None if self.pattern.fullmatch(value) else f"does not match {self.pattern.pattern}"
+        if self.pattern.fullmatch(value):
+            return None
+        return self.problem or f"does not match {self.pattern.pattern}"
 
 
 @dataclass(frozen=True, slots=True)
 class NumberLimit:
-    """A whole number in [minimum, maximum]."""
+    """A whole number in [minimum, maximum]; `unit` is told to whoever breaks it."""
 
     minimum: int
     maximum: int = MAX_LONG
+    unit: str = ""
 
     def problem_with(self, value: int) -> str | None:
         """What is wrong with the value, or None."""
         fits = self.minimum <= value <= self.maximum
-        return None if fits else f"allowed are {self.minimum} to {self.maximum}"
+        return None if fits else f"allowed are {self.minimum} to {self.maximum}{self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +98,19 @@ class CountLimit:
 FORBIDDEN_IN_IDS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 NAME = TextLimit(255)
 SHA256 = re.compile(r"[0-9a-f]{64}")
+LANGUAGE_TAG = re.compile(
+    r"(?=[a-z0-9-]{2,35}\Z)(?:[a-z]{2,3}(-[a-z]{3}){0,3}(-[a-z]{4})?(-([a-z]{2}|[0-9]{3}))?"
+    r"(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*(-[a-wy-z0-9](-[a-z0-9]{2,8})+)*(-x(-[a-z0-9]{1,8})+)?"
+    r"|x(-[a-z0-9]{1,8})+)",
+    re.IGNORECASE | re.ASCII,
+)
+LANGUAGE = PatternLimit(LANGUAGE_TAG, "not a BCP 47 language tag such as sv, en-GB or zh-Hant")
+# From July 1970 to the year 10889: seconds are before it, microseconds after it. As varints, these are exactly the
+# numbers of six or seven bytes, which costs the scan nothing.
+DEADLINE = NumberLimit(2**34, 2**48 - 1, " ms since 1970")
+Limit = TextLimit | IdLimit | PatternLimit | NumberLimit | CountLimit
 
-RULES: Mapping[str, TextLimit | IdLimit | PatternLimit | NumberLimit | CountLimit] = {
+RULES: Mapping[str, Limit] = {  # by field, or by record and field
     "event_id": NAME,
     "previous_event_id": NAME,
     "assignment_id": IdLimit(100),
@@ -96,7 +121,7 @@ RULES: Mapping[str, TextLimit | IdLimit | PatternLimit | NumberLimit | CountLimi
     "correlation_id": TextLimit(200),
     "occurred_at_ms": NumberLimit(0),
     "created_at_ms": NumberLimit(0),
-    "due_at_ms": NumberLimit(0),
+    "due_at_ms": DEADLINE,
     "storage_id": NAME,
     "sha256": PatternLimit(SHA256),
     "media_type": NAME,
@@ -106,6 +131,7 @@ RULES: Mapping[str, TextLimit | IdLimit | PatternLimit | NumberLimit | CountLimi
     "source_service": NAME,
     "batch_id": NAME,
     "language": TextLimit(35),
+    "StudentPromptUploaded.language": LANGUAGE,
     "student_prompt_ref": NAME,
     "user_id": NAME,
     "org_id": NAME,
@@ -116,21 +142,51 @@ RULES: Mapping[str, TextLimit | IdLimit | PatternLimit | NumberLimit | CountLimi
 }
 
 
-def check_limits(event: Any) -> None:
-    """Check an upload event or a request. Raises Malformed, naming the field, if it breaks a limit."""
-    for name, problem_with in _rules_of(type(event)):  # type: ignore[arg-type]
+# What earlier releases accepted, so the log may have it: audits read by these limits what was used before.
+EARLIER_RULES: Mapping[str, Limit] = {
+    **RULES,
+    "assignment_id": IdLimit(100, is_normal=False),
+    "course_id": IdLimit(50, is_normal=False),
+    "course_code": IdLimit(50, is_normal=False),
+    "due_at_ms": NumberLimit(0),
+    "StudentPromptUploaded.language": TextLimit(35),
+}
+
+
+def normal_id(text: str) -> str:
+    """A scope's id as it is stored and compared: NFC, without a byte-order mark and blanks at its ends."""
+    return unicodedata.normalize("NFC", text.removeprefix("\ufeff").strip())
+
+
+def rule_of(record: str, field: str, rules: Mapping[str, Limit] = RULES) -> Limit | None:
+    """The limit of a field of a record."""
+    return rules.get(f"{record}.{field}") or rules.get(field)
+
+
+def check_limits(event: Any, *, as_earlier: bool = False) -> None:
+    """Check an upload event or a request. Raises Malformed, naming the field, if it breaks a limit.
+
+    as_earlier: by the limits of earlier releases.
+    """
+    for name, problem_with in _rules_of(type(event), as_earlier):  # type: ignore[arg-type]
         value = getattr(event, name)
         if value is None:
             continue
         if problem := problem_with(value):
             raise Malformed(f"{type(event).__name__}.{name}: {problem}")
     for essay in getattr(event, "essays", ()):
-        check_limits(essay)
+        check_limits(essay, as_earlier=as_earlier)
     if hasattr(event, "course_id") and (event.assignment_id is None) == (event.course_id is None):
         raise Malformed(f"{type(event).__name__}: exactly one of assignment_id and course_id")
 
 
 @cache
-def _rules_of(event_class: Any) -> tuple[tuple[str, Callable[[Any], str | None]], ...]:
-    names = (field.name for field in fields(event_class))
-    return tuple((name, RULES[name].problem_with) for name in names if name in RULES)
+def _rules_of(
+    event_class: type[Any], as_earlier: bool
+) -> tuple[tuple[str, Callable[[Any], str | None]], ...]:
+    rules = EARLIER_RULES if as_earlier else RULES
+    named = (
+        (field.name, rule_of(event_class.__name__, field.name, rules))
+        for field in fields(event_class)
+    )
+    return tuple((name, rule.problem_with) for name, rule in named if rule is not None)

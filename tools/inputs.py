@@ -5,8 +5,6 @@ Malformed and names file, line, field and rule, never the text.
 """
 
 import json
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from schemas.errors import CJStreamError, Malformed
 from schemas.events import CJAssessmentRequested, Essay
-from schemas.field_limits import RULES
+from schemas.field_limits import RULES, normal_id
 from schemas.scales import get_scale
 from tools.json_files import DECODER, STDIN, JsonValue, json_values, safe_name
 from tools.text_files import text_in
@@ -44,12 +42,6 @@ from tools.word_document import MAX_BYTES
 
 T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-EARLIEST_MS = 100_000_000_000  # as seconds it is the year 5138
-LANGUAGE_TAG = re.compile(
-    r"[a-z]{2,3}(-[a-z]{3}){0,3}(-[a-z]{4})?(-([a-z]{2}|[0-9]{3}))?(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*"
-    r"(-[a-wy-z0-9](-[a-z0-9]{2,8})+)*(-x(-[a-z0-9]{1,8})+)?|x(-[a-z0-9]{1,8})+",
-    re.IGNORECASE | re.ASCII,
-)
 
 
 class FaultyLines(Malformed):
@@ -76,10 +68,6 @@ def _within(name: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _normalized(scope_id: str) -> str:
-    return unicodedata.normalize("NFC", trimmed(scope_id))
-
-
 def _known_scale(scale_id: str) -> str:
     try:
         return get_scale(scale_id).id
@@ -87,21 +75,11 @@ def _known_scale(scale_id: str) -> str:
         raise ValueError(str(fault)) from fault
 
 
-AssignmentId = Annotated[str, AfterValidator(_normalized), _within("assignment_id")]
-CourseId = Annotated[str, AfterValidator(_normalized), _within("course_id")]
+AssignmentId = Annotated[str, AfterValidator(normal_id), _within("assignment_id")]
+CourseId = Annotated[str, AfterValidator(normal_id), _within("course_id")]
 Name = Annotated[str, _within("batch_id")]
 CorrelationId = Annotated[str, _within("correlation_id")]
-
-
-def _language_tag(language: str) -> str:
-    if not LANGUAGE_TAG.fullmatch(language):
-        raise ValueError("not a BCP 47 language tag such as sv, en-GB or zh-Hant")
-    return language
-
-
-Language = Annotated[
-    str, AfterValidator(trimmed), _within("language"), AfterValidator(_language_tag)
-]
+Language = Annotated[str, AfterValidator(trimmed), _within("StudentPromptUploaded.language")]
 
 
 class UploadLine(_StrictModel):
@@ -260,12 +238,6 @@ def _instant_ms(value: object) -> int:
 InstantMs = Annotated[int, BeforeValidator(_instant_ms), _within("occurred_at_ms")]
 
 
-def _in_milliseconds(due_at_ms: int) -> int:
-    if due_at_ms < EARLIEST_MS:
-        raise ValueError("a time before 1973: give milliseconds since 1970, not seconds")
-    return due_at_ms
-
-
 class EssayLine(_StrictModel):
     """One essay of a request: the storage id of its text, or the text, or its file."""
 
@@ -314,7 +286,7 @@ class RequestLine(_RequestFields):
     correlation_id: CorrelationId | None = None
     batch_id: Name
     essays: Essays
-    due_at_ms: Annotated[int, _within("due_at_ms"), AfterValidator(_in_milliseconds)] | None = None
+    due_at_ms: Annotated[int, _within("due_at_ms")] | None = None
 
 
 class EnvelopeData(_RequestFields):

@@ -15,7 +15,15 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from schemas.codec import Codec
-from schemas.field_limits import RULES, SHA256, IdLimit, NumberLimit, PatternLimit, TextLimit
+from schemas.field_limits import (
+    RULES,
+    SHA256,
+    IdLimit,
+    NumberLimit,
+    PatternLimit,
+    TextLimit,
+    rule_of,
+)
 from schemas.partitioner import partition_for
 from tables.history.version_chain import VersionLink
 from tables.upload_record import UploadTopics
@@ -144,36 +152,39 @@ def _layout_of(schema: Mapping[str, Any]) -> _Layout | None:
     kinds = tuple((name, "optional" if kind == OPTIONAL else str(kind)) for name, kind in fields)
     is_known = all(kind in KINDS for _, kind in kinds)
     names = {name for name, _ in kinds}
-    return _compiled(kinds) if is_known and {*NAMED} - {"course_id"} <= names else None
+    return (
+        _compiled(schema["name"], kinds) if is_known and {*NAMED} - {"course_id"} <= names else None
+    )
 
 
 @cache  # a schema has several frames, and every fold needs all of them
-def _compiled(fields: tuple[tuple[str, str], ...]) -> _Layout:
+def _compiled(record: str, fields: tuple[tuple[str, str], ...]) -> _Layout:
     return _Layout(
-        re.compile(_expression(fields, ASCII), re.DOTALL),
+        re.compile(_expression(record, fields, ASCII), re.DOTALL),
         # slow to compile, so only when it is needed
-        cache(lambda: re.compile(_expression(fields, ANY), re.DOTALL)),
+        cache(lambda: re.compile(_expression(record, fields, ANY), re.DOTALL)),
         tuple(name for name, kind in fields if kind in ("string", "optional")),
         tuple(
             (name, _fits(rule.pattern))
             for name, _ in fields
-            if isinstance(rule := RULES.get(name), PatternLimit) and rule.pattern is not SHA256
+            if isinstance(rule := rule_of(record, name), PatternLimit)
+            and rule.pattern is not SHA256
         ),
     )
 
 
-def _expression(fields: tuple[tuple[str, str], ...], character: bytes) -> bytes:
+def _expression(record: str, fields: tuple[tuple[str, str], ...], character: bytes) -> bytes:
     """The expression for a value with these fields: a group for each, and an empty one for each that it lacks."""
     parts = [b".{%d}" % FRAME_BYTES]
     for name, kind in fields:
-        group = b"(?P<%s>%s)" % (name.encode(), _field(name, kind, character))
+        group = b"(?P<%s>%s)" % (name.encode(), _field(record, name, kind, character))
         parts.append(b"(?:\\0|\\x02%s)" % group if kind == "optional" else group)
     lacking = {*NAMED, *ScannedUpload._fields} - {name for name, _ in fields}
     return b"".join((*parts, *(b"(?P<%s>)" % name.encode() for name in sorted(lacking))))
 
 
-def _field(name: str, kind: str, character: bytes) -> bytes:
-    match kind, RULES.get(name):
+def _field(record: str, name: str, kind: str, character: bytes) -> bytes:
+    match kind, rule_of(record, name):
         case "boolean", _:
             return rb"[\0\1]"
         case "long", NumberLimit(least, _):
@@ -209,8 +220,9 @@ def _number(least: int) -> bytes:
 
 def _fits(pattern: re.Pattern[str]) -> Callable[[bytes], bool]:
     """A check whether a text, with its length before it, matches the pattern; cached, as scales and origins are few."""
-    matched = re.compile(pattern.pattern.encode()).fullmatch
-    return lru_cache(maxsize=1024)(lambda text: matched(_bare(text)) is not None)
+    flags = pattern.flags & re.IGNORECASE
+    matched = re.compile(pattern.pattern.encode(), flags).fullmatch
+    return lru_cache(maxsize=1024)(lambda text: not text or matched(_bare(text)) is not None)
 
 
 def _bare(text: bytes) -> bytes:

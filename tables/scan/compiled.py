@@ -12,7 +12,7 @@ from numba import njit
 
 from tables.scan.layout import (
     FRAME_BYTES,
-    MAX_LONG_BYTES,
+    STABLE,
     TWO_BYTES,
     Boolean,
     Identifier,
@@ -31,6 +31,7 @@ TEXT, IDENTIFIER, WORD, NUMBER, BOOLEAN, ITEMS = range(6)  # the texts come firs
 KIND, IS_OPTIONAL, MINIMUM, MAXIMUM, CAPTURE, VALUES, FIRST_LOW, FIRST_HIGH, REST_LOW, REST_HIGH = (
     range(10)
 )
+LEAST_BYTES, MOST_BYTES = FIRST_LOW, FIRST_HIGH  # of a number
 NO_CAPTURE = -1
 DAMAGED = -1  # in place of an address
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
@@ -108,8 +109,8 @@ def _row(value: Value, is_optional: int, capture: int) -> list[int]:
         case Word(minimum, maximum, first, rest):
             sets = [*_bits_of(first), *_bits_of(rest)]
             return [WORD, is_optional, minimum, maximum, capture, 0, *sets]
-        case Number(minimum):
-            return [NUMBER, is_optional, minimum, 0, capture, 0, 0, 0, 0, 0]
+        case Number(minimum, least, most):
+            return [NUMBER, is_optional, minimum, 0, capture, 0, least, most, 0, 0]
         case Boolean():
             return [BOOLEAN, is_optional, 0, 0, capture, 0, 0, 0, 0, 0]
         case Items(minimum, maximum, texts):
@@ -154,7 +155,7 @@ def _scan_record(start, end, tables, row, last_row, places):
             elif not _is_word(value, size, tables, row):
                 return False
         elif kind == NUMBER:
-            value, at = at, _after_number(at, end, tables[row, MINIMUM])
+            value, at = at, _after_number(at, end, tables, row)
             if at == DAMAGED:
                 return False
         elif kind == BOOLEAN:
@@ -213,18 +214,22 @@ def _length(at, end, minimum, maximum):
 
 
 @njit(nogil=True)
-def _after_number(at, end, minimum):
-    """The end of a minimal varint of a number that is not too small, or DAMAGED."""
+def _after_number(at, end, tables, row):
+    """The end of a minimal varint of a number within its limits, or DAMAGED."""
     if at >= end or byte_at(at) & 1:  # negative
         return DAMAGED
     start = at
     while byte_at(at) >= 128:
         at += 1
-        if at >= end or at - start >= MAX_LONG_BYTES:
+        if at >= end or at - start >= tables[row, MOST_BYTES]:
             return DAMAGED
-    if at == start:
-        return at + 1 if byte_at(at) >= 2 * minimum else DAMAGED
-    return at + 1 if byte_at(at) != 0 else DAMAGED
+    last = byte_at(at)
+    at += 1
+    if at - start < tables[row, LEAST_BYTES]:
+        return DAMAGED
+    if at - start == 1:
+        return at if last >= 2 * tables[row, MINIMUM] else DAMAGED
+    return at if last != 0 else DAMAGED
 
 
 @njit(nogil=True)
@@ -296,18 +301,42 @@ def _is_utf8(start, size):
 
 @njit(nogil=True)
 def _is_id(start, size):
-    """Whether a text has no character of `FORBIDDEN_IN_IDS` and is neither `.` nor `..`."""
+    """Whether UTF-8 is an id in normal form, as far as `STABLE` shows it; not if it is invalid UTF-8."""
+    if byte_at(start) == 0x20 or byte_at(start + size - 1) == 0x20:
+        return False
     dots = 0
     before = 0
     for at in range(start, start + size):
         byte = byte_at(at)
         if byte < 0x20 or byte == 0x7F or byte == 0x2F or byte == 0x5C:
             return False
-        if before == 0xC2 and byte < 0xA0:  # U+0080 to U+009F
+        if before == 0xC2 and byte <= 0xA0:  # U+0080 to U+00A0
+            return False
+        if byte >= 0xCC and not _is_stable(at, start + size):
             return False
         dots += byte == 0x2E
         before = byte
     return dots < size or size > 2
+
+
+@njit(nogil=True)
+def _is_stable(at, end):
+    """Whether a character of two or three bytes, U+0300 or later, is one of `STABLE`."""
+    lead = byte_at(at)
+    if lead < 0xE0:
+        if at + 2 > end:
+            return False
+        character = (lead & 0x1F) << 6 | byte_at(at + 1) & 0x3F
+    elif lead < 0xF0:
+        if at + 3 > end:
+            return False
+        character = (lead & 0x0F) << 12 | (byte_at(at + 1) & 0x3F) << 6 | byte_at(at + 2) & 0x3F
+    else:
+        return False
+    for first, last in STABLE:  # noqa: SIM110  numba compiles no generator
+        if first <= character <= last:
+            return True
+    return False
 
 
 @njit(nogil=True)

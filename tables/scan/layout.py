@@ -10,13 +10,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.field_limits import RULES, CountLimit, IdLimit, NumberLimit, PatternLimit, TextLimit
+from schemas.field_limits import (
+    LANGUAGE,
+    MAX_LONG,
+    CountLimit,
+    IdLimit,
+    NumberLimit,
+    PatternLimit,
+    TextLimit,
+    rule_of,
+)
 
 FRAME_BYTES = 5
 MAX_LONG_BYTES = 9  # of a non-negative long; one of ten bytes takes the slow path
 TWO_BYTES = 16_384  # lengths and counts are read up to two bytes: their zigzag is smaller than this
 MAX_TEXT_BYTES = (TWO_BYTES - 1) // 2
 MAX_MINIMUM = 64  # a number of two bytes or more is at least this
+# Every text of these code points is in NFC; U+0020 is the only white space among them. Ids with others, such as
+# combining marks, take the slow path. A test compares with Unicode.
+STABLE = (
+    (0x20, 0x7E),  # ASCII
+    (0xA1, 0x2FF),  # Latin
+    (0x388, 0x3FF),  # Greek
+    (0x400, 0x482),  # Cyrillic
+    (0x5D0, 0x5EA),  # Hebrew
+    (0x620, 0x64A),  # Arabic
+    (0x3041, 0x3096),  # Hiragana
+    (0x30A1, 0x30FA),  # Katakana
+    (0x4E00, 0x9FFF),  # Chinese
+    (0xAC00, 0xD7A3),  # Korean
+)
+SHORT_LANGUAGE_TAG = re.compile(r"[a-z]{2,3}")  # longer ones take the slow path
 CLASSES = re.compile(r"(?P<first>\[[^]]+\])?(?P<rest>\[[^]]+\])\{(?:(?P<low>\d+),)?(?P<high>\d+)\}")
 
 
@@ -29,7 +53,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """A text of 1 to `maximum` bytes that can be used in a path (`IdLimit`)."""
+    """A text of 1 to `maximum` bytes that can be used in a path and is in normal form (`IdLimit`, `STABLE`)."""
 
     maximum: int
 
@@ -46,9 +70,11 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A long of at least `minimum`."""
+    """A long of at least `minimum`, whose varint has this number of bytes."""
 
     minimum: int
+    least_bytes: int = 1
+    most_bytes: int = MAX_LONG_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,36 +124,53 @@ def layout_of(schema: Mapping[str, Any], captured: Sequence[str]) -> Layout:
 
     A captured field that the schema lacks is null in every record. Raises TypeError for a type that no engine reads.
     """
-    return Layout(tuple(map(_field, schema["fields"])), tuple(captured))
+    return Layout(tuple(_fields(schema)), tuple(captured))
 
 
-def _field(field: Mapping[str, Any]) -> Field:
-    match field["type"]:
-        case ["null", inner]:
-            return Field(field["name"], _value(field["name"], inner), is_optional=True)
-        case inner:
-            return Field(field["name"], _value(field["name"], inner))
+def _fields(schema: Mapping[str, Any]) -> Iterator[Field]:
+    for field in schema["fields"]:
+        match field["type"]:
+            case ["null", inner]:
+                value, is_optional = _value(schema["name"], field["name"], inner), True
+            case inner:
+                value, is_optional = _value(schema["name"], field["name"], inner), False
+        yield Field(field["name"], value, is_optional)
 
 
-def _value(name: str, schema: Any) -> Value:
-    match schema, RULES.get(name):
+def _value(record: str, name: str, schema: Any) -> Value:
+    match schema, rule_of(record, name):
         case "string", TextLimit(maximum):
             return Text(min(maximum, MAX_TEXT_BYTES))
         case "string", IdLimit(maximum):
             return Identifier(min(maximum, MAX_TEXT_BYTES))
-        case "string", PatternLimit(pattern):
-            return _word(pattern)
-        case "long", NumberLimit(minimum, _) if minimum <= MAX_MINIMUM:
-            return Number(minimum)
+        case "string", PatternLimit() as limit:
+            return _word(SHORT_LANGUAGE_TAG if limit is LANGUAGE else limit.pattern)
+        case "long", NumberLimit(minimum, maximum):
+            return _number(name, minimum, maximum)
         case "boolean", None:
             return Boolean()
-        case {"type": "array", "items": {"fields": fields}}, CountLimit(minimum, maximum):
-            return Items(minimum, maximum, tuple(_texts(fields)))
+        case {"type": "array", "items": items}, CountLimit(minimum, maximum):
+            return Items(minimum, maximum, tuple(_texts(items)))
     raise TypeError(f"no engine scans the field {name} of type {schema!r}")
 
 
-def _texts(fields: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
-    for field in map(_field, fields):
+def _number(name: str, minimum: int, maximum: int) -> Number:
+    """A range that the number of bytes decides, or a small minimum."""
+    if minimum <= MAX_MINIMUM and maximum == MAX_LONG:
+        return Number(minimum)
+    least, most = _varint_bytes(minimum), _varint_bytes(maximum)
+    if _varint_bytes(minimum - 1) == least or _varint_bytes(maximum + 1) == most:
+        raise TypeError(f"no engine scans the field {name} from {minimum} to {maximum}")
+    return Number(0, least, most)
+
+
+def _varint_bytes(number: int) -> int:
+    """The bytes of the zigzag varint of a number that is not negative."""
+    return -(-(2 * number).bit_length() // 7)
+
+
+def _texts(items: Mapping[str, Any]) -> Iterator[Text]:
+    for field in _fields(items):
         if field.is_optional or not isinstance(field.value, Text):
             raise TypeError(f"no engine scans the field {field.name} of an item")
         yield field.value

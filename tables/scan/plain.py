@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from schemas.avro_decoder import indented
-from schemas.field_limits import IdLimit
+from schemas.field_limits import FORBIDDEN_IN_IDS
 from tables.scan.layout import (
     FRAME_BYTES,
-    MAX_LONG_BYTES,
+    STABLE,
     TWO_BYTES,
     Boolean,
     Field,
@@ -28,6 +28,8 @@ from tables.scan.scanner import SLOW_PATH, FrameLayouts, Scanned
 
 Scan = Callable[[bytes], tuple[int, ...] | None]  # to the places of the captured fields
 SLOW = "return None"
+STABLE_SET = "".join(f"{chr(first)}-{chr(last)}" for first, last in STABLE)
+STABLE_TEXT = re.compile(f"[{STABLE_SET}]+")
 
 
 class PlainEngine:
@@ -130,8 +132,8 @@ class _Compiler:
                     yield EACH_TEXT
                 if has_own_run:
                     yield END_OF_RUN
-            case Number(minimum):
-                yield from _number(minimum)
+            case Number(minimum, least, most):
+                yield from _number(minimum, least, most)
             case Boolean():
                 yield from ["start = at", "if record[at] > 1:", f"    {SLOW}", "at += 1"]
             case Items(minimum, maximum, texts):
@@ -198,7 +200,7 @@ def _text(maximum: int) -> list[str]:
     return [*_length("length", 2, 2 * maximum), "start = at", "at += length >> 1"]
 
 
-def _number(minimum: int) -> list[str]:
+def _number(minimum: int, least_bytes: int, most_bytes: int) -> list[str]:
     return [
         "start = at",
         "if record[at] & 1:",  # negative
@@ -208,18 +210,26 @@ def _number(minimum: int) -> list[str]:
         "at += 1",
         f"if at - start == 1 and record[start] < {2 * minimum}:",
         f"    {SLOW}",
-        f"if at - start > {MAX_LONG_BYTES} or record[at - 1] == 0 and at - start > 1:",
+        f"if not {least_bytes} <= at - start <= {most_bytes}:",
+        f"    {SLOW}",
+        "if record[at - 1] == 0 and at - start > 1:",
         f"    {SLOW}",
     ]
 
 
 @lru_cache(maxsize=20_000)
 def is_id(text: bytes) -> bool:
-    """Whether a text can be used in a path; invalid UTF-8 cannot."""
+    """Whether a text is an id in normal form, as far as `STABLE` shows it; invalid UTF-8 is none."""
     try:
-        return IdLimit(len(text)).problem_with(text.decode()) is None
+        an_id = text.decode()
     except UnicodeDecodeError:
         return False
+    return (
+        STABLE_TEXT.fullmatch(an_id) is not None
+        and an_id == an_id.strip(" ")
+        and an_id not in (".", "..")
+        and FORBIDDEN_IN_IDS.search(an_id) is None
+    )
 
 
 def _word_pattern(word: Word) -> re.Pattern[bytes]:

@@ -55,6 +55,19 @@ def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
     worker.end()
 
 
+def refused() -> dict[str, bytes]:
+    """Requests that can be read, but whose values are refused."""
+    invented = {
+        "a decomposed id": {"assignment_id": "a\u030a"},
+        "an id that ends with a blank": {"course_code": "ENG5 "},
+        "a deadline in seconds": {"due_at_ms": 1_900_000_000},
+    }
+    return {
+        name: CODEC.encode(requested(batch_id="invented", **fields))
+        for name, fields in invented.items()
+    }
+
+
 def poison(settings: Settings, topic: str) -> dict[str, Record]:
     """One poison of each sort for a topic, all in partition 0."""
     elsewhere = Coordinates(settings.topics.requests.name, 0, 2**60)
@@ -88,6 +101,7 @@ def poison(settings: Settings, topic: str) -> dict[str, Record]:
         "a forged marker": Record(topic, 0, b"assignment:a", None, marker),
         "a null key": Record(topic, 0, None, b"x"),
         "a null value": Record(topic, 0, None, None),
+        **{name: Record(topic, 0, b"assignment:a", value) for name, value in refused().items()},
     }
     return {
         sort: record

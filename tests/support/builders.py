@@ -20,10 +20,18 @@ from schemas.events import (
     UploadEvent,
     role_of,
 )
-from schemas.field_limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES
+from schemas.field_limits import (
+    DEADLINE,
+    MAX_ESSAYS,
+    MAX_LONG,
+    MAX_OVERRIDES,
+    IdLimit,
+    normal_id,
+)
 from schemas.released_schemas import released
 from schemas.topics import Topics
 from tables.context import fold
+from tables.scan.layout import STABLE
 
 TOPIC_OF = {
     "instructions": Topics().instructions.name,
@@ -165,7 +173,14 @@ def texts(maximum: int, alphabet: st.SearchStrategy[str] = CHARACTERS) -> st.Sea
 
 def ids(maximum: int) -> st.SearchStrategy[str]:
     """Ids of assignments and courses."""
-    return texts(maximum, ID_CHARACTERS).filter(lambda value: value not in (".", ".."))
+    limit = IdLimit(maximum)
+    normal = texts(maximum, ID_CHARACTERS).map(normal_id)
+    return normal.filter(lambda value: limit.problem_with(value) is None)
+
+
+def is_stable(an_id: str) -> bool:
+    """Whether every text of the characters of an id is in normal form, so that a scan can accept it."""
+    return all(any(first <= ord(one) <= last for first, last in STABLE) for one in an_id)
 
 
 NAMES = texts(255)
@@ -268,7 +283,7 @@ def requests(
         student_prompt_ref=st.none() | NAMES,
         user_id=st.none() | NAMES,
         org_id=st.none() | NAMES,
-        due_at_ms=st.none() | TIMES,
+        due_at_ms=st.none() | st.integers(DEADLINE.minimum, DEADLINE.maximum),
         llm_config_overrides=st.none() | texts(MAX_OVERRIDES),
         essays=st.integers(0, 19).flatmap(lambda n: many if n == 0 else few),
     )

@@ -60,9 +60,13 @@ def message(
 
 @dataclass
 class Installation:
-    """Uploads, requests and their outcomes; the clock moves by one second with every step."""
+    """Uploads, requests and their outcomes; the clock moves by one second with every step.
+
+    codec: of the release that makes the outcomes; today's release audits them.
+    """
 
     policy: Policy = field(default_factory=Policy)
+    codec: Codec = CODEC
     now_ms: int = 1_700_000_000_000
     uploads: list[UploadRecord] = field(default_factory=list)
     requests: Messages = field(default_factory=list)
@@ -117,7 +121,7 @@ class Installation:
         self.now_ms += SECOND_MS
         record = log_record_of(request)
         positions = positions or self.positions()
-        builder = OutcomeBuilder(CODEC, self.policy, self.contexts(positions).get)
+        builder = OutcomeBuilder(self.codec, self.policy, self.contexts(positions).get)
         try:
             built = builder.build(record.value, record.at)
         except BadRecord as fault:
@@ -183,7 +187,7 @@ class Installation:
             if upload.at.offset >= positions[Partition(upload.at.topic, upload.at.partition)]:
                 continue
             try:
-                event = read_upload(upload, CODEC, UPLOADS)
+                event = read_upload(upload, self.codec, UPLOADS)
             except Malformed:
                 continue
             fold(rows, event, upload.at, upload.appended_at_ms)

@@ -1,14 +1,13 @@
 """Checks of command arguments, made before the API is called."""
 
 import sys
-import unicodedata
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas.errors import CJStreamError, Malformed, Misconfigured
-from schemas.field_limits import RULES, SHA256
+from schemas.field_limits import RULES, SHA256, normal_id
 from schemas.scales import get_scale
 from tables.etags import parse_assignment_etag, parse_etag
 from tools.admin.failures import Usage
@@ -57,8 +56,8 @@ def scope_of(assignment_id: str | None, course_id: str | None) -> Scope:
 
 
 def checked(name: str, value: str) -> str:
-    """An id or slug, trimmed, in NFC (ids are compared in NFC) and within its limits. Raises Usage."""
-    value = unicodedata.normalize("NFC", trimmed(value))
+    """An id or slug in normal form and within its limits. Raises Usage."""
+    value = normal_id(value)
     rule = RULES[name]
     if not _is_text(value) or (problem := rule.problem_with(value)):  # type: ignore[arg-type]
         raise Usage(f"{name}: {problem if _is_text(value) else 'not text'}")

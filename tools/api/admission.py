@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.field_limits import normal_id
 from tables.etags import Condition
 from tools.api.auth.authentication import ADMINS, AUDITORS, READERS, Caller
 from tools.api.dependencies import Dependencies, dependencies_of
@@ -26,7 +27,6 @@ from tools.api.requests.body_reader import (
     check_request_target,
     read_json,
 )
-from tools.api.requests.field_types import normalize_id
 from tools.api.requests.preconditions import condition_of
 from tools.api.requests.request_models import NoQuery
 
@@ -146,7 +146,7 @@ def scope_faults(path: Mapping[str, str], document: Any) -> list[Fault]:
         fault_at(f"body/{name}", "scope_mismatch")
         for name in ("assignment_id", "course_id")
         if isinstance(sent := document.get(name), str)
-        and (name not in path or normalize_id(sent) != normalize_id(path[name]))
+        and (name not in path or normal_id(sent) != normal_id(path[name]))
     ]
     if "course_id" in path:
         faults += [

@@ -113,9 +113,9 @@ def test_a_schema_that_differs_only_in_its_doc_is_the_same_schema(
     codec = codec_for(settings)
     (second,) = (schema for schema in released() if (schema.name, schema.version) == (REQUEST, 2))
     their_id = registry.register("java", orjson.dumps({**second.schema, "doc": "-"}).decode())
-    payload = with_id(their_id, codec.encode(requested(due_at_ms=7)))
+    payload = with_id(their_id, codec.encode(requested(due_at_ms=1_900_000_000_007)))
     for _ in range(3):
-        assert codec.decode(payload) == requested(due_at_ms=7)
+        assert codec.decode(payload) == requested(due_at_ms=1_900_000_000_007)
     assert codec.version_of(CJAssessmentRequested, payload) == 2
     assert registry.calls("GET /schemas/ids/") == 1
 

@@ -95,7 +95,7 @@ def test_the_sentence_names_the_path_of_a_field_in_an_embedded_record() -> None:
 
 EXTENDED = third(priority={**PRIORITY, "type": ["null", "int"], "default": None})
 SWAPPED = third(user_id=FIELDS["org_id"], org_id=FIELDS["user_id"])
-REQUEST = requested(user_id="a user", org_id="an organisation", due_at_ms=7)
+REQUEST = requested(user_id="a user", org_id="an organisation", due_at_ms=1_900_000_000_007)
 THIRDS: dict[str, tuple[Released, dict[str, Any]]] = {
     "extended": (EXTENDED, {"priority": 3}),
     "swapped": (SWAPPED, {}),
@@ -158,4 +158,4 @@ def test_an_event_is_not_encoded_in_a_version_that_cannot_hold_it() -> None:
     codec = Codec()
     assert codec.decode(codec.encode(requested(), 1)) == requested()
     with pytest.raises(Malformed, match=r"CJAssessmentRequested\.v1 does not hold all"):
-        codec.encode(requested(due_at_ms=7), 1)
+        codec.encode(requested(due_at_ms=1_900_000_000_007), 1)

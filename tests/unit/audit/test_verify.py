@@ -186,6 +186,45 @@ def with_one_batch() -> Installation:
     return installation
 
 
+DECOMPOSED = "a\u030ar"  # år, as some systems write it
+EARLIER = CODEC.as_earlier()
+OF_EARLIER_RELEASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "decomposed": ({"assignment_id": DECOMPOSED}, {}),
+    "blank at the end": ({"assignment_id": "a1 "}, {}),
+    "course": ({"course_code": DECOMPOSED}, {}),
+    "deadline in seconds": ({"due_at_ms": 1_900_000_000}, {}),
+    "language": ({}, {"language": "Svenska"}),
+}
+
+
+@pytest.mark.parametrize("name", OF_EARLIER_RELEASES)
+def test_what_earlier_releases_accepted_and_prepared_is_verified(name: str) -> None:
+    of_request, of_prompt = OF_EARLIER_RELEASES[name]
+    request = requested(**of_request)
+    installation = Installation(codec=EARLIER)
+    installation.upload(instructions_uploaded(assignment_id=request.assignment_id))
+    installation.upload(prompt_uploaded(assignment_id=request.assignment_id, **of_prompt))
+    installation.request_and_join(CODEC.encode(request))
+    assert {outcome.topic() for outcome in installation.outcomes} == {TOPICS.batches.name}
+    assert installation.audit()[0] == []
+    other = CODEC.encode(requested(batch_id="another"))
+    installation.replace_outcome(0, value=EARLIER.encode(CODEC.decode(other)))
+    assert installation.findings() != []
+
+
+@pytest.mark.parametrize("name", OF_EARLIER_RELEASES)
+def test_what_only_earlier_releases_accepted_is_refused_now_and_that_is_verified(name: str) -> None:
+    of_request, of_prompt = OF_EARLIER_RELEASES[name]
+    request = requested(**of_request)
+    installation = Installation()
+    installation.upload(instructions_uploaded(assignment_id=request.assignment_id))
+    installation.upload(prompt_uploaded(assignment_id=request.assignment_id, **of_prompt))
+    installation.request_and_join(CODEC.encode(request))
+    topic = TOPICS.unresolved if of_prompt else TOPICS.requests_dlq
+    assert {outcome.topic() for outcome in installation.outcomes} == {topic.name}
+    assert installation.audit()[0] == []
+
+
 def test_an_upload_that_was_not_the_current_one_is_reported() -> None:
     installation = Installation()
     old = installation.upload(instructions_uploaded())

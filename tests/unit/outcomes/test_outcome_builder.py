@@ -207,7 +207,7 @@ def test_another_offset_gives_another_outcome() -> None:
 
 
 def test_an_outcome_ends_with_the_bytes_of_its_request() -> None:
-    payload = CODEC.encode(requested(student_prompt_ref="own", due_at_ms=7))
+    payload = CODEC.encode(requested(student_prompt_ref="own", due_at_ms=1_900_000_000_007))
     assert builder().build(payload, REQUEST_AT).value.endswith(payload[FRAME.size :])
 
 
@@ -233,7 +233,7 @@ def test_a_released_recipe_builds_the_bytes_that_its_release_wrote(name: str) ->
 def test_an_older_recipe_refuses_a_request_with_newer_fields() -> None:
     old_builder = OutcomeBuilder(CODEC, Policy(), TABLE.get, recipe=1)
     with pytest.raises(Malformed, match=r"CJBatchPrepared\.v1 does not hold all"):
-        old_builder.build(CODEC.encode(requested(due_at_ms=7)), REQUEST_AT)
+        old_builder.build(CODEC.encode(requested(due_at_ms=1_900_000_000_007)), REQUEST_AT)
 
 
 def test_a_request_in_another_encoding_gets_the_canonical_outcome() -> None:

@@ -9,7 +9,13 @@ from schemas.codec import Codec
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, Essay, UploadEvent
 from schemas.field_limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES, RULES, check_limits
-from tests.support.builders import UPLOADS, essays, instructions_uploaded, requested
+from tests.support.builders import (
+    UPLOADS,
+    essays,
+    instructions_uploaded,
+    prompt_uploaded,
+    requested,
+)
 
 CODEC = Codec()
 ALL = (*UPLOADS, requested())
@@ -29,7 +35,7 @@ LONGEST_TEXTS = {
 }
 LONGEST_IDS = {"assignment_id": 100, "course_id": 50, "course_code": 50}
 FORBIDDEN_IN_IDS = ("a/b", "a\\b", ".", "..", "a\nb", "a\tb", "\x7f", "a\x85", "a\x00")
-MINIMUMS = {"version": 1, "occurred_at_ms": 0, "created_at_ms": 0, "due_at_ms": 0, "size_bytes": 1}
+MINIMUMS = {"version": 1, "occurred_at_ms": 0, "created_at_ms": 0, "size_bytes": 1}
 SLUGS = {"grade_scale": 50, "context_origin": 64}
 
 
@@ -77,6 +83,7 @@ def assert_refused(event: UploadEvent | CJAssessmentRequested, name: str, reason
 
 def test_this_file_tests_every_limited_field() -> None:
     covered = {*LONGEST_TEXTS, *LONGEST_IDS, *MINIMUMS, *SLUGS, "sha256", "llm_config_overrides"}
+    covered |= {"due_at_ms", "StudentPromptUploaded.language"}
     assert covered | {"essays", "essay_id", "text_storage_id"} == set(RULES)
 
 
@@ -119,6 +126,55 @@ def test_an_id_may_have_characters_of_any_script(
     event: Any, name: str, maximum: int, value: str
 ) -> None:
     assert_accepted(replace(event, **{name: value}))
+
+
+NOT_NORMAL = {
+    "a\u030ar": "år",
+    "\u1112\u1161\u11ab": "한",
+    "\u212b": "Å",
+    "\ufb1d": "\u05d9\u05b4",
+    "e\u0301\u0323": "\u1eb9\u0301",
+    " a": "a",
+    "a ": "a",
+    "a\u00a0": "a",
+    "\u3000a": "a",
+    "a\u2003": "a",
+    "\ufeffa": "a",
+}
+
+
+@pytest.mark.parametrize("value", NOT_NORMAL, ids=ascii)
+@pytest.mark.parametrize(("event", "name", "maximum"), cases(LONGEST_IDS))
+def test_an_id_is_in_normal_form(event: Any, name: str, maximum: int, value: str) -> None:
+    normal, other = replace(event, **{name: NOT_NORMAL[value]}), replace(event, **{name: value})
+    assert_accepted(normal)
+    assert_refused(other, name, "not in normal form: Unicode NFC, no blank at the beginning or end")
+    assert CODEC.as_earlier().decode(CODEC.encode(other)) == other
+
+
+@pytest.mark.parametrize("due", [2**34, 1_900_000_000_000, 2**48 - 1])
+def test_a_deadline_is_in_milliseconds(due: int) -> None:
+    assert_accepted(requested(due_at_ms=due))
+
+
+@pytest.mark.parametrize("due", [0, 1_900_000_000, 2**34 - 1, 2**48, 1_900_000_000_000_000])
+def test_a_deadline_in_another_unit_is_refused(due: int) -> None:
+    other = requested(due_at_ms=due)
+    assert_refused(other, "due_at_ms", "allowed are 17179869184 to 281474976710655 ms since 1970")
+    assert CODEC.as_earlier().decode(CODEC.encode(other)) == other
+
+
+@pytest.mark.parametrize("tag", ["sv", "en-GB", "zh-Hant-TW", "x-class-7b", None])
+def test_the_language_of_a_prompt_is_a_bcp_47_tag(tag: str | None) -> None:
+    assert_accepted(prompt_uploaded(language=tag))
+
+
+@pytest.mark.parametrize("name", ["Svenska", "sv_SE", "sv-", "s", "sv-x-" + "a1-" * 12 + "b"])
+def test_the_name_of_a_language_of_a_prompt_is_refused(name: str) -> None:
+    other = prompt_uploaded(language=name)
+    assert_refused(other, "language", "not a BCP 47 language tag")
+    if len(name) <= 35:
+        assert CODEC.as_earlier().decode(CODEC.encode(other)) == other
 
 
 @pytest.mark.parametrize(("event", "name", "minimum"), cases(MINIMUMS))

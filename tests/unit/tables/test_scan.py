@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import fields
@@ -20,10 +21,18 @@ from schemas.events import CJAssessmentRequested, UploadEvent
 from schemas.field_limits import RULES, IdLimit, TextLimit
 from schemas.released_schemas import released
 from tables.scan.engine import CACHE_VARIABLE, load_engine
-from tables.scan.layout import FRAME_BYTES, MAX_TEXT_BYTES, Boolean, layout_of
+from tables.scan.layout import FRAME_BYTES, MAX_TEXT_BYTES, STABLE, Boolean, layout_of
 from tables.scan.plain import PlainEngine
 from tables.scan.scanner import SLOW_PATH, Engine, Scanner
-from tests.support.builders import UPLOADS, damaged, requested, requests, uploads
+from tests.support.builders import (
+    UPLOADS,
+    damaged,
+    instructions_uploaded,
+    is_stable,
+    requested,
+    requests,
+    uploads,
+)
 
 ROOT = Path(__file__).parents[3]
 CODEC = Codec()
@@ -58,12 +67,16 @@ def scanned(name: str, *records: bytes) -> list[tuple[int, tuple[int, ...]] | No
 
 
 def can_be_scanned(event: Any) -> bool:
-    """Whether every text is within its limit, counted in bytes, and no number takes ten bytes."""
+    """Whether texts are within their limits in bytes, no number takes ten bytes, and ids and tags are plain."""
     for part in (event, *getattr(event, "essays", ())):
         for field in fields(part):
             value, rule = getattr(part, field.name), RULES.get(field.name)
             if isinstance(value, str) and isinstance(rule, TextLimit | IdLimit):
                 if len(value.encode()) > min(rule.maximum, MAX_TEXT_BYTES):
+                    return False
+                if isinstance(rule, IdLimit) and not is_stable(value):
+                    return False
+                if field.name == "language" and isinstance(event, UploadEvent) and len(value) > 3:
                     return False
             elif isinstance(value, int) and value >= 2**62:
                 return False
@@ -122,7 +135,7 @@ def is_of_no_scope(places: tuple[int, ...]) -> bool:
 
 
 SAMPLES = [
-    requested(batch_id="bätch", student_prompt_ref="own", user_id="u", due_at_ms=17),
+    requested(batch_id="bätch", student_prompt_ref="own", user_id="u", due_at_ms=2**34),
     *UPLOADS,
 ]
 
@@ -207,6 +220,58 @@ def test_nothing_is_compiled_a_second_time(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     assert hits == ["0\n", "1\n"]
+
+
+def test_every_text_of_stable_characters_is_normal() -> None:
+    stable = {chr(one) for first, last in STABLE for one in range(first, last + 1)}
+    decompositions = map(unicodedata.decomposition, map(chr, range(sys.maxunicode + 1)))
+    composed = [one.split() for one in decompositions if one and not one.startswith("<")]
+    seconds = {chr(int(parts[1], 16)) for parts in composed if len(parts) == 2}
+    jamo = {chr(one) for one in range(0x1100, 0x1200)}
+    assert stable.isdisjoint(seconds | jamo)  # none is joined to the one before it
+    assert [one for one in stable if unicodedata.combining(one)] == []
+    assert [one for one in stable if not unicodedata.is_normalized("NFC", one)] == []
+    assert [one for one in stable if one.isspace()] == [" "]
+
+
+IDS = {  # whether each is scanned, or left to the slow path
+    "uppsats-år9": True,
+    "Übung ½": True,
+    "сочинение": True,
+    "δοκίμιο": True,
+    "한국어 수필": True,
+    "作文": True,
+    "さくぶん": True,
+    "مقال": True,
+    "a\u030ar": False,  # a decomposed å
+    "\u1112\u1161\u11ab": False,  # a decomposed syllable
+    "\u212b": False,  # the sign of the unit angstrom
+    " a": False,
+    "a ": False,
+    "a\u00a0": False,
+    "\ufeffa": False,
+    "\u0387": False,
+    "e\u0323\u0301": False,
+    "🎓": False,
+}
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+@pytest.mark.parametrize("an_id", IDS, ids=ascii)
+def test_ids_of_every_script_are_scanned_and_ids_not_in_normal_form_are_not(
+    name: str, an_id: str
+) -> None:
+    requests_of = (requested(assignment_id=an_id), requested(course_code=an_id))
+    upload = instructions_uploaded(assignment_id=an_id)
+    found = scanned(name, *(CODEC.encode(event) for event in (*requests_of, upload)))
+    assert [one is not None for one in found] == [IDS[an_id]] * 3
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_deadlines_in_seconds_or_microseconds_are_not_scanned(name: str) -> None:
+    deadlines = (2**34, 1_900_000_000_000, 2**48 - 1, 2**34 - 1, 1_900_000_000, 1, 0, 2**48, 2**62)
+    found = scanned(name, *(CODEC.encode(requested(due_at_ms=one)) for one in deadlines))
+    assert [one is not None for one in found] == [True] * 3 + [False] * 6
 
 
 BOUNDS = (0x00, 0x01, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF)

@@ -189,7 +189,7 @@ def without(document: dict[str, Any], name: str) -> str:
             changed(UPLOAD, **{"Secret words of a text": 1}),
             r"\(a name of 22 characters\): no such field",
         ),
-        (changed(UPLOAD, language=""), "language: 0 characters"),
+        (changed(UPLOAD, language=""), "language: not a BCP 47 language tag"),
         (changed(INSTRUCTIONS, language="sv"), "language: only a student prompt has it"),
         (changed(UPLOAD, assignment_id=7), "assignment_id: Input should be a valid string"),
         (changed(UPLOAD, assignment_id="a/1"), "assignment_id: not an id"),
@@ -343,9 +343,9 @@ def test_the_name_of_a_language_is_refused(write: Write, name: str) -> None:
         one_request(write, language=name)
 
 
-@pytest.mark.parametrize("due", [1, 1_900_000_000, 99_999_999_999])
-def test_a_deadline_in_seconds_is_refused(write: Write, due: int) -> None:
-    with pytest.raises(Malformed, match="due_at_ms: a time before 1973: give milliseconds"):
+@pytest.mark.parametrize("due", [1, 1_900_000_000, 17_179_869_183, 1_900_000_000_000_000])
+def test_a_deadline_in_seconds_or_microseconds_is_refused(write: Write, due: int) -> None:
+    with pytest.raises(Malformed, match=r"due_at_ms: allowed are .* ms since 1970"):
         one_request(write, due_at_ms=due)
     assert one_request(write, due_at_ms=1_900_000_000_000).due_at_ms == 1_900_000_000_000
 

@@ -4,7 +4,6 @@ Texts and ids lose one leading byte-order mark and surrounding white space; ids 
 """
 
 import re
-import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple, cast
@@ -13,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.errors import Misconfigured
-from schemas.field_limits import RULES, SHA256, IdLimit, PatternLimit, TextLimit
+from schemas.field_limits import RULES, SHA256, IdLimit, PatternLimit, TextLimit, normal_id
 from schemas.scales import SCALES
 from tables.history.point_in_time import Moment
 from tools.api.errors.validation_errors import MESSAGES
@@ -90,21 +89,21 @@ def _text(max_bytes: int) -> AfterValidator:
 
 
 def _trimmed_text(text: str) -> str:
-    """A text without surrounding white space; raises for a lone surrogate, which JSON can escape."""
+    """A text without surrounding white space; raises as `_encodable`."""
+    return trimmed(_encodable(text))
+
+
+def _encodable(text: str) -> str:
+    """The text; raises for a lone surrogate, which JSON can escape."""
     try:
         text.encode()
     except UnicodeEncodeError:
         raise rule_error("invalid_characters") from None
-    return trimmed(text)
-
-
-def normalize_id(text: str) -> str:
-    """An id as it is stored and compared."""
-    return unicodedata.normalize("NFC", trimmed(text))
+    return text
 
 
 def _id(text: str) -> str:
-    return normalize_id(_trimmed_text(text))
+    return normal_id(_trimmed_text(text))
 
 
 def _integer_within(minimum: int, maximum: int) -> Callable[[Any], int]:
@@ -217,8 +216,8 @@ PageSize = Annotated[
 Instant = Annotated[Moment, BeforeValidator(_moment), _described(FORMS)]
 BatchId = Annotated[
     str,
-    _checked(*_within(BATCH)),
-    _described("the batch id in the request", minLength=1, maxLength=BATCH.maximum),
+    AfterValidator(_check(*_within(BATCH), normalize=_encodable)),
+    _described("the batch id exactly as in the request", minLength=1, maxLength=BATCH.maximum),
 ]
 RunId = Annotated[
     str,

@@ -91,7 +91,7 @@ def _is_request_of(record: LogRecord, batch_id: str, codec: Codec) -> bool:
 
 def _event_of(record: LogRecord, codec: Codec) -> CJAssessmentRequested | None:
     try:
-        return codec.decode_as(CJAssessmentRequested, record.value)
+        return codec.as_earlier().decode_as(CJAssessmentRequested, record.value)
     except BadRecord:
         return None
 
@@ -218,7 +218,7 @@ def _uploads(
             starts = {partition: low for partition, (low, _) in log.offset_ranges().items()}
             records = list(records_of_key(log, scope_key.encode(), starts, ends))
         uploads.add_records(records)
-        histories[scope_key] = history_of(scope_key, records, starts, codec, topics)
+        histories[scope_key] = history_of(scope_key, records, starts, codec.as_earlier(), topics)
     return uploads, histories
 
 

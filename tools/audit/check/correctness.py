@@ -2,7 +2,7 @@
 
 The fast check computes the outcome again from the bytes of its request and of the uploads, under today's policy, and
 compares. An outcome that does not pass may still be right: the full check decides. So a shortcut is allowed in the fast
-check if it can only make an outcome fail.
+check if it can only make an outcome fail. An outcome is also right if it follows from what earlier releases accepted.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from tables.history.upload_scan import UploadScanner
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import ContextsAsOf, Texts
 from tools.audit.check.encoded_contexts import EncodedContextsAsOf, encoded_roles
-from tools.audit.check.findings import Finding
+from tools.audit.check.findings import Finding, Violation
 from tools.audit.check.full_check import FullCheck, positions_of
 from tools.audit.check.outcome_with_request import Headers, OutcomeWithRequest
 from tools.audit.check.upload_rows import PositionTable, UploadRows, position_table
@@ -68,12 +68,27 @@ class CorrectnessCheck:
     def set_uploads(self, rows: UploadRows) -> None:
         """Check against these upload records from now on."""
         self._encoded = EncodedContextsAsOf(rows, self._scanner, self._codec, self._texts)
-        contexts = ContextsAsOf(rows, self._codec, self._texts)
-        self._full = FullCheck(self._codec, self._topics, self._policy, contexts, self._upload_ends)
+        self._full, self._full_as_earlier = (
+            FullCheck(
+                codec,
+                self._topics,
+                self._policy,
+                ContextsAsOf(rows, codec, self._texts),
+                self._upload_ends,
+            )
+            for codec in (self._codec, self._codec.as_earlier())
+        )
 
     def check(self, pair: OutcomeWithRequest) -> Iterable[Finding]:
         """Check an outcome of a scope whose uploads are set. Raises UnknownSchema."""
-        return () if self._is_right(pair) else self._full.check(pair.outcome, pair.request)
+        if self._is_right(pair):
+            return ()
+        findings = list(self._full.check(pair.outcome, pair.request))
+        if any(isinstance(finding, Violation) for finding in findings):
+            as_earlier = list(self._full_as_earlier.check(pair.outcome, pair.request))
+            if not any(isinstance(finding, Violation) for finding in as_earlier):
+                return as_earlier
+        return findings
 
     def _is_right(self, pair: OutcomeWithRequest) -> bool:
         """Whether the outcome passes the fast check."""

@@ -45,7 +45,9 @@ class OutcomeWithRequest(NamedTuple):
     def scope_key(self, codec: Codec) -> bytes:
         """The scope whose uploads the check needs; empty if the request is not readable and it needs none."""
         try:
-            request = self.scanned or codec.decode_as(CJAssessmentRequested, self.request_fields[4])
+            request = self.scanned or codec.as_earlier().decode_as(
+                CJAssessmentRequested, self.request_fields[4]
+            )
         except BadRecord:
             return b""
         return scope_key_for(request).encode()
