@@ -10,6 +10,7 @@ from typing import cast
 import faust
 from confluent_kafka.admin import AdminClient
 
+from processors.batch_prep.offset_check import wrong_offsets
 from processors.batch_prep.prepare_agent import BatchPreparation
 from processors.batch_prep.preparer import Preparer
 from processors.batch_prep.request_consumer import consumed_requests
@@ -175,6 +176,12 @@ def _build_batch_preparation(
             parked.take_over,
             lambda: reader(settings, **{"auto.offset.reset": "earliest"}),
             partial(hanging_transactions, settings, settings.prep_group),
+            wrong_offsets=lambda committed: wrong_offsets(
+                settings,
+                codec,
+                committed,
+                lambda partitions: high_watermarks(admin, partitions),
+            ),
         ),
         group_member(settings, settings.prep_group),
         epoch,

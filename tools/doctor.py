@@ -21,6 +21,7 @@ from processors.monitoring.installation_health import (
     dead_letters_since,
     stopping_uploads,
     unread_requests,
+    wrong_committed_offsets,
 )
 from processors.monitoring.progress_probes import membership_checks
 from processors.monitoring.worker_status import WorkerStatus, statuses
@@ -36,6 +37,7 @@ from tools.times import span_of, time_of
 
 DAY_MS = 24 * 60 * 60 * 1000
 RELEASED = "released requests have an outcome"
+OFFSETS_FIT = "committed offsets fit the outcomes"
 HORIZON_KEPT = "every topic keeps its records for the audit horizon"
 LATE_S = 60.0  # no parked request should be overdue for longer
 PROBE_TEXT = b"A text that doctor writes and reads, to check the content store.\n"
@@ -129,6 +131,7 @@ def _flow(settings: Settings) -> list[Check]:
             "open transactions", lambda: _open_transactions(open_on_installation(settings), now_ms)
         ),
         _failed_or("uploads of a later release", lambda: _stopping(stopping_uploads(settings))),
+        _failed_or(OFFSETS_FIT, lambda: _offsets(wrong_committed_offsets(settings))),
         *(
             Check(
                 f"dead letters in {topic.name}",
@@ -205,6 +208,10 @@ def _parked(waiting: list[Parked], hidden: list[Partition]) -> Check:
     if overdue > LATE_S:
         detail += f"; one is {span_of(overdue)} past its deadline: does a worker run?"
     return Check(name, overdue <= LATE_S and not hidden, detail + more)
+
+
+def _offsets(wrong: list[str]) -> Check:
+    return Check(OFFSETS_FIT, not wrong, "; ".join(wrong) or "all")
 
 
 def _stopping(reasons: list[str]) -> Check:

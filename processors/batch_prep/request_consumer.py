@@ -6,9 +6,9 @@ from contextlib import closing, suppress
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from processors.exactly_once.group_consumer import ConsumedTopic
+from processors.exactly_once.group_consumer import ConsumedTopic, no_wrong_offsets
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, SYSTEM_CLOCK, Clock
-from processors.kafka.records import coordinates_of, headers_of
+from processors.kafka.records import LogRecord, coordinates_of, log_record_of
 from processors.log.record_lookup import last_committed_record
 from processors.outcomes.answered_request import dead_lettered_offset, offset_in
 from processors.parking.parked_record import CLOCK_KEY, request_of_key
@@ -27,6 +27,7 @@ def consumed_requests(
     new_reader: Callable[[], Consumer],
     open_transactions: Callable[[Iterable[Partition]], list[str]],
     clock: Clock = SYSTEM_CLOCK,
+    wrong_offsets: Callable[[Positions], list[str]] = no_wrong_offsets,
 ) -> ConsumedTopic:
     """The request topic; a new owner of one of its partitions also takes over the parked partition."""
 
@@ -45,6 +46,7 @@ def consumed_requests(
         last_outcome=newest_outcome,
         new_reader=new_reader,
         open_transactions=open_transactions,
+        wrong_offsets=wrong_offsets,
     )
 
 
@@ -84,14 +86,22 @@ def last_outcome(consumer: Consumer, topics: Topics, partition: int, clock: Cloc
 
 def _names_request(message: Message, topics: Topics, partition: int, end: int) -> bool:
     """Whether a record is an outcome, of any release, or a parked entry, of a request of its partition."""
-    requests = topics.requests.name
-    if message.topic() == topics.parked.name:
-        with suppress(Malformed):
-            return request_of_key(message.key(), requests, partition).offset < end
+    offset = request_offset(log_record_of(message), topics)
+    if message.topic() == topics.parked.name and offset is None:
         return message.key() == CLOCK_KEY and message.value() is None
-    if message.topic() == topics.requests_dlq.name:
-        offset = dead_lettered_offset(headers_of(message), requests, partition)
+    if message.topic() in (topics.parked.name, topics.requests_dlq.name):
         return offset is not None and offset < end
     # at the end or above: the topic was deleted and created again, and its requests had outcomes
-    prefix = f"{requests}/{partition}@".encode()
-    return offset_in(message.value() or b"", prefix) is not None
+    return offset is not None
+
+
+def request_offset(record: LogRecord, topics: Topics) -> int | None:
+    """The offset of the request that an outcome or parked entry of its partition names; None if it names none."""
+    requests, partition = topics.requests.name, record.at.partition
+    if record.at.topic == topics.parked.name:
+        with suppress(Malformed):
+            return request_of_key(record.key, requests, partition).offset
+        return None
+    if record.at.topic == topics.requests_dlq.name:
+        return dead_lettered_offset(record.headers, requests, partition)
+    return offset_in(record.value or b"", f"{requests}/{partition}@".encode())

@@ -74,6 +74,11 @@ def log_starts(consumer: Consumer, partitions: Collection[Partition]) -> Positio
     return {tp: log_start(consumer, tp) for tp in sorted(partitions)}
 
 
+def no_wrong_offsets(_committed: Positions) -> list[str]:
+    """For topics whose committed offsets are not compared with anything."""
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class ConsumedTopic:
     """The topic that a group consumes, and what a new owner of one of its partitions needs."""
@@ -91,6 +96,8 @@ class ConsumedTopic:
     # where fetching starts in these partitions, which have no committed offset; maybe in others, too
     first_offsets: Callable[[Consumer, Collection[Partition]], Positions] = log_starts
     remedy: str = "`cjstream requests reset-offsets` sets it"  # if a committed offset is missing
+    # what is wrong with the committed offsets of partitions that this member was given
+    wrong_offsets: Callable[[Positions], list[str]] = no_wrong_offsets
 
 
 class GroupConsumer:
@@ -127,6 +134,8 @@ class GroupConsumer:
         self._paused: set[Partition] = set()
         self._unchecked_after_seek: set[int] = set()  # partitions without a record since the seek
         self._held: set[Partition] = set()
+        self._compared: set[Partition] = set()  # their committed offsets, since they were assigned
+        self._failed_comparisons = Repeats(tolerated=2)
         self.limit = limit  # of records in one poll
         self.is_member = False  # of its group, at the last poll
         # of the newest record fetched from each partition
@@ -164,6 +173,7 @@ class GroupConsumer:
         self.unsettled &= self._owned
         self._paused &= self._owned
         self._held &= self._owned
+        self._compared &= self._owned
         consumer.incremental_unassign(partitions)
         log.info("partitions revoked", extra={"partitions": _numbers(self._owned)})
         self.on_rebalance(self._owned)
@@ -269,6 +279,8 @@ class GroupConsumer:
                 if self._has_waited():  # for all of them
                     self._report(self._owned)
                 return False
+            if not self._are_right(committed):
+                return False
             self._seek(committed)
         except (KafkaException, Unreachable) as fault:  # no broker, or the assignment is changing
             log.info("starting positions not known yet", extra={"reason": str(fault)})
@@ -286,6 +298,30 @@ class GroupConsumer:
         self._started_epoch = epoch
         if self.unsettled:
             self._report(self.unsettled)
+        return True
+
+    def _are_right(self, committed: Positions) -> bool:
+        """Whether nothing is wrong with the offsets that were not compared yet; False: they changed meanwhile.
+
+        Raises Discrepancy.
+        """
+        new = {tp: offset for tp, offset in committed.items() if tp not in self._compared}
+        try:
+            wrong = self._consumed.wrong_offsets(new)
+        except Unreachable as fault:
+            level = self._failed_comparisons.next_level()
+            if level < logging.WARNING:
+                raise
+            # an open transaction of a stranger, for example, must not stop the worker
+            log.log(level, "committed offsets are not compared", extra={"reason": str(fault)})
+            wrong = []
+        if wrong:
+            # otherwise this process was frozen, and another worker has committed meanwhile
+            if self._stable_offsets(new) == new:
+                raise Discrepancy("; ".join(wrong))
+            return False
+        self._failed_comparisons.end()
+        self._compared |= new.keys()
         return True
 
     def _seek(self, committed: Positions) -> None:

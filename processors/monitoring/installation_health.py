@@ -1,20 +1,29 @@
 """Health of an installation, for `doctor`: unread requests, recent dead letters."""
 
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 
+from confluent_kafka import Consumer, KafkaException
+
+from processors.batch_prep.offset_check import wrong_offsets
 from processors.dead_letters.open_letters import OpenLetters
+from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S
+from processors.kafka.clients import admin_client, reader
 from processors.kafka.consumer_groups import committed_offsets
+from processors.kafka.offsets import committed_by, high_watermarks
 from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
 from processors.log.upload_topics import upload_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
-from schemas.coordinates import Partition
+from schemas.coordinates import Partition, Positions
 from schemas.errors import Malformed, UnknownSchema
 from schemas.topics import Topic
 from tables.upload_record import read_upload
+
+READINGS = 3  # of committed offsets that workers may be moving
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,28 @@ def unread_requests(settings: Settings) -> dict[Partition, Unread]:
             if len(unread) == len(behind):
                 break
     return unread
+
+
+def wrong_committed_offsets(settings: Settings) -> list[str]:
+    """One sentence for each request partition whose committed offset does not fit its outcomes. Raises Unreachable."""
+    requests, codec = settings.partitions_of(settings.topics.requests), codec_for(settings)
+    admin = admin_client(settings)
+    with closing(reader(settings, **{"group.id": settings.prep_group})) as group:
+        for _ in range(READINGS):
+            before = _stable_offsets(group, requests)
+            found = wrong_offsets(settings, codec, before, partial(high_watermarks, admin))
+            if not found or _stable_offsets(group, requests) == before:
+                return found
+    return []  # workers go on, so they do not fit for a moment only
+
+
+def _stable_offsets(group: Consumer, partitions: Iterable[Partition]) -> Positions:
+    """The committed offsets of the partitions that have one; empty while a transaction may change them."""
+    try:
+        committed = committed_by(group, partitions, REQUEST_TIMEOUT_S)
+    except KafkaException:
+        return {}
+    return {partition: offset for partition, offset in committed.items() if offset >= 0}
 
 
 def stopping_uploads(settings: Settings) -> list[str]:

@@ -199,6 +199,105 @@ def test_after_a_forged_entry_every_request_has_exactly_one_outcome(
     assert len(set(answered())) == len(answered()) == 4 * EACH
 
 
+def commit(settings: Settings, *offsets: int) -> None:
+    requests = settings.partitions_of(settings.topics.requests)
+    committed = dict(zip(requests, offsets, strict=True))
+    set_committed_offsets(settings, settings.prep_group, committed)
+
+
+def doctors_finding(settings: Settings) -> dict[str, Any]:
+    """What doctor says of the committed offsets."""
+    _, document, _ = run_json(settings, "doctor")
+    (check,) = [
+        one for one in document["checks"] if one["name"] == "committed offsets fit the outcomes"
+    ]
+    return dict(check)
+
+
+def test_offsets_that_somebody_has_set_are_named(settings: Settings) -> None:
+    append_requests(settings)
+    done = {0: (0, 1, 2, 3), 1: (0, 1, 2, 3), 2: (0, 1), 3: ()}
+    append(
+        settings,
+        [outcome(settings, at(settings, n, one)) for n, some in done.items() for one in some],
+    )
+    commit(settings, 4, 1, 5, 1)
+    found = doctors_finding(settings)
+    group, topic = settings.prep_group, settings.topics.requests.name
+    too_low, too_high, nothing_done = found["detail"].replace("; stop", ", stop").split("; ")
+    assert too_low.startswith(f"group {group} has 1 committed for {topic}/1, but {topic}/1@")
+    assert "has an outcome already" in too_low
+    lost = "before it, has neither an outcome nor a parked entry"
+    assert too_high.startswith(
+        f"group {group} has 5 committed for {topic}/2, but {topic}/2@4, {lost}"
+    )
+    assert nothing_done.startswith(
+        f"group {group} has 1 committed for {topic}/3, but {topic}/3@0, {lost}"
+    )
+    assert "`cjstream requests reset-offsets`" in found["detail"]
+    assert not found["ok"]
+    assert run_json(settings, *RESET, "--yes")[0] == 0
+    assert doctors_finding(settings)["detail"] == "all"
+
+
+def test_offsets_that_fit_are_not_named(settings: Settings) -> None:
+    append_requests(settings)
+    topics = settings.topics
+    letter = dead_letter_headers(at(settings, 1, 4), 1, Malformed("x"))
+    entry, forged = parked(settings, at(settings, 3, 5)), outcome(settings, at(settings, 3, 5))
+    append(
+        settings,
+        [
+            *(outcome(settings, at(settings, n, one)) for n in range(3) for one in range(4)),
+            parked(settings, at(settings, 0, 4)),  # still waits
+            parked(settings, at(settings, 0, 5)),  # not consumed yet: another producer wrote it
+            Record(topics.requests_dlq.name, 1, b"k", b"x", letter),
+            *(outcome(settings, at(settings, 2, 0)) for _ in range(60)),  # the newest are others'
+            entry,
+            replace(entry, value=None),  # lost without an outcome: `parked restore` is for that
+            replace(forged, value=(forged.value or b"")[:40]),
+        ],
+    )
+    commit(settings, 5, 5, 4, 6)
+    assert doctors_finding(settings)["detail"] == "all"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("to", ["earliest", "latest"])
+def test_a_worker_refuses_offsets_that_somebody_has_set(
+    settings: Settings, start_worker: StartWorker, to: str
+) -> None:
+    append_requests(settings)
+    batches = settings.partitions_of(settings.topics.batches)
+
+    def answered() -> list[str]:
+        with LogReader(settings, batches) as log:
+            records = [*log.records_until(log.seek_to_start())]
+        return sorted(str(CODEC.decode_as(CJBatchPrepared, one.value).event_id) for one in records)
+
+    worker = start_worker(session_timeout_s=6)
+    until(lambda: len(answered()) >= 4 * EACH, seconds=60)
+    assert worker.stop() == 0
+    append_requests(settings)
+    # a member that has not left stays in the group until its session times out
+    until(lambda: run_json(settings, *RESET)[1]["members"] == 0, seconds=60)
+    commit(settings, *[0 if to == "earliest" else 2 * EACH] * 4)
+    worker.log.unlink()
+    worker.start()
+    assert worker.wait_for_exit(60) == 3, worker.log_tail()
+    (message,) = [line for line in worker.log_tail(1000).splitlines() if not line.startswith("{")]
+    assert message.startswith("cjstream: group ")
+    assert "`cjstream requests reset-offsets`" in message
+    assert settings.topics.requests.name in message
+    assert not doctors_finding(settings)["ok"]
+    assert len(answered()) == 4 * EACH
+    done = until(lambda: run_json(settings, *RESET, "--yes")[1], seconds=60)
+    assert {one["offset"] for one in done["partitions"]} == {EACH}
+    worker.start()
+    until(lambda: len(answered()) >= 8 * EACH, seconds=60)
+    assert len(set(answered())) == len(answered()) == 8 * EACH
+
+
 def test_the_offsets_of_a_group_with_members_are_not_set(settings: Settings) -> None:
     member = group_reader(settings, settings.prep_group)
     with closing(member):
