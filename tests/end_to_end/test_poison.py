@@ -57,7 +57,7 @@ def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def refused() -> dict[str, bytes]:
     """Requests that can be read, but whose values are refused."""
-    invented = {
+    invented: dict[str, dict[str, Any]] = {
         "a decomposed id": {"assignment_id": "a\u030a"},
         "an id that ends with a blank": {"course_code": "ENG5 "},
         "a deadline in seconds": {"due_at_ms": 1_900_000_000},

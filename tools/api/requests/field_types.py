@@ -103,7 +103,7 @@ def _encodable(text: str) -> str:
 
 
 def _id(text: str) -> str:
-    return normal_id(_trimmed_text(text))
+    return normal_id(_encodable(text))
 
 
 def _integer_within(minimum: int, maximum: int) -> Callable[[Any], int]:
