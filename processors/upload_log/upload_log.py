@@ -181,9 +181,11 @@ class UploadLog:
         """
         return await self._in_thread(partial(self._context, scope_key))
 
-    async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page:
+    async def page(
+        self, *, page: int, page_size: int, grade_scale: str | None, id_prefix: str | None = None
+    ) -> Page:
         """A page, from 1, of the scopes with live instructions. Raises ReplicaBehind or Unreachable."""
-        return await self._in_thread(partial(self._page, page, page_size, grade_scale))
+        return await self._in_thread(partial(self._page, page, page_size, grade_scale, id_prefix))
 
     async def check(self, command: WriteCommand) -> None:
         """Raise the Refusal that the command would get now; ReplicaBehind or Unreachable."""
@@ -240,11 +242,13 @@ class UploadLog:
         self._wait_for_replica(self.settings.upload_partitions_with(number))
         return self._replica.context(scope_key)
 
-    def _page(self, page: int, page_size: int, grade_scale: str | None) -> Page:
+    def _page(
+        self, page: int, page_size: int, grade_scale: str | None, id_prefix: str | None
+    ) -> Page:
         stopped = self._replica.stopped()  # their scopes are listed as they were
         self._wait_for_replica([one for one in self._uploads if one not in stopped])
         with self._replica.frozen():
-            scope_keys, total = self._scope_index.page(page, page_size, grade_scale)
+            scope_keys, total = self._scope_index.page(page, page_size, grade_scale, id_prefix)
             contexts = [self._replica.context(scope_key) for scope_key in scope_keys]
         return Page(
             items=tuple(context for context in contexts if context is not None), total=total

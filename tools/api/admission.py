@@ -119,12 +119,18 @@ class ParsedRequest(Request):
 
 async def admit(request: Request, deps: Dependencies, roles: tuple[str, ...]) -> Caller:
     """The caller, after checks of token, role, rate and requests in progress. Raises 401, 403, 429 and 503."""
-    caller = await deps.verifier.caller(request.headers.get("authorization"))
+    caller = await _caller_of(request, deps)
     request.state.actor = caller.subject
     caller.must_have(roles)
     deps.rate.consume(caller.subject)
     request.state.until_end.enter_context(deps.requests.one(caller.subject))
     return caller
+
+
+async def _caller_of(request: Request, deps: Dependencies) -> Caller:
+    """The caller of a session, which the console puts into the state of its calls, else that of the token."""
+    of_session: Caller | None = getattr(request.state, "caller", None)
+    return of_session or await deps.verifier.caller(request.headers.get("authorization"))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from processors.settings import Settings
 from processors.upload_log.upload_log import UploadLog
 from tools.api.auth.authentication import Verifier
 from tools.api.auth.rate_limit import RateLimit
+from tools.api.console.console_app import ConsoleParts, mount_console
 from tools.api.dependencies import Dependencies, dependencies_of
 from tools.api.errors.correlation import HEADER
 from tools.api.middleware import RequestObserver
@@ -58,8 +59,9 @@ def build_api(
     content_store: AsyncContentStore,
     verifier: Verifier,
     settings: Settings,
+    console: ConsoleParts | None = None,
 ) -> FastAPI:
-    """Build the application; nothing is started and nothing connects."""
+    """Build the application, with a console if its parts are given; nothing is started and nothing connects."""
     is_open = settings.environment == "development"
     app = FastAPI(
         title="cjstream admin API",
@@ -108,6 +110,8 @@ def build_api(
         app.include_router(health.metrics_routes)
     if is_open:
         app.include_router(docs.routes)
+    if console is not None:
+        mount_console(app, deps, console)
     describe(app)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings))

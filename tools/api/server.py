@@ -35,6 +35,9 @@ from tools.api.connections import (
     max_connections,
     raise_open_files_limit,
 )
+from tools.api.console.console_app import ConsoleParts
+from tools.api.console.console_settings import console_settings
+from tools.api.console.log_views import LogViews
 from tools.api.line_limit import LineLimit
 from tools.api.middleware import common_log_fields
 from tools.api.services.async_content_store import AsyncContentStore
@@ -79,6 +82,7 @@ def run(settings: Settings) -> NoReturn:
 
 async def _run(settings: Settings, connections: int) -> None:
     verifier = build_verifier(settings.environment, jwt_settings())
+    of_console = console_settings()
     content_store = AsyncContentStore.of(settings)
     listener = _listen(settings.api_host, settings.api_port, "CJSTREAM_API_PORT")
     shutdown = _stop_on_signals()
@@ -90,7 +94,11 @@ async def _run(settings: Settings, connections: int) -> None:
     results_service = ResultsService(
         JudgingLog(settings), codec, lambda: store_in(settings.api_dir / "results")
     )
-    app = build_api(upload_log, audit_service, results_service, content_store, verifier, settings)
+    views = LogViews(settings, codec)
+    console = ConsoleParts(of_console, views) if of_console.enabled else None
+    app = build_api(
+        upload_log, audit_service, results_service, content_store, verifier, settings, console
+    )
     limits = ConnectionLimits(connections=connections, keep_alive_s=settings.api_keep_alive_s)
     servers = [_server(app, listener, limits)]
     if settings.metrics_port is not None:
@@ -118,6 +126,7 @@ async def _run(settings: Settings, connections: int) -> None:
     content_store.close()
     audit_service.close()
     results_service.close()
+    views.close()
     if shutdown.fault is not None:
         raise shutdown.fault
 

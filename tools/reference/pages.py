@@ -20,6 +20,7 @@ from schemas.topics import Topics
 from tools.api.admission import AdmittedRoute, RoleCheck
 from tools.api.app import build_api
 from tools.api.auth.key_settings import JwtSettings
+from tools.api.console.console_settings import ConsoleSettings
 from tools.api.errors.problems import KINDS, URN
 from tools.api.services.metrics import Metrics
 from tools.asyncapi import asyncapi
@@ -59,6 +60,13 @@ def settings_page() -> str:
         table(
             ("variable", "type", "default", "meaning"),
             _fields(JwtSettings, lambda name: f"JWT_{name.upper()}"),
+        ),
+        "## Console",
+        "In development anybody signs in with one click. Elsewhere people sign in at an OpenID Connect provider or at "
+        "an identity service, and the token that they get must be one that the API accepts.",
+        table(
+            ("variable", "type", "default", "meaning"),
+            _fields(ConsoleSettings, lambda name: f"CONSOLE_{name.upper()}"),
         ),
     )
 

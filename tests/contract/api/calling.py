@@ -17,6 +17,9 @@ from tests.support.judged_installation import JudgedInstallation
 from tests.support.tokens import SECRET, hs256
 from tools.api.app import build_api
 from tools.api.auth.key_settings import build_verifier, jwt_settings
+from tools.api.console.console_app import ConsoleParts
+from tools.api.console.console_settings import ConsoleSettings, console_settings
+from tools.api.console.log_views import LogViews
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.api.services.results_service import ResultsService
 
@@ -84,7 +87,12 @@ class Api:
         assert self("POST", f"{ADMIN}/assignments", body).status_code == 200
 
 
-def make_api(folder: Path, content: AsyncContentStore | None = None, **options: Any) -> Api:
+def make_api(
+    folder: Path,
+    content: AsyncContentStore | None = None,
+    console: ConsoleSettings | None = None,
+    **options: Any,
+) -> Api:
     """An application with these settings and its data in `folder`, by default also its texts."""
     settings = Settings(data_dir=folder, **options)
     log = MemoryLog(settings.policy)
@@ -93,7 +101,8 @@ def make_api(folder: Path, content: AsyncContentStore | None = None, **options: 
     judged = JudgedInstallation(settings)
     results = ResultsService(judged.log, Codec(), MemoryStore)
     content = content or AsyncContentStore.of(settings)
-    app = build_api(log, audit, results, content, verifier, settings)
+    parts = ConsoleParts(console or console_settings(), LogViews(settings, Codec()))
+    app = build_api(log, audit, results, content, verifier, settings, parts)
     return Api(app, log, audit, judged, folder)
 
 

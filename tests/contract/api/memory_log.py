@@ -43,15 +43,18 @@ class MemoryLog(UploadLog):
         self._raise_next()
         return self.rows.get(scope_key)
 
-    async def page(self, *, page: int, page_size: int, grade_scale: str | None) -> Page:
+    async def page(
+        self, *, page: int, page_size: int, grade_scale: str | None, id_prefix: str | None = None
+    ) -> Page:
         self._raise_next()
         rows = [
             (-component.occurred_at_ms, key, context)
             for key, context in self.rows.items()
             if (component := live(context, "instructions"))
             and grade_scale in (None, component.grade_scale)
+            and (id_prefix is None or key.partition(":")[2].startswith(id_prefix))
         ]
-        rows.sort(key=lambda row: row[:2])
+        rows.sort(key=lambda row: row[:2] if id_prefix is None else row[1])
         start = (page - 1) * page_size
         items = tuple(context for *_, context in rows[start : start + page_size])
         return Page(items=items, total=len(rows))

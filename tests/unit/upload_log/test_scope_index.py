@@ -130,3 +130,36 @@ def test_folds_and_a_restart_from_rows_give_the_same_list(
             and scale in (None, component.grade_scale)
         ]
         assert first_page(index, scale) == [key for _, key in sorted(expected)]
+
+
+@given(
+    st.sets(st.text("ab:", min_size=1, max_size=4), max_size=12),
+    st.sampled_from(["", "a", "ab", "b", ":", "zz"]),
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.sampled_from([None, *SCALES]),
+)
+def test_ids_with_a_prefix_are_paged_in_order_assignments_first(
+    ids: set[str], prefix: str, page: int, size: int, scale: str | None
+) -> None:
+    contexts = [
+        context_of(one, number % 3, grade_scale=SCALES[number % 2])
+        for number, one in enumerate(sorted(ids))
+    ]
+    courses = [
+        context_after(instructions_uploaded(assignment_id=None, course_id=one)) for one in ids
+    ]
+    index, rows = index_of(*contexts, *courses)
+    wanted = [
+        key
+        for kind in ("assignment", "course")
+        for key in sorted(rows)
+        if key.startswith(f"{kind}:{prefix}") and is_of_scale(rows[key], scale)
+    ]
+    start = (page - 1) * size
+    assert index.page(page, size, scale, prefix) == (wanted[start : start + size], len(wanted))
+
+
+def is_of_scale(context: AssignmentContext, scale: str | None) -> bool:
+    component = live(context, "instructions")
+    return component is not None and scale in (None, component.grade_scale)

@@ -124,6 +124,11 @@ class Verifier:
 
     async def caller(self, authorization: str | None) -> Caller:
         """The caller of the header's token. Raises Unauthenticated and KeysUnavailable."""
+        caller, _ = await self.caller_until(authorization)
+        return caller
+
+    async def caller_until(self, authorization: str | None) -> tuple[Caller, float]:
+        """The caller of the header's token, and when it expires, in seconds since the epoch. Raises as `caller`."""
         token = token_of(authorization)
         try:
             header = jwt.get_unverified_header(token)
@@ -136,7 +141,8 @@ class Verifier:
         except jwt.PyJWTError as fault:
             raise Unauthenticated(REASON_BY_ERROR.get(type(fault), "invalid_token")) from None
         names = roles_in(claims, self.roles_claim)
-        return Caller(subject_of(claims), self._roles(names), self._found(names))
+        caller = Caller(subject_of(claims), self._roles(names), self._found(names))
+        return caller, float(claims["exp"])
 
     def _roles(self, names: frozenset[str] | None) -> frozenset[str]:
         if self.role_names is None:

@@ -36,9 +36,10 @@ class Paging(Common):
 
 
 class InstructionPaging(Paging):
-    """The page, and the grade scale to filter by."""
+    """The page, and the grade scale and the beginning of the id to filter by."""
 
     grade_scale: types.GradeScaleId | None = None
+    id_prefix: types.AssignmentId | None = None
 
 
 class WithTexts(Common):

@@ -77,9 +77,15 @@ async def change_instructions_of_course(
 async def list_instructions(
     query: Annotated[requests.InstructionPaging, Query()], deps: Deps
 ) -> Response:
-    """One page of the live instructions, newest first; `text_state` marks a text that cannot be read."""
+    """One page of the live instructions, newest first; `text_state` marks a text that cannot be read.
+
+    With `id_prefix`, those whose id begins with it, sorted by id: assignments, then courses.
+    """
     result = await deps.log.page(
-        page=query.page, page_size=query.page_size, grade_scale=query.grade_scale
+        page=query.page,
+        page_size=query.page_size,
+        grade_scale=query.grade_scale,
+        id_prefix=query.id_prefix,
     )
     texts = await deps.texts.states_of((context, "instructions") for context in result.items)
     items = [
