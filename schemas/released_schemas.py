@@ -38,6 +38,11 @@ def released() -> tuple[Released, ...]:
     )
 
 
+def schema_path(name: str, version: int) -> Path:
+    """The file of a released schema."""
+    return FOLDER / f"{name}.v{version}.avsc"
+
+
 def _read(path: Path, schema_id: int) -> Released:
     parts = FILE_NAME.fullmatch(path.name)
     if parts is None:

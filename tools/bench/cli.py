@@ -209,9 +209,10 @@ def join(
     The systems are run in turn on one broker: cjstream; cjstream-plain, without
     compiled code; copy, an exactly-once byte copy by the same client library with
     the same batches; copy-pipelined,
-    which fetches while it commits; and kafka-streams-1 and -2, Kafka Streams with
-    that many threads (exactly_once_v2, left join with a GlobalKTable), which does
-    not check requests. Only on request: cjstream-metrics, whose metrics are
+    which fetches while it commits; kafka-streams-1 and -2, Kafka Streams with that
+    many threads (exactly_once_v2, left join with a GlobalKTable, Avro serdes); and
+    splicing-streams-1 and -2, the same without Avro, which copies ready bytes and
+    does not check requests. Only on request: cjstream-metrics, whose metrics are
     scraped once a second.
 
     per_second counts committed outputs by the broker's append times, from the

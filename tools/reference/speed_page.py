@@ -57,7 +57,12 @@ def _conditions(name: str, document: Document) -> str:
 
 def _join(document: Document) -> Sequence[str]:
     results = document["results"]
-    columns = {**RESULT_COLUMNS, "of_copy": "of the copy", "of_kafka_streams": "of Kafka Streams"}
+    columns = {
+        **RESULT_COLUMNS,
+        "of_copy": "of the copy",
+        "of_kafka_streams": "of Kafka Streams",
+        "of_splicing_streams": "of splicing Streams",
+    }
     rows = [
         [
             f"`{result['system']}`",

@@ -25,6 +25,7 @@ RUNS = {
     "copy": [joined(100.0), joined(100.0)],
     "kafka-streams-1": [joined(30.0), joined(30.0)],
     "kafka-streams-2": [joined(45.0), joined(45.0)],
+    "splicing-streams-1": [joined(60.0), joined(60.0)],
 }
 MACHINE = {"system": "Linux", "cores": 2, "load": 0.1, "python": "3.11", "kafka": "4.4.0"}
 
@@ -72,9 +73,11 @@ def test_ratios_are_those_of_medians_and_of_the_best_kafka_streams() -> None:
     ours = results["cjstream"]
     assert (ours["per_second"], ours["per_second_min"], ours["per_second_max"]) == (90, 80, 100)
     assert (ours["of_copy"], ours["of_kafka_streams"]) == (0.9, 2.0)
+    assert ours["of_splicing_streams"] == 1.5  # it is not compared with the one that does less
     assert results["copy"]["of_copy"] == 1
     (alone,) = compared({"cjstream": RUNS["cjstream"]}, default_shape=False)
-    assert (alone["of_copy"], alone["of_kafka_streams"]) == (None, None)
+    references = ("of_copy", "of_kafka_streams", "of_splicing_streams")
+    assert [alone[reference] for reference in references] == [None] * 3
 
 
 def test_one_axis_grows_at_a_time() -> None:

@@ -3,7 +3,7 @@
 import random
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import accumulate, islice
@@ -117,13 +117,20 @@ class InputLog:
         for partition in self.ends:
             del self._written[partition]
 
+    def write_contexts(self, topic: str) -> None:
+        """Append the context of each assignment to a topic of another system, by scope key."""
+        self._write_by_scope(topic, lambda number: self._codec.encode(self._context(number)))
+
     def write_context_parts(self, topic: str) -> None:
         """Append the context part of each assignment to a topic of another system, by scope key."""
+        self._write_by_scope(topic, self.context_part)
+
+    def _write_by_scope(self, topic: str, value_of: Callable[[int], bytes]) -> None:
         numbers = bar(range(self.shape.contexts), "contexts", self.shape.contexts)
         keys = ((number, self._scope_key(number).encode()) for number in numbers)
         partitions = self._settings.partitions
         self._append(
-            Record(topic, partition_for(key, partitions), key, self.context_part(number))
+            Record(topic, partition_for(key, partitions), key, value_of(number))
             for number, key in keys
         )
 
@@ -251,6 +258,11 @@ class InputLog:
     def request_frame(self) -> bytes:
         """The first bytes of each request."""
         return self._codec.frame_of(CJAssessmentRequested)
+
+    @property
+    def context_frame(self) -> bytes:
+        """The first bytes of each context."""
+        return self._codec.frame_of(AssignmentContext)
 
     @property
     def outcome_frame(self) -> bytes:

@@ -135,11 +135,18 @@ def wait_until_stable(settings: Settings, topic: str) -> None:
     wait_until(is_stable, seconds=WAIT_S, what="transactions to end")
 
 
+def _best(rates: Mapping[str, float], prefix: str) -> float | None:
+    return max((rate for name, rate in rates.items() if name.startswith(prefix)), default=None)
+
+
 def compared(runs: Mapping[str, Sequence[Measured]], *, default_shape: bool) -> list[Figures]:
-    """The medians of each system with their spread, and ratios to the copy and to the best Kafka Streams."""
+    """The medians of each system with their spread, and ratios to the copy and to each Kafka Streams at its best."""
     rates = {name: median(run.per_second for run in done) for name, done in runs.items()}
-    streams = max((rate for name, rate in rates.items() if name.startswith("kafka")), default=None)
-    references = {"of_copy": rates.get("copy"), "of_kafka_streams": streams}
+    references = {
+        "of_copy": rates.get("copy"),
+        "of_kafka_streams": _best(rates, "kafka-streams"),
+        "of_splicing_streams": _best(rates, "splicing-streams"),
+    }
     return [
         {
             "system": name,

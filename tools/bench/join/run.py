@@ -15,7 +15,12 @@ from tools.installation import installation_and_broker
 from tools.processes import Say
 
 ENGINES = {"cjstream": "auto", "cjstream-plain": "plain"}
-STREAMS = {"kafka-streams-1": 1, "kafka-streams-2": 2}  # threads
+STREAMS = {  # the program, and its threads
+    "kafka-streams-1": (kafka_streams.AVRO_JOIN, 1),
+    "kafka-streams-2": (kafka_streams.AVRO_JOIN, 2),
+    "splicing-streams-1": (kafka_streams.SPLICE_JOIN, 1),
+    "splicing-streams-2": (kafka_streams.SPLICE_JOIN, 2),
+}
 NAMES = (*ENGINES, "copy", "copy-pipelined", *STREAMS)
 WITH_METRICS = "cjstream-metrics"  # only if it is asked for
 
@@ -65,9 +70,9 @@ def contestants_of(
         contestants["copy"] = systems.copy()
     if "copy-pipelined" in names:
         contestants["copy-pipelined"] = systems.copy("--pipelined")
-    streams = [name for name in STREAMS if name in names]
-    if streams:
-        kafka_streams.write_contexts(settings, log)
-    for name in streams:
-        contestants[name] = kafka_streams.kafka_streams(settings, log, libs, STREAMS[name])
+    streams = {name: STREAMS[name] for name in STREAMS if name in names}
+    for program in dict.fromkeys(program for program, _ in streams.values()):
+        kafka_streams.write_contexts(program, settings, log)
+    for name, (program, threads) in streams.items():
+        contestants[name] = kafka_streams.kafka_streams(program, settings, log, libs, threads)
     return contestants

@@ -1,12 +1,8 @@
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.HexFormat;
-import java.util.Properties;
-import org.apache.kafka.clients.consumer.ConsumerConfig;
-import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.common.serialization.Serdes;
-import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
-import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.GlobalKTable;
 import org.apache.kafka.streams.kstream.Materialized;
@@ -17,57 +13,36 @@ import org.apache.kafka.streams.processor.api.RecordMetadata;
 import org.apache.kafka.streams.state.Stores;
 
 /**
- * The join of cjstream in Kafka Streams: each request gets the context of its assignment by a left join with a
- * GlobalKTable, exactly once.
+ * The join of AvroJoin without Avro: it splices bytes.
  *
  * <p>It does less than cjstream, in favour of Kafka Streams: the table's values are the context parts of outcomes as
  * they are written, so that nothing is decoded; of a request it reads no more than the assignment id, and it does not
  * check the rest; a request without a context does not wait.
  */
-public final class ContextJoin {
+public final class SpliceJoin {
     private static final int FRAME_BYTES = 5;
 
-    private ContextJoin() {}
+    private SpliceJoin() {}
 
     public static void main(String[] args) {
-        String requests = args[2];
-        String contexts = args[3];
-        String outcomes = args[4];
-        byte[] frame = HexFormat.of().parseHex(args[6]);
-        int recipe = Integer.parseInt(args[7]);
+        StreamsApp app = StreamsApp.of(args);
+        byte[] frame = HexFormat.of().parseHex(args[StreamsApp.ARGUMENTS]);
+        int recipe = Integer.parseInt(args[StreamsApp.ARGUMENTS + 1]);
 
         StreamsBuilder builder = new StreamsBuilder();
         var bytes = Serdes.ByteArray();
         GlobalKTable<String, byte[]> table = builder.globalTable(
-                contexts,
+                app.contexts(),
                 Consumed.with(Serdes.String(), bytes),
                 Materialized.<String, byte[]>as(Stores.inMemoryKeyValueStore("contexts"))
                         .withKeySerde(Serdes.String())
                         .withValueSerde(bytes));
-        builder.stream(requests, Consumed.with(bytes, bytes))
+        builder.stream(app.requests(), Consumed.with(bytes, bytes))
                 .processValues(() -> new Identify(frame, recipe))
                 .leftJoin(table, (key, request) -> request.scopeKey(), Request::with)
-                .to(outcomes, Produced.with(bytes, bytes));
+                .to(app.outcomes(), Produced.with(bytes, bytes));
 
-        KafkaStreams streams = new KafkaStreams(builder.build(), properties(args));
-        Runtime.getRuntime().addShutdownHook(new Thread(streams::close));
-        streams.start();
-    }
-
-    private static Properties properties(String[] args) {
-        Properties properties = new Properties();
-        properties.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, args[0]);
-        properties.put(StreamsConfig.APPLICATION_ID_CONFIG, args[1]);
-        properties.put(StreamsConfig.STATE_DIR_CONFIG, args[5]);
-        properties.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, args[8]);
-        properties.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.EXACTLY_ONCE_V2);
-        // larger than the defaults, like cjstream's; commit.interval.ms keeps the 100 ms of exactly-once
-        properties.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, 10_000);
-        properties.put(StreamsConfig.consumerPrefix(ConsumerConfig.MAX_POLL_RECORDS_CONFIG), 10_000);
-        properties.put(StreamsConfig.consumerPrefix(ConsumerConfig.MAX_PARTITION_FETCH_BYTES_CONFIG), 8 << 20);
-        properties.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), 1 << 20);
-        properties.put(StreamsConfig.producerPrefix(ProducerConfig.BUFFER_MEMORY_CONFIG), 128 << 20);
-        return properties;
+        app.run(builder);
     }
 
     /** A request with the beginning of its outcome. */
@@ -113,7 +88,7 @@ public final class ContextJoin {
             end = text(topic, head, end);
             end = varint(at.partition(), head, end);
             end = varint(at.offset(), head, end);
-            return java.util.Arrays.copyOf(head, end);
+            return Arrays.copyOf(head, end);
         }
 
         private static int text(byte[] text, byte[] into, int position) {
