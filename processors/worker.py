@@ -17,6 +17,7 @@ from typing import Any
 
 from processors.app import Worker, build_worker, load_scan_engine, watch
 from processors.batch_prep.prepare_agent import prepare_batches
+from processors.fold.catch_up import Display, no_display, wait_until_caught_up
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.broker_features import check_group_protocol
 from processors.kafka.offsets import high_watermarks
@@ -32,9 +33,10 @@ log = logging.getLogger("cjstream.worker")
 BROKER_S = 60.0
 FAUST_STOP_S = 3.0
 STOP_S = 8.5
+GC_THRESHOLD = 200_000  # new objects until the garbage collector looks at them
 
 
-async def run_worker(settings: Settings, shutdown: Shutdown) -> None:
+async def run_worker(settings: Settings, shutdown: Shutdown, display: Display = no_display) -> None:
     """Run a worker until its shutdown is requested. Raises the fault that ended it.
 
     While no broker answers, Faust may leave tasks that never end: the caller must end the process.
@@ -44,28 +46,33 @@ async def run_worker(settings: Settings, shutdown: Shutdown) -> None:
         # before the group is joined: what must be compiled takes seconds
         engine = await asyncio.to_thread(load_scan_engine, settings)
         worker = build_worker(settings, shutdown.fail, codec, engine)
-        _freeze_loaded_objects()
-        await run_built_worker(worker, shutdown)
+        _collect_garbage_seldom()
+        await run_built_worker(worker, shutdown, display=display)
 
 
-def _freeze_loaded_objects() -> None:
+def _collect_garbage_seldom() -> None:
     """Leave what is loaded out of later garbage collections: Faust's and numba's objects stay until the process ends.
 
-    A full collection of 200,000 of them would take 100 ms, in which no request is answered.
+    A full collection of 200,000 of them would take 100 ms, in which no request is answered. What a batch allocates is
+    freed by reference counts: looking at it again and again would take a sixth of the fetch thread's time.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
 
 
 async def run_built_worker(
-    worker: Worker, shutdown: Shutdown, stalled_checks: int = STALLED_CHECKS
+    worker: Worker,
+    shutdown: Shutdown,
+    stalled_checks: int = STALLED_CHECKS,
+    display: Display = no_display,
 ) -> None:
     """Run a built worker; it ends if its watchdog sees no progress of a part in `stalled_checks` checks."""
     settings = worker.settings
     forced_exit = asyncio.create_task(_exit_if_stop_takes_too_long(shutdown))
     watch(worker, shutdown, stalled_checks)
     try:
-        await _start(worker, shutdown)
+        await _start(worker, shutdown, display)
         if not shutdown.requested:
             async with (
                 prepare_batches(worker.batch_prep, worker.app, worker.channel, shutdown),
@@ -99,7 +106,7 @@ def _exit_process(shutdown: Shutdown) -> None:
     os._exit(getattr(shutdown.fault, "exit_code", 1))
 
 
-async def _start(worker: Worker, shutdown: Shutdown) -> None:
+async def _start(worker: Worker, shutdown: Shutdown, display: Display) -> None:
     """Wait for the broker and its topics, then until the replica has folded every upload."""
     settings = worker.settings
     await _wait_for_broker(worker, shutdown)
@@ -125,15 +132,10 @@ async def _start(worker: Worker, shutdown: Shutdown) -> None:
         BROKER_S,
         "a leader of every upload partition",
     )
-    started_at = time.monotonic()
-    offsets = {"from": sum(positions.values()), "to": sum(ends.values())}
-    log.info("waiting for the replica to fold the uploads", extra=offsets)
-    while not shutdown.requested:
-        behind = await asyncio.to_thread(partial(worker.replica.wait_past, ends, 1.0))
-        if behind.keys() <= worker.replica.stopped().keys():
-            break
+    await asyncio.to_thread(
+        wait_until_caught_up, worker.replica, ends, lambda: shutdown.requested, display
+    )
     worker.has_caught_up.set()
-    log.info("replica caught up", extra={"took_ms": round((time.monotonic() - started_at) * 1000)})
 
 
 def _topic_ids(worker: Worker, shutdown: Shutdown) -> dict[str, str]:

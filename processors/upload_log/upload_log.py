@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from confluent_kafka.admin import AdminClient
 
+from processors.fold.catch_up import wait_until_caught_up
 from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client
@@ -157,6 +158,8 @@ class UploadLog:
         self._replica.on_changed = self._scope_index.changed
         self._feed.start(positions)
         self._ends_at_start = ends
+        # it only logs; reads wait for the replica themselves
+        self._executor.submit(wait_until_caught_up, self._replica, ends, self._stopping.is_set)
         return True
 
     def ready(self) -> Mapping[str, bool]:
