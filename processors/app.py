@@ -25,6 +25,7 @@ from processors.fold.faust_app import CJStreamApp, build_app
 from processors.fold.fold_agents import Fail, add_folding
 from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.clients import (
+    SENT_BY_COMMIT,
     admin_client,
     group_member,
     plain_producer,
@@ -210,6 +211,7 @@ def _batch_producer(settings: Settings) -> TransactionalProducer:
         settings,
         producer_id,
         partial(end_leftovers, settings, producer_id, written, [settings.prep_group]),
+        **SENT_BY_COMMIT,
     )
 
 

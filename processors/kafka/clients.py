@@ -13,8 +13,14 @@ from processors.settings import Settings
 Config = dict[str, Any]
 # of one response; also bounds a zstd batch after decompression: a consumer stops for ever before a larger one
 MAX_RECEIVED_BYTES = 2**31 - 1
-# of one partition in one response; with the default of 1 MiB, a batch of requests takes several responses
-FETCH_BYTES = 8 * 1024 * 1024
+# of one partition in one response. Records are taken response by response: with much more, a batch has the records of
+# one partition only, whose outcomes are several requests one after the other (see SENT_BY_COMMIT)
+FETCH_BYTES = 1_200_000
+# For a producer of many records in each transaction. An idempotent producer has one request per partition under way;
+# while further records are ready for the partition, its thread spins and takes a core from the broker. So the records
+# of a transaction should be one request per partition: they linger until the commit, which sends them at once, and a
+# record batch may be almost as large as the topics of outcomes allow.
+SENT_BY_COMMIT: Config = {"linger.ms": 50, "batch.size": 2_000_000}
 log = logging.getLogger("cjstream.librdkafka")
 log.setLevel(logging.ERROR)  # otherwise it prints twenty lines a second while the broker is down
 log.addHandler(logging.NullHandler())  # a command without logging must print only its one line

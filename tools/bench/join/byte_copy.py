@@ -13,7 +13,7 @@ from itertools import repeat
 
 from confluent_kafka import Message, Producer, TopicPartition
 
-from processors.kafka.clients import group_member, transactional_producer
+from processors.kafka.clients import SENT_BY_COMMIT, group_member, transactional_producer
 from processors.kafka.poll import poll_records
 from processors.settings import settings_from_environment
 from tools.end_signals import exit_on_end_signals
@@ -26,7 +26,7 @@ def main(group_id: str, output: str, *options: str) -> None:
     """Copy until the process is ended; the group needs committed offsets."""
     exit_on_end_signals()
     settings = settings_from_environment()
-    producer = transactional_producer(settings, group_id)
+    producer = transactional_producer(settings, group_id, **SENT_BY_COMMIT)
     producer.init_transactions(COMMIT_S)
     consumer = group_member(settings, group_id)
     topic = settings.topics.requests.name
