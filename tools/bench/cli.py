@@ -174,6 +174,7 @@ def replica(
     Each rebuild starts with an empty folder, in a process of its own, and ends
     when the replica has reached the log's end; CPU is the time of all its
     threads. Then another process opens the same folder (warm_restart_ms).
+    cjstream-plain is without compiled code.
     """
     from tools.bench import replica as command
 

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from tables.replica import ContextReplica
 from tables.scan.engine import load_engine
 from tables.scan.scanner import Engine
 from tools.bench.audit import Writer
+from tools.bench.join.systems import ENGINES
 from tools.bench.percentiles import Figures
 from tools.installation import installation
 from tools.printing import print_json
@@ -35,21 +37,26 @@ REACH_S = 1800.0
 
 
 def run(say: Say, *, uploads: int, assignments: int, times: int) -> Figures:
-    """Write uploads, then rebuild a replica from them several times; each is closed and opened again."""
-    builds, restarts = list[Figures](), list[Figures]()
+    """Write uploads, then rebuild a replica from them several times by each engine, in turn.
+
+    Each replica is closed and opened again.
+    """
+    builds, restarts = (defaultdict[str, list[Figures]](list) for _ in range(2))
     with installation(say) as settings:
         writer = Writer(settings, assignments)
         for _ in bar(writer.write_uploads(0, uploads), "uploads", uploads):
             pass
         for number in bar(range(times), "rebuilds", times):
-            folder = settings.data_dir / f"replica-{number}"
-            builds.append(measure(settings, folder))
-            restarts.append(measure(settings, folder))
+            for system, engine in ENGINES.items():
+                own = settings.model_copy(update={"scan_engine": engine})
+                folder = settings.data_dir / f"replica-{system}-{number}"
+                builds[system].append(measure(own, folder))
+                restarts[system].append(measure(own, folder))
     return {
         "uploads": uploads,
-        "scopes": builds[0]["scopes"],
+        "scopes": builds["cjstream"][0]["scopes"],
         "rounds": times,
-        "results": [compared(uploads, builds, restarts)],
+        "results": [compared(name, uploads, builds[name], restarts[name]) for name in ENGINES],
     }
 
 
@@ -68,11 +75,13 @@ def measure(settings: Settings, folder: Path) -> Figures:
     return figures
 
 
-def compared(uploads: int, builds: Sequence[Figures], restarts: Sequence[Figures]) -> Figures:
-    """The medians over all rebuilds, with their spread."""
+def compared(
+    system: str, uploads: int, builds: Sequence[Figures], restarts: Sequence[Figures]
+) -> Figures:
+    """The medians over all rebuilds of a system, with their spread."""
     rates = [round(uploads / build["seconds"], 1) for build in builds]
     return {
-        "system": "cjstream",
+        "system": system,
         "per_second": median(rates),
         "per_second_min": min(rates),
         "per_second_max": max(rates),
@@ -107,7 +116,7 @@ def main(folder: str) -> None:
     """Open a replica, feed it until it has reached the log's end, and print what that took."""
     settings = settings_from_environment()
     ends = high_watermarks_when_reachable(settings, settings.upload_partitions)
-    engine = load_engine("auto", settings.data_dir / "numba")
+    engine = load_engine(settings.scan_engine, settings.data_dir / "numba")
     started, cpu = time.monotonic(), time.process_time()
     with caught_up(settings, engine, Path(folder), ends) as replica:
         seconds, cpu_s = time.monotonic() - started, time.process_time() - cpu

@@ -9,12 +9,11 @@ from tools.bench.join import kafka_streams, systems
 from tools.bench.join.input_log import InputLog
 from tools.bench.join.measure import compared, run_in_turn
 from tools.bench.join.shape import DEFAULT, Shape
-from tools.bench.join.systems import System, Workers
+from tools.bench.join.systems import ENGINES, System, Workers
 from tools.bench.percentiles import Figures
 from tools.installation import installation_and_broker
 from tools.processes import Say
 
-ENGINES = {"cjstream": "auto", "cjstream-plain": "plain"}
 STREAMS = {  # the program, and its threads
     "kafka-streams-1": (kafka_streams.AVRO_JOIN, 1),
     "kafka-streams-2": (kafka_streams.AVRO_JOIN, 2),

@@ -32,6 +32,7 @@ from tools.broker import free_port
 from tools.processes import Say, module, running, started
 
 CAUGHT_UP_S = 1800.0
+ENGINES = {"cjstream": "auto", "cjstream-plain": "plain"}  # `CJSTREAM_SCAN_ENGINE` of each
 SCRAPE_EVERY_S = 1.0
 
 
