@@ -86,6 +86,11 @@ def test_a_seal_of_an_unchanged_log_holds_and_so_does_a_chain_of_seals(
     assert (code, document["holds"], messages) == (0, True, "")
     intact = [sum(each["intact"] for each in seal["partitions"]) for seal in document["seals"]]
     assert intact == [46, 3, 0]
+    alone, together = (
+        list(check_seals(settings, [first], None, now_ms=2**41, processes=count))
+        for count in (1, 2)
+    )
+    assert alone == together
     code, document, messages = checked(settings, first, third)
     assert (code, document["holds"]) == (3, False)
     assert messages.splitlines() == [

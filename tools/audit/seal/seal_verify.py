@@ -1,6 +1,11 @@
-"""`cjstream audit verify --seal`: whether the log still says what was sealed, or which record differs first."""
+"""`cjstream audit verify --seal`: whether the log still says what was sealed, or which record differs first.
 
-from collections.abc import Iterator, Sequence
+The partitions of a seal are compared by one process for each core, if there are many records.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +13,26 @@ from processors.kafka.clients import admin_client
 from processors.kafka.topic_admin import cluster_id, topic_states
 from processors.log.reader import LogReader
 from processors.settings import Settings
-from schemas.coordinates import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.topics import Topic
+from tools.audit.process_pool import in_processes, processes_for, split_evenly
 from tools.audit.seal.partition_diff import Comparison, RetentionBounds, compare
-from tools.audit.seal.seal_create import records_in, with_progress
-from tools.audit.seal.seal_file import Seal, SealedRange, open_seal
+from tools.audit.seal.seal_create import records_in
+from tools.audit.seal.seal_file import SealedRange, SealHeader, open_seal
 from tools.audit.seal.signing_key import fingerprint
+from tools.progress import bar
 
 DAY_MS = 86_400_000
 NO_RECORDS = RetentionBounds(first=0, end=0)
 
 
 def check_seals(
-    settings: Settings, files: Sequence[Path], trusted: bytes | None, *, now_ms: int
+    settings: Settings,
+    files: Sequence[Path],
+    trusted: bytes | None,
+    *,
+    now_ms: int,
+    processes: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Compare the log with seals; of several seals, each must name the one before it. Yields a JSON document for each.
 
@@ -30,16 +42,13 @@ def check_seals(
     before: str | None = None
     for file in files:
         with open_seal(file, trusted) as seal:
-            header, faults = seal.header, list[str]()
-            partitions = list(_compared(settings, seal, faults, now_ms))
-            if before is not None and header.after != before:
-                faults.append(
-                    "it does not follow the seal given before it: a seal in between is missing"
-                )
-            before = seal.digest
+            header, digest = seal.header, seal.digest
+        faults = list(_seal_faults(settings, header, before))
+        before = digest
+        partitions = _compared(SealWork(settings, file, trusted, now_ms), header, processes)
         yield {
             "file": str(file),
-            "digest": seal.digest,
+            "digest": digest,
             "key": fingerprint(header.key),
             "sealed_at_ms": header.sealed_at_ms,
             "after": header.after,
@@ -49,33 +58,62 @@ def check_seals(
         }
 
 
-def _compared(
-    settings: Settings, seal: Seal, faults: list[str], now_ms: int
-) -> Iterator[dict[str, Any]]:
-    """Each partition compared with its seal, as JSON; faults of the seal as a whole are added to `faults`."""
-    admin = admin_client(settings)
-    cluster = cluster_id(admin, settings)
-    if cluster != seal.header.cluster_id:
-        faults.append(f"another cluster: {seal.header.cluster_id} was sealed, this is {cluster}")
-    states = {state.topic.name: state for state in topic_states(admin, settings)}
+@dataclass(frozen=True, slots=True)
+class SealWork:
+    """A seal to compare with the log."""
+
+    settings: Settings
+    file: Path
+    trusted: bytes | None
+    now_ms: int
+
+
+def _seal_faults(settings: Settings, header: SealHeader, before: str | None) -> Iterator[str]:
+    """Faults of a seal as a whole; `before` is the digest of the seal given before it."""
+    cluster = cluster_id(admin_client(settings), settings)
+    if cluster != header.cluster_id:
+        yield f"another cluster: {header.cluster_id} was sealed, this is {cluster}"
+    if before is not None and header.after != before:
+        yield "it does not follow the seal given before it: a seal in between is missing"
+
+
+def _compared(work: SealWork, header: SealHeader, processes: int | None) -> list[dict[str, Any]]:
+    """Each partition compared with its seal, as JSON, in the seal's order."""
+    records = sum(sealed.end - sealed.start for sealed in header.ranges)
+    groups = split_evenly(header.ranges, processes or processes_for(records))
+    compared = in_processes(_compare_ranges, [(work, frozenset(group)) for group in groups])
+    documents = dict(bar(compared, work.file.name, len(header.ranges)))
+    return [documents[sealed.topic_partition] for sealed in header.ranges]
+
+
+def _compare_ranges(
+    work: SealWork, wanted: Collection[SealedRange]
+) -> Iterator[tuple[Partition, dict[str, Any]]]:
+    """Compare these ranges of a seal with the log."""
+    settings = work.settings
+    states = {state.topic.name: state for state in topic_states(admin_client(settings), settings)}
     existing = {name: state for name, state in states.items() if state.topic_id is not None}
     partitions = [
         sealed.topic_partition
-        for sealed in seal.header.ranges
+        for sealed in wanted
         if sealed.topic in existing and sealed.partition < existing[sealed.topic].partitions
     ]
-    with LogReader(settings, partitions) as log:
+    with open_seal(work.file, work.trusted) as seal, LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
         for sealed, blocks in seal.contents():
+            if sealed not in wanted:
+                deque(blocks, maxlen=0)
+                continue
             bounds, topic_id = NO_RECORDS, None
             if (offsets := retained.get(sealed.topic_partition)) is not None:
                 topic_id = existing[sealed.topic].topic_id
-                bounds = bounds_of(settings, existing[sealed.topic].topic, offsets, now_ms)
+                bounds = bounds_of(settings, existing[sealed.topic].topic, offsets, work.now_ms)
             start, end = max(sealed.start, bounds.first), min(sealed.end, bounds.end)
             later = records_in(log, sealed, max(sealed.end, bounds.first), bounds.end)
             records = records_in(log, sealed, start, end)
-            found = compare(with_progress(blocks, sealed), records, later, bounds)
-            yield _document_of(sealed, found, list(_faults(sealed, topic_id, found)))
+            found = compare(blocks, records, later, bounds)
+            faults = list(_faults(sealed, topic_id, found))
+            yield sealed.topic_partition, _document_of(sealed, found, faults)
 
 
 def bounds_of(
