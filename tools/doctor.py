@@ -14,6 +14,7 @@ from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.broker_features import NO_CONSUMER_PROTOCOL, broker_features
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import GroupState, group_state, partitions_with_owner
+from processors.kafka.rights import PROCESSES, REMEDY, missing_rights
 from processors.kafka.topic_admin import TopicState, count_brokers, topic_states
 from processors.kafka.transactions import OpenTransaction
 from processors.monitoring.installation_health import (
@@ -27,9 +28,10 @@ from processors.monitoring.progress_probes import membership_checks
 from processors.monitoring.worker_status import WorkerStatus, statuses
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
-from schemas.errors import CJStreamError
+from schemas.errors import CJStreamError, Unreachable
 from tables.content_store import ContentStore
 from tools.abort_transaction import MAX_OPEN_S, open_on_installation, sentences_of
+from tools.certificates import ends_of_certificates
 from tools.java import find_java
 from tools.parked import Parked, ParkedRecords, read_parked_records
 from tools.restore_parked import lost_requests
@@ -61,12 +63,38 @@ def examine(settings: Settings) -> list[Check]:
     admin = admin_client(settings)
     brokers = count_brokers(admin, settings, 3.0)
     answering = Check("broker", True, f"{brokers} at {settings.bootstrap_servers}")
-    states = topic_states(admin, settings)
+    try:
+        states = topic_states(admin, settings)
+    except Unreachable:
+        if lacking := [check for check in _security(settings) if not check.ok]:
+            return [*_machine(settings), answering, *lacking]  # it cannot see the topics
+        raise
     release = _failed_or("broker release", lambda: _release(settings))
-    checks = [*_machine(settings), answering, release, *_topics(states)]
+    checks = [*_machine(settings), answering, release, *_security(settings), *_topics(states)]
     if not any(state.topic_id is None or state.contradictions for state in states):
         checks += [*_groups(settings), *_flow(settings)]  # they need correct topics
     return checks
+
+
+def _security(settings: Settings) -> list[Check]:
+    """Checks of a cluster that encrypts or wants a sign-in."""
+    checks = []
+    if settings.kafka.encrypts:
+        checks.append(_checked("certificates", lambda: ends_of_certificates(settings)))
+    if settings.kafka.security_protocol != "PLAINTEXT":
+        checks.append(_failed_or("rights", lambda: _rights(settings)))
+    return checks
+
+
+def _rights(settings: Settings) -> Check:
+    """Whether the user of the settings has all rights of a process; if not, of the one that it is closest to."""
+    admin = admin_client(settings)
+    lacks = {process: missing_rights(process, admin, settings) for process in PROCESSES}
+    if has := [process for process, rights in lacks.items() if not rights]:
+        return Check("rights", True, f"those of: {', '.join(has)}")
+    process, rights = min(lacks.items(), key=lambda one: len(one[1]))
+    shown = "; ".join(map(str, rights[:MAX_NAMED])) + ("; …" if len(rights) > MAX_NAMED else "")
+    return Check("rights", False, f"as {process}, the user lacks {shown}. {REMEDY}")
 
 
 def _groups(settings: Settings) -> list[Check]:

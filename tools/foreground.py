@@ -22,7 +22,8 @@ def run_until_signal(
     log: logging.Logger,
 ) -> NoReturn:
     """Run it until a signal, then exit; a fault is reported as one line and its exit code."""
-    log_to_stderr()
+    fields = {"service": f"cjstream-{name}", "slot": settings.slot}
+    log_to_stderr(common_fields=lambda: fields)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every HTTP request
     loop = asyncio.new_event_loop()
     exit_code = 0

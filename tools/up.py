@@ -5,7 +5,7 @@ import subprocess
 import threading
 from collections.abc import Mapping
 
-from processors.addresses import client_url
+from processors.addresses import client_url, host_and_port, loopback_host
 from processors.settings import Settings
 from schemas.errors import CJStreamError
 from tools import broker, topics
@@ -33,7 +33,11 @@ def run(settings: Settings) -> None:
 
 
 def _start(settings: Settings) -> Children:
-    variables = environment(environment="development", slot=settings.slot or "up")
+    free = host_and_port(loopback_host(), broker.free_port())
+    metrics = settings.worker_metrics_address or free
+    variables = environment(
+        environment="development", slot=settings.slot or "up", worker_metrics_address=metrics
+    )
     # each in its own session: Ctrl-C then reaches only this process, which stops them in order
     children = {
         name: subprocess.Popen(command(name), env=variables, start_new_session=True)
@@ -44,6 +48,7 @@ def _start(settings: Settings) -> Children:
     say(
         "lets `cjstream admin …` sign in by itself; `cjstream admin token dev` prints a token for other clients"
     )
+    say(f"the worker's metrics and health will be on http://{metrics}")
     return children
 
 

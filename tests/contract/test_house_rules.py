@@ -79,6 +79,7 @@ LIBRARIES = {  # the folders or files that may import each library
         "tools/api/auth",
         "tools/audit/seal/signing_key.py",
         "tools/api/console/session.py",
+        "tools/certificates.py",
     },
     "httpx": {
         "processors/http_clients.py",

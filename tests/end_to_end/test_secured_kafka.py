@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
+from typing import Any
 from uuid import uuid4
 
 import jwt
@@ -321,3 +322,57 @@ def test_a_missing_right_is_named(
     exit_code, _, stderr = run_json(nobody, "topics", "list")
     assert exit_code == 4
     assert "cjstream topics acls" in stderr
+
+
+def test_doctor_names_the_rights_of_its_user_and_one_that_is_missing(
+    guarded: SecuredBroker, open_settings: Settings
+) -> None:
+    auditor = as_user(open_settings, guarded, "auditor")
+    until(lambda: doctors_check(auditor, "rights")["ok"], 60)
+    assert "auditor" in doctors_check(auditor, "rights")["detail"]
+    topic = open_settings.topics.unresolved.name
+    guarded.revoke("auditor", [Right("topic", topic, ("READ",))])
+    until(lambda: not doctors_check(auditor, "rights")["ok"], 60)
+    found = doctors_check(auditor, "rights")
+    assert f"as auditor, the user lacks READ on topic {topic}. " in found["detail"]
+    assert "cjstream topics acls" in found["detail"]
+    nobody = doctors_check(as_user(open_settings, guarded, "nobody"), "rights")
+    assert (nobody["ok"], "cjstream topics acls" in nobody["detail"]) == (False, True)
+
+
+def test_doctor_names_a_certificate_that_ends_soon(secured: Secured, tmp_path: Path) -> None:
+    address, security = tls_settings(secured)
+    settings = installation(secured, address, security, tmp_path)
+    found = doctors_check(settings, "certificates")
+    assert (found["ok"], found["detail"][:11]) == (True, "the first: "), found
+    certificate, key = secured.at.authority.issue("ending", days=3)
+    changes = {
+        "ssl_certificate_file": certificate,
+        "ssl_key_file": key,
+        "ssl_key_password": None,
+    }
+    ending = settings.model_copy(update={"kafka": security.model_copy(update=changes)})
+    found = doctors_check(ending, "certificates")
+    assert not found["ok"]
+    assert found["detail"].startswith("CJSTREAM_KAFKA_SSL_CERTIFICATE_FILE ends on 20")
+    assert found["detail"].endswith(
+        "(in 2 days): replace the file, then restart the processes one by one"
+    )
+
+
+def test_doctor_names_a_brokers_certificate_that_ends_soon(tmp_path: Path) -> None:
+    with secured_broker(tmp_path, days=5) as at:
+        at.set_password("scram", PASSWORD)
+        _, security = scram_settings(Secured(at, ""))
+        settings = installation(Secured(at, ""), at.sasl_ssl, security, tmp_path)
+        found = doctors_check(settings, "certificates")
+        named = f"the certificate of the broker at {at.sasl_ssl} ends on 20"
+        assert (found["ok"], named in found["detail"]) == (False, True), found
+
+
+def doctors_check(settings: Settings, name: str) -> dict[str, Any]:
+    """A check of doctor by its name."""
+    _, document, stderr = run_json(settings, "doctor")
+    assert document, stderr
+    [check] = [check for check in document["checks"] if check["name"] == name]
+    return dict(check)

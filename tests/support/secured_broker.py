@@ -114,11 +114,12 @@ def secured_broker(
     jwks_url: str = "",
     *,
     hosts: tuple[GeneralName, ...] = LOOPBACK,
+    days: int = 30,
     properties: dict[str, str] | None = None,
 ) -> Iterator[SecuredBroker]:
     """A running broker; PLAIN has the user `plain` with the password `plain-secret`."""
     authority = Authority(folder)
-    certificate, key = authority.issue("broker", hosts=hosts)
+    certificate, key = authority.issue("broker", hosts=hosts, days=days)
     keys = folder / "broker.pem"
     keys.write_bytes(key.read_bytes() + certificate.read_bytes() + authority.file.read_bytes())
     ports = {
