@@ -71,7 +71,7 @@ def test_a_write_is_found_by_its_correlation_id_from_the_access_log_to_the_event
             "grade_scale": "swedish_8_anchor",
             "instructions_text": SECRET,
         },
-        headers={"Authorization": f"Bearer {dev_token(environment='development')}"},
+        headers={"Authorization": f"Bearer {signed}"},
         trust_env=False,
         timeout=60,
     )
