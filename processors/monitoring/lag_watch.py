@@ -31,6 +31,10 @@ class LagWatch:
     def __init__(self) -> None:
         self._partitions: dict[Partition, _Partition] = {}
 
+    def __len__(self) -> int:
+        """How many samples are kept."""
+        return sum(len(one.samples) for one in self._partitions.values())
+
     def observe(self, now_s: float, positions: Positions, ends: Positions) -> None:
         """Note the positions that are known now, and the ends that they should reach."""
         known, now = self._partitions, dict[Partition, _Partition]()
