@@ -113,7 +113,7 @@ def prometheus(system: dict[str, list[str]], tmp_path: Path) -> Iterator[Prometh
 
 
 def test_every_rule_and_panel_is_evaluated_and_a_dead_letter_raises_its_alert(
-    prometheus: Prometheus, settings: Settings
+    prometheus: Prometheus, settings: Settings, system: dict[str, list[str]]
 ) -> None:
     # read once more, so that each has been scraped at least twice before something happens
     until(
@@ -138,7 +138,10 @@ def test_every_rule_and_panel_is_evaluated_and_a_dead_letter_raises_its_alert(
             if alert["state"] == "firing"
         }
 
-    until(lambda: firing() == {"CjstreamDeadLetters"}, SERVER_S)
+    worker = Scraped(system["worker"][0])
+    until(lambda: worker.value("cj_worker_dead_letters_total") == 1, SERVER_S)
+    until(lambda: "CjstreamDeadLetters" in firing(), SERVER_S)
+    assert firing() == {"CjstreamDeadLetters"}
     rules = until(
         lambda: [one for one in prometheus.rules() if one["health"] != "unknown"], SERVER_S
     )
