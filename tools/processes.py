@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -12,8 +12,9 @@ import httpx
 from processors.addresses import client_url
 from processors.http_clients import http_client
 from processors.kafka.bounded_wait import wait_until
+from processors.kafka.consumer_groups import committed_offsets
 from processors.settings import GROUPS, Settings, variable_of
-from schemas.errors import CJStreamError
+from schemas.errors import CJStreamError, Unreachable
 
 ROOT = Path(__file__).parent.parent
 Say = Callable[[str], None]
@@ -129,6 +130,20 @@ def api_running(settings: Settings, say: Say) -> Iterator[str]:
 
         wait_until(is_ready, seconds=READY_S, what=f"the admin API on {url}")
         yield url
+
+
+def wait_for_judge(settings: Settings, judge: "subprocess.Popen[bytes]") -> None:
+    """Wait until the first judge has decided where it starts. Raises CJStreamError if it ended."""
+    batches = settings.partitions_of(settings.topics.batches)
+
+    def has_started() -> bool:
+        if judge.poll() is not None:
+            raise CJStreamError(f"judge ended by itself: {judge.returncode}")
+        with suppress(Unreachable):  # a new broker's coordinator
+            return len(committed_offsets(settings, settings.judge_group, batches)) == len(batches)
+        return False
+
+    wait_until(has_started, seconds=READY_S, what="the judge to start")
 
 
 def _show_last_lines(name: str, log: Path, say: Say) -> None:

@@ -1,4 +1,4 @@
-"""`cjstream up`: broker, topics, worker and API for development, in the foreground."""
+"""`cjstream up`: broker, topics, worker, judge and API for development, in the foreground."""
 
 import signal
 import subprocess
@@ -35,13 +35,18 @@ def run(settings: Settings) -> None:
 def _start(settings: Settings) -> Children:
     free = host_and_port(loopback_host(), broker.free_port())
     metrics = settings.worker_metrics_address or free
+    # the simulated judge costs nothing: a batch that is sent before it runs is judged, too
+    first_start = settings.judge_first_start if settings.judge else "beginning"
     variables = environment(
-        environment="development", slot=settings.slot or "up", worker_metrics_address=metrics
+        environment="development",
+        slot=settings.slot or "up",
+        worker_metrics_address=metrics,
+        judge_first_start=first_start,
     )
     # each in its own session: Ctrl-C then reaches only this process, which stops them in order
     children = {
         name: subprocess.Popen(command(name), env=variables, start_new_session=True)
-        for name in ("worker", "api")
+        for name in ("worker", "judge", "api")
     }
     url = client_url(settings.api_host, settings.api_port)
     say(f"the admin API will be on {url}, for development only: `CJSTREAM_ENVIRONMENT=development`")

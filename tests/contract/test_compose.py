@@ -25,6 +25,7 @@ from tools.jars import KAFKA_VERSION
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 WORKERS = ("worker-1", "worker-2")
+LONG_RUNNING = (*WORKERS, "judge", "api")  # of ours
 IN_THE_IMAGE = {"WORKDIR": "/app", "packages": "/usr/local"}
 EXPECTED_DIFFERENCES = {
     "controller.quorum.voters",
@@ -68,18 +69,18 @@ def test_volumes_are_named_and_do_not_hide_the_code_or_its_packages(
         assert not any(target.startswith(path) for path in IN_THE_IMAGE.values())
 
 
-def test_workers_and_api_wait_for_topics_and_topics_wait_for_the_broker(
+def test_our_processes_wait_for_topics_and_topics_wait_for_the_broker(
     services: dict[str, Any],
 ) -> None:
     assert services["topics"]["command"][:3] == ["topics", "apply", "--wait"]
-    for name in (*WORKERS, "api"):
+    for name in LONG_RUNNING:
         assert services[name]["depends_on"] == {
             "topics": {"condition": "service_completed_successfully"}
         }
 
 
-def test_workers_and_api_share_only_the_content_store(services: dict[str, Any]) -> None:
-    mounts = [set(services[name]["volumes"]) for name in (*WORKERS, "api")]
+def test_our_processes_share_only_the_content_store(services: dict[str, Any]) -> None:
+    mounts = [set(services[name]["volumes"]) for name in LONG_RUNNING]
     for one, other in combinations(mounts, 2):
         assert one & other == {"content:/content"}
     assert services["api"]["environment"]["CJSTREAM_CONTENT_URL"] == "file:///content"
@@ -112,16 +113,19 @@ def test_the_health_check_of_the_api_asks_whether_it_is_ready(
             assert check_of(services, "api", url) == exit_code
 
 
-def test_the_health_checks_of_workers_ask_whether_they_are_ready(services: dict[str, Any]) -> None:
+def test_the_health_checks_of_workers_and_judge_ask_whether_they_are_ready(
+    services: dict[str, Any],
+) -> None:
     checks = {"replica": True}
     served = Served(CollectorRegistry(), dict, lambda: checks)
     server = MetricsServer("127.0.0.1:0", served, setting="")
     server.start()
     for checks["replica"], exit_code in ((True, 0), (False, 1)):
-        for name in WORKERS:
+        for name in (*WORKERS, "judge"):
             url = f"http://127.0.0.1:{server.port}"
             assert check_of(services, name, url) == exit_code
-            port = services[name]["environment"]["CJSTREAM_WORKER_METRICS_ADDRESS"].split(":")[1]
+            kind = name.partition("-")[0].upper()
+            port = services[name]["environment"][f"CJSTREAM_{kind}_METRICS_ADDRESS"].split(":")[1]
             assert f":{port}/readyz" in services[name]["healthcheck"]["test"][3]
     server.close()
 
@@ -234,7 +238,7 @@ def test_the_broker_has_the_settings_of_the_embedded_broker(services: dict[str, 
 def test_every_variable_of_our_services_is_a_setting(services: dict[str, Any]) -> None:
     known = {f"CJSTREAM_{name.upper()}" for name in Settings.model_fields}
     known |= {f"JWT_{name.upper()}" for name in JwtSettings.model_fields}
-    for name in ("topics", *WORKERS, "api"):
+    for name in ("topics", *LONG_RUNNING):
         assert set(services[name]["environment"]) <= {*known, "TMPDIR"}
 
 

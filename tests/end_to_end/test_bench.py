@@ -168,3 +168,15 @@ def test_growth_is_measured_at_each_point(tmp_path: Path) -> None:
         assert result["runs"][0]["checked"] == sum(
             result[part] for part in ("warm_up", "requests", "cool_down")
         )
+
+
+@pytest.mark.thorough
+def test_judging_is_measured_alone_and_together(tmp_path: Path) -> None:
+    options = ("--essays", "6", "--runs", "2", "--rounds", "1")
+    figures = measure(tmp_path, "judging", *options)
+    for kind, runs in (("one_run", 1), ("runs_at_once", 2)):
+        measured = figures[kind]
+        assert measured["runs"] == runs
+        assert measured["answers"] >= runs * 6 * 4 / 2  # at least four waves of three
+        assert 0 < measured["cpu_ms_per_answer"] < 1000
+    assert figures["engine_cpu_by_essays"].keys() == {"42", "100", "300", "1000"}

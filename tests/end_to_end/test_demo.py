@@ -142,8 +142,21 @@ def test_the_demo_verifies_one_outcome_for_every_request() -> None:
     report = json.loads(done.stdout)
     assert (report["missing"], report["duplicated"], report["stale"]) == (0, 0, 0)
     assert (report["verified"], report["faults"]) == (True, [])
-    assert (report["uploads"], report["requests"], report["dead_lettered"]) == (20, 2000, 20)
-    assert report["prepared"] + report["unresolved"] == 1980
+    assert (report["uploads"], report["requests"], report["dead_lettered"]) == (20, 2001, 20)
+    assert report["prepared"] + report["unresolved"] == 1981
     assert report["parked"] > report["released"] > 0
     assert report["context_sources"].keys() == {"assignment", "course", "guest"}
     assert min(report["unresolved"], report["slow_path"], *report["prompt_sources"].values()) > 50
+    judging = report["judging"]
+    assert (judging["essays"], judging["outcome"], judging["reason"]) == (
+        30,
+        "complete",
+        "reliable",
+    )
+    assert judging["claimed_r2_at_least"] >= 0.7
+    assert judging["true_r2"] >= 0.6
+    assert judging["failed"].keys() & {"invalid_answer", "rate_limited", "provider_error"}
+    failed = judging["failed"]
+    killed = judging["in_doubt"] - failed.get("timeout", 0)
+    assert judging["calls"] == judging["comparisons"] + sum(failed.values()) + killed
+    assert "the judge is killed after" in done.stderr

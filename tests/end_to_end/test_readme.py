@@ -49,6 +49,7 @@ def test_the_manual_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     output = _run(tmp_path, "\n".join(blocks))
     assert "current version is 2" in output  # the answer to the stale update
     assert re.search(r"batch-1  2 essays  assignment: .*student_prompt v2", output)
+    assert re.search(r"ada in\s+batch\s+batch-1:\s+score", output)
     assert "NOT OK" not in output
     assert "stop all workers first" in output
     assert re.search(r"student_prompt .*uploaded.* 2 ", output)

@@ -282,6 +282,25 @@ def fold(
 
 
 @bench_app.command()
+def judging(
+    essays: Annotated[int, typer.Option(min=5, max=1000, help="Essays of a batch.")] = 42,
+    runs: Annotated[int, typer.Option(min=1, max=64, help="Batches judged at once.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each kind.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """How fast one judge process judges batches, with a simulated judge that answers at once.
+
+    First single batches, then several at once, each from the append of the
+    batches until a reader of committed records has their last result. CPU is
+    that of the judge process alone. Then the engine by itself: a fit with
+    covariance and reliability, and the planning of a wave, by number of essays.
+    """
+    from tools.bench import judging as command
+
+    _measure("Judging", command.run, as_json, essays=essays, runs=runs, rounds=rounds)
+
+
+@bench_app.command()
 def growth(
     requests: Annotated[
         int, typer.Option(min=1, help="Measured requests of ten essays at each point.")

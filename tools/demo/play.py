@@ -1,7 +1,8 @@
 """`cjstream demo`: the whole story on a temporary broker and in a temporary folder, read back and checked.
 
 Administrators upload by command line and API. A real worker process joins 2,000 requests with these uploads, of
-which some change meanwhile and some come late. Every outcome is read back from the committed log and checked with it.
+which some change meanwhile and some come late. One more batch, of essays of known quality, is judged by a faulty judge
+process that is killed midway. Every outcome is read back from the committed log and checked with it.
 """
 
 import os
@@ -17,6 +18,7 @@ from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import LogRecord, Record, coordinates_of
 from processors.log.reader import LogReader
+from processors.log.record_lookup import records_at
 from processors.outcomes.request_scan import scan_request
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
@@ -28,11 +30,13 @@ from schemas.topics import Topic
 from tables.content_store import ContentStore
 from tools.broker import QUICK_START, free_port
 from tools.demo.check import AvroReader, Evidence, Findings, OutcomeFound, SentRecord, found_in
+from tools.demo.judging import JudgedBatch, Judging
 from tools.demo.requests import PARTS, StoryRequest, story
 from tools.demo.uploads import Uploaded, upload
 from tools.installation import installation
 from tools.processes import Say, api_running, running
 from tools.progress import bar
+from tools.send import send_requests
 
 DATA = Path(__file__).with_name("data")
 SEED = 5
@@ -45,10 +49,10 @@ Report = dict[str, Any]
 
 
 def is_good(report: Report) -> bool:
-    """Whether every request has exactly one outcome, and every outcome was verified."""
-    return bool(report["verified"]) and not any(
-        report[name] for name in ("missing", "duplicated", "stale")
-    )
+    """Whether every request has exactly one outcome, every outcome was verified, and the essays are ranked."""
+    has_discrepancy = any(report[name] for name in ("missing", "duplicated", "stale"))
+    is_ranked = report["judging"]["outcome"] in ("complete", "partial")
+    return bool(report["verified"]) and is_ranked and not has_discrepancy
 
 
 def run(say: Say) -> Report:
@@ -65,13 +69,17 @@ def run(say: Say) -> Report:
     ) as settings:
         codec = codec_for(settings)
         reader = AvroReader(codec)
-        stage = _play(settings, codec, reader, say)
+        stage, judged = _play(settings, codec, reader, say)
+        judged.explain(say)
         say("the worker has ended: reading the log back to its end")
         outcomes, findings = _check(settings, reader, stage)
-    return _report(stage, codec, outcomes, findings, monotonic() - started_at)
+    report = _report(stage, codec, outcomes, findings, monotonic() - started_at)
+    return {**report, "judging": judged.report()}
 
 
-def _play(settings: Settings, codec: Codec, reader: AvroReader, say: Say) -> "Stage":
+def _play(
+    settings: Settings, codec: Codec, reader: AvroReader, say: Say
+) -> "tuple[Stage, JudgedBatch]":
     """Play the story, from the first upload to the end of the worker."""
     read = settings.partitions_of(*settings.topics.outcomes, settings.topics.parked)
     with LogReader(settings, read) as log, running("worker", settings, say) as worker:
@@ -93,8 +101,10 @@ def _play(settings: Settings, codec: Codec, reader: AvroReader, say: Say) -> "St
             stage.wait_for(len(stage.sent), or_parked=True)
             stage.upload(api, "3-in-the-end")
             stage.request(third)
+        stage.wait_for(len(stage.sent), or_parked=True)
+        judged = Judging(settings, codec, say).play(stage.send_file)
         stage.wait_for(len(stage.sent))
-    return stage
+    return stage, judged
 
 
 class Stage:
@@ -127,7 +137,7 @@ class Stage:
 
     def request(self, requests: Sequence[StoryRequest]) -> None:
         """Send requests in bundles."""
-        newest = {(upload.scope_key, upload.role): upload.at.offset for upload in self.uploads}
+        newest = self._newest_uploads()
         topic = self._settings.topics.requests.name
         bundles = range(0, len(requests), BUNDLE)
         for start in bar(bundles, "requests", len(bundles)):
@@ -137,6 +147,17 @@ class Stage:
                 sent = SentRecord(message.key(), message.value(), newest)
                 self.sent[coordinates_of(message)] = sent
         self._say(f"{len(requests)} requests acknowledged")
+
+    def send_file(self, path: Path) -> None:
+        """Send the requests of a file, as `requests send` does."""
+        newest = self._newest_uploads()
+        sent = send_requests(self._settings, [str(path)])
+        for record in records_at(self._settings, [request.at for request in sent]):
+            self.sent[record.at] = SentRecord(record.key, record.value, newest)
+        self._say(f"{len(sent)} requests of {path.name} acknowledged, their texts are stored")
+
+    def _newest_uploads(self) -> dict[tuple[str, str], int]:
+        return {(upload.scope_key, upload.role): upload.at.offset for upload in self.uploads}
 
     def wait_for(self, count: int, *, or_parked: bool = False) -> None:
         """Read outcomes until this many requests have one, or are parked; stop after a silence without any."""
