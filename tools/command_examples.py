@@ -78,6 +78,7 @@ EXAMPLES = {
     "bench recovery": "cjstream bench recovery --times 3",
     "bench api": "cjstream bench api --processes 2",
     "bench audit": "cjstream bench audit",
+    "bench judging": "cjstream bench judging --runs 8 --rounds 3",
     "bench report": "cjstream bench report --quick",
 }
 
