@@ -2,10 +2,12 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
+from processors.http_clients import http_client
 from schemas.errors import CJStreamError
 from tools.admin.client import ApiResponse, HttpClient, normalize_base_url, route
 from tools.admin.dev_token import dev_token, is_development
@@ -40,6 +42,12 @@ class AdminApi:
         """The API at `base_url`, with the token settings of the environment. Raises Usage for a bad URL."""
         cache = TokenCache.from_environment(os.environ, say)
         return cls(normalize_base_url(base_url), as_json, HttpClient(timeout_s), cache, os.environ)
+
+    @contextmanager
+    def connected(self) -> Iterator["AdminApi"]:
+        """The same API with connections that stay open between calls, which threads may make at the same time."""
+        with http_client(self.base_url) as client:
+            yield replace(self, http=replace(self.http, client=client))
 
     def call(
         self,

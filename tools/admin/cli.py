@@ -12,6 +12,7 @@ from tools.admin.identity import add_identity_commands
 from tools.admin.instructions import instructions_app
 from tools.admin.scales import scales_app
 from tools.admin.texts import prompts_app, rubrics_app
+from tools.admin.transfer import export_rows, import_rows
 from tools.printing import print_json
 from tools.progress import say
 
@@ -57,3 +58,5 @@ for name, app in {
     "scales": scales_app,
 }.items():
     admin_app.add_typer(app, name=name)
+admin_app.command("import")(import_rows)
+admin_app.command("export")(export_rows)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -32,6 +33,7 @@ class HttpClient:
     timeout_s: float
     correlation_id: str = field(default_factory=lambda: str(uuid4()))
     pause: Callable[[float], None] = time.sleep
+    client: "httpx.Client | None" = None  # kept open for many requests
 
     def send(
         self,
@@ -58,7 +60,7 @@ class HttpClient:
             headers={"X-Correlation-ID": self.correlation_id, **(headers or {})},
             extensions={"timeout": httpx.Timeout(self.timeout_s).as_dict()},
         )
-        with http_client(url) as client:
+        with nullcontext(self.client) if self.client else http_client(url) as client:
             for pause_s in (*PAUSES_S, None):
                 try:
                     response = client.send(request)
