@@ -154,6 +154,16 @@ def test_a_history_has_every_version_and_the_damaged_uploads(
     found = {(item["role"], item["source"]["partition"]) for item in document["damaged"]}
     assert found == {("student_prompt", HERE), ("judge_rubric", (HERE + 1) % 4)}
     assert all("without Confluent framing" in item["reason"] for item in document["damaged"])
+    sources = sorted(str(item["source"]) for item in (*document["items"], *document["damaged"]))
+    pages = [
+        run_json(settings, "audit", "history", "a1", f"--page={page}", "--page-size=3")[1]
+        for page in (1, 2, 3, 4)
+    ]
+    parts = [[str(item["source"]) for item in (*page["items"], *page["damaged"])] for page in pages]
+    assert list(map(len, parts)) == [3, 3, 1, 0]
+    assert sorted(source for part in parts for source in part) == sources
+    _, out, _ = run_text(settings, "audit", "history", "a1", "--page-size=3")
+    assert "page 1 of 3" in out
 
 
 @pytest.mark.thorough

@@ -79,6 +79,11 @@ def test_a_history_has_pages_newest_first(api: Api, uploads: list[str]) -> None:
     page = get(api, f"{A1}/history?page=2&page_size=3")
     assert (page["items"], page["total"], page["page"]) == (complete["items"][3:], 4, 2)
     assert get(api, f"{A1}/history?page=9")["items"] == []
+    whole = get(api, f"{SCOPE}/history")
+    page = get(api, f"{SCOPE}/history?page=2&page_size=3&uses=true")
+    assert [item["source"] for item in page["items"]] == [whole["items"][3]["source"]]
+    assert (page["total"], page["page"], page["page_size"], page["complete"]) == (4, 2, 3, True)
+    assert api("GET", f"{SCOPE}/history?page_size=201").status_code == 422
     unknown = api("GET", f"{ADMIN}/assignments/nobody/history")
     assert (unknown.status_code, unknown.json()["resource_type"]) == (404, "assignment")
 

@@ -61,8 +61,8 @@ class AsOfQuery(WithTexts):
     diff: types.Instant | None = None
 
 
-class HistoryQuery(Common):
-    """Whether batches are counted, which reads their whole topic."""
+class HistoryQuery(Paging):
+    """The page, and whether batches are counted, which reads their whole topic."""
 
     uses: types.Flag = False
 

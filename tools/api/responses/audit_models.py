@@ -118,8 +118,8 @@ class Versions(ResponseModel):
     damaged: list[Damaged]
 
 
-class History(Versions):
-    """Every version of every role, newest first, and the versions that are known to be missing.
+class History(Versions, Page):
+    """One page of the versions of every role, newest first, and the versions that are known to be missing.
 
     `foreign_records`: coordinates of records in the batches topic that name the scope but are no batches.
     """

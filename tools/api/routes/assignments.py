@@ -99,20 +99,13 @@ async def get_assignment(
 async def get_history(
     assignment_id: OfAssignment, query: Annotated[requests.Paging, Query()], deps: Deps
 ) -> Response:
-    """Every version of every role, newest first; `complete` is false if the log has lost some of them."""
+    """One page of the versions of every role, newest first; `complete` is false if the log has lost some of them."""
     scope_key = f"assignment:{assignment_id}"
     history, _ = await deps.audit.history(scope_key, with_uses=False)
     if not (history.versions or history.damaged or history.gaps):
         raise role_not_found("assignment", scope_key, deleted=False)
-    document = history_document(history, None)
-    items, first = document["items"], (query.page - 1) * query.page_size
-    page = {
-        "items": items[first : first + query.page_size],
-        "total": len(items),
-        "page": query.page,
-        "page_size": query.page_size,
-    }
-    return presenters.ok_response(presenters.filled(HistoryPage, page, document))
+    document = history_document(history, None, page=query.page, page_size=query.page_size)
+    return presenters.ok_response(presenters.filled(HistoryPage, document))
 
 
 @for_readers.get("/assignments/{assignment_id}/readiness", **returns(models.Readiness, READABLE))

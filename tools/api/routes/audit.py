@@ -54,9 +54,12 @@ async def as_of(scope: OfScope, query: Annotated[AsOfQuery, Query()], deps: Deps
 
 @routes.get("/scopes/{scope}/history", **returns(documents.History, READABLE))
 async def history(scope: OfScope, query: Annotated[HistoryQuery, Query()], deps: Deps) -> Response:
-    """Every version of every role, damaged uploads included, and the versions that the log has lost."""
+    """One page of the versions of every role, damaged uploads included, and the versions that the log has lost."""
     scope_history, upload_uses = await deps.audit.history(scope, with_uses=query.uses)
-    return ok_response(documents.History(**history_document(scope_history, upload_uses)))
+    document = history_document(
+        scope_history, upload_uses, page=query.page, page_size=query.page_size
+    )
+    return ok_response(documents.History(**document))
 
 
 @routes.get("/batches", **returns(documents.BatchDocument, READ))

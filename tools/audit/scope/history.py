@@ -105,12 +105,14 @@ def items(found: ScopeHistory) -> Iterator[UploadVersion | DamagedUpload]:
     yield from sorted(both, key=lambda item: (item.appended_at_ms, item.at), reverse=True)
 
 
-def document_of(found: ScopeHistory, used: UploadUses | None) -> dict[str, Any]:
-    """A history as JSON."""
-    versions = [
-        _version_document(item, used) for item in items(found) if isinstance(item, UploadVersion)
-    ]
-    damaged = [_damaged_document(item) for item in items(found) if isinstance(item, DamagedUpload)]
+def document_of(
+    found: ScopeHistory, used: UploadUses | None, *, page: int, page_size: int
+) -> dict[str, Any]:
+    """One page of a history as JSON; versions and damaged records share the pages, and `total` counts both."""
+    everything = list(items(found))
+    shown = everything[(page - 1) * page_size : page * page_size]
+    versions = [_version_document(item, used) for item in shown if isinstance(item, UploadVersion)]
+    damaged = [_damaged_document(item) for item in shown if isinstance(item, DamagedUpload)]
     lost = [
         {
             "role": role,
@@ -129,6 +131,9 @@ def document_of(found: ScopeHistory, used: UploadUses | None) -> dict[str, Any]:
         "gaps": [gap_document(gap) for gap in found.gaps],
         "lost": lost,
         "foreign_records": list(map(str, used.foreign_records)) if used else [],
+        "total": len(everything),
+        "page": page,
+        "page_size": page_size,
     }
 
 

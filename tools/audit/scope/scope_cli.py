@@ -82,7 +82,13 @@ def as_of(
         command.refuse_unknown(each)
 
 
-def history(scope: Scope, uses: UsesToo = False, as_json: Json = False) -> None:
+def history(
+    scope: Scope,
+    uses: UsesToo = False,
+    page: Annotated[int, typer.Option(min=1, help="Page number; the newest are on page 1.")] = 1,
+    page_size: Annotated[int, typer.Option(min=1, max=200, help="Uploads per page.")] = 50,
+    as_json: Json = False,
+) -> None:
     """List every version of every role of a scope, and damaged uploads; exit 3 if something is known to be missing."""
     from tools.audit.scope import history as command
     from tools.audit.scope_argument import scope_key_from
@@ -90,7 +96,7 @@ def history(scope: Scope, uses: UsesToo = False, as_json: Json = False) -> None:
     settings = settings_from_environment()
     found = command.history(settings, scope_key_from(scope))
     used = command.uses(settings, found) if uses else None
-    document = command.document_of(found, used)
+    document = command.document_of(found, used, page=page, page_size=page_size)
     if as_json:
         print_json(document)
     else:
@@ -157,6 +163,9 @@ def _print_history(document: dict[str, Any]) -> None:
     ]
     columns = ("role", "version", "what", "by", "occurred at", "at", "bytes", "sha256", "changed")
     print_table(document["scope_key"], (*columns, "batches"), rows)
+    if document["total"] > document["page_size"]:
+        pages = -(-document["total"] // document["page_size"])
+        _print_lines([f"page {document['page']} of {pages}: see --page and --page-size"])
     for item in document["damaged"]:
         _print_lines([f"damaged: {item['role']} at {_at(item['source'])}: {item['reason']}"])
     for gap in document["gaps"]:
