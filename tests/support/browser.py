@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 MISSING = "needs Chromium (Debian's package chromium)"
@@ -27,14 +27,19 @@ def chromium() -> Iterator[Browser]:
 
 
 def new_page(browser: Browser, **options: Any) -> tuple[Page, list[str]]:
-    """A page in a context of its own, and the errors of its scripts and policies as they happen."""
+    """A page in a context of its own, and the errors of its scripts and policies as they happen.
+
+    Chromium also reports every answer from 400 on; those are the server's words, which tests look at themselves.
+    """
     page = browser.new_context(**options).new_page()
     errors = list[str]()
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            errors.append(message.text)
+
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda message: errors.append(message.text) if message.type == "error" else None,
-    )
+    page.on("console", note)
     return page, errors
 
 
