@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas.errors import CJStreamError
-from tools.api.console import editing, log_pages, scopes, sign_in
+from tools.api.console import editing, judging_pages, log_pages, scopes, sign_in
 from tools.api.console.console_settings import ConsoleSettings
 from tools.api.console.in_process_api import InProcessApi, Refused
 from tools.api.console.log_views import LogViews
@@ -62,6 +62,8 @@ def _application(console: Console, views: LogViews) -> Starlette:
             Route("/flow", log_pages.show_flow),
             Route("/flow/events", log_pages.stream_flow),
             Route("/batches", log_pages.show_batch),
+            Route("/judging", judging_pages.show_results),
+            Route("/judging/{batch_id}", judging_pages.show_result),
             Route("/parked", log_pages.show_parked),
             Route("/dead-letters", log_pages.show_letters),
             Route("/dead-letters/one", log_pages.show_letter),

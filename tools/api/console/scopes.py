@@ -67,7 +67,7 @@ async def show_list(request: Request) -> Response:
     """The assignments and courses with live instructions, by the beginning of their id if it is given."""
     session, query = session_of(request), request.query_params
     prefix, scale = query.get("q", "").strip(), query.get("scale") or None
-    number = int(found) if (found := query.get("page", "1")).isdecimal() and len(found) < 9 else 1
+    number = page_number(request)
     if not session.is_auditor:
         return page(request, "no_role.html")
     if not session.is_admin:  # the list is for administrators; others open what they know
@@ -82,7 +82,7 @@ async def show_list(request: Request) -> Response:
         "GET",
         f"{ADMIN}/assessment-instructions",
         query={
-            "page": max(number, 1),
+            "page": number,
             "page_size": PAGE_SIZE,
             "id_prefix": prefix or None,
             "grade_scale": scale,
@@ -96,7 +96,7 @@ async def show_list(request: Request) -> Response:
         "scopes.html",
         items=found_list["items"],
         total=found_list["total"],
-        number=max(number, 1),
+        number=number,
         pages=max(1, -(-found_list["total"] // PAGE_SIZE)),
         q=prefix,
         scale=scale or "",
@@ -190,6 +190,12 @@ async def show_diff(request: Request) -> Response:
         rows=rows,
         is_readable=len(readable) == 2,
     )
+
+
+def page_number(request: Request) -> int:
+    """The page of a list that the query asks for; the first one for anything that is no number of a page."""
+    sent = request.query_params.get("page", "1")
+    return max(1, int(sent)) if sent.isdecimal() and len(sent) < 9 else 1
 
 
 def scale_names() -> dict[str, str]:
