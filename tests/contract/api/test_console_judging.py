@@ -1,6 +1,7 @@
 """The console's pages about judging, over results that the judge process's own code made."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_nothing_judged_is_said(api: Api) -> None:
 
 
 def test_the_rank_plot_spans_the_widest_interval() -> None:
-    essays = [
+    essays: list[dict[str, Any]] = [
         {"essay_id": "a", "rank": 1, "theta": 1.0, "se": 0.5},
         {"essay_id": "b", "rank": 2, "theta": -1.0, "se": 0.5},
         {"essay_id": "c", "rank": None, "theta": None, "se": None},
