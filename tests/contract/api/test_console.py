@@ -289,6 +289,11 @@ def test_a_form_after_the_end_of_the_session_says_so(browser: Browser) -> None:
     assert "Your session has ended" in answer.text
 
 
+def test_a_stream_after_the_end_of_the_session_is_401(api: Api) -> None:
+    answer = Browser(api).get("/console/flow/events", accept="text/event-stream")
+    assert (answer.status_code, answer.content) == (401, b"")
+
+
 def test_signing_out_ends_the_session_in_the_browser(browser: Browser) -> None:
     assert browser.post("/console/sign-out", {}).headers["location"] == "/console/sign-in"
     assert browser.get("/console/").status_code == 303

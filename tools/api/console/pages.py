@@ -109,6 +109,8 @@ def signed_in(handler: Handler) -> Handler:
             request.state.session = session
             request.state.actor = session.subject
             return await handler(request)
+        if request.headers.get("accept") == "text/event-stream":  # a script, not a person
+            return Response(status_code=401)
         if request.method == "GET":
             here = request.scope["path"].removeprefix(request.scope["root_path"])
             query = request.url.query

@@ -75,9 +75,10 @@ const source = new EventSource(`${root}/flow/events`);
 source.addEventListener("open", () => state("live", "good"));
 source.addEventListener("error", async () => {
   if (source.readyState !== EventSource.CLOSED) { state("connecting again", "bad"); return; }
-  const answer = await fetch(`${root}/flow/events`, { redirect: "manual" }).catch(() => null);
+  const headers = { Accept: "text/event-stream" };
+  const answer = await fetch(`${root}/flow/events`, { headers }).catch(() => null);
   answer?.body?.cancel();
-  if (answer?.type === "opaqueredirect") state("session ended: reload the page to sign in", "bad");
+  if (answer?.status === 401) state("session ended: reload the page to sign in", "bad");
   else if (answer?.status === 429) state("too many streams are open: close one, then reload", "bad");
   else state("disconnected: reload the page", "bad");
 });
