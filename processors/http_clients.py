@@ -4,11 +4,13 @@ A proxy cannot reach this machine's loopback addresses, and it must not see the 
 """
 
 import os
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from processors.addresses import IPV4_LOOPBACK, IPV6_LOOPBACK, is_on_this_machine
 from schemas.errors import Misconfigured
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     import httpx  # imported where it is used: it takes longer than a command that does not need it
@@ -33,6 +35,20 @@ def async_http_client(url: str, **options: Any) -> "httpx.AsyncClient":
     try:
         return httpx.AsyncClient(trust_env=not is_on_this_machine(url), **options)
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as fault:
+        raise _unusable(fault) from fault
+
+
+def sdk_http_client(make: Callable[..., T], url: str, connections_max: int) -> T:
+    """The same for the SDK of a provider, made by its own class; it follows no redirect to another server."""
+    import httpx2
+
+    limits = httpx2.Limits(
+        max_connections=connections_max, max_keepalive_connections=connections_max
+    )
+    try:
+        trusts = not is_on_this_machine(url)
+        return make(trust_env=trusts, follow_redirects=False, limits=limits)
+    except (ImportError, ValueError, OSError, httpx2.InvalidURL) as fault:
         raise _unusable(fault) from fault
 
 

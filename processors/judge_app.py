@@ -17,16 +17,16 @@ from processors.judging.batch_consumer import consumed_batches
 from processors.judging.cycle import Cycle
 from processors.judging.judge import CallId, Judge
 from processors.judging.known_judges import (
+    askable,
     default_model,
     judge_name,
+    judges_of,
     judging_limits,
     known_models,
-    simulation_of,
 )
 from processors.judging.open_runs import OpenRuns
 from processors.judging.run_opening import JudgingPolicy
 from processors.judging.run_texts import RunTexts
-from processors.judging.simulated import MODEL, PROVIDER, SimulatedJudge
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.clients import (
@@ -47,7 +47,7 @@ from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
 from processors.shutdown import Shutdown
 from schemas.codec import Codec
-from schemas.models import Catalogue, Models
+from schemas.models import Catalogue
 from tables.content_store import ContentStore
 
 log = logging.getLogger("cjstream.judging")
@@ -209,12 +209,10 @@ def _judges_of(
     settings: Settings, catalogue: Catalogue
 ) -> tuple[dict[tuple[str, str], Judge], JudgingPolicy]:
     """The judges by provider and model, and what is allowed. Raises Misconfigured."""
-    _, faults, thetas = simulation_of(settings)
     known = known_models(settings, catalogue)
     default = default_model(settings, known)
-    simulated = SimulatedJudge(asyncio.sleep, thetas, faults)
-    judges: dict[tuple[str, str], Judge] = {(PROVIDER, MODEL): simulated}
-    models = Models(tuple(one for one in known.all if (one.provider, one.model) in judges))
+    judges = judges_of(settings, catalogue)
+    models = askable(known, judges)
     policy = JudgingPolicy(
         models=models,
         default=default,
@@ -222,4 +220,4 @@ def _judges_of(
         items_max=settings.judge_items_max,
         guests_allowed=settings.judge_guests,
     )
-    return judges, policy
+    return {(one.provider, one.model): judges[one.provider] for one in models.all}, policy

@@ -43,6 +43,21 @@ def _secrets_in_files(settings_cls: type[BaseSettings]) -> dict[str, str]:
     return found
 
 
+def secret_in_environment(variable: str) -> str | None:
+    """A secret of which only the catalogue of models knows the variable; `<VARIABLE>_FILE` can name its file.
+
+    None: it is not set. Raises Misconfigured, which names the variable and never contains its value.
+    """
+    secret, path = os.environ.get(variable), os.environ.get(f"{variable}_FILE")
+    if secret and path:
+        raise Misconfigured(f"{variable}_FILE: {variable} is set, too; set only one")
+    name = f"{variable}_FILE" if path else variable
+    secret = _secret_in(path, name) if path else secret
+    if secret and not (secret.isascii() and secret.isprintable() and " " not in secret):
+        raise Misconfigured(f"{name}: it has characters that no key has")
+    return secret or None
+
+
 def _is_secret(field: FieldInfo) -> bool:
     return SecretStr in (field.annotation, *get_args(field.annotation))
 

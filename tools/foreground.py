@@ -24,7 +24,8 @@ def run_until_signal(
     """Run it until a signal, then exit; a fault is reported as one line and its exit code."""
     fields = {"service": f"cjstream-{name}", "slot": settings.slot}
     log_to_stderr(common_fields=lambda: fields)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every HTTP request
+    for library in ("httpx", "httpx2"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # they log every HTTP request
     loop = asyncio.new_event_loop()
     exit_code = 0
     try:

@@ -62,6 +62,8 @@ class Asking:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for judge in set(self._judges.values()):
+                await judge.close()
 
     async def _run_cycle(self, cycles: ThreadPoolExecutor, shutdown: Shutdown) -> None:
         to_do = await asyncio.get_running_loop().run_in_executor(cycles, self._cycle.run)

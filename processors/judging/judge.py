@@ -104,5 +104,9 @@ class Judge(Protocol):
     """One provider's model, as the judge process asks it."""
 
     async def ask(self, request: JudgeRequest, timeout_s: float) -> Answered | Failed:
-        """Ask once; takes at most timeout_s. Raises nothing but CancelledError."""
+        """Ask once; takes at most timeout_s. Raises nothing but CancelledError, and Misconfigured at its first use."""
+        ...
+
+    async def close(self) -> None:
+        """Close its connections."""
         ...

@@ -1,19 +1,36 @@
 """The judges that this installation knows, and what it allows them: from settings and the catalogue of models."""
 
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
-from processors.judging.simulated import SimulatedFaults, SimulatedMind, simulated_model
+from processors.judging import anthropic_messages, openai_chat, simulated
+from processors.judging.anthropic_messages import AnthropicMessagesJudge
+from processors.judging.judge import Judge
+from processors.judging.openai_chat import OpenAIChatJudge
+from processors.judging.provider_calls import ProviderAccess
+from processors.judging.simulated import (
+    SimulatedFaults,
+    SimulatedJudge,
+    SimulatedMind,
+    simulated_model,
+)
+from processors.setting_sources import secret_in_environment
 from processors.settings import Settings
 from schemas.errors import Misconfigured
-from schemas.models import PUSD_PER_USD, Catalogue, Model, Models
+from schemas.models import PUSD_PER_USD, Catalogue, Model, Models, Provider
 from schemas.overrides import JudgingLimits
 
 SIMULATED = "simulated/sim-1"
 QUALITIES = "thetas"
+ADAPTERS: Mapping[str, Callable[[ProviderAccess], Judge]] = {
+    openai_chat.ADAPTER: OpenAIChatJudge,
+    anthropic_messages.ADAPTER: AnthropicMessagesJudge,
+}
 
 
 def judge_name(settings: Settings) -> str:
@@ -43,6 +60,42 @@ def default_model(settings: Settings, models: Models) -> Model:
             f"CJSTREAM_JUDGE: {name} is retired since {model.retired_from}: name another one"
         )
     return model
+
+
+def judges_of(settings: Settings, catalogue: Catalogue) -> dict[str, Judge]:
+    """The judges of this process, by provider: those of providers whose key is set. Nothing connects.
+
+    Raises Misconfigured, also if the configured judge's key is missing.
+    """
+    _, faults, thetas = simulation_of(settings)
+    judges: dict[str, Judge] = {
+        simulated.PROVIDER: SimulatedJudge(asyncio.sleep, thetas, faults),
+    }
+    configured = judge_name(settings).partition("/")[0]
+    for provider in catalogue.providers:
+        if access := _access_to(provider, settings, is_needed=provider.name == configured):
+            judges[provider.name] = ADAPTERS[provider.adapter](access)
+    return judges
+
+
+def _access_to(provider: Provider, settings: Settings, *, is_needed: bool) -> ProviderAccess | None:
+    """How to reach a provider; None if it needs a key that is not set."""
+    variable = provider.key_variable
+    key = secret_in_environment(variable) if variable else None
+    if variable and key is None:
+        if is_needed:
+            raise Misconfigured(
+                f"{variable}: the key of the judge {settings.judge} is missing: set it, or {variable}_FILE"
+            )
+        return None
+    return ProviderAccess(
+        base_url=provider.base_url, key=key, calls_max=settings.judge_concurrency_max
+    )
+
+
+def askable(models: Models, judges: Mapping[str, Judge]) -> Models:
+    """The models that these judges can be asked for."""
+    return Models(tuple(one for one in models.all if one.provider in judges))
 
 
 def judging_limits(settings: Settings) -> JudgingLimits:

@@ -108,6 +108,9 @@ class SimulatedJudge:
             return Failed(reason="provider_error", http_status=503)
         return self._answer(mind, request, is_garbage=fault == "garbage")
 
+    async def close(self) -> None:
+        """It has no connections."""
+
     def _answer(
         self, mind: SimulatedMind, request: JudgeRequest, *, is_garbage: bool
     ) -> Answered | Failed:
