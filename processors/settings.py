@@ -188,7 +188,7 @@ class Settings(BaseSettings):
     )
     models_file: Path | None = Field(
         None,
-        description="JSON file with further providers and models that may judge; see the page Judging",
+        description="JSON file with further providers and models that may judge; see the reference page judges",
     )
     judge_first_start: Literal["end", "beginning"] = Field(
         "end", description="where the first judge starts; end: older batches are not judged"

@@ -1,7 +1,6 @@
 """What a provider's HTTP response means, as far as it is the same for every provider. Pure."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
@@ -132,8 +131,7 @@ def retry_after_ms(headers: Mapping[str, str]) -> int | None:
         text = headers.get("retry-after")
         seconds = _number(text)
         if seconds is None:
-            until, now = _date(text), _date(headers.get("date"))
-            seconds = (until - now).total_seconds() if until and now else None
+            seconds = _seconds_between(headers.get("date"), text)
         milliseconds = None if seconds is None else seconds * 1000
     if milliseconds is None or not 0 <= milliseconds <= MAX_RETRY_AFTER_MS:
         return None
@@ -147,10 +145,11 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _date(text: str | None) -> datetime | None:
-    """A date of HTTP, which is in GMT."""
-    try:
-        date = None if text is None else parsedate_to_datetime(text)
-    except ValueError:
+def _seconds_between(start: str | None, end: str | None) -> float | None:
+    """Between two dates of HTTP; None if one is missing, no date, or without a time zone."""
+    if start is None or end is None:
         return None
-    return date if date and date.tzinfo else None
+    try:
+        return (parsedate_to_datetime(end) - parsedate_to_datetime(start)).total_seconds()
+    except (ValueError, TypeError):
+        return None

@@ -1,6 +1,7 @@
 """The catalogue of models: the checked-in files, further models of a file, days, and what is wrong with a file."""
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from processors.settings import Settings
 from schemas.errors import Misconfigured
 from schemas.models import PUSD_PER_USD, Models
 from tests.support.override_cases import LOCAL_MODEL, write_models_file
-from tests.support.run_command import environment_of, run_main
+from tests.support.run_command import ROOT, environment_of, run_main
 from tools.models.catalogue import MODELS_FILE, PRICES_FILE, price_rows, read_catalogue
 from tools.models.price_table import documents
 
@@ -127,6 +128,18 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str | None, exp
         file.write_text(content)
     with pytest.raises(Misconfigured, match=expected):
         read_catalogue(file, TODAY)
+
+
+def test_the_example_of_the_reference_page_is_a_models_file(tmp_path: Path) -> None:
+    page = (ROOT / "tools/reference/judges.md").read_text()
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "models.json"
+    file.write_text(example)
+    models = models_on(TODAY, file)
+    assert models.named("local/llama3.3:70b") is not None
+    openrouter = models.named("openrouter/openai/gpt-5-mini")
+    assert openrouter is not None
+    assert openrouter.takes["reasoning_effort"] == "reasoning.effort"
 
 
 def run(folder: Path, *command: str, **settings: Any) -> tuple[int, Any, str]:
