@@ -62,7 +62,7 @@ class Asking:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            for judge in set(self._judges.values()):
+            for judge in {id(judge): judge for judge in self._judges.values()}.values():
                 await judge.close()
 
     async def _run_cycle(self, cycles: ThreadPoolExecutor, shutdown: Shutdown) -> None:
