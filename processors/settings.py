@@ -118,6 +118,11 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", min_length=1, description="address of the admin API")
     api_port: int = Field(9095, ge=1, le=65_535, description="port of the admin API")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path prefix of the API behind a proxy, such as /cjstream; the proxy may remove it or pass it on",
+    )
     api_keep_alive_s: float = Field(
         75,
         ge=1,

@@ -161,7 +161,7 @@ ORDERS = {  # of packages and files: each may import only from earlier groups
         ("errors", "line_limit"),
         ("auth", "requests", "services", "connections"),
         ("dependencies",),
-        ("responses", "middleware"),
+        ("responses", "middleware", "root_path"),
         ("admission",),
         ("routes",),
         ("console",),

@@ -18,6 +18,7 @@ from tools.api.errors.correlation import HEADER
 from tools.api.middleware import RequestObserver
 from tools.api.responses.exception_handlers import add_handlers
 from tools.api.responses.openapi import describe
+from tools.api.root_path import RootPath
 from tools.api.routes import (
     assignments,
     asyncapi,
@@ -116,6 +117,8 @@ def build_api(
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **_cors(settings))
     app.add_middleware(RequestObserver, metrics=deps.metrics, clock=time.monotonic)
+    if settings.root_path:
+        app.add_middleware(RootPath, prefix=settings.root_path)
     return app
 
 

@@ -99,7 +99,8 @@ async def _stream(
         first = await _first_line(request, chunks)  # its error can still become a problem
     except Discrepancy:
         raise invalid([fault_at("query", "unknown_position")]) from None
-    return StreamingResponse(_joined(first, chunks), media_type=LINES)
+    unbuffered = {"X-Accel-Buffering": "no"}  # nginx would collect the lines
+    return StreamingResponse(_joined(first, chunks), media_type=LINES, headers=unbuffered)
 
 
 async def _first_line(request: Request, chunks: AsyncIterator[bytes]) -> bytes:
