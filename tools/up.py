@@ -33,14 +33,17 @@ def run(settings: Settings) -> None:
 
 
 def _start(settings: Settings) -> Children:
-    free = host_and_port(loopback_host(), broker.free_port())
-    metrics = settings.worker_metrics_address or free
+    metrics = {
+        "worker": settings.worker_metrics_address or _free_address(),
+        "judge": settings.judge_metrics_address or _free_address(),
+    }
     # the simulated judge costs nothing: a batch that is sent before it runs is judged, too
     first_start = settings.judge_first_start if settings.judge else "beginning"
     variables = environment(
         environment="development",
         slot=settings.slot or "up",
-        worker_metrics_address=metrics,
+        worker_metrics_address=metrics["worker"],
+        judge_metrics_address=metrics["judge"],
         judge_first_start=first_start,
     )
     # each in its own session: Ctrl-C then reaches only this process, which stops them in order
@@ -53,8 +56,13 @@ def _start(settings: Settings) -> Children:
     say(
         "lets `cjstream admin …` sign in by itself; `cjstream admin token dev` prints a token for other clients"
     )
-    say(f"the worker's metrics and health will be on http://{metrics}")
+    for name, address in metrics.items():
+        say(f"the {name}'s metrics and health will be on http://{address}")
     return children
+
+
+def _free_address() -> str:
+    return host_and_port(loopback_host(), broker.free_port())
 
 
 def _run_until(stopping: threading.Event, children: Children) -> None:

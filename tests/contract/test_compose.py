@@ -212,12 +212,13 @@ def test_files_of_configs_exist_and_every_dashboard_is_provisioned(
 def test_prometheus_scrapes_the_services_at_the_addresses_that_they_have(
     services: dict[str, Any],
 ) -> None:
-    jobs = {job["job_name"]: job for job in yaml_file("prometheus.yml")["scrape_configs"]}
-    targets = [
-        target for config in jobs["worker"]["static_configs"] for target in config["targets"]
-    ]
-    assert targets == [f"{name}:9096" for name in WORKERS]
-    assert jobs["api"]["static_configs"] == [{"targets": ["api:9095"]}]
+    jobs = yaml_file("prometheus.yml")["scrape_configs"]
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+    assert targets == {
+        "worker": [f"{name}:9096" for name in WORKERS],
+        "judge": ["judge:9096"],
+        "api": ["api:9095"],
+    }
 
 
 def test_images_are_pinned_and_kafka_has_the_version_of_the_embedded_broker(

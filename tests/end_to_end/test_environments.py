@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.run_command import ROOT
+from tests.support.scraping import Scraped
 from tests.support.until import until
 from tools.api_address import FILE
 from tools.broker import free_port
@@ -109,22 +111,29 @@ def terminal(folder: Path) -> Iterator[tuple[int, int, dict[str, str]]]:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("folder", ["å ä, b"], indirect=True)
-def test_a_closed_terminal_leaves_nothing_behind(
+def test_up_says_where_its_metrics_are_and_a_closed_terminal_leaves_nothing_behind(
     folder: Path, terminal: tuple[int, int, dict[str, str]]
 ) -> None:
     process, descriptor, own = terminal
     os.set_blocking(descriptor, False)
+    shown = bytearray()
 
     def is_up() -> bool:
         with suppress(BlockingIOError):
-            while os.read(descriptor, 65_536):
-                pass
+            while piece := os.read(descriptor, 65_536):
+                shown.extend(piece)
         # without the port: commands find the API by the data folder
         return (folder / FILE).exists() and not command(
             own, "admin", "whoami", "--check"
         ).returncode
 
     until(is_up, 120)
+    for name in ("worker", "judge"):
+        found = re.search(
+            rf"the {name}'s metrics and health will be on http://(\S+)", shown.decode()
+        )
+        assert found is not None
+        Scraped(found[1]).wait_until_ready()
     os.close(descriptor)
     until(lambda: os.waitpid(process, os.WNOHANG)[0] == process, 60)
     assert json.loads(command(own, "broker", "status", "--json").stdout)["running"] is False
