@@ -130,7 +130,8 @@ def test_up_says_where_its_metrics_are_and_a_closed_terminal_leaves_nothing_behi
     until(is_up, 120)
     for name in ("worker", "judge"):
         found = re.search(
-            rf"the {name}'s metrics and health will be on http://(\S+)", shown.decode()
+            rf"the {name}'s metrics and health will be on http://(\S+)",
+            shown.decode(errors="replace"),
         )
         assert found is not None
         Scraped(found[1]).wait_until_ready()
