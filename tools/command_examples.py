@@ -30,6 +30,8 @@ EXAMPLES = {
     "admin logout": "cjstream admin logout",
     "admin whoami": "cjstream admin whoami --check",
     "admin token dev": "cjstream admin token dev --role admin --ttl 1h",
+    "admin import": "cjstream admin import assignments.csv --dry-run",
+    "admin export": "cjstream admin export assignments.jsonl",
     "admin instructions create": "cjstream admin instructions create --assignment-id essay-1"
     " --grade-scale eng5_np_legacy_9_step --instructions-file criteria.txt --prompt-file task.docx",
     "admin instructions list": "cjstream admin instructions list --page-size 50",
