@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from processors.judging.judge import Side
+from processors.judging.judge import Answered, Failed, Side
 
 MAX_JUSTIFICATION = 300  # characters; the rest is cut off, a reason to refuse it is not
 SIDES: dict[Any, Side] = {"A": "first", "B": "second"}
@@ -28,6 +28,13 @@ class Answer:
     winner: Side
     confidence: int | None
     justification: str | None
+
+
+def answer_of(outcome: Answered | Failed) -> Answer | None:
+    """The answer of an outcome; None if it has none."""
+    if isinstance(outcome, Failed):
+        return None
+    return Answer(outcome.winner, outcome.confidence, outcome.justification)
 
 
 def read_answer(text: str | bytes) -> Answer | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from processors.http_clients import sdk_http_client
+from processors.judging.answer import Answer, answer_of
 from processors.judging.judge import Answered, Block, Failed, JudgeRequest, Prompt, Reason
 from processors.judging.prompt import TEXT_ROLES
 from processors.judging.provider_calls import (
@@ -125,6 +126,11 @@ def _without(schema: Any, names: tuple[str, ...]) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     return {name: _without(value, names) for name, value in schema.items() if name not in names}
+
+
+def read_kept(content: bytes) -> Answer | None:
+    """The answer in a kept response; None if it has no usable one."""
+    return answer_of(outcome_of(content, None, ""))
 
 
 def outcome_of(content: bytes, request_id: str | None, asked_model: str) -> Answered | Failed:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from processors.http_clients import sdk_http_client
+from processors.judging.answer import Answer, answer_of
 from processors.judging.judge import Answered, Failed, JudgeRequest, Prompt, Reason
 from processors.judging.provider_calls import (
     LazyClient,
@@ -95,6 +96,11 @@ def _response_format(prompt: Prompt) -> dict[str, Any]:
         return {"type": "json_object"}
     schema = {"name": ANSWER_NAME, "schema": prompt.answer_schema, "strict": True}
     return {"type": "json_schema", "json_schema": schema}
+
+
+def read_kept(content: bytes) -> Answer | None:
+    """The answer in a kept response; None if it has no usable one."""
+    return answer_of(outcome_of(content, None, ""))
 
 
 def outcome_of(content: bytes, request_id: str | None, asked_model: str) -> Answered | Failed:

@@ -164,6 +164,17 @@ def test_a_message_in_a_format_has_its_answer_in_a_text_after_the_thinking() -> 
     assert answer.winner == "second"
 
 
+def test_the_winner_is_read_again_from_a_kept_response() -> None:
+    for read, document in (
+        (openai_chat.read_kept, CHAT),
+        (anthropic_messages.read_kept, MESSAGE),
+    ):
+        answer = read(json.dumps(document).encode())
+        assert answer is not None
+        assert (answer.winner, answer.confidence) == ("second", 4)
+        assert read(b"<html>") is None
+
+
 @pytest.mark.parametrize(
     ("document", "reason"),
     [

@@ -1,12 +1,13 @@
 """One run, record by record: each is compared with what the records before it and the stored texts demand."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
 import orjson
 
-from processors.judging.answer import read_answer
+from processors.judging import anthropic_messages, openai_chat, simulated
+from processors.judging.answer import Answer, read_answer
 from processors.judging.calls import FREE, asked_of, bounds_of, request_of, texts_of_run
 from processors.judging.prompt import build_prompt, judge_sha256, prompt_sha256
 from processors.judging.run_opening import all_comparisons, seed_of
@@ -33,8 +34,13 @@ from tables.judging.run import Run, abandon_calls, fold
 from tables.judging.stopping_rule import Stop
 from tools.audit.check.findings import Finding, Note, NotVerifiable, Violation
 from tools.audit.judging.kept_texts import KeptTexts
+from tools.models.catalogue import price_rows
 
-READERS = {"simulated": read_answer}  # of kept responses, by adapter
+READERS: Mapping[str, Callable[[bytes], Answer | None]] = {  # of kept responses, by adapter
+    simulated.ADAPTER: read_answer,
+    openai_chat.ADAPTER: openai_chat.read_kept,
+    anthropic_messages.ADAPTER: anthropic_messages.read_kept,
+}
 
 
 def affordable(_first: int, _second: int) -> int:
@@ -232,12 +238,18 @@ def _check_judge(opened: JudgingOpened, at: Coordinates) -> Iterator[Finding]:
     judge = opened.judge
     if (judge.prices is None) != (judge.price_id is None):
         yield Violation("wrong_price", at, "prices and price_id belong together")
-    if judge.prices is not None and judge.provider == "simulated":
-        row = Price(
+    if judge.prices is None:
+        return
+    if judge.provider == simulated.PROVIDER:
+        made = Price(
             provider=judge.provider, model=judge.model, prices=judge.prices, source="simulated"
         )
-        if row.price_id != judge.price_id:
-            yield Violation("wrong_price", at, "its price_id is not the checksum of its price row")
+        is_right = made.price_id == judge.price_id
+    else:  # rows of another release and of a models file are not known here
+        known = {row.price_id: row.prices for row in price_rows()}
+        is_right = known.get(str(judge.price_id), judge.prices) == judge.prices
+    if not is_right:
+        yield Violation("wrong_price", at, "its price_id is not the checksum of its price row")
 
 
 def _name_of(step: object) -> str:
