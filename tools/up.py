@@ -52,7 +52,9 @@ def _start(settings: Settings) -> Children:
         for name in ("worker", "judge", "api")
     }
     url = client_url(settings.api_host, settings.api_port)
-    say(f"the admin API will be on {url}, for development only: `CJSTREAM_ENVIRONMENT=development`")
+    say(
+        f"console and admin API will be on {url}, for development: `CJSTREAM_ENVIRONMENT=development`"
+    )
     say(
         "lets `cjstream admin …` sign in by itself; `cjstream admin token dev` prints a token for other clients"
     )

@@ -133,7 +133,7 @@ def test_two_tabs_and_a_faster_colleague_lose_no_text(page: Page, api: Serving) 
 
     page.once("dialog", stay)
     page.get_by_role("link", name="Cancel").click(no_wait_after=True)
-    page.wait_for_function("document.activeElement !== null")
+    until(lambda: page.title() and asked)
     assert asked == ["beforeunload"]
 
     page.get_by_role("button", name="Save").click()

@@ -1,5 +1,6 @@
 """The console's pages about judging, over results that the judge process's own code made."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def test_results_are_listed_and_one_is_shown_with_ranks_and_cost(api: Api, role:
     document = api("GET", "/results/v1/batches/batch-1").json()
     assert page.count("<circle") == len(document["essays"])
     assert all(essay["essay_id"] in page for essay in document["essays"])
-    assert document["cost"]["spent_usd"] in page
+    assert f"${Decimal(document['cost']['spent_usd']):.4f}" in page
     assert f"{document['counts']['answered']} answered" in page
     assert (">its story</a>" in page) == (role != "service")
 

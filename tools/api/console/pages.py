@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 TEMPLATES.filters["part"] = lambda text: quote(str(text), safe="")
+TEMPLATES.filters["usd"] = lambda amount: "unknown" if amount is None else f"${Decimal(amount):.4f}"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
