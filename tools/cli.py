@@ -434,6 +434,34 @@ def batches_tail(
         print_json({"batches": documents})
 
 
+@batches_app.command("reset-offsets")
+def batches_reset_offsets(
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Commit the offsets; without it, only show what is found.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Find where the judges must continue if their group's offsets have expired. A dry run unless --yes.
+
+    Per partition: one above the highest batch that has a run or a result; where there is none, the first batch that is
+    not older than the first run of all. Reads the whole judging log. Exit 1 if judges run, 3 if open transactions hide
+    records.
+    """
+    from tools import reset_judge_offsets as command
+
+    members, found = command.reset_offsets(settings_from_environment(), yes=yes)
+    if as_json:
+        print_json(command.document_of(members, found, dry_run=not yes))
+        return
+    columns = (
+        *("partition", "committed", "log starts", "log ends", "last judged", "offset"),
+        *("judging committed", "judging offset", "set"),
+    )
+    rows = [tuple("" if cell is None else cell for cell in asdict(one).values()) for one in found]
+    title = "Set" if yes else "Would be set if it differs from the committed offset; use --yes"
+    print_table(title, columns, rows)
+
+
 @content_app.command("sweep")
 def content_sweep(
     delete: Annotated[

@@ -25,6 +25,7 @@ EXAMPLES = {
     "requests send": "cjstream requests send requests.jsonl",
     "requests reset-offsets": "cjstream requests reset-offsets --yes",
     "batches tail": "cjstream batches tail --all --limit 20",
+    "batches reset-offsets": "cjstream batches reset-offsets --yes",
     "content sweep": "cjstream content sweep --grace 30d",
     "admin login": "cjstream admin login --email ada@example.org",
     "admin logout": "cjstream admin logout",

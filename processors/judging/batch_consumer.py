@@ -62,5 +62,5 @@ def consumed_batches(
         new_reader=new_reader,
         open_transactions=open_transactions,
         first_offsets=first_offsets,
-        remedy="kafka-consumer-groups --reset-offsets sets it",
+        remedy="`cjstream batches reset-offsets` sets it",
     )
