@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from processors.log.judging_log import LoggedRun, ResultRecord
+from processors.log.judging_log import ResultRecord
 from schemas.judging_events import CallAnswered, CallFailed
 from schemas.models import usd_of
-from tables.judging.run import Attempt, Comparison, Run
 from tools.audit_json import instant
+
+if TYPE_CHECKING:  # importing them takes long
+    from processors.log.judging_runs import LoggedRun
+    from tables.judging.run import Attempt, Comparison, Run
 
 Document = dict[str, Any]
 
@@ -58,7 +61,7 @@ def summary_document(found: ResultRecord) -> Document:
     }
 
 
-def progress_document(logged: LoggedRun) -> Document:
+def progress_document(logged: "LoggedRun") -> Document:
     """How far an open run is."""
     run = logged.run
     return {
@@ -73,7 +76,7 @@ def progress_document(logged: LoggedRun) -> Document:
     }
 
 
-def ledger_document(run: Run) -> Document:
+def ledger_document(run: "Run") -> Document:
     """What a run has cost, and what it may have cost; null if no price is known."""
     ledger = run.ledger
     has_price = run.opened.judge.prices is not None
@@ -91,7 +94,7 @@ def ledger_document(run: Run) -> Document:
     }
 
 
-def comparison_documents(run: Run) -> Iterator[Document]:
+def comparison_documents(run: "Run") -> Iterator[Document]:
     """Every planned comparison, by number; p_first and residual are null where there is no answer."""
     p_first = {}
     if run.answers.count:
@@ -103,7 +106,7 @@ def comparison_documents(run: Run) -> Iterator[Document]:
             yield _comparison(run, wave, one, p_first.get(one.plan.number))
 
 
-def _comparison(run: Run, wave: int, one: Comparison, p_first: float | None) -> Document:
+def _comparison(run: "Run", wave: int, one: "Comparison", p_first: float | None) -> Document:
     answer = one.answer
     residual = None
     if answer is not None and p_first is not None:
@@ -123,14 +126,14 @@ def _comparison(run: Run, wave: int, one: Comparison, p_first: float | None) -> 
     }
 
 
-def call_documents(run: Run) -> Iterator[Document]:
+def call_documents(run: "Run") -> Iterator[Document]:
     """Every intended call, by comparison and attempt."""
     for one in run.comparisons:
         for attempt in one.attempts:
             yield _call(attempt)
 
 
-def _call(attempt: Attempt) -> Document:
+def _call(attempt: "Attempt") -> Document:
     intent, outcome = attempt.intent, attempt.outcome
     return {
         "number": intent.number,
@@ -152,7 +155,7 @@ def _call(attempt: Attempt) -> Document:
     }
 
 
-def _state(attempt: Attempt) -> str:
+def _state(attempt: "Attempt") -> str:
     if attempt.outcome is None:
         return "without_outcome" if attempt.is_in_doubt else "open"
     return "answered" if isinstance(attempt.outcome, CallAnswered) else "failed"

@@ -5,14 +5,8 @@ from contextlib import suppress
 from heapq import nlargest
 
 from processors.kafka.records import LogRecord
-from processors.log.judging_log import (
-    JudgingLog,
-    LoggedRun,
-    ResultRecord,
-    judged_run,
-    open_runs,
-    result_of,
-)
+from processors.log.judging_log import JudgingLog, ResultRecord, result_of
+from processors.log.judging_runs import LoggedRun, judged_run, open_runs
 from schemas.codec import Codec
 from schemas.coordinates import Partition
 from schemas.errors import BadRecord, Discrepancy

@@ -44,7 +44,7 @@ def list_results(
     as_json: Json = False,
 ) -> None:
     """List the newest results, newest first, and the batches that are being judged."""
-    from processors.log.judging_log import open_runs
+    from processors.log.judging_runs import open_runs
     from tools.results.documents import progress_document, summary_document
     from tools.results.lookup import newest_results
 

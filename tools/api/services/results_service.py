@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from processors.kafka.records import LogRecord
-from processors.log.judging_log import JudgingLog, LoggedRun, judged_run, result_of
+from processors.log.judging_log import JudgingLog, result_of
 from schemas.codec import Codec
 from schemas.coordinates import Partition, coordinates_from
 from schemas.errors import BadRecord
 from schemas.events import CJBatchUnresolved
 from tables.judging.result_index import IndexedRecord, ResultIndex
-from tables.judging.run import Run
 from tables.store import RocksStore, Store
 from tools.audit_json import instant
 from tools.results.documents import (
@@ -29,7 +28,11 @@ from tools.results.documents import (
     result_document,
     summary_document,
 )
-from tools.results.lookup import open_run_of_batch
+
+if (
+    TYPE_CHECKING
+):  # importing it takes long: the API imports it with the first request that needs it
+    from tables.judging.run import Run
 
 THREADS = 2  # the admin routes need CPU time, too
 CHUNK = 1000  # records in one write
@@ -79,6 +82,8 @@ class ResultsService:
         """What is known last of a batch: unknown, unresolved, judging or judged."""
 
         def read() -> Document:
+            from tools.results.lookup import open_run_of_batch
+
             index = self._refreshed()
             states: list[Document] = [{"state": "unknown", "since": ""}]
             if unresolved := index.unresolved(batch_id):
@@ -139,9 +144,12 @@ class ResultsService:
     def _record_at(self, at: str) -> LogRecord | None:
         return next(iter(self._log.records_at([coordinates_from(at)])), None)
 
-    def _run_of(self, batch_id: str, run_id: str | None) -> Run | None:
+    def _run_of(self, batch_id: str, run_id: str | None) -> "Run | None":
         """The newest run of a batch, judged or open, or the one with this id."""
-        logged: LoggedRun | None = open_run_of_batch(self._log, self._codec, batch_id, run_id)
+        from processors.log.judging_runs import judged_run
+        from tools.results.lookup import open_run_of_batch
+
+        logged = open_run_of_batch(self._log, self._codec, batch_id, run_id)
         if logged is not None:
             return logged.run
         summary = self._summary(batch_id, run_id)
@@ -226,7 +234,7 @@ def _unresolved(event: CJBatchUnresolved, record: LogRecord) -> Document:
     }
 
 
-def _page_of(run: Run, items: list[Document], start: int, size: int) -> Document:
+def _page_of(run: "Run", items: list[Document], start: int, size: int) -> Document:
     return {
         "batch_id": run.opened.batch_id,
         "run_id": run.opened.run_id,

@@ -18,8 +18,6 @@ from tools.audit.batch.batch_story import batch
 from tools.audit.check.contexts_as_of import Texts, add_text
 from tools.audit.check.findings import Finding, Tally
 from tools.audit.check.scan_range import ScanRange, scan_range_of
-from tools.audit.judging.judging_range import judging_range_of
-from tools.audit.judging.partition_check import check_partitions
 from tools.audit.process_pool import in_processes, processes_for, split_evenly
 from tools.audit.verify.join_spill import bucket_folder, buckets_for
 from tools.audit.verify.join_worker import (
@@ -135,6 +133,9 @@ def verify_batches(
 def _check_judging(
     settings: Settings, report: VerifyReport, processes: int | None, *, texts: bool
 ) -> Iterator[Finding | VerifyProgress]:
+    from tools.audit.judging.judging_range import judging_range_of  # importing them takes long
+    from tools.audit.judging.partition_check import check_partitions
+
     started, report.judging = time.monotonic(), 0
     judging_range = judging_range_of(JudgingLog(settings))
     count = processes or processes_for(judging_range.records)
