@@ -233,6 +233,21 @@ def test_a_second_result_a_missing_one_and_one_without_a_run_are_found(
     assert violations(judged) == [("no_run", at)]
 
 
+def test_a_run_that_stops_while_its_log_is_read_has_its_result(judged: JudgedInstallation) -> None:
+    range_before = judging_range_of(judged.log)
+    at, stopped_at = judged.find(CJBatchJudged), judged.find(JudgingStopped)
+    judging = Partition(stopped_at.topic, 0)
+    early = replace(range_before, ends={**range_before.ends, judging: stopped_at.offset})
+
+    def found() -> list[Finding]:
+        check = JudgingCheck(judged.log, CODEC, early, 0, None)
+        return [finding for portion in check.run() for finding in portion.findings]
+
+    assert found() == []
+    judged.change(stopped_at, result_sha256=sha256_of("another"))
+    assert [(one.kind, one.at) for one in found()] == [("no_run", at)]
+
+
 def test_a_refusal_is_made_again_from_its_batch(tmp_path: Path) -> None:
     judged = installation(tmp_path)
     judged.judge(judged.prepare("batch-1", overrides={"surprise": 1}))

@@ -5,6 +5,7 @@ Memory holds some 300 bytes for each batch and each run that has stopped, and th
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from processors.judging.record_checksum import has_its_checksum
@@ -85,6 +86,7 @@ class JudgingCheck:
         self._stopped: dict[str, _Stopped] = {}
         self._judged = set[str]()  # runs with a result
         self._damaged = set[str]()  # runs with a record that cannot be read
+        self._early: dict[str, LogRecord] = {}  # results of runs that stop behind the range
 
     def run(self) -> Iterator[Portion]:
         """Every finding. Raises Unreachable, Discrepancy."""
@@ -101,7 +103,7 @@ class JudgingCheck:
                     yield Portion(count, found)
                     count, found = 0, []
             yield Portion(count, found)
-        yield Portion(0, [*self._check_stopped(), *self._check_batches()])
+        yield Portion(0, [*self._check_early(), *self._check_stopped(), *self._check_batches()])
 
     def of_run(
         self, batch: LogRecord | None, records: Iterable[LogRecord], results: Iterable[LogRecord]
@@ -113,6 +115,7 @@ class JudgingCheck:
             yield from self._check_record(record)
         for record in results:
             yield from self._check_result(record)
+        yield from self._check_early()
         yield from self._check_stopped()
 
     def _records(self, topic: str) -> Iterator[LogRecord]:
@@ -253,7 +256,7 @@ class JudgingCheck:
             sentence = f"the log no longer has the records of run {result.run_id}"
             yield NotVerifiable("run_gone", record.at, sentence)
         else:
-            yield Violation("no_run", record.at, f"run {result.run_id} has not stopped")
+            self._early[result.run_id] = record
 
     def _check_refusal(self, record: LogRecord, result: CJBatchJudged) -> Iterator[Finding]:
         """A refusal is made again from its batch; its reason is a fact of that time."""
@@ -270,6 +273,23 @@ class JudgingCheck:
         made = refusal_of(PreparedBatch(at, found.key, event), result.reason, result.details)
         if (made, found.key) != (result, record.key):
             yield Violation("wrong_result", record.at, f"its batch {at} makes another refusal")
+
+    def _check_early(self) -> Iterator[Finding]:
+        """A result whose run did not stop in the range: the results are read further than the judging log."""
+        partition, _, end = self._range.of(self._topics.judging.name, self._number)
+        now = self._log.high_watermarks(self._topics.judging)[partition] if self._early else end
+        for record in self._log.records({partition: end}, {partition: now}) if end < now else ():
+            with suppress(BadRecord):
+                event = judging_event_of(record, self._codec)
+                result = self._early.get(event.run_id)
+                if (
+                    result is not None
+                    and isinstance(event, JudgingStopped)
+                    and event.result_sha256 == result_sha256(result.value or b"")
+                ):
+                    del self._early[event.run_id]
+        for run_id, record in self._early.items():
+            yield Violation("no_run", record.at, f"run {run_id} has not stopped")
 
     def _check_stopped(self) -> Iterator[Finding]:
         """Each run that has stopped has its result, from the same transaction."""
