@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from processors.judging.record_checksum import CHECKSUM_HEADER
 from processors.outcomes.positions_header import POSITIONS_HEADER
 from schemas import dead_letters
 from schemas.released_schemas import Released, released
@@ -21,6 +22,7 @@ HEADERS = {
     dead_letters.REDRIVEN_FROM: "of a re-driven record: coordinates of its dead letter",
     dead_letters.ORIGIN: "of a re-driven record: coordinates and append time of the refused record",
     dead_letters.MARKER: "coordinates of the dead letter that was re-driven",
+    CHECKSUM_HEADER: "sha256 of the record's value, in hex",
     dead_letters.REDRIVEN_TO: "coordinates of the re-driven record, or `superseded`",
 }
 HEADERS |= dict.fromkeys(
@@ -85,12 +87,18 @@ ROLES: Mapping[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
     ),
     "requests_dlq": ("Outcomes: requests that cannot be read.", "raw", ("send",), ()),
     "uploads_dlq": ("Uploads that cannot be read.", "raw", ("send",), ()),
-    "judging": ("What the judges are asked and answer, run by run.", "batch", ("send",), ()),
-    "results": ("Results of judged batches.", "batch", ("send",), ()),
+    "judging": (
+        "What the judges are asked and answer, run by run.",
+        "run",
+        ("send", "receive"),
+        (CHECKSUM_HEADER,),
+    ),
+    "results": ("Results of judged batches.", "batch", ("send",), (CHECKSUM_HEADER,)),
 }
 KEYS = {
     "scope": "assignment:<assignment_id> or course:<course_id>",
     "batch": "the key of the request: its producer's choice, the batch_id by convention",
+    "run": "the run_id, which is the event_id of the CJBatchPrepared",
     "coordinates": "coordinates of the request, topic/partition@offset",
     "raw": "the key of the refused record, as it was",
 }

@@ -25,6 +25,7 @@ DEMO, TEST, UP, JOIN = blocks_of("README")
 (CURL,) = blocks_of("api")
 OPERATION = "".join(blocks_of("operations"))
 AUDIT, ERASE = blocks_of("audit")
+(JUDGING,) = blocks_of("judging")
 PORT = "9095"
 
 
@@ -33,7 +34,13 @@ def test_the_first_two_blocks_are_single_commands() -> None:
 
 
 def test_every_block_of_commands_is_run() -> None:
-    assert {page for page in PAGES if blocks_of(page)} == {"README", "api", "operations", "audit"}
+    assert {page for page in PAGES if blocks_of(page)} == {
+        "README",
+        "api",
+        "operations",
+        "audit",
+        "judging",
+    }
 
 
 @pytest.mark.thorough
@@ -46,7 +53,7 @@ def test_the_manual_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     worker_runs = re.sub(r" +# refused while a worker runs", " || test $? = 1", no_example)
     texts_too_young = re.sub(r" +#.*", " || test $? = 3", ERASE)
     blocks += [joined + worker_runs + AUDIT + texts_too_young + "kill $up" + end]
-    output = _run(tmp_path, "\n".join(blocks))
+    output = run_script(tmp_path, "\n".join(blocks))
     assert "current version is 2" in output  # the answer to the stale update
     assert re.search(r"batch-1  2 essays  assignment: .*student_prompt v2", output)
     assert re.search(r"ada in\s+batch\s+batch-1:\s+score", output)
@@ -61,7 +68,21 @@ def test_the_manual_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     assert re.findall(r"^\d{3}$", output, re.MULTILINE) == ["200", "412"]
 
 
-def _run(folder: Path, script: str) -> str:
+@pytest.mark.thorough
+def test_the_page_on_judging_does_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "kafka-libs").symlink_to(ROOT / ".cjstream" / "kafka-libs")
+    files = re.sub(r"(request.json|result.json)", rf"{tmp_path}/\1", JUDGING)
+    output = run_script(tmp_path, files)
+    assert re.search(r"class-9a .*(complete|partial)", output)
+    for essay in ("ada", "bo", "cy"):
+        assert re.search(rf"[1-3]-[1-3] .* {essay} .*-o?-", output), output
+    assert re.search(r"ada in batch class-9a: score", output)
+    assert "0 outcomes" not in output
+    assert output.count("verified") >= 1
+    assert "NOT verified" not in output
+
+
+def run_script(folder: Path, script: str) -> str:
     """The output of a shell script, stderr included; processes that it leaves behind are ended."""
     port = str(free_port())
     environment = {
