@@ -38,6 +38,7 @@ def append_batches(
     essays: int = 6,
     first_number: int = 0,
     request_essays: tuple[Essay, ...] = (),
+    overrides: str | None = None,
 ) -> list[str]:
     """Append prepared batches whose texts are stored, unless they are given; returns their run ids."""
     store = ContentStore.open(settings.content)
@@ -46,7 +47,7 @@ def append_batches(
     outcomes = list[tuple[Record, str]]()
     for number in range(first_number, first_number + count):
         stored = request_essays or _stored_essays(store, number, essays)
-        outcomes.append(_batch(settings, number, stored))
+        outcomes.append(_batch(settings, number, stored, overrides))
     deliver(plain_producer(settings), [record for record, _ in outcomes])
     return [run_id for _, run_id in outcomes]
 
@@ -59,8 +60,10 @@ def _stored_essays(store: ContentStore, number: int, count: int) -> tuple[Essay,
     )
 
 
-def _batch(settings: Settings, number: int, essays: tuple[Essay, ...]) -> tuple[Record, str]:
-    request = requested(batch_id=f"batch-{number}", essays=essays)
+def _batch(
+    settings: Settings, number: int, essays: tuple[Essay, ...], overrides: str | None
+) -> tuple[Record, str]:
+    request = requested(batch_id=f"batch-{number}", essays=essays, llm_config_overrides=overrides)
     partition = number % settings.partitions
     at = Coordinates(settings.topics.requests.name, partition, number)
     outcome = outcome_of(request, at, resolve(request, CONTEXT, Policy()))

@@ -32,6 +32,7 @@ from tools.audit.judging.kept_texts import KeptTexts
 from tools.audit.judging.partition_check import JudgingCheck
 from tools.audit.judging.run_check import result_sha256
 from tools.audit.judging.run_story import run_story
+from tools.models.catalogue import price_rows
 
 FAULTS = SimulatedFaults(rate_limited=0.1, server_error=0.1, timeout=0.05, garbage=0.1)
 EVENTS = (
@@ -145,9 +146,26 @@ def other_winner(judged: JudgedInstallation) -> dict[str, Any]:
     return {"winner": "second" if event.winner == "first" else "first"}
 
 
+def with_other_prices(judged: JudgedInstallation) -> dict[str, Any]:
+    event = CODEC.decode(judged.record(judged.find(JudgingOpened)).value)
+    assert isinstance(event, JudgingOpened)
+    assert event.judge.prices is not None
+    prices = replace(event.judge.prices, output=event.judge.prices.output + 1)
+    return {"judge": replace(event.judge, prices=prices)}
+
+
+def with_a_listed_price(judged: JudgedInstallation) -> dict[str, Any]:
+    """The judge is another one, with the id of its row in the price table, but with other prices."""
+    row = price_rows()[0]
+    judge = with_other_prices(judged)["judge"]
+    return {"judge": replace(judge, provider=row.provider, model=row.model, price_id=row.price_id)}
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "found"),
     [
+        (JudgingOpened, with_other_prices, "wrong_price"),
+        (JudgingOpened, with_a_listed_price, "wrong_price"),
         (JudgingOpened, {"seed": 8}, "wrong_opening"),
         (JudgingOpened, {"max_comparisons": 1000}, "wrong_opening"),
         (JudgingOpened, {"batch_id": "another"}, "wrong_opening"),
