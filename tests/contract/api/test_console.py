@@ -187,6 +187,17 @@ def test_versions_are_compared_word_by_word(browser: Browser) -> None:
     assert "<ins>well</ins>" in diff
 
 
+def test_many_versions_are_paged(browser: Browser, api: Api) -> None:
+    for number in range(101):
+        text = f"{TEXT} {number}"
+        body = {"assignment_id": "a1", "instructions_text": text, "grade_scale": SCALE}
+        assert api("POST", f"{ADMIN}/assignments", body).status_code == 200
+    first = browser.get("/console/assignments/a1").text
+    assert "Page 1 of 2" in first
+    assert "Instructions 101<" in first
+    assert "Instructions 1<" in browser.get("/console/assignments/a1?page=2").text
+
+
 def test_a_list_of_many_is_paged_and_searched_by_the_beginning_of_the_id(
     browser: Browser, api: Api
 ) -> None:

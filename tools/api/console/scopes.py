@@ -12,11 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas.scales import list_scales
-from tools.api.console.in_process_api import Refused
+from tools.api.console.in_process_api import Answer, Refused
 from tools.api.console.pages import console_of, message_page, page, redirect, session_of, signed_in
 from tools.api.console.text_diff import diff_rows
 
 PAGE_SIZE = 50
+VERSIONS = 100  # on one page
+MAX_COMPARED = 2000  # versions that can be chosen for a comparison; the command line has all
 ADMIN, AUDIT = "/admin/v1", "/audit/v1"
 ROLES = {
     "instructions": "Instructions",
@@ -111,11 +113,8 @@ async def show(request: Request) -> Response:
     api = console_of(request).api
     as_of = request.query_params.get("as_of", "").strip()
     moment = _with_zone(as_of) if as_of else _now()
-    history = await api.call(
-        request, session.caller, "GET", f"{AUDIT}/scopes/{quote(scope.key, safe='')}/history"
-    )
-    if not history.is_ok:
-        raise Refused(history)
+    number = page_number(request)
+    history = (await _history(request, scope, number)).document
     state = await api.call(
         request,
         session.caller,
@@ -132,7 +131,7 @@ async def show(request: Request) -> Response:
         )
     if not state.is_ok:
         raise Refused(state)
-    versions, document = history.document["items"], state.document
+    versions, document = history["items"], state.document
     if not versions and all(document[role] is None for role in scope.roles):
         return message_page(
             request, 404, f"There is no {scope.kind} {scope.id}", "No upload names it."
@@ -153,7 +152,9 @@ async def show(request: Request) -> Response:
         document=document,
         readiness=readiness,
         versions=_with_previous(versions),
-        complete=history.document["complete"],
+        complete=history["complete"],
+        number=number,
+        pages=max(1, -(-history["total"] // VERSIONS)),
         as_of=as_of,
         saved=request.query_params.get("saved", ""),
     )
@@ -162,13 +163,9 @@ async def show(request: Request) -> Response:
 @signed_in
 async def show_diff(request: Request) -> Response:
     """The difference of two versions of one role."""
-    session, scope = session_of(request), scope_of(request)
+    scope = scope_of(request)
     role = request.path_params["role"]
-    api = console_of(request).api
-    history = await api.read(
-        request, session.caller, f"{AUDIT}/scopes/{quote(scope.key, safe='')}/history"
-    )
-    versions = [one for one in history.document["items"] if one["role"] == role]
+    versions = [one for one in await _all_versions(request, scope) if one["role"] == role]
     wanted = [request.query_params.get(name, "") for name in ("left", "right")]
     chosen = [_chosen(versions, one) for one in wanted]
     if role not in scope.roles or not all(chosen):
@@ -190,6 +187,26 @@ async def show_diff(request: Request) -> Response:
         rows=rows,
         is_readable=len(readable) == 2,
     )
+
+
+async def _history(request: Request, scope: Scope, number: int) -> Answer:
+    """One page of a scope's versions, newest first. Raises Refused."""
+    path = f"{AUDIT}/scopes/{quote(scope.key, safe='')}/history"
+    caller = session_of(request).caller
+    return await console_of(request).api.read(
+        request, caller, path, page=number, page_size=VERSIONS
+    )
+
+
+async def _all_versions(request: Request, scope: Scope) -> list[dict[str, Any]]:
+    """The newest versions of a scope, up to MAX_COMPARED. Raises Refused."""
+    versions = list[dict[str, Any]]()
+    for number in range(1, MAX_COMPARED // VERSIONS + 1):
+        history = (await _history(request, scope, number)).document
+        versions += history["items"]
+        if len(versions) >= history["total"]:
+            break
+    return versions
 
 
 def page_number(request: Request) -> int:
