@@ -81,7 +81,8 @@ def system(settings: Settings, start_worker: StartWorker) -> dict[str, list[str]
     ports = {name: free_port() for name in ("worker", "judge", "api")}
     addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     start_worker("one", worker_metrics_address=addresses["worker"])
-    start_worker("judge", JUDGE, judge="simulated/sim-1", judge_metrics_address=addresses["judge"])
+    judge = {"judge": "simulated/sim-1", "judge_first_start": "beginning"}
+    start_worker("judge", JUDGE, judge_metrics_address=addresses["judge"], **judge)
     start_worker("api", API, api_port=ports["api"], environment="development")
     for address in addresses.values():
         Scraped(address).wait_until_ready()
@@ -112,7 +113,7 @@ def prometheus(system: dict[str, list[str]], tmp_path: Path) -> Iterator[Prometh
         server.wait(SERVER_S)
 
 
-def test_every_rule_and_panel_is_evaluated_and_a_dead_letter_raises_its_alert(
+def test_every_rule_and_panel_is_evaluated_and_alerts_fire_for_what_happens(
     prometheus: Prometheus, settings: Settings, system: dict[str, list[str]]
 ) -> None:
     # read once more, so that each has been scraped at least twice before something happens
@@ -140,8 +141,8 @@ def test_every_rule_and_panel_is_evaluated_and_a_dead_letter_raises_its_alert(
 
     worker = Scraped(system["worker"][0])
     until(lambda: worker.value("cj_worker_dead_letters_total") == 1, SERVER_S)
-    until(lambda: "CjstreamDeadLetters" in firing(), SERVER_S)
-    assert firing() == {"CjstreamDeadLetters"}
+    # the essays of the request are texts that nobody stored, so its batch is not judged
+    until(lambda: firing() == {"CjstreamDeadLetters", "CjstreamJudgingFails"}, SERVER_S)
     rules = until(
         lambda: [one for one in prometheus.rules() if one["health"] != "unknown"], SERVER_S
     )
