@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from operator import add
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ ROWS_VERSION = f"{FOLD_VERSION}.1"  # of the fold, and of the format of rows
 ROW, AFTER_ROWS = b"r", b"s"
 METADATA, AFTER_METADATA = b"n", b"o"
 SUFFIXES = tuple(bytes((0, number)) for number in range(len(ROLES)))
+AFTER_SUFFIXES = b"\1"
 HEAD = struct.Struct(">iqq")
 # rows have the fixed schema ids, so that they stay readable whatever ids a registry gives
 ROW_CODEC = Codec()
@@ -187,6 +188,13 @@ class ContextReplica:
             if isinstance(context, Malformed):
                 raise context
             yield context
+
+    def scope_keys(self, after: str, limit: int) -> list[str]:
+        """Up to `limit` scope keys that follow this one; from the first on, if it is empty."""
+        first = ROW + after.encode() + (AFTER_SUFFIXES if after else b"")
+        rows = self._store.ascending(first, AFTER_ROWS)
+        keys = (key[len(ROW) : -len(SUFFIXES[0])].decode() for key, _ in rows)
+        return list(islice((key for key, _ in groupby(keys)), limit))
 
     def _read(self, scope_key: str) -> AssignmentContext | None:
         key = ROW + scope_key.encode()

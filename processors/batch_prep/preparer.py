@@ -33,6 +33,7 @@ from schemas.topics import MAX_OUTCOME_BYTES
 from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.batch_prep")
+PREPARED_AT_ONCE = 500  # contexts: about 30 ms, in which the group is not served
 REPLICA_WAIT_S = 3.0  # how long to wait for the replica before the batch is fetched again
 
 
@@ -125,6 +126,9 @@ class Preparer:
         self._release_max = settings.release_max
         self._stopped: Collection[Partition] = frozenset()  # as of the last batch
         self._waits = Repeats(tolerated=3)  # longer than writers' transactions or a new leader take
+        self._prepared_until: str | None = (
+            ""  # scope key; None: prepare nothing in advance any more
+        )
 
     def next_batch(self, wait_s: float) -> Batch | None:
         """The next prepared batch, or None if there is nothing to do at the moment.
@@ -138,7 +142,9 @@ class Preparer:
         started_s = SYSTEM_CLOCK.monotonic()
         fetched = self._consumer.poll(min(wait_s, self._parked.max_wait_s))  # 1
         if fetched is None:
+            self._prepare_contexts()
             return None
+        self._prepared_until = None
         fetched_s = SYSTEM_CLOCK.monotonic()
         self._clock.observe(fetched.appended_at_ms)
         left = self._consumer.limit - len(fetched.messages) if refused else self._release_max
@@ -166,6 +172,15 @@ class Preparer:
         self._observer.took("wait_for_uploads", waited_s - asked_s)
         self._observer.took("prepare", SYSTEM_CLOCK.monotonic() - waited_s)
         return self._finish(batch, fetched)
+
+    def _prepare_contexts(self) -> None:
+        """Prepare some contexts in advance, while this worker waits for its first partitions."""
+        if self._prepared_until is None:
+            return
+        with self._replica.frozen():
+            scope_keys = self._replica.scope_keys(self._prepared_until, PREPARED_AT_ONCE)
+            has_room = self._splicer.prepare(scope_keys)
+        self._prepared_until = scope_keys[-1] if scope_keys and has_room else None
 
     def _finish(self, batch: BatchBuilder, fetched: FetchedRecords) -> Batch | None:
         """The batch with a position for every partition it touches: only its offsets let Kafka fence a former owner."""

@@ -70,6 +70,9 @@ class BatchSplicer(Protocol):
     ) -> Spliced:
         """The outcomes of requests at these places of the request topic."""
 
+    def prepare(self, scope_keys: Collection[str]) -> bool:
+        """Prepare contexts that are not prepared yet, before they are needed; False if there is no room for all."""
+
     def forget(self, scope_keys: Collection[str]) -> None:
         """Prepare the contexts of these scopes anew when they are needed."""
 
@@ -130,11 +133,14 @@ class OutcomeParts:
         )
 
 
+def usual_use_of(scope_key: str) -> ScopeUse:
+    """The use of a scope by requests that bring no prompt of their own."""
+    is_course = scope_key.startswith(COURSE)
+    an_id = scope_key.removeprefix(COURSE if is_course else ASSIGNMENT).encode()
+    return ScopeUse(is_course, False, an_id)
+
+
 def uses_of(scope_keys: Iterable[str]) -> list[ScopeUse]:
     """Every use of these scopes."""
-    uses = []
-    for scope_key in scope_keys:
-        is_course = scope_key.startswith(COURSE)
-        an_id = scope_key.removeprefix(COURSE if is_course else ASSIGNMENT).encode()
-        uses += [ScopeUse(is_course, brings_prompt, an_id) for brings_prompt in (False, True)]
-    return uses
+    usual = [usual_use_of(scope_key) for scope_key in scope_keys]
+    return [use._replace(brings_prompt=brings) for use in usual for brings in (False, True)]

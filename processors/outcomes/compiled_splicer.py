@@ -14,6 +14,7 @@ from processors.outcomes.batch_splicer import (
     SharedPart,
     Spliced,
     uses_of,
+    usual_use_of,
 )
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.scan.compiled import CompiledScanner, Int32s, Int64s, address_of, ends_of
@@ -221,6 +222,10 @@ class CompiledSplicer:
                 first, end = course, course_end
             uses[ScopeUse(is_course, prompt >= 0, joined[start + first : start + end])] = None
         return list(uses)
+
+    def prepare(self, scope_keys: Collection[str]) -> bool:
+        uses = [usual_use_of(scope_key) for scope_key in scope_keys]
+        return self._table.put(uses, [self._parts.shared_part(use) for use in uses])
 
     def forget(self, scope_keys: Collection[str]) -> None:
         self._table.forget(uses_of(scope_keys))

@@ -2,13 +2,21 @@
 
 from collections.abc import Collection, Sequence
 
-from processors.outcomes.batch_splicer import Kind, OutcomeParts, ScopeUse, Spliced, uses_of
+from processors.outcomes.batch_splicer import (
+    Kind,
+    OutcomeParts,
+    ScopeUse,
+    Spliced,
+    uses_of,
+    usual_use_of,
+)
 from processors.outcomes.encoding import PRESENT, long
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.scan.layout import FRAME_BYTES
 from tables.scan.plain import Scan, compile_scan
 
 ENTRY_BYTES = 400  # of a prepared context, beside its id and its context part
+MAX_ENTRY_BYTES = 4_000  # of any but a very long one
 MAX_DIGITS = 20  # of an offset
 SHORT = 64  # the least length that takes two bytes
 Entry = tuple[Kind, bytes]
@@ -75,6 +83,13 @@ class PlainSplicer:
                 )
             )
         return Spliced(values, are_prepared)
+
+    def prepare(self, scope_keys: Collection[str]) -> bool:
+        for use in map(usual_use_of, scope_keys):
+            if self._bytes + MAX_ENTRY_BYTES > self._max_bytes:
+                return False
+            self._prepare(use.number, use.id)
+        return True
 
     def forget(self, scope_keys: Collection[str]) -> None:
         if self._bytes:

@@ -487,6 +487,19 @@ def test_contexts_are_in_the_order_of_scope_keys_and_may_be_selected() -> None:
     assert [key for key, _ in wanted] == [b"assignment:a1"]
 
 
+def test_scope_keys_are_read_page_by_page(reopened: Callable[[], Store]) -> None:
+    replica, ids = replica_on(reopened()), ["a", "a-1", "a1", "b", "ä"]
+    for offset, an_id in enumerate(ids):
+        fold_upload(replica, prompt_uploaded(assignment_id=an_id), offset)
+        fold_upload(replica, rubric_uploaded(assignment_id=an_id), offset)
+    pages, after = list[list[str]](), ""
+    while page := replica.scope_keys(after, 2):
+        pages.append(page)
+        after = page[-1]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [key for page in pages for key in page] == [f"assignment:{an_id}" for an_id in ids]
+
+
 def test_a_course_has_a_row_of_its_own() -> None:
     replica = in_memory()
     fold_upload(replica, instructions_uploaded(assignment_id=None, course_id="SV2"), 1)

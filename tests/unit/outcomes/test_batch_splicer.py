@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import orjson
 import pytest
@@ -200,6 +201,41 @@ def test_each_context_is_prepared_once_until_it_changes(name: str) -> None:
     result = spliced(splicer, records, places_of(records))
     assert read[50:] == ["assignment:assignment-7"]
     assert differences(result, records, places_of(records), rows, Policy()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_context_that_was_prepared_in_advance_is_not_read_again_until_it_changes(
+    name: str,
+) -> None:
+    read = list[str]()
+
+    class Counted(dict[str, AssignmentContext]):
+        def get(self, key: str, default: object = None) -> AssignmentContext | None:  # type: ignore[override]
+            read.append(key)
+            return super().get(key)
+
+    records = RECORDS[:50]
+    rows = Counted(islice(ROWS.items(), 50))
+    splicer = splicer_of(name, rows)
+    assert splicer.prepare(list(rows))
+    assert read == list(rows)
+    spliced(splicer, records, places_of(records))
+    assert len(read) == 50
+    changed = context_after(instructions_uploaded(), prompt_uploaded("Another."))
+    rows["assignment:assignment-7"] = changed
+    splicer.forget(["assignment:assignment-7"])
+    result = spliced(splicer, records, places_of(records))
+    assert read[50:] == ["assignment:assignment-7"]
+    assert differences(result, records, places_of(records), rows, Policy()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_contexts_are_prepared_in_advance_only_as_far_as_they_fit(name: str) -> None:
+    splicer = splicer_of(name, ROWS, max_bytes=64 * 1024)
+    assert not splicer.prepare(list(ROWS))
+    records = RECORDS[-20:]  # their contexts are not among the first
+    result = spliced(splicer, records, places_of(records))
+    assert differences(result, records, places_of(records), ROWS, Policy()) == []
 
 
 LARGE = tuple(replace(one, essay_id=f"{one.essay_id:-<200}") for one in essays(3200))
