@@ -7,6 +7,7 @@ the batch in a transaction. A Faust agent on a channel connects them.
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 
 from confluent_kafka import Message
 
@@ -177,7 +178,9 @@ class Preparer:
         """Prepare some contexts in advance, while this worker waits for its first partitions."""
         if self._prepared_until is None:
             return
-        with self._replica.frozen():
+        scope_keys, has_room = list[str](), False
+        # a row that cannot be read is the problem of the first request that needs it
+        with self._replica.frozen(), suppress(BadRecord):
             scope_keys = self._replica.scope_keys(self._prepared_until, PREPARED_AT_ONCE)
             has_room = self._splicer.prepare(scope_keys)
         self._prepared_until = scope_keys[-1] if scope_keys and has_room else None
