@@ -75,7 +75,7 @@ class LazyClient(Generic[Client]):
 
 
 def silence(*loggers: str) -> None:
-    """Let an SDK log warnings at most, whatever its environment variables say: its other lines have whole requests."""
+    """Let an SDK log warnings at most, whatever its environment variables say: Anthropic's logs whole requests."""
     for name in loggers:
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -20,7 +20,7 @@ def adapter(request: pytest.FixtureRequest) -> str:
 
 
 def ask(
-    adapter: str, reason: str | None = None, count: int = 1, timeout_s: float = 5.0
+    adapter: str, reason: str | None = None, count: int = 1, timeout_s: float = 60.0
 ) -> Sequence[Answered | Failed]:
     """The outcomes of so many questions, one after the other."""
     asked, judge_that_fails = ADAPTERS[adapter]
@@ -36,7 +36,7 @@ def ask(
 
 
 def failure(adapter: str, reason: str) -> Failed:
-    (outcome,) = ask(adapter, reason, timeout_s=0.5 if reason == "timeout" else 10)
+    (outcome,) = ask(adapter, reason, timeout_s=0.5 if reason == "timeout" else 60)
     assert isinstance(outcome, Failed)
     return outcome
 
@@ -86,7 +86,7 @@ def test_an_answer_takes_no_longer_than_its_timeout(adapter: str) -> None:
     ask(adapter)  # the first use of an SDK takes long
     started = time.monotonic()
     ask(adapter, "timeout", timeout_s=0.2)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_a_question_can_be_cancelled(adapter: str) -> None:
@@ -109,7 +109,7 @@ def test_questions_are_asked_side_by_side(adapter: str) -> None:
 
     async def ask_all(judge: Judge) -> list[Answered | Failed]:
         requests = [request_for(number=number, asked=asked) for number in range(50)]
-        outcomes = await asyncio.gather(*(judge.ask(request, 30.0) for request in requests))
+        outcomes = await asyncio.gather(*(judge.ask(request, 60.0) for request in requests))
         await judge.close()
         return outcomes
 

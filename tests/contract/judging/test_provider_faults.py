@@ -36,7 +36,7 @@ def provider(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def ask(provider: str, access: ProviderAccess, timeout_s: float = 20) -> Answered | Failed:
+def ask(provider: str, access: ProviderAccess, timeout_s: float = 60) -> Answered | Failed:
     make, asked, _ = PROVIDERS[provider]
 
     async def once() -> Answered | Failed:
