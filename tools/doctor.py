@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.broker_features import NO_CONSUMER_PROTOCOL, broker_features
@@ -26,12 +25,15 @@ from processors.monitoring.installation_health import (
 )
 from processors.monitoring.progress_probes import membership_checks
 from processors.monitoring.worker_status import WorkerStatus, statuses
+from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import CJStreamError, Unreachable
 from tables.content_store import ContentStore
 from tools.abort_transaction import MAX_OPEN_S, open_on_installation, sentences_of
 from tools.certificates import ends_of_certificates
+from tools.doctor_check import Check, failed_or
+from tools.doctor_judging import judging_checks
 from tools.java import find_java
 from tools.parked import Parked, ParkedRecords, read_parked_records
 from tools.restore_parked import lost_requests
@@ -49,15 +51,6 @@ MAX_NAMED = 5  # records in one check
 MAX_OUTCOMES = 100_000  # of each partition, that are read to find requests without one
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The result of one check; detail says what was found, and what to do if it is not ok."""
-
-    name: str
-    ok: bool
-    detail: str
-
-
 def examine(settings: Settings) -> list[Check]:
     """Run every check. Raises Unreachable if no broker answers, as nothing else can be checked then."""
     admin = admin_client(settings)
@@ -69,10 +62,11 @@ def examine(settings: Settings) -> list[Check]:
         if lacking := [check for check in _security(settings) if not check.ok]:
             return [*_machine(settings), answering, *lacking]  # it cannot see the topics
         raise
-    release = _failed_or("broker release", lambda: _release(settings))
+    release = failed_or("broker release", lambda: _release(settings))
     checks = [*_machine(settings), answering, release, *_security(settings), *_topics(states)]
     if not any(state.topic_id is None or state.contradictions for state in states):
         checks += [*_groups(settings), *_flow(settings)]  # they need correct topics
+        checks += judging_checks(settings, codec_for(settings), _now_ms())
     return checks
 
 
@@ -82,7 +76,7 @@ def _security(settings: Settings) -> list[Check]:
     if settings.kafka.encrypts:
         checks.append(_checked("certificates", lambda: ends_of_certificates(settings)))
     if settings.kafka.security_protocol != "PLAINTEXT":
-        checks.append(_failed_or("rights", lambda: _rights(settings)))
+        checks.append(failed_or("rights", lambda: _rights(settings)))
     return checks
 
 
@@ -155,11 +149,11 @@ def _flow(settings: Settings) -> list[Check]:
     now_ms, topics = _now_ms(), settings.topics
     return [
         *_parked_topic(settings, now_ms),
-        _failed_or(
+        failed_or(
             "open transactions", lambda: _open_transactions(open_on_installation(settings), now_ms)
         ),
-        _failed_or("uploads of a later release", lambda: _stopping(stopping_uploads(settings))),
-        _failed_or(OFFSETS_FIT, lambda: _offsets(wrong_committed_offsets(settings))),
+        failed_or("uploads of a later release", lambda: _stopping(stopping_uploads(settings))),
+        failed_or(OFFSETS_FIT, lambda: _offsets(wrong_committed_offsets(settings))),
         *(
             Check(
                 f"dead letters in {topic.name}",
@@ -192,7 +186,7 @@ def _parked_topic(settings: Settings, now_ms: int) -> list[Check]:
     return [
         _parked(records.parked(now_ms), records.hidden),
         _skipped(records),
-        _failed_or(
+        failed_or(
             RELEASED,
             lambda: _lost(sorted(lost_requests(settings, records, MAX_OUTCOMES).requests)),
         ),
@@ -276,13 +270,6 @@ def _checked(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
     except (CJStreamError, OSError) as fault:
-        return Check(name, False, str(fault))
-
-
-def _failed_or(name: str, check: Callable[[], Check]) -> Check:
-    try:
-        return check()
-    except CJStreamError as fault:
         return Check(name, False, str(fault))
 
 

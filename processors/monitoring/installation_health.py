@@ -35,11 +35,21 @@ class Unread:
 
 
 def unread_requests(settings: Settings) -> dict[Partition, Unread]:
-    """The requests that are not committed yet, by partition; markers do not count. Raises Unreachable."""
+    """The requests that batch preparation has not committed yet, by partition. Raises Unreachable."""
+    return _unread(settings, settings.topics.requests, settings.prep_group)
+
+
+def unread_batches(settings: Settings) -> dict[Partition, Unread]:
+    """The prepared batches that no judge has opened or refused yet, by partition. Raises Unreachable."""
+    return _unread(settings, settings.topics.batches, settings.judge_group)
+
+
+def _unread(settings: Settings, topic: Topic, group: str) -> dict[Partition, Unread]:
+    """The records of a topic that a group has not committed; markers of transactions do not count."""
     unread = dict[Partition, Unread]()
-    with LogReader(settings, settings.partitions_of(settings.topics.requests)) as log:
+    with LogReader(settings, settings.partitions_of(topic)) as log:
         ranges = log.offset_ranges()
-        committed = committed_offsets(settings, settings.prep_group, ranges)
+        committed = committed_offsets(settings, group, ranges)
         lag = {
             partition: end - committed.get(partition, 0) for partition, (_, end) in ranges.items()
         }

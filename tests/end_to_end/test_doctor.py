@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, Producer
 
 from processors.kafka.broker_features import NO_CONSUMER_PROTOCOL
 from processors.kafka.clients import admin_client, plain_producer
+from processors.kafka.consumer_groups import set_committed_offsets
 from processors.kafka.records import Record
 from processors.monitoring.worker_status import StatusFile
 from processors.settings import Settings
@@ -21,10 +22,14 @@ from tests.faults.load import CODEC, append, assignment, record_of, send, send_i
 from tests.faults.running import StartWorker
 from tests.support.builders import prompt_uploaded, requested
 from tests.support.installations import configure_topic, installation
+from tests.support.judged_batches import append_batches
+from tests.support.judging_in_memory import opened
 from tests.support.run_command import run_json, run_text
 from tests.support.until import until
 from tools.broker import Broker
-from tools.doctor import Check, examine
+from tools.doctor import examine
+from tools.doctor_check import Check
+from tools.doctor_judging import numerics_check
 
 
 def checks_by_name(settings: Settings) -> dict[str, Check]:
@@ -150,6 +155,19 @@ def put_a_file_in_the_place_of_the_data(settings: Settings) -> None:
     settings.data_dir.write_text("")
 
 
+def let_batches_wait_for_a_judge(settings: Settings) -> None:
+    append_batches(settings, 3)
+    batches = settings.partitions_of(settings.topics.batches)
+    set_committed_offsets(settings, settings.judge_group, dict.fromkeys(batches, 0))
+
+
+def leave_a_run_open(settings: Settings) -> None:
+    judging = settings.topics.judging
+    append(settings, [Record(judging.name, 1, b"run-1", CODEC.encode(opened()))])
+    starts = dict.fromkeys(settings.partitions_of(judging), 0)
+    set_committed_offsets(settings, settings.judge_group, starts)
+
+
 IDLE = "it ends by itself after 30 s; if it does not, it hangs: kill it"
 BAD_STATES = {
     "a topic is missing": BadState(
@@ -185,6 +203,16 @@ BAD_STATES = {
         "batch preparation",
         ("a member, but no worker: console at ", "it takes records away, stop it"),
     ),
+    "batches wait, and no judge runs": BadState(
+        let_batches_wait_for_a_judge,
+        "judging",
+        ("0 judges, 3 records behind", "start one with `cjstream judge`"),
+    ),
+    "a run is past its deadline": BadState(
+        leave_a_run_open,
+        "runs being judged",
+        ("the oldest is run-1", "in doubt: 0.000000 USD", "1 are past their deadline, run-1 by"),
+    ),
     "the data folder is no folder": BadState(
         put_a_file_in_the_place_of_the_data, "data folder is writable", ("File exists",)
     ),
@@ -206,6 +234,23 @@ def test_a_bad_state_is_named_with_its_remedy(settings: Settings, state: BadStat
         assert words in checks[state.check]["detail"]
     advised = "start one" in str(report)
     assert not (advised and isinstance(kept, StatusFile)), "it runs already"
+
+
+def test_a_judge_that_is_not_known_is_named(settings: Settings) -> None:
+    checks = checks_by_name(settings.model_copy(update={"judge": "nobody/none"}))
+    assert not checks["models and prices"].ok
+    assert "there is no nobody/none" in checks["models and prices"].detail
+    assert checks["scores are computed as elsewhere"].ok
+    assert (checks["judging"].detail, checks["runs being judged"].detail) == (
+        "no judge has run",
+        "none",
+    )
+
+
+def test_numerics_that_differ_are_named_with_their_remedy() -> None:
+    assert numerics_check(9e-7).ok
+    assert not numerics_check(2e-6).ok
+    assert "install the locked numpy and scipy" in numerics_check(2e-6).detail
 
 
 def test_the_content_store_is_written_and_read_and_its_credentials_are_not_shown(

@@ -33,7 +33,8 @@ from tests.support.hanging_transaction import (
 )
 from tests.support.run_command import run_json, run_text
 from tools.broker import Broker
-from tools.doctor import Check, examine
+from tools.doctor import examine
+from tools.doctor_check import Check
 
 ABORT = ("topics", "abort-transaction")
 

@@ -13,13 +13,14 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import processors.judge_app
 from processors.judge_app import JudgeProcess, build_judge
-from processors.judging.judge import Answered, Failed, JudgeRequest
-from processors.judging.simulated import SimulatedJudge
-from processors.settings import settings_from_environment
+from processors.judging.judge import Answered, Failed, Judge, JudgeRequest
+from processors.judging.known_judges import judges_of
+from processors.judging.simulated import PROVIDER
+from processors.settings import Settings, settings_from_environment
 from schemas.codec import Codec
 from schemas.models import Catalogue
 from tests.faults.faulty_worker import Plan, log_line, with_plan
@@ -91,7 +92,7 @@ def counting_provider(*, is_faulty: bool) -> Iterator[CountingProvider]:
 class CountedJudge:
     """Asks the provider; the winner is the simulated judge's."""
 
-    simulated: SimulatedJudge
+    simulated: Judge
     address: str
     plan: Plan
     calls: int = 0
@@ -113,6 +114,9 @@ class CountedJudge:
                 garbage = b"I like both."
                 return Failed(reason="invalid_answer", usage=answer.usage, response=garbage)
         return answer
+
+    async def close(self) -> None:
+        """Each call has a connection of its own."""
 
     async def _counted(self, call: str) -> str:
         host, _, port = self.address.rpartition(":")
@@ -139,9 +143,9 @@ class CountedJudge:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def build_counted_judge(settings: object, codec: Codec, catalogue: Catalogue) -> JudgeProcess:
+def build_counted_judge(settings: Settings, codec: Codec, catalogue: Catalogue) -> JudgeProcess:
     """A judge process whose producer follows the plan."""
-    process = build_judge(settings, codec, catalogue)  # type: ignore[arg-type]
+    process = build_judge(settings, codec, catalogue)
     producer = process.producer
     plan = Plan.from_environment(os.environ)
     producer.new_producer = with_plan(producer.new_producer, plan)
@@ -151,13 +155,13 @@ def build_counted_judge(settings: object, codec: Codec, catalogue: Catalogue) ->
 def main() -> None:
     """Run a judge that asks the provider, with the plan in the environment."""
     plan = Plan.from_environment(os.environ)
+
+    def counted_judges(settings: Settings, catalogue: Catalogue) -> dict[str, Judge]:
+        judge = judges_of(settings, catalogue)[PROVIDER]
+        return {PROVIDER: CountedJudge(judge, os.environ[ADDRESS], plan)}
+
     app = vars(processors.judge_app)
-
-    def judge(*arguments: object) -> CountedJudge:
-        simulated = SimulatedJudge(*arguments)  # type: ignore[arg-type]
-        return CountedJudge(replace(simulated), os.environ[ADDRESS], plan)
-
-    app["SimulatedJudge"] = judge
+    app["judges_of"] = counted_judges
     app["build_judge"] = build_counted_judge
     run(settings_from_environment())
 
