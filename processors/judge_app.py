@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,14 +43,13 @@ from processors.monitoring.metrics_server import MetricsServer, Served
 from processors.monitoring.watchdog import in_background, watch_topics, watch_transactions
 from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
-from processors.shutdown import Shutdown
+from processors.shutdown import STOP_S, Shutdown, call_after, exit_after
 from schemas.codec import Codec
 from schemas.models import Catalogue
 from tables.content_store import ContentStore
 
 log = logging.getLogger("cjstream.judging")
 BROKER_S = 60.0
-STOP_S = 8.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,21 +180,11 @@ def _serve_metrics(process: JudgeProcess, metrics: JudgeMetrics, shutdown: Shutd
 
 
 async def _bound_stop(process: JudgeProcess, shutdown: Shutdown) -> None:
-    """After the drain, stop waiting for brokers; later, end the process: a thread inside a C call cannot be stopped."""
+    """After the drain, stop waiting for brokers; later, end the process."""
     await shutdown.wait()
     drain_s = process.settings.judge_drain_s
-    for seconds, end in (
-        (drain_s, process.producer.stop),
-        (drain_s + STOP_S, partial(_exit_process, shutdown)),
-    ):
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
-
-
-def _exit_process(shutdown: Shutdown) -> None:
-    log.error("judge did not stop in time, the process exits")
-    os._exit(getattr(shutdown.fault, "exit_code", 1))
+    call_after(drain_s, process.producer.stop)
+    exit_after(drain_s + STOP_S, shutdown, log)
 
 
 def _unless_stopped(shutdown: Shutdown, request: Callable[[], object]) -> None:

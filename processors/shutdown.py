@@ -1,7 +1,13 @@
-"""Tells a worker when and why to stop."""
+"""Tells a worker or a judge when and why to stop, and bounds how long that takes."""
 
 import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable
 from contextlib import suppress
+
+STOP_S = 8.5
 
 
 class Shutdown:
@@ -31,3 +37,25 @@ class Shutdown:
     async def wait(self) -> None:
         """Wait until the worker should stop."""
         await self._event.wait()
+
+
+def call_after(seconds: float, call: Callable[[], object]) -> None:
+    """Make a call later, in a thread that keeps no process alive."""
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+
+
+def exit_after(seconds: float, shutdown: Shutdown, log: logging.Logger) -> None:
+    """End the process if it still runs then: a thread inside a C call cannot be stopped.
+
+    Fencing at the next start ends a transaction that this leaves open.
+    """
+
+    def exit_process() -> None:
+        log.error(
+            "did not stop in time, the process exits", extra={"fault": str(shutdown.fault or "")}
+        )
+        os._exit(getattr(shutdown.fault, "exit_code", 1))
+
+    call_after(seconds, exit_process)

@@ -7,8 +7,6 @@ delays the fold's table but never batch preparation.
 import asyncio
 import gc
 import logging
-import os
-import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -26,13 +24,12 @@ from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.monitoring.watchdog import STALLED_CHECKS
 from processors.registry.registry_codec import codec_unless_stopped
 from processors.settings import Settings
-from processors.shutdown import Shutdown
+from processors.shutdown import STOP_S, Shutdown, exit_after
 from schemas.errors import CJStreamError, Unreachable
 
 log = logging.getLogger("cjstream.worker")
 BROKER_S = 60.0
 FAUST_STOP_S = 3.0
-STOP_S = 8.5
 GC_THRESHOLD = 200_000  # new objects until the garbage collector looks at them
 
 
@@ -69,7 +66,7 @@ async def run_built_worker(
 ) -> None:
     """Run a built worker; it ends if its watchdog sees no progress of a part in `stalled_checks` checks."""
     settings = worker.settings
-    forced_exit = asyncio.create_task(_exit_if_stop_takes_too_long(shutdown))
+    bounded_stop = asyncio.create_task(_bound_stop(shutdown))
     watch(worker, shutdown, stalled_checks)
     try:
         await _start(worker, shutdown, display)
@@ -83,27 +80,14 @@ async def run_built_worker(
                 log.info("worker stops", extra={"fault": str(shutdown.fault or "")})
     finally:
         await asyncio.to_thread(_close, worker)
-        forced_exit.cancel()
+        bounded_stop.cancel()
     if shutdown.fault is not None:
         raise shutdown.fault
 
 
-async def _exit_if_stop_takes_too_long(shutdown: Shutdown) -> None:
-    """End the process if a clean stop takes too long: a thread inside a C call cannot be stopped.
-
-    Fencing at the next start ends a transaction that this leaves open.
-    """
+async def _bound_stop(shutdown: Shutdown) -> None:
     await shutdown.wait()
-    timer = threading.Timer(STOP_S, _exit_process, [shutdown])
-    timer.daemon = True
-    timer.start()
-
-
-def _exit_process(shutdown: Shutdown) -> None:
-    log.error(
-        "worker did not stop in time, the process exits", extra={"fault": str(shutdown.fault or "")}
-    )
-    os._exit(getattr(shutdown.fault, "exit_code", 1))
+    exit_after(STOP_S, shutdown, log)
 
 
 async def _start(worker: Worker, shutdown: Shutdown, display: Display) -> None:

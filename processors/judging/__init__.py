@@ -1,1 +1,1 @@
-"""Judges prepared batches: asks judges and commits what came of it. What is decided is in `tables/judging/`."""
+"""Judges prepared batches: asks judges and commits the results. What is decided is in `tables/judging/`."""

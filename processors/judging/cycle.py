@@ -287,7 +287,7 @@ class Cycle:
         self._ended[call] = ended
 
     def drain(self, revoked: Collection[Partition], group: bytes) -> None:
-        """Before partitions are given up: wait for their calls in flight, and commit what came of them.
+        """Before partitions are given up: wait for their calls in flight, and commit the results.
 
         group: the metadata after the rebalance; until this returns, nobody else owns the partitions. Their other calls
         are in doubt.

@@ -36,7 +36,7 @@ ITEMS_MIN = 2
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call, and what came of it; is_in_doubt: it may have been paid."""
+    """One call and its outcome; is_in_doubt: it may have been paid."""
 
     intent: IntendedCall
     outcome: CallAnswered | CallFailed | None = None
