@@ -7,7 +7,6 @@ import json
 import random
 import re
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,21 +29,19 @@ ANTHROPIC_MEMBERS = {
     *("model", "messages", "system", "tools", "tool_choice", "temperature", "max_tokens"),
     "output_config",
 }
-# what may happen to a call; each but the first two is billed
-FAULTS = (
-    *("rate_limited", "server_error", "garbage", "unusable", "truncated", "refusal", "cut"),
-    *("hang", "endless"),
-)
 KNOWN = (None, "unusable", "truncated", "refusal")  # the caller gets the usage
 
 
 @dataclass
 class Day:
-    """How the provider fares: the probability of each fault, and the faults of the next calls, which come first."""
+    """How the provider fares: the probability of each fault, and the faults of the next calls, which come first.
+
+    The faults: rate_limited, server_error, garbage (no JSON), unusable (names no winner), truncated, refusal, cut (the
+    connection breaks in the response), hang (nothing comes), endless (longer than any answer).
+    """
 
     probabilities: Mapping[str, float] = field(default_factory=dict)
     next: list[str | None] = field(default_factory=list)
-    capacity: int | None = None  # calls at a time; further ones get a 429
     retry_after: Mapping[str, str] = field(default_factory=lambda: {"retry-after": "0"})
 
 
@@ -73,33 +70,20 @@ class JudgeServer:
         self.moved_to: str | None = None  # every call is redirected there
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.billed: list[Billed] = []
-        self.happened: Counter[str] = Counter()
         self.released = threading.Event()  # set: hanging calls end
-        self.at_once = self.most_at_once = 0
         self._random = random.Random(seed)
         self._cached: set[str] = set()
         self._lock = threading.Lock()
 
-    @contextmanager
-    def call(self, path: str, headers: dict[str, str], body: Any) -> Iterator[str | None]:
-        """Note a call while it is served; yields its fault."""
+    def call(self, path: str, headers: dict[str, str], body: Any) -> str | None:
+        """Note a call; returns its fault."""
         with self._lock:
             self.requests.append((path, headers, body))
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-            fault = self._fault()
-            self.happened[fault or "answered"] += 1
-        try:
-            yield fault
-        finally:
-            with self._lock:
-                self.at_once -= 1
+            return self._fault()
 
     def _fault(self) -> str | None:
         if self.day.next:
             return self.day.next.pop(0)
-        if self.day.capacity is not None and self.at_once > self.day.capacity:
-            return "rate_limited"
         left = self._random.random()
         for name, probability in self.day.probabilities.items():
             if left < probability:
@@ -131,7 +115,7 @@ def _tokens(text: str) -> int:
 
 
 def judgement(prompt: str) -> str:
-    """The answer: the text with the higher last number is better."""
+    """The answer: the text with the higher first number is better."""
     texts = {side: text for side, _, text in TEXT.findall(prompt)}
     if set(texts) != {"A", "B"}:
         raise Refused(400, "no two texts")
@@ -293,7 +277,8 @@ class Handler(BaseHTTPRequestHandler):
         """Answer one call."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        with suppress(OSError), self.provider.call(self.path, headers, body) as fault:
+        fault = self.provider.call(self.path, headers, body)
+        with suppress(OSError):  # the caller is gone
             try:
                 self._answer(headers, body, fault)
             except Refused as refused:
