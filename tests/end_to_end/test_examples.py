@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -29,7 +28,6 @@ EXAMPLES = Path(__file__).parents[2] / "tools" / "examples"
 COMPILER = "org.eclipse.jdt.internal.compiler.batch.Main"
 PROMPT = {"assignment_id": "a1", "prompt_text": "Write about a rule that you would change."}
 PATIENCE_S = 60
-FORGED = str(uuid4()).encode()
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(300)]
 
 
@@ -72,11 +70,13 @@ def consuming() -> Callable[..., list[dict[str, Any]]]:
     """A function that runs a consumer until it has printed so many lines, and stops it; returns the lines."""
 
     def lines_of(command: list[str], out: Path, count: int) -> list[dict[str, Any]]:
-        with out.open("ab") as file, ExitStack() as running:
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL)
+        log = out.with_suffix(".log")
+        with out.open("ab") as file, log.open("ab") as errors, ExitStack() as running:
+            process = subprocess.Popen(command, stdout=file, stderr=errors)
             running.callback(process.wait, PATIENCE_S)
             running.callback(process.kill)
             until(lambda: len(printed(out)) >= count or process.poll() is not None, PATIENCE_S)
+            assert process.poll() is None, log.read_text()
         return printed(out)
 
     return lines_of
@@ -123,7 +123,7 @@ def test_the_examples_produce_what_they_consume_and_print_each_batch_once(
         for name, program in (("python", python), ("java", [*java, *arguments])):
             command, out = [*program, str(tmp_path / f"{name}.ids")], tmp_path / f"{name}.out"
             lines = consuming(command, out, 3)
-            assert FORGED.decode() not in {line["event_id"] for line in lines}
+            assert all(set(line["event_id"]) != {"f"} for line in lines)
             assert sorted(map(request_of, lines)) == sorted([*sent, third])
 
 
@@ -138,7 +138,7 @@ def repeat_and_forge_batches(settings: Settings) -> None:
             assert read.value is not None
             batch = codec.decode(read.value)
             assert isinstance(batch, CJBatchPrepared)
-            forged = read.value.replace(batch.event_id.encode(), FORGED)
+            forged = read.value.replace(batch.event_id.encode(), b"f" * len(batch.event_id))
             value = read.value if is_committed else forged
             producer.produce(name, value, read.key, read.at.partition)
         producer.flush()

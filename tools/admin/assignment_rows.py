@@ -134,7 +134,9 @@ def encode_rows(rows: Iterable[Mapping[str, str]], form: Format) -> str:
     else:
         # the columns of texts only: `import` gives a text its storage id
         columns = [name for name in COLUMNS if not name.endswith("storage_id")]
-        table = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+        table = csv.DictWriter(
+            out, columns, restval=""
+        )  # ends lines with \r\n: else a single \r is not quoted
         table.writeheader()
         table.writerows(rows)
     return out.getvalue()
