@@ -44,6 +44,7 @@ def test_every_block_of_commands_is_run() -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(400)  # about forty commands, each a process
 def test_the_manual_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     """From `up` to its end: an assignment, a stale update, a request, its outcome, operation, audit, erasure."""
     (tmp_path / "kafka-libs").symlink_to(ROOT / ".cjstream" / "kafka-libs")
@@ -104,7 +105,7 @@ def run_script(folder: Path, script: str) -> str:
             start_new_session=True,
         )
         try:
-            code = shell.wait(timeout=170)
+            code = shell.wait(timeout=320)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGTERM)

@@ -16,6 +16,7 @@ from tests.faults.running import Process
 from tests.support.judged_batches import append_batches, judging_of, results_of
 from tests.support.until import until
 
+pytestmark = pytest.mark.timeout(600)
 POINTS = ("committing", "committed", "sent", "answered")
 LIMIT = 8  # calls at a time
 SEED = 20
@@ -96,7 +97,6 @@ def check_accounts(
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(600)
 def test_a_judge_killed_twenty_times_gives_one_result_each_and_accounts_for_every_call(
     settings: Settings, start_judge: StartJudge
 ) -> None:
