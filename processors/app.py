@@ -35,7 +35,7 @@ from processors.kafka.clients import (
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import high_watermarks, last_stable_offsets
 from processors.kafka.records import Headers
-from processors.kafka.topic_admin import topic_ids
+from processors.kafka.topic_admin import seen_topics
 from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
 from processors.kafka.transactions import hanging_transactions, open_transactions_or_none
 from processors.log.leftover_transactions import end_leftovers
@@ -298,7 +298,9 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
             watch_transactions, worker.batch_prep.producer, shutdown, status.watchdog_tripped
         ),
         "watch-parts": partial(watchdog.run, shutdown),
-        "watch-topics": partial(watch_topics, partial(topic_ids, topics_admin, settings), shutdown),
+        "watch-topics": partial(
+            watch_topics, partial(seen_topics, topics_admin, settings), shutdown
+        ),
     }
     for name, run in watches.items():
         in_background(name, run, shutdown.fail)

@@ -35,7 +35,7 @@ from processors.kafka.clients import (
 )
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.rights import require_rights
-from processors.kafka.topic_admin import checked_topics, topic_ids
+from processors.kafka.topic_admin import checked_topics, seen_topics
 from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
 from processors.kafka.transactions import hanging_transactions
 from processors.monitoring.judge_metrics import JudgeMetrics, JudgeState
@@ -141,7 +141,7 @@ async def run_judge(settings: Settings, shutdown: Shutdown, catalogue: Catalogue
         return
     watches = {
         "watch-transactions": partial(watch_transactions, process.producer, shutdown),
-        "watch-topics": partial(watch_topics, partial(topic_ids, admin, settings), shutdown),
+        "watch-topics": partial(watch_topics, partial(seen_topics, admin, settings), shutdown),
     }
     for name, watch in watches.items():
         in_background(name, watch, shutdown.fail)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from processors.http_clients import exempt_this_machine
 from processors.settings import settings_from_environment
-from schemas.errors import CJStreamError
 from tools.admin.cli import admin_app
 from tools.audit.cli import audit_app
 from tools.bench.cli import bench_app
@@ -22,11 +21,13 @@ from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
 from tools.printing import print_fields, print_json, print_line, print_table
 from tools.progress import say
+from tools.reporting import ReportingGroup
 from tools.results.results_cli import results_app
 from tools.times import duration_s
 
 app = typer.Typer(
     name="cjstream",
+    cls=ReportingGroup,
     help="Event-sourced stream processor for the assignment context of comparative judgement.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -520,27 +521,15 @@ def program_name() -> str:
     return "tools/run" if in_checkout and Path(sys.argv[0]).name != "cjstream" else "cjstream"
 
 
-def report(detail: str, exit_code: int, lines: Sequence[str] = ()) -> NoReturn:
-    """Say what failed, in lines or as one, and exit."""
-    for line in lines or (detail,):
-        say(f"cjstream: {line}")
-    sys.exit(exit_code)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line, by default this process's; an expected error is one line on stderr and an exit code."""
+    """Run a command line, by default this process's."""
     exempt_this_machine(os.environ)
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # of another service's metrics
     try:
         app(arguments, prog_name=program_name())
-    except CJStreamError as fault:
-        report(str(fault), fault.exit_code, getattr(fault, "lines", ()))
-    except OSError as fault:
-        if isinstance(fault, BrokenPipeError):  # the reader of stdout has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
-        file = f"{fault.filename}: " if fault.filename else ""
-        report(f"{file}{fault.strerror or type(fault).__name__}", 1)
+    except BrokenPipeError:  # the reader of stdout has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -13,6 +13,7 @@ from schemas.errors import CJStreamError
 from tools.end_signals import end_signals
 from tools.logs import log_to_stderr
 from tools.progress import say
+from tools.reporting import explained
 
 
 def run_until_signal(
@@ -31,7 +32,7 @@ def run_until_signal(
     try:
         loop.run_until_complete(_run(settings, run))
     except CJStreamError as fault:
-        say(f"cjstream: {fault}")
+        say(f"cjstream: {explained(fault)}")
         exit_code = fault.exit_code
     except Exception as fault:
         log.exception("%s failed", name)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,12 +10,19 @@ import orjson
 
 # of C0 and C1 all but tab and line feed, and what reverses the direction of text
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+PRINTED: deque[bool] = deque(maxlen=1)  # not empty: this command has printed its document
 BREAK = re.compile("[\t\n\u2028\u2029]")
 
 
 def print_json(document: Any) -> None:
     """Print one JSON document and a line feed."""
-    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+    print_json_lines(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def print_json_lines(lines: bytes) -> None:
+    """Print documents that are encoded already."""
+    PRINTED.append(True)
+    sys.stdout.buffer.write(lines)
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:

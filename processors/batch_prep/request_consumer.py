@@ -47,6 +47,7 @@ def consumed_requests(
         new_reader=new_reader,
         open_transactions=open_transactions,
         wrong_offsets=wrong_offsets,
+        partitions=settings.partitions,
     )
 
 

@@ -25,6 +25,7 @@ from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats, wait_unt
 from processors.kafka.offsets import committed_by, log_start
 from processors.kafka.poll import poll_records, read_positions
 from processors.kafka.records import broker_time_of
+from processors.kafka.topic_admin import more_partitions
 from processors.log.record_lookup import last_committed_record
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Discrepancy, Unreachable
@@ -37,6 +38,7 @@ SETTLE_S = 15.0  # how long all partitions wait for one with an open transaction
 RETRY_S = 10.0  # how long the others read before it is tried again, at first
 MAX_RETRY_S = 60.0
 REPORT_S = 60.0
+MAX_PARTITIONS = 2**31
 IF_LOST = (
     "the records at the committed offset are no longer in the log (retention, or the topic was recreated): "
     "`cjstream requests reset-offsets` sets the group's offset"
@@ -98,6 +100,7 @@ class ConsumedTopic:
     remedy: str = "`cjstream requests reset-offsets` sets it"  # if a committed offset is missing
     # what is wrong with the committed offsets of partitions that this member was given
     wrong_offsets: Callable[[Positions], list[str]] = no_wrong_offsets
+    partitions: int = MAX_PARTITIONS  # that the state topic has, too
 
 
 class GroupConsumer:
@@ -155,6 +158,10 @@ class GroupConsumer:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._epochs.end()
+        if (
+            most := max((tp.partition for tp in partitions), default=0)
+        ) >= self._consumed.partitions:
+            raise Discrepancy(more_partitions(self._topic, most + 1, self._consumed.partitions))
         self._owned |= {Partition(tp.topic, tp.partition) for tp in partitions}
         self._waiting_since = None
         # concrete offsets: the late answer to a logical one (earliest) would override our seek

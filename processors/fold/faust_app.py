@@ -12,10 +12,10 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import AppT
 from faust.types.auth import CredentialsT
-from faust.types.transports import ConsumerT, TransportT
+from faust.types.transports import ConsumerT, ProducerT, TransportT
 from yarl import URL
 
-from processors.fold.tracked_consumer import TrackedConsumer
+from processors.fold.tracked_consumer import PatientProducer, TrackedConsumer
 from processors.kafka.security import aiokafka_security
 from processors.kafka_security import KafkaSecurity
 from processors.settings import Settings
@@ -53,9 +53,10 @@ class PatientTables(TableManager):
 
 
 class TrackedTransport(driver.Transport):
-    """Faust's aiokafka transport with `TrackedConsumer`."""
+    """Faust's aiokafka transport with `TrackedConsumer` and `PatientProducer`."""
 
     Consumer = cast(type[ConsumerT], TrackedConsumer)
+    Producer = cast(type[ProducerT], PatientProducer)
 
 
 class CJStreamApp(faust.App):

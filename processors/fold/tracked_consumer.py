@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, cast
 
 import aiokafka
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
@@ -29,6 +29,7 @@ from faust.types import TP, Message
 from faust.types.transports import TransportT
 
 from processors.fold.offset_tracker import OffsetTracker
+from processors.fold.patient_start import start_when_reachable
 from processors.kafka.bounded_wait import Repeats
 from processors.kafka.records import UNREADABLE_HEADERS, LogRecord
 from processors.log.reader import read_from
@@ -66,6 +67,18 @@ class TrackedConsumerThread(driver.AIOKafkaConsumerThread):
         self._tracker = tracker
         # a rebalance abandons a fetch, which continues: the next fetch waits for its end
         self._fetching = asyncio.Lock()
+
+    async def on_start(self) -> None:
+        """Connect with a broker."""
+        await start_when_reachable(self._start, cast(Any, self.consumer.app).settings)
+
+    async def _start(self) -> None:
+        try:
+            await super().on_start()
+        except KafkaConnectionError:
+            if self._consumer is not None:
+                await self._consumer.stop()
+            raise
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         # Faust reads committed records only if `in_transaction` is set: set it for this one call
@@ -221,6 +234,21 @@ def _position(consumer: aiokafka.AIOKafkaConsumer, tp: TP) -> int | None:
     assignment = subscription and subscription.assignment
     state = assignment and assignment.state_value(tp)
     return cast(int, state.position) if state and state.has_valid_position else None
+
+
+class PatientProducer(driver.Producer):
+    """Faust's producer; its start waits for a broker."""
+
+    async def on_start(self) -> None:
+        """Connect with a broker."""
+        await start_when_reachable(self._start, cast(Any, self.app).settings)
+
+    async def _start(self) -> None:
+        try:
+            await super().on_start()
+        except KafkaConnectionError:
+            await super().on_stop()
+            raise
 
 
 class TrackedConsumer(driver.Consumer):

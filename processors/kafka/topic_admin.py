@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (
@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of, wait_until
 from processors.kafka.offsets import high_watermarks
 from processors.kafka.rights import DENIED, REMEDY
-from processors.kafka.why_refused import why_refused
+from processors.kafka.why_refused import unreachable_brokers, why_refused
 from processors.settings import Settings
 from schemas.coordinates import Partition
 from schemas.errors import Discrepancy, Unreachable
@@ -53,8 +53,11 @@ class TopicState:
 def count_brokers(
     admin: AdminClient, settings: Settings, seconds: float = REQUEST_TIMEOUT_S
 ) -> int:
-    """The number of brokers. Raises Unreachable."""
-    return len(_metadata(admin, settings, seconds).brokers)
+    """The number of brokers. Raises Unreachable, also if nothing answers at the addresses that they give."""
+    metadata = _metadata(admin, settings, seconds)
+    if why := unreachable_brokers(metadata, settings):
+        raise Unreachable(why)
+    return len(metadata.brokers)
 
 
 def cluster_id(admin: AdminClient, settings: Settings) -> str:
@@ -73,12 +76,33 @@ def _metadata(admin: AdminClient, settings: Settings, seconds: float) -> Cluster
         raise Unreachable(why) from fault
 
 
-def topic_ids(admin: AdminClient, settings: Settings) -> dict[str, str | None]:
-    """The id of every catalogue topic; None if the cluster does not have it. Raises Unreachable."""
+class SeenTopic(NamedTuple):
+    """What the cluster says of a topic."""
+
+    topic_id: str
+    partitions: int
+
+
+def seen_topics(admin: AdminClient, settings: Settings) -> dict[str, SeenTopic | None]:
+    """Every catalogue topic; None if the cluster does not have it. Raises Unreachable."""
     return {
-        name: None if description is None else str(description.topic_id)
+        name: description and SeenTopic(str(description.topic_id), len(description.partitions))
         for name, description in _descriptions(admin, settings).items()
     }
+
+
+def topic_ids(admin: AdminClient, settings: Settings) -> dict[str, str | None]:
+    """The id of every catalogue topic; None if the cluster does not have it. Raises Unreachable."""
+    return {name: seen and seen.topic_id for name, seen in seen_topics(admin, settings).items()}
+
+
+def more_partitions(name: str, found: int, expected: int) -> str:
+    """What to say of a topic that was given more partitions."""
+    return (
+        f"{name} was given partitions, it has {found} instead of {expected}: nobody reads the new ones, and keys move "
+        "to other partitions. Kafka removes none: delete the topic, and create it again, empty, with "
+        "`cjstream topics apply`, or go on under another CJSTREAM_TOPIC_PREFIX"
+    )
 
 
 def topic_states(admin: AdminClient, settings: Settings) -> list[TopicState]:

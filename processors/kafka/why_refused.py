@@ -5,7 +5,7 @@ import socket
 from contextlib import suppress
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from processors.kafka.clients import common_config
 from processors.kafka_security import security_variable
@@ -45,6 +45,27 @@ def why_refused(settings: Settings) -> str | None:
     return None
 
 
+def wrong_listeners(settings: Settings) -> str | None:
+    """One sentence if the broker answers, but gives its clients addresses where nothing answers; else None."""
+    try:
+        metadata = AdminClient(common_config(settings)).list_topics(timeout=SECONDS)
+    except KafkaException:
+        return None
+    return unreachable_brokers(metadata, settings)
+
+
+def unreachable_brokers(metadata: ClusterMetadata, settings: Settings) -> str | None:
+    """One sentence if nothing answers at the address of any broker; else None."""
+    addresses = [(str(broker.host), broker.port) for broker in metadata.brokers.values()]
+    if not addresses or any(_accepts(*address) for address in addresses):
+        return None
+    named = ", ".join(f"{host}:{port}" for host, port in addresses)
+    return (
+        f"the broker at {settings.bootstrap_servers} answers, but tells its clients to use {named}, where nothing "
+        "answers from here: correct advertised.listeners in the broker's configuration"
+    )
+
+
 def _sign_in(settings: Settings) -> str:
     names = ("sasl_mechanism", "sasl_username", "sasl_password")
     if settings.kafka.sasl_mechanism == "OAUTHBEARER":
@@ -58,10 +79,11 @@ def _reason(error: KafkaError) -> str:
 
 
 def _is_open(bootstrap_servers: str) -> bool:
-    for found in ADDRESS.finditer(bootstrap_servers):
-        with (
-            suppress(OSError),
-            socket.create_connection((found["host"], int(found["port"])), SECONDS),
-        ):
-            return True
+    found = ADDRESS.finditer(bootstrap_servers)
+    return any(_accepts(one["host"], int(one["port"])) for one in found)
+
+
+def _accepts(host: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), SECONDS):
+        return True
     return False

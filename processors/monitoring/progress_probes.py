@@ -52,6 +52,7 @@ def reader_probe(name: str, positions: Callable[[], Positions]) -> Probe:
         return {
             partition: Progress(position, stable[partition])
             for partition, position in positions().items()
+            if partition in stable  # a topic may be given more, which ends the worker soon
         }
 
     return Probe(name, progress)

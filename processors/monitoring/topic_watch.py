@@ -1,33 +1,36 @@
-"""Finds topics that are deleted, or deleted and created again, while a worker runs. Pure."""
+"""Finds topics that are deleted, created again or given partitions while a worker runs. Pure."""
 
 from collections.abc import Mapping
 
+from processors.kafka.topic_admin import SeenTopic, more_partitions
 from schemas.errors import Discrepancy
 
 MISSING_OBSERVATIONS = 3  # in a row: a broker that has just started may not know a topic yet
 
 
 class TopicWatch:
-    """Compares the ids of the topics with those that it observed first."""
+    """Compares the topics with what it observed first."""
 
     def __init__(self) -> None:
-        self._ids: dict[str, str] = {}
+        self._first: dict[str, SeenTopic] = {}
         self._missing: dict[str, int] = {}
 
-    def observe(self, ids: Mapping[str, str | None]) -> None:
-        """Compare these ids; None is a topic that the cluster does not have. Raises Discrepancy.
+    def observe(self, topics: Mapping[str, SeenTopic | None]) -> None:
+        """Compare these topics; None is one that the cluster does not have. Raises Discrepancy.
 
         A topic that never existed is no fault here: the worker has not started yet.
         """
-        for name, topic_id in ids.items():
-            known = self._ids.get(name)
-            if topic_id is not None:
-                if known not in (None, topic_id):
+        for name, seen in topics.items():
+            known = self._first.get(name)
+            if seen is not None:
+                if known is not None and known.topic_id != seen.topic_id:
                     raise Discrepancy(
                         f"{name} was deleted and created again while the worker ran: its offsets mean other records"
                         " now. Start again: the worker then says what it needs"
                     )
-                self._ids[name] = topic_id
+                if known is not None and known.partitions < seen.partitions:
+                    raise Discrepancy(more_partitions(name, seen.partitions, known.partitions))
+                self._first[name] = seen
                 self._missing.pop(name, None)
             elif known is not None:
                 self._missing[name] = self._missing.get(name, 0) + 1

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 
+from processors.kafka.topic_admin import SeenTopic
 from processors.kafka.transactional_producer import TransactionalProducer
 from processors.kafka.transactions import OpenTransaction
 from processors.monitoring.progress_probes import Probe
@@ -55,12 +56,14 @@ def watch_transactions(
         time.sleep(TICK_S)
 
 
-def watch_topics(topic_ids: Callable[[], Mapping[str, str | None]], shutdown: Shutdown) -> None:
-    """End the worker if a topic is deleted or created again: its positions would mean nothing, or other records."""
+def watch_topics(
+    seen_topics: Callable[[], Mapping[str, SeenTopic | None]], shutdown: Shutdown
+) -> None:
+    """End the worker if a topic is deleted, created again or given partitions, which it would not read right."""
     watch = TopicWatch()
     while not shutdown.requested:
         try:
-            watch.observe(topic_ids())
+            watch.observe(seen_topics())
         except Unreachable:  # it is seen again when a broker answers
             pass
         except Exception as fault:  # noqa: BLE001 (nothing would watch any more)

@@ -11,9 +11,10 @@ import pytest
 
 from processors.settings import Settings
 from tests.support.http_stub import Answering, Told, answering
-from tests.support.run_command import ROOT, run_main
+from tests.support.run_command import ROOT, environment_of, run_main
 from tests.support.s3_stub import bucket_server
 from tools.api_address import FILE
+from tools.broker import free_port
 
 SCALES = "GET /admin/v1/grade-scales"
 PASSWORD = "s3cret"
@@ -181,3 +182,30 @@ def test_an_address_in_brackets_reaches_every_kind_of_client() -> None:
     assert aiokafka_config(settings)["bootstrap_servers"] == ["[::1]:9092"]
     assert common_config(settings)["bootstrap.servers"] == "[::1]:9092"
     assert [(url.host, url.port) for url in build_app(settings).conf.broker] == [("::1", 9092)]
+
+
+@pytest.mark.parametrize(("host", "is_warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_development_mode_on_an_address_that_others_reach_is_warned_of(
+    tmp_path: Path, host: str, is_warned: bool
+) -> None:
+    settings = Settings(
+        environment="development",
+        api_host=host,
+        api_port=free_port(),
+        data_dir=tmp_path,
+        bootstrap_servers="127.0.0.1:9",
+    )
+    command = [sys.executable, "-m", "tools.cli", "api"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment_of(settings), stderr=subprocess.PIPE, text=True
+    ) as api:
+        assert api.stderr is not None
+        lines = list[str]()
+        for line in api.stderr:
+            lines.append(line)
+            if '"API runs"' in line:
+                break
+        api.kill()
+    warnings = [line for line in lines if "everybody knows its signing key" in line]
+    assert len(warnings) == is_warned, lines
+    assert all(f"{host}:{settings.api_port}" in line for line in warnings)

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 
 from processors.kafka.records import Record
+from processors.outcomes.outcome_builder import OutcomeBuilder
+from processors.policy import Policy
 from processors.settings import Settings
 from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for
+from schemas.topics import Topics
 from tables.content_store import ContentStore
 from tests.faults.load import CODEC, append, send
 from tests.faults.running import StartWorker
 from tests.support.builders import (
+    context_after,
     instructions_uploaded,
     prompt_deleted,
     prompt_uploaded,
@@ -195,10 +199,36 @@ def test_uses_counts_batches_by_version_and_finds_versions_missing_from_the_log(
     assert [(upload["source"]["offset"], upload["batches"]) for upload in document["lost"]] == [
         (gone.offset, 1)
     ]
-    assert f"version 4 at {gone}, which 1 batches name, is not in the log" in messages
+    assert f"version 4 at {gone}, which 1 batches name, is at {at} here: " in messages
     assert document["foreign_records"] == [str(garbage)]
     _, out, _ = run_text(settings, "audit", "history", "a1", "--uses")
     assert f"not counted: {garbage} is no batch" in out
+
+
+def test_outcomes_that_were_copied_from_another_installation_are_named(settings: Settings) -> None:
+    send(settings, instructions_uploaded(event_id="i-9"), prompt_uploaded(event_id="p-9"))
+    request = requested(batch_id="copied")
+    (at,) = send(settings, request)
+    _, document, _ = run_json(settings, "audit", "batch", "copied")
+    (story,) = document["requests"]
+    assert (story["outcomes"], story["verified"]) == ([], False)
+    assert "there is no outcome to verify" in run_text(settings, "audit", "batch", "copied")[1]
+
+    context = context_after(instructions_uploaded(), prompt_uploaded())
+    builder = OutcomeBuilder(CODEC, Policy(), lambda _scope_key: context)
+    elsewhere = Coordinates(Topics().requests.name, at.partition, 7)
+    outcome = builder.build(CODEC.encode(request), elsewhere).value
+    (copy,) = append(settings, [Record(settings.topics.batches.name, at.partition, b"k", outcome)])
+    code, document, _ = run_json(settings, "audit", "batch", "copied")
+    (story,) = document["requests"]
+    assert (code, story["verified"]) == (3, False)
+    (finding,) = [one for one in story["verdict"] if one["kind"] == "copied"]
+    assert finding["at"] == str(copy)
+    assert finding["sentence"].startswith(f"it is the outcome of {elsewhere}: the records were")
+    code, _, message = run_json(settings, "audit", "history", "a1", "--uses")
+    assert code == 3
+    assert "records-copied: assignment:a1: instructions: version 1 at " in message
+    assert "is in no topic of this installation" in message
 
 
 def _with_prompt_source(batch: Any, at: Coordinates) -> Any:

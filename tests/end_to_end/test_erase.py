@@ -307,16 +307,16 @@ def test_expected_errors_are_one_line(
         ("assignment:a1", (*OPTIONS, "--grace", "soon"), 2, "--grace"),
     ):
         ended = run_json(settings, "audit", "erase", scope, *options, "--yes")
-        assert (ended[0], ended[1], len(ended[2].splitlines())) == (code, None, 1), ended
+        assert (ended[0], ended[1]["exit_code"], len(ended[2].splitlines())) == (code, code, 1)
         assert message in ended[2]
     away = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
     code, document, messages = run_json(away, "audit", "erase", "assignment:a1", *OPTIONS, "--yes")
-    assert (code, document, len(messages.splitlines())) == (4, None, 1)
+    assert (code, document["exit_code"], len(messages.splitlines())) == (4, 4, 1)
     send(settings, instructions_uploaded(OWN[0]))
     blocked = tmp_path / "content" / "media" / sha256_of(OWN[0])[:2] / sha256_of(OWN[0])
     (blocked / "in the way").mkdir(parents=True)
     code, document, messages = run_json(
         settings, "audit", "erase", "assignment:a1", *OPTIONS, "--yes"
     )
-    assert (code, document, len(messages.splitlines())) == (4, None, 1)
+    assert (code, document["exit_code"], len(messages.splitlines())) == (4, 4, 1)
     assert "run the command again" in messages

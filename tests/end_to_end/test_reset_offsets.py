@@ -19,7 +19,7 @@ from schemas.events import CJBatchPrepared, ParkedRequest
 from tests.faults.load import CODEC, append
 from tests.faults.running import StartWorker
 from tests.support.builders import requested
-from tests.support.run_command import run_json, run_text
+from tests.support.run_command import document_if_done, run_json, run_text
 from tests.support.until import until
 
 RESET = ("requests", "reset-offsets")
@@ -291,7 +291,7 @@ def test_a_worker_refuses_offsets_that_somebody_has_set(
     assert settings.topics.requests.name in message
     assert not doctors_finding(settings)["ok"]
     assert len(answered()) == 4 * EACH
-    done = until(lambda: run_json(settings, *RESET, "--yes")[1], seconds=60)
+    done = until(lambda: document_if_done(settings, *RESET, "--yes"), seconds=60)
     assert {one["offset"] for one in done["partitions"]} == {EACH}
     worker.start()
     until(lambda: len(answered()) >= 8 * EACH, seconds=60)

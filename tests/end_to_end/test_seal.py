@@ -118,8 +118,8 @@ def test_a_selected_range_of_a_selected_topic_is_sealed(settings: Settings, key:
         ("--from", here, "--to", "1h"),
     ):
         files = ("--key", str(key), "--out", str(key.parent / "none"))
-        code, nothing, messages = run_json(settings, "audit", "seal", *files, *options)
-        assert (code, nothing, len(messages.splitlines())) == (2, None, 1)
+        code, problem, messages = run_json(settings, "audit", "seal", *files, *options)
+        assert (code, problem["exit_code"], len(messages.splitlines())) == (2, 2, 1)
     assert not (key.parent / "none").exists()
 
 
@@ -132,10 +132,10 @@ def test_without_the_public_key_the_signer_is_printed(settings: Settings, key: P
     )
     run_json(settings, "audit", "seal-key", "--out", str(key.parent / "other.pem"))
     other = str(key.parent / "other.pem.pub")
-    code, nothing, messages = run_json(
+    code, problem, messages = run_json(
         settings, "audit", "verify", "--seal", str(seal), "--public-key", other
     )
-    assert (code, nothing, len(messages.splitlines())) == (3, None, 1)
+    assert (code, problem["exit_code"], len(messages.splitlines())) == (3, 3, 1)
     assert "the seal was signed by another key" in messages
 
 
@@ -318,7 +318,7 @@ def test_an_unreachable_broker_and_invalid_seal_files_are_one_line_errors(tmp_pa
     assert run_json(away, "audit", "seal", "--key", key, "--out", seal)[0] == 4
     assert not Path(seal).exists()
     for file in (key, str(tmp_path), seal):
-        code, nothing, messages = run_json(away, "audit", "verify", "--seal", file)
-        assert (code, nothing, len(messages.splitlines())) == (2, None, 1)
+        code, problem, messages = run_json(away, "audit", "verify", "--seal", file)
+        assert (code, problem["exit_code"], len(messages.splitlines())) == (2, 2, 1)
     again = run_json(away, "audit", "seal-key", "--out", key)
     assert (again[0], again[2]) == (1, f"cjstream: {key} exists already\n") or "pub" in again[2]

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import aiokafka
 import pytest
 
 from processors.dead_letters.upload_dead_letters import put_upload_dead_letter
+from processors.fold.patient_start import start_when_reachable
 from processors.kafka.clients import plain_producer
 from processors.kafka.plain_producer import DELIVERY_TIMEOUT_S
 from processors.log.compacted_rows import newest_rows
@@ -52,6 +54,31 @@ def restart_if_ended(worker: Process) -> int:
     assert "Traceback" not in worker.log_tail(), worker.log_tail()
     worker.start()
     return 1
+
+
+@pytest.mark.thorough
+def test_clients_of_the_fold_start_when_their_broker_is_back(
+    broker: Broker, settings: Settings
+) -> None:
+    broker.kill()
+    attempts = list[str]()
+
+    async def start() -> None:
+        attempts.append("start")
+        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+        try:
+            await producer.start()
+        finally:
+            await producer.stop()
+
+    async def start_while_it_comes_back() -> None:
+        starting = asyncio.create_task(start_when_reachable(start, settings))
+        await asyncio.to_thread(until, lambda: attempts)
+        await asyncio.to_thread(broker.start)
+        await asyncio.wait_for(starting, 60)
+
+    asyncio.run(start_while_it_comes_back())
+    assert len(attempts) > 1
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import pytest
 from confluent_kafka import TopicPartition
+from confluent_kafka.admin import NewPartitions
 
 from processors.kafka.clients import admin_client
 from processors.kafka.consumer_groups import committed_offsets, set_committed_offsets
@@ -22,7 +23,7 @@ from tests.faults.reading import read_all
 from tests.faults.running import Process, StartWorker
 from tests.support.builders import requested
 from tests.support.installations import configure_topic
-from tests.support.run_command import run_json, run_text
+from tests.support.run_command import document_if_done, run_json, run_text
 from tests.support.until import until
 
 
@@ -82,6 +83,27 @@ def test_a_topic_that_contradicts_the_catalogue(
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("role", ["requests", "student_prompts"])
+def test_partitions_that_a_topic_is_given_end_the_worker(
+    settings: Settings, start_worker: StartWorker, role: str
+) -> None:
+    send(settings, *assignment("a1"))
+    worker = start_worker()
+    worker.wait_until_it_runs()
+    name = getattr(settings.topics, role).name
+    admin = admin_client(settings)
+    admin.create_partitions([NewPartitions(name, 6)])[name].result()
+    assert worker.wait_for_exit(60) == 3, worker.log_tail()
+    lines = worker.log_tail(1000).splitlines()
+    (message,) = [line for line in lines if not line.startswith("{")]
+    assert f"{name} was given partitions, it has 6 instead of 4: nobody reads" in message
+    assert "`cjstream topics apply`" in message
+    worker.log.unlink()
+    worker.start()
+    assert "6 partitions, should be 4" in refusal(worker)
+
+
+@pytest.mark.thorough
 def test_a_recreated_upload_topic(settings: Settings, start_worker: StartWorker) -> None:
     worker = stopped_worker(settings, start_worker)
     admin = admin_client(settings)
@@ -109,7 +131,7 @@ def test_lost_committed_offsets(settings: Settings, start_worker: StartWorker) -
     assert (exit_code, found["dry_run"], found["strangers"]) == (0, True, {})
     assert committed_offsets(settings, settings.prep_group, requests) == {}
     # the member stays in the group until its session times out
-    done = until(lambda: run_json(settings, *reset, "--yes")[1])
+    done = until(lambda: document_if_done(settings, *reset, "--yes"))
     assert [one["was_set"] for one in done["partitions"]] == [True] * 4
     assert [*committed_offsets(settings, settings.prep_group, requests).values()] == [
         one["log_end"] for one in found["partitions"]

@@ -75,3 +75,9 @@ def run_json(settings: Settings, *command: str) -> tuple[int, Any, str]:
     """The exit code, JSON document and stderr of a command with `--json`."""
     exit_code, document, stderr = run_text(settings, *command, "--json")
     return exit_code, json.loads(document or "null"), stderr
+
+
+def document_if_done(settings: Settings, *command: str) -> Any:
+    """The JSON document of a command; None if it fails."""
+    exit_code, document, _ = run_json(settings, *command)
+    return document if exit_code == 0 else None

@@ -1,4 +1,4 @@
-"""How an admin command reports failures: lines for people on stderr and, with --json, a document on stdout."""
+"""The failures of commands as lines for people and as documents for machines."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -60,7 +60,8 @@ class Refused(CJStreamError):
 
 def lines_of(fault: CJStreamError) -> list[str]:
     """The failure as lines for people."""
-    lines = [f"cjstream: {fault}".replace("\n", " ")]
+    texts = getattr(fault, "lines", None) or (str(fault),)
+    lines = [f"cjstream: {text}".replace("\n", " ") for text in texts]
     if isinstance(fault, Refused):
         lines += [f"  {line}" for line in fault.field_errors]
         lines += [f"  {fault.hint}"] if fault.hint else []

@@ -281,7 +281,8 @@ def commands_page() -> str:
     return page(
         "Commands",
         "Type `tools/run` before them in a checkout, `cjstream` when installed. With `--json` a command prints "
-        "one JSON document on stdout, nothing else (`audit replay`: JSON lines). Exit codes: 0 done, 1 failed, "
+        "one JSON document on stdout, nothing else (`audit replay`: JSON lines). If it fails before that, the document "
+        "has `type`, `title`, `detail` and `exit_code`; stderr says the same in a line. Exit codes: 0 done, 1 failed, "
         "2 wrong usage, 3 a check found a discrepancy, 4 a dependency is unreachable.",
         *parts,
     )

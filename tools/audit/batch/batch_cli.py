@@ -97,7 +97,10 @@ def _show(request: dict[str, Any]) -> None:
                 sys.stdout.write(harmless(f"--- {used['role']}\n{used['text']}\n"))
     for finding in request["verdict"]:
         print_line(f"{finding['at']}  {finding['kind']}: {finding['sentence']}")
-    print_line("verified" if request["verified"] else "NOT verified: see above")
+    if request["outcomes"] or request["verdict"]:
+        print_line("verified" if request["verified"] else "NOT verified: see above")
+    else:
+        print_line("there is no outcome to verify")
 
 
 def _parking(entry: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ from tools.audit.batch.batch_json import entry_document, event_of, outcome_docum
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import Texts
 from tools.audit.check.correctness import CorrectnessCheck, findings_of
-from tools.audit.check.findings import Finding, Tally
+from tools.audit.check.findings import COPIED, Finding, Tally, Violation
 from tools.audit.check.partition_reader import PartitionReader
 from tools.audit.check.scan_range import ScanRange
 from tools.audit.check.upload_rows import UploadRows
@@ -123,6 +123,10 @@ def _story(
     findings = findings_of(completeness, correctness)
     tally = completeness.tally
     outcomes = list(map(log_record_of, log.outcomes_read))
+    if event is not None and not outcomes:
+        for finding in log.copied_outcomes(event.batch_id, codec):
+            tally.add(finding)
+            findings.append(finding)
     document = {
         "at": str(at),
         "appended_at": instant(request.appended_at_ms),
@@ -143,7 +147,7 @@ def _story(
             }
             for finding in findings
         ],
-        "verified": not tally.findings and not tally.not_verifiable,
+        "verified": bool(outcomes) and not tally.findings and not tally.not_verifiable,
     }
     return BatchStory(document, tuple(findings), tally)
 
@@ -174,6 +178,19 @@ class OneRequest(PartitionReader):
 
     def parked_since(self) -> Iterator[LogRecord]:
         return self._own_entries(super().parked_since())
+
+    def copied_outcomes(self, batch_id: str, codec: Codec) -> Iterator[Finding]:
+        """The outcomes of this batch that name a request of another topic."""
+        ends = self._range.outcomes_end
+        span = {tp: (start, ends[tp]) for tp, start in self._of(self._range.outcomes).items()}
+        for message in messages_containing(self._settings, span, batch_id.encode()):
+            record = log_record_of(message)
+            outcome = event_of(record, codec)
+            if outcome is None or outcome.request.batch_id != batch_id:
+                continue
+            at = outcome.provenance.request
+            if at.topic != self._request_at.topic:
+                yield Violation("copied", record.at, f"it is the outcome of {at}: {COPIED}")
 
     def _own_entries(self, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
         for record in records:

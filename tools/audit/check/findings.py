@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from schemas.coordinates import Coordinates
 
+COPIED = "the records were copied from another cluster or prefix; coordinates are their identity: audit the original"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

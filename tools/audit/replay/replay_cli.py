@@ -1,6 +1,5 @@
 """`cjstream audit replay`: read the arguments, run the command, print the result."""
 
-import sys
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from processors.settings import Settings, settings_from_environment
-from tools.printing import print_json, print_line, print_table
+from tools.printing import print_json, print_json_lines, print_line, print_table
 from tools.progress import counted
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def _replay(
                 case command.RecordsRead(records):
                     progress(records)
                 case command.ContextLines(lines) if as_json:
-                    sys.stdout.buffer.write(lines)
+                    print_json_lines(lines)
                 case command.ContextLines(lines):
                     rows += command.rows_of(lines)
                 case command.ReplaySummary():

@@ -1,7 +1,7 @@
 """`cjstream audit history`: every version of every role of one scope, and what is known to be missing."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from tables.history.scope_history import (
     VersionGap,
     history_of,
 )
+from tools.audit.check.findings import COPIED
 from tools.audit.local_replicas import recreated_topics
 from tools.audit_json import event_document, gap_document, instant, source_document
 
@@ -74,16 +75,27 @@ def uses(settings: Settings, found: ScopeHistory) -> UploadUses:
     return UploadUses(dict(by_source), in_order, tuple(counted.foreign_records))
 
 
-def refuse_gaps(found: ScopeHistory, used: UploadUses | None) -> None:
+def refuse_gaps(
+    found: ScopeHistory, used: UploadUses | None, upload_topics: Collection[str]
+) -> None:
     """Raise Discrepancy if something is known to be missing; the message names the first loss."""
-    losses = [f"{gap.role}: {gap_text(gap)}" for gap in found.gaps]
-    losses += [
-        f"{role}: version {used.version} at {used.source}, which {count} batches name, is not in the log"
-        for role, used, count in (used.lost if used else ())
-    ]
+    copied_to = {version.event.event_id: version.at for version in found.versions}
+    losses = [("history-compacted", f"{gap.role}: {gap_text(gap)}") for gap in found.gaps]
+    for role, use, count in used.lost if used else ():
+        named = f"{role}: version {use.version} at {use.source}, which {count} batches name"
+        if use.event_id in copied_to:
+            at = copied_to[use.event_id]
+            losses.append(("records-copied", f"{named}, is at {at} here: {COPIED}"))
+        elif use.source.topic not in upload_topics:
+            losses.append(
+                ("records-copied", f"{named}, is in no topic of this installation: {COPIED}")
+            )
+        else:
+            losses.append(("history-compacted", f"{named}, is not in the log"))
     if losses:
-        more = f" (and {len(losses) - 1} more)" if len(losses) > 1 else ""
-        raise Discrepancy(f"history-compacted: {found.scope_key}: {losses[0]}{more}")
+        (kind, first), *others = losses
+        more = f" (and {len(others)} more)" if others else ""
+        raise Discrepancy(f"{kind}: {found.scope_key}: {first}{more}")
 
 
 def gap_text(gap: VersionGap) -> str:

@@ -101,7 +101,7 @@ def history(
         print_json(document)
     else:
         _print_history(document)
-    command.refuse_gaps(found, used)
+    command.refuse_gaps(found, used, {topic.name for topic in settings.topics.uploads})
 
 
 def _at(source: dict[str, Any]) -> str:
