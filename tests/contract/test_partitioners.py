@@ -47,6 +47,7 @@ def test_librdkafka_has_the_same_partitions() -> None:
     assert partitions_by_librdkafka(producer, "keys") == partitions_by_us()
 
 
+@pytest.mark.thorough
 def test_librdkafka_has_the_same_partitions_on_a_broker(broker: Broker, settings: Settings) -> None:
     del broker  # the settings contain its address
     producer = plain_producer(settings)

@@ -99,6 +99,7 @@ def test_two_processes_find_what_one_finds(
     assert found(1)[1] == Counts(25, 1, 6, 0)
 
 
+@pytest.mark.thorough
 def test_a_stopped_workers_rows_equal_the_fold_and_every_planted_difference_is_found(
     settings: Settings, start_worker: StartWorker, uploads: Sequence[Coordinates]
 ) -> None:

@@ -212,6 +212,7 @@ def test_an_erased_text_is_reported_as_erased(audited: Settings, tmp_path: Path)
     assert document["notes"]["text_erased"]["count"] == 1
 
 
+@pytest.mark.thorough
 def test_everything_about_one_batch_is_shown(audited: Settings) -> None:
     code, document, _ = run_json(audited, "audit", "batch", "late", "--texts")
     (request,) = document["requests"]

@@ -101,6 +101,7 @@ def committed_values(settings: Settings, partition: Partition) -> list[bytes | N
         return [record.value for record in log.records_until(log.seek_to_start())]
 
 
+@pytest.mark.thorough
 def test_a_hanging_transaction_on_offsets_of_a_group_is_named_and_ended(settings: Settings) -> None:
     requests = Partition(settings.topics.requests.name, 0)
     group, name = settings.prep_group, f"{settings.topic_prefix}lost"

@@ -88,6 +88,7 @@ def test_a_request_is_released_by_the_upload_that_completes_its_context(
     all_have_one_outcome(settings)
 
 
+@pytest.mark.thorough
 def test_a_request_past_its_deadline_is_unresolved(
     settings: Settings, start_worker: StartWorker, topics: TopicReader
 ) -> None:

@@ -98,6 +98,7 @@ def test_s3_settings_that_contradict_each_other_are_named(
     assert SECRET not in printed
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("variables", [REGISTRY, S3])
 def test_complete_settings_are_accepted(variables: dict[str, str | None]) -> None:
     exit_code, printed = run(variables)
