@@ -184,7 +184,9 @@ def _models_of(provider: _Provider, prices: list[Price], today: date) -> Iterato
             temperature_max=provider.temperature_max,
             deprecated_from=model.deprecated_from.isoformat() if model.deprecated_from else None,
             retired_from=model.retired_from.isoformat() if model.retired_from else None,
-            is_deprecated=model.deprecated_from is not None and model.deprecated_from <= today,
+            is_deprecated=model.retired_from
+            is not None  # a day for that is only set for a deprecated one
+            or (model.deprecated_from is not None and model.deprecated_from <= today),
             is_retired=model.retired_from is not None and model.retired_from <= today,
             price=_price_of(provider, model, prices),
         )

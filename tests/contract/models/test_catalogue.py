@@ -54,13 +54,13 @@ def test_a_request_is_no_longer_than_its_price_holds_for() -> None:
     assert flat.input_tokens_max == flat.context_window - flat.max_output_tokens
 
 
-def test_a_model_is_deprecated_and_retired_from_its_days() -> None:
+def test_a_model_that_will_be_retired_is_deprecated_until_that_day() -> None:
     states = [
         (model.is_deprecated, model.is_retired)
-        for day in (date(2026, 10, 31), date(2026, 11, 1), date(2026, 11, 30))
+        for day in (date(2026, 11, 29), date(2026, 11, 30))
         if (model := models_on(day).named("anthropic/claude-sonnet-4-5"))
     ]
-    assert states == [(False, False), (True, False), (True, True)]
+    assert states == [(True, False), (True, True)]
 
 
 def test_a_file_adds_models_with_prices_or_without(tmp_path: Path) -> None:
