@@ -508,7 +508,9 @@ def demo(as_json: Json = False) -> None:
     report = command.run(say)
     print_fields("Demo", report, as_json=as_json)
     if not command.is_good(report):
-        say("the demo found a discrepancy: see missing, duplicated, stale, verified and faults")
+        say(
+            "the demo found a discrepancy: see missing, duplicated, stale, verified, faults and violations"
+        )
         raise typer.Exit(3)
 
 

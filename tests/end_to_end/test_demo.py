@@ -142,7 +142,7 @@ def test_the_demo_verifies_one_outcome_for_every_request() -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["missing"], report["duplicated"], report["stale"]) == (0, 0, 0)
-    assert (report["verified"], report["faults"]) == (True, [])
+    assert (report["verified"], report["faults"], report["violations"]) == (True, [], [])
     assert (report["uploads"], report["requests"], report["dead_lettered"]) == (20, 2001, 20)
     assert report["prepared"] + report["unresolved"] == 1981
     assert report["parked"] > report["released"] > 0

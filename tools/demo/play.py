@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any
 
 from processors.kafka.clients import plain_producer
@@ -28,6 +28,8 @@ from schemas.errors import CJStreamError
 from schemas.events import CJAssessmentRequested
 from schemas.topics import Topic
 from tables.content_store import ContentStore
+from tools.audit.check.findings import Violation
+from tools.audit.verify.verify import VerifyReport, verify
 from tools.broker import QUICK_START, free_port
 from tools.demo.check import AvroReader, Evidence, Findings, OutcomeFound, SentRecord, found_in
 from tools.demo.judging import JudgedBatch, Judging
@@ -42,6 +44,7 @@ DATA = Path(__file__).with_name("data")
 SEED = 5
 BUNDLE = 50  # requests sent at once
 PATIENCE_S = 5  # of a request: if its context is not uploaded by then, it is unresolved
+MAX_SHOWN = 10  # of what was found
 SILENCE_S = 60.0  # without any outcome, before the demo gives up
 
 
@@ -49,8 +52,8 @@ Report = dict[str, Any]
 
 
 def is_good(report: Report) -> bool:
-    """Whether every request has exactly one outcome, every outcome was verified, and the essays are ranked."""
-    has_discrepancy = any(report[name] for name in ("missing", "duplicated", "stale"))
+    """Whether each request has one outcome, all were verified, the essays are ranked, and the audit finds nothing."""
+    has_discrepancy = any(report[name] for name in ("missing", "duplicated", "stale", "violations"))
     is_ranked = report["judging"]["outcome"] in ("complete", "partial")
     return bool(report["verified"]) and is_ranked and not has_discrepancy
 
@@ -73,8 +76,9 @@ def run(say: Say) -> Report:
         judged.explain(say)
         say("the worker has ended: reading the log back to its end")
         outcomes, findings = _check(settings, reader, stage)
+        violations = _audited(settings, say)
     report = _report(stage, codec, outcomes, findings, monotonic() - started_at)
-    return {**report, "judging": judged.report()}
+    return {**report, "judging": judged.report(), "violations": violations}
 
 
 def _play(
@@ -212,6 +216,19 @@ def _check(
     return outcomes, evidence.check(outcomes, unreadable)
 
 
+def _audited(settings: Settings, say: Say) -> list[str]:
+    """What `cjstream audit verify` finds, judging included: each outcome, decision and result is made again."""
+    found = list[str]()
+    for result in verify(settings, time_ns() // 1_000_000):
+        if isinstance(result, Violation):
+            found.append(f"{result.at}: {result.sentence}")
+        elif isinstance(result, VerifyReport):
+            say(
+                f"`audit verify` made {result.outcomes} outcomes and {result.judging} records of judging again"
+            )
+    return found[:MAX_SHOWN]
+
+
 def _all_records(settings: Settings, *topics: Topic) -> list[LogRecord]:
     """Every committed record of these topics, up to their high watermarks."""
     ends = high_watermarks_when_reachable(settings, settings.partitions_of(*topics))
@@ -251,6 +268,6 @@ def _report(
         "parked": len(stage.parked),
         # those of them whose context came before their deadline
         "released": sum("processing_metadata" in (found.event or {}) for found in waited),
-        "faults": findings.faults[:10],
+        "faults": findings.faults[:MAX_SHOWN],
         "seconds": round(seconds, 1),
     }

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from processors.kafka.bounded_wait import result_of, wait_until
@@ -182,10 +183,18 @@ def copied(run: Run) -> str:
 
 
 def begin(run: Run, system: System, starts: Positions) -> None:
-    """Make the system's output topic anew and let its group begin with these requests."""
+    """Make the system's output topic anew and let its group begin with these requests; earlier ones are deleted.
+
+    A worker refuses an offset below which there are requests without an outcome.
+    """
     output = system.output(run)
     delete_topic(run.settings, output)
     create_topic(run.settings, output)
+    if any(starts.values()):
+        below = [TopicPartition(*partition, offset) for partition, offset in starts.items()]
+        admin = admin_client(run.settings)
+        for future in admin.delete_records(below).values():
+            result_of(future)
     set_committed_offsets(run.settings, system.group(run), starts)
 
 
