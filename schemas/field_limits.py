@@ -70,7 +70,7 @@ class PatternLimit:
 
 @dataclass(frozen=True, slots=True)
 class NumberLimit:
-    """A whole number in [minimum, maximum]; `unit` is told to whoever breaks it."""
+    """A whole number in [minimum, maximum]; `unit` is named in the error."""
 
     minimum: int
     maximum: int = MAX_LONG

@@ -11,7 +11,7 @@ from tables.replica import ContextReplica
 log = logging.getLogger("cjstream.replica")
 POLL_S = 1.0
 REPORT_S = 10.0
-# of some units of work and their number: a display that is told of units done while the block runs
+# of some units of work and their number: a display that gets the units done while the block runs
 Display = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 

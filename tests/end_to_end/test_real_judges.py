@@ -114,10 +114,11 @@ def test_batches_are_judged_and_paid_to_the_pico_dollar_through_a_storm(
     assert len(server.requests) <= intended
     # what the provider bills and tells is what the log and the results say, in each token class
     recorded = Counter(_tokens(event.usage) for event in outcomes if event.usage)
-    told = Counter(_tokens(billed.usage) for billed in server.billed if billed.is_known)
+    billed_tokens = Counter(_tokens(billed.usage) for billed in server.billed if billed.is_known)
     late = sum(isinstance(event, CallFailed) and event.reason == "timeout" for event in outcomes)
-    assert recorded <= told
-    assert (told - recorded).total() <= late  # on a machine that is too slow to wait for an answer
+    assert recorded <= billed_tokens
+    # some are late on a machine that is too slow to wait for an answer
+    assert (billed_tokens - recorded).total() <= late
     for event in outcomes:
         if event.usage is not None:
             assert event.cost_pusd == _cost(event.usage)

@@ -34,7 +34,7 @@ KNOWN = (None, "unusable", "truncated", "refusal")  # the caller gets the usage
 
 @dataclass
 class Day:
-    """How the provider fares: the probability of each fault, and the faults of the next calls, which come first.
+    """The faults of the provider: the probability of each fault, and the faults of the next calls, which come first.
 
     The faults: rate_limited, server_error, garbage (no JSON), unusable (names no winner), truncated, refusal, cut (the
     connection breaks in the response), hang (nothing comes), endless (longer than any answer).

@@ -20,7 +20,7 @@ ONE, TWO = Partition("uploads", 0), Partition("uploads", 1)
 
 
 class Shown:
-    """A display that remembers what it was told."""
+    """A display that keeps the numbers that it got."""
 
     def __init__(self) -> None:
         self.totals: list[tuple[str, int]] = []

@@ -123,7 +123,7 @@ def build_api(
 
 
 def _override_check(settings: Settings) -> OverrideCheck | None:
-    """The check of overrides; None if this process is not told which judge judges. Raises Misconfigured."""
+    """The check of overrides; None if no setting of this process names the judge. Raises Misconfigured."""
     if not settings.judge and settings.environment != "development":
         return None
     return OverrideCheck.of(settings, datetime.now(UTC).date())

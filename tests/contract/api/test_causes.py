@@ -32,9 +32,9 @@ def test_log_lines_of_requests_and_refusals_have_the_clients_address(
         api("GET", A1, token="no.good.token")
         api("POST", INSTRUCTIONS, new())
     lines = [vars(record) for record in caplog.records]
-    told = [line for line in lines if line["msg"] in ("HTTP request", "caller refused")]
-    assert len(told) == 5
-    assert {line.get("client") for line in told} == {"127.0.0.1"}
+    logged = [line for line in lines if line["msg"] in ("HTTP request", "caller refused")]
+    assert len(logged) == 5
+    assert {line.get("client") for line in logged} == {"127.0.0.1"}
 
 
 def test_the_documentation_needs_no_internet(tmp_path: object) -> None:

@@ -8,11 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tools.api.console.in_process_api import Refused
+from tools.api.console.lists import read_list
 from tools.api.console.pages import console_of, page, redirect, session_of, signed_in
-from tools.api.console.scopes import page_number
 
 RESULTS = "/results/v1/batches"
-PAGE_SIZE = 50
 Z_90 = 1.6449  # standard errors of a normal distribution's 90 % interval, to each side
 
 
@@ -32,24 +31,11 @@ async def show_results(request: Request) -> Response:
     if batch_id := request.query_params.get("batch", "").strip():
         return redirect(request, f"/judging/{quote(batch_id, safe='')}")
     assignment_id = request.query_params.get("q", "").strip()
-    number = page_number(request)
-    answer = await console_of(request).api.call(
-        request,
-        session_of(request).caller,
-        "GET",
-        RESULTS,
-        query={"assignment_id": assignment_id or None, "page": number, "page_size": PAGE_SIZE},
-    )
-    if answer.problem and answer.problem != "validation-failed":
-        raise Refused(answer)
-    found: dict[str, Any] = answer.document if answer.is_ok else {"items": [], "total": 0}
+    found = await read_list(request, RESULTS, assignment_id=assignment_id or None)
     return page(
         request,
         "results.html",
-        items=found["items"],
-        total=found["total"],
-        number=number,
-        pages=max(1, -(-found["total"] // PAGE_SIZE)),
+        **found.shown,
         q=assignment_id,
     )
 

@@ -12,6 +12,7 @@ from tools.api.console.in_process_api import Refused
 from tools.api.console.log_views import LogViews
 from tools.api.console.pages import (
     console_of,
+    for_auditors,
     message_page,
     page,
     read_session_form,
@@ -33,11 +34,9 @@ def views_of(request: Request) -> LogViews:
     return views
 
 
-@signed_in
+@for_auditors
 async def show_flow(request: Request) -> Response:
     """The page on which everything is seen as it happens."""
-    if not session_of(request).is_auditor:
-        return page(request, "no_role.html", 403)
     return page(request, "flow.html")
 
 
@@ -67,12 +66,9 @@ async def stream_flow(request: Request) -> Response:
     )
 
 
-@signed_in
+@for_auditors
 async def show_batch(request: Request) -> Response:
     """The whole story of a batch, by its id, an event id or coordinates."""
-    session = session_of(request)
-    if not session.is_auditor:
-        return page(request, "no_role.html", 403)
     wanted = request.query_params.get("q", "").strip()
     if not wanted:
         return page(request, "batch.html", q="", stories=[], others=[], is_found=True)
@@ -106,20 +102,16 @@ async def _story(request: Request, batch_id: str) -> dict[str, Any] | None:
     return answer.document
 
 
-@signed_in
+@for_auditors
 async def show_parked(request: Request) -> Response:
     """The requests that wait for their context."""
-    if not session_of(request).is_auditor:
-        return page(request, "no_role.html", 403)
     rows = await views_of(request).parked()
     return page(request, "parked.html", rows=rows[:MAX_ROWS], total=len(rows))
 
 
-@signed_in
+@for_auditors
 async def show_letters(request: Request) -> Response:
     """The dead letters, with their reasons."""
-    if not session_of(request).is_auditor:
-        return page(request, "no_role.html", 403)
     query = request.query_params
     topic, reason = _topic(query.get("topic", "")), query.get("reason", "")
     closed = query.get("closed") == "yes"
@@ -138,11 +130,9 @@ async def show_letters(request: Request) -> Response:
     )
 
 
-@signed_in
+@for_auditors
 async def show_letter(request: Request) -> Response:
     """One dead letter, with its headers and its value as hex."""
-    if not session_of(request).is_auditor:
-        return page(request, "no_role.html", 403)
     at = request.query_params.get("at", "")
     found = await views_of(request).letters(None, Filters(), closed=True)
     letter = next(

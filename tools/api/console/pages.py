@@ -128,6 +128,18 @@ def signed_in(handler: Handler) -> Handler:
     return checked
 
 
+def for_auditors(handler: Handler) -> Handler:
+    """A page for people who have signed in and may read everything; others see that they may not."""
+
+    @wraps(handler)
+    async def checked(request: Request) -> Response:
+        if not session_of(request).is_auditor:
+            return page(request, "no_role.html", 403)
+        return await handler(request)
+
+    return signed_in(checked)
+
+
 def local_path(wanted: str) -> str:
     """The path of a page of the console to go to; the first page for anything that may lead elsewhere."""
     parts = urlsplit(wanted)

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from schemas.scales import list_scales
 from tools.api.console.in_process_api import Answer, Refused
+from tools.api.console.lists import page_number, read_list
 from tools.api.console.pages import console_of, message_page, page, redirect, session_of, signed_in
 from tools.api.console.text_diff import diff_rows
 
-PAGE_SIZE = 50
 VERSIONS = 100  # on one page
 MAX_COMPARED = 2000  # versions that can be chosen for a comparison; the command line has all
 ADMIN, AUDIT = "/admin/v1", "/audit/v1"
@@ -69,7 +69,6 @@ async def show_list(request: Request) -> Response:
     """The assignments and courses with live instructions, by the beginning of their id if it is given."""
     session, query = session_of(request), request.query_params
     prefix, scale = query.get("q", "").strip(), query.get("scale") or None
-    number = page_number(request)
     if not session.is_auditor:
         return page(request, "no_role.html")
     if not session.is_admin:  # the list is for administrators; others open what they know
@@ -78,28 +77,16 @@ async def show_list(request: Request) -> Response:
             if prefix
             else page(request, "open.html")
         )
-    answer = await console_of(request).api.call(
+    found = await read_list(
         request,
-        session.caller,
-        "GET",
         f"{ADMIN}/assessment-instructions",
-        query={
-            "page": number,
-            "page_size": PAGE_SIZE,
-            "id_prefix": prefix or None,
-            "grade_scale": scale,
-        },
+        id_prefix=prefix or None,
+        grade_scale=scale,
     )
-    if answer.problem and answer.problem != "validation-failed":
-        raise Refused(answer)
-    found_list: dict[str, Any] = answer.document if answer.is_ok else {"items": [], "total": 0}
     return page(
         request,
         "scopes.html",
-        items=found_list["items"],
-        total=found_list["total"],
-        number=number,
-        pages=max(1, -(-found_list["total"] // PAGE_SIZE)),
+        **found.shown,
         q=prefix,
         scale=scale or "",
         scales=scale_names(),
@@ -113,8 +100,7 @@ async def show(request: Request) -> Response:
     api = console_of(request).api
     as_of = request.query_params.get("as_of", "").strip()
     moment = _with_zone(as_of) if as_of else _now()
-    number = page_number(request)
-    history = (await _history(request, scope, number)).document
+    history = (await _history(request, scope, page_number(request))).document
     state = await api.call(
         request,
         session.caller,
@@ -153,7 +139,7 @@ async def show(request: Request) -> Response:
         readiness=readiness,
         versions=_with_previous(versions),
         complete=history["complete"],
-        number=number,
+        number=page_number(request),
         pages=max(1, -(-history["total"] // VERSIONS)),
         as_of=as_of,
         saved=request.query_params.get("saved", ""),
@@ -207,12 +193,6 @@ async def _all_versions(request: Request, scope: Scope) -> list[dict[str, Any]]:
         if len(versions) >= history["total"]:
             break
     return versions
-
-
-def page_number(request: Request) -> int:
-    """The page of a list that the query asks for; the first one for anything that is no number of a page."""
-    sent = request.query_params.get("page", "1")
-    return max(1, int(sent)) if sent.isdecimal() and len(sent) < 9 else 1
 
 
 def scale_names() -> dict[str, str]:

@@ -296,7 +296,7 @@ class ComparisonPage(OfRun):
 
 
 class Call(ResponseModel):
-    """One call to a judge: what was intended, and what came of it."""
+    """One call to a judge: what was intended, and its outcome."""
 
     number: int
     attempt: int

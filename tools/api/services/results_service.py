@@ -29,9 +29,7 @@ from tools.results.documents import (
     summary_document,
 )
 
-if (
-    TYPE_CHECKING
-):  # importing it takes long: the API imports it with the first request that needs it
+if TYPE_CHECKING:  # importing it takes long: the API does so with the first request that needs it
     from tables.judging.run import Run
 
 THREADS = 2  # the admin routes need CPU time, too
@@ -105,28 +103,21 @@ class ResultsService:
     ) -> Document | None:
         """Comparisons of a run from number `start` on; None if the batch has no run. Raises Discrepancy."""
 
-        def read() -> Document | None:
-            run = self._run_of(batch_id, run_id)
-            if run is None:
-                return None
-            items = list(comparison_documents(run))
-            return _page_of(run, items, start, size)
+        def document_of(run: "Run") -> Document:
+            return _page_of(run, list(comparison_documents(run)), start, size)
 
-        return await self._run(read)
+        return await self._document_of_run(batch_id, run_id, document_of)
 
     async def ledger(
         self, batch_id: str, run_id: str | None, start: int, size: int
     ) -> Document | None:
         """What a run has cost, and its calls from number `start` on; None as in `comparisons`."""
 
-        def read() -> Document | None:
-            run = self._run_of(batch_id, run_id)
-            if run is None:
-                return None
+        def document_of(run: "Run") -> Document:
             page = _page_of(run, list(call_documents(run)), start, size)
             return {**page, **ledger_document(run)}
 
-        return await self._run(read)
+        return await self._document_of_run(batch_id, run_id, document_of)
 
     def close(self) -> None:
         """Stop the threads and close the index."""
@@ -143,6 +134,17 @@ class ResultsService:
 
     def _record_at(self, at: str) -> LogRecord | None:
         return next(iter(self._log.records_at([coordinates_from(at)])), None)
+
+    async def _document_of_run(
+        self, batch_id: str, run_id: str | None, document_of: Callable[["Run"], Document]
+    ) -> Document | None:
+        """What `document_of` makes of a batch's run; None if it has none."""
+
+        def read() -> Document | None:
+            run = self._run_of(batch_id, run_id)
+            return None if run is None else document_of(run)
+
+        return await self._run(read)
 
     def _run_of(self, batch_id: str, run_id: str | None) -> "Run | None":
         """The newest run of a batch, judged or open, or the one with this id."""
