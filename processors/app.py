@@ -19,6 +19,7 @@ from processors.exactly_once.committer import Committer
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import GroupConsumer
 from processors.exactly_once.observer import NoObserver, Observer
+from processors.exactly_once.slot import slot_of
 from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import CJStreamApp, build_app
@@ -39,10 +40,10 @@ from processors.kafka.topic_admin import seen_topics
 from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
 from processors.kafka.transactions import hanging_transactions, open_transactions_or_none
 from processors.log.leftover_transactions import end_leftovers
+from processors.monitoring.fold_progress import fold_positions
 from processors.monitoring.metrics_server import MetricsServer, Served
 from processors.monitoring.progress_probes import (
     batch_prep_probe,
-    fold_positions,
     group_of,
     is_unread,
     membership_checks,
@@ -67,7 +68,6 @@ from processors.upload_log.reappend import UploadRestorer
 from schemas.codec import Codec
 from schemas.coordinates import Positions
 from schemas.errors import Malformed
-from schemas.events import AssignmentContext
 from tables.changed_scopes import ChangedScopes
 from tables.replica import ContextReplica
 from tables.scan.engine import load_engine
@@ -75,7 +75,7 @@ from tables.scan.plain import PlainEngine
 from tables.scan.scanner import Engine
 from tables.upload_record import UploadRecord
 
-SPLICE_KERNELS = "processors.outcomes.splice_kernels"
+KERNELS = ("processors.outcomes.splice_kernels", "processors.outcomes.part_kernels")
 MAX_WAITING_BATCHES = 1  # one batch waits while one commits and one is prepared
 
 
@@ -97,7 +97,7 @@ class Worker:
 
 def load_scan_engine(settings: Settings) -> Engine:
     """The engine that checks records, and everything compiled that a worker needs; the first time takes seconds."""
-    return load_engine(settings.scan_engine, settings.data_dir / "numba", [SPLICE_KERNELS])
+    return load_engine(settings.scan_engine, settings.data_dir / "numba", KERNELS)
 
 
 def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -> Worker:
@@ -108,7 +108,7 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -
     admin = admin_client(settings)
     changed_scopes = ChangedScopes()
     replica = open_replica(settings, codec, settings.worker_dir, engine=engine)
-    splicer = build_splicer(settings, codec, replica.context, engine)
+    splicer = build_splicer(settings, codec, replica, engine)
     replica.on_changed = partial(forget, splicer, changed_scopes)
     app = build_app(settings)
     put_dead_letter = partial(
@@ -134,15 +134,16 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -
             metrics.upload_refused(fault)
         await restorer.restore_when_possible(record)
 
-    table = add_folding(app, settings, codec, replica, refuse, fail)
+    batch_prep = _build_batch_preparation(
+        settings, codec, admin, replica, changed_scopes, splicer, metrics or NoObserver()
+    )
+    table = add_folding(app, settings, codec, replica, refuse, fail, batch_prep.preparer.is_busy)
     return Worker(
         settings=settings,
         admin=admin,
         replica=replica,
         feed=ReplicaFeed(settings, replica, fail),
-        batch_prep=_build_batch_preparation(
-            settings, codec, admin, replica, changed_scopes, splicer, metrics or NoObserver()
-        ),
+        batch_prep=batch_prep,
         app=app,
         channel=BoundedChannel(app, maxsize=MAX_WAITING_BATCHES),
         changelog_repair=ChangelogRepair(app, settings, codec, replica, table, fail),
@@ -183,6 +184,7 @@ def _build_batch_preparation(
                 committed,
                 lambda partitions: high_watermarks(admin, partitions),
             ),
+            slot=slot_of(settings, settings.prep_group),
         ),
         group_member(settings, settings.prep_group),
         epoch,
@@ -224,14 +226,11 @@ def forget(
 
 
 def build_splicer(
-    settings: Settings,
-    codec: Codec,
-    context_of: Callable[[str], AssignmentContext | None],
-    engine: Engine,
+    settings: Settings, codec: Codec, replica: ContextReplica, engine: Engine
 ) -> BatchSplicer:
     """What splices batches with this engine."""
     max_bytes = settings.prepared_contexts_mb * 1024 * 1024
-    parts = OutcomeParts(codec, settings.policy, context_of, settings.topics.requests.name)
+    parts = OutcomeParts(codec, settings.policy, replica.context, replica.rows_of, settings.topics)
     if engine.name == PlainEngine.name:
         return PlainSplicer(parts, max_bytes)
     from processors.outcomes.compiled_splicer import CompiledSplicer  # imports numba
@@ -303,7 +302,7 @@ def watch(worker: Worker, shutdown: Shutdown, stalled_checks: int) -> None:
         ),
     }
     for name, run in watches.items():
-        in_background(name, run, shutdown.fail)
+        in_background(name, run, shutdown)
 
 
 def _serve_metrics(

@@ -1,11 +1,13 @@
 """Every setting, read from environment variables `CJSTREAM_<NAME>`."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processors.kafka_security import KafkaSecurity, security_variable
@@ -25,6 +27,10 @@ REGISTRY_URL = re.compile(
     r"https?://([^\s/?#@]*@)?(\[[\da-fA-F:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(/[^\s?#]*)?"
 )
 ORIGIN = re.compile(r"https?://[^\s/*?#@]+")
+PORTS = ("api_port", "metrics_port")
+BROKER_ADDRESS = (
+    "broker.address"  # a file of the data folder: address and process of its embedded broker
+)
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 ADDRESS = r"^((\[[0-9a-fA-F:.%\w]+\]|[\w.-]*):\d{1,5})?$"
 NAME = r"^[a-zA-Z0-9._-]{0,50}$"
@@ -43,7 +49,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CJSTREAM_", frozen=True, extra="forbid")
 
     bootstrap_servers: str = Field(
-        "127.0.0.1:9092", description="host:port of one or more Kafka brokers"
+        "127.0.0.1:9092",
+        description="host:port of one or more Kafka brokers; if it is unset while the embedded broker of the data"
+        " folder runs, that one's",
     )
     topic_prefix: str = Field(
         "", pattern=NAME, description="prefix of every topic, group and transactional id"
@@ -233,13 +241,18 @@ class Settings(BaseSettings):
             raise ValueError("must be a URL that starts with http:// or https://")
         return url.rstrip("/")
 
-    @field_validator("api_port", "metrics_port", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _no_service_link(cls, port: object, info: ValidationInfo) -> object:
-        """The port; the default for what Kubernetes sets for a Service named cjstream-api: tcp://10.0.0.1:80."""
-        if isinstance(port, str) and SERVICE_LINK.match(port):
-            return cls.model_fields[str(info.field_name)].default
-        return port
+    def _as_meant(cls, values: dict[str, object]) -> dict[str, object]:
+        """Values without blanks and line breaks at their ends, which files and manifests leave there.
+
+        What Kubernetes sets for a Service named cjstream-api, a port such as tcp://10.0.0.1:80, counts as not set.
+        """
+        return {
+            name: value.strip() if isinstance(value, str) else value
+            for name, value in values.items()
+            if not (name in PORTS and isinstance(value, str) and SERVICE_LINK.match(value))
+        }
 
     @field_validator("required_roles", mode="before")
     @classmethod
@@ -284,6 +297,15 @@ class Settings(BaseSettings):
     def upload_partitions_with(self, number: int) -> list[Partition]:
         """The partition with this number of each upload topic."""
         return [Partition(topic.name, number) for topic in self.topics.uploads]
+
+    @property
+    def administered_partitions(self) -> list[Partition]:
+        """Every partition of the topics that administrators write."""
+        return self.partitions_of(*self.topics.administered)
+
+    def administered_partitions_with(self, number: int) -> list[Partition]:
+        """The partition with this number of each topic that administrators write."""
+        return [Partition(topic.name, number) for topic in self.topics.administered]
 
     @property
     def policy(self) -> Policy:
@@ -343,9 +365,17 @@ def variable_of(name: str) -> str:
 def settings_from_environment(**overrides: object) -> Settings:
     """The settings of the environment, replaced by the overrides.
 
-    Raises Misconfigured, which names the variable and never contains its value.
+    If they name no broker, it is the embedded one of the data folder, if that runs: else commands might reach another
+    installation's. Raises Misconfigured, which names the variable and never contains its value.
     """
-    return settings_of(Settings, variable_of, overrides)
+    settings = settings_of(Settings, variable_of, overrides)
+    if "bootstrap_servers" in settings.model_fields_set:
+        return settings
+    with suppress(OSError, ValueError):  # there is none, or its process has ended
+        address, process = (settings.data_dir / BROKER_ADDRESS).read_text("ascii").split()
+        os.kill(int(process), 0)
+        return settings_of(Settings, variable_of, {**overrides, "bootstrap_servers": address})
+    return settings
 
 
 def upload_topics(settings: Settings) -> "UploadTopics":
@@ -353,4 +383,12 @@ def upload_topics(settings: Settings) -> "UploadTopics":
     from tables.upload_record import UploadTopics  # imports the codec, which few commands need
 
     by_name = {topic.name: topic for topic in settings.topics.uploads}
+    return UploadTopics(by_name, settings.partitions)
+
+
+def administered_topics(settings: Settings) -> "UploadTopics":
+    """The topics of every role, also of those that batch preparation does not read."""
+    from tables.upload_record import UploadTopics
+
+    by_name = {topic.name: topic for topic in settings.topics.administered}
     return UploadTopics(by_name, settings.partitions)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
+from processors.allocator import keep_freed_memory
 from processors.app import Worker, build_worker, load_scan_engine, watch
 from processors.batch_prep.prepare_agent import prepare_batches
 from processors.fold.catch_up import Display, no_display, wait_until_caught_up
@@ -42,6 +43,7 @@ async def run_worker(settings: Settings, shutdown: Shutdown, display: Display = 
     if codec is not None:
         # before the group is joined: what must be compiled takes seconds
         engine = await asyncio.to_thread(load_scan_engine, settings)
+        keep_freed_memory()
         worker = build_worker(settings, shutdown.fail, codec, engine)
         _collect_garbage_seldom()
         await run_built_worker(worker, shutdown, display=display)

@@ -7,6 +7,7 @@ CJStreamError
     UnknownSchema        an unknown schema id: upgrade cjstream, then re-drive
   Aborted              nothing was committed: rewind and process the batch again
   Fenced               another instance took over, or the outcome is unknown: new producer, start from committed()
+    SlotTaken            another process has the slot: end; if it is this process's own old session, join again
   Unreachable          a dependency does not answer: wait and retry; a command exits with 4
     ContentUnreachable   the content store cannot be reached
     ContentTimeout       the content store takes too long
@@ -19,6 +20,7 @@ CJStreamError
   Refusal              a change that is not allowed: tell the caller, append nothing
     NotLive              a role that it needs was never uploaded or is deleted
     Immutable            a field cannot change while the instructions are live
+    TooManyAnchors       an assignment would have more anchors than it may
     VersionConflict      its precondition does not hold
     ConditionRequired    it needs a precondition and has none
   ReplicaBehind        the replica did not reach the end of the log in time: retry
@@ -60,6 +62,10 @@ class Fenced(CJStreamError):
     """The producer cannot be used any more: it was fenced, or the outcome of its transaction is unknown."""
 
 
+class SlotTaken(Fenced):
+    """The group's coordinator says that another member has this one's slot."""
+
+
 class Unreachable(CJStreamError):
     """A dependency does not answer."""
 
@@ -81,10 +87,16 @@ class ContentTimeout(Unreachable):
 
 
 class ContentFailed(Unreachable):
-    """The content store answers with an error; storage_id is the id of the text, if it is about one."""
+    """The content store answers with an error; storage_id is the id of the text, if it is about one.
 
-    def __init__(self, message: str, storage_id: str | None = None) -> None:
-        super().__init__(message)
+    folder: of a local store; the command line and the logs name it, `message`, which API clients get, does not.
+    """
+
+    def __init__(
+        self, message: str, storage_id: str | None = None, folder: object | None = None
+    ) -> None:
+        super().__init__(message if folder is None else f"{message}, in {folder}")
+        self.message = message
         self.storage_id = storage_id
 
 
@@ -140,6 +152,14 @@ class Immutable(Refusal):
         super().__init__(f"{field} is {current} and cannot change while the instructions are live")
         self.field = field
         self.current = current
+
+
+class TooManyAnchors(Refusal):
+    """An assignment would have more anchors than it may."""
+
+    def __init__(self, count: int, maximum: int) -> None:
+        super().__init__(f"the assignment would have {count} anchors, it may have {maximum}")
+        self.limit = maximum
 
 
 class VersionConflict(Refusal):

@@ -3,12 +3,16 @@
 Times are milliseconds since the epoch. An event never contains texts, only their storage ids.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from schemas.coordinates import Coordinates
 from schemas.judging_events import CJBatchJudged, JudgingEvent
 
-ROLES = ("instructions", "student_prompt", "judge_rubric")
+ROLES = ("instructions", "student_prompt", "judge_rubric")  # of the context of a batch
+ANCHORS = "anchors"  # for the judge alone: batch preparation neither reads nor waits for them
+ADMINISTERED_ROLES = (*ROLES, ANCHORS)
+NOT_IN_AVRO = {"avro": False}  # of a field: its schema lacks it, so it is None in what was decoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +117,52 @@ class JudgeRubricDeleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """An essay with the grade that experts gave it, by reference; an id occurs once in a grade scale."""
+
+    anchor_id: str
+    grade_scale: str
+    grade: str
+    storage_id: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorsUploaded:
+    """The anchors of an assignment were set or replaced; these are all of them, whatever their scale."""
+
+    event_id: str
+    assignment_id: str
+    version: int
+    previous_event_id: str | None = None
+    actor: str
+    correlation_id: str
+    occurred_at_ms: int
+    created_at_ms: int
+    anchors: tuple[Anchor, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorsDeleted:
+    """All anchors of an assignment were deleted."""
+
+    event_id: str
+    assignment_id: str
+    version: int
+    previous_event_id: str | None = None
+    actor: str
+    correlation_id: str
+    occurred_at_ms: int
+    erased: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """The newest upload or deletion of one role at one scope; a deletion lacks the fields of the text."""
+    """The newest upload or deletion of one role at one scope.
+
+    A deletion lacks the fields of the text; anchors have none of them, but `anchors`.
+    """
 
     source: Coordinates
     appended_at_ms: int  # the broker's clock
@@ -133,17 +181,22 @@ class Component:
     size_bytes: int | None = None
     grade_scale: str | None = None
     context_origin: str | None = None
+    anchors: tuple[Anchor, ...] | None = field(default=None, metadata=NOT_IN_AVRO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignmentContext:
-    """The context of one scope: for each role the newest upload or deletion, or None."""
+    """The context of one scope: for each role the newest upload or deletion, or None.
+
+    anchors are only known where their topic is read: in the API, the judge and the audit.
+    """
 
     scope_key: str
     fold_version: int
     instructions: Component | None = None
     student_prompt: Component | None = None
     judge_rubric: Component | None = None
+    anchors: Component | None = field(default=None, metadata=NOT_IN_AVRO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,9 +299,19 @@ class ParkedRequest:
     request: bytes
 
 
-Upload = InstructionsUploaded | StudentPromptUploaded | JudgeRubricUploaded
-Deletion = InstructionsDeleted | StudentPromptDeleted | JudgeRubricDeleted
+Upload = InstructionsUploaded | StudentPromptUploaded | JudgeRubricUploaded | AnchorsUploaded
+Deletion = InstructionsDeleted | StudentPromptDeleted | JudgeRubricDeleted | AnchorsDeleted
 UploadEvent = Upload | Deletion
+ROLE_OF: Mapping[type, str] = {
+    InstructionsUploaded: "instructions",
+    InstructionsDeleted: "instructions",
+    StudentPromptUploaded: "student_prompt",
+    StudentPromptDeleted: "student_prompt",
+    JudgeRubricUploaded: "judge_rubric",
+    JudgeRubricDeleted: "judge_rubric",
+    AnchorsUploaded: ANCHORS,
+    AnchorsDeleted: ANCHORS,
+}
 Outcome = CJBatchPrepared | CJBatchUnresolved
 Event = (
     UploadEvent
@@ -270,10 +333,14 @@ def scope_key_of(event: UploadEvent) -> str:
 
 def role_of(event: UploadEvent) -> str:
     """The role that an upload event is about."""
+    return ROLE_OF[type(event)]
+
+
+def texts_of(event: UploadEvent) -> tuple[str, ...]:
+    """The storage ids of the texts that an upload event names; a deletion names none."""
     match event:
-        case InstructionsUploaded() | InstructionsDeleted():
-            return "instructions"
-        case StudentPromptUploaded() | StudentPromptDeleted():
-            return "student_prompt"
-        case JudgeRubricUploaded() | JudgeRubricDeleted():
-            return "judge_rubric"
+        case AnchorsUploaded():
+            return tuple(anchor.storage_id for anchor in event.anchors)
+        case InstructionsUploaded() | StudentPromptUploaded() | JudgeRubricUploaded():
+            return (event.storage_id,)
+    return ()

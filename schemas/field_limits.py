@@ -8,7 +8,7 @@ and with that its partition, is made of the id by its producer.
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from schemas.errors import Malformed
 
 MAX_ESSAYS = 5000
+MAX_ANCHORS = 200  # of an assignment, of all its grade scales together
 MAX_OVERRIDES = 64 * 1024
 MAX_LONG = 2**63 - 1
 
@@ -37,7 +38,7 @@ class TextLimit:
 class IdLimit:
     """An id of 1 to `maximum` characters that can be used in a path: no slash, no control character.
 
-    is_normal: it must equal its `normal_id`.
+    is_normal: it must equal its `normal_id`, and nothing in it may be invisible.
     """
 
     maximum: int
@@ -51,6 +52,8 @@ class IdLimit:
             return "not an id: a control character, a slash, a backslash, `.` or `..`"
         if self.is_normal and value != normal_id(value):
             return "not in normal form: Unicode NFC, no blank at the beginning or end"
+        if self.is_normal and (found := INVISIBLE_IN_IDS.search(value)):
+            return f"an invisible character in it: U+{ord(found[0]):04X}"
         return None
 
 
@@ -84,18 +87,29 @@ class NumberLimit:
 
 @dataclass(frozen=True, slots=True)
 class CountLimit:
-    """A tuple of `minimum` to `maximum` items."""
+    """A tuple of `minimum` to `maximum` items; no two of them have an equal field `distinct`."""
 
     minimum: int
     maximum: int
+    distinct: str | None = None
 
     def problem_with(self, value: tuple[object, ...]) -> str | None:
-        """What is wrong with the value, or None."""
-        fits = self.minimum <= len(value) <= self.maximum
-        return None if fits else f"{len(value)} items, allowed are {self.minimum} to {self.maximum}"
+        """What is wrong with the value, or None. Items are named by their numbers, which start at 0."""
+        if not self.minimum <= len(value) <= self.maximum:
+            return f"{len(value)} items, allowed are {self.minimum} to {self.maximum}"
+        first = dict[object, int]()
+        for number, item in enumerate(value if self.distinct else ()):
+            earlier = first.setdefault(getattr(item, self.distinct or ""), number)
+            if earlier != number:
+                return f"items {earlier} and {number} have the same {self.distinct}"
+        return None
 
 
 FORBIDDEN_IN_IDS = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
+# Format characters that nobody sees, so that two ids look equal; but not U+200C and U+200D, which words of some scripts
+# have. They come with text that is copied from web pages and documents.
+INVISIBLE = r"\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+INVISIBLE_IN_IDS = re.compile(f"[{INVISIBLE}\U000e0000-\U000e007f]")
 NAME = TextLimit(255)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 LANGUAGE_TAG = re.compile(
@@ -136,7 +150,10 @@ RULES: Mapping[str, Limit] = {  # by field, or by record and field
     "user_id": NAME,
     "org_id": NAME,
     "llm_config_overrides": TextLimit(MAX_OVERRIDES),
-    "essays": CountLimit(2, MAX_ESSAYS),
+    "AnchorsUploaded.anchors": CountLimit(1, MAX_ANCHORS),
+    "anchor_id": IdLimit(64),
+    "Anchor.grade": TextLimit(50),
+    "essays": CountLimit(2, MAX_ESSAYS, distinct="essay_id"),
     "essay_id": NAME,
     "text_storage_id": NAME,
 }
@@ -150,6 +167,7 @@ EARLIER_RULES: Mapping[str, Limit] = {
     "course_code": IdLimit(50, is_normal=False),
     "due_at_ms": NumberLimit(0),
     "StudentPromptUploaded.language": TextLimit(35),
+    "essays": CountLimit(2, MAX_ESSAYS),
 }
 
 
@@ -174,10 +192,23 @@ def check_limits(event: Any, *, as_earlier: bool = False) -> None:
             continue
         if problem := problem_with(value):
             raise Malformed(f"{type(event).__name__}.{name}: {problem}")
-    for essay in getattr(event, "essays", ()):
-        check_limits(essay, as_earlier=as_earlier)
+    for item in (*getattr(event, "essays", ()), *getattr(event, "anchors", ())):
+        check_limits(item, as_earlier=as_earlier)
+    if hasattr(event, "anchors") and (twice := repeated_anchor(event.anchors)):
+        raise Malformed(f"{type(event).__name__}: anchor {twice} is there twice")
     if hasattr(event, "course_id") and (event.assignment_id is None) == (event.course_id is None):
         raise Malformed(f"{type(event).__name__}: exactly one of assignment_id and course_id")
+
+
+def repeated_anchor(anchors: Iterable[Any]) -> str | None:
+    """The id of an anchor that is there twice in one grade scale, or None."""
+    seen = set[tuple[str, str]]()
+    for anchor in anchors:
+        named = (anchor.grade_scale, anchor.anchor_id)
+        if named in seen:
+            return str(anchor.anchor_id)
+        seen.add(named)
+    return None
 
 
 @cache

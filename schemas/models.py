@@ -62,6 +62,7 @@ class Model:
 
     takes: what a request may set, and what each is called in the model's API; a dot is one level down.
     answer_tokens: how many tokens an answer may have unless a request wants another number; None: max_output_tokens.
+    unverified: the fields whose values no source has confirmed.
     """
 
     provider: str
@@ -79,6 +80,7 @@ class Model:
     temperature_max: float = 2.0
     deprecated_from: str | None = None
     retired_from: str | None = None
+    unverified: tuple[str, ...] = ()
     is_deprecated: bool = False
     is_retired: bool = False
     price: Price | None = None

@@ -53,6 +53,7 @@ class Overrides:
     max_seconds: int
     target_bound: float | None = None
     target_grades: float | None = None
+    grade_min: float | None = None
     per_item_max: int | None = None
     seed: int | None = None
     quorum: float | None = None
@@ -131,6 +132,7 @@ JUDGING_FIELDS = frozenset(
         "max_seconds",
         "target_bound",
         "target_grades",
+        "grade_min",
         "per_item_max",
         "seed",
         "quorum",
@@ -168,6 +170,7 @@ def read_overrides(
         max_seconds=_max_seconds(judging, limits),
         target_bound=judging.number("target_bound", 0.3, 0.99),
         target_grades=judging.number("target_grades", 0.3, 0.99),
+        grade_min=judging.number("grade_min", 0, 1),
         per_item_max=judging.whole("per_item_max", 2, limits.per_item_max),
         seed=judging.whole("seed", 0, MAX_SEED),
         quorum=judging.number("quorum", 0.5, 1.0),

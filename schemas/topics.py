@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Literal
 
 from schemas.events import (
+    AnchorsDeleted,
+    AnchorsUploaded,
     AssignmentContext,
     CJAssessmentRequested,
     CJBatchPrepared,
@@ -88,6 +90,7 @@ class Topics:
     judge_rubrics: Topic = Topic(
         "assessment.judge-rubrics.v1", (JudgeRubricUploaded, JudgeRubricDeleted), "history"
     )
+    anchors: Topic = Topic("assessment.anchors.v1", (AnchorsUploaded, AnchorsDeleted), "history")
     context: Topic = Topic("assessment.context.v1", (AssignmentContext,), "table", 2 * MIB)
     requests: Topic = Topic("cj.requests.v1", (CJAssessmentRequested,), "log")
     batches: Topic = Topic("cj.batches.v1", (CJBatchPrepared,), "log", MAX_OUTCOME_BYTES)
@@ -123,6 +126,11 @@ class Topics:
     def uploads(self) -> tuple[Topic, ...]:
         """The three topics that the fold reads; with equal partition counts, so a scope has one partition number."""
         return (self.instructions, self.student_prompts, self.judge_rubrics)
+
+    @cached_property
+    def administered(self) -> tuple[Topic, ...]:
+        """The topics that administrators write, one for each role: the uploads, and the anchors for the judge."""
+        return (*self.uploads, self.anchors)
 
     @cached_property
     def outcomes(self) -> tuple[Topic, ...]:

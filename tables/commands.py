@@ -5,9 +5,19 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
-from schemas.errors import ConditionRequired, Immutable, NotLive, VersionConflict
+from schemas.errors import (
+    ConditionRequired,
+    Immutable,
+    NotLive,
+    TooManyAnchors,
+    VersionConflict,
+)
 from schemas.events import (
+    ADMINISTERED_ROLES,
+    ANCHORS,
     ROLES,
+    AnchorsDeleted,
+    AnchorsUploaded,
     AssignmentContext,
     Component,
     Deletion,
@@ -20,8 +30,9 @@ from schemas.events import (
     Upload,
     UploadEvent,
 )
-from schemas.field_limits import MAX_LONG, check_limits
-from tables.context import component_of, is_live, live
+from schemas.field_limits import MAX_ANCHORS, MAX_LONG, check_limits
+from tables.anchor_changes import AnchorsChange, RemoveAnchors, anchors_after
+from tables.context import component_of, is_live, live, live_anchors
 from tables.etags import (
     ANY,
     AssignmentETag,
@@ -37,15 +48,18 @@ ASSIGNMENT = "assignment"  # all roles at once
 DEFAULT_ORIGIN = "research_experiment"
 IMMUTABLE_FIELDS = ("grade_scale", "context_origin")  # until the instructions are deleted
 NO_CONDITION = Condition()
+NO_ANCHORS: Mapping[str, Any] = {"anchors": ()}
 UPLOAD_EVENTS: Mapping[str, Callable[..., Upload]] = {
     "instructions": InstructionsUploaded,
     "student_prompt": StudentPromptUploaded,
     "judge_rubric": JudgeRubricUploaded,
+    ANCHORS: AnchorsUploaded,
 }
 DELETION_EVENTS: Mapping[str, Callable[..., Deletion]] = {
     "instructions": InstructionsDeleted,
     "student_prompt": StudentPromptDeleted,
     "judge_rubric": JudgeRubricDeleted,
+    ANCHORS: AnchorsDeleted,
 }
 
 WriteOutcome = Literal["created", "replaced", "unchanged", "deleted"]
@@ -92,8 +106,8 @@ class NewInstructions:
 class WriteCommand:
     """A write to one scope; a role that is None stays as it is.
 
-    needs_live and condition_on name a role, or `assignment` for all roles. Deleting an assignment's
-    instructions also deletes its prompt and its rubric.
+    needs_live and condition_on name a role, or `assignment` for the roles of a batch. Deleting an assignment's
+    instructions also deletes its prompt, its rubric and its anchors.
     """
 
     assignment_id: str | None
@@ -101,6 +115,7 @@ class WriteCommand:
     instructions: NewInstructions | Delete | Erase | None = None
     student_prompt: TextRef | Delete | Erase | None = None
     judge_rubric: TextRef | Delete | Erase | None = None
+    anchors: AnchorsChange | Delete | Erase | None = None
     needs_live: str | None = None
     condition_on: str
     condition: Condition = NO_CONDITION
@@ -108,7 +123,8 @@ class WriteCommand:
     def __post_init__(self) -> None:
         if (self.assignment_id is None) == (self.course_id is None):
             raise ValueError("a write command names either an assignment or a course")
-        if self.course_id is not None and (self.student_prompt or self.judge_rubric):
+        of_assignment = (self.student_prompt, self.judge_rubric, self.anchors)
+        if self.course_id is not None and any(of_assignment):
             raise ValueError("a course has instructions only")
 
     @property
@@ -132,6 +148,7 @@ def erase_command(scope_key: str) -> WriteCommand:
         instructions=ERASE,
         student_prompt=ERASE,
         judge_rubric=ERASE,
+        anchors=ERASE,
         condition_on=ASSIGNMENT,
     )
 
@@ -147,7 +164,7 @@ class WriteMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteDecision:
-    """The events to append, in the order of ROLES; the outcome for each role concerned, and for the command."""
+    """The events to append, in the order of the roles; the outcome for each role concerned, and for the command."""
 
     events: tuple[UploadEvent, ...]
     outcomes: Mapping[str, WriteOutcome]
@@ -162,8 +179,8 @@ def decide(
 ) -> WriteDecision:
     """Decide which events a command appends, given the current context of its scope.
 
-    Raises NotLive, then Immutable, then ConditionRequired or VersionConflict; Malformed if an etag or a field breaks
-    its rule; ValueError if a field is None and there is no live value to keep.
+    Raises NotLive, then Immutable, then ConditionRequired or VersionConflict, then TooManyAnchors; Malformed if an etag
+    or a field breaks its rule; ValueError if a field is None and there is no live value to keep.
     """
     _require_live(context, command)
     _refuse_immutable_changes(context, command)
@@ -189,9 +206,18 @@ def _is_any_live(context: AssignmentContext | None, role: str) -> bool:
 def _require_live(context: AssignmentContext | None, command: WriteCommand) -> None:
     role = command.needs_live
     if role is None or _is_any_live(context, role):
+        _require_anchors(context, command)
         return
     roles = ROLES if role == ASSIGNMENT else (role,)
     raise NotLive(role, was_deleted=any(component_of(context, each) for each in roles))
+
+
+def _require_anchors(context: AssignmentContext | None, command: WriteCommand) -> None:
+    """Raise NotLive if the command removes anchors that are not there."""
+    change, anchors = command.anchors, live_anchors(context)
+    if isinstance(change, RemoveAnchors) and not any(map(change.names, anchors)):
+        newest = component_of(context, ANCHORS)
+        raise NotLive(ANCHORS, was_deleted=newest is not None and newest.is_deletion)
 
 
 def _refuse_immutable_changes(context: AssignmentContext | None, command: WriteCommand) -> None:
@@ -243,15 +269,19 @@ def _is_current(text: str, context: AssignmentContext | None, command: WriteComm
     return expected == etag_of(component_of(context, command.condition_on)).offset
 
 
-WantedState = NewInstructions | TextRef | Delete | Erase
+WantedState = NewInstructions | TextRef | AnchorsChange | Delete | Erase
 
 
 def _wanted(context: AssignmentContext | None, command: WriteCommand) -> dict[str, WantedState]:
-    """The wanted state of each role that the command changes, in the order of ROLES."""
-    wanted: dict[str, WantedState | None] = {role: getattr(command, role) for role in ROLES}
+    """The wanted state of each role that the command changes, in the order of the roles."""
+    wanted: dict[str, WantedState | None] = {
+        role: getattr(command, role) for role in ADMINISTERED_ROLES
+    }
     # if instructions are uploaded again later, an old prompt must not be live with them unnoticed
     if command.instructions is DELETE:
-        wanted = {role: DELETE for role in ROLES if wanted[role] or is_live(context, role)}
+        wanted = {
+            role: DELETE for role in ADMINISTERED_ROLES if wanted[role] or is_live(context, role)
+        }
     return {role: state for role, state in wanted.items() if state is not None}
 
 
@@ -275,11 +305,9 @@ def _event(
         if current is None:
             return None
         return DELETION_EVENTS[role](**_shared_fields(command, role, newest, metadata, new_id))
-    fields = (
-        _instructions_fields(current, wanted)
-        if isinstance(wanted, NewInstructions)
-        else _text_fields(wanted)
-    )
+    fields = _upload_fields(current, wanted)
+    if fields == NO_ANCHORS:
+        return DELETION_EVENTS[role](**_shared_fields(command, role, newest, metadata, new_id))
     if current is not None and _is_unchanged(current, fields):
         return None
     created_at_ms = metadata.occurred_at_ms if current is None else current.created_at_ms
@@ -308,6 +336,22 @@ def _shared_fields(
         "correlation_id": metadata.correlation_id,
         "occurred_at_ms": metadata.occurred_at_ms,
     }
+
+
+def _upload_fields(
+    current: Component | None, wanted: NewInstructions | TextRef | AnchorsChange
+) -> dict[str, Any]:
+    """The fields that only uploads of the role have."""
+    match wanted:
+        case NewInstructions():
+            return _instructions_fields(current, wanted)
+        case TextRef():
+            return _text_fields(wanted)
+        case change:
+            anchors = anchors_after((current and current.anchors) or (), change)
+            if len(anchors) > MAX_ANCHORS:
+                raise TooManyAnchors(len(anchors), MAX_ANCHORS)
+            return {"anchors": anchors}
 
 
 def _text_fields(text: TextRef | Component) -> dict[str, Any]:

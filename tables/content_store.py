@@ -101,9 +101,13 @@ class ContentStore:
                 options["client_options"] = {"allow_http": True}
             return cls(from_url(url, retry_config=RETRY, **options), max_bytes)
         except (BaseError, ValueError, TypeError, OSError) as fault:
-            scheme = url.partition(":")[0][:20]
+            scheme, why = url.partition(":")[0][:20], type(fault).__name__
+            if (
+                isinstance(fault, OSError) and fault.filename
+            ):  # of the folder; a URL may have a password
+                why = f"{fault.filename}: {fault.strerror}"
             raise Misconfigured(
-                f"CJSTREAM_CONTENT_URL: cannot open a content store at this {scheme!r} URL ({type(fault).__name__})"
+                f"CJSTREAM_CONTENT_URL: cannot open a content store at this {scheme!r} URL ({why})"
             ) from fault
 
     def put(self, text: bytes, media_type: str = PLAIN_TEXT) -> StoredText:
@@ -219,12 +223,21 @@ class ContentStore:
 
     def _size_and_time(self, kind: str, storage_id: str) -> tuple[int, datetime]:
         path = _path(kind, storage_id)
-        meta = _call("look", storage_id, lambda: obstore.head(self._store, path))
+        meta = self._find("look", storage_id, lambda: obstore.head(self._store, path))
         return meta["size"], meta["last_modified"]
 
     def _read(self, kind: str, storage_id: str) -> bytes:
         path = _path(kind, storage_id)
-        return _call("read", storage_id, lambda: bytes(obstore.get(self._store, path).bytes()))
+        return self._find("read", storage_id, lambda: bytes(obstore.get(self._store, path).bytes()))
+
+    def _find(self, action: str, storage_id: str, operation: Callable[[], T]) -> T:
+        """Call the store; a text is missing only if the folder of all texts is there."""
+        try:
+            return _call(action, storage_id, operation)
+        except ContentMissing as fault:
+            if self._folder is None or self._folder.is_dir():
+                raise
+            raise ContentUnreachable("content store: its folder is gone: mount it again") from fault
 
     def _write(self, kind: str, storage_id: str, text: bytes) -> None:
         path = _path(kind, storage_id)
@@ -236,6 +249,8 @@ class ContentStore:
             raise ContentFailed(
                 "content store: there is no such folder or bucket to write to", storage_id
             ) from fault
+        except ContentFailed as fault:  # such as a full disk
+            raise ContentFailed(fault.message, storage_id, self._folder) from fault
 
     def _delete(self, kind: str, storage_id: str) -> None:
         path = _path(kind, storage_id)

@@ -5,7 +5,16 @@ from operator import attrgetter
 from typing import Any, Protocol
 
 from schemas.coordinates import Coordinates
-from schemas.events import ROLES, AssignmentContext, Component, UploadEvent, role_of, scope_key_of
+from schemas.events import (
+    ADMINISTERED_ROLES,
+    ANCHORS,
+    Anchor,
+    AssignmentContext,
+    Component,
+    UploadEvent,
+    role_of,
+    scope_key_of,
+)
 
 FOLD_VERSION = 1  # rows of another version are rebuilt
 COMPONENT_FIELDS = tuple({*Component.__slots__} - {"source", "appended_at_ms", "is_deletion"})
@@ -73,6 +82,7 @@ def merge(first: AssignmentContext, second: AssignmentContext) -> AssignmentCont
         instructions=_newer(first.instructions, second.instructions),
         student_prompt=_newer(first.student_prompt, second.student_prompt),
         judge_rubric=_newer(first.judge_rubric, second.judge_rubric),
+        anchors=_newer(first.anchors, second.anchors),
     )
 
 
@@ -120,7 +130,7 @@ def component_of(context: AssignmentContext | None, role: str) -> Component | No
     """The newest upload or deletion of one role."""
     if context is None:
         return None
-    if role not in ROLES:
+    if role not in ADMINISTERED_ROLES:
         raise ValueError(f"no role is called {role}")
     component: Component | None = getattr(context, role)
     return component
@@ -132,11 +142,17 @@ def live(context: AssignmentContext | None, role: str) -> Component | None:
     return None if component is None or component.is_deletion else component
 
 
+def live_anchors(context: AssignmentContext | None) -> tuple[Anchor, ...]:
+    """The live anchors of an assignment, of every grade scale; empty if there are none."""
+    component = live(context, ANCHORS)
+    return component.anchors or () if component else ()
+
+
 def is_live(context: Roles | None, role: str) -> bool:
     """Whether the role was uploaded and not deleted since."""
     if context is None:
         return False
-    if role not in ROLES:
+    if role not in ADMINISTERED_ROLES:
         raise ValueError(f"no role is called {role}")
     component: Part | None = getattr(context, role)
     return component is not None and not component.is_deletion

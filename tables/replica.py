@@ -3,8 +3,8 @@
 One thread folds, other threads read. Rows and positions are written in one batch: they agree even after a kill, and a
 restart continues from the positions that belong to the rows.
 
-A row is the newest upload of one role at one scope, in its own bytes; the three of a scope are folded when its context
-is read. So an upload is written without reading or encoding anything.
+A row is the newest upload of one role at one scope, in its own bytes; those of a scope are folded when its context is
+read. So an upload is written without reading or encoding anything.
 Key of a row: `r`, scope key, a byte 0, the role's number (1 byte). Value: partition (4), offset (8), append time (8),
 payload. Key of metadata: `n`, name.
 """
@@ -21,9 +21,9 @@ from typing import NamedTuple
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy, Malformed, UnknownSchema
-from schemas.events import ROLES, AssignmentContext, UploadEvent
+from schemas.events import ADMINISTERED_ROLES, AssignmentContext, UploadEvent
 from tables.context import FOLD_VERSION, fold
-from tables.scan.plain import PlainEngine
+from tables.scan.plain import PLAIN_ENGINE
 from tables.scan.scanner import Engine
 from tables.store import Store
 from tables.upload_batch import UploadBatch
@@ -34,12 +34,12 @@ CACHED_CONTEXTS = 20_000
 ROWS_VERSION = f"{FOLD_VERSION}.1"  # of the fold, and of the format of rows
 ROW, AFTER_ROWS = b"r", b"s"
 METADATA, AFTER_METADATA = b"n", b"o"
-SUFFIXES = tuple(bytes((0, number)) for number in range(len(ROLES)))
+SUFFIX_OF = {role: bytes((0, number)) for number, role in enumerate(ADMINISTERED_ROLES)}
+SUFFIX_BYTES = 2
 AFTER_SUFFIXES = b"\1"
 HEAD = struct.Struct(">iqq")
 # rows have the fixed schema ids, so that they stay readable whatever ids a registry gives
 ROW_CODEC = Codec()
-PLAIN_ENGINE = PlainEngine()
 
 
 class StoppedAt(NamedTuple):
@@ -74,11 +74,12 @@ def read_contexts(
 ) -> Iterator[tuple[bytes, AssignmentContext | Malformed]]:
     """The scope keys that are wanted and their contexts, in the order of keys; Malformed for a damaged row."""
     rows = store.ascending(ROW, AFTER_ROWS)
-    for key, of_scope in groupby(rows, key=lambda row: row[0][len(ROW) : -len(SUFFIXES[0])]):
+    suffixes = suffixes_of(topics).values()
+    for key, of_scope in groupby(rows, key=lambda row: row[0][len(ROW) : -SUFFIX_BYTES]):
         if is_wanted(key):
-            by_role = {row_key[-1]: row for row_key, row in of_scope}
+            by_suffix = {row_key[-SUFFIX_BYTES:]: row for row_key, row in of_scope}
             try:
-                context = _context([by_role.get(n) for n in range(len(ROLES))], topics)
+                context = _context([by_suffix.get(suffix) for suffix in suffixes], topics)
             except Malformed as fault:
                 yield key, fault
             else:
@@ -86,8 +87,13 @@ def read_contexts(
                     yield key, context
 
 
+def suffixes_of(topics: UploadTopics) -> dict[str, bytes]:
+    """The end of the row keys of each topic's role, by the topic's name."""
+    return {topic: SUFFIX_OF[role] for topic, role in topics.roles.items()}
+
+
 def _context(rows: Sequence[bytes | None], topics: UploadTopics) -> AssignmentContext | None:
-    """The context of one scope from the rows of its roles. Raises Malformed, UnknownSchema."""
+    """The context of one scope from its rows, one per topic. Raises Malformed, UnknownSchema."""
     folded: dict[str, AssignmentContext] = {}
     for topic, row in zip(topics.by_name, rows, strict=True):
         if row is None:
@@ -122,7 +128,7 @@ class ContextReplica:
         self._set_aside: set[Coordinates] = set()
         # for other folds in this process, too: they skip the records that this one skips
         self.topics = replace(topics, is_set_aside=self._set_aside.__contains__)
-        self._suffixes = dict(zip(topics.by_name, SUFFIXES, strict=True))
+        self._suffixes = suffixes_of(topics)
         self.on_changed = on_changed
         self._cache: dict[str, AssignmentContext | None] = {}
         # held while rows and positions change, or must not change
@@ -165,17 +171,22 @@ class ContextReplica:
 
     def contexts_of(self, keys: Collection[bytes]) -> dict[bytes, AssignmentContext]:
         """The contexts that these scope keys have, by key; they may be of different positions."""
-        in_order = list(keys)
-        rows = self._store.read([ROW + key + suffix for key in in_order for suffix in SUFFIXES])
+        in_order, roles = list(keys), len(self._suffixes)
+        rows = self.rows_of(in_order)
         contexts = (
-            _context(rows[number : number + len(SUFFIXES)], self.topics)
-            for number in range(0, len(rows), len(SUFFIXES))
+            _context(rows[number : number + roles], self.topics)
+            for number in range(0, len(rows), roles)
         )
         return {
             key: context
             for key, context in zip(in_order, contexts, strict=True)
             if context is not None
         }
+
+    def rows_of(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The rows of these scope keys, one per topic for each; None where there is none."""
+        suffixes = self._suffixes.values()
+        return self._store.read([ROW + key + suffix for key in keys for suffix in suffixes])
 
     def newest_upload(self, scope_key: str, topic: str) -> tuple[int, bytes] | None:
         """Offset and payload of the newest upload of a scope in one upload topic."""
@@ -193,12 +204,11 @@ class ContextReplica:
         """Up to `limit` scope keys that follow this one; from the first on, if it is empty."""
         first = ROW + after.encode() + (AFTER_SUFFIXES if after else b"")
         rows = self._store.ascending(first, AFTER_ROWS)
-        keys = (key[len(ROW) : -len(SUFFIXES[0])].decode() for key, _ in rows)
+        keys = (key[len(ROW) : -SUFFIX_BYTES].decode() for key, _ in rows)
         return list(islice((key for key, _ in groupby(keys)), limit))
 
     def _read(self, scope_key: str) -> AssignmentContext | None:
-        key = ROW + scope_key.encode()
-        return _context(self._store.read([key + suffix for suffix in SUFFIXES]), self.topics)
+        return _context(self.rows_of([scope_key.encode()]), self.topics)
 
     def _remember(
         self, scope_key: str, context: AssignmentContext | None

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Malformed, UnknownSchema
-from schemas.events import UploadEvent, scope_key_of
+from schemas.events import ROLE_OF, UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topic
 
@@ -35,6 +35,18 @@ class UploadTopics:
     by_name: dict[str, Topic]
     partitions: int
     is_set_aside: Callable[[Coordinates], bool] = _never
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The role that each topic carries, by the topic's name."""
+        return {name: ROLE_OF[topic.carries[0]] for name, topic in self.by_name.items()}
+
+    @property
+    def every_partition(self) -> list[Partition]:
+        """Every partition of these topics."""
+        return [
+            Partition(name, number) for name in self.by_name for number in range(self.partitions)
+        ]
 
 
 def sets_aside(headers: Iterable[tuple[str, bytes | None]]) -> int | None:

@@ -2,18 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 
 from processors.app import load_scan_engine
 from processors.settings import Settings
-from tests.faults.running import WORKER, Process, StartWorker
+from tests.faults.running import StartWorker, starting
 from tests.support.installations import installation
 from tools.broker import Broker
+from tools.jars import locked
 
 QUICK_EXAMPLES = 20  # of each property test, instead of 100
 
@@ -26,9 +26,11 @@ os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 # Otherwise each installation of a test would compile anew. A digest, because numba compares a function in its cache
 # with its own file only.
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "tables" / "scan").glob("*.py"))
+DATA_DIR = ROOT / ".cjstream"
+KERNELS = (ROOT / "processors" / "outcomes").glob("*_kernels.py")
+SOURCES = sorted([*(ROOT / "tables" / "scan").glob("*.py"), *KERNELS])
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
-os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cjstream" / "numba" / DIGEST[:16]))
+os.environ.setdefault("NUMBA_CACHE_DIR", str(DATA_DIR / "numba" / DIGEST[:16]))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,8 +59,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
     """One embedded broker for the whole test run, and compiled functions in the cache: no worker must compile them."""
-    load_scan_engine(Settings(data_dir=ROOT / ".cjstream"))
-    with Broker.temporary(Path(__file__).parents[1] / ".cjstream") as broker:
+    DATA_DIR.mkdir(exist_ok=True)
+    # one process compiles, the others load what it compiled
+    with locked(DATA_DIR / "compile.lock"):
+        load_scan_engine(Settings(data_dir=DATA_DIR))
+    with Broker.temporary(DATA_DIR) as broker:
         yield broker
 
 
@@ -66,7 +71,7 @@ def broker() -> Iterator[Broker]:
 def classic_broker() -> Iterator[Broker]:
     """A broker without KIP-848's group protocol, as those before Kafka 4.0."""
     properties = {"group.coordinator.rebalance.protocols": "classic"}
-    with Broker.temporary(Path(__file__).parents[1] / ".cjstream", properties) as broker:
+    with Broker.temporary(DATA_DIR, properties) as broker:
         yield broker
 
 
@@ -79,15 +84,5 @@ def settings(broker: Broker, tmp_path: Path) -> Settings:
 @pytest.fixture
 def start_worker(settings: Settings, tmp_path: Path) -> Iterator[StartWorker]:
     """A function that starts a worker of the test's installation: `start_worker("slot", batch_max=200)`."""
-    processes = list[Process]()
-
-    def start(slot: str = "one", command: Sequence[str] = WORKER, **overrides: Any) -> Process:
-        worker_settings = settings.model_copy(update={"slot": slot, **overrides})
-        process = Process(worker_settings, tmp_path / f"{slot or len(processes)}.log", command)
-        processes.append(process)
-        process.start()
-        return process
-
-    yield start
-    for process in processes:
-        process.end()
+    with starting(settings, tmp_path) as start:
+        yield start

@@ -55,6 +55,12 @@ ROLES: Mapping[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
         ("receive", "send"),
         UPLOAD_HEADERS,
     ),
+    "anchors": (
+        "Anchors of assignments, uploaded and deleted: essays whose grades experts gave, for the judge alone.",
+        "scope",
+        ("receive", "send"),
+        UPLOAD_HEADERS,
+    ),
     "context": (
         "The current context of each assignment and course, folded from the uploads.",
         "scope",

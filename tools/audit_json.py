@@ -1,19 +1,19 @@
 """JSON forms that the audit commands and API share; times are RFC 3339, UTC, with milliseconds."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
 from schemas.coordinates import Coordinates, Positions
-from schemas.events import Component, UploadEvent
+from schemas.events import AnchorsUploaded, Component, UploadEvent
 from tables.history.scope_history import VersionGap
 from tools.times import FIRST_MS, LAST_MS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_FIELDS = {"occurred_at_ms": "occurred_at", "created_at_ms": "created_at"}
-CONVERTED = {"source", "appended_at_ms", "is_deletion", "erased", *TIME_FIELDS}
+CONVERTED = {"source", "appended_at_ms", "is_deletion", "erased", "anchors", *TIME_FIELDS}
 UNCHANGED = tuple(field.name for field in fields(Component) if field.name not in CONVERTED)
 unchanged_values = attrgetter(*UNCHANGED)
 
@@ -51,6 +51,8 @@ def ids_of(scope_key: str) -> dict[str, str | None]:
 def event_document(event: UploadEvent) -> dict[str, Any]:
     """The fields of an upload event as JSON."""
     values = {field.name: getattr(event, field.name) for field in fields(event)}
+    if isinstance(event, AnchorsUploaded):
+        values["anchors"] = list(map(asdict, event.anchors))
     return {"deleted": hasattr(event, "erased"), **_with_instants(values)}
 
 
@@ -60,6 +62,8 @@ def component_document(component: Component) -> dict[str, Any]:
     for name, value in zip(UNCHANGED, unchanged_values(component), strict=True):
         if value is not None:
             document[name] = value
+    if component.anchors is not None:
+        document["anchors"] = list(map(asdict, component.anchors))
     if component.is_deletion:
         document["erased"] = component.erased
     document["occurred_at"] = instant(component.occurred_at_ms)

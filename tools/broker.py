@@ -26,7 +26,7 @@ from processors.addresses import IPV6_LOOPBACK, host_and_port, loopback_host
 from processors.kafka.bounded_wait import wait_until
 from processors.kafka.topic_admin import metadata_answers
 from processors.kafka_security import security_variable
-from processors.settings import Settings
+from processors.settings import BROKER_ADDRESS, Settings
 from schemas.errors import Misconfigured, Unreachable
 from tools.jars import KAFKA_VERSION, ensure_jars, listed_jars, locked
 from tools.java import find_java
@@ -39,6 +39,8 @@ HEAP_MB = 512
 QUICK_START = "-XX:TieredStopAtLevel=1"  # of Java, for a process that lives for seconds
 LIBS, DATA, PROPERTIES, LOG, OUTPUT = "libs", "data", "server.properties", "kafka.log", "kafka.out"
 IN_FOLDER = 'cd -- "$0" && exec "$@"'  # a shell script; os.posix_spawn cannot change the folder
+# Kafka changes the case of names by the language of Java, which macOS takes from the system: Turkish has another I
+IN_ENGLISH = ("-Duser.language=en", "-Duser.country=US")
 FRAME = re.compile(r"\s+(at |\.\.\. \d+ more)")  # of a stack trace
 CAUSES = (  # of a failed start, the most telling one first
     re.compile(r"Caused by: "),
@@ -215,7 +217,8 @@ class Broker:
         order = sorted({*parts, "broker"}, key=("tools", "broker", "serde").index)
         jars = (jar for part in order for jar in listed_jars(part))
         paths = (f"{LIBS}/{jar.file_name}" for jar in jars)
-        return (str(find_java(os.environ).absolute()), "-cp", os.pathsep.join(paths))
+        java = str(find_java(os.environ).absolute())
+        return (java, *IN_ENGLISH, "-cp", os.pathsep.join(paths))
 
     @property
     def _pid_file(self) -> Path:
@@ -341,12 +344,15 @@ def start(settings: Settings) -> BrokerStatus:
                 f"the broker in {folder} already runs, on {broker.bootstrap}, but"
                 f" CJSTREAM_BOOTSTRAP_SERVERS is {settings.bootstrap_servers}: stop it first"
             )
+        address = f"{broker.bootstrap} {broker.pid}\n"
+        (settings.data_dir / BROKER_ADDRESS).write_text(address, "ascii")
     return status(settings)
 
 
 def stop(settings: Settings) -> BrokerStatus:
     """Stop the development broker; nothing happens if it does not run."""
     _broker(settings).stop()
+    (settings.data_dir / BROKER_ADDRESS).unlink(missing_ok=True)
     return status(settings)
 
 
@@ -370,24 +376,43 @@ def new_cluster_id() -> str:
 
 
 def free_port() -> int:
-    """A free port on the loopback interface.
+    """A port of the loopback interface, free and reserved: no other process gets it while this one lives.
 
     It is below the ephemeral ports: while a broker is down, a client that keeps connecting to a port in the ephemeral
     range can end up connected to itself, and occupy the port.
     """
-    return next(port for port in iter(lambda: random.randint(20_000, 32_000), 0) if is_free(port))
+    while not _reserve(port := random.randint(20_000, 32_000)):
+        pass
+    return port
+
+
+def _reserve(port: int) -> bool:
+    """Bind a socket to the port and leave it open; a server, which sets SO_REUSEADDR, can bind the port beside it."""
+    holder = _socket(loopback_host())
+    try:
+        holder.bind((loopback_host(), port))  # without SO_REUSEADDR: refused where another holds it
+    except OSError:
+        holder.close()
+        return False
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.detach()  # the system closes it when this process ends
+    return True
 
 
 def is_free(port: int, host: str | None = None) -> bool:
     """Whether a server could listen on this port, by default of the loopback interface."""
     host = host or loopback_host()
-    with socket.socket(socket.AF_INET6 if host == IPV6_LOOPBACK else socket.AF_INET) as probe:
+    with _socket(host) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does
         try:
             probe.bind((host, port))
         except OSError:
             return False
     return True
+
+
+def _socket(host: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if host == IPV6_LOOPBACK else socket.AF_INET)
 
 
 def _java_environment() -> dict[str, str]:

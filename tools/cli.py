@@ -23,6 +23,7 @@ from tools.printing import print_fields, print_json, print_line, print_table
 from tools.progress import say
 from tools.reporting import ReportingGroup
 from tools.results.results_cli import results_app
+from tools.runner.run_cli import run_app
 from tools.times import duration_s
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ for name, commands in {
     "audit": audit_app,
     "bench": bench_app,
     "models": models_app,
+    "run": run_app,
 }.items():
     app.add_typer(commands, name=name)
 

@@ -54,7 +54,16 @@ MAX_OUTCOMES = 100_000  # of each partition, that are read to find requests with
 def examine(settings: Settings) -> list[Check]:
     """Run every check. Raises Unreachable if no broker answers, as nothing else can be checked then."""
     admin = admin_client(settings)
-    brokers = count_brokers(admin, settings, 3.0)
+    try:
+        brokers = count_brokers(admin, settings, 3.0)
+    except Unreachable as fault:
+        folder = _checked("data folder", lambda: _check_writable(settings))
+        if folder.ok:
+            raise
+        # a broker whose folder is full ends
+        raise Unreachable(
+            f"{fault}; the data folder is not usable, either: {folder.detail}"
+        ) from fault
     answering = Check("broker", True, f"{brokers} at {settings.bootstrap_servers}")
     try:
         states = topic_states(admin, settings)
@@ -278,6 +287,8 @@ def _check_writable(settings: Settings) -> str:
     probe = settings.data_dir / ".doctor"
     try:
         probe.write_bytes(bytes(PROBE_BYTES))  # an empty file fits on a full disk, too
+    except OSError as fault:
+        raise CJStreamError(f"{settings.data_dir}: {fault.strerror}") from fault
     finally:
         probe.unlink(missing_ok=True)
     free = shutil.disk_usage(settings.data_dir).free

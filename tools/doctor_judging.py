@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 
-from processors.judging.known_judges import default_model, known_models
+from processors.judging.judges.known_judges import default_model, known_models
 from processors.kafka.consumer_groups import committed_offsets, group_state
 from processors.log.reader import LogReader
 from processors.monitoring.installation_health import unread_batches

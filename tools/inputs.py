@@ -5,7 +5,6 @@ Malformed and names file, line, field and rule, never the text.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -265,16 +264,7 @@ class _RequestFields(_StrictModel):
     llm_config_overrides: Overrides = None
 
 
-def _each_essay_once(essays: list[EssayLine]) -> list[EssayLine]:
-    repeated = [
-        name for name, count in Counter(essay.essay_id for essay in essays).items() if count > 1
-    ]
-    if repeated:
-        raise ValueError(f"{len(repeated)} essay ids are given more than once")
-    return essays
-
-
-Essays = Annotated[list[EssayLine], _within("essays"), AfterValidator(_each_essay_once)]
+Essays = Annotated[list[EssayLine], _within("essays")]
 
 
 class RequestLine(_RequestFields):

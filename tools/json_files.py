@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import Malformed
+from tools.text_formats import foreign_format
 
 STDIN = "-"
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -60,6 +61,8 @@ def _text_of(file: str) -> str:
         raise Malformed(f"cannot read {name}: {fault.strerror}") from fault
     if len(content) > MAX_FILE_BYTES:
         raise Malformed(f"{name}: more than {MAX_FILE_BYTES} bytes: split the file")
+    if found := foreign_format(content):
+        raise Malformed(f"{name}: {found}: save it as JSON in UTF-8")
     try:
         return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as fault:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +27,11 @@ SHOWN_LINES = 20  # last log lines of a process that failed
 def command(*arguments: str) -> list[str]:
     """The command line of a cjstream command, with this Python."""
     return module("tools.cli", *arguments)
+
+
+def child_command(*arguments: str) -> list[str]:
+    """The command line of a cjstream command that ends with its parent, which gives it a pipe as stdin."""
+    return module("tools.ending_with_parent", *arguments)
 
 
 def module(name: str, *arguments: str) -> list[str]:
@@ -88,17 +93,22 @@ def running(name: str, settings: Settings, say: Say) -> "Iterator[subprocess.Pop
 
 @contextmanager
 def started(
-    name: str, settings: Settings, say: Say, arguments: Sequence[str] = ()
+    name: str,
+    settings: Settings,
+    say: Say,
+    arguments: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> "Iterator[subprocess.Popen[bytes]]":
     """The same for a process that may end in any way; it is killed when the block is left, if it still runs.
 
-    With arguments, they are its command line, and the name is only shown.
+    With arguments, they are its command line, and the name is only shown; variables are added to its environment.
     """
     log = settings.data_dir / f"{name}.log"
     with log.open("ab") as output:
         child = subprocess.Popen(
-            arguments or command(name),
-            env=environment_of(settings),
+            arguments or child_command(name),
+            env={**environment_of(settings), **(variables or {})},
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C then reaches only this process, which ends the child
@@ -111,7 +121,7 @@ def started(
         raise
     finally:
         child.kill()
-        child.wait()
+        child.communicate()  # waits, and closes the pipe
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from processors.kafka.records import Record
 from processors.kafka.topic_admin import checked_topics
 from processors.kafka.transactional_producer import TransactionalProducer, producer_with_id
 from processors.log.record_lookup import records_at
-from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.set_aside import administered_topics_with_set_aside
 from processors.log.upload_topics import upload_of
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings, administered_topics
 from processors.upload_log.reappend import (
     TAKEOVER_S,
     NewRecord,
@@ -50,10 +50,10 @@ def set_aside(settings: Settings, coordinates: str, *, yes: bool) -> SetAside:
     if record is None:
         raise Discrepancy(f"{at} is not in the log")
     key, codec = record.key or b"", codec_for(settings)
-    topics = upload_topics_with_set_aside(settings)
+    topics = administered_topics_with_set_aside(settings)
     upload = upload_of(record)
     try:
-        read_upload(upload, codec, upload_topics(settings))
+        read_upload(upload, codec, administered_topics(settings))
     except UnknownSchema as fault:
         reason = str(fault.__cause__)
     except Malformed as fault:
@@ -81,7 +81,7 @@ def _upload_coordinates(settings: Settings, text: str) -> Coordinates:
         at = coordinates_from(text)
     except Malformed as fault:
         raise Misconfigured(f"{text[:200]!r}: {fault}") from fault
-    if Partition(at.topic, at.partition) not in settings.upload_partitions:
+    if Partition(at.topic, at.partition) not in settings.administered_partitions:
         raise Misconfigured(f"{at}: not in a partition of an upload topic of this installation")
     return at
 

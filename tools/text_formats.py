@@ -4,10 +4,10 @@ import re
 
 WORD = "a Word document (.docx)"
 LOOKED_AT = 1024  # of a text
+MIN_UNITS = 4  # of two bytes
 SIGNATURES = (
     (b"%PDF-", "a PDF document"),
     (b"{\\rtf", "an RTF document"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a Word document of before 2007 (.doc)"),
     (b"%!PS", "a PostScript document"),
     (b"\xff\xfe\x00\x00", "UTF-32 text"),
     (b"\x00\x00\xfe\xff", "UTF-32 text"),
@@ -24,7 +24,10 @@ SIGNATURES = (
     (b"GIF8", "a GIF image"),
     (b"-----BEGIN ", "a key or a certificate"),
 )
-ZIP = b"PK\x03\x04"
+ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # with files and empty
+MACROS = b"vbaProject.bin"
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+WITH_PASSWORD = "EncryptedPackage".encode("utf-16-le")  # a stream in it
 IN_ZIP = (  # names of files, which a ZIP archive does not compress
     (b"word/document.xml", WORD),
     (b"mimetypeapplication/vnd.oasis.opendocument.text", "an OpenDocument text (.odt)"),
@@ -38,7 +41,11 @@ STARTS = (
         "an e-mail message",
     ),
     (re.compile(rb"data:[\w/+.-]*(;[\w=-]+)*;base64,", re.I), "a data URL"),
-    (re.compile(rb"<(!doctype html|html)[\s>]", re.I), "an HTML page"),
+    (
+        re.compile(rb"(<!--.*?-->\s*)*<(!doctype html|html|head|body)[\s>]", re.I | re.S),
+        "an HTML page",
+    ),
+    (re.compile(rb"<svg[\s>]", re.I), "an SVG image"),
     (re.compile(rb"<\?xml\s", re.I), "an XML document"),
 )
 
@@ -48,7 +55,25 @@ def foreign_format(content: bytes) -> str | None:
     for signature, name in SIGNATURES:
         if content.startswith(signature):
             return name
-    if content.startswith(ZIP):
+    if content.startswith(OLE):
+        is_locked = WITH_PASSWORD in content
+        return (
+            "a document with a password" if is_locked else "a Word document of before 2007 (.doc)"
+        )
+    if content.startswith(ZIPS):
+        if MACROS in content:
+            return "a document with macros (.docm)"
         return next((name for part, name in IN_ZIP if part in content), "a ZIP archive")
-    start = content[:LOOKED_AT].removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = content[:LOOKED_AT]
+    if _is_utf_16(start):
+        return "UTF-16 text"
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     return next((name for pattern, name in STARTS if pattern.match(start)), None)
+
+
+def _is_utf_16(start: bytes) -> bool:
+    """Whether nearly every second byte is zero, as in texts of European languages without a byte-order mark."""
+    half = len(start) // 2
+    return half >= MIN_UNITS and any(
+        start[at::2].count(0) >= 0.9 * half and 0 not in start[1 - at :: 2] for at in (0, 1)
+    )

@@ -13,6 +13,7 @@ NAMESPACE = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 CHARACTERS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 REMOVED = ("del", "moveFrom")  # tracked changes
+TRACKED = ("ins", "moveTo", *REMOVED)
 LEFT_OUT = {
     "drawing": "a picture",
     "pict": "a picture",
@@ -26,6 +27,19 @@ def text_of_document(content: bytes) -> tuple[str, list[str]]:
 
     Tracked changes count as accepted. Raises CJStreamError if it is damaged.
     """
+    body = _body(content)
+    left_out = dict.fromkeys(
+        LEFT_OUT[name] for element in body.iter() if (name := _name(element)) in LEFT_OUT
+    )
+    return "\n".join(_lines(body)), list(left_out)
+
+
+def has_tracked_changes(content: bytes) -> bool:
+    """Whether the body of the document has changes that nobody has accepted. Raises CJStreamError if it is damaged."""
+    return any(_name(element) in TRACKED for element in _body(content).iter())
+
+
+def _body(content: bytes) -> Any:
     import docx  # it takes longer than a command that reads no document
     from docx.opc.exceptions import PackageNotFoundError
 
@@ -33,7 +47,7 @@ def text_of_document(content: bytes) -> tuple[str, list[str]]:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             if sum(part.file_size for part in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise CJStreamError("a Word document that is too large")
-        body = docx.Document(BytesIO(content)).element.body
+        return docx.Document(BytesIO(content)).element.body
     except (
         zipfile.BadZipFile,
         PackageNotFoundError,
@@ -43,10 +57,6 @@ def text_of_document(content: bytes) -> tuple[str, list[str]]:
         OSError,
     ) as fault:
         raise CJStreamError("a damaged Word document") from fault
-    left_out = dict.fromkeys(
-        LEFT_OUT[name] for element in body.iter() if (name := _name(element)) in LEFT_OUT
-    )
-    return "\n".join(_lines(body)), list(left_out)
 
 
 def _lines(block: Any) -> Iterator[str]:

@@ -34,7 +34,9 @@ from schemas.topics import MAX_OUTCOME_BYTES
 from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.batch_prep")
-PREPARED_AT_ONCE = 500  # contexts: about 30 ms, in which the group is not served
+PREPARED_AT_ONCE = 1000  # contexts: about 15 ms, in which the group is not served
+BUSY_REQUESTS = 1000  # so many at once mean that requests come faster than batches are committed
+BUSY_S = 1.0  # after such a batch
 REPLICA_WAIT_S = 3.0  # how long to wait for the replica before the batch is fetched again
 
 
@@ -127,9 +129,14 @@ class Preparer:
         self._release_max = settings.release_max
         self._stopped: Collection[Partition] = frozenset()  # as of the last batch
         self._waits = Repeats(tolerated=3)  # longer than writers' transactions or a new leader take
+        self._busy_until_s = 0.0
         self._prepared_until: str | None = (
             ""  # scope key; None: prepare nothing in advance any more
         )
+
+    def is_busy(self) -> bool:
+        """Whether requests wait to be prepared; any thread may ask."""
+        return SYSTEM_CLOCK.monotonic() < self._busy_until_s
 
     def next_batch(self, wait_s: float) -> Batch | None:
         """The next prepared batch, or None if there is nothing to do at the moment.
@@ -147,6 +154,8 @@ class Preparer:
             return None
         self._prepared_until = None
         fetched_s = SYSTEM_CLOCK.monotonic()
+        if len(fetched.messages) >= min(BUSY_REQUESTS, self._batch_max):
+            self._busy_until_s = fetched_s + BUSY_S
         self._clock.observe(fetched.appended_at_ms)
         left = self._consumer.limit - len(fetched.messages) if refused else self._release_max
         self._parked.advance()
@@ -267,7 +276,8 @@ class Preparer:
         """Add the one record of each fetched request: its outcome, its parked entry or its dead letter."""
         messages, keys = fetched.messages, [message.key() for message in fetched.messages]
         values, are_prepared = self._splice(fetched, keys, some_wait=some_wait)
-        topics = [self._outcome_topic(is_prepared) for is_prepared in are_prepared]
+        of_kinds = (self._outcome_topic(False), self._outcome_topic(True))
+        topics = [of_kinds[is_prepared] for is_prepared in are_prepared]
         has_outcome = [True] * len(messages)
         for number in [number for number, value in enumerate(values) if value is None]:
             outcome = self._prepare_one(messages[number], batch, must_wait)

@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from processors.exactly_once.group_consumer import ConsumedTopic, no_wrong_offsets
+from processors.exactly_once.slot import Slot
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, SYSTEM_CLOCK, Clock
 from processors.kafka.records import LogRecord, coordinates_of, log_record_of
 from processors.log.record_lookup import last_committed_record
@@ -28,6 +29,7 @@ def consumed_requests(
     open_transactions: Callable[[Iterable[Partition]], list[str]],
     clock: Clock = SYSTEM_CLOCK,
     wrong_offsets: Callable[[Positions], list[str]] = no_wrong_offsets,
+    slot: Slot | None = None,
 ) -> ConsumedTopic:
     """The request topic; a new owner of one of its partitions also takes over the parked partition."""
 
@@ -40,6 +42,7 @@ def consumed_requests(
         topic=topics.requests.name,
         state_topic=topics.parked.name,
         group=settings.prep_group,
+        slot=slot,
         if_fenced=f"another process uses slot {settings.slot}: "
         "give each worker a CJSTREAM_SLOT of its own, or none",
         take_over=take_over,

@@ -9,7 +9,7 @@ from processors.kafka.records import LogRecord
 from processors.log.reader import LogReader
 from processors.log.record_lookup import records_at
 from processors.settings import Settings
-from schemas.coordinates import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import (
     DeadLetterHeaders,
     Refused,
@@ -115,6 +115,29 @@ def read_dead_letters(settings: Settings, topics: Iterable[Topic]) -> OpenLetter
         for record in log.records_until(ends):
             found.add(record)
     return found
+
+
+def read_dead_letter(
+    settings: Settings, at: Coordinates
+) -> tuple[DeadLetter, str | None, bytes | None] | None:
+    """The dead letter at these coordinates, where it went, and its value; None if there is none. Raises Unreachable.
+
+    Reads its partition from there on, because the marker that closes it comes later.
+    """
+    partition, found = Partition(at.topic, at.partition), OpenLetters()
+    ends = high_watermarks_when_reachable(settings, [partition])
+    value: bytes | None = None
+    with LogReader(settings, [partition]) as log:
+        low, _ = log.offset_ranges()[partition]
+        if not low <= at.offset < ends[partition]:
+            return None
+        log.seek({partition: at.offset})
+        for record in log.records_until(ends):
+            found.add(record)
+            if record.at == at:
+                value = record.value
+    letter = next((one for one in found.letters if one.at == at), None)
+    return None if letter is None else (letter, found.destination(letter), value)
 
 
 def read_values(

@@ -21,6 +21,7 @@ from confluent_kafka import (
 
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
+from processors.exactly_once.slot import Slot
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats, wait_until
 from processors.kafka.offsets import committed_by, log_start
 from processors.kafka.poll import poll_records, read_positions
@@ -28,7 +29,7 @@ from processors.kafka.records import broker_time_of
 from processors.kafka.topic_admin import more_partitions
 from processors.log.record_lookup import last_committed_record
 from schemas.coordinates import Partition, Positions
-from schemas.errors import Discrepancy, Unreachable
+from schemas.errors import Discrepancy, SlotTaken, Unreachable
 
 log = logging.getLogger("cjstream.fetch")
 STABLE_CALL_S = 2.0  # then the group is served, and the call repeated: a transaction may be open
@@ -38,6 +39,8 @@ SETTLE_S = 15.0  # how long all partitions wait for one with an open transaction
 RETRY_S = 10.0  # how long the others read before it is tried again, at first
 MAX_RETRY_S = 60.0
 REPORT_S = 60.0
+SLOT_CALL_S = 1.0  # then a poll returns; the next one asks again who has the slot
+SLOT_RETRY_S = 0.2
 MAX_PARTITIONS = 2**31
 IF_LOST = (
     "the records at the committed offset are no longer in the log (retention, or the topic was recreated): "
@@ -71,6 +74,12 @@ def is_member(group: bytes) -> bool:
     return group.startswith(MAGIC) and GENERATION.unpack_from(group, len(MAGIC))[0] >= 0
 
 
+def member_id_of(group: bytes) -> str:
+    """The member id in group metadata; empty while there is none."""
+    _group, member_id, *_ = group[len(MAGIC) + GENERATION.size :].split(b"\0")
+    return member_id.decode()
+
+
 def log_starts(consumer: Consumer, partitions: Collection[Partition]) -> Positions:
     """The start of the log of each partition. Raises KafkaException."""
     return {tp: log_start(consumer, tp) for tp in sorted(partitions)}
@@ -101,6 +110,7 @@ class ConsumedTopic:
     # what is wrong with the committed offsets of partitions that this member was given
     wrong_offsets: Callable[[Positions], list[str]] = no_wrong_offsets
     partitions: int = MAX_PARTITIONS  # that the state topic has, too
+    slot: Slot | None = None  # of this process in the group
 
 
 class GroupConsumer:
@@ -141,6 +151,8 @@ class GroupConsumer:
         self._failed_comparisons = Repeats(tolerated=2)
         self.limit = limit  # of records in one poll
         self.is_member = False  # of its group, at the last poll
+        self._member_id = ""  # the newest one
+        self._slot_taken: SlotTaken | None = None  # what a client has said that was closed
         # of the newest record fetched from each partition
         self.appended_at_ms: dict[Partition, int] = {}
         self.on_rebalance: Callable[[set[Partition]], None] = lambda _owned: None
@@ -175,24 +187,67 @@ class GroupConsumer:
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._give_up({Partition(tp.topic, tp.partition) for tp in partitions})
+        consumer.incremental_unassign(partitions)
+
+    def _give_up(self, partitions: set[Partition]) -> None:
         self._epochs.end()  # waits for the open transaction
-        self._owned -= {Partition(tp.topic, tp.partition) for tp in partitions}
+        self._owned -= partitions
         self.unsettled &= self._owned
         self._paused &= self._owned
         self._held &= self._owned
         self._compared &= self._owned
-        consumer.incremental_unassign(partitions)
         log.info("partitions revoked", extra={"partitions": _numbers(self._owned)})
         self.on_rebalance(self._owned)
+
+    def _end_membership(self, slot: Slot, fault: SlotTaken) -> None:
+        """Replace the client, which is of no use any more; nothing that it fetched is committed."""
+        log.warning("the client says that its slot is taken", extra={"member": self._member_id})
+        self._slot_taken, self.is_member = fault, False
+        self._give_up({*self._owned})  # first: callbacks of the close must not commit
+        # before the close: other threads ask the client for its positions
+        failed, self._consumer = self._consumer, slot.new_client()
+        with suppress(KafkaException):
+            failed.close()
+
+    def _join_again(self, slot: Slot, fault: SlotTaken) -> None:
+        """Join once nobody has the slot. Raises SlotTaken if another process has it."""
+
+        def is_free() -> bool:
+            holder = slot.member_id()
+            if holder not in (None, self._member_id):
+                raise fault
+            # otherwise it is the old session of this process, which ends by itself
+            return holder is None
+
+        try:
+            wait_until(
+                is_free,
+                seconds=SLOT_CALL_S,
+                what="the slot",
+                every_s=SLOT_RETRY_S,
+                clock=self._clock,
+            )
+        except Unreachable as reason:
+            log.info("slot not free yet", extra={"reason": str(reason)})
+            return
+        self._slot_taken = None
+        log.info("joining the group again", extra={"group": self._consumed.group})
+        self.join()
 
     def poll(self, wait_s: float) -> FetchedRecords | None:
         """The next records, up to `limit`; None if the epoch has just ended or has not started.
 
-        Raises Discrepancy if committed offsets or records are missing.
+        Raises Discrepancy if committed offsets or records are missing, SlotTaken if another process has the slot.
         """
+        if self._slot_taken is not None and self._consumed.slot is not None:
+            self._join_again(self._consumed.slot, self._slot_taken)
+            return None
         epoch = self._epochs.number
         group = self._consumer.consumer_group_metadata()
         self.is_member = is_member(group)
+        if self.is_member:
+            self._member_id = member_id_of(group) or self._member_id
         if epoch != self._started_epoch and self._owned:
             if not self.is_member or not self._start_epoch(epoch, group):
                 self._poll_records(1, wait_s)  # serve the rebalance that ended the epoch
@@ -214,6 +269,13 @@ class GroupConsumer:
             log.log(level, "records are fetched again", extra={"reason": str(fault)})
             self.fetch_again()
             return None
+
+    def begun(self, group: bytes) -> FetchedRecords | None:
+        """The current epoch without records, from before its first fetch; None if it has not begun."""
+        if self._started_epoch != self._epochs.number:
+            return None
+        positions = dict(self._positions)
+        return FetchedRecords((), (), (), {}, {}, positions, 0, group, self._started_epoch)
 
     def is_fetched_to(self, partition: Partition, position: int) -> bool:
         """Whether nothing beyond this position has been fetched."""
@@ -239,9 +301,15 @@ class GroupConsumer:
         self._epochs.end()
 
     def _poll_records(self, limit: int, wait_s: float) -> list[Message]:
-        return poll_records(
-            self._consumer, limit, wait_s, if_lost=IF_LOST, if_fenced=self._consumed.if_fenced
-        )
+        try:
+            return poll_records(
+                self._consumer, limit, wait_s, if_lost=IF_LOST, if_fenced=self._consumed.if_fenced
+            )
+        except SlotTaken as fault:
+            if self._consumed.slot is None:
+                raise
+            self._end_membership(self._consumed.slot, fault)
+            return []
 
     def _fetched_records(
         self, messages: Sequence[Message], group: bytes, epoch: int

@@ -1,12 +1,15 @@
-"""Reports how far the first catch-up of a replica is: after a long pause it may take minutes."""
+"""Waits until a replica has passed the end of the log; the first catch-up is reported, for it may take minutes."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
-from schemas.coordinates import Positions
-from tables.replica import ContextReplica
+from schemas.coordinates import Partition, Positions
+from schemas.errors import ReplicaBehind
+from tables.replica import ContextReplica, StoppedAt
 
 log = logging.getLogger("cjstream.replica")
 POLL_S = 1.0
@@ -18,6 +21,30 @@ Display = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 def no_display(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
     """Show nothing."""
     return nullcontext(lambda more: None)
+
+
+class ReplicaProgress(Protocol):
+    """What waiting needs of a replica."""
+
+    def wait_past(self, watermarks: Positions, seconds: float) -> Positions:
+        """Wait until every watermark is reached; returns the ones not reached within that many seconds."""
+
+    def stopped(self) -> Mapping[Partition, StoppedAt]:
+        """The partitions that an upload of a later release has stopped."""
+
+
+def require_reached(replica: ReplicaProgress, ends: Positions, until: float) -> None:
+    """Wait until the replica passes these ends. Raises ReplicaBehind if it does not until then, or has stopped.
+
+    `until` is a `time.monotonic()` deadline.
+    """
+    behind = replica.wait_past(ends, max(0.0, until - time.monotonic()))
+    if not behind:
+        return
+    stopped = replica.stopped()
+    reasons = [stopped[partition].reason for partition in behind if partition in stopped]
+    why = f": {reasons[0]}" if reasons else ""
+    raise ReplicaBehind(f"the replica is behind at {len(behind)} upload partitions{why}")
 
 
 def wait_until_caught_up(

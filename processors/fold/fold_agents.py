@@ -6,6 +6,7 @@ cancelled is read again.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -26,7 +27,11 @@ from tables.upload_record import UploadRecord
 PutDeadLetter = Callable[[UploadRecord, Malformed, Headers], Awaitable[None]]
 Fail = Callable[[BaseException], None]
 HELD_RETRY_S = 1.0
-WAITING_CHUNKS = 2  # per upload topic; each has up to FETCHED_RECORDS records
+GIVE_WAY = 5  # times as long as a chunk took, while batch preparation is busy
+GIVE_WAY_MAX_S = 5.0
+# Per upload topic; each has up to FETCHED_RECORDS records. A partition whose chunk finds four of them waiting is not
+# fetched until two are left.
+WAITING_CHUNKS = 5
 RAW_RECORDS: dict[str, Any] = {
     "key_type": bytes,
     "value_type": bytes,
@@ -44,11 +49,12 @@ def add_folding(
     replica: ContextReplica,
     put_dead_letter: PutDeadLetter,
     fail: Fail,
+    is_busy: Callable[[], bool] = lambda: False,
 ) -> ContextTable:
     """Add the table and one agent per upload topic.
 
     `put_dead_letter` returns when the broker has acknowledged. `fail` must end the process; the chunk for which it
-    was called stays uncommitted in any case.
+    was called stays uncommitted in any case. While batch preparation `is_busy`, it has most of the time.
     """
     catalogue = settings.topics
     changelog = app.topic(
@@ -69,9 +75,10 @@ def add_folding(
         beacon=app.tables.beacon,
     )
     app.tables.add(table)
-    agent = UploadFoldAgent(app, table, codec, replica, put_dead_letter, fail)
+    agent = UploadFoldAgent(app, table, codec, replica, put_dead_letter, fail, is_busy)
     for topic in catalogue.uploads:
-        source = app.topic(topic.name, **RAW_RECORDS, maxsize=WAITING_CHUNKS)
+        source = app.topic(topic.name, **RAW_RECORDS)
+        source.maxsize = WAITING_CHUNKS  # Faust ignores this argument of `topic`
         app.agent(source, name=f"fold-{topic.name}")(agent.fold_stream)
     return table
 
@@ -91,7 +98,9 @@ class UploadFoldAgent:
         replica: ContextReplica,
         put_dead_letter: PutDeadLetter,
         fail: Fail,
+        is_busy: Callable[[], bool],
     ) -> None:
+        self._is_busy = is_busy
         self._app = app
         self._table = table
         self._chunk_fold = ChunkFold(table, codec, replica)
@@ -104,7 +113,11 @@ class UploadFoldAgent:
         """Fold a stream of chunks until the app stops."""
         try:
             async for event in stream.events():
+                began_s = time.monotonic()
                 await self._fold_or_hold(event)
+                if self._is_busy():  # batches do not wait for the table, nobody does
+                    took_s = time.monotonic() - began_s
+                    await asyncio.sleep(min(GIVE_WAY * took_s, GIVE_WAY_MAX_S))
         except Exception as fault:  # noqa: BLE001 (continuing would skip the uploads)
             self._fail(fault)
             await asyncio.Event().wait()

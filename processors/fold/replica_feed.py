@@ -1,4 +1,4 @@
-"""Feeds the context replica: one thread, every upload partition, committed records only."""
+"""Feeds the context replica: one thread, every partition of its topics, committed records only."""
 
 import logging
 import threading
@@ -13,10 +13,12 @@ from processors.log.upload_topics import upload_batch_of
 from processors.settings import Settings, upload_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
-from tables.replica import PLAIN_ENGINE, ContextReplica, StoppedAt
+from tables.replica import ContextReplica, StoppedAt
+from tables.scan.plain import PLAIN_ENGINE
 from tables.scan.scanner import Engine
 from tables.store import RocksStore
 from tables.upload_batch import UploadBatch
+from tables.upload_record import UploadTopics
 
 log = logging.getLogger("cjstream.replica")
 MAX_RECORDS = 5000
@@ -30,19 +32,20 @@ def open_replica(
     process_dir: Path,
     on_change: Callable[[Collection[str]], None] | None = None,
     engine: Engine = PLAIN_ENGINE,
+    topics: UploadTopics | None = None,
 ) -> ContextReplica:
     """The replica of a worker or an API process, in a subfolder of process_dir.
 
-    on_change is called with the scope keys of every fold.
+    on_change is called with the scope keys of every fold; topics are by default those of batch preparation.
     """
     store = RocksStore(
         process_dir / "replica", what="the replica", cache_mb=settings.replica_cache_mb
     )
-    return ContextReplica(store, codec, upload_topics(settings), on_change, engine)
+    return ContextReplica(store, codec, topics or upload_topics(settings), on_change, engine)
 
 
 class ReplicaFeed:
-    """Folds the upload topics into a replica until it is stopped; failures are passed to `fail`."""
+    """Folds its topics into a replica until it is stopped; failures are passed to `fail`."""
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class ReplicaFeed:
         fail: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
-        self._partitions = settings.upload_partitions
+        self._partitions = replica.topics.every_partition
         self._replica = replica
         self._fail = fail
         self._reread: set[Partition] = set()  # resumed, and no record read since

@@ -6,6 +6,7 @@ from contextlib import closing
 from confluent_kafka import Consumer, TopicPartition
 
 from processors.exactly_once.group_consumer import ConsumedTopic
+from processors.exactly_once.slot import Slot
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, SYSTEM_CLOCK, Clock
 from processors.kafka.offsets import committed_by, log_start
 from processors.log.record_lookup import last_committed_record
@@ -21,6 +22,7 @@ def consumed_batches(
     new_reader: Callable[[], Consumer],
     open_transactions: Callable[[Iterable[Partition]], list[str]],
     clock: Clock = SYSTEM_CLOCK,
+    slot: Slot | None = None,
 ) -> ConsumedTopic:
     """The batches topic; a new owner of one of its partitions also takes over the judging partition."""
     topics = settings.topics
@@ -55,6 +57,7 @@ def consumed_batches(
         topic=topics.batches.name,
         state_topic=topics.judging.name,
         group=settings.judge_group,
+        slot=slot,
         if_fenced=f"another judge uses slot {settings.slot}: "
         "give each judge a CJSTREAM_SLOT of its own, or none",
         take_over=take_over,

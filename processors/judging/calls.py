@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from processors.judging.judge import Answered, CallId, Failed, JudgeRequest, Prompt
+from processors.judging.judges.judge import Answered, CallId, Failed, JudgeRequest, Prompt
 from processors.judging.prompt import AskedJudge, PromptTexts, build_prompt, prompt_bytes
 from schemas.judging_events import CallAnswered, CallFailed, Judge, JudgingOpened
 from tables.judging.cost_ledger import bound_pusd, cost_pusd

@@ -7,7 +7,7 @@ multiplicative decrease). A round is as many answers as the limit allows calls, 
 
 from dataclasses import dataclass, replace
 
-from processors.judging.judge import Answered, Failed
+from processors.judging.judges.judge import Answered, Failed
 
 START_LIMIT = 8
 DECREASE = 0.8

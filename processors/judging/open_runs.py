@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from processors.judging.judge import CallId
+from processors.judging.judges.judge import CallId
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
 from processors.kafka.broker_clock import BrokerClock
 from processors.kafka.offsets import log_start

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
-from processors.judging.answer import ANSWER_SCHEMA
-from processors.judging.judge import Block, Prompt
+from processors.judging.judges.answer import ANSWER_SCHEMA
+from processors.judging.judges.judge import Block, Prompt
 from schemas.canonical_json import canonical_json, canonical_sha256
 
 RECIPE = 1

@@ -1,14 +1,15 @@
-"""Opens the run of a prepared batch, or refuses the batch with every reason. Pure, apart from `gather`.
+"""Opens the run of a prepared batch, or refuses the batch with every reason. Pure.
 
-A batch is never judged smaller than it is: if one text is missing, the whole batch is refused.
+A batch is never judged smaller than it is: if one text is missing, of an anchor too, the whole batch is refused.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from processors.judging.judge import Prompt
+from processors.judging.judges.judge import Prompt
 from processors.judging.prompt import (
     RECIPE,
     AskedJudge,
@@ -17,9 +18,18 @@ from processors.judging.prompt import (
     judge_sha256,
     prompt_bytes,
 )
+from processors.judging.run_items import (
+    Gathered,
+    anchor_items,
+    context_texts,
+    essay_items,
+    item_texts,
+    path_of,
+    path_of_anchor,
+    usable_anchors,
+)
 from schemas.canonical_json import canonical_json
 from schemas.coordinates import Coordinates
-from schemas.errors import ContentCorrupt, ContentMissing, Malformed
 from schemas.events import CJBatchPrepared, Essay
 from schemas.judging_events import (
     CJBatchJudged,
@@ -32,12 +42,11 @@ from schemas.judging_events import (
     ResultCounts,
     ResultDetail,
     ResultProvenance,
-    RunItem,
     TokenUsage,
 )
 from schemas.models import Model, Models
 from schemas.overrides import JudgingLimits, Overrides, read_overrides
-from tables.content_store import ContentStore
+from tables.anchors import AnchorsFound
 
 ENGINE = 1
 BYTES_PER_TOKEN = (
@@ -45,6 +54,7 @@ BYTES_PER_TOKEN = (
 )
 AUDITED_SHARE = 0.05  # comparisons beside those that per_item_max counts
 SEED_BITS = 53  # exact in every JSON parser
+UNKNOWN_GRADE = "anchors_with_unknown_grade"  # a warning: they are left out
 NO_TOKENS = TokenUsage(input=0, cache_write=0, cache_read=0, output=0, reasoning=0)
 
 
@@ -72,38 +82,11 @@ class PreparedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
-    """The texts that could be read, and codes for the others (texts_missing, texts_unreadable), by storage id."""
-
-    texts: Mapping[str, str]
-    faults: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """The first record of a run, and the texts that its request brought: they must be stored before it is appended."""
 
     record: JudgingOpened
     own_texts: tuple[str, ...]
-
-
-def gather(store: ContentStore, storage_ids: Iterable[str]) -> Gathered:
-    """Read texts from the store. Raises Unreachable; blocks."""
-    texts, faults = dict[str, str](), dict[str, str]()
-    for storage_id in storage_ids:
-        try:
-            texts[storage_id] = store.get(storage_id).decode()
-        except (ContentMissing, Malformed):
-            faults[storage_id] = "texts_missing"
-        except (ContentCorrupt, UnicodeDecodeError):
-            faults[storage_id] = "texts_unreadable"
-    return Gathered(texts, faults)
-
-
-def texts_of(batch: CJBatchPrepared) -> tuple[str, ...]:
-    """The storage ids of every text that the judging of a batch needs."""
-    essays = (essay.text_storage_id for essay in batch.request.essays)
-    return tuple(dict.fromkeys((*(text for _, text in _context_texts(batch)), *essays)))
 
 
 def open_run(
@@ -113,8 +96,13 @@ def open_run(
     event = batch.event
     if event.processing_metadata.context_source == "guest" and not policy.guests_allowed:
         return refusal_of(batch, "guests_refused")
-    if len(event.request.essays) > policy.items_max:
+    items = item_texts(event, gathered.anchors)
+    if len(items) > policy.items_max:
         return refusal_of(batch, "too_many_items")
+    if repeated := _repeated(event.request.essays):
+        return refusal_of(batch, "essays_repeated", repeated)
+    if misnamed := _named_as_essays(event, gathered.anchors):
+        return refusal_of(batch, "anchors_named_as_essays", misnamed)
     overrides = read_overrides(
         event.request.llm_config_overrides,
         policy.models,
@@ -127,13 +115,12 @@ def open_run(
     if unread := _unread(event, gathered):
         return refusal_of(batch, unread[0].code, unread)
     asked = asked_judge(overrides.model, overrides.parameters)
-    seed = seed_of(event.event_id) if overrides.seed is None else overrides.seed
+    seed = _seed(event, overrides)
     shared = build_prompt(asked, _prompt_texts(event, gathered.texts, overrides), "", "", seed, 0)
-    sizes = [len(gathered.texts[essay.text_storage_id].encode()) for essay in event.request.essays]
-    if too_long := _too_long(event, sizes, shared, overrides.model):
+    if too_long := _too_long(items, gathered.sizes, shared, overrides.model):
         return refusal_of(batch, "texts_too_long", too_long)
     return Opened(
-        _opened(batch, overrides, policy, opened_at_ms, seed, shared, sizes),
+        _opened(batch, gathered, overrides, policy, opened_at_ms, shared),
         tuple(text for text in (overrides.system, overrides.rubric) if text is not None),
     )
 
@@ -142,6 +129,10 @@ def seed_of(run_id: str) -> int:
     """The seed of a run that brings none: the first 53 bits of the sha256 of its id."""
     digest = hashlib.sha256(run_id.encode()).digest()
     return int.from_bytes(digest[:8]) >> (64 - SEED_BITS)
+
+
+def _seed(batch: CJBatchPrepared, overrides: Overrides) -> int:
+    return seed_of(batch.event_id) if overrides.seed is None else overrides.seed
 
 
 def asked_judge(model: Model, parameters: Mapping[str, object]) -> AskedJudge:
@@ -156,17 +147,6 @@ def asked_judge(model: Model, parameters: Mapping[str, object]) -> AskedJudge:
     )
 
 
-def _context_texts(batch: CJBatchPrepared) -> tuple[tuple[str, str], ...]:
-    """Path and storage id of each text of the context."""
-    metadata = batch.processing_metadata
-    named = (
-        ("context.student_prompt", metadata.student_prompt_storage_id),
-        ("context.instructions", metadata.instructions_storage_id),
-        ("context.judge_rubric", metadata.judge_rubric_storage_id),
-    )
-    return tuple((path, text) for path, text in named if text is not None)
-
-
 def _reason_of(faults: tuple[ResultDetail, ...]) -> str:
     """Why a batch with these overrides is refused: for its judge, for its price, or for anything else."""
     codes = {fault.code for fault in faults}
@@ -176,11 +156,8 @@ def _reason_of(faults: tuple[ResultDetail, ...]) -> str:
 
 
 def _unread(batch: CJBatchPrepared, gathered: Gathered) -> tuple[ResultDetail, ...]:
-    """Every text that could not be read: those of the context by role, then the essays."""
-    named = (
-        *_context_texts(batch),
-        *((_path_of(essay), essay.text_storage_id) for essay in batch.request.essays),
-    )
+    """Every text that could not be read: those of the context by role, then essays, then anchors."""
+    named = (*context_texts(batch), *item_texts(batch, gathered.anchors))
     details = [
         ResultDetail(path=path, code=gathered.faults[text])
         for path, text in named
@@ -189,20 +166,34 @@ def _unread(batch: CJBatchPrepared, gathered: Gathered) -> tuple[ResultDetail, .
     return tuple(sorted(details, key=lambda detail: detail.code))
 
 
-def _path_of(essay: Essay) -> str:
-    return f"essays.{essay.essay_id}"
+def _repeated(essays: Sequence[Essay]) -> tuple[ResultDetail, ...]:
+    """The ids that several essays have: only batches that an earlier release prepared have such ids."""
+    counts = Counter(map(path_of, essays))
+    return tuple(
+        ResultDetail(path=path, code="essays_repeated") for path, n in counts.items() if n > 1
+    )
+
+
+def _named_as_essays(batch: CJBatchPrepared, found: AnchorsFound) -> tuple[ResultDetail, ...]:
+    """The anchors with the id of an essay: every record of the run would name two items by it."""
+    essays = {essay.essay_id for essay in batch.request.essays}
+    usable = usable_anchors(found, batch.processing_metadata.grade_scale)
+    return tuple(
+        ResultDetail(path=path_of_anchor(anchor), code="anchors_named_as_essays")
+        for anchor in usable
+        if anchor.anchor_id in essays
+    )
 
 
 def _too_long(
-    batch: CJBatchPrepared, sizes: Sequence[int], shared: Prompt, model: Model
+    items: Sequence[tuple[str, str]], sizes: Mapping[str, int], shared: Prompt, model: Model
 ) -> tuple[ResultDetail, ...]:
-    """The two longest essays, if their prompt may not fit into the model's context window."""
-    by_size = sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True)[:2]
-    size = prompt_bytes(shared) + sum(sizes[number] for number in by_size)
+    """The two longest items, if their prompt may not fit into the model's context window."""
+    longest = sorted(items, key=lambda item: sizes[item[1]], reverse=True)[:2]
+    size = prompt_bytes(shared) + sum(sizes[text] for _, text in longest)
     if -(-size // BYTES_PER_TOKEN) <= model.input_tokens_max:
         return ()
-    longest = (batch.request.essays[number] for number in by_size)
-    return tuple(ResultDetail(path=_path_of(essay), code="texts_too_long") for essay in longest)
+    return tuple(ResultDetail(path=path, code="texts_too_long") for path, _ in longest)
 
 
 def _prompt_texts(
@@ -223,16 +214,18 @@ def _prompt_texts(
 
 def _opened(
     batch: PreparedBatch,
+    gathered: Gathered,
     overrides: Overrides,
     policy: JudgingPolicy,
     opened_at_ms: int,
-    seed: int,
     shared: Prompt,
-    sizes: Sequence[int],
 ) -> JudgingOpened:
     event, request, metadata = batch.event, batch.event.request, batch.event.processing_metadata
     per_item_max = overrides.per_item_max or policy.limits.per_item_max
     latest_ms = opened_at_ms + overrides.max_seconds * 1000
+    found, scale, sizes = gathered.anchors, metadata.grade_scale, gathered.sizes
+    essays, anchors = essay_items(event, sizes), anchor_items(found, scale, sizes)
+    is_left_out = len(anchors) < len(found.of_scale(scale))
     return JudgingOpened(
         run_id=event.event_id,
         batch_id=request.batch_id,
@@ -241,7 +234,7 @@ def _opened(
         request=event.provenance.request,
         opened_at_ms=opened_at_ms,
         engine=ENGINE,
-        seed=seed,
+        seed=_seed(event, overrides),
         judge=_judge(overrides, shared),
         prompt=JudgePrompt(
             recipe=RECIPE,
@@ -251,18 +244,16 @@ def _opened(
             system=_storage_id(overrides.system),
         ),
         context=context_of(event),
-        essays=tuple(
-            RunItem(id=essay.essay_id, storage_id=essay.text_storage_id, size_bytes=size)
-            for essay, size in zip(request.essays, sizes, strict=True)
-        ),
-        anchors=(),
-        anchors_position=0,
+        essays=essays,
+        anchors=anchors,
+        anchors_from=found.source,
+        anchors_position=found.position,
         policy=canonical_json(_targets(overrides, policy, per_item_max)).decode(),
         max_comparisons=overrides.max_comparisons
-        or all_comparisons(len(request.essays), per_item_max),
+        or all_comparisons(len(essays) + len(anchors), per_item_max),
         max_cost_pusd=overrides.max_cost_pusd,
         deadline_at_ms=min(latest_ms, request.due_at_ms or latest_ms),
-        warnings=overrides.warnings,
+        warnings=(*overrides.warnings, *([UNKNOWN_GRADE] if is_left_out else [])),
     )
 
 
@@ -284,17 +275,17 @@ def _judge(overrides: Overrides, shared: Prompt) -> Judge:
 
 
 def _targets(overrides: Overrides, policy: JudgingPolicy, per_item_max: int) -> dict[str, Any]:
-    """When the run stops, as its policy; target_grades is left out unless it is wanted."""
+    """When the run stops, as its policy; those of grades are left out unless they are wanted."""
     is_simulated = overrides.model.adapter == "simulated"
     quorum = policy.simulated_quorum if is_simulated else policy.quorum
-    grades = {} if overrides.target_grades is None else {"target_grades": overrides.target_grades}
+    grades = {"target_grades": overrides.target_grades, "grade_min": overrides.grade_min}
     return {
         "target_bound": policy.target_bound
         if overrides.target_bound is None
         else overrides.target_bound,
         "per_item_max": per_item_max,
         "quorum": quorum if overrides.quorum is None else overrides.quorum,
-        **grades,
+        **{name: value for name, value in grades.items() if value is not None},
     }
 
 

@@ -3,18 +3,24 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from schemas.errors import Malformed
+from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock
+from schemas.errors import Malformed, Unreachable
 from tables.content_store import ContentStore
 
 MAX_BYTES = 64 * 1024 * 1024
+RETRY_S = 1.0  # how long a store that did not answer is left alone: each open run would wait for it in turn
 
 
 class RunTexts:
     """The least recently used texts go first. The cycle thread alone uses it."""
 
-    def __init__(self, store: ContentStore, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, store: ContentStore, max_bytes: int = MAX_BYTES, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._store = store
         self._max_bytes = max_bytes
+        self._clock = clock
+        self._retry_at = 0.0
         self._bytes = 0
         self._texts: OrderedDict[str, str] = OrderedDict()
 
@@ -33,10 +39,15 @@ class RunTexts:
         if text is not None:
             self._texts.move_to_end(storage_id)
             return text
+        if self._clock.monotonic() < self._retry_at:
+            raise Unreachable("the content store did not answer just now")
         try:
             text = self._store.get(storage_id).decode()
         except UnicodeDecodeError as fault:
             raise Malformed(f"content {storage_id} is not UTF-8") from fault
+        except Unreachable:
+            self._retry_at = self._clock.monotonic() + RETRY_S
+            raise
         self._keep(storage_id, text)
         return text
 

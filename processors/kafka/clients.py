@@ -16,6 +16,9 @@ MAX_RECEIVED_BYTES = 2**31 - 1
 # of one partition in one response. Records are taken response by response: with much more, a batch has the records of
 # one partition only, whose outcomes are several requests one after the other (see SENT_BY_COMMIT)
 FETCH_BYTES = 1_200_000
+# of the records that a reader has fetched and nobody has taken yet; librdkafka's default is four times as much. A
+# process has several readers, and each would fill its queue while a long log is read
+READER_QUEUE_KIB = 16 * 1024
 # For a producer of many records in each transaction. An idempotent producer has one request per partition under way;
 # while further records are ready for the partition, its thread spins and takes a core from the broker. So the records
 # of a transaction should be one request per partition: they linger until the commit, which sends them at once, and a
@@ -130,6 +133,7 @@ def reader(settings: Settings, **overrides: Any) -> Consumer:
             "auto.offset.reset": "error",
             "receive.message.max.bytes": MAX_RECEIVED_BYTES,
             "fetch.queue.backoff.ms": 20,
+            "queued.max.messages.kbytes": READER_QUEUE_KIB,
             "fetch.wait.max.ms": 100,
             **overrides,
         }
@@ -145,9 +149,14 @@ def group_reader(settings: Settings, group_id: str) -> Consumer:
     return reader(settings, **{"group.id": group_id, "isolation.level": "read_uncommitted"})
 
 
+def instance_id(settings: Settings, group_id: str) -> str:
+    """The `group.instance.id` of this process in a group, if it has a slot."""
+    return f"{group_id}-{settings.slot}"
+
+
 def group_member(settings: Settings, group_id: str) -> Consumer:
     """A member of a consumer group that reads committed records, without automatic commits."""
-    static = {"group.instance.id": f"{group_id}-{settings.slot}"} if settings.slot else {}
+    static = {"group.instance.id": instance_id(settings, group_id)} if settings.slot else {}
     protocol: Config = {"group.protocol": "consumer"}
     if settings.group_protocol == "classic":
         protocol = {

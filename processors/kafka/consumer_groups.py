@@ -5,10 +5,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import ConsumerGroupDescription, OffsetSpec
 
 from processors.kafka.bounded_wait import REQUEST_TIMEOUT_S, result_of
-from processors.kafka.clients import admin_client, group_reader
+from processors.kafka.clients import admin_client, group_reader, instance_id
 from processors.kafka.offsets import committed_by, list_offsets
 from processors.settings import Settings
 from schemas.coordinates import Partition, Positions
@@ -62,13 +62,16 @@ def group_state(settings: Settings, group: str, topics: Iterable[str]) -> GroupS
     return GroupState(group, described.state.name, len(described.members), lag, strangers)
 
 
+def member_of_slot(settings: Settings, group: str) -> str | None:
+    """The id of the group's member that has this process's slot; None if nobody has it. Raises Unreachable."""
+    slot = instance_id(settings, group)
+    members = _described(settings, group).members
+    return next((one.member_id for one in members if one.group_instance_id == slot), None)
+
+
 def partitions_with_owner(settings: Settings, group: str) -> frozenset[Partition] | None:
     """The partitions that a member of the group owns; None while it rebalances. Raises Unreachable."""
-    admin = admin_client(settings)  # a new one: see `group_reader`
-    try:
-        described = result_of(admin.describe_consumer_groups([group])[group])
-    except KafkaException as fault:
-        raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
+    described = _described(settings, group)
     if described.state not in SETTLED:
         return None
     return frozenset(
@@ -76,6 +79,17 @@ def partitions_with_owner(settings: Settings, group: str) -> frozenset[Partition
         for member in described.members
         for tp in member.assignment.topic_partitions
     )
+
+
+def _described(settings: Settings, group: str) -> ConsumerGroupDescription:
+    admin = admin_client(settings)  # a new one: see `group_reader`
+    try:
+        described: ConsumerGroupDescription = result_of(
+            admin.describe_consumer_groups([group])[group]
+        )
+    except KafkaException as fault:
+        raise Unreachable(f"group {group}: {fault.args[0].str()}") from fault
+    return described
 
 
 def committed_offsets(settings: Settings, group: str, partitions: Iterable[Partition]) -> Positions:

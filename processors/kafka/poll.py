@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from schemas.coordinates import Partition
-from schemas.errors import Discrepancy, Fenced
+from schemas.errors import Discrepancy, Fenced, SlotTaken
 
 log = logging.getLogger("cjstream.poll")
 # a fatal error names its cause in its text only
@@ -27,7 +27,7 @@ def poll_records(
     """Up to `limit` records: waits for the first one only, because `consume` would wait until all are there.
 
     Raises Discrepancy, which ends with `if_lost`, if a position is not in the log; Fenced if the consumer is of no
-    use any more, with `if_fenced` if another static member has taken its place.
+    use any more: SlotTaken, with `if_fenced`, if another static member is said to have taken its place.
     """
     first = consumer.poll(wait_s)
     if first is None:
@@ -50,9 +50,11 @@ def _is_record(message: Message, if_lost: str, if_fenced: str) -> bool:
     # the error of a message with the code _FATAL lacks the mark of a fatal error
     if error.fatal() or error.code() == KafkaError._FATAL:
         if FENCED in error.str():
-            raise Fenced(if_fenced)
+            raise SlotTaken(if_fenced)
         if NOT_RELEASED in error.str():  # group protocol `consumer`: the first one stays
-            raise Fenced(f"{if_fenced}. If it was killed, start again: its session ends by itself")
+            raise SlotTaken(
+                f"{if_fenced}. If it was killed, start again: its session ends by itself"
+            )
         raise Fenced(f"a consumer has a fatal error: {error.str()}")
     if error.code() != KafkaError._PARTITION_EOF and not error.retriable():
         log.info("consumer error", extra={"code": error.name(), "topic": message.topic()})

@@ -83,7 +83,7 @@ def rights_of(process: Process, settings: Settings) -> list[Right]:
             needed = [
                 *everywhere,
                 *reads,
-                *_on_topics(topics.uploads, "WRITE"),
+                *_on_topics(topics.administered, "WRITE"),
                 *groups,
                 *(
                     Right(

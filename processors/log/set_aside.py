@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.log.reader import LogReader
 from processors.log.upload_topics import upload_record_of
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings, administered_topics, upload_topics
 from schemas.coordinates import Coordinates, Partition
 from tables.upload_record import UploadTopics
 
@@ -41,3 +41,8 @@ class SetAsideLookup:
 def upload_topics_with_set_aside(settings: Settings) -> UploadTopics:
     """The upload topics, for a fold outside a worker and an API process."""
     return replace(upload_topics(settings), is_set_aside=SetAsideLookup(settings))
+
+
+def administered_topics_with_set_aside(settings: Settings) -> UploadTopics:
+    """The same with the topics of every role."""
+    return replace(administered_topics(settings), is_set_aside=SetAsideLookup(settings))

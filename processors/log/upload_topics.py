@@ -1,6 +1,7 @@
 """Reads the upload topics for the audit: the records of a key, and all new records into an index."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from confluent_kafka import Message
 
@@ -23,12 +24,12 @@ from tables.upload_record import UploadRecord, sets_aside
 
 
 def upload_topic_ids(settings: Settings) -> dict[str, str]:
-    """The topic ids of the upload topics by name; their settings are not checked.
+    """The topic ids of the topics of every role by name; their settings are not checked.
 
     Raises Unreachable, or Discrepancy if a topic is missing or has another number of partitions: then no state can be
     computed from it.
     """
-    names = [topic.name for topic in settings.topics.uploads]
+    names = [topic.name for topic in settings.topics.administered]
     states = {
         state.topic.name: state
         for state in topic_states(admin_client(settings), settings)
@@ -102,6 +103,16 @@ def upload_record_of(message: Message) -> UploadRecord:
 
 def upload_batch_of(messages: Sequence[Message]) -> UploadBatch:
     """The upload records of messages, as the replica's fold takes them."""
+    set_aside = {
+        number: offset
+        for number, message in enumerate(messages)
+        if (headers := headers_of(message)) and (offset := sets_aside(headers)) is not None
+    }
+    return replace(upload_batch_without_headers(messages), sets_aside=set_aside)
+
+
+def upload_batch_without_headers(messages: Sequence[Message]) -> UploadBatch:
+    """The same for a fold that knows already which records are set aside."""
     return UploadBatch(
         [str(message.topic()) for message in messages],
         [message.partition() or 0 for message in messages],
@@ -109,9 +120,4 @@ def upload_batch_of(messages: Sequence[Message]) -> UploadBatch:
         [message.key() for message in messages],
         [message.value() for message in messages],
         append_times_of(messages),
-        {
-            number: offset
-            for number, message in enumerate(messages)
-            if (headers := headers_of(message)) and (offset := sets_aside(headers)) is not None
-        },
     )

@@ -14,7 +14,7 @@ from processors.kafka.clients import admin_client, reader
 from processors.kafka.consumer_groups import committed_offsets
 from processors.kafka.offsets import committed_by, high_watermarks
 from processors.log.reader import LogReader
-from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.set_aside import administered_topics_with_set_aside
 from processors.log.upload_topics import upload_of
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
@@ -95,10 +95,10 @@ def _stable_offsets(group: Consumer, partitions: Iterable[Partition]) -> Positio
 def stopping_uploads(settings: Settings) -> list[str]:
     """Why the fold of upload partitions stands still, one sentence for each upload of a later release.
 
-    Reads what the fold group has not committed. Raises Unreachable.
+    Reads what the fold group has not committed, which is all of a topic that it does not read. Raises Unreachable.
     """
-    partitions = settings.upload_partitions
-    topics, codec = upload_topics_with_set_aside(settings), codec_for(settings)
+    partitions = settings.administered_partitions
+    topics, codec = administered_topics_with_set_aside(settings), codec_for(settings)
     committed = committed_offsets(settings, settings.fold_group, partitions)
     reasons = dict[Partition, str]()
     with LogReader(settings, partitions) as log:

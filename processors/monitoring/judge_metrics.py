@@ -7,9 +7,9 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 from processors.judging.endpoints import Endpoint
-from processors.judging.judge import Reason
+from processors.judging.judges.judge import Reason
+from processors.judging.judges.simulated import PROVIDER as SIMULATED
 from processors.judging.observer import CommittedCall, CommittedResult
-from processors.judging.simulated import PROVIDER as SIMULATED
 from processors.monitoring import scraped
 from schemas.judging_events import CallFailed
 from schemas.models import PUSD_PER_USD
@@ -21,6 +21,8 @@ REASONS = {  # of results, by outcome
     "partial": ("budget", "comparisons", "deadline", "exhausted", "unreachable"),
     "failed": ("no_signal", "provider_failing", "provider_refused", "too_few_answers"),
     "refused": (
+        "anchors_named_as_essays",
+        "essays_repeated",
         "guests_refused",
         "judge_unknown",
         "overrides_refused",

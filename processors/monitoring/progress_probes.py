@@ -1,11 +1,10 @@
-"""The parts of a worker that must advance, as the watchdog sees them."""
+"""The parts of a process that must advance, as the watchdog sees them."""
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from processors.fold.faust_app import CJStreamApp
 from processors.kafka.bounded_wait import SYSTEM_CLOCK
 from processors.kafka.clients import reader
 from processors.kafka.consumer_groups import committed_offsets, partitions_with_owner
@@ -119,9 +118,3 @@ def is_unread(settings: Settings, partition: Partition, progress: Progress) -> b
     # markers are never committed: only a record between position and end counts
     with closing(reader(settings, **{"auto.offset.reset": "earliest"})) as consumer:
         return last_committed_record(consumer, partition, *progress, SYSTEM_CLOCK) is not None
-
-
-def fold_positions(app: CJStreamApp, topics: Collection[str]) -> Positions:
-    """The fold's position in each partition; partitions that are just being assigned are missing."""
-    consumer = app.tracked_consumer
-    return {} if consumer is None else consumer.processed_positions(topics)

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 
 from processors.kafka.topic_admin import SeenTopic
 from processors.kafka.transactional_producer import TransactionalProducer
@@ -16,7 +17,7 @@ from processors.kafka.transactions import OpenTransaction
 from processors.monitoring.progress_probes import Probe
 from processors.monitoring.stall_detector import Progress, StallDetector
 from processors.monitoring.topic_watch import TopicWatch
-from processors.shutdown import Shutdown
+from processors.shutdown import Shutdown, exit_after
 from schemas.coordinates import Partition, Positions
 from schemas.errors import CJStreamError, Unreachable
 
@@ -59,16 +60,11 @@ def watch_transactions(
 def watch_topics(
     seen_topics: Callable[[], Mapping[str, SeenTopic | None]], shutdown: Shutdown
 ) -> None:
-    """End the worker if a topic is deleted, created again or given partitions, which it would not read right."""
+    """Raises what `TopicWatch` does if a topic is deleted, created again or given partitions."""
     watch = TopicWatch()
     while not shutdown.requested:
-        try:
+        with suppress(Unreachable):  # it is seen again when a broker answers
             watch.observe(seen_topics())
-        except Unreachable:  # it is seen again when a broker answers
-            pass
-        except Exception as fault:  # noqa: BLE001 (nothing would watch any more)
-            shutdown.fail(fault)
-            return
         time.sleep(TOPICS_S)
 
 
@@ -171,35 +167,38 @@ class Watchdog:
         self.reported = (self.reported | blocked) & counts.keys()
 
     def run(self, shutdown: Shutdown) -> None:
-        """Check until the worker ends; if a part has stalled, end the process, after a clean stop if possible."""
+        """Check until the worker ends. Raises Stalled if a part has."""
         while not shutdown.requested:
             try:
                 self.check()
             except Stalled as fault:
                 log.error("worker is stalled: it ends", extra={"reason": str(fault)})
                 self.on_trip()
-                shutdown.fail(fault)
-                time.sleep(GRACE_S)
-                os._exit(fault.exit_code)
-            except Exception as fault:  # noqa: BLE001 (nothing would watch any more)
-                shutdown.fail(fault)
-                return
+                raise
             time.sleep(CHECK_S)
 
 
 def in_background(
-    name: str, watch: Callable[[], None], fail: Callable[[BaseException], None]
+    name: str, watch: Callable[[], None], shutdown: Shutdown, grace_s: float = GRACE_S
 ) -> None:
     """Start a daemon thread for a watch; it does not delay the process's end.
 
-    A watch that raises is passed to `fail`: a worker must not go on unwatched.
+    A watch that raises, or returns although nothing is to stop, ends the process: it must not go on unwatched. A clean
+    stop needs the event loop; if that hangs, too, the process is ended after `grace_s`.
     """
 
     def run() -> None:
         try:
             watch()
-        except BaseException as fault:  # noqa: BLE001 (whatever ends the watch)
-            log.error("watch ended", extra={"watch": name, "fault": type(fault).__name__})
-            fail(CJStreamError(f"{name} ended with {type(fault).__name__}: restart the worker"))
+            fault = CJStreamError(f"{name} ended: restart the process")
+        except CJStreamError as named:
+            fault = named
+        except BaseException as unexpected:  # noqa: BLE001 (whatever ends the watch)
+            kind = type(unexpected).__name__
+            fault = CJStreamError(f"{name} ended with {kind}: restart the process")
+        if not shutdown.requested:
+            log.error("watch ended", extra={"watch": name, "reason": str(fault)})
+            exit_after(grace_s, shutdown, log)
+            shutdown.fail(fault)
 
     threading.Thread(target=run, name=name, daemon=True).start()

@@ -9,11 +9,18 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from processors.outcomes.encoding import long, text
+from processors.outcomes.encoded_rows import RowsOf, encoded_context
+from processors.outcomes.encoding import (
+    EncodedRoles,
+    encode_context_part,
+    encode_roles,
+    encoded_roles,
+    long,
+    text,
+)
 from processors.outcomes.recipes import RECIPE, RECIPES
 from processors.outcomes.request_scan import ScannedFields, request_layouts
-from processors.outcomes.resolve import Prepared, Unresolved
-from processors.outcomes.splice import encode_resolved
+from processors.outcomes.resolve import C, Prepared, Unresolved, resolve
 from processors.policy import Policy
 from schemas.codec import Codec
 from schemas.events import (
@@ -22,9 +29,8 @@ from schemas.events import (
     CJBatchPrepared,
     CJBatchUnresolved,
 )
+from schemas.topics import Topics
 from tables.scan.layout import Layout
-
-ASSIGNMENT, COURSE = "assignment:", "course:"
 
 
 class Kind(IntEnum):
@@ -38,14 +44,27 @@ class Kind(IntEnum):
 class ScopeUse(NamedTuple):
     """What an outcome's context part depends on, beside the context: the id, of what, and who brings the prompt."""
 
-    is_course: bool
-    brings_prompt: bool
+    number: int  # 0 to 3: twice `is_course` plus `brings_prompt`
     id: bytes
 
     @property
-    def number(self) -> int:
-        """0 to 3, of the two flags."""
-        return 2 * self.is_course + self.brings_prompt
+    def is_course(self) -> bool:
+        return self.number >= 2
+
+    @property
+    def brings_prompt(self) -> bool:
+        return self.number % 2 == 1
+
+    @property
+    def scope_key(self) -> bytes:
+        return (b"course:" if self.is_course else b"assignment:") + self.id
+
+    @property
+    def fields(self) -> ScannedFields:
+        """Those of a request with this use."""
+        an_id = self.id.decode()
+        prompt = "its own" if self.brings_prompt else None
+        return ScannedFields(None if self.is_course else an_id, an_id, prompt)
 
 
 class SharedPart(NamedTuple):
@@ -78,20 +97,26 @@ class BatchSplicer(Protocol):
 
 
 class OutcomeParts:
-    """The bytes that outcomes are spliced from, apart from the requests."""
+    """The bytes that outcomes are spliced from, apart from the requests.
+
+    `context_of` and `rows_of` read the same contexts: decoded ones, and the replica's rows of them.
+    """
 
     def __init__(
         self,
         codec: Codec,
         policy: Policy,
         context_of: Callable[[str], AssignmentContext | None],
-        request_topic: str,
+        rows_of: RowsOf,
+        topics: Topics,
         recipe: int = RECIPE,
     ) -> None:
         self._codec = codec
         self._policy = policy
         self._context_of = context_of
-        self._topic = request_topic
+        self.rows_of = rows_of
+        self._topic = topics.requests.name
+        self.upload_topics = tuple(topic.name for topic in topics.uploads)
         self._recipe = RECIPES[recipe]
 
     def layouts(self) -> list[tuple[bytes, Layout, bytes]]:
@@ -112,17 +137,34 @@ class OutcomeParts:
         return f"{self._topic}/{partition}@".encode(), b"".join(middle)
 
     def shared_part(self, use: ScopeUse) -> SharedPart:
-        """The frame and the context part that outcomes share, from the present context."""
-        an_id, prompt = use.id.decode(), "its own" if use.brings_prompt else None
-        scope_key = (COURSE if use.is_course else ASSIGNMENT) + an_id
-        request = ScannedFields(None if use.is_course else an_id, an_id, prompt)
-        context = self._context_of(scope_key)
-        part = encode_resolved(request, context, self._policy, self._codec, self._recipe)
-        resolution = part.resolution
-        kind = Kind.PREPARED if isinstance(resolution, Prepared) else Kind.UNRESOLVED
-        if isinstance(resolution, Unresolved) and resolution.may_wait and self._policy.patience_s:
-            kind = Kind.LEFT
-        return SharedPart(kind, part.encoded)
+        """The context part that outcomes share, from the present context."""
+        context = encoded_context(self.rows_of([use.scope_key]), self.upload_topics)
+        if context is None:
+            return self.decoded_part(use)
+        return self._part(use, context, encoded_roles)
+
+    def decoded_part(self, use: ScopeUse) -> SharedPart:
+        """The same by the slow path: decode, resolve, encode."""
+        return self._part(use, self._context_of(use.scope_key.decode()), encode_roles)
+
+    def _part(
+        self, use: ScopeUse, context: C | None, roles_of: Callable[[C | None], EncodedRoles]
+    ) -> SharedPart:
+        resolution = self.resolve(use, context)
+        roles = roles_of(resolution.context)
+        part = encode_context_part(resolution, roles, brings_prompt=use.brings_prompt)
+        return SharedPart(self.kind_of(resolution), part)
+
+    def resolve(self, use: ScopeUse, context: C | None) -> Prepared[C] | Unresolved[C]:
+        """The resolution of requests with this use."""
+        return resolve(use.fields, context, self._policy)
+
+    def kind_of(self, resolution: Prepared[C] | Unresolved[C]) -> Kind:
+        """What becomes of requests with this resolution."""
+        if isinstance(resolution, Prepared):
+            return Kind.PREPARED
+        may_wait = resolution.may_wait and self._policy.patience_s
+        return Kind.LEFT if may_wait else Kind.UNRESOLVED
 
     def frames(self) -> tuple[bytes, bytes]:
         """The first five bytes of a prepared outcome and of an unresolved one."""
@@ -135,12 +177,11 @@ class OutcomeParts:
 
 def usual_use_of(scope_key: str) -> ScopeUse:
     """The use of a scope by requests that bring no prompt of their own."""
-    is_course = scope_key.startswith(COURSE)
-    an_id = scope_key.removeprefix(COURSE if is_course else ASSIGNMENT).encode()
-    return ScopeUse(is_course, False, an_id)
+    kind, _, an_id = scope_key.encode().partition(b":")
+    return ScopeUse(2 if kind == b"course" else 0, an_id)
 
 
 def uses_of(scope_keys: Iterable[str]) -> list[ScopeUse]:
     """Every use of these scopes."""
     usual = [usual_use_of(scope_key) for scope_key in scope_keys]
-    return [use._replace(brings_prompt=brings) for use in usual for brings in (False, True)]
+    return [ScopeUse(use.number + brings, use.id) for use in usual for brings in (0, 1)]

@@ -11,11 +11,11 @@ from processors.outcomes.batch_splicer import (
     Kind,
     OutcomeParts,
     ScopeUse,
-    SharedPart,
     Spliced,
     uses_of,
     usual_use_of,
 )
+from processors.outcomes.compiled_parts import CompiledParts, EncodedParts
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.scan.compiled import CompiledScanner, Int32s, Int64s, address_of, ends_of
 from tables.scan.scanner import FrameLayouts
@@ -66,18 +66,18 @@ class ContextTable:
         """The address of the parts."""
         return int(self._arena.ctypes.data)
 
-    def put(self, uses: Sequence[ScopeUse], parts: Sequence[SharedPart]) -> bool:
+    def put(self, uses: Sequence[ScopeUse], parts: EncodedParts) -> bool:
         """Store parts; False if not all of them fit."""
-        ids, encoded = [use.id for use in uses], [part.encoded for part in parts]
-        keys, joined = b"".join(ids), b"".join(encoded)
-        self._make_room(len(uses), len(keys) + len(joined))
+        ids = [use.id for use in uses]
+        keys = b"".join(ids)
+        self._make_room(len(uses), len(keys) + int(parts.ends[-1]))
         stored = kernels.put_entries(
             address_of(keys),
             ends_of(ids),
-            np.array([use.number for use in uses], np.int64),
-            address_of(joined),
-            ends_of(encoded),
-            np.array([part.kind for part in parts], np.int64),
+            np.fromiter((use.number for use in uses), np.int64, len(uses)),
+            int(parts.joined.ctypes.data),
+            parts.ends,
+            parts.kinds,
             self._seed,
             self._slots,
             self._entries,
@@ -135,6 +135,7 @@ class CompiledSplicer:
 
     def __init__(self, parts: OutcomeParts, max_bytes: int) -> None:
         self._parts = parts
+        self._compiled_parts = CompiledParts(parts)
         self._table = ContextTable(max_bytes)
         self._layouts: list[object] = []
         self._heads = np.zeros((0, 4), np.int64)
@@ -201,7 +202,7 @@ class CompiledSplicer:
             uses = self._missing_uses(joined, ends, places, found)
             if not uses:
                 return found
-            are_stored = self._table.put(uses, [self._parts.shared_part(use) for use in uses])
+            are_stored = self._prepare(uses)
             if not are_stored and not is_last:
                 self._table.clear()  # the entries of this batch are prepared once more
             found = self._table.find(joined, ends, layouts, places)
@@ -210,22 +211,27 @@ class CompiledSplicer:
         found[found == kernels.NOT_FOUND] = kernels.SLOW
         return found
 
+    def _prepare(self, uses: Sequence[ScopeUse]) -> bool:
+        """Store the parts of uses; False if not all of them fit."""
+        return self._table.put(uses, self._compiled_parts.make(uses))
+
     def _missing_uses(
         self, joined: bytes, ends: Int64s, places: Int32s, found: Int32s
     ) -> list[ScopeUse]:
+        missing = np.flatnonzero(found == kernels.NOT_FOUND)
+        starts = np.where(missing > 0, ends[missing - 1], 0).tolist()
         uses = dict[ScopeUse, None]()
-        for number in np.flatnonzero(found == kernels.NOT_FOUND).tolist():
-            start = int(ends[number - 1]) if number else 0
-            first, end, course, course_end, prompt, _ = places[number].tolist()
-            is_course = first < 0
-            if is_course:
-                first, end = course, course_end
-            uses[ScopeUse(is_course, prompt >= 0, joined[start + first : start + end])] = None
+        for start, place in zip(starts, places[missing].tolist(), strict=True):
+            first, end, course, course_end, prompt, _ = place
+            use = 1 if prompt >= 0 else 0
+            if first < 0:
+                use, first, end = use + 2, course, course_end
+            uses[ScopeUse(use, joined[start + first : start + end])] = None
         return list(uses)
 
     def prepare(self, scope_keys: Collection[str]) -> bool:
         uses = [usual_use_of(scope_key) for scope_key in scope_keys]
-        return self._table.put(uses, [self._parts.shared_part(use) for use in uses])
+        return not uses or self._prepare(uses)
 
     def forget(self, scope_keys: Collection[str]) -> None:
         self._table.forget(uses_of(scope_keys))

@@ -4,6 +4,7 @@ The layout of both outcome records is: head (event id, recipe, the request's coo
 A property test checks that these bytes equal those of the codec.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -33,7 +34,23 @@ class EncodedRoles(NamedTuple):
     judge_rubric: EncodedUpload
 
 
+class EncodedPart(NamedTuple):
+    """One role's newest upload or deletion."""
+
+    is_deletion: bool
+    encoded: EncodedUpload
+
+
+class EncodedContext(NamedTuple):
+    """A scope's context, role by role."""
+
+    instructions: EncodedPart | None
+    student_prompt: EncodedPart | None
+    judge_rubric: EncodedPart | None
+
+
 NOTHING = EncodedUpload(NULL, NULL)
+DELETED = EncodedPart(is_deletion=True, encoded=NOTHING)
 
 
 def event_id_of(request_at: Coordinates) -> str:
@@ -59,10 +76,8 @@ def encode_context_part(
     instructions, prompt, rubric = roles
     uploads = (instructions.used, NULL if brings_prompt else prompt.used, rubric.used)
     if isinstance(resolution, Unresolved):
-        count = long(len(resolution.missing)) if resolution.missing else b""
-        missing = (count, *map(text, resolution.missing), END_OF_ARRAY)
-        return b"".join((*uploads, text(resolution.scope_key), *missing))
-    prompt_source = "none" if prompt.storage_id == NULL else "assignment"
+        return b"".join((*uploads, text(resolution.scope_key), encode_missing(resolution.missing)))
+    has_prompt = prompt.storage_id != NULL
     return b"".join(
         (
             *uploads,
@@ -71,15 +86,32 @@ def encode_context_part(
             rubric.storage_id,
             instructions.grade_scale,
             instructions.context_origin,
-            word("request" if brings_prompt else prompt_source),
+            prompt_source(brings_prompt=brings_prompt, has_prompt=has_prompt),
             b"" if brings_prompt else prompt.storage_id,
         )
     )
 
 
+def encode_missing(roles: Sequence[str]) -> bytes:
+    """The roles that an unresolved batch lacks."""
+    count = long(len(roles)) if roles else b""
+    return b"".join((count, *map(text, roles), END_OF_ARRAY))
+
+
+def prompt_source(*, brings_prompt: bool, has_prompt: bool) -> bytes:
+    """Where the prompt of a prepared batch comes from: its request, or else its assignment."""
+    return word("request" if brings_prompt else "assignment" if has_prompt else "none")
+
+
 def encode_roles(context: AssignmentContext | None) -> EncodedRoles:
     """The encoded live upload of each role of a context."""
     return EncodedRoles(*(encode_upload(live(context, role)) for role in EncodedRoles._fields))
+
+
+def encoded_roles(context: EncodedContext | None) -> EncodedRoles:
+    """The encoded live upload of each role of an encoded context."""
+    parts = context or EncodedContext(None, None, None)
+    return EncodedRoles(*(NOTHING if part is None else part.encoded for part in parts))
 
 
 def encode_upload(component: Component | None) -> EncodedUpload:
@@ -99,6 +131,16 @@ def encode_upload(component: Component | None) -> EncodedUpload:
     )
 
 
+def uploaded_part(
+    used: bytes, storage_id: bytes, grade_scale: bytes, context_origin: bytes
+) -> EncodedPart:
+    """A live upload, of texts in the encoding of the upload's own bytes; those that it lacks are empty."""
+    optional_texts = (
+        PRESENT + one if one else NULL for one in (storage_id, grade_scale, context_origin)
+    )
+    return EncodedPart(is_deletion=False, encoded=EncodedUpload(used, *optional_texts))
+
+
 def encode_upload_used(
     topic: str, partition: int, offset: int, version: bytes, event_id: bytes, sha256: bytes
 ) -> bytes:
@@ -106,9 +148,14 @@ def encode_upload_used(
     return b"".join((_present_partition(topic, partition), long(offset), version, event_id, sha256))
 
 
+def encode_upload_start(topic: str) -> bytes:
+    """How an UploadUsed begins, before the partition: as an optional value, with its topic."""
+    return PRESENT + text(topic)
+
+
 @lru_cache(maxsize=1000)
 def _present_partition(topic: str, partition: int) -> bytes:
-    return b"".join((PRESENT, text(topic), long(partition)))
+    return encode_upload_start(topic) + long(partition)
 
 
 def long(value: int) -> bytes:

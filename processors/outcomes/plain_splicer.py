@@ -13,12 +13,11 @@ from processors.outcomes.batch_splicer import (
 from processors.outcomes.encoding import PRESENT, long
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.scan.layout import FRAME_BYTES
-from tables.scan.plain import Scan, compile_scan
+from tables.scan.plain import SHORT, Scan, compile_scan
 
 ENTRY_BYTES = 400  # of a prepared context, beside its id and its context part
 MAX_ENTRY_BYTES = 4_000  # of any but a very long one
 MAX_DIGITS = 20  # of an offset
-SHORT = 64  # the least length that takes two bytes
 Entry = tuple[Kind, bytes]
 
 
@@ -110,7 +109,7 @@ class PlainSplicer:
             self._heads[partition] = (starts, middle)
 
     def _prepare(self, number: int, scope_id: bytes) -> Entry:
-        shared = self._parts.shared_part(ScopeUse(number >= 2, number % 2 == 1, scope_id))
+        shared = self._parts.shared_part(ScopeUse(number, scope_id))
         self._bytes += ENTRY_BYTES + len(scope_id) + len(shared.encoded)
         if self._bytes > self._max_bytes:
             for entries in self._prepared:

@@ -5,9 +5,9 @@ of numbers per entry. A slot has the number of its entry plus one; 0 is an empty
 that is forgotten keeps its key and gets a new part when it is needed again.
 """
 
-import numpy as np
 from numba import njit
 
+from tables.scan.hashing import hash_of
 from tables.scan.memory import byte_at, copy_bytes, eight_bytes_at, put_byte
 
 # columns of an entry
@@ -23,27 +23,6 @@ MAX_PROBES = (
 PREFIX_AT, PREFIX_SIZE, MIDDLE_AT, MIDDLE_SIZE = range(4)
 FRAME_BYTES = 5
 SHORT = 64  # the least length that takes two bytes
-FACTOR = np.uint64(0x9E3779B97F4A7C15)
-SHIFT = np.uint64(32)
-EIGHT = np.uint64(8)
-NO_BYTES = np.uint64(0)
-
-
-@njit(nogil=True)
-def _hash(start, size, use, seed):
-    state = np.uint64(seed) ^ (np.uint64(size * 4 + use) * FACTOR)
-    at = start
-    end = start + size
-    while at + 8 <= end:
-        state = (state ^ eight_bytes_at(at)) * FACTOR
-        state ^= state >> SHIFT
-        at += 8
-    rest = NO_BYTES
-    while at < end:
-        rest = (rest << EIGHT) | np.uint64(byte_at(at))
-        at += 1
-    state = (state ^ rest) * FACTOR
-    return np.int64(state ^ (state >> SHIFT))
 
 
 @njit(nogil=True)
@@ -104,7 +83,7 @@ def find_entries(base, ends, layouts, places, max_bytes, seed, slots, entries, a
                 use += 1
             address = base + start + key
             size = end - key
-            key_hash = _hash(address, size, use, seed)
+            key_hash = hash_of(address, size, seed + use)
             entry = _find(address, size, use, key_hash, slots, entries, arena)
             if entry >= len(entries):
                 found[number] = SLOW
@@ -131,7 +110,7 @@ def put_entries(
     key, part = 0, 0
     for number in range(len(key_ends)):
         key_size, part_size = key_ends[number] - key, part_ends[number] - part
-        key_hash = _hash(keys + key, key_size, uses[number], seed)
+        key_hash = hash_of(keys + key, key_size, seed + uses[number])
         entry = _find(keys + key, key_size, uses[number], key_hash, slots, entries, arena)
         if entry < 0:
             is_full = counts[0] == len(entries) or counts[1] + key_size + part_size > arena_size
@@ -167,7 +146,7 @@ def forget_entries(keys, key_ends, uses, seed, slots, entries, arena):
     key = 0
     for number in range(len(key_ends)):
         size = key_ends[number] - key
-        key_hash = _hash(keys + key, size, uses[number], seed)
+        key_hash = hash_of(keys + key, size, seed + uses[number])
         entry = _find(keys + key, size, uses[number], key_hash, slots, entries, arena)
         if 0 <= entry < len(entries):
             entries[entry, KIND] = FORGOTTEN
@@ -195,7 +174,7 @@ def _digits_of(number):
 
 
 @njit(nogil=True)
-def _put_long(at, number):
+def put_long(at, number):
     """Write a non-negative number as an Avro long; returns where it ends."""
     rest = number << 1
     while rest > 127:
@@ -273,7 +252,7 @@ def write_outcomes(
             kind = entries[entry, KIND]
             copy_bytes(at, constants + kind * FRAME_BYTES, FRAME_BYTES)
             size, digits = heads[head, PREFIX_SIZE], _digits_of(offset)
-            at = _put_long(at + FRAME_BYTES, size + digits)
+            at = put_long(at + FRAME_BYTES, size + digits)
             copy_bytes(at, constants + heads[head, PREFIX_AT], size)
             at += size + digits
             rest = offset
@@ -282,7 +261,7 @@ def write_outcomes(
                 rest //= 10
             size = heads[head, MIDDLE_SIZE]
             copy_bytes(at, constants + heads[head, MIDDLE_AT], size)
-            at = _put_long(at + size, offset)
+            at = put_long(at + size, offset)
             size = entries[entry, PART_SIZE]
             copy_bytes(at, arena + entries[entry, PART_AT], size)
             at += size

@@ -58,6 +58,11 @@ class ParkedIndex:
         """The partitions with a parked request."""
         return {partition for partition, entries in self._entries.items() if entries}
 
+    @property
+    def scope_keys(self) -> list[str]:
+        """The scopes that a request waits for."""
+        return list(self._by_scope)
+
     def entry(self, request_at: Coordinates) -> ParkedEntry | None:
         """The entry of a request."""
         return self._entries.get(request_at.partition, OrderedDict()).get(request_at)

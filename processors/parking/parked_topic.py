@@ -154,7 +154,8 @@ class ParkedTopic:
         if self._entry_reader is None or not self._positions:
             return
         self._read(self._entry_reader, 0)
-        for scope_key in self._changed_scopes.drain():
+        changed = self._changed_scopes.drain()
+        for scope_key in self._index.scope_keys if changed is None else changed:
             self._index.context_changed(scope_key, self._is_complete)
         self.parked_requests = len(self._index)
         self.oldest_deadline_ms = self._index.oldest_deadline_ms

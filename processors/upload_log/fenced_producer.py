@@ -20,9 +20,9 @@ from processors.kafka.transactional_producer import (
 )
 from processors.log.leftover_transactions import end_leftovers
 from processors.log.reader import LogReader
-from processors.settings import Settings
+from processors.settings import Settings, administered_topics
 from schemas.codec import Codec
-from schemas.coordinates import Coordinates, Partition, Positions
+from schemas.coordinates import Coordinates, Positions
 from schemas.errors import Aborted, BadRecord, Fenced, Unreachable, WriterContended
 from schemas.events import UploadEvent, role_of, scope_key_of
 
@@ -47,14 +47,10 @@ class FencedProducer:
         self._settings = settings
         self._codec = codec
         self._partition = partition
-        topics = settings.topics
-        self._topic_of = {
-            "instructions": topics.instructions.name,
-            "student_prompt": topics.student_prompts.name,
-            "judge_rubric": topics.judge_rubrics.name,
-        }
+        topics = administered_topics(settings)
+        self._topic_of = {role: name for name, role in topics.roles.items()}
         transactional_id = admin_transactional_id(settings, partition)
-        partitions = [Partition(topic, partition) for topic in self._topic_of.values()]
+        partitions = settings.administered_partitions_with(partition)
         self._producer = producer_with_id(
             settings,
             transactional_id,

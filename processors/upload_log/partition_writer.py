@@ -7,12 +7,13 @@ that every request is decided in a context whose offsets are known.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol
 
+from processors.fold.catch_up import ReplicaProgress, require_reached
 from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
 from schemas.coordinates import Partition, Positions
 from schemas.errors import (
@@ -26,7 +27,6 @@ from schemas.errors import (
 from schemas.events import AssignmentContext
 from tables.commands import WriteCommand, WriteDecision, WriteMetadata, decide
 from tables.context import apply
-from tables.replica import StoppedAt
 
 PAUSE_S = 0.02  # upper bound of the first pause before a new takeover; doubled after each failure in a row
 MAX_PAUSE_S = 0.5
@@ -75,14 +75,8 @@ class UnsettledWrites:
     starts: Positions
 
 
-class CurrentContexts(Protocol):
+class CurrentContexts(ReplicaProgress, Protocol):
     """What the writer needs of a replica."""
-
-    def wait_past(self, watermarks: Positions, seconds: float) -> Positions:
-        """Wait until every watermark is reached; returns the ones not reached within that many seconds."""
-
-    def stopped(self) -> Mapping[Partition, StoppedAt]:
-        """The partitions that an upload of a later release has stopped."""
 
     def context(self, scope_key: str) -> AssignmentContext | None:
         """The context of one scope."""
@@ -278,14 +272,3 @@ def _finish_plans(plans: list[WritePlan], appended: Iterable[AppendedEvent]) -> 
     by_id = {event.event.event_id: event for event in appended}
     for plan in plans:
         plan.finish(by_id[event.event_id] for event in plan.decision.events)
-
-
-def require_reached(replica: CurrentContexts, ends: Positions, until: float) -> None:
-    """Wait until the replica passes these ends. Raises ReplicaBehind if it does not until then, or has stopped."""
-    behind = replica.wait_past(ends, max(0.0, until - time.monotonic()))
-    if not behind:
-        return
-    stopped = replica.stopped()
-    reasons = [stopped[partition].reason for partition in behind if partition in stopped]
-    why = f": {reasons[0]}" if reasons else ""
-    raise ReplicaBehind(f"the replica is behind at {len(behind)} upload partitions{why}")

@@ -11,7 +11,7 @@ from typing import Self
 
 from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.log.reader import LogReader
-from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.set_aside import administered_topics_with_set_aside
 from processors.log.upload_topics import upload_of
 from processors.settings import Settings
 from processors.upload_log.fenced_producer import AppendedEvent, FencedProducer
@@ -19,7 +19,7 @@ from processors.upload_log.partition_writer import PartitionWriter, WriteRequest
 from schemas.codec import Codec
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Malformed
-from schemas.events import ROLES, AssignmentContext, role_of
+from schemas.events import ADMINISTERED_ROLES, AssignmentContext, role_of
 from schemas.partitioner import partition_for
 from tables.commands import WriteMetadata, erase_command
 from tables.context import apply
@@ -38,9 +38,9 @@ class ScopeLog:
         self.events = list[AppendedEvent]()
         self._settings = settings
         self._codec = codec
-        self._topics = upload_topics_with_set_aside(settings)
+        self._topics = administered_topics_with_set_aside(settings)
         self._context: AssignmentContext | None = None
-        self.partitions = tuple(settings.upload_partitions_with(self.partition))
+        self.partitions = tuple(settings.administered_partitions_with(self.partition))
         self._log = LogReader(settings, self.partitions)
         self._positions: Positions = {
             partition: low for partition, (low, _) in self._log.offset_ranges().items()
@@ -117,4 +117,4 @@ def events_of(scope_log: ScopeLog, metadata: WriteMetadata) -> Iterable[Appended
     """The events that one run has appended, in the order of roles."""
     correlation_id = metadata.correlation_id
     appended = [item for item in scope_log.events if item.event.correlation_id == correlation_id]
-    return sorted(appended, key=lambda item: ROLES.index(role_of(item.event)))
+    return sorted(appended, key=lambda item: ADMINISTERED_ROLES.index(role_of(item.event)))

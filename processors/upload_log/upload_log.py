@@ -16,7 +16,12 @@ from uuid import uuid4
 
 from confluent_kafka.admin import AdminClient
 
-from processors.fold.catch_up import wait_until_caught_up
+from processors.fold.catch_up import (
+    Display,
+    no_display,
+    require_reached,
+    wait_until_caught_up,
+)
 from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.bounded_wait import retry_while_unreachable
 from processors.kafka.clients import admin_client
@@ -24,19 +29,18 @@ from processors.kafka.offsets import high_watermarks
 from processors.kafka.rights import require_rights
 from processors.kafka.topic_admin import checked_topics, count_brokers
 from processors.policy import Policy
-from processors.settings import Settings
+from processors.settings import Settings, administered_topics
 from processors.upload_log.fenced_producer import FencedProducer
 from processors.upload_log.partition_writer import (
     DecidedWrite,
     PartitionWriter,
     WriteRequest,
-    require_reached,
 )
 from processors.upload_log.scope_index import ScopeIndex
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import OutcomeUnknown, ReplicaBehind, Unreachable
-from schemas.events import ROLES, AssignmentContext
+from schemas.events import ADMINISTERED_ROLES, AssignmentContext
 from schemas.partitioner import partition_for
 from tables.commands import WriteCommand, WriteDecision, WriteMetadata, decide
 from tables.context import component_of
@@ -90,6 +94,7 @@ class UploadLog:
         scope_index: ScopeIndex,
         new_writer: Callable[[int, Callable[[Iterable[Partition]], Positions]], PartitionWriter],
         fail: Callable[[BaseException], None],
+        display: Display = no_display,
     ) -> None:
         self.settings = settings
         self.policy: Policy = settings.policy
@@ -99,7 +104,8 @@ class UploadLog:
         self._scope_index = scope_index
         self._new_writer = new_writer
         self._fail = fail
-        self._uploads = settings.upload_partitions
+        self._display = display  # of the catch-up at the start
+        self._uploads = settings.administered_partitions
         self._writers: dict[int, PartitionWriter] = {}
         self._executor = ThreadPoolExecutor(THREADS, "admin-log")
         self._stopping = asyncio.Event()
@@ -152,14 +158,16 @@ class UploadLog:
             ends = self._watermarks(self._uploads)
         except Unreachable:
             return False
-        names = [topic.name for topic in self.settings.topics.uploads]
+        names = [topic.name for topic in self.settings.topics.administered]
         positions = self._replica.open({name: topic_ids[name] for name in names})
         self._scope_index.fill(self._replica.contexts())
         self._replica.on_changed = self._scope_index.changed
         self._feed.start(positions)
         self._ends_at_start = ends
-        # it only logs; reads wait for the replica themselves
-        self._executor.submit(wait_until_caught_up, self._replica, ends, self._stopping.is_set)
+        # it only logs and displays; reads wait for the replica themselves
+        self._executor.submit(
+            wait_until_caught_up, self._replica, ends, self._stopping.is_set, self._display
+        )
         return True
 
     def ready(self) -> Mapping[str, bool]:
@@ -242,7 +250,7 @@ class UploadLog:
 
     def _context(self, scope_key: str) -> AssignmentContext | None:
         number = partition_for(scope_key.encode(), self.settings.partitions)
-        self._wait_for_replica(self.settings.upload_partitions_with(number))
+        self._wait_for_replica(self.settings.administered_partitions_with(number))
         return self._replica.context(scope_key)
 
     def _page(
@@ -289,23 +297,28 @@ def _positions(command: WriteCommand, written: DecidedWrite) -> tuple[Coordinate
     if written.appended:
         return tuple(event.at for event in written.appended)
     requested = {*written.decision.outcomes, command.condition_on}
-    components = (component_of(written.context, role) for role in ROLES if role in requested)
+    components = (
+        component_of(written.context, role) for role in ADMINISTERED_ROLES if role in requested
+    )
     return tuple(component.source for component in components if component is not None)
 
 
 def build_upload_log(
-    settings: Settings, fail: Callable[[BaseException], None], codec: Codec
+    settings: Settings,
+    fail: Callable[[BaseException], None],
+    codec: Codec,
+    display: Display = no_display,
 ) -> UploadLog:
     """Wire the API's upload log; faults that must end the process are passed to `fail`, from any thread.
 
     Opens the replica's folder, but contacts no broker before the log is started.
     """
-    replica = open_replica(settings, codec, settings.api_dir)
+    replica = open_replica(settings, codec, settings.api_dir, topics=administered_topics(settings))
 
     def new_writer(
         number: int, watermarks: Callable[[Iterable[Partition]], Positions]
     ) -> PartitionWriter:
-        partitions = settings.upload_partitions_with(number)
+        partitions = settings.administered_partitions_with(number)
         producer = FencedProducer(settings, codec, number)
         return PartitionWriter(producer, replica, partitions, watermarks, lambda: str(uuid4()))
 
@@ -317,4 +330,5 @@ def build_upload_log(
         ScopeIndex(replica.context),
         new_writer,
         fail,
+        display,
     )

@@ -10,19 +10,24 @@ holds the slices for which the range has to be read again.
 
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import astuple, dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import Malformed
-from schemas.events import ROLES, AssignmentContext, Component
+from schemas.events import AssignmentContext, Component
 from schemas.partitioner import partition_for
 from tables.context import FOLD_VERSION, component_from
+from tables.history.scanned_links import Link, ScannedLinks
 from tables.history.scope_history import link_of
 from tables.history.upload_scan import ScannedScope, UploadScanner, scope_of
 from tables.history.version_chain import EMPTY_CHAIN, RECENT, VersionChain, VersionLink, step
+from tables.scan.plain import PLAIN_ENGINE
+from tables.scan.scanner import Engine
+from tables.upload_batch import UploadBatch
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 MAX_SCOPES = 150_000  # about four kilobytes each
@@ -90,6 +95,11 @@ class Counts:
         return Counts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
+def _no_links(_batch: UploadBatch) -> Iterable[None]:
+    """None for each record: in plain Python, it is quicker to scan them one by one, knowing their scopes."""
+    return repeat(None)
+
+
 class BulkFold:
     """Folds the records of partitions, passed in log order, into one context per scope.
 
@@ -106,6 +116,7 @@ class BulkFold:
         key_slice: KeySlice = ALL_KEYS,
         scope_keys: Collection[bytes] = (),
         max_scopes: int = MAX_SCOPES,
+        engine: Engine = PLAIN_ENGINE,
     ) -> None:
         self._codec = codec
         self._topics = topics
@@ -115,49 +126,58 @@ class BulkFold:
         self._max_scopes = max_scopes
         self.remaining: list[KeySlice] = []
         self._scanner = UploadScanner(codec, topics)
-        self._roles = dict(zip(topics.by_name, ROLES, strict=True))
+        self._links_of = (
+            _no_links
+            if engine.name == PLAIN_ENGINE.name
+            else ScannedLinks(codec, topics, engine).of
+        )
+        self._roles = topics.roles
         self._scopes: dict[bytes, ScannedScope | None] = {}
         self._states: dict[tuple[str, int], dict[bytes, _ScopeState]] = defaultdict(dict)
 
-    def add(
-        self,
-        at: tuple[str, int, int],
-        key: bytes | None,
-        value: bytes | None,
-        appended_at_ms: int,
-    ) -> None:
-        """Add one record; `at` is its topic, partition and offset. Raises UnknownSchema."""
-        topic, partition, offset = at
-        scope_key = key or b""
-        state = self._states[topic, partition].get(scope_key)
-        if state is None:
-            state = self._new_state(topic, partition, scope_key)
+    def add(self, batch: UploadBatch) -> None:
+        """Add records. Raises UnknownSchema."""
+        columns = (batch.topics, batch.partitions, batch.offsets, batch.keys, batch.values)
+        records = zip(*columns, batch.times_ms, self._links_of(batch), strict=False)
+        for topic, partition, offset, key, value, appended_at_ms, scanned in records:
+            scope_key = key or b""
+            state = self._states[topic, partition].get(scope_key)
             if state is None:
-                return
-        state.records += 1
-        link = self._scanner.scan_link(topic, state.scope, value) if state.scope else None
-        link = link or self._decoded_link(at, key, value)
-        if link is None:
-            state.damaged += 1
-            state.damaged_since += 1
-            return
-        version, event_id, previous = link
-        recent = state.recent
-        if recent is None:
-            recent = EMPTY_CHAIN.recent
-        elif not recent or recent[0] != previous:
-            state.gaps += step(
-                VersionChain(state.version, recent), link, state.damaged_since
-            ).is_gap
-        state.version, state.recent = version, (event_id, *recent[: RECENT - 1])
-        state.damaged_since = 0
-        state.offset, state.appended_at_ms, state.value = offset, appended_at_ms, value
+                state = self._new_state(topic, partition, scope_key)
+                if state is None:
+                    continue
+            state.records += 1
+            link = scanned
+            if link is None:
+                at = Coordinates(topic, partition, offset)
+                link = self._link_of(at, state.scope, key, value)
+            if link is None:
+                state.damaged += 1
+                state.damaged_since += 1
+                continue
+            version, event_id, previous = link
+            recent = state.recent
+            if recent is None:
+                recent = EMPTY_CHAIN.recent
+            elif not recent or recent[0] != previous:
+                chain = VersionChain(state.version, recent)
+                state.gaps += step(chain, VersionLink(*link), state.damaged_since).is_gap
+            state.version, state.recent = version, (event_id, *recent[: RECENT - 1])
+            state.damaged_since = 0
+            state.offset, state.appended_at_ms, state.value = offset, appended_at_ms, value
+
+    def _link_of(
+        self, at: Coordinates, scope: ScannedScope | None, key: bytes | None, value: bytes | None
+    ) -> Link | None:
+        """The link of one record; None for a damaged one."""
+        link = self._scanner.scan_link(at.topic, scope, value) if scope is not None else None
+        return link or self._decoded_link(at, key, value)
 
     def _decoded_link(
-        self, at: tuple[str, int, int], key: bytes | None, value: bytes | None
+        self, at: Coordinates, key: bytes | None, value: bytes | None
     ) -> VersionLink | None:
         """The link of a record that the scanner does not accept, decoded in full; None for a damaged record."""
-        record = UploadRecord(Coordinates(*at), key, value, 0)
+        record = UploadRecord(at, key, value, 0)
         try:
             return link_of(read_upload(record, self._codec, self._topics))
         except Malformed:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.coordinates import Partition, Positions
-from schemas.events import ROLES, AssignmentContext, Component
+from schemas.events import ADMINISTERED_ROLES, AssignmentContext, Component
 from tables.context import component_of
 
 Kind = Literal["missing", "behind", "ahead", "other", "damaged", "misplaced"]
@@ -39,7 +39,7 @@ def differences(
 
     With `log_ends`, the ends of the log when the row was read or later, an upload past those is a difference.
     """
-    for role in ROLES:
+    for role in ADMINISTERED_ROLES:
         in_log, stored = component_of(expected, role), component_of(found, role)
         if in_log != stored and not (stored and _is_between(stored, ends, log_ends)):
             yield RowDifference(scope_key, role, _kind(in_log, stored), in_log, stored)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
-from schemas.events import ROLES, AssignmentContext, UploadEvent
+from schemas.events import AssignmentContext, UploadEvent
 from schemas.partitioner import partition_for
 from tables.context import fold
 from tables.history.version_chain import EMPTY_CHAIN, VersionLink, extended, step
@@ -81,11 +81,6 @@ class ScopeHistory:
         return not self.gaps
 
 
-def role_of_topic(topics: UploadTopics) -> dict[str, str]:
-    """The role that each upload topic carries, by the topic's name."""
-    return dict(zip(topics.by_name, ROLES, strict=True))
-
-
 def history_of(
     scope_key: str,
     records: Iterable[UploadRecord],
@@ -102,7 +97,7 @@ def history_of(
     uploads_by_topic: dict[str, list[UploadVersion | DamagedUpload]] = {
         name: [] for name in topics.by_name
     }
-    roles = role_of_topic(topics)
+    roles = topics.roles
     for record in sorted(records, key=lambda record: record.at):
         name = record.at.topic
         uploads_by_topic[name].append(_read(record, roles[name], codec, topics))

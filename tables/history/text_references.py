@@ -8,7 +8,7 @@ follows the last upload that names it. Uploads of other scopes that name the sam
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from schemas.events import ROLES, Deletion, UploadEvent, role_of
+from schemas.events import ADMINISTERED_ROLES, Deletion, UploadEvent, role_of, texts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class ReferencedTexts:
     """The storage ids of the texts that one scope's uploads name; add the events of a role in log order."""
 
     def __init__(self) -> None:
-        self._current: dict[str, set[str]] = {role: set() for role in ROLES}
+        self._current: dict[str, set[str]] = {role: set() for role in ADMINISTERED_ROLES}
         self._ever = set[str]()
 
     def add(self, event: UploadEvent) -> None:
         """Add the next event of its role."""
         named_by_role = self._current[role_of(event)]
         if not isinstance(event, Deletion):
-            named_by_role.add(event.storage_id)
-            self._ever.add(event.storage_id)
+            named_by_role.update(texts_of(event))
+            self._ever.update(texts_of(event))
         elif event.erased:
             named_by_role.clear()
 
@@ -62,7 +62,7 @@ def erased_texts(events: Iterable[UploadEvent]) -> frozenset[str]:
 
 def gaps_in(events: Iterable[UploadEvent]) -> tuple[MissingVersions, ...]:
     """The missing versions of each role, before and between these events of one scope."""
-    last, gaps = dict.fromkeys(ROLES, 0), list[MissingVersions]()
+    last, gaps = dict.fromkeys(ADMINISTERED_ROLES, 0), list[MissingVersions]()
     for event in events:
         role = role_of(event)
         if event.version > last[role] + 1:

@@ -7,7 +7,8 @@ import numpy as np
 from tables.judging.bradley_terry import DECIMALS, Answers, Fit, Flags, Floats, Integers
 from tables.judging.pair_selection import Planned
 
-# of an item: finds three of four items judged at random, and flags 4 of 100 sound ones
+# of an item, at 20 comparisons of each of 42: finds 76 % of those judged at random, and flags 4 % of the sound ones;
+# the usual 1.3 and 2 find 41 %, and 23 % without the leverage
 ITEM_INFIT_MAX = 1.1
 ITEM_Z_MAX = 0.9
 INFIT_MAX, INFIT_Z_MAX = 1.3, 2.0  # of waves and halves, which have many comparisons

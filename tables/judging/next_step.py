@@ -88,7 +88,7 @@ def _over(run: Run, bound_of: BoundOf, now_ms: int) -> Plan | Stop | None:
     if run.waves:
         if is_provider_failing([(wave.lost, len(wave.comparisons)) for wave in run.waves]):
             return Stop("failed", "provider_failing")
-        if verdict := after_wave(run.scores, run.previous, run.targets):
+        if verdict := after_wave(run.scores, run.previous, run.targets, run.certainty_of_grades):
             return verdict
     return Stop("partial", "deadline") if is_late else _plan(run, bound_of)
 

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lapack
@@ -11,6 +12,7 @@ from schemas.judging_events import (
     CallAnswered,
     CallFailed,
     CJBatchJudged,
+    GradeProbability,
     Grading,
     JudgeAsked,
     JudgedAnchor,
@@ -27,6 +29,7 @@ from schemas.judging_events import (
 )
 from tables.judging.bradley_terry import BLAS, Fit, Floats, Integers
 from tables.judging.diagnosis import Diagnosis, diagnose
+from tables.judging.grade_projection import Grades, NoGrades, PupilGrade
 from tables.judging.run import ITEMS_MIN, Run
 from tables.judging.seeded import generator
 from tables.judging.stopping_rule import Stop
@@ -34,6 +37,7 @@ from tables.judging.stopping_rule import Stop
 DECIMALS = 6
 RANK_DRAWS = 400
 RANK_QUANTILES = (0.05, 0.95)
+SAME_TEXT = "same_text"  # a flag: another essay of the run has this text, too
 JITTER = 1e-8  # the covariance of centred scores is singular
 
 
@@ -53,6 +57,8 @@ def result_of(run: Run, stop: Stop, judging: RecordRange | None = None) -> CJBat
     is_fitted = len(run.items) >= ITEMS_MIN and run.answers.count > 0
     diagnosis = _diagnosis(run) if is_fitted else None
     is_scored = is_fitted and stop.outcome != "failed"
+    shared = _shared(run)
+    grades = run.grades if is_scored or not run.opened.anchors else NoGrades("run_failed")
     return CJBatchJudged(
         event_id=f"{opened.run_id}/judged",
         batch_id=opened.batch_id,
@@ -67,13 +73,13 @@ def result_of(run: Run, stop: Stop, judging: RecordRange | None = None) -> CJBat
         context=opened.context,
         judge=_judge(run),
         reliability=_reliability(run.scores.fit, diagnosis) if diagnosis else None,
-        grading=_grading(run),
+        grading=_grading(grades),
         counts=_counts(run),
         cost=_cost(run),
         prompts=_prompts(run),
-        essays=_essays(run, diagnosis if is_scored else None),
-        anchors=_anchors(run, is_scored),
-        flags=diagnosis.flags if diagnosis else (),
+        essays=_essays(run, diagnosis if is_scored else None, grades, shared),
+        anchors=_anchors(run, diagnosis if is_scored else None, grades),
+        flags=(*(diagnosis.flags if diagnosis else ()), *((SAME_TEXT,) if shared else ())),
     )
 
 
@@ -118,12 +124,19 @@ def _reliability(fit: Fit, diagnosis: Diagnosis) -> Reliability:
     )
 
 
-def _grading(run: Run) -> Grading:
-    """No grades yet: they need anchors."""
-    if run.opened.context.grade_scale is None:
-        return Grading(status="not_asked", flags=(), thresholds=())
-    reason = None if run.opened.anchors else "no_anchors"
-    return Grading(status="none", reason=reason, flags=(), thresholds=())
+def _grading(grades: Grades | NoGrades | None) -> Grading:
+    """status: not_asked without a grade scale, none with the reason, or graded."""
+    match grades:
+        case None:
+            return Grading(status="not_asked", flags=(), thresholds=())
+        case NoGrades():
+            return Grading(status="none", reason=grades.reason, flags=grades.flags, thresholds=())
+    return Grading(
+        status="graded",
+        flags=grades.flags,
+        sigma=_published(grades.sigma),
+        thresholds=tuple(map(_published, grades.thresholds)),
+    )
 
 
 def _counts(run: Run) -> ResultCounts:
@@ -161,8 +174,20 @@ def _prompts(run: Run) -> PromptDigest:
     return PromptDigest(count=len(prompts), digest=digest)
 
 
-def _essays(run: Run, diagnosis: Diagnosis | None) -> tuple[JudgedEssay, ...]:
+def _shared(run: Run) -> frozenset[str]:
+    """The texts that several essays have."""
+    counts = Counter(essay.storage_id for essay in run.opened.essays)
+    return frozenset(text for text, count in counts.items() if count > 1)
+
+
+def _essays(
+    run: Run,
+    diagnosis: Diagnosis | None,
+    grades: Grades | NoGrades | None,
+    shared: Collection[str],
+) -> tuple[JudgedEssay, ...]:
     shown_first, comparisons = _appearances(run)
+    same_text = [(SAME_TEXT,) if one.storage_id in shared else () for one in run.opened.essays]
     if diagnosis is None:
         return tuple(
             JudgedEssay(
@@ -171,13 +196,13 @@ def _essays(run: Run, diagnosis: Diagnosis | None) -> tuple[JudgedEssay, ...]:
                 shown_first=int(shown_first[item]),
                 distribution=(),
                 set_90=(),
-                flags=(),
+                flags=same_text[item],
             )
             for item, essay in enumerate(run.opened.essays)
         )
     fit = run.scores.fit
     ranks = _ranks(fit, len(run.opened.essays), run.opened.seed)
-    return tuple(
+    scored = tuple(
         JudgedEssay(
             essay_id=essay.id,
             rank=int(ranks.rank[item]),
@@ -191,26 +216,67 @@ def _essays(run: Run, diagnosis: Diagnosis | None) -> tuple[JudgedEssay, ...]:
             distribution=(),
             set_90=(),
             infit=_published(diagnosis.items.infit[item]),
-            flags=("misfit",) if diagnosis.is_misfit[item] else (),
+            flags=(*(("misfit",) if diagnosis.is_misfit[item] else ()), *same_text[item]),
         )
         for item, essay in enumerate(run.opened.essays)
     )
-
-
-def _anchors(run: Run, is_scored: bool) -> tuple[JudgedAnchor, ...]:
-    _, comparisons = _appearances(run)
-    fit = run.scores.fit if is_scored else None
+    if not isinstance(grades, Grades):
+        return scored
+    grade_min = run.targets.grade_min
     return tuple(
+        _graded(essay, pupil, grade_min) for essay, pupil in zip(scored, grades.pupils, strict=True)
+    )
+
+
+def _graded(essay: JudgedEssay, pupil: PupilGrade, grade_min: float) -> JudgedEssay:
+    """grade_min: the probability that a grade needs."""
+    is_decided = pupil.probability >= grade_min
+    return replace(
+        essay,
+        grade=pupil.grade if is_decided else None,
+        grade_probability=pupil.probability if is_decided else None,
+        grade_label=pupil.label if is_decided else None,
+        grade_reason=None if is_decided else "undecided",
+        distribution=tuple(GradeProbability(grade=grade, p=p) for grade, p in pupil.distribution),
+        set_90=pupil.set_90,
+    )
+
+
+def _anchors(
+    run: Run, diagnosis: Diagnosis | None, grades: Grades | NoGrades | None
+) -> tuple[JudgedAnchor, ...]:
+    _, comparisons = _appearances(run)
+    counted = tuple(
         JudgedAnchor(
             anchor_id=anchor.id,
             grade=anchor.grade or "",
-            theta=_published(fit.theta[item]) if fit else None,
-            se=_published(fit.se[item]) if fit else None,
             comparisons=int(comparisons[item]),
             flags=(),
         )
         for item, anchor in enumerate(run.opened.anchors, len(run.opened.essays))
     )
+    if diagnosis is None:
+        return counted
+    fit, start = run.scores.fit, len(run.opened.essays)
+    own = grades.own_probability if isinstance(grades, Grades) else None
+    return tuple(
+        replace(
+            anchor,
+            theta=_published(fit.theta[start + number]),
+            se=_published(fit.se[start + number]),
+            own_probability=None if own is None else _published(own[number]),
+            flags=_anchor_flags(
+                is_misfit=bool(diagnosis.is_misfit[start + number]),
+                is_misplaced=isinstance(grades, Grades) and grades.is_misplaced[number],
+            ),
+        )
+        for number, anchor in enumerate(counted)
+    )
+
+
+def _anchor_flags(*, is_misfit: bool, is_misplaced: bool) -> tuple[str, ...]:
+    flags = {"misfit": is_misfit, "anchor_misplaced": is_misplaced}
+    return tuple(name for name, is_raised in flags.items() if is_raised)
 
 
 def _appearances(run: Run) -> tuple[Integers, Integers]:

@@ -24,8 +24,10 @@ from schemas.judging_events import (
     RunItem,
     WavePlanned,
 )
+from schemas.scales import get_scale
 from tables.judging.bradley_terry import Answers, fit
 from tables.judging.cost_ledger import Ledger
+from tables.judging.grade_projection import Grades, NoGrades, project
 from tables.judging.pair_selection import Planned
 from tables.judging.retries import NO_FAILURES, Retries, halts, is_in_doubt
 from tables.judging.stopping_rule import Targets, WaveScores
@@ -188,6 +190,28 @@ class Run:
             compared=2.0 * regular / len(self.items),
             compute=partial(fit, self.answers, self.opened.seed, len(self.waves)),
         )
+
+    @cached_property
+    def grades(self) -> Grades | NoGrades | None:
+        """The pupils' grades from all answers so far; None: its batch has no grade scale. Needs an answer."""
+        opened = self.opened
+        if opened.context.grade_scale is None:
+            return None
+        if not opened.anchors:
+            return NoGrades("anchors_of_another_scale" if opened.anchors_from else "no_anchors")
+        fit = self.scores.fit
+        return project(
+            get_scale(opened.context.grade_scale),
+            [anchor.grade or "" for anchor in opened.anchors],
+            fit.theta,
+            fit.se**2,
+            opened.seed,
+            len(self.waves),
+        )
+
+    def certainty_of_grades(self) -> float | None:
+        """The pupils' mean probability of their grades, from 0 to 1; None if there are no grades."""
+        return self.grades.certainty if isinstance(self.grades, Grades) else None
 
     def comparison(self, number: int) -> Comparison:
         """Raises Discrepancy if none was planned with this number."""

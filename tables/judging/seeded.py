@@ -3,7 +3,7 @@
 import numpy as np
 
 WORD = 0xFFFFFFFFFFFFFFFF
-PURPOSES = ("draws", "pairs", "order", "audit", "backoff", "ranks")
+PURPOSES = ("draws", "pairs", "order", "audit", "backoff", "ranks", "grades")
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:

@@ -31,11 +31,16 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """target_bound: of r²; per_item_max: comparisons of one item; quorum: settled share that ends a wave."""
+    """target_bound: of r²; per_item_max: comparisons of one item; quorum: settled share that ends a wave.
+
+    target_grades: mean probability of the pupils' grades that ends the run; grade_min: probability that a grade needs.
+    """
 
     target_bound: float = 0.70
     per_item_max: int = 24
     quorum: float = 1.0
+    target_grades: float | None = None
+    grade_min: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,10 @@ class WaveScores:
             and self.expected_share(per_item_max) < UNREACHABLE_SHARE
         )
 
+    def is_reliable(self, target_bound: float) -> bool:
+        """Whether the true r² is at least target_bound, as far as one wave can say."""
+        return len(self.fit.theta) >= RELIABLE_ITEMS_MIN and self.fit.bound >= target_bound
+
     def has_no_signal(self) -> bool:
         """Whether the judge tosses coins, or the items are all alike."""
         return (
@@ -73,15 +82,34 @@ class WaveScores:
         )
 
 
-def after_wave(scores: WaveScores, previous: WaveScores | None, targets: Targets) -> Stop | None:
-    """What the scores say at the end of a wave; previous: at the end of the one before."""
-    fit = scores.fit
+def no_grades() -> None:
+    """The certainty of the grades of a run that has none."""
+
+
+def after_wave(
+    scores: WaveScores,
+    previous: WaveScores | None,
+    targets: Targets,
+    certainty_of: Callable[[], float | None] = no_grades,
+) -> Stop | None:
+    """What the scores say at the end of a wave; previous: at the end of the one before.
+
+    A bound is looked at after each wave, and the first one that is high enough is too often a lucky one: of 725 runs of
+    42 items that ended at it, 8 had a true r² below 0.70; of 716 that ended at the second one in a row, 4.
+
+    certainty_of: the pupils' mean probability of their grades; asked only if it is a target.
+    """
     if (
-        len(fit.theta) >= RELIABLE_ITEMS_MIN
-        and scores.wave >= RELIABLE_WAVES_MIN
-        and fit.bound >= targets.target_bound
+        scores.wave >= RELIABLE_WAVES_MIN
+        and scores.is_reliable(targets.target_bound)
+        and previous is not None
+        and previous.is_reliable(targets.target_bound)
     ):
         return Stop("complete", "reliable")
+    if targets.target_grades is not None and scores.wave >= RELIABLE_WAVES_MIN:
+        certainty = certainty_of()
+        if certainty is not None and certainty >= targets.target_grades:
+            return Stop("complete", "grades_certain")
     if scores.has_no_signal():
         return Stop("failed", "no_signal")
     limit = targets.per_item_max

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from tables.scan.hashing import hash_of
 from tables.scan.layout import (
     FRAME_BYTES,
     STABLE,
@@ -32,6 +33,10 @@ KIND, IS_OPTIONAL, MINIMUM, MAXIMUM, CAPTURE, VALUES, FIRST_LOW, FIRST_HIGH, RES
     range(10)
 )
 LEAST_BYTES, MOST_BYTES = FIRST_LOW, FIRST_HIGH  # of a number
+IS_DISTINCT = FIRST_LOW  # of items
+MAX_PROBES = (
+    64  # longer runs mean that somebody chose colliding ids: the record takes the slow path
+)
 NO_CAPTURE = -1
 DAMAGED = -1  # in place of an address
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
@@ -113,8 +118,8 @@ def _row(value: Value, is_optional: int, capture: int) -> list[int]:
             return [NUMBER, is_optional, minimum, 0, capture, 0, least, most, 0, 0]
         case Boolean():
             return [BOOLEAN, is_optional, 0, 0, capture, 0, 0, 0, 0, 0]
-        case Items(minimum, maximum, texts):
-            return [ITEMS, is_optional, minimum, maximum, capture, len(texts), 0, 0, 0, 0]
+        case Items(minimum, maximum, texts, is_distinct):
+            return [ITEMS, is_optional, minimum, maximum, capture, len(texts), is_distinct, 0, 0, 0]
 
 
 def _bits_of(characters: frozenset[int]) -> tuple[int, int]:
@@ -183,15 +188,37 @@ def _after_items(at, end, tables, row):
     if count == DAMAGED:
         return DAMAGED
     values = tables[row, VALUES]
+    slots = 2  # of a hash table of the first fields, at least half of them empty
+    while slots < 2 * count:
+        slots *= 2
+    hashes = np.zeros(slots if tables[row, IS_DISTINCT] else 0, np.int64)
     for _ in range(count):
         for value in range(row + 1, row + 1 + values):
             size, at = _length(at, end, 2, 2 * tables[value, MAXIMUM])
             if size == DAMAGED or at + size > end or not _is_text(at, size):
                 return DAMAGED
+            if value == row + 1 and len(hashes) and not _is_new(hash_of(at, size), hashes):
+                return DAMAGED
             at += size
     if at >= end or byte_at(at) != 0:  # a second block
         return DAMAGED
     return at + 1
+
+
+@njit(nogil=True)
+def _is_new(a_hash, hashes):
+    """Enter a hash; False if it, or too many with its slot, are there already: the slow path compares the texts."""
+    mask = len(hashes) - 1
+    a_hash |= 1  # 0 is an empty slot
+    slot = (a_hash >> 1) & mask
+    for _ in range(MAX_PROBES):
+        if hashes[slot] == 0:
+            hashes[slot] = a_hash
+            return True
+        if hashes[slot] == a_hash:
+            return False
+        slot = (slot + 1) & mask
+    return False
 
 
 @njit(nogil=True)
@@ -310,7 +337,7 @@ def _is_id(start, size):
         byte = byte_at(at)
         if byte < 0x20 or byte == 0x7F or byte == 0x2F or byte == 0x5C:
             return False
-        if before == 0xC2 and byte <= 0xA0:  # U+0080 to U+00A0
+        if before == 0xC2 and (byte <= 0xA0 or byte == 0xAD):  # U+0080 to U+00A0, U+00AD
             return False
         if byte >= 0xCC and not _is_stable(at, start + size):
             return False

@@ -23,6 +23,7 @@ CACHE_VARIABLE = "NUMBA_CACHE_DIR"  # numba's own; it replaces the folder below 
 COMPILED = (
     "tables.scan.layout",
     "tables.scan.memory",
+    "tables.scan.hashing",
     "tables.scan.compiled",
     "tables.scan.scope_keys",
 )
@@ -38,7 +39,7 @@ def load_engine(choice: Choice, cache_dir: Path, modules: Sequence[str] = ()) ->
         return _logged(PlainEngine(), time.monotonic())
     started_at = time.monotonic()
     try:
-        return _logged(_compiled_engine(cache_dir, (*COMPILED, *modules)), started_at)
+        return _logged(_compiled_engine(cache_dir, modules), started_at)
     except Exception as fault:  # whatever keeps a compiler from working
         reason = f"{type(fault).__name__}: {str(fault)[:200]}"
         if choice == "numba":
@@ -54,17 +55,26 @@ def _logged(engine: Engine, started_at: float) -> Engine:
 
 
 def _compiled_engine(cache_dir: Path, modules: Sequence[str]) -> Engine:
+    folder = Path(os.environ.get(CACHE_VARIABLE, cache_dir))
+    _import_compiled(COMPILED, folder / _digest_of(COMPILED))
+    if modules:
+        _import_compiled(modules, folder / _digest_of((*COMPILED, *modules)))
+    from tables.scan.compiled import CompiledEngine
+
+    return CompiledEngine()
+
+
+def _import_compiled(modules: Sequence[str], folder: Path) -> None:
+    """Compile modules, or load them from the folder: one for each state of their files and of all that they call.
+
+    numba compares a cached function with its own file only, not with the files of those that it calls.
+    """
     import numba  # slow to import: only the worker and the audit need it
 
-    # numba compares a cached function with its own file only, not with the files of those that it calls
-    folder = Path(os.environ.get(CACHE_VARIABLE, cache_dir)) / _digest_of(modules)
     folder.mkdir(parents=True, exist_ok=True)
     numba.config.CACHE_DIR = str(folder)
     for module in modules:
         importlib.import_module(module)
-    from tables.scan.compiled import CompiledEngine
-
-    return CompiledEngine()
 
 
 def _digest_of(modules: Sequence[str]) -> str:

@@ -30,7 +30,8 @@ MAX_MINIMUM = 64  # a number of two bytes or more is at least this
 # combining marks, take the slow path. A test compares with Unicode.
 STABLE = (
     (0x20, 0x7E),  # ASCII
-    (0xA1, 0x2FF),  # Latin
+    (0xA1, 0xAC),  # Latin, without the invisible soft hyphen
+    (0xAE, 0x2FF),
     (0x388, 0x3FF),  # Greek
     (0x400, 0x482),  # Cyrillic
     (0x5D0, 0x5EA),  # Hebrew
@@ -84,11 +85,15 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """An array of `minimum` to `maximum` records, whose fields are required texts."""
+    """An array of `minimum` to `maximum` records, whose fields are required texts.
+
+    is_distinct: no two records have the same first field.
+    """
 
     minimum: int
     maximum: int
     texts: tuple[Text, ...]
+    is_distinct: bool
 
 
 Value = Text | Identifier | Word | Number | Boolean | Items
@@ -117,6 +122,11 @@ class Layout:
     def capture_of(self, field: Field) -> int | None:
         """The number of a captured field; None if it is not captured."""
         return self.captured.index(field.name) if field.name in self.captured else None
+
+
+def is_flat(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema has neither records nor arrays in it; uploads that have some take the slow path."""
+    return not any(isinstance(field["type"], dict) for field in schema["fields"])
 
 
 def layout_of(schema: Mapping[str, Any], captured: Sequence[str]) -> Layout:
@@ -149,8 +159,10 @@ def _value(record: str, name: str, schema: Any) -> Value:
             return _number(name, minimum, maximum)
         case "boolean", None:
             return Boolean()
-        case {"type": "array", "items": items}, CountLimit(minimum, maximum):
-            return Items(minimum, maximum, tuple(_texts(items)))
+        case {"type": "array", "items": items}, CountLimit(minimum, maximum, distinct):
+            if distinct not in (None, items["fields"][0]["name"]):
+                raise TypeError(f"no engine compares the field {distinct} of items")
+            return Items(minimum, maximum, tuple(_texts(items)), distinct is not None)
     raise TypeError(f"no engine scans the field {name} of type {schema!r}")
 
 

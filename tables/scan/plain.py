@@ -1,7 +1,8 @@
 """The engine in plain Python: one function of straight-line code per layout, generated from its field table. Pure.
 
-Texts are checked together: in a run of texts that are all shorter than 64 bytes, the lengths between them are ASCII
-characters, too. So a run that is ASCII without U+0000 needs no closer look; any other is checked text by text.
+Texts are checked together with the lengths between them: of those, each that has two bytes has one byte above 127, and
+none has a byte 0. So runs of texts with no more such bytes are ASCII, and need no closer look; any others are checked
+text by text.
 """
 
 import re
@@ -28,6 +29,7 @@ from tables.scan.scanner import SLOW_PATH, FrameLayouts, Scanned
 
 Scan = Callable[[bytes], tuple[int, ...] | None]  # to the places of the captured fields
 SLOW = "return None"
+SHORT = 64  # the least length that takes two bytes
 STABLE_SET = "".join(f"{chr(first)}-{chr(last)}" for first, last in STABLE)
 STABLE_TEXT = re.compile(f"[{STABLE_SET}]+")
 
@@ -39,6 +41,9 @@ class PlainEngine:
 
     def scanner(self, layouts: FrameLayouts) -> "PlainScanner":
         return PlainScanner(layouts)
+
+
+PLAIN_ENGINE = PlainEngine()
 
 
 class PlainScanner:
@@ -77,7 +82,7 @@ class _Compiler:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self.names: dict[str, Any] = {"is_id": is_id}
+        self.names: dict[str, Any] = {"is_id": is_id, "high": bytes(range(128, 256))}
 
     def function(self, name: str, *, careful: bool) -> Iterator[str]:
         """The lines of the function. The careful one collects each text, the other one runs of texts."""
@@ -85,7 +90,7 @@ class _Compiler:
             f"{end}{number}" for number in range(len(self._layout.captured)) for end in ("s", "e")
         ]
         yield f"def {name}(record):"
-        body = ["texts = []", *(f"{place} = -1" for place in places), "try:"]
+        body = ["longs = 0", "texts = []", *(f"{place} = -1" for place in places), "try:"]
         body += indented(
             [
                 f"at = {FRAME_BYTES}",
@@ -112,6 +117,21 @@ class _Compiler:
         if run_is_open:
             yield END_OF_RUN
 
+    def _text(self, maximum: int, *, needs_start: bool = True) -> list[str]:
+        """Pass a text with its length."""
+        short, long = f"short{maximum}", f"long{maximum}"
+        self.names[short], self.names[long] = _steps(maximum)
+        return [
+            f"step = {short}[record[at]]",
+            "if not step:",
+            f"    step = {long}(record[at : at + 2])",
+            "    if step is None:",
+            f"        {SLOW}",
+            "    longs += 1",
+            *([f"start = at + 1 if step <= {SHORT} else at + 2"] if needs_start else []),
+            "at += step",
+        ]
+
     def _value(self, field: Field, *, careful: bool) -> Iterator[str]:
         number = self._layout.capture_of(field)
         has_own_run = not careful and (field.is_optional or isinstance(field.value, Items))
@@ -119,7 +139,7 @@ class _Compiler:
             case Text(maximum) | Identifier(maximum) | Word(_, maximum):
                 if has_own_run:
                     yield START_OF_RUN
-                yield from _text(maximum)
+                yield from self._text(maximum)
                 if isinstance(field.value, Identifier):
                     yield from ["if not is_id(record[start:at]):", f"    {SLOW}"]
                 if isinstance(field.value, Word):
@@ -136,17 +156,24 @@ class _Compiler:
                 yield from _number(minimum, least, most)
             case Boolean():
                 yield from ["start = at", "if record[at] > 1:", f"    {SLOW}", "at += 1"]
-            case Items(minimum, maximum, texts):
+            case Items(minimum, maximum, texts, is_distinct):
                 yield from _length("count", 2 * minimum, 2 * maximum)
                 if has_own_run:
                     yield START_OF_RUN
+                if is_distinct:
+                    yield "firsts = set()"
                 yield "for _ in range(count >> 1):"
-                for text in texts:
-                    yield from indented(_text(text.maximum))
+                for column, text in enumerate(texts):
+                    needs_start = careful or (is_distinct and column == 0)
+                    yield from indented(self._text(text.maximum, needs_start=needs_start))
                     if careful:
                         yield from indented([EACH_TEXT])
+                    if is_distinct and column == 0:
+                        yield from indented(["firsts.add(record[start:at])"])
                 if has_own_run:
                     yield END_OF_RUN
+                if is_distinct:
+                    yield from ["if len(firsts) != count >> 1:", f"    {SLOW}"]
                 yield from ["if record[at] != 0:", f"    {SLOW}", "at += 1"]  # a second block
         if number is not None:
             yield f"s{number} = start; e{number} = at"
@@ -157,7 +184,7 @@ END_OF_RUN = "texts.append(record[run:at])"
 EACH_TEXT = "texts.append(record[start:at])"
 QUICK_CHECK = [
     "text = b''.join(texts)",
-    "if not text.isascii() or 0 in text:",
+    "if len(text.translate(None, high)) + longs != len(text) or 0 in text:",
     "    return scan_with_care(record)",
 ]
 CAREFUL_CHECK = [
@@ -196,8 +223,16 @@ def _length(name: str, minimum: int, maximum: int) -> list[str]:
     ]
 
 
-def _text(maximum: int) -> list[str]:
-    return [*_length("length", 2, 2 * maximum), "start = at", "at += length >> 1"]
+@lru_cache(maxsize=100)
+def _steps(maximum: int) -> tuple[list[int], Callable[[bytes], int | None]]:
+    """The bytes of a text with its length: by a length of one byte, or 0, and by one of two bytes, or None."""
+    short, long = [0] * 256, dict[bytes, int]()
+    for size in range(1, maximum + 1):
+        if size < SHORT:
+            short[2 * size] = 1 + size
+        else:
+            long[bytes((2 * size & 127 | 128, size >> 6))] = 2 + size
+    return short, long.get
 
 
 def _number(minimum: int, least_bytes: int, most_bytes: int) -> list[str]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from processors.settings import Settings
 from tests.support.http_stub import Answering, Told, answering
 from tests.support.run_command import ROOT, environment_of, run_main
 from tests.support.s3_stub import bucket_server
+from tests.support.until import until
 from tools.api_address import FILE
 from tools.broker import free_port
 
@@ -144,11 +146,12 @@ def test_the_port_of_the_api_is_the_port_that_commands_call(tmp_path: Path, host
     assert stderr.startswith(f"cjstream: cannot reach http://{at}/admin/v1/")
 
 
+@pytest.mark.parametrize("variables", [{}, {"CJSTREAM_API_PORT": "tcp://10.0.0.1:80"}])
 def test_commands_of_a_data_folder_call_the_api_that_used_it_last(
-    api: Answering, tmp_path: Path
+    api: Answering, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     (tmp_path / FILE).write_text(api.url)
-    assert whoami(tmp_path)[0] == 0
+    assert whoami(tmp_path, **variables)[0] == 0
     assert api.routes == [SCALES]
 
 
@@ -174,6 +177,41 @@ finally:
     assert done.returncode == (128 + signal.SIGHUP if ends else 0)
 
 
+def test_a_child_ends_with_its_parent_however_that_ends(tmp_path: Path) -> None:
+    code = """
+import subprocess, sys
+from tools.processes import child_command
+child = subprocess.Popen(child_command("api"), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+next(line for line in child.stderr if '"API runs"' in line)
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment_of(api_settings(tmp_path)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert not has_ended(child)
+        parent.kill()
+    try:
+        until(lambda: has_ended(child), 30)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def has_ended(process: int) -> bool:
+    """Whether this process has ended, also if nobody has asked for its exit code yet."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def test_an_address_in_brackets_reaches_every_kind_of_client() -> None:
     settings = Settings(bootstrap_servers="[::1]:9092")
     from processors.fold.faust_app import build_app
@@ -188,13 +226,28 @@ def test_an_address_in_brackets_reaches_every_kind_of_client() -> None:
 def test_development_mode_on_an_address_that_others_reach_is_warned_of(
     tmp_path: Path, host: str, is_warned: bool
 ) -> None:
-    settings = Settings(
-        environment="development",
-        api_host=host,
-        api_port=free_port(),
-        data_dir=tmp_path,
-        bootstrap_servers="127.0.0.1:9",
-    )
+    settings = api_settings(tmp_path, api_host=host)
+    lines = log_of_starting_api(settings)
+    warnings = [line for line in lines if "everybody knows its signing key" in line]
+    assert len(warnings) == is_warned, lines
+    assert all(f"{host}:{settings.api_port}" in line for line in warnings)
+
+
+def test_the_settings_in_the_log_have_no_credentials(tmp_path: Path) -> None:
+    url = f"s3://user:{PASSWORD}@bucket/texts?token={PASSWORD}"
+    lines = log_of_starting_api(api_settings(tmp_path, content_url=url))
+    assert '"content":"s3"' in lines[-1]
+    assert PASSWORD not in "".join(lines)
+
+
+def api_settings(folder: Path, **overrides: object) -> Settings:
+    """Settings of an API in development that finds no broker."""
+    own = {"environment": "development", "api_port": free_port(), "data_dir": folder}
+    return Settings.model_validate({**own, "bootstrap_servers": "127.0.0.1:9", **overrides})
+
+
+def log_of_starting_api(settings: Settings) -> list[str]:
+    """The log lines of an API process until it runs, with its settings."""
     command = [sys.executable, "-m", "tools.cli", "api"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment_of(settings), stderr=subprocess.PIPE, text=True
@@ -206,6 +259,4 @@ def test_development_mode_on_an_address_that_others_reach_is_warned_of(
             if '"API runs"' in line:
                 break
         api.kill()
-    warnings = [line for line in lines if "everybody knows its signing key" in line]
-    assert len(warnings) == is_warned, lines
-    assert all(f"{host}:{settings.api_port}" in line for line in warnings)
+    return lines

@@ -28,11 +28,13 @@ def collected_by(option: str) -> set[str]:
     return {line for line in listed.stdout.splitlines() if "::" in line}
 
 
+@pytest.mark.thorough
 def test_the_plain_command_and_the_rest_leave_nothing_out(collected: dict[str, set[str]]) -> None:
     assert collected[""] | collected["--rest"] == collected["--all"]
     assert collected[""] < collected["--all"]
 
 
+@pytest.mark.thorough
 def test_only_properties_run_twice_with_few_and_with_many_examples(
     collected: dict[str, set[str]],
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 
+from processors.fold.catch_up import Display, no_display
 from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.clients import (
     admin_client,
@@ -277,12 +279,15 @@ def dead_instance(settings: Settings) -> Producer:
 
 
 def run_with_one_instance(
-    settings: Settings, scenario: Callable[[UploadLog], Coroutine[Any, Any, None]]
+    settings: Settings,
+    scenario: Callable[[UploadLog], Coroutine[Any, Any, None]],
+    display: Display = no_display,
 ) -> None:
     """Run a scenario with one instance, without waiting until it is ready."""
 
     async def run() -> None:
-        log = build_upload_log(settings.model_copy(update={"slot": "alone"}), print, CODEC)
+        alone = settings.model_copy(update={"slot": "alone"})
+        log = build_upload_log(alone, print, CODEC, display)
         await log.start()
         try:
             await scenario(log)
@@ -305,7 +310,14 @@ def test_an_instance_that_has_just_started_decides_by_the_earlier_uploads(
         assert component.version == 2
 
     run_scenario(settings, before, 1)
-    run_with_one_instance(settings, after)
+    displayed = list[tuple[str, int]]()
+
+    def display(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        displayed.append((what, total))
+        return no_display(what, total)
+
+    run_with_one_instance(settings, after, display)
+    assert [what for what, total in displayed if total > 0] == ["uploads"]
 
 
 def test_reads_and_writes_wait_for_an_open_transaction(settings: Settings) -> None:
@@ -448,5 +460,5 @@ def writer_of(
     watermarks: Callable[..., Positions],
 ) -> PartitionWriter:
     number = partition_for(b"assignment:a1", settings.partitions)
-    partitions = settings.upload_partitions_with(number)
+    partitions = settings.administered_partitions_with(number)
     return PartitionWriter(fenced_producer, replica, partitions, watermarks, lambda: str(uuid4()))

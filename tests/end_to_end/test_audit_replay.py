@@ -13,15 +13,16 @@ from processors.log.compacted_rows import newest_rows
 from processors.log.reader import LogReader
 from processors.log.upload_topics import upload_record_of as read
 from processors.log.upload_topics import upload_topic_ids
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings, administered_topics, upload_topics
 from schemas.coordinates import Coordinates, Partition
 from schemas.events import ROLES, AssignmentContext
 from schemas.partitioner import partition_for
 from tables.context import FOLD_VERSION, component_of, context_from
 from tables.history.bulk_fold import Counts
+from tables.upload_record import UploadTopics
 from tests.faults.load import CODEC, append, assignment, record_of, send
 from tests.faults.running import StartWorker
-from tests.support.builders import instructions_uploaded, prompt_uploaded
+from tests.support.builders import anchor, anchors_uploaded, instructions_uploaded, prompt_uploaded
 from tests.support.run_command import run_json, run_text
 from tests.support.until import until
 from tools.audit.replay.replay import ContextLines, ReplaySummary, range_of, replay, rows_of
@@ -189,6 +190,48 @@ def test_a_replica_is_compared_at_its_own_positions_and_refused_if_it_is_past_th
     opened.close()
     code, _, messages = lines(settings, "--compare", "--replica", folder)
     assert (code, "the log ends at" in messages) == (3, True)
+
+
+def test_the_anchors_of_a_replica_are_compared_if_it_is_folded_from_them(
+    settings: Settings, uploads: Sequence[Coordinates]
+) -> None:
+    old = anchors_uploaded(anchor("one", "C"), assignment_id="a1")
+    new = anchors_uploaded(anchor("one", "A"), assignment_id="a1", version=2)
+    kept, lost = send(settings, old, new)
+    for slot, topics, forgotten in (
+        ("api", administered_topics(settings), None),
+        ("worker", upload_topics(settings), None),
+        ("stale", administered_topics(settings), lost),
+    ):
+        _write_replica(settings, slot, topics, forgotten)
+    folders = {slot: str(settings.data_dir / slot) for slot in ("api", "worker", "stale")}
+    for slot in ("api", "worker"):
+        code, documents, messages = lines(settings, "--compare", "--replica", folders[slot])
+        assert (code, documents, messages) == (0, documents[-1:], ""), slot
+    code, (found, _), _ = lines(settings, "--compare", "--replica", folders["stale"])
+    assert code == 3
+    difference = found["difference"]
+    assert [difference[name] for name in ("scope_key", "role", "kind")] == [
+        "assignment:a1",
+        "anchors",
+        "behind",
+    ]
+    versions = [difference[name]["source"]["offset"] for name in ("found", "expected")]
+    assert versions == [kept.offset, lost.offset]
+
+
+def _write_replica(
+    settings: Settings, slot: str, topics: UploadTopics, forgotten: Coordinates | None
+) -> None:
+    """Write a replica that has folded the log up to its end, but for one record."""
+    replica = open_replica(settings, CODEC, settings.data_dir / slot, topics=topics)
+    ids = upload_topic_ids(settings)
+    replica.open({name: ids[name] for name in topics.by_name})
+    with LogReader(settings, topics.every_partition) as log:
+        ends = log.seek_to_start()
+        records = [read(message) for batch in log.messages_until(ends) for message in batch]
+    replica.fold([record for record in records if record.at != forgotten], ends)
+    replica.close()
 
 
 @pytest.mark.parametrize(

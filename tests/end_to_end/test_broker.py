@@ -16,6 +16,13 @@ from tools.jars import ensure_jars, listed_jars
 
 ROOT = Path(__file__).parents[2]
 TOPIC = "kept"
+SAME_CHOICES = """
+import random, sys
+from tools.broker import free_port
+random.seed(7)
+print(free_port(), flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +104,24 @@ def test_the_error_names_a_port_that_is_taken(settings: Settings) -> None:
         pytest.raises(Misconfigured, match=f"port {port} is taken"),
     ):
         start(settings)
+
+
+def test_a_free_port_is_given_to_one_process_alone() -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", SAME_CHOICES],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:  # it ends when its standard input is closed
+        assert holder.stdout
+        port = int(holder.stdout.readline())
+        other = subprocess.check_output(
+            [sys.executable, "-c", SAME_CHOICES], cwd=ROOT, stdin=subprocess.DEVNULL, text=True
+        )
+        assert int(other) != port
+        socket.create_server(("127.0.0.1", port)).close()  # which a server can have all the same
 
 
 def test_a_cluster_on_another_host_is_not_started(tmp_path: Path) -> None:

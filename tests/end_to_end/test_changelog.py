@@ -36,6 +36,7 @@ from tests.support.until import until
 
 CODEC = Codec()
 MENDED = "changelog rows were wrong: written anew"
+ASSIGNMENTS, REQUESTS = 10_000, 100_000
 
 
 def no_own_rows() -> IsOwnRow:
@@ -229,35 +230,33 @@ def is_folded(settings: Settings) -> bool:
     return all(folded.get(partition, 0) == end for partition, end in ends.items())
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("assignments", "requests"),
-    [(2_000, 5_000), pytest.param(10_000, 100_000, marks=pytest.mark.thorough)],
-)
 def test_a_healthy_system_writes_no_warning_and_no_row_twice(
-    settings: Settings, start_worker: StartWorker, assignments: int, requests: int
+    settings: Settings, start_worker: StartWorker
 ) -> None:
     """The first start over many assignments, a backlog of requests, and a worker that joins and leaves."""
-    append_uploads(settings, (event for n in range(assignments) for event in complete(n)))
-    append_requests(settings, requests, assignments)
+    append_uploads(settings, (event for n in range(ASSIGNMENTS) for event in complete(n)))
+    append_requests(settings, REQUESTS, ASSIGNMENTS)
     one = start_worker("one")
-    until(lambda: prepared(settings) == requests, seconds=240)
+    until(lambda: prepared(settings) == REQUESTS, seconds=240)
     until(lambda: is_folded(settings), seconds=240)  # a rebalance lets it send again what is not
-    append_requests(settings, requests, assignments)
+    append_requests(settings, REQUESTS, ASSIGNMENTS)
     two = start_worker("two")
     until(lambda: two.log_count('"fetching from the committed offsets"') > 0, seconds=60)
-    until(lambda: prepared(settings) == 2 * requests, seconds=240)
+    until(lambda: prepared(settings) == 2 * REQUESTS, seconds=240)
     assert two.stop() == 0
-    append_requests(settings, 100, assignments)
-    until(lambda: prepared(settings) == 2 * requests + 100, seconds=60)
+    append_requests(settings, 100, ASSIGNMENTS)
+    until(lambda: prepared(settings) == 2 * REQUESTS + 100, seconds=60)
     assert one.stop() == 0
     assert complaints(one) + complaints(two) == []
     rows = [(row.key(), row.value()) for row in messages_of(settings, settings.topics.context)]
-    assert len(rows) == len(set(rows)) >= assignments
+    assert len(rows) == len(set(rows)) >= ASSIGNMENTS
     assert dict(rows) == folded(settings)
-    assert len(messages_of(settings, settings.topics.batches)) == 2 * requests + 100
+    assert len(messages_of(settings, settings.topics.batches)) == 2 * REQUESTS + 100
 
 
+@pytest.mark.thorough
 def test_a_row_that_was_only_in_the_table_when_the_worker_was_killed_is_published(
     settings: Settings, start_worker: StartWorker
 ) -> None:

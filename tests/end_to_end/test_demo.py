@@ -133,6 +133,7 @@ def test_an_altered_key_dead_letter_text_or_upload_is_a_fault(content: ContentSt
     assert check(content, prepared(), dead_letter(), uploads={**UPLOADS, upload_at: other}).faults
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_the_demo_verifies_one_outcome_for_every_request() -> None:
     command = [sys.executable, "-W", "error", "-m", "tools.cli", "demo", "--json"]
@@ -154,6 +155,10 @@ def test_the_demo_verifies_one_outcome_for_every_request() -> None:
         "complete",
         "reliable",
     )
+    assert (judging["anchors"], judging["grades"]) == (12, "graded")
+    assert sum(judging["pupils_by_grade"].values()) == 30
+    report_on_run = (ROOT / judging["report"]).read_text()
+    assert all(name in report_on_run for name in ("anchor-12", "<svg"))
     assert judging["claimed_r2_at_least"] >= 0.7
     assert judging["true_r2"] >= 0.6
     assert judging["failed"].keys() & {"invalid_answer", "rate_limited", "provider_error"}

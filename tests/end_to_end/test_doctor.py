@@ -37,6 +37,7 @@ def checks_by_name(settings: Settings) -> dict[str, Check]:
     return {check.name.replace(settings.topic_prefix, ""): check for check in examine(settings)}
 
 
+@pytest.mark.thorough
 def test_an_idle_worker_is_shown_without_lag_and_with_its_last_rebalance(
     settings: Settings, start_worker: StartWorker
 ) -> None:
@@ -277,6 +278,7 @@ def test_no_broker_ends_with_4_and_says_where_it_should_be(settings: Settings) -
     assert "127.0.0.1:1" in message
 
 
+@pytest.mark.thorough
 def test_a_worker_without_partitions_is_no_bad_state_while_another_owns_them(
     settings: Settings, start_worker: StartWorker
 ) -> None:

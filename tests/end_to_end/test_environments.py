@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ HOSTILE = {
     "WEB_CONCURRENCY": "many",
     "WEB_PORT": "tcp://10.0.0.1:80",
 }
+TURKISH = "-XX:TieredStopAtLevel=1 -Duser.language=tr -Duser.country=TR"
 HAS_IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
 
 
@@ -63,10 +65,16 @@ def command(variables: Mapping[str, str], *arguments: str) -> subprocess.Complet
 
 @pytest.mark.thorough
 def test_a_broker_finds_its_data_again_in_any_folder_and_locale(folder: Path) -> None:
-    own = environment(folder, LC_ALL="C", CJSTREAM_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
+    own = environment(
+        folder,
+        LC_ALL="C",
+        CJSTREAM_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}",
+        JDK_JAVA_OPTIONS=TURKISH,
+    )
     try:
         assert command(own, "broker", "start").returncode == 0
-        assert command(own, "topics", "apply").returncode == 0
+        # without the address: commands find the broker by the data folder
+        assert command(environment(folder), "topics", "apply").returncode == 0
         assert (folder / "broker" / "data" / "meta.properties").exists()
         assert command(own, "broker", "stop").returncode == 0
         assert command(own, "broker", "start").returncode == 0
@@ -91,6 +99,8 @@ def terminal(folder: Path) -> Iterator[tuple[int, int, dict[str, str]]]:
     host = "[::1]" if HAS_IPV6 else "127.0.0.1"
     own = environment(
         folder,
+        **HOSTILE,
+        HOME="/proc/nowhere",
         CJSTREAM_ENVIRONMENT="development",
         CJSTREAM_BOOTSTRAP_SERVERS=f"{host}:{free_port()}",
         CJ_ADMIN_TOKEN_PATH=str(folder / "token.json"),
@@ -99,7 +109,7 @@ def terminal(folder: Path) -> Iterator[tuple[int, int, dict[str, str]]]:
     process, descriptor = pty.fork()
     if process == 0:
         os.chdir(folder)
-        os.execve(CLI[0], [*CLI, "up"], {**own, **address, "LC_ALL": "C"})
+        os.execve(CLI[0], [*CLI, "up"], {**own, **address})
     try:
         yield process, descriptor, own
     finally:
@@ -110,9 +120,11 @@ def terminal(folder: Path) -> Iterator[tuple[int, int, dict[str, str]]]:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("folder", ["å ä, b"], indirect=True)
-def test_up_says_where_its_metrics_are_and_a_closed_terminal_leaves_nothing_behind(
-    folder: Path, terminal: tuple[int, int, dict[str, str]]
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_up_says_where_its_metrics_are_and_leaves_nothing_behind_after_a_closed_terminal_or_a_kill(
+    folder: Path, terminal: tuple[int, int, dict[str, str]], is_killed: bool
 ) -> None:
     process, descriptor, own = terminal
     os.set_blocking(descriptor, False)
@@ -135,15 +147,27 @@ def test_up_says_where_its_metrics_are_and_a_closed_terminal_leaves_nothing_behi
         )
         assert found is not None
         Scraped(found[1]).wait_until_ready()
-    os.close(descriptor)
-    until(lambda: os.waitpid(process, os.WNOHANG)[0] == process, 60)
+    second = command(own, "up")
+    assert (second.returncode, "another `cjstream up` runs" in second.stderr) == (2, True)
+    if is_killed:
+        os.kill(process, signal.SIGKILL)
+    else:
+        os.close(descriptor)
+    # each of its processes has 15 s for its end, and then the broker
+    until(lambda: os.waitpid(process, os.WNOHANG)[0] == process, 120)
+    if is_killed:  # else it has ended what it started
+        until(lambda: not processes_of(folder), 60)
     assert json.loads(command(own, "broker", "status", "--json").stdout)["running"] is False
-    left = [
+    assert processes_of(folder) == []
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The ids of the processes that use this data folder."""
+    return [
         path.parent.name
         for path in Path("/proc").glob("[0-9]*/environ")
         if _environment_of(path).get("CJSTREAM_DATA_DIR") == str(folder)
     ]
-    assert left == []
 
 
 def _environment_of(path: Path) -> dict[str, str]:

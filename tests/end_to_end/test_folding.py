@@ -14,6 +14,7 @@ from faust.types import StreamT
 
 from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import ChangelogRepair
+from processors.fold.context_table import ContextTable
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
 from processors.fold.replica_feed import ReplicaFeed
@@ -75,11 +76,20 @@ def loop() -> Iterator[Loop]:
     loop.close()
 
 
+def add_fold(
+    app: faust.App, settings: Settings, replica: ContextReplica, reports: Reports
+) -> ContextTable:
+    """The fold of a worker whose batch preparation is always busy: it gives way after each chunk."""
+    return add_folding(
+        app, settings, CODEC, replica, reports.dead_letter, reports.faults.append, lambda: True
+    )
+
+
 @contextmanager
 def folding(loop: Loop, settings: Settings, reports: Reports) -> Iterator[faust.App]:
     async def build(replica: ContextReplica) -> faust.App:
         app = build_app(settings)
-        add_folding(app, settings, CODEC, replica, reports.dead_letter, reports.faults.append)
+        add_fold(app, settings, replica, reports)
         return app
 
     with fed_replica(settings) as replica, started(loop, loop.run(build(replica))) as app:
@@ -222,7 +232,7 @@ def test_after_a_seek_without_a_committed_offset_the_first_upload_is_read_again(
     async def build(replica: ContextReplica) -> faust.App:
         app = build_app(settings)
         app.conf.broker_commit_interval = 600  # nothing is committed here
-        add_folding(app, settings, CODEC, replica, reports.dead_letter, reports.faults.append)
+        add_fold(app, settings, replica, reports)
         return app
 
     deliver(
@@ -355,14 +365,7 @@ def test_an_older_row_that_a_zombie_wrote_late_is_repaired(
 
     async def build() -> tuple[faust.App, ChangelogRepair]:
         app = build_app(settings)
-        table = add_folding(
-            app,
-            settings,
-            CODEC,
-            replica,
-            reports.dead_letter,
-            reports.faults.append,
-        )
+        table = add_fold(app, settings, replica, reports)
         return app, ChangelogRepair(app, settings, CODEC, replica, table, reports.faults.append)
 
     async def start_repair() -> "asyncio.Task[None]":

@@ -63,6 +63,7 @@ def rebuilt(settings: Settings) -> dict[str, AssignmentContext]:
     return contexts
 
 
+@pytest.mark.thorough
 def test_a_good_upload_survives_a_real_compaction_behind_a_record_that_hides_it(
     settings: Settings, start_worker: StartWorker
 ) -> None:

@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from processors.settings import Settings
+from tables.content_store import ContentStore
 from tests.end_to_end.serving import Serving, ready_api
 from tests.support.installations import installation
 from tests.support.run_command import run_main
@@ -129,6 +131,20 @@ def test_what_is_exported_can_be_imported_elsewhere_and_is_then_exported_alike(
         assert (code, counts(report)) == (0, {"created": 3}), err
         assert admin_elsewhere("export", name)[0] == 0
     assert (elsewhere / name).read_text() == (tmp_path / name).read_text()
+
+
+def test_an_export_lacks_only_what_cannot_be_read_and_names_it(
+    admin: Admin, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "table.csv").write_text(TABLE)
+    assert admin("import", "table.csv")[0] == 0
+    assert ContentStore.open(settings.content).discard(sha256(b"Weigh clarity twice.").hexdigest())
+    code, report, err = admin("export", "all.csv")
+    assert (code, report["rows"], "assignment:a2 is not in the file" in err) == (3, 2, True), err
+    unreadable = {"rubric_text": "missing"}
+    assert report["lacking"] == [{"scope_key": "assignment:a2", "unreadable": unreadable}]
+    code, report, err = admin("import", "all.csv", "--dry-run")
+    assert (code, counts(report)) == (0, {"unchanged": 2}), err
 
 
 @pytest.mark.parametrize("many", [1000, pytest.param(5000, marks=pytest.mark.long)])

@@ -108,6 +108,7 @@ def test_requests_that_cannot_be_copied_are_truncated_and_do_not_stop_their_part
     assert_only_texts_are_missing(settings)
 
 
+@pytest.mark.thorough
 def test_uploads_that_cannot_be_copied_are_truncated_and_do_not_stop_their_partition(
     settings: Settings, start_worker: StartWorker
 ) -> None:
@@ -128,6 +129,7 @@ def valid(settings: Settings, batch_id: str, assignment_id: str) -> Record:
     return Record(settings.topics.requests.name, 0, b"k", value)
 
 
+@pytest.mark.thorough
 def test_valid_requests_that_cannot_be_prepared_or_parked_are_truncated(
     settings: Settings, start_worker: StartWorker
 ) -> None:

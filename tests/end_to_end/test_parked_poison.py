@@ -135,6 +135,7 @@ def poison(settings: Settings, parked: Sent, ready: Sent, answered: Sent) -> lis
     ]
 
 
+@pytest.mark.thorough
 def test_good_requests_come_out_once_beside_every_sort_of_poison(
     settings: Settings, start_worker: StartWorker
 ) -> None:

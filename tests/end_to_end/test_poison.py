@@ -23,7 +23,7 @@ from schemas.events import AssignmentContext, ParkedRequest
 from schemas.topics import MIB, Topics
 from tests.faults.load import CODEC, append, assignment, request_record, send
 from tests.faults.running import Process
-from tests.support.builders import requested
+from tests.support.builders import essays, requested
 from tests.support.installations import allow_compressed_batches, installation
 from tests.support.raw_batches import append_raw
 from tests.support.run_command import run_text
@@ -61,6 +61,7 @@ def refused() -> dict[str, bytes]:
         "a decomposed id": {"assignment_id": "a\u030a"},
         "an id that ends with a blank": {"course_code": "ENG5 "},
         "a deadline in seconds": {"due_at_ms": 1_900_000_000},
+        "essays of one id": {"essays": essays() + essays()},
     }
     return {
         name: CODEC.encode(requested(batch_id="invented", **fields))

@@ -12,6 +12,7 @@ import pytest
 
 from tools.broker import free_port
 from tools.processes import ROOT
+from tools.runner.artefact_file import read_artefact
 
 PAGES = {path.stem: path.read_text() for path in (ROOT / "tools/reference").glob("*.md")}
 PAGES["README"] = (ROOT / "README.md").read_text()
@@ -26,6 +27,7 @@ DEMO, TEST, UP, JOIN = blocks_of("README")
 OPERATION = "".join(blocks_of("operations"))
 AUDIT, ERASE = blocks_of("audit")
 (JUDGING,) = blocks_of("judging")
+(RESEARCH,) = blocks_of("research-runs")
 PORT = "9095"
 
 
@@ -40,6 +42,7 @@ def test_every_block_of_commands_is_run() -> None:
         "operations",
         "audit",
         "judging",
+        "research-runs",
     }
 
 
@@ -80,6 +83,21 @@ def test_the_page_on_judging_does_what_it_says(tmp_path: Path) -> None:
     assert re.search(r"ada in batch class-9a: score", output)
     assert "0 outcomes" not in output
     assert output.count("verified") >= 1
+    assert "NOT verified" not in output
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(400)
+def test_the_page_on_research_runs_does_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "kafka-libs").symlink_to(ROOT / ".cjstream" / "kafka-libs")
+    runs = tmp_path / "runs"
+    output = run_script(tmp_path, RESEARCH.replace("runs=research-runs", f"runs={runs}"))
+    for name in ("trial", "spring", "again"):
+        assert read_artefact(runs / name / "artefact.json")["metadata"]["outcome"] == "complete"
+        assert (runs / name / "report.html").stat().st_size < 1_000_000
+    assert "runner_validation_state" in output
+    assert "cj_run_exit_code" in (runs / "spring.prom").read_text()
+    assert "1 outcomes in" in output  # that were verified
     assert "NOT verified" not in output
 
 

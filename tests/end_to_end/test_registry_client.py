@@ -1,7 +1,6 @@
 """Confluent's own client works with the schema registry of a running `cjstream api` process."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -21,6 +20,7 @@ from schemas.events import Event
 from schemas.topics import Topic
 from tests.contract.schemas.samples import SAMPLES
 from tests.end_to_end.serving import ready_api
+from tests.support.builders import avro_fields
 
 BY_CLASS = {type(event): event for event in SAMPLES.values()}
 CODEC = Codec()
@@ -54,7 +54,7 @@ def appended(settings: Settings, topic: Topic) -> list[LogRecord]:
 
 def plain(event: Event | dict[str, Any]) -> object:
     """The fields of an event as JSON values, equal for our classes and for Confluent's dicts."""
-    fields = event if isinstance(event, dict) else asdict(event)
+    fields = event if isinstance(event, dict) else avro_fields(event)
     return orjson.loads(orjson.dumps(fields, default=bytes.hex))
 
 

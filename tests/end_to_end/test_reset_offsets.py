@@ -173,6 +173,7 @@ def test_a_forged_entry_moves_no_offset_beyond_a_request_without_outcome_and_ent
         assert reason in document["strangers"][one]
 
 
+@pytest.mark.thorough
 def test_after_a_forged_entry_every_request_has_exactly_one_outcome(
     settings: Settings, start_worker: StartWorker
 ) -> None:

@@ -68,6 +68,7 @@ def fill(settings: Settings) -> None:
     send(settings, *(a_request(number) for number in range(30)))
 
 
+@pytest.mark.thorough
 def test_a_seal_of_an_unchanged_log_holds_and_so_does_a_chain_of_seals(
     settings: Settings, key: Path
 ) -> None:

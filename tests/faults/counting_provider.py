@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 
 import processors.judge_app
 from processors.judge_app import JudgeProcess, build_judge
-from processors.judging.judge import Answered, Failed, Judge, JudgeRequest
-from processors.judging.known_judges import judges_of
-from processors.judging.simulated import PROVIDER
+from processors.judging.judges.judge import Answered, Failed, Judge, JudgeRequest
+from processors.judging.judges.known_judges import judges_of
+from processors.judging.judges.simulated import PROVIDER
+from processors.judging.run_items import FindAnchors
 from processors.settings import Settings, settings_from_environment
 from schemas.codec import Codec
 from schemas.models import Catalogue
-from tests.faults.faulty_worker import Plan, log_line, with_plan
+from tests.faults.planned_faults import Plan, log_line, with_plan
 from tools.judge import run
 
 COMMAND = ("-m", "tests.faults.counting_provider")
@@ -34,9 +35,10 @@ STORM_EVERY, STORM_CALLS = 150, 12  # of so many calls, the last ones are refuse
 
 @dataclass
 class CountingProvider:
-    """The calls that a provider has counted, in order; is_faulty: it is not only asked for answers."""
+    """The calls that a provider has counted, in order; is_faulty: it does not only answer."""
 
     is_faulty: bool
+    answers_after_s: float = 0
     address: str = ""
     calls: list[str] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -57,9 +59,9 @@ class CountingProvider:
 
 
 @contextmanager
-def counting_provider(*, is_faulty: bool) -> Iterator[CountingProvider]:
+def counting_provider(*, is_faulty: bool, answers_after_s: float = 0) -> Iterator[CountingProvider]:
     """A provider that runs until the end of the block."""
-    provider = CountingProvider(is_faulty)
+    provider = CountingProvider(is_faulty, answers_after_s)
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -69,6 +71,7 @@ def counting_provider(*, is_faulty: bool) -> Iterator[CountingProvider]:
                     if does == HANG:
                         provider.stopping.wait(60)
                     elif does != CLOSE:
+                        provider.stopping.wait(provider.answers_after_s)
                         self.wfile.write(f"{does}\n".encode())
 
     class Server(socketserver.ThreadingTCPServer):
@@ -143,9 +146,11 @@ class CountedJudge:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def build_counted_judge(settings: Settings, codec: Codec, catalogue: Catalogue) -> JudgeProcess:
+def build_counted_judge(
+    settings: Settings, codec: Codec, catalogue: Catalogue, find_anchors: FindAnchors
+) -> JudgeProcess:
     """A judge process whose producer follows the plan."""
-    process = build_judge(settings, codec, catalogue)
+    process = build_judge(settings, codec, catalogue, find_anchors)
     producer = process.producer
     plan = Plan.from_environment(os.environ)
     producer.new_producer = with_plan(producer.new_producer, plan)

@@ -44,6 +44,7 @@ def record_of(settings: Settings, event: UploadEvent | CJAssessmentRequested) ->
         "instructions": topics.instructions,
         "student_prompt": topics.student_prompts,
         "judge_rubric": topics.judge_rubrics,
+        "anchors": topics.anchors,
     }[role_of(event)]
     return Record(topic.name, ANY, scope_key_of(event).encode(), CODEC.encode(event))
 

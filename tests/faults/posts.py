@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from processors.settings import Settings
-from tests.faults.faulty_worker import COMMAND, POINTS, Plan, replica_folder
+from tests.faults.faulty_worker import COMMAND, replica_folder
+from tests.faults.planned_faults import POINTS, Plan
 from tests.faults.running import Process
 
 CANNOT_OPEN = "cannot open the replica"

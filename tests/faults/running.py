@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from processors.settings import Settings
 from tests.support.run_command import ROOT, environment_of
@@ -125,3 +127,22 @@ class Process:
 
 
 StartWorker = Callable[..., Process]
+
+
+@contextmanager
+def starting(settings: Settings, folder: Path) -> Iterator[StartWorker]:
+    """A function that starts a worker of an installation, which ends with the block: `start("slot", batch_max=200)`."""
+    processes = list[Process]()
+
+    def start(slot: str = "one", command: Sequence[str] = WORKER, **overrides: Any) -> Process:
+        worker_settings = settings.model_copy(update={"slot": slot, **overrides})
+        process = Process(worker_settings, folder / f"{slot or len(processes)}.log", command)
+        processes.append(process)
+        process.start()
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in processes:
+            process.end()

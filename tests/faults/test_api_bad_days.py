@@ -24,6 +24,7 @@ def instructions(text: str) -> dict[str, Any]:
     return {"instructions_text": text, "grade_scale": "swedish_8_anchor"}
 
 
+@pytest.mark.thorough
 def test_an_api_killed_between_text_and_event_leaves_only_an_orphaned_text(
     broker: Broker, tmp_path: Path
 ) -> None:

@@ -103,6 +103,21 @@ def test_nothing_is_lost_or_doubled_if_the_broker_is_killed_and_restarted(
     print(f"{restarts} restarts, {all_have_one_outcome(settings)}")  # noqa: T201
 
 
+@pytest.mark.thorough
+def test_a_worker_keeps_its_slot_if_its_broker_is_away_for_longer_than_its_session(
+    broker: Broker, settings: Settings, start_worker: StartWorker
+) -> None:
+    with Progress(settings) as progress:
+        with Flow(settings, 4_000, 500):
+            worker = start_worker(batch_max=200, session_timeout_s=6, transaction_timeout_s=60)
+            progress.wait_for_more(500)
+            broker.stop()
+            pause(8)
+            broker.start()
+        progress.wait_for_the_end(worker, seconds=120)
+    all_have_one_outcome(settings)
+
+
 @pytest.mark.long
 def test_sigterm_ends_a_worker_whose_broker_is_down(
     broker: Broker, settings: Settings, start_worker: StartWorker

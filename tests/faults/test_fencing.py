@@ -11,6 +11,7 @@ from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import commit_batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
+from processors.exactly_once.slot import slot_of
 from processors.kafka.clients import group_member, reader, transactional_producer
 from processors.kafka.records import Record
 from processors.kafka.transactional_producer import TransactionalProducer
@@ -37,6 +38,7 @@ class Member:
             lambda state, _requests: {*state},
             lambda: reader(settings, **{"auto.offset.reset": "earliest"}),
             lambda _partitions: [],
+            slot=slot_of(settings, settings.prep_group),
         )
         group_consumer = group_member(settings, settings.prep_group)
         self.consumer = GroupConsumer(

@@ -26,7 +26,9 @@ def last_line(worker: Process, exit_code: int, seconds: float = 30) -> str:
     return line
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize(
+    "protocol", ["classic", pytest.param("consumer", marks=pytest.mark.thorough)]
+)
 def test_of_two_workers_with_one_slot_one_ends_and_one_works(
     settings: Settings, start_worker: StartWorker, tmp_path: Path, protocol: str
 ) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from processors.settings import Settings
 from tests.faults.asking import Progress, check_until_correct
-from tests.faults.faulty_worker import COMMAND, Plan
+from tests.faults.faulty_worker import COMMAND
 from tests.faults.load import append, assignment, record_of, send
+from tests.faults.planned_faults import Plan
 from tests.faults.running import Process
 from tests.support.builders import requested
 from tests.support.until import until
@@ -81,6 +82,7 @@ def kill_at_each_point(start_faulty: StartFaulty, kind: str) -> int:
     return len(POINTS)
 
 
+@pytest.mark.thorough
 def test_a_worker_killed_at_each_point_loses_and_doubles_nothing(
     patient: Settings, start_faulty: StartFaulty
 ) -> None:

@@ -105,11 +105,13 @@ class Worker:
     def _build(self, codec: Codec, store: MemoryStore) -> None:
         world, settings, topics = self._world, self.settings, self.settings.topics
         clock = Clock(world.monotonic, world.sleep)
-        changed_scopes = ChangedScopes()
+        changed_scopes = ChangedScopes(max_scopes=1)  # both ways of draining are used
         uploads, by_topic = _uploads(settings.partitions)
         self.replica = FedReplica(store, codec, by_topic)
         splicer = CompiledSplicer(
-            OutcomeParts(codec, settings.policy, self.replica.context, topics.requests.name),
+            OutcomeParts(
+                codec, settings.policy, self.replica.context, self.replica.rows_of, topics
+            ),
             PREPARED_BYTES,
         )
         self.replica.on_changed = partial(forget, splicer, changed_scopes)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 MISSING = "needs Chromium (Debian's package chromium)"
-PHONE = {"width": 390, "height": 844}
+PHONE = ViewportSize(width=390, height=844)
 SERIOUS = ("serious", "critical")
 
 
@@ -43,12 +43,18 @@ def new_page(browser: Browser, **options: Any) -> tuple[Page, list[str]]:
     return page, errors
 
 
-def violations(page: Page) -> list[tuple[str, str]]:
-    """What axe finds serious on the page: the rule, and the first element that breaks it."""
-    found = Axe().run(page).response["violations"]
+def violations(page: Page, *rules: str) -> list[tuple[str, str]]:
+    """What axe finds serious on the page, by these rules or all: the rule, and the first element that breaks it."""
+    only = {"runOnly": {"type": "rule", "values": rules}} if rules else {}
+    found = Axe().run(page, options={"resultTypes": ["violations"], **only}).response["violations"]
     return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in SERIOUS]
 
 
-def is_too_wide(page: Page) -> bool:
-    """Whether the page must be scrolled sideways."""
-    return bool(page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
+def too_wide(page: Page) -> list[str]:
+    """The elements past the right edge, if the page must be scrolled sideways."""
+    return list(page.evaluate(PAST_THE_EDGE))
+
+
+PAST_THE_EDGE = """() => document.documentElement.scrollWidth <= window.innerWidth ? [] :
+  ["the page", ...[...document.querySelectorAll("body *")]
+    .filter(it => it.getBoundingClientRect().right > window.innerWidth).map(it => it.outerHTML.slice(0, 80))]"""

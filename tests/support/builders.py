@@ -1,13 +1,18 @@
 """Builders of events, and Hypothesis strategies for valid events of every shape and size."""
 
 import hashlib
-from dataclasses import replace
+import operator
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from schemas.coordinates import Coordinates
 from schemas.events import (
+    NOT_IN_AVRO,
+    Anchor,
+    AnchorsDeleted,
+    AnchorsUploaded,
     AssignmentContext,
     CJAssessmentRequested,
     Essay,
@@ -37,6 +42,7 @@ TOPIC_OF = {
     "instructions": Topics().instructions.name,
     "student_prompt": Topics().student_prompts.name,
     "judge_rubric": Topics().judge_rubrics.name,
+    "anchors": Topics().anchors.name,
 }
 # an upload of a release that has one schema more
 OF_LATER_RELEASE = (
@@ -112,6 +118,39 @@ def rubric_deleted(**changes: Any) -> JudgeRubricDeleted:
     """The deletion of assignment a1's judge rubric."""
     ids = {"event_id": "r-2", "previous_event_id": "r-1", "correlation_id": "c-6", "erased": True}
     return JudgeRubricDeleted(**DELETION_FIELDS | ids | changes)
+
+
+def anchor(
+    anchor_id: str = "anchor-1", grade: str = "C", scale: str = "swedish_8_anchor", text: str = ""
+) -> Anchor:
+    """An anchor; by default its text is its id."""
+    sha256 = sha256_of(text or anchor_id)
+    return Anchor(
+        anchor_id=anchor_id,
+        grade_scale=scale,
+        grade=grade,
+        storage_id=sha256,
+        sha256=sha256,
+        size_bytes=len((text or anchor_id).encode()),
+    )
+
+
+def anchors_uploaded(*anchors: Anchor, **changes: Any) -> AnchorsUploaded:
+    """The anchors of assignment a1; by default two."""
+    values = {
+        name: value
+        for name, value in upload_fields("").items()
+        if name not in ("storage_id", "sha256", "media_type", "size_bytes")
+    }
+    own = {"event_id": "k-1", "correlation_id": "c-8"}
+    all_anchors = anchors or (anchor("anchor-1", "C"), anchor("anchor-2", "A"))
+    return AnchorsUploaded(**values | own | {"anchors": all_anchors} | changes)
+
+
+def anchors_deleted(**changes: Any) -> AnchorsDeleted:
+    """The deletion of all anchors of assignment a1."""
+    ids = {"event_id": "k-2", "previous_event_id": "k-1", "correlation_id": "c-9"}
+    return AnchorsDeleted(**DELETION_FIELDS | ids | changes)
 
 
 def essays(count: int = 2) -> tuple[Essay, ...]:
@@ -261,6 +300,7 @@ def contexts_of_course(draw: st.DrawFn, course_id: str) -> AssignmentContext | N
 
 
 ESSAYS = st.builds(Essay, essay_id=NAMES, text_storage_id=NAMES)
+ESSAY_ID = operator.attrgetter("essay_id")
 
 
 def requests(
@@ -268,7 +308,7 @@ def requests(
     course_codes: st.SearchStrategy[str] = COURSES,
 ) -> st.SearchStrategy[CJAssessmentRequested]:
     """Any valid request: usually with few essays, sometimes with the maximum."""
-    few = st.lists(ESSAYS, min_size=2, max_size=6).map(tuple)
+    few = st.lists(ESSAYS, min_size=2, max_size=6, unique_by=ESSAY_ID).map(tuple)
     many = st.sampled_from([63, 64, MAX_ESSAYS]).map(essays)
     return st.builds(
         CJAssessmentRequested,
@@ -399,3 +439,16 @@ def handwritten(
 def _block(all_essays: tuple[Essay, ...], n: int, blocks: int) -> tuple[Essay, ...]:
     count = len(all_essays)
     return all_essays[count * n // blocks : count * (n + 1) // blocks]
+
+
+def avro_fields(value: Any) -> Any:
+    """An event as a dictionary of what its schema has, so without the anchors of a context and its components."""
+    if isinstance(value, tuple):
+        return [avro_fields(one) for one in value]
+    if not is_dataclass(value):
+        return value
+    return {
+        one.name: avro_fields(getattr(value, one.name))
+        for one in fields(value)
+        if one.metadata != NOT_IN_AVRO
+    }

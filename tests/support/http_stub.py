@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Asked:
-    """One request; the path is as it was sent, with escapes and query."""
+    """One request; the path is as it was sent, with escapes and query. A body that is not JSON is its bytes."""
 
     method: str
     path: str
@@ -66,7 +66,8 @@ def answering() -> Iterator[Answering]:
     class Handler(BaseHTTPRequestHandler):
         def any(self) -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = json.loads(sent) if sent else None
+            is_json = "json" in self.headers.get("Content-Type", "json")
+            body = json.loads(sent) if sent and is_json else sent or None
             request = Asked(self.command, self.path, dict(self.headers), body)
             response = stub.response_to(request)
             content = response.raw

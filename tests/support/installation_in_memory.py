@@ -19,6 +19,8 @@ from schemas.errors import BadRecord, Malformed
 from schemas.events import AssignmentContext, ParkedRequest, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from tables.context import fold
+from tables.scan.plain import PLAIN_ENGINE
+from tables.scan.scanner import Engine
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import TOPIC_OF
 from tools.audit.check.completeness import CompletenessCheck
@@ -223,12 +225,14 @@ class Installation:
             uploads_end=self.positions(),
         )
 
-    def audit(self, settings: Settings = SETTINGS) -> tuple[list[Finding], Tally]:
+    def audit(
+        self, settings: Settings = SETTINGS, engine: Engine = PLAIN_ENGINE
+    ) -> tuple[list[Finding], Tally]:
         """All findings of `audit verify`, and its counts."""
         uploads = UploadRows(UPLOADS)
         uploads.add_records(self.uploads)
         audit = CompletenessCheck(
-            settings, CODEC, self.scan_range(), 0, InMemory(self), self.now_ms
+            settings, CODEC, self.scan_range(), 0, InMemory(self), self.now_ms, engine
         )
         correctness = CorrectnessCheck(settings, CODEC, self.positions(), {})
         correctness.set_uploads(uploads)

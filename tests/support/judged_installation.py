@@ -7,31 +7,23 @@ from typing import Any
 
 import orjson
 
-from processors.judging.calls import (
-    CallToSend,
-    EndedCall,
-    bounds_of,
-    record_of,
-    request_of,
-)
-from processors.judging.prompt import prompt_sha256
-from processors.judging.record_checksum import checksum_headers
-from processors.judging.run_opening import (
-    JudgingPolicy,
-    Opened,
-    PreparedBatch,
-    gather,
-    open_run,
-    texts_of,
-)
-from processors.judging.run_texts import RunTexts
-from processors.judging.simulated import (
+from processors.judging.deciding_records import stopped_run
+from processors.judging.judges.simulated import (
     NO_FAULTS,
     SimulatedFaults,
     SimulatedJudge,
     SimulatedMind,
     simulated_model,
 )
+from processors.judging.record_checksum import checksum_headers
+from processors.judging.run_items import gather
+from processors.judging.run_opening import (
+    JudgingPolicy,
+    Opened,
+    PreparedBatch,
+    open_run,
+)
+from processors.judging.run_texts import RunTexts
 from processors.kafka.records import LogRecord
 from processors.log.judging_log import JudgingLog
 from processors.outcomes.outcome_builder import outcome_of
@@ -40,31 +32,30 @@ from processors.policy import Policy
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
-from schemas.events import CJBatchPrepared, Essay
+from schemas.events import AnchorsDeleted, AnchorsUploaded, CJBatchPrepared, Essay, scope_key_of
 from schemas.judging_events import (
-    CallsIntended,
     CJBatchJudged,
-    IntendedCall,
     JudgingEvent,
-    JudgingStopped,
     RecordRange,
-    WavePlanned,
 )
 from schemas.models import PUSD_PER_USD, Models
 from schemas.overrides import JudgingLimits
 from schemas.topics import Topic
+from tables.anchors import AnchorsFound
 from tables.content_store import ContentStore
-from tables.judging.next_step import Call, Intend, Plan, next_step
 from tables.judging.result import result_of
 from tables.judging.run import Run, abandon_calls, fold
 from tables.judging.stopping_rule import Stop
 from tests.support.builders import (
+    anchor,
+    anchors_uploaded,
     context_after,
     instructions_uploaded,
     prompt_uploaded,
     requested,
 )
-from tools.audit.judging.run_check import result_sha256
+from tools.audit.judging.anchors_as_of import AnchorsAsOf
+from tools.runner.in_process_judging import SimulatedClock, judging_records
 
 CODEC = Codec()
 TASK, CRITERIA = "Should homework be banned?", "Judge the argument."
@@ -74,10 +65,10 @@ SECOND_MS = 1000
 
 
 class MemoryJudgingLog(JudgingLog):
-    """The records of an installation in memory."""
+    """The records of an installation in memory, each topic in one partition, whatever the settings say."""
 
     def __init__(self, settings: Settings, topics: dict[str, list[LogRecord]]) -> None:
-        super().__init__(settings)
+        super().__init__(settings.model_copy(update={"partitions": 1}))
         self.topics = topics
         self.committed_offsets: dict[Partition, int] = {}
         self.log_starts: dict[Partition, int] = {}
@@ -125,16 +116,17 @@ class JudgedInstallation:
         self.topics = self.settings.topics
         self.store = ContentStore.open(self.settings.content)
         self.texts = RunTexts(self.store)
+        self.thetas = dict[str, float]()  # known qualities, by storage id
         self.log = MemoryJudgingLog(self.settings, {topic.name: [] for topic in self.topics.all})
 
     def append(
-        self, topic: Topic, key: bytes | None, value: bytes, *, has_checksum: bool = True
+        self, topic: Topic, key: bytes | None, value: bytes | None, *, has_checksum: bool = True
     ) -> Coordinates:
         """Append a record of judging, or with has_checksum False any other."""
         self.now_ms += 1
         records = self.log.topics[topic.name]
         at = Coordinates(topic.name, 0, len(records))
-        headers = tuple(checksum_headers(value)) if has_checksum else ()
+        headers = tuple(checksum_headers(value)) if has_checksum and value is not None else ()
         records.append(LogRecord(at, key, value, headers, self.now_ms))
         return at
 
@@ -144,9 +136,10 @@ class JudgedInstallation:
         essays: int = 4,
         overrides: Any = None,
         texts: Sequence[str] = (),
+        scale: str = "swedish_8_anchor",
         **changes: Any,
     ) -> PreparedBatch:
-        """Append a prepared batch; its texts are stored."""
+        """Append a prepared batch of assignment a1; its texts are stored."""
         for text in (TASK, CRITERIA):
             self.store.put(text.encode())
         written = texts or [f"Essay {number} of {name}." for number in range(essays)]
@@ -160,7 +153,9 @@ class JudgedInstallation:
             llm_config_overrides=None if overrides is None else orjson.dumps(overrides).decode(),
             **changes,
         )
-        context = context_after(instructions_uploaded(CRITERIA), prompt_uploaded(TASK))
+        context = context_after(
+            instructions_uploaded(CRITERIA, grade_scale=scale), prompt_uploaded(TASK)
+        )
         offset = len(self.log.topics[self.topics.batches.name])
         at = Coordinates(self.topics.requests.name, 0, offset)
         event = outcome_of(request, at, resolve(request, context, Policy()))
@@ -170,11 +165,32 @@ class JudgedInstallation:
         self.log.committed_offsets[Partition(self.topics.batches.name, 0)] = batch_at.offset + 1
         return PreparedBatch(batch_at, name.encode(), event)
 
+    def upload_anchors(
+        self, *graded: tuple[str, str], scale: str = "swedish_8_anchor", version: int = 1
+    ) -> Coordinates:
+        """Set the anchors of assignment a1, given by text and grade; their ids are k-0, k-1 and so on."""
+        anchors = tuple(
+            anchor(f"k-{number}", grade, scale, text) for number, (text, grade) in enumerate(graded)
+        )
+        for text, _ in graded:
+            self.store.put(text.encode())
+        return self.append_anchors(anchors_uploaded(*anchors, version=version))
+
+    def append_anchors(self, event: AnchorsUploaded | AnchorsDeleted) -> Coordinates:
+        """Append an event about the anchors of an assignment."""
+        key = scope_key_of(event).encode()
+        return self.append(self.topics.anchors, key, CODEC.encode(event), has_checksum=False)
+
+    def find_anchors(self, assignment_id: str) -> AnchorsFound:
+        """The anchors of an assignment at the end of the log."""
+        end = len(self.log.topics[self.topics.anchors.name])
+        return AnchorsAsOf(self.log, CODEC).find(assignment_id, end)
+
     def judge(
         self, batch: PreparedBatch, faults: SimulatedFaults = NO_FAULTS, *, waves: int = 1000
     ) -> Run | None:
         """Judge a batch to its result, or until so many waves are over; returns its run, None if it is refused."""
-        gathered = gather(self.store, texts_of(batch.event))
+        gathered = gather(batch.event, self.store, self.find_anchors)
         opened = open_run(batch, gathered, self.policy, self.now_ms)
         if not isinstance(opened, Opened):
             self.append(self.topics.results, batch.key, CODEC.encode(opened))
@@ -182,60 +198,34 @@ class JudgedInstallation:
         for text in opened.own_texts:
             self.texts.put(text)
         start = len(self.log.topics[self.topics.judging.name])
-        run = self._write(None, opened.record)
-        judge = SimulatedJudge(_no_wait, {}, faults)
-        while len(run.waves) <= waves:
-            step = next_step(run, self.now_ms, bounds_of(run, self.texts.get), 8)
-            match step:
-                case Plan():
-                    event = WavePlanned(
-                        run_id=run.opened.run_id, wave=step.wave, comparisons=step.comparisons
-                    )
-                    run = self._write(run, event)
-                case Intend():
-                    run = self._ask(run, step.calls, judge)
-                case Stop():
-                    return self._stop(run, step, start, batch.key)
-                case _:
-                    assert step.until_ms is not None
-                    self.now_ms = step.until_ms
-        return run
-
-    def _ask(self, run: Run, calls: Sequence[Call], judge: SimulatedJudge) -> Run:
-        requests = [request_of(run, call, self.texts.get) for call in calls]
-        sums = [prompt_sha256(request.prompt) for request in requests]
-        intended = tuple(
-            IntendedCall(
-                number=call.number,
-                attempt=call.attempt,
-                prompt_sha256=checksum,
-                bound_pusd=call.bound_pusd,
+        judge = SimulatedJudge(_no_wait, self.thetas, faults)
+        clock = SimulatedClock(self.now_ms)
+        run: Run | None = None
+        with asyncio.Runner() as runner:
+            records = judging_records(
+                opened.record,
+                lambda question: runner.run(judge.ask(question, 10)),
+                self.texts.get,
+                clock,
+                lambda response: self.store.put(response).storage_id,
             )
-            for call, checksum in zip(calls, sums, strict=True)
-        )
-        run = self._write(run, CallsIntended(run_id=run.opened.run_id, mode="live", calls=intended))
-        for request, checksum in zip(requests, sums, strict=True):
-            outcome = asyncio.run(judge.ask(request, 10))
-            kept = self.store.put(outcome.response).storage_id if outcome.response else None
-            sent = CallToSend(request, checksum, 0, self.now_ms)
-            record = record_of(run, EndedCall(sent, outcome, 5, kept))
-            assert record is not None
-            run = self._write(run, record)
+            try:
+                while run is None or len(run.waves) <= waves:
+                    self.now_ms = max(self.now_ms, clock.now_ms)
+                    run = self._write(run, next(records))
+                    clock.advance_to(self.now_ms)
+            except StopIteration as ended:
+                run, stop = ended.value
+                return self._stop(run, stop, start, batch.key)
         return run
 
     def _stop(self, run: Run, stop: Stop, start: int, key: bytes | None) -> Run:
         end = len(self.log.topics[self.topics.judging.name])
         judging = RecordRange(topic=self.topics.judging.name, partition=0, start=start, end=end)
-        value = CODEC.encode(result_of(abandon_calls(run), stop, judging))
-        stopped = JudgingStopped(
-            run_id=run.opened.run_id,
-            outcome=stop.outcome,
-            reason=stop.reason,
-            decided_at_ms=self.now_ms,
-            result_sha256=result_sha256(value),
-        )
+        result = result_of(abandon_calls(run), stop, judging)
+        stopped = stopped_run(result, CODEC, self.now_ms)
         run = self._write(run, stopped)
-        self.append(self.topics.results, key, value)
+        self.append(self.topics.results, key, CODEC.encode(result))
         return run
 
     def _write(self, run: Run | None, event: JudgingEvent) -> Run:

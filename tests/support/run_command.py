@@ -1,10 +1,13 @@
 """Runs cjstream commands on the installation of a test."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +47,36 @@ def run_main(
 ) -> tuple[int, str, str]:
     """The exit code, stdout and stderr of a command; it runs in this process, because to start one takes a second."""
     unset = dict.fromkeys(os.environ)
-    with CliRunner().isolation(stdin, {**unset, **environment}) as (stdout, stderr, _):
+    isolated = CliRunner().isolation(stdin, {**unset, **environment})
+    with logging_restored(), isolated as (stdout, stderr, _):
         with pytest.raises(SystemExit) as ended:
             main(command)
         sys.stdout.flush()
         sys.stderr.flush()
         out, err = stdout.getvalue().decode(), stderr.getvalue().decode()
     return int(ended.value.code or 0), out, err
+
+
+@contextmanager
+def environment_variables(**variables: str | None) -> Iterator[None]:
+    """Set environment variables of this process while the block runs; None: it is not set."""
+    with CliRunner().isolation(env=variables):
+        yield
+
+
+@contextmanager
+def logging_restored() -> Iterator[None]:
+    """Undo what a command that logs changes in this process."""
+    root, level, hook = logging.getLogger(), logging.getLogger().level, threading.excepthook
+    handlers = list(root.handlers)
+    try:
+        yield
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        threading.excepthook = hook
 
 
 def run_process(settings: Settings, *command: str) -> tuple[int, str, str]:

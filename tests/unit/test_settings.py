@@ -10,16 +10,17 @@ import pytest
 from pydantic import ValidationError
 
 from processors.policy import Policy
-from processors.settings import settings_from_environment
+from processors.settings import BROKER_ADDRESS, Settings, settings_from_environment
 from schemas.errors import Misconfigured
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cret value"
+ENDED = 2**22 + 1  # no process has this id
 BAD: dict[str, list[Any]] = {
     "topic_prefix": ["with space", "å", "x" * 51, "a/b", SECRET],
     "partitions": [0, 1001, "four", SECRET],
     "audit_horizon_days": [0, 36_501, SECRET],
-    "slot": ["a b", "x" * 51, "a\n", SECRET],
+    "slot": ["a b", "x" * 51, "a\nb", SECRET],
     "group_protocol": ["Classic", "", SECRET],
     "session_timeout_s": [5, 301, "10s", SECRET],
     "transaction_timeout_s": [1, 901, SECRET],
@@ -106,7 +107,7 @@ def test_every_name_and_id_has_the_prefix() -> None:
     names += [settings.prep_group, settings.fold_group, settings.judge_group]
     names += [settings.worker_dir.name, settings.api_dir.name]
     assert all(name.startswith("test1.") for name in names)
-    assert len(set(names)) == 17
+    assert len(set(names)) == 18
 
 
 def test_api_processes_on_different_ports_have_different_folders() -> None:
@@ -136,6 +137,28 @@ def test_settings_come_from_the_environment() -> None:
     assert output == "7 ('judge_rubric',)"
 
 
+@pytest.mark.parametrize(
+    ("process", "variables", "used"),
+    [
+        ("running", {}, "[::1]:29092"),
+        ("ended", {}, "127.0.0.1:9092"),
+        ("unknown", {}, "127.0.0.1:9092"),
+        ("running", {"CJSTREAM_BOOTSTRAP_SERVERS": "kafka.example:9092"}, "kafka.example:9092"),
+        ("running", {"CJSTREAM_DATA_DIR": "elsewhere"}, "127.0.0.1:9092"),
+    ],
+)
+def test_without_a_setting_the_broker_is_that_of_the_data_folder_if_it_runs(
+    tmp_path: Path, process: str, variables: dict[str, str], used: str
+) -> None:
+    process_id = {"running": str(os.getpid()), "ended": str(ENDED), "unknown": ""}[process]
+    (tmp_path / BROKER_ADDRESS).write_text(f"[::1]:29092 {process_id}\n")
+    environment = {"CJSTREAM_DATA_DIR": str(tmp_path), **variables}
+    code = "from processors.settings import settings_from_environment as s; print(s().bootstrap_servers)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    assert done.stdout.decode() == f"{used}\n"
+
+
 def test_an_invalid_environment_variable_is_refused_and_named() -> None:
     output = output_of_a_process(CJSTREAM_BATCH_MAX=SECRET)
     assert output.startswith("CJSTREAM_BATCH_MAX: ")
@@ -155,3 +178,16 @@ def output_of_a_process(**environment: str) -> str:
         command, check=True, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
     )
     return process.stdout.strip()
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\r\n", "\t"])
+def test_blanks_and_line_breaks_around_a_value_do_not_count(blank: str) -> None:
+    values: dict[str, Any] = {
+        "api_port": "9096",
+        "bootstrap_servers": "127.0.0.1:9092",
+        "topic_prefix": "p-",
+        "environment": "development",
+        "guests_allowed": "false",
+    }
+    around: dict[str, Any] = {name: f"{blank}{value}{blank}" for name, value in values.items()}
+    assert Settings(**around) == Settings(**values)

@@ -13,11 +13,23 @@ from tables.etags import parse_assignment_etag, parse_etag
 from tools.admin.failures import Usage
 from tools.json_files import STDIN, name_of
 from tools.text_files import text_in
-from tools.text_rules import AS_PLAIN_TEXT, MAX_TEXT_BYTES, broken_rule, format_of, trimmed
+from tools.text_rules import (
+    AS_PLAIN_TEXT,
+    MAX_TEXT_BYTES,
+    broken_rule,
+    format_of,
+    minimum_of,
+    trimmed,
+)
 from tools.times import point_in_time_from
 from tools.word_document import MAX_BYTES
 
-TEXTS = {"instructions": "instructions", "prompt": "student_prompt", "rubric": "judge_rubric"}
+TEXTS = {
+    "instructions": "instructions",
+    "prompt": "student_prompt",
+    "rubric": "judge_rubric",
+    "essay": "anchor",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +67,12 @@ def scope_of(assignment_id: str | None, course_id: str | None) -> Scope:
     return Scope("course", checked("course_id", course_id or ""))
 
 
-def checked(name: str, value: str) -> str:
-    """An id or slug in normal form and within its limits. Raises Usage."""
+def checked(name: str, value: str, shown: str = "") -> str:
+    """An id or slug in normal form and within its limits. Raises Usage, which names it as it is shown."""
     value = normal_id(value)
     rule = RULES[name]
     if not _is_text(value) or (problem := rule.problem_with(value)):  # type: ignore[arg-type]
-        raise Usage(f"{name}: {problem if _is_text(value) else 'not text'}")
+        raise Usage(f"{shown or name}: {problem if _is_text(value) else 'not text'}")
     return value
 
 
@@ -90,7 +102,7 @@ def scale(scale_id: str) -> str:
 
 
 def texts_of(**sources: tuple[str | None, str | None]) -> dict[str, str]:
-    """The given texts by name (instructions, prompt, rubric), each read from its (file, text) pair.
+    """The given texts by name (instructions, prompt, rubric, essay), each read from its (file, text) pair.
 
     Raises Usage for two sources of one text or a text outside the limits, CJStreamError for a file that cannot be read.
     """
@@ -149,7 +161,8 @@ def _within_limits(name: str, text: str) -> str:
     text = trimmed(text)
     broken: tuple[str, int | None] | None = ("invalid_characters", None)
     if _is_text(text):
-        broken = broken_rule(text, MAX_TEXT_BYTES[TEXTS[name]])
+        kind = TEXTS[name]
+        broken = broken_rule(text, MAX_TEXT_BYTES[kind], minimum_of(kind))
     match broken:
         case "blank", _:
             raise Usage(f"{name}: blank")

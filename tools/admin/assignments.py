@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.events import ROLES
+from schemas.events import ADMINISTERED_ROLES
 from tools.admin import arguments
 from tools.admin.api import AdminApi
 from tools.admin.options import AssignmentId, uses_api
@@ -85,7 +85,9 @@ def _show(document: dict[str, Any]) -> None:
         for name in ("grade_scale", "context_origin"):
             pairs[name] = document["instructions"].get(name)
     show_pairs("Assignment", pairs)
-    components = {role: document[role] for role in ROLES if document[role] is not None}
+    components = {
+        role: document[role] for role in ADMINISTERED_ROLES if document.get(role) is not None
+    }
     show_rows(
         "Context", COLUMNS, [_row_of(role, component) for role, component in components.items()]
     )

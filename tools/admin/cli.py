@@ -2,6 +2,7 @@
 
 import typer
 
+from tools.admin.anchors import anchors_app
 from tools.admin.assignments import assignments_app
 from tools.admin.identity import add_identity_commands
 from tools.admin.instructions import instructions_app
@@ -10,7 +11,7 @@ from tools.admin.texts import prompts_app, rubrics_app
 from tools.admin.transfer import export_rows, import_rows
 
 admin_app = typer.Typer(
-    help="The admin API from the command line: instructions, prompts, rubrics, sign-in.",
+    help="The admin API from the command line: instructions, prompts, rubrics, anchors, sign-in.",
     no_args_is_help=True,
 )
 add_identity_commands(admin_app)
@@ -18,6 +19,7 @@ for name, app in {
     "instructions": instructions_app,
     "prompts": prompts_app,
     "rubrics": rubrics_app,
+    "anchors": anchors_app,
     "assignments": assignments_app,
     "scales": scales_app,
 }.items():

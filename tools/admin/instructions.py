@@ -8,7 +8,15 @@ import typer
 from tools.admin import arguments
 from tools.admin.api import AdminApi
 from tools.admin.failures import Usage
-from tools.admin.options import AssignmentOption, CourseOption, IfVersion, PageSize, Yes, uses_api
+from tools.admin.options import (
+    AssignmentOption,
+    CourseOption,
+    CreateOnly,
+    IfVersion,
+    PageSize,
+    Yes,
+    uses_api,
+)
 from tools.admin.output import cell, show_rows, show_text
 from tools.admin.texts import (
     INSTRUCTIONS,
@@ -51,9 +59,7 @@ def create(
         str | None,
         typer.Option(help="Where the assignment comes from, such as research_experiment."),
     ] = None,
-    create_only: Annotated[
-        bool, typer.Option("--create-only", help="Only if nothing is live yet.")
-    ] = False,
+    create_only: CreateOnly = False,
     if_version: IfVersion = None,
 ) -> None:
     """Create or replace instructions; a prompt and a rubric are written with them, all or nothing."""

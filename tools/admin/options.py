@@ -42,6 +42,7 @@ IfVersion = Annotated[
         help="Only if this version is still live: 3-41, or for a whole assignment the tag that `show` prints.",
     ),
 ]
+CreateOnly = Annotated[bool, typer.Option("--create-only", help="Only if nothing is live yet.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 

@@ -11,7 +11,7 @@ from tools.admin.api import AdminApi
 from tools.admin.arguments import Scope
 from tools.admin.failures import Usage
 from tools.admin.files import write_exactly
-from tools.admin.options import AssignmentId, IfVersion, Yes, uses_api
+from tools.admin.options import AssignmentId, CreateOnly, IfVersion, Yes, uses_api
 from tools.admin.output import confirm, show_text
 
 
@@ -87,10 +87,11 @@ def _add_commands(app: typer.Typer, role: Role) -> None:
         ],
         file: Annotated[str | None, file_option(role)] = None,
         text: Annotated[str | None, text_option(role)] = None,
+        create_only: CreateOnly = False,
         if_version: IfVersion = None,
     ) -> None:
         scope = arguments.scope_of(assignment_id, None)
-        condition = arguments.condition_of(if_version)
+        condition = arguments.condition_of(if_version, create_only=create_only)
         if file is None and text is None:
             raise Usage(f"give one of --{role.name}-file and --{role.name}-text")
         texts = arguments.texts_of(**{role.name: (file, text)})

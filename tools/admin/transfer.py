@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from schemas.errors import CJStreamError
+from schemas.errors import CJStreamError, Discrepancy
 from tools.admin.api import AdminApi
 from tools.admin.assignment_rows import Format, Row, encode_rows, format_of, rows_in
 from tools.admin.failures import Refused
@@ -47,6 +47,15 @@ class Outcome:
     row: Row
     outcome: str
     faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A row of an export; `unreadable` has the state of each text of the row that cannot be read, by column."""
+
+    scope_key: str
+    values: dict[str, str]
+    unreadable: dict[str, str]
 
 
 @uses_api
@@ -87,20 +96,29 @@ def import_rows(
 def export_rows(api: AdminApi, file: File, form: FileFormat = None) -> None:
     """Write all live assignments and courses, with their texts, to a file that `import` reads.
 
-    Exits with 1, and writes nothing, if a text cannot be read. Example: `cjstream admin export assignments.csv`
+    Exits with 3 if a text cannot be read: the file lacks its assignment, which is named, and has all others.
+    Example: `cjstream admin export assignments.csv`
     """
     with api.connected() as connected:
         items = sorted(_live_instructions(connected), key=lambda item: str(item["scope_key"]))
-        rows = _each(items, lambda item: _row_of(connected, item), "exporting")
+        exported = _each(items, lambda item: _row_of(connected, item), "exporting")
+    rows = [one.values for one in exported if not one.unreadable]
+    lacking = [one for one in exported if one.unreadable]
     text = encode_rows(rows, format_of(file, form))
     if file == STDIN:
         sys.stdout.write(text)
-        return
-    write_exactly(file, text)
-    if api.as_json:
-        print_json({"file": file, "rows": len(rows)})
     else:
-        say(f"{len(rows)} rows written to {file}")
+        write_exactly(file, text)
+        if api.as_json:
+            named = [{"scope_key": one.scope_key, "unreadable": one.unreadable} for one in lacking]
+            print_json({"file": file, "rows": len(rows), "lacking": named})
+        else:
+            say(f"{len(rows)} rows written to {file}")
+    for one in lacking:
+        states = ", ".join(f"{column} is {state}" for column, state in one.unreadable.items())
+        say(f"{one.scope_key} is not in the file: {states}")
+    if lacking:
+        raise typer.Exit(Discrepancy.exit_code)
 
 
 def _unsendable(rows: Sequence[Row]) -> Iterator[Outcome]:
@@ -225,8 +243,8 @@ def _live_instructions(api: AdminApi) -> list[Mapping[str, Any]]:
     raise CJStreamError("the list changed while it was read: export again when fewer are deleted")
 
 
-def _row_of(api: AdminApi, item: Mapping[str, Any]) -> dict[str, str]:
-    """The row of live instructions, with the texts of the assignment. Raises CJStreamError for an unreadable text."""
+def _row_of(api: AdminApi, item: Mapping[str, Any]) -> Exported:
+    """The row of live instructions, with the texts of the assignment."""
     row = {
         name: item[name] for name in ("assignment_id", "course_id", "grade_scale", "context_origin")
     }
@@ -239,11 +257,12 @@ def _row_of(api: AdminApi, item: Mapping[str, Any]) -> dict[str, str]:
             component = document[role]
             if component is not None and not component["deleted"]:
                 texts[column] = (component.get("text"), component.get("text_state"))
-    for column, (text, state) in texts.items():
-        if text is None:
-            raise CJStreamError(f"{item['scope_key']}: {column} cannot be read: {state}")
-        row[column] = text
-    return {name: value for name, value in row.items() if value is not None}
+    row |= {column: text for column, (text, _) in texts.items()}
+    return Exported(
+        item["scope_key"],
+        {name: value for name, value in row.items() if value is not None},
+        {column: state for column, (text, state) in texts.items() if text is None},
+    )
 
 
 def _each(items: Sequence[T], function: Callable[[T], R], what: str) -> list[R]:

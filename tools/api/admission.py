@@ -119,18 +119,19 @@ class ParsedRequest(Request):
 
 async def admit(request: Request, deps: Dependencies, roles: tuple[str, ...]) -> Caller:
     """The caller, after checks of token, role, rate and requests in progress. Raises 401, 403, 429 and 503."""
-    caller = await _caller_of(request, deps)
+    of_page: Caller | None = getattr(request.state, "caller", None)  # the console counted its page
+    caller = of_page or await deps.verifier.caller(request.headers.get("authorization"))
     request.state.actor = caller.subject
     caller.must_have(roles)
-    deps.rate.consume(caller.subject)
-    request.state.until_end.enter_context(deps.requests.one(caller.subject))
+    if of_page is None:
+        count_request(request, deps, caller.subject)
     return caller
 
 
-async def _caller_of(request: Request, deps: Dependencies) -> Caller:
-    """The caller of a session, which the console puts into the state of its calls, else that of the token."""
-    of_session: Caller | None = getattr(request.state, "caller", None)
-    return of_session or await deps.verifier.caller(request.headers.get("authorization"))
+def count_request(request: Request, deps: Dependencies, subject: str) -> None:
+    """Count a request of this subject, until its response has been sent. Raises 429 if there are too many."""
+    deps.rate.consume(subject)
+    request.state.until_end.enter_context(deps.requests.one(subject))
 
 
 @dataclass(frozen=True)
@@ -169,4 +170,11 @@ async def write_request_of(request: Request, _: NoQuery) -> WriteRequest:
     return write
 
 
+async def queried_write_of(request: Request) -> WriteRequest:
+    """The same for a write whose route reads query parameters."""
+    write: WriteRequest = request.state.write
+    return write
+
+
+QueriedWriteDep = Annotated[WriteRequest, Depends(queried_write_of)]
 WriteDep = Annotated[WriteRequest, Depends(write_request_of)]

@@ -20,6 +20,7 @@ from tools.api.responses.exception_handlers import add_handlers
 from tools.api.responses.openapi import describe
 from tools.api.root_path import RootPath
 from tools.api.routes import (
+    anchors,
     assignments,
     asyncapi,
     audit,
@@ -41,8 +42,10 @@ from tools.api.services.text_service import TextService
 from tools.models.override_check import OverrideCheck
 
 ADMIN_ROUTERS = (
-    instructions.routes,
+    instructions.for_admins,
+    instructions.for_auditors,
     prompts_and_rubrics.routes,
+    anchors.routes,
     assignments.for_admins,
     assignments.for_auditors,
     assignments.for_readers,

@@ -46,7 +46,7 @@ from tools.api.services.results_service import ResultsService, store_in
 from tools.api_address import record_address
 from tools.end_signals import end_signals
 from tools.logs import log_to_stderr
-from tools.progress import say
+from tools.progress import counted, say
 
 log = logging.getLogger("cjstream.api")
 GRACE_S = 4  # for open requests, after shutdown is requested
@@ -89,7 +89,7 @@ async def _run(settings: Settings, connections: int) -> None:
     codec = await codec_unless_stopped(settings, lambda: shutdown.requested)
     if codec is None:
         return
-    upload_log = build_upload_log(settings, shutdown.fail, codec)
+    upload_log = build_upload_log(settings, shutdown.fail, codec, counted)
     audit_service = AuditService(settings, codec)
     results_service = ResultsService(
         JudgingLog(settings), codec, lambda: store_in(settings.api_dir / "results")

@@ -27,6 +27,7 @@ from schemas.errors import CJStreamError
 from schemas.events import ROLES, AssignmentContext, scope_key_of
 from schemas.partitioner import partition_for
 from tables.context import component_of, fold
+from tables.scan.engine import load_engine
 from tools.bench.events import request_for, upload_of
 from tools.bench.percentiles import Figures
 from tools.installation import installation
@@ -44,6 +45,8 @@ def run(say: Say, *, uploads: int, assignments: int, batches: int) -> Figures:
         say(f"writing {uploads} uploads of {assignments} assignments and {batches} batches")
         for count in bar(log.write(uploads, batches), "written", uploads + batches):
             del count
+        # as in an installation whose worker has started once
+        load_engine(settings.scan_engine, settings.data_dir / "numba")
         say("verify")
         verify, verified = measure(settings, "verify", "--no-texts")
         if verified["findings"] or sum(verified["outcomes"].values()) != batches:

@@ -253,7 +253,7 @@ def latency(
 @bench_app.command()
 def fold(
     uploads: Annotated[
-        int, typer.Option(min=2, max=400_000, help="New uploads in each round.")
+        int, typer.Option(min=2, max=2_000_000, help="New uploads in each round.")
     ] = 100_000,
     contexts: Annotated[
         int, typer.Option(min=1, max=100_000, help="Contexts before, which requests use.")

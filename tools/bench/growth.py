@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import groupby
 
 from processors.settings import Settings
 from tools import topics
 from tools.bench.join import systems
 from tools.bench.join.input_log import InputLog
-from tools.bench.join.measure import compared, run_in_turn
+from tools.bench.join.measure import compared, measure, run_in_turn
 from tools.bench.join.run import contestants_of
 from tools.bench.join.shape import DEFAULT, Shape
 from tools.bench.percentiles import Figures
@@ -82,7 +83,8 @@ def measured(
         for point in same:
             renew_requests(settings, log, point.shape)
             say(f"{point.shape.essays} essays, exponent {point.shape.zipf:g}, {workers} workers")
-            runs = run_in_turn(settings, broker, log, contestants, rounds, say)
+            one = partial(measure, broker=broker)
+            runs = run_in_turn(settings, broker, log, contestants, rounds, say, one)
             shape = {**asdict(point.shape), "workers": workers, "request_bytes": log.request_bytes}
             default_shape = (point.shape, workers) == (DEFAULT, 1)
             for result in compared(runs, default_shape=default_shape):

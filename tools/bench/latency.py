@@ -1,14 +1,13 @@
 """`cjstream bench latency`: how long a request waits at a low, steady rate, beside peers."""
 
-import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from statistics import median
 
 from processors.kafka.bounded_wait import wait_until
@@ -22,7 +21,7 @@ from schemas.errors import Unreachable
 from tools.bench.events import now_ms
 from tools.bench.join import systems
 from tools.bench.join.input_log import InputLog
-from tools.bench.join.measure import wait_until_stable
+from tools.bench.join.measure import run_warm_in_turn, wait_until_stable
 from tools.bench.join.output_check import checked_append_times
 from tools.bench.join.resources import sampling
 from tools.bench.join.run import contestants_of
@@ -53,12 +52,14 @@ class Measured:
     cpu_percent: float  # of one core
     rss_mb: float
 
+    def __str__(self) -> str:
+        return f"p50 {self.p50_ms:g} ms, p99 {self.p99_ms:g} ms"
+
 
 def run(
     say: Say, *, rate: float, seconds: float, contexts: int, rounds: int, only: Sequence[str]
 ) -> Figures:
     """Measure each system in turn, once per round."""
-    runs = defaultdict[str, list[Measured]](list)
     shape = Shape(
         warm_up=max(1, round(rate * WARM_UP_S)),
         requests=max(1, round(rate * seconds)),
@@ -70,15 +71,8 @@ def run(
         log.write_uploads()
         contestants = contestants_of(only, settings, log, broker.libs, 1, say)
         requests = log.endless_request_records()
-        for number in range(rounds):
-            for name, system in contestants.items():
-                say(f"round {number + 1} of {rounds}: {name}")
-                with tempfile.TemporaryDirectory(dir=settings.data_dir) as folder:
-                    index = sum(map(len, runs.values()))
-                    one = Run(index, settings, log, Path(folder), broker.libs, say)
-                    measured = measure(one, system, broker, requests, rate)
-                say(f"{name}: p50 {measured.p50_ms:g} ms, p99 {measured.p99_ms:g} ms")
-                runs[name].append(measured)
+        one = partial(measure, broker=broker, requests=requests, rate=rate)
+        runs = run_warm_in_turn(settings, broker, log, contestants, rounds, say, one)
     return {
         "rate_per_s": rate,
         "seconds": seconds,
@@ -89,7 +83,7 @@ def run(
 
 
 def measure(
-    run: Run, system: System, broker: Broker, requests: Iterator[Record], rate: float
+    run: Run, system: System, _name: str, broker: Broker, requests: Iterator[Record], rate: float
 ) -> Measured:
     """Send requests at a steady rate, those of the warm-up first. Raises Discrepancy if an output is not right."""
     settings, log, shape = run.settings, run.log, run.log.shape

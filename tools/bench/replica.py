@@ -4,7 +4,6 @@ Each rebuild and each restart is a process of its own, `python -m tools.bench.re
 as JSON. Nothing is appended, so there are no append times: the process takes the time itself.
 """
 
-import resource
 import subprocess
 import sys
 import time
@@ -62,8 +61,9 @@ def run(say: Say, *, uploads: int, assignments: int, times: int) -> Figures:
 
 def measure(settings: Settings, folder: Path) -> Figures:
     """Open the replica in a folder in a process of its own, until it has reached the log's end; its figures."""
+    usage = settings.data_dir / "usage.json"
     done = subprocess.run(
-        module("tools.bench.replica", str(folder)),
+        module("tools.bench.usage", str(usage), *module("tools.bench.replica", str(folder))),
         env=environment_of(settings),
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -72,7 +72,7 @@ def measure(settings: Settings, folder: Path) -> Figures:
     if done.returncode:
         raise CJStreamError(f"the replica's process ended with exit code {done.returncode}")
     figures: Figures = orjson.loads(done.stdout)
-    return figures
+    return figures | {"rss_mb": orjson.loads(usage.read_bytes())["peak_mb"]}
 
 
 def compared(
@@ -120,11 +120,8 @@ def main(folder: str) -> None:
     started, cpu = time.monotonic(), time.process_time()
     with caught_up(settings, engine, Path(folder), ends) as replica:
         seconds, cpu_s = time.monotonic() - started, time.process_time() - cpu
-        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         scopes = sum(1 for _ in replica.contexts())
-    print_json(
-        {"seconds": seconds, "cpu_s": cpu_s, "rss_mb": round(peak_kib / 1024, 1), "scopes": scopes}
-    )
+    print_json({"seconds": seconds, "cpu_s": cpu_s, "scopes": scopes})
 
 
 if __name__ == "__main__":

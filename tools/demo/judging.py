@@ -1,8 +1,10 @@
-"""The demo's judging: a batch of essays of known quality, a faulty judge that is killed midway, and what came out."""
+"""The demo's research run: essays of known quality, a faulty judge that is killed midway, and what came out."""
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import correlation
@@ -12,36 +14,48 @@ from typing import Any
 from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Coordinates, coordinates_from
 from schemas.errors import CJStreamError
 from schemas.judging_events import CallAnswered, CJBatchJudged, JudgingEvent
 from schemas.models import PUSD_PER_USD
+from schemas.scales import get_scale
 from tables.judging.run import Run, fold
+from tools.admin.dev_token import dev_token
 from tools.demo.essays import KnownEssay, essays_of_known_quality
-from tools.processes import Say, running, started, wait_for_judge
+from tools.processes import Say, child_command, running, started, wait_for_judge
+from tools.runner.publish import REQUEST
+from tools.runner.run_folder import REPORT, RunFolder
 
-ESSAYS = 30
-BATCH = "eng5-judged"
-ASSIGNMENT = "eng5-letter-to-the-editor"
+PUPILS, ANCHORS = 30, 12
+LABEL = "demo"
+SCALE = "swedish_8_anchor"
+TEXTS = {
+    "instructions": "Count the reasons that are supported by an example or a figure.",
+    "prompt": "Your town wants to close the youth centre. Write a letter to the editor.",
+}
 KILLED_AFTER = 80  # answers
 PATIENCE_S = 60.0
 FAULTS = {
     "latency_s": 0.02,
-    "rate_limited": 0.01,
-    "server_error": 0.01,
+    "rate_limited": 0.004,
+    "server_error": 0.005,
     "timeout": 0.003,
-    "garbage": 0.04,
+    "garbage": 0.02,
 }
 CALL_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedBatch:
-    """The result of the batch, and the run as its records tell it."""
+    """The result of the batch, the run as its records tell it, and the report on it."""
 
     essays: list[KnownEssay]
     result: CJBatchJudged
     run: Run
-    seconds: float
+    request_at: Coordinates
+    report_file: Path
+    judged_in_s: float
+    seconds: float  # with the start of its processes, and the report
 
     def report(self) -> dict[str, Any]:
         """What is shown; r2 is the squared correlation of the published scores with the known qualities."""
@@ -64,7 +78,13 @@ class JudgedBatch:
             "claimed_r2": reliability and round(reliability.pr, 3),
             "claimed_r2_at_least": reliability and round(reliability.bound, 3),
             "true_r2": true_r2 and round(true_r2, 3),
+            "anchors": len(result.anchors),
+            "grades": result.grading and result.grading.status,
+            "pupils_by_grade": dict(
+                Counter(sorted(essay.grade or "none" for essay in result.essays))
+            ),
             "cost_usd": (result.cost.spent_pusd or 0) / PUSD_PER_USD,
+            "judged_in_s": round(self.judged_in_s, 1),
             "seconds": round(self.seconds, 1),
         }
 
@@ -76,7 +96,8 @@ class JudgedBatch:
         for essay in (*ranked[:2], ranked[len(ranked) // 2], ranked[-1]):
             say(
                 f"{essay.essay_id} has rank {essay.rank} ({essay.rank_low} to {essay.rank_high} with 90 %),"
-                f" its true rank is {true_rank[essay.essay_id]}"
+                f" its true rank is {true_rank[essay.essay_id]}; its grade is {essay.grade}"
+                f" ({essay.grade_probability or 0:.0%})"
             )
         best = ranked[0]
         won, lost = self._opponents(best.essay_id)
@@ -102,8 +123,10 @@ class Judging:
     """Judges one batch while the worker runs."""
 
     def __init__(self, settings: Settings, codec: Codec, say: Say) -> None:
-        self.essays = essays_of_known_quality(ESSAYS, seed=7)
-        thetas = {essay.storage_id: essay.theta for essay in self.essays}
+        essays = essays_of_known_quality(PUPILS + ANCHORS, seed=7)
+        self.anchors = _spread(essays)
+        self.essays = [essay for essay in essays if essay not in self.anchors]
+        thetas = {essay.storage_id: essay.theta for essay in essays}
         self._settings = settings.model_copy(
             update={
                 "judge": "simulated/sim-1",
@@ -115,50 +138,88 @@ class Judging:
         self._codec = codec
         self._say = say
 
-    def play(self, send: Callable[[Path], None]) -> JudgedBatch:
-        """Send the batch and let it be judged; the judge is killed on the way. Raises CJStreamError."""
+    def play(self, api: str) -> JudgedBatch:
+        """Execute a research run; its judge is killed on the way. Raises CJStreamError."""
         started_at = monotonic()
-        topics = self._settings.topics
+        topics, folder = self._settings.topics, RunFolder(self._settings.data_dir / "run")
         logs = self._settings.partitions_of(topics.judging, topics.results)
         with LogReader(self._settings, logs) as log:
             log.seek(dict.fromkeys(logs, 0))
             reading = _Reading(log, self._codec)
             with started("judge", self._settings, self._say) as judge:
                 wait_for_judge(self._settings, judge)
-                send(self._write_batch())
-                self._until(lambda: reading.answers >= KILLED_AFTER, reading, judge)
-                judge.kill()
-                judge.wait()
-                self._say(f"the judge is killed after {reading.answers} answers, and starts again")
-            with running("judge", self._settings, self._say) as judge:
-                self._until(lambda: reading.result is not None, reading, judge)
+                with self._runner(api, folder) as runner:
+                    self._until(lambda: reading.answers >= KILLED_AFTER, reading, judge, runner)
+                    judge.kill()
+                    judge.wait()
+                    killed = f"the judge is killed after {reading.answers} answers"
+                    self._say(f"{killed}, and starts again")
+                    with running("judge", self._settings, self._say) as judge:
+                        self._until(lambda: reading.result is not None, reading, judge)
+                        self._until(lambda: runner.poll() is not None, reading, judge)
+                        if runner.returncode:
+                            raise CJStreamError(f"the research run ended with {runner.returncode}")
         assert reading.result is not None
         assert reading.run is not None
-        return JudgedBatch(self.essays, reading.result, reading.run, monotonic() - started_at)
+        return JudgedBatch(
+            self.essays,
+            reading.result,
+            reading.run,
+            coordinates_from(folder.facts_of(REQUEST)["at"]),
+            folder.path / REPORT,
+            reading.judged_in_s,
+            monotonic() - started_at,
+        )
 
-    def _write_batch(self) -> Path:
-        """The request with the texts of its essays, as a file for `requests send`."""
-        request = {
-            "batch_id": BATCH,
-            "assignment_id": ASSIGNMENT,
-            "course_code": "ENG5",
-            "language": "en",
-            "essays": [{"essay_id": essay.essay_id, "text": essay.text} for essay in self.essays],
-        }
-        path = self._settings.data_dir / f"{BATCH}.json"
-        path.write_text(json.dumps(request), encoding="utf-8")
-        return path
+    def _runner(
+        self, api: str, folder: RunFolder
+    ) -> "AbstractContextManager[subprocess.Popen[bytes]]":
+        """`run execute` on the essays and anchors, as a process."""
+        root = self._settings.data_dir / "research"
+        self._write_inputs(root)
+        options = ("--scale", SCALE, "--label", LABEL, "--folder", str(folder.path))
+        execute = ("run", "execute", "--root", str(root), *options, "--base-url", api)
+        token = {"CJ_ADMIN_TOKEN": dev_token(LABEL, environment=self._settings.environment)}
+        return started("research-run", self._settings, self._say, child_command(*execute), token)
+
+    def _write_inputs(self, root: Path) -> None:
+        """The texts of the run as files, and the grades of the anchors."""
+        grades = get_scale(SCALE).grades
+        rows = ["anchor_id,grade"]
+        files = {f"{name}.txt": text for name, text in TEXTS.items()}
+        for number, anchor in enumerate(self.anchors):
+            name = f"anchor-{number + 1:02d}"
+            files[f"anchors/{name}.txt"] = anchor.text
+            rows.append(f"{name},{grades[number * len(grades) // ANCHORS]}")
+        files["grades.csv"] = "\n".join(rows)
+        files |= {f"students/{essay.essay_id}.txt": essay.text for essay in self.essays}
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text, encoding="utf-8")
 
     def _until(
-        self, condition: Callable[[], bool], reading: "_Reading", judge: "subprocess.Popen[bytes]"
+        self,
+        condition: Callable[[], bool],
+        reading: "_Reading",
+        *needed: "subprocess.Popen[bytes]",
     ) -> None:
+        """Wait while these processes run. Raises CJStreamError."""
         deadline = monotonic() + PATIENCE_S
         while not condition():
             reading.read()
-            if judge.poll() is not None:
-                raise CJStreamError(f"the judge ended by itself: {judge.returncode}")
+            for process in needed:
+                if process.poll() is not None:
+                    raise CJStreamError(
+                        f"the judge or the research run ended by itself: {process.returncode}"
+                    )
             if monotonic() > deadline:
                 raise CJStreamError(f"the batch is not judged after {PATIENCE_S:g} s")
+
+
+def _spread(essays: list[KnownEssay]) -> list[KnownEssay]:
+    """The anchors: essays at equal distances in the order of their quality, the worst first."""
+    ordered, step = sorted(essays, key=lambda essay: essay.theta), len(essays) / ANCHORS
+    return [ordered[int((number + 0.5) * step)] for number in range(ANCHORS)]
 
 
 class _Reading:
@@ -170,13 +231,20 @@ class _Reading:
         self.run: Run | None = None
         self.result: CJBatchJudged | None = None
         self.answers = 0
+        self.opened_at_ms = self.judged_at_ms = 0
+
+    @property
+    def judged_in_s(self) -> float:
+        """From the first record of the run to its result, by the times of the log."""
+        return (self.judged_at_ms - self.opened_at_ms) / 1000
 
     def read(self) -> None:
         """Read what is new."""
         for record in self._log.read():
             event = self._codec.decode(record.value)
-            if isinstance(event, CJBatchJudged) and event.batch_id == BATCH:
-                self.result = event
+            if isinstance(event, CJBatchJudged):
+                self.result, self.judged_at_ms = event, record.appended_at_ms
             elif isinstance(event, JudgingEvent):
+                self.opened_at_ms = self.opened_at_ms or record.appended_at_ms
                 self.run = fold(self.run, event)
                 self.answers += isinstance(event, CallAnswered)

@@ -1,8 +1,9 @@
 """`cjstream demo`: the whole story on a temporary broker and in a temporary folder, read back and checked.
 
 Administrators upload by command line and API. A real worker process joins 2,000 requests with these uploads, of
-which some change meanwhile and some come late. One more batch, of essays of known quality, is judged by a faulty judge
-process that is killed midway. Every outcome is read back from the committed log and checked with it.
+which some change meanwhile and some come late. Then a research run: essays of known quality are judged by a faulty
+judge process that is killed midway, and graded with the help of anchors. Every outcome is read back from the committed
+log and checked with it.
 """
 
 import os
@@ -21,7 +22,7 @@ from processors.log.reader import LogReader
 from processors.log.record_lookup import records_at
 from processors.outcomes.request_scan import scan_request
 from processors.registry.registry_codec import codec_for
-from processors.settings import Settings
+from processors.settings import Settings, settings_from_environment
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, coordinates_from
 from schemas.errors import CJStreamError
@@ -38,7 +39,7 @@ from tools.demo.uploads import Uploaded, upload
 from tools.installation import installation
 from tools.processes import Say, api_running, running
 from tools.progress import bar
-from tools.send import send_requests
+from tools.runner.run_folder import REPORT
 
 DATA = Path(__file__).with_name("data")
 SEED = 5
@@ -52,15 +53,17 @@ Report = dict[str, Any]
 
 
 def is_good(report: Report) -> bool:
-    """Whether each request has one outcome, all were verified, the essays are ranked, and the audit finds nothing."""
+    """Whether each request has one outcome, all were verified, the essays are graded, and the audit finds nothing."""
     has_discrepancy = any(report[name] for name in ("missing", "duplicated", "stale", "violations"))
-    is_ranked = report["judging"]["outcome"] in ("complete", "partial")
-    return bool(report["verified"]) and is_ranked and not has_discrepancy
+    judging = report["judging"]
+    is_graded = judging["outcome"] in ("complete", "partial") and judging["grades"] == "graded"
+    return bool(report["verified"]) and is_graded and not has_discrepancy
 
 
 def run(say: Say) -> Report:
-    """Play the story and check it; `say` receives lines for people. Everything it starts and creates is removed."""
+    """Play the story and check it; `say` receives lines for people. What it creates is removed, except the report."""
     started_at = monotonic()
+    kept = settings_from_environment().data_dir / "demo" / REPORT
     os.environ.setdefault("JDK_JAVA_OPTIONS", QUICK_START)  # of the broker
     with installation(
         say,
@@ -74,11 +77,15 @@ def run(say: Say) -> Report:
         reader = AvroReader(codec)
         stage, judged = _play(settings, codec, reader, say)
         judged.explain(say)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(judged.report_file.read_bytes())
+        say(f"the report on these essays, for a browser: {kept}")
         say("the worker has ended: reading the log back to its end")
         outcomes, findings = _check(settings, reader, stage)
         violations = _audited(settings, say)
     report = _report(stage, codec, outcomes, findings, monotonic() - started_at)
-    return {**report, "judging": judged.report(), "violations": violations}
+    judging = {**judged.report(), "report": str(kept)}
+    return {**report, "judging": judging, "violations": violations}
 
 
 def _play(
@@ -105,8 +112,9 @@ def _play(
             stage.wait_for(len(stage.sent), or_parked=True)
             stage.upload(api, "3-in-the-end")
             stage.request(third)
-        stage.wait_for(len(stage.sent), or_parked=True)
-        judged = Judging(settings, codec, say).play(stage.send_file)
+            stage.wait_for(len(stage.sent), or_parked=True)
+            judged = Judging(settings, codec, say).play(api)
+        stage.note_sent(judged.request_at)
         stage.wait_for(len(stage.sent))
     return stage, judged
 
@@ -152,13 +160,10 @@ class Stage:
                 self.sent[coordinates_of(message)] = sent
         self._say(f"{len(requests)} requests acknowledged")
 
-    def send_file(self, path: Path) -> None:
-        """Send the requests of a file, as `requests send` does."""
-        newest = self._newest_uploads()
-        sent = send_requests(self._settings, [str(path)])
-        for record in records_at(self._settings, [request.at for request in sent]):
-            self.sent[record.at] = SentRecord(record.key, record.value, newest)
-        self._say(f"{len(sent)} requests of {path.name} acknowledged, their texts are stored")
+    def note_sent(self, at: Coordinates) -> None:
+        """Note a request that was sent by another command."""
+        for record in records_at(self._settings, [at]):
+            self.sent[at] = SentRecord(record.key, record.value, self._newest_uploads())
 
     def _newest_uploads(self) -> dict[tuple[str, str], int]:
         return {(upload.scope_key, upload.role): upload.at.offset for upload in self.uploads}

@@ -52,6 +52,7 @@ class _Model(_Strict):
     efforts: tuple[str, ...] = ()
     deprecated_from: date | None = None
     retired_from: date | None = None
+    unverified: tuple[str, ...] = ()
     prices: _Prices | None = None  # of a model that the price table does not have
 
     @model_validator(mode="after")
@@ -184,6 +185,7 @@ def _models_of(provider: _Provider, prices: list[Price], today: date) -> Iterato
             temperature_max=provider.temperature_max,
             deprecated_from=model.deprecated_from.isoformat() if model.deprecated_from else None,
             retired_from=model.retired_from.isoformat() if model.retired_from else None,
+            unverified=model.unverified,
             is_deprecated=model.retired_from
             is not None  # a day for that is only set for a deprecated one
             or (model.deprecated_from is not None and model.deprecated_from <= today),

@@ -2,6 +2,9 @@
 
 Those come from genai-prices; `cjstream models prices --write` puts both together. To add a model, add a row here. List
 only parameters that the provider documents for the model: an unknown one would be refused, and end the run.
+
+Compared on 2026-11-30 with the providers' model pages, effort and deprecation pages, and where those were silent with
+the guides of gateways and clouds that serve the models. What none of them said is listed as unverified.
 """
 
 from dataclasses import dataclass
@@ -24,7 +27,10 @@ class KnownProvider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownModel:
-    """A model. takes: parameters, in addition to max_tokens; retired_from: the first day without it."""
+    """A model. takes: parameters, in addition to max_tokens; retired_from: the first day without it.
+
+    unverified: the fields whose values no source confirmed when the row was written.
+    """
 
     provider: str
     model: str
@@ -34,6 +40,7 @@ class KnownModel:
     efforts: tuple[str, ...] = ()
     deprecated_from: str | None = None
     retired_from: str | None = None
+    unverified: tuple[str, ...] = ()
 
     @property
     def answer_tokens(self) -> int:
@@ -88,6 +95,7 @@ def _anthropic(
     answer_method: str = "tool",
     deprecated_from: str | None = None,
     retired_from: str | None = None,
+    unverified: str = "",
 ) -> KnownModel:
     return KnownModel(
         provider=ANTHROPIC.name,
@@ -98,6 +106,7 @@ def _anthropic(
         efforts=tuple(efforts.split()),
         deprecated_from=deprecated_from,
         retired_from=retired_from,
+        unverified=tuple(unverified.split()),
     )
 
 
@@ -128,9 +137,10 @@ MODELS = (
         "claude-opus-4-5",
         64_000,
         TEMPERATURE,
+        deprecated_from="2026-11-23",
         retired_from="2027-01-22",
     ),
-    _anthropic("claude-sonnet-4-6", 64_000, TEMPERATURE, EFFORT, efforts="low medium high max"),
+    _anthropic("claude-sonnet-4-6", 128_000, TEMPERATURE, EFFORT, efforts="low medium high max"),
     _anthropic("claude-opus-4-6", 128_000, TEMPERATURE, EFFORT, efforts="low medium high max"),
     _anthropic("claude-opus-4-7", 128_000, EFFORT, efforts="low medium high xhigh max"),
     _anthropic("claude-opus-4-8", 128_000, EFFORT, efforts="low medium high xhigh max"),
@@ -148,6 +158,7 @@ MODELS = (
         EFFORT,
         efforts="low medium high xhigh max",
         answer_method="json_schema",
+        unverified="efforts",
     ),
     _anthropic(
         "claude-opus-5-5",
@@ -155,5 +166,6 @@ MODELS = (
         EFFORT,
         efforts="low medium high xhigh max",
         answer_method="json_schema",
+        unverified="efforts",
     ),
 )

@@ -140,6 +140,7 @@ def document_of(model: Model) -> dict[str, Any]:
         "efforts": list(model.efforts),
         "deprecated_from": model.deprecated_from,
         "retired_from": model.retired_from,
+        "unverified": list(model.unverified),
         "price_id": price.price_id if price else None,
         "prices": asdict(price.prices) if price else None,
     }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from processors.judging.known_judges import default_model, judging_limits, known_models
+from processors.judging.judges.known_judges import default_model, judging_limits, known_models
 from processors.settings import Settings
 from schemas.models import Model, Models
 from schemas.overrides import JudgingLimits, Overrides, read_overrides

@@ -70,6 +70,7 @@ def _provider(provider: KnownProvider, listed: dict[tuple[str, str], Any]) -> di
                     "efforts": list(known.efforts) or None,
                     "deprecated_from": known.deprecated_from,
                     "retired_from": known.retired_from,
+                    "unverified": list(known.unverified) or None,
                 }
             )
             for known in MODELS

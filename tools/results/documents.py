@@ -13,7 +13,7 @@ from tools.audit_json import instant
 
 if TYPE_CHECKING:  # importing them takes long
     from processors.log.judging_runs import LoggedRun
-    from tables.judging.run import Attempt, Comparison, Run
+    from tables.judging.run import Attempt, Comparison, Run, Wave
 
 Document = dict[str, Any]
 
@@ -73,6 +73,35 @@ def progress_document(logged: "LoggedRun") -> Document:
         "comparisons": run.planned,
         "answered": run.answers.count,
         **ledger_document(run),
+    }
+
+
+def run_document(logged: "LoggedRun") -> Document:
+    """An open run as one row of a list, with its spending by wave."""
+    opened = logged.run.opened
+    return {
+        "batch_id": opened.batch_id,
+        "assignment_id": opened.context.assignment_id,
+        "judge": f"{opened.judge.provider}/{opened.judge.model}",
+        **progress_document(logged),
+        "by_wave": [_wave(logged.run, wave) for wave in logged.run.waves],
+    }
+
+
+def _wave(run: "Run", wave: "Wave") -> Document:
+    """What was asked in a wave and what it has cost; a call without a known cost counts at its bound."""
+    spent = sum(
+        (one.intent.bound_pusd or 0) if one.outcome.cost_pusd is None else one.outcome.cost_pusd
+        for comparison in wave.comparisons
+        for one in comparison.attempts
+        if one.outcome is not None and not one.is_in_doubt
+    )
+    return {
+        "comparisons": len(wave.comparisons),
+        "answered": sum(one.is_answered for one in wave.comparisons),
+        "lost": wave.lost,
+        "calls": sum(len(one.attempts) for one in wave.comparisons),
+        "spent_usd": usd_of(None if run.opened.judge.prices is None else spent),
     }
 
 

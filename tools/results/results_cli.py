@@ -67,6 +67,7 @@ def list_results(
 def show(batch_id: BatchId, run_id: RunId = None, as_json: Json = False) -> None:
     """Show the result of a batch: ranks and scores with their intervals, reliability, cost; exit 3 if it has none."""
     from tools.results.documents import result_document
+    from tools.results.grade_tables import ANCHORED, GRADED, anchor_rows, grade_rows, grading_facts
     from tools.results.lookup import open_run_of_batch, result_of_batch
 
     log, codec = _log()
@@ -83,9 +84,13 @@ def show(batch_id: BatchId, run_id: RunId = None, as_json: Json = False) -> None
     if as_json:
         print_json(document)
         return
-    print_table(f"Batch {batch_id}", ("", ""), _facts(document))
+    print_table(f"Batch {batch_id}", ("", ""), [*_facts(document), *grading_facts(document)])
     _print_scores("Essays", "essay_id", document["essays"])
+    if any(essay["distribution"] for essay in document["essays"]):
+        print_table("Grades", GRADED, grade_rows(document["essays"]))
     _print_scores("Anchors", "anchor_id", document["anchors"])
+    if document["anchors"]:
+        print_table("Grades of anchors", ANCHORED, anchor_rows(document["anchors"]))
     for detail in document["details"]:
         print_line(f"{detail['path']}: {detail['code']}")
 
@@ -102,6 +107,7 @@ def explain(
     A residual near 1 is a surprising win, near -1 a surprising loss.
     """
     from tools.results import explain as command
+    from tools.results.grade_tables import grade_of
 
     log, codec = _log()
     document = command.explain(log, codec, batch_id, essay_id, run_id)
@@ -112,6 +118,8 @@ def explain(
     theta = score.get("theta")
     scored = "no score" if theta is None else f"score {theta:.2f} ± {score['se']:.2f}"
     won = {True: "won", False: "lost"}
+    if grade := grade_of(score):
+        print_line(grade)
     rows = [{**one, "result": won.get(one["won"], one["state"])} for one in document["comparisons"]]
     print_table(f"{essay_id} in batch {batch_id}: {scored}", EXPLAINED, _rows(rows, EXPLAINED))
 

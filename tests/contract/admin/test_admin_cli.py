@@ -1,5 +1,6 @@
 """`cjstream admin` against a stub server that answers like the API: calls, output, exit codes."""
 
+import hashlib
 import json
 import os
 import pty
@@ -16,6 +17,7 @@ from select import select
 from typing import Any
 from uuid import UUID
 
+import docx
 import pytest
 from typer.testing import CliRunner
 
@@ -26,6 +28,9 @@ from tools.cli import app
 
 ROOT = Path(__file__).parents[3]
 TEXT = "Judge clarity and structure."
+ESSAY = (
+    "The youth centre must stay open, because it is the only place where we can meet. " * 2 + "So."
+)
 STORAGE_ID = "9f" * 32
 ENVIRONMENT = {
     name: value
@@ -114,6 +119,17 @@ def problem(slug: str, status: int, **members: Any) -> Told:
 
 WRITTEN = {"outcome": "created", "folded": True, "version": 1, "position": [COMPONENT["source"]]}
 INSTRUCTIONS = "/admin/v1/assessment-instructions"
+ANCHOR = {
+    "assignment_id": "a1",
+    "anchor_id": "anchor-1",
+    "grade": "F",
+    "grade_scale": "eng5_np_legacy_9_step",
+    "essay_text": ESSAY,
+}
+UPLOAD_ANCHOR = (
+    f"anchors upload --assignment-id a1 --anchor-id ' anchor-1 ' --grade F --essay-text '{ESSAY}'"
+    " --grade-scale eng5_np_legacy_9_step"
+)
 CALLS: dict[str, tuple[str, str, Any, Mapping[str, str]]] = {
     "create": (
         "instructions create --assignment-id a1 --grade-scale swedish_8_anchor "
@@ -192,6 +208,12 @@ CALLS: dict[str, tuple[str, str, Any, Mapping[str, str]]] = {
         {"assignment_id": "a1", "prompt_text": TEXT},
         {"If-Match": '"1-2"'},
     ),
+    "upload a prompt, if there is none": (
+        f"prompts upload --assignment-id a1 --prompt-text '{TEXT}' --create-only",
+        "POST /admin/v1/student-prompts",
+        {"assignment_id": "a1", "prompt_text": TEXT},
+        {"If-None-Match": "*"},
+    ),
     "upload a rubric": (
         f"rubrics upload --assignment-id a1 --rubric-text '{TEXT}'",
         "POST /admin/v1/judge-rubrics",
@@ -202,6 +224,36 @@ CALLS: dict[str, tuple[str, str, Any, Mapping[str, str]]] = {
     "delete a rubric": (
         "rubrics delete a1 --yes",
         "DELETE /admin/v1/judge-rubrics/assignment/a1",
+        None,
+        {},
+    ),
+    "upload an anchor": (
+        f"{UPLOAD_ANCHOR} --if-version 1-2",
+        "POST /admin/v1/anchors",
+        ANCHOR,
+        {"If-Match": '"1-2"'},
+    ),
+    "upload an anchor, if there is none": (
+        f"{UPLOAD_ANCHOR} --create-only",
+        "POST /admin/v1/anchors",
+        ANCHOR,
+        {"If-None-Match": "*"},
+    ),
+    "list anchors": (
+        "anchors list a1 --grade-scale swedish_8_anchor",
+        "GET /admin/v1/anchors/assignment/a1?grade_scale=swedish_8_anchor",
+        None,
+        {},
+    ),
+    "delete an anchor": (
+        "anchors delete a1 --anchor-id 'å 1' --yes --if-version 1-2",
+        "DELETE /admin/v1/anchors/assignment/a1/%C3%A5%201",
+        None,
+        {"If-Match": '"1-2"'},
+    ),
+    "delete the anchors of a scale": (
+        "anchors delete a1 --grade-scale swedish_8_anchor --yes",
+        "DELETE /admin/v1/anchors/assignment/a1?grade_scale=swedish_8_anchor",
         None,
         {},
     ),
@@ -296,6 +348,15 @@ BAD_USAGE = [
     "prompts delete a",
     "rubrics upload --assignment-id a --rubric-text {text} --if-version latest",
     "rubrics delete a",
+    "anchors upload --assignment-id a --anchor-id x --grade A",
+    "anchors upload --assignment-id a --anchor-id x --grade A --essay-text {text}",  # too short
+    "anchors upload --assignment-id a --anchor-id x/y --grade A --essay-text {essay}",
+    "anchors upload --assignment-id a --anchor-id x --grade 9 --essay-text {essay}"
+    " --grade-scale swedish_8_anchor",
+    "anchors upload --assignment-id a --grade A --essay-text {essay}",
+    "anchors list a --grade-scale unknown",
+    "anchors delete a",
+    "anchors import --assignment-id a --dir essays",
     "assignments show a --base-url localhost:9095",
     "assignments show a --base-url ftp://localhost/",
     "assignments show a --timeout 0",
@@ -314,7 +375,7 @@ BAD_USAGE = [
 def test_invalid_arguments_are_refused_before_any_call(
     admin: Admin, server: Answering, line: str
 ) -> None:
-    words = {"text": TEXT, "blank": " \n\ufeff", "long": "å" * 32_769}
+    words = {"text": TEXT, "essay": ESSAY, "blank": " \n\ufeff", "long": "å" * 32_769}
     arguments = [word.format(**words) for word in line.split()]
     ended = admin(*arguments, "--json", CJSTREAM_ENVIRONMENT="development")
     assert (ended.code, server.requests) == (2, [])
@@ -322,6 +383,50 @@ def test_invalid_arguments_are_refused_before_any_call(
     assert ended.document["exit_code"] == 2
     assert ended.err
     assert TEXT not in ended.err
+
+
+def essays_in(folder: Path, **grades: str) -> tuple[str, ...]:
+    """Options for a folder with an essay for each anchor, the first one as a Word document, and their grades."""
+    folder.mkdir()
+    for number, name in enumerate(grades):
+        if number:
+            (folder / f"{name}.txt").write_text(f"{name}: {ESSAY}")
+        else:
+            document = docx.Document()
+            document.add_paragraph(f"{name}: {ESSAY}")
+            document.save(str(folder / f"{name}.docx"))
+    rows = "".join(f"{name},{grade}\n" for name, grade in grades.items())
+    (folder.parent / "grades.csv").write_text(f"ANCHOR-ID,grade\n{rows}")
+    return ("--dir", str(folder), "--grades", str(folder.parent / "grades.csv"))
+
+
+def test_a_folder_of_anchors_is_stored_and_put_with_the_scale_of_the_instructions(
+    admin: Admin, server: Answering, tmp_path: Path
+) -> None:
+    storage_id = hashlib.sha256(f"ada: {ESSAY}".encode()).hexdigest()
+    put = "PUT /admin/v1/anchors/assignment/a1?grade_scale=swedish_8_anchor"
+    server.respond(f"GET {INSTRUCTIONS}/assignment/a1", Told({"grade_scale": "swedish_8_anchor"}))
+    server.respond("POST /v1/content", Told({"storage_id": storage_id}))
+    server.respond(put, Told({"outcome": "created"}))
+    options = essays_in(tmp_path / "essays", ada="C+")
+    ended = admin("anchors", "import", "--assignment-id", "a1", *options, "--json")
+    assert ended.code == 0, ended.err
+    assert server.routes[-1] == put
+    assert server.requests[-1].body == {
+        "anchors": [{"anchor_id": "ada", "grade": "C+", "storage_id": storage_id}]
+    }
+
+
+def test_a_faulty_folder_of_anchors_changes_nothing_and_every_fault_is_named(
+    admin: Admin, server: Answering, tmp_path: Path
+) -> None:
+    options = essays_in(tmp_path / "essays", ada="C+", bo="Z")
+    (tmp_path / "essays" / "cy.txt").write_text("too short")
+    command = ("anchors", "import", "--assignment-id", "a1", "--grade-scale", "swedish_8_anchor")
+    ended = admin(*command, *options)
+    assert (ended.code, server.requests) == (3, [])
+    assert "grades.csv, line 3: not a grade" in ended.err
+    assert "anchor cy.txt: has 9 characters" in ended.err
 
 
 def test_a_process_prints_its_document_and_exits_with_its_code_without_a_traceback(

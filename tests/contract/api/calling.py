@@ -1,6 +1,7 @@
 """Calls the admin API through ASGI: the real application with an upload log in memory and a real content store."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ def make_api(
     folder: Path,
     content: AsyncContentStore | None = None,
     console: ConsoleSettings | None = None,
+    new_views: Callable[[Settings, Codec], LogViews] = LogViews,
     **options: Any,
 ) -> Api:
     """An application with these settings and its data in `folder`, by default also its texts."""
@@ -101,7 +103,7 @@ def make_api(
     judged = JudgedInstallation(settings)
     results = ResultsService(judged.log, Codec(), MemoryStore)
     content = content or AsyncContentStore.of(settings)
-    parts = ConsoleParts(console or console_settings(), LogViews(settings, Codec()))
+    parts = ConsoleParts(console or console_settings(), new_views(settings, Codec()))
     app = build_api(log, audit, results, content, verifier, settings, parts)
     return Api(app, log, audit, judged, folder)
 

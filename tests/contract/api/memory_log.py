@@ -8,25 +8,30 @@ from processors.policy import Policy
 from processors.upload_log.upload_log import DRY_RUN_METADATA, Page, UploadLog, WriteResult
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
-from schemas.events import ROLES, AssignmentContext, UploadEvent, role_of
+from schemas.events import ADMINISTERED_ROLES, AssignmentContext, UploadEvent, role_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
 from tables.commands import WriteCommand, WriteMetadata, decide
 from tables.context import component_of, fold, live
 from tables.upload_record import UploadRecord
 
-TOPICS = dict(zip(ROLES, (topic.name for topic in Topics().uploads), strict=True))
+TOPICS = {
+    role: topic.name for role, topic in zip(ADMINISTERED_ROLES, Topics().administered, strict=True)
+}
 PARTITIONS = 4
 CODEC = Codec()
 
 
 class MemoryLog(UploadLog):
-    """Commits immediately; the next calls raise the `faults`, `folds` is whether writes report that they are folded."""
+    """Commits immediately; the next calls raise the `faults`, or succeed where one is None.
+
+    folds: whether writes report that they are folded.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.rows: dict[str, AssignmentContext] = {}
-        self.faults: list[Exception] = []
+        self.faults: list[Exception | None] = []
         self.folds = True
         self.checks = {"replica": True, "kafka": True}
         self.records: list[UploadRecord] = []
@@ -73,7 +78,9 @@ class MemoryLog(UploadLog):
         context = self.rows.get(command.scope_key)
         if not positions:
             roles = {*decision.outcomes, command.condition_on}
-            components = (component_of(context, role) for role in ROLES if role in roles)
+            components = (
+                component_of(context, role) for role in ADMINISTERED_ROLES if role in roles
+            )
             positions = tuple(component.source for component in components if component is not None)
         return WriteResult(
             decision=decision,
@@ -94,5 +101,5 @@ class MemoryLog(UploadLog):
         return at
 
     def _raise_next(self) -> None:
-        if self.faults:
-            raise self.faults.pop(0)
+        if self.faults and (fault := self.faults.pop(0)) is not None:
+            raise fault

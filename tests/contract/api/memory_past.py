@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from processors.settings import Settings, upload_topics
+from processors.settings import Settings, administered_topics
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Discrepancy
@@ -38,6 +38,13 @@ class MemoryPast(AuditService):
     ) -> tuple[ScopeHistory, UploadUses | None]:
         return self._history(scope_key), UploadUses({}, (), ()) if with_uses else None
 
+    async def scope(
+        self, scope_key: str, moment: Moment | None
+    ) -> tuple[ScopeHistory, ScopeReport]:
+        now = AtTime(self._log.records[-1].appended_at_ms if self._log.records else 0)
+        report = await self.as_of(scope_key, moment or now, texts=True)
+        return self._history(scope_key), report
+
     async def batch(self, batch_id: str, *, texts: bool, everywhere: bool) -> dict[str, Any] | None:
         return None  # this log has no requests
 
@@ -68,8 +75,8 @@ class MemoryPast(AuditService):
             for record in self._log.records
             if record.key == scope_key.encode() and record.at not in self.compacted
         )
-        starts = dict.fromkeys(self._settings.upload_partitions, 0)
-        return history_of(scope_key, retained, starts, Codec(), upload_topics(self._settings))
+        starts = dict.fromkeys(self._settings.administered_partitions, 0)
+        return history_of(scope_key, retained, starts, Codec(), administered_topics(self._settings))
 
     def _positions_after(self, moment: Moment) -> Positions:
         named = () if isinstance(moment, AtTime) else moment.records
@@ -77,7 +84,7 @@ class MemoryPast(AuditService):
         if named and not times:
             raise Discrepancy("no such record")
         until_ms = moment.ms if isinstance(moment, AtTime) else max(times)
-        positions = dict.fromkeys(self._settings.upload_partitions, 0)
+        positions = dict.fromkeys(self._settings.administered_partitions, 0)
         for record in self._log.records:
             if record.appended_at_ms <= until_ms:
                 at = record.at

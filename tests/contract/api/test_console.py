@@ -1,6 +1,8 @@
 """The console: sessions, forms, roles, conflicts, hostile texts. The pages call the real routes of the API."""
 
+import re
 import time
+from contextlib import ExitStack
 from html import escape
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from tests.contract.api.browsing import Browser, fields_of
 from tests.contract.api.calling import ADMIN, SCALE, TASK, TEXT, WEIGHTS, Api, make_api
 from tests.support.tokens import SECRET
+from tools.api.app import REQUESTS_OF_SUBJECT
 from tools.api.auth.authentication import Caller
 from tools.api.console.pages import local_path
 from tools.api.console.session import SESSION, Cookies, new_session
@@ -173,6 +176,31 @@ def test_hostile_texts_and_names_are_shown_as_text(browser: Browser, text: str) 
     assert browser.form("/console/assignments/a1/edit")["rubric_text"] == text
 
 
+def test_anchors_are_listed_by_scale_and_their_texts_are_one_click_away(
+    browser: Browser, api: Api
+) -> None:
+    create(browser)
+    assert "There are none." in browser.get("/console/assignments/a1").text
+    texts = {"b-2": HOSTILE[0] * 5, "a-1": "An essay that got a good grade. " * 5}
+    grades = {"b-2": "C+", "a-1": "C"}
+    anchors = [
+        {"anchor_id": name, "grade": grades[name], "essay_text": text}
+        for name, text in texts.items()
+    ]
+    path = f"{ADMIN}/anchors/assignment/a1?grade_scale={SCALE}"
+    assert api("PUT", path, {"anchors": anchors}).status_code == 201
+    page = browser.get("/console/assignments/a1").text
+    links = [one.replace("&amp;", "&") for one in re.findall(r'href="([^"]*/anchor\?[^"]*)"', page)]
+    assert len(links) == 2
+    for link, (name, text) in zip(links, texts.items(), strict=True):  # the best grade first
+        anchor = browser.get(link).text
+        assert escape(text.strip(), quote=False) in anchor
+        assert f"Grade <strong>{grades[name]}</strong>" in anchor
+    assert browser.get(links[1].replace("a-1", "none")).status_code == 404
+    form = browser.form("/console/assignments/a1/edit")
+    assert form["instructions_text"] == TEXT
+
+
 def test_versions_are_compared_word_by_word(browser: Browser) -> None:
     create(browser)
     form = browser.form("/console/assignments/a1/edit")
@@ -213,6 +241,17 @@ def test_a_list_of_many_is_paged_and_searched_by_the_beginning_of_the_id(
     assert found.index("eng50") < found.index("eng59")
     for odd in ("?page=0", "?page=x", "?page=999999999999", "?q=a/b", "?scale=none"):
         assert browser.get(f"/console/{odd}").status_code == 200
+
+
+def test_what_is_deleted_is_found_by_its_whole_id(browser: Browser) -> None:
+    create(browser)
+    form = browser.form("/console/assignments/a1/instructions/delete")
+    assert browser.post("/console/assignments/a1/instructions/delete", form).status_code == 303
+    for others in (0, 1):  # that match, too
+        if others:
+            create(browser, id="a10")
+        [path, _] = re.findall(r'href="([^"]+/a1)"', browser.get("/console/?q=a1").text)
+        assert "Deleted with version" in browser.get(path).text
 
 
 # Sessions, forms and roles
@@ -305,6 +344,31 @@ def test_a_stream_after_the_end_of_the_session_is_401(api: Api) -> None:
     assert (answer.status_code, answer.content) == (401, b"")
 
 
+@pytest.mark.parametrize("path", ["/", "/parked", "/dead-letters", "/batches?q=x", "/judging"])
+def test_every_page_counts_once_against_the_rate_limit(tmp_path: Path, path: str) -> None:
+    browser = Browser(make_api(tmp_path, environment="development", rate_limit_per_minute=1))
+    browser.sign_in()
+    assert browser.get("/console/flow").status_code == 200
+    refused = browser.get(f"/console{path}")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+    assert "Wait 60 s, then reload this page" in refused.text
+
+
+def test_a_page_and_the_routes_that_it_calls_are_one_request_in_progress(
+    browser: Browser, api: Api
+) -> None:
+    create(browser)
+    in_progress = api.app.state.dependencies.requests
+    with ExitStack() as others:
+        for _ in range(REQUESTS_OF_SUBJECT - 1):
+            others.enter_context(in_progress.one("dev-admin"))
+        assert browser.get("/console/assignments/a1").status_code == 200
+        others.enter_context(in_progress.one("dev-admin"))
+        refused = browser.get("/console/assignments/a1")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert in_progress.total == 0
+
+
 def test_signing_out_ends_the_session_in_the_browser(browser: Browser) -> None:
     assert browser.post("/console/sign-out", {}).headers["location"] == "/console/sign-in"
     assert browser.get("/console/").status_code == 303
@@ -317,23 +381,13 @@ def test_an_auditor_reads_and_the_server_refuses_the_rest(browser: Browser, api:
     assert TEXT in page
     assert "/edit" not in page
     assert "Delete" not in page
-    assert auditor.get("/console/?q=a1").headers["location"] == "/console/assignments/a1"
-    assert "Auditors open an assignment by its id" in auditor.get("/console/").text
+    found = auditor.get("/console/?q=a").text
+    assert ('href="/console/assignments/a1"' in found, "/new" in found) == (True, False)
     assert auditor.get("/console/assignments/new").status_code == 403
     own = {"csrf": fields_of(auditor.get("/console/assignments/a1").text).get("csrf", "")}
     form = new_form(browser)
     assert auditor.post("/console/assignments/new", {**form, **own}).status_code in (403, 409)
     assert api("GET", f"{ADMIN}/assignments/a1").json()["instructions"]["version"] == 1
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["/", "/flow", "/batches", "/parked", "/dead-letters", "/assignments/a1", "/flow/events"],
-)
-def test_a_service_sees_nothing(api: Api, path: str) -> None:
-    page = Browser(api).sign_in("service").get(f"/console{path}")
-    assert page.status_code in (200, 403)
-    assert "Not for your role" in page.text or path == "/flow/events"
 
 
 def test_development_sign_in_does_not_exist_in_production(tmp_path: Path) -> None:
@@ -352,6 +406,21 @@ def test_every_response_has_the_security_headers(api: Api, path: str) -> None:
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["referrer-policy"] == "same-origin"
     assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_page_that_does_not_exist_has_the_menu_of_whoever_asks(
+    browser: Browser, api: Api
+) -> None:
+    page = browser.get("/console/nowhere")
+    assert page.status_code == 404
+    assert "Dead letters</a>" in page.text
+    assert "Dead letters</a>" not in Browser(api).get("/console/nowhere").text
+
+
+def test_a_new_assignment_shows_at_once_how_to_send_a_request(browser: Browser) -> None:
+    create(browser)
+    saved = browser.get("/console/assignments/a1?saved=saved").text
+    assert "<details open><summary>Send a request for it" in saved
 
 
 def test_pages_have_no_inline_script_style_or_foreign_address(browser: Browser) -> None:

@@ -110,7 +110,7 @@ def test_a_request_with_an_invalid_token_is_unauthenticated(api: Api) -> None:
     ("method", "path", "roles"),
     [
         ("POST", INSTRUCTIONS, ["admin"]),
-        ("GET", INSTRUCTIONS, ["admin"]),
+        ("GET", INSTRUCTIONS, ["admin", "auditor"]),
         ("GET", PROMPT, ["admin"]),
         ("DELETE", RUBRIC, ["admin"]),
         ("POST", f"{ADMIN}/assignments", ["admin"]),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from processors.judging.simulated import SimulatedFaults
+from processors.judging.judges.simulated import SimulatedFaults
 from schemas.coordinates import Coordinates, Partition
 from schemas.events import CJBatchUnresolved, Provenance
 from schemas.judging_events import CJBatchJudged

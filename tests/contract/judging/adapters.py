@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from processors.judging import anthropic_messages, openai_chat, simulated
-from processors.judging.anthropic_messages import AnthropicMessagesJudge
-from processors.judging.judge import CallId, Judge, JudgeRequest
-from processors.judging.openai_chat import OpenAIChatJudge
+from processors.judging.judges import anthropic_messages, openai_chat, simulated
+from processors.judging.judges.anthropic_messages import AnthropicMessagesJudge
+from processors.judging.judges.judge import CallId, Judge, JudgeRequest
+from processors.judging.judges.openai_chat import OpenAIChatJudge
+from processors.judging.judges.provider_calls import ProviderAccess
+from processors.judging.judges.simulated import SimulatedFaults, SimulatedJudge, SimulatedMind
 from processors.judging.prompt import AskedJudge, PromptTexts, build_prompt
-from processors.judging.provider_calls import ProviderAccess
-from processors.judging.simulated import SimulatedFaults, SimulatedJudge, SimulatedMind
 from tests.support.judge_server import KEY, Day, JudgeServer, judge_server
 
 MIND = SimulatedMind()

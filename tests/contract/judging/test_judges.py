@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-from processors.judging.judge import Answered, Failed, Judge
+from processors.judging.judges.judge import Answered, Failed, Judge
 from tests.contract.judging.adapters import ADAPTERS, request_for
 
 REASONS = ("invalid_answer", "rate_limited", "provider_error", "timeout")

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from processors.judging.anthropic_messages import AnthropicMessagesJudge
-from processors.judging.judge import Answered, Failed, Judge
-from processors.judging.openai_chat import OpenAIChatJudge
+from processors.judging.judges.anthropic_messages import AnthropicMessagesJudge
+from processors.judging.judges.judge import Answered, Failed, Judge
+from processors.judging.judges.openai_chat import OpenAIChatJudge
+from processors.judging.judges.provider_calls import ProviderAccess
 from processors.judging.prompt import AskedJudge
-from processors.judging.provider_calls import ProviderAccess
 from tests.contract.judging.adapters import ANTHROPIC, OPENAI, access_to, request_for
 from tests.support.judge_server import KEY, Day, JudgeServer, judge_server
 from tests.support.run_command import ROOT

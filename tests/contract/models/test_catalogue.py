@@ -1,5 +1,6 @@
 """The catalogue of models: the checked-in files, further models of a file, days, and what is wrong with a file."""
 
+import dataclasses
 import json
 import re
 from datetime import date
@@ -10,7 +11,7 @@ import pytest
 
 from processors.settings import Settings
 from schemas.errors import Misconfigured
-from schemas.models import PUSD_PER_USD, Models
+from schemas.models import PUSD_PER_USD, Model, Models
 from tests.support.override_cases import LOCAL_MODEL, write_models_file
 from tests.support.run_command import ROOT, environment_of, run_main
 from tools.models.catalogue import MODELS_FILE, PRICES_FILE, price_rows, read_catalogue
@@ -52,6 +53,19 @@ def test_a_request_is_no_longer_than_its_price_holds_for() -> None:
     assert flat is not None
     assert tiered.input_tokens_max == 200_000 < tiered.context_window - tiered.max_output_tokens
     assert flat.input_tokens_max == flat.context_window - flat.max_output_tokens
+
+
+def test_what_no_source_confirmed_is_said_of_a_model() -> None:
+    unverified = {model.name: model.unverified for model in models_on(TODAY).all}
+    assert unverified["anthropic/claude-opus-5-5"] == ("efforts",)
+    assert unverified["openai/gpt-5"] == ()
+    fields = {field.name for field in dataclasses.fields(Model)}
+    assert {name for names in unverified.values() for name in names} <= fields
+    code, shown, _ = run_main(
+        environment_of(Settings(judge="simulated/sim-1")),
+        *("models", "show", "anthropic/claude-opus-5-5", "--json"),
+    )
+    assert (code, json.loads(shown)["unverified"]) == (0, ["efforts"])
 
 
 def test_a_model_that_will_be_retired_is_deprecated_until_that_day() -> None:

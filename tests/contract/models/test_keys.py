@@ -14,7 +14,7 @@ from tests.support.run_command import ROOT, environment_of
 KEY = "sk-0123456789-secret"
 CODE = """
 from datetime import date
-from processors.judging.known_judges import judges_of
+from processors.judging.judges.known_judges import judges_of
 from processors.settings import settings_from_environment
 from schemas.errors import Misconfigured
 from tools.models.catalogue import read_catalogue

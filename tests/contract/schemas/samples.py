@@ -16,6 +16,9 @@ from schemas.released_schemas import released
 from tests.support import judging_builders
 from tests.support.builders import (
     REQUEST_AT,
+    anchor,
+    anchors_deleted,
+    anchors_uploaded,
     context_after,
     instructions_deleted,
     instructions_uploaded,
@@ -58,6 +61,10 @@ SAMPLES: dict[str, Event] = {
     "StudentPromptDeleted.v1": prompt_deleted(),
     "JudgeRubricUploaded.v1": rubric_uploaded(),
     "JudgeRubricDeleted.v1": rubric_deleted(),
+    "AnchorsUploaded.v1": anchors_uploaded(
+        anchor("åk9-1", "D+"), anchor("åk9-1", "0", "eng5_np_national_9_step"), version=3
+    ),
+    "AnchorsDeleted.v1": anchors_deleted(erased=True),
     "AssignmentContext.v1": CONTEXT,
     "CJAssessmentRequested.v1": REQUEST,
     "CJAssessmentRequested.v2": replace(REQUEST, due_at_ms=DUE_AT_MS),

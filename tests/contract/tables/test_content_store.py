@@ -281,6 +281,12 @@ def test_an_invalid_url_is_refused_and_not_repeated_in_the_message(url: str) -> 
     assert "host" not in str(refusal.value)
 
 
+def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Misconfigured, match=r"/file/texts: Not a directory\)$"):
+        ContentStore.open(ContentLocation((tmp_path / "file" / "texts").as_uri()))
+
+
 # Failures of the store
 
 
@@ -443,3 +449,23 @@ def test_nobody_else_may_read_a_text_in_a_folder(tmp_path: Path) -> None:
     [file] = [path for path in folder.rglob("*") if path.is_file()]
     assert file.name == stored.storage_id
     assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_folder_that_is_gone_is_unreachable_and_no_text_of_it_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "content"
+    store = ContentStore.open(ContentLocation(folder.as_uri()))
+    store.put(TEXT)
+    folder.rename(tmp_path / "unmounted")
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: store.get(ID),
+        lambda: store.head(UNKNOWN),
+        lambda: store.put(TEXT),
+    )
+    for call in calls:
+        with pytest.raises(ContentUnreachable, match="folder is gone"):
+            call()
+    assert not folder.exists()
+    (tmp_path / "unmounted").rename(folder)
+    assert store.get(ID) == TEXT
+    with pytest.raises(ContentMissing):
+        store.head(UNKNOWN)

@@ -19,7 +19,6 @@ from tables.judging.run import Run, fold
 from tables.judging.stopping_rule import Targets, WaveScores, after_wave
 from tests.support.judging_in_memory import (
     SimulatedJudge,
-    coin_tosser,
     judge_of,
     judged,
     opened,
@@ -37,7 +36,9 @@ CAP = ITEMS * TARGETS.per_item_max // 2
 
 def samples(few: int, many: int) -> pytest.MarkDecorator:
     long = (pytest.mark.long, pytest.mark.timeout(1_800))
-    return pytest.mark.parametrize("runs", [few, pytest.param(many, marks=long)])
+    return pytest.mark.parametrize(
+        "runs", [pytest.param(few, marks=pytest.mark.thorough), pytest.param(many, marks=long)]
+    )
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,6 @@ def ended(run: Run, judge: SimulatedJudge, is_hit: bool = False) -> Ended:
         run.scores.fit.bound,
         is_hit,
     )
-
-
-@cache
-def coin_tosses(seed: int) -> Ended:
-    judge = coin_tosser(ITEMS, seed)
-    return ended(judged(judge, seed=seed), judge)
 
 
 @cache
@@ -114,20 +109,6 @@ def after_waves(seed: int, waves: int, delta: float) -> tuple[Run, SimulatedJudg
     ), judge
 
 
-@samples(100, 1_000)
-def test_a_coin_tosser_is_never_reliable(record_property: Record, runs: int) -> None:
-    found = [coin_tosses(seed) for seed in range(runs)]
-    record_property("highest bound", str(max(run.highest_bound for run in found)))
-    assert Counter(run.reason for run in found)["reliable"] == 0
-
-
-@samples(100, 1_000)
-def test_a_coin_tosser_ends_as_no_signal(record_property: Record, runs: int) -> None:
-    reasons = Counter(coin_tosses(seed).reason for seed in range(runs))
-    record_property("reasons", str(dict(reasons)))
-    assert reasons["no_signal"] >= 0.95 * runs
-
-
 @samples(12, 500)
 @pytest.mark.parametrize("spread", [1.5, 0.75])
 def test_a_judge_with_signal_does_not_end_as_no_signal(
@@ -150,7 +131,7 @@ def test_what_reliable_means(record_property: Record, runs: int) -> None:
     record_property("share at least .70", str(np.mean(truths >= 0.70)))
     record_property("claim - truth, comparisons an item", str((surplus, effort)))
     assert len(found) >= 0.9 * runs
-    assert np.mean(truths >= 0.70) >= (0.98 if runs > 100 else 0.95)  # two of 40 are chance
+    assert np.mean(truths >= 0.70) >= (0.99 if runs > 100 else 0.95)  # two of 40 are chance
     assert truths.min() >= 0.65
     assert -0.05 <= surplus <= 0.02
     assert effort <= 17

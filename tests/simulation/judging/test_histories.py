@@ -14,8 +14,13 @@ from tests.simulation.judging.crashing_judge import BOUND_PUSD, PRICES, Crashing
 from tests.support.judging_in_memory import judge_of, opened, records
 
 TEN_CENTS_PUSD = 100_000_000_000
-SHARES = [pytest.param(60, id="60"), pytest.param(2_000, id="2000", marks=pytest.mark.thorough)]
-BUDGETS = [pytest.param(25, id="25"), pytest.param(500, id="500", marks=pytest.mark.thorough)]
+
+
+def samples(name: str, few: int, more: int, many: int) -> pytest.MarkDecorator:
+    """Three sizes of one sample: for each run of the suite, for thorough ones, for long ones."""
+    long = (pytest.mark.long, pytest.mark.timeout(1_800))
+    sizes = [few, pytest.param(more, marks=pytest.mark.thorough), pytest.param(many, marks=long)]
+    return pytest.mark.parametrize(name, sizes)
 
 
 def result(run: Run) -> CJBatchJudged:
@@ -31,9 +36,7 @@ def folded(log: list[JudgingEvent]) -> Run:
     return run
 
 
-@pytest.mark.parametrize(
-    "items", [7, 9, pytest.param(42, marks=[pytest.mark.thorough, pytest.mark.timeout(1_800)])]
-)
+@samples("items", 8, 16, 42)
 def test_a_run_cut_after_any_record_and_continued_has_the_same_scores(items: int) -> None:
     first = opened(items, seed=items)
     whole = [(first, fold(None, first)), *records(fold(None, first), judge_of(items, 3))]
@@ -72,7 +75,7 @@ def history(seed: int) -> CrashingJudge:
     )
 
 
-@pytest.mark.parametrize("histories", SHARES)
+@samples("histories", 60, 400, 2_000)
 @pytest.mark.timeout(1_800)
 def test_a_run_that_crashes_anywhere_has_one_result_and_keeps_its_budget(histories: int) -> None:
     crashes, reasons = 0, set()
@@ -119,7 +122,7 @@ def test_repeated_records_change_nothing(seed: int) -> None:
     assert result(run) == result(end)
 
 
-@pytest.mark.parametrize("runs", BUDGETS)
+@samples("runs", 25, 100, 500)
 @pytest.mark.timeout(1_800)
 def test_ten_cents_are_never_passed_with_thirty_percent_faults(runs: int) -> None:
     spent = []

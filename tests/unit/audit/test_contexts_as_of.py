@@ -5,7 +5,8 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.outcomes.encoding import encode_roles
+from processors.outcomes.encoding import EncodedContext, encode_roles
+from processors.outcomes.encoding import encoded_roles as encode_context
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from tables.context import fold
@@ -14,12 +15,7 @@ from tables.upload_record import UploadRecord, read_upload
 from tests.support.builders import damaged, uploads_of, uploads_of_courses
 from tests.support.installation_in_memory import CODEC, UPLOADS, Installation
 from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts, add_text
-from tools.audit.check.encoded_contexts import (
-    NO_LATER_RECORD,
-    EncodedContext,
-    EncodedContextsAsOf,
-)
-from tools.audit.check.encoded_contexts import encoded_roles as encode_context
+from tools.audit.check.encoded_contexts import NO_LATER_RECORD, EncodedContextsAsOf
 from tools.audit.check.upload_rows import UploadRows, position_table
 
 SCOPE_KEYS = ("assignment:a1", "assignment:a2", "course:ENG5", "assignment:unknown")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from processors.judging.simulated import SimulatedFaults
+from processors.judging.judges.simulated import SimulatedFaults
+from processors.judging.run_opening import PreparedBatch
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
@@ -27,7 +28,7 @@ from tables.judging.run import Run
 from tests.support.builders import sha256_of
 from tests.support.judged_installation import CODEC, JudgedInstallation
 from tools.audit.check.findings import Finding, Note, NotVerifiable, Violation
-from tools.audit.judging.judging_range import judging_range_of
+from tools.audit.judging.judging_range import ChosenBatches, judging_range_of
 from tools.audit.judging.kept_texts import KeptTexts
 from tools.audit.judging.partition_check import JudgingCheck
 from tools.audit.judging.run_check import result_sha256
@@ -45,9 +46,12 @@ def installation(folder: Path) -> JudgedInstallation:
     return JudgedInstallation(Settings(data_dir=folder, partitions=1))
 
 
-def findings(judged: JudgedInstallation, *, texts: bool = True) -> list[Finding]:
+def findings(
+    judged: JudgedInstallation, *, texts: bool = True, chosen: ChosenBatches | None = None
+) -> list[Finding]:
     kept = KeptTexts(judged.store) if texts else None
-    check = JudgingCheck(judged.log, Codec(), judging_range_of(judged.log), 0, kept)
+    judging_range = replace(judging_range_of(judged.log), chosen=chosen)
+    check = JudgingCheck(judged.log, Codec(), judging_range, 0, kept)
     return [finding for portion in check.run() for finding in portion.findings]
 
 
@@ -86,6 +90,21 @@ def test_runs_with_faults_overrides_and_refusals_have_no_finding(tmp_path: Path)
     judged.judge(judged.prepare("batch-4"), waves=2)  # still open
     assert findings(judged) == []
     assert findings(judged, texts=False) == []
+
+
+def test_batches_are_read_only_where_a_judge_has_been(tmp_path: Path) -> None:
+    judged = installation(tmp_path)
+    judged.prepare("batch-1")
+    assert records_read(judged) == 1
+    assert [one.kind for one in findings(judged)] == ["not_judged"]
+    judged.log.committed_offsets.clear()
+    assert records_read(judged) == 0
+    assert findings(judged) == []
+
+
+def records_read(judged: JudgedInstallation) -> int:
+    check = JudgingCheck(judged.log, Codec(), judging_range_of(judged.log), 0, None)
+    return sum(portion.records for portion in check.run())
 
 
 @pytest.mark.parametrize("kind", EVENTS)
@@ -235,6 +254,33 @@ def test_one_result_or_open_run_for_each_batch_that_was_fetched(tmp_path: Path) 
     ]
     judged.log.committed_offsets[Partition(judged.topics.batches.name, 0)] = lost.at.offset
     assert violations(judged) == []  # not fetched yet
+
+
+def test_only_the_runs_of_chosen_batches_are_checked(tmp_path: Path) -> None:
+    judged = installation(tmp_path)
+    judged.judge(judged.prepare("early"))
+    lost = judged.prepare("lost")
+    wrong = judged.prepare("wrong")
+    judged.judge(wrong)
+    stopped_at, result_at = judged.find(JudgingStopped, 1), judged.find(CJBatchJudged, 1)
+    judged.change(stopped_at, reason="budget")
+    judged.change(result_at, engine=2)
+
+    def found(chosen: ChosenBatches) -> list[Coordinates]:
+        return [one.at for one in findings(judged, chosen=chosen) if isinstance(one, Violation)]
+
+    def of_request(batch: PreparedBatch) -> ChosenBatches:
+        at = batch.event.provenance.request
+        tp = Partition(at.topic, at.partition)
+        return ChosenBatches(requests={tp: (at.offset, at.offset + 1)})
+
+    assert found(ChosenBatches(batch_ids=frozenset({"early"}))) == []
+    assert found(ChosenBatches(batch_ids=frozenset({"lost"}))) == [lost.at]
+    assert found(of_request(lost)) == [lost.at]
+    assert set(found(of_request(wrong))) == {stopped_at, result_at}
+    assert found(ChosenBatches(batch_ids=frozenset({"early", "lost", "wrong"}))) == [
+        one.at for one in findings(judged) if isinstance(one, Violation)
+    ]
 
 
 def test_a_second_result_a_missing_one_and_one_without_a_run_are_found(

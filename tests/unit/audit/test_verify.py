@@ -16,8 +16,10 @@ from schemas.coordinates import Coordinates
 from schemas.dead_letters import OUTCOME_REFUSED, Refused, dead_letter
 from schemas.errors import Malformed
 from schemas.events import CJBatchPrepared, CJBatchUnresolved, Essay
-from schemas.topics import MAX_REQUEST_BYTES, MIB
+from schemas.topics import MAX_REQUEST_BYTES, MIB, Topics
+from tables.scan.scanner import Engine
 from tests.support.builders import (
+    essays,
     handwritten,
     instructions_deleted,
     instructions_uploaded,
@@ -26,8 +28,19 @@ from tests.support.builders import (
     requested,
     rubric_uploaded,
 )
-from tests.support.installation_in_memory import CODEC, REQUESTS, TOPICS, Installation, message
+from tests.support.engines import ENGINES, NAME_OF
+from tests.support.installation_in_memory import (
+    CODEC,
+    REQUESTS,
+    SETTINGS,
+    TOPICS,
+    InMemory,
+    Installation,
+    message,
+)
+from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.findings import Note, NotVerifiable, Violation
+from tools.audit.check.outcome_with_request import OutcomeWithRequest
 
 SCOPES = ("a1", "a2")
 EVENTS = (
@@ -99,9 +112,12 @@ def a_request(draw: st.DrawFn, scope: str, number: int) -> bytes | None:
             return None
 
 
-@given(installations())
-def test_the_outcomes_of_batch_preparation_have_no_findings(installation: Installation) -> None:
-    findings, tally = installation.audit()
+@pytest.mark.parametrize("engine", ENGINES, ids=NAME_OF)
+@given(installation=installations())
+def test_the_outcomes_of_batch_preparation_have_no_findings(
+    engine: Engine, installation: Installation
+) -> None:
+    findings, tally = installation.audit(engine=engine)
     assert findings == []
     assert tally.requests["requests"] == len(installation.requests)
     assert tally.requests["waiting"] == len(installation.parked)
@@ -112,6 +128,16 @@ def test_the_outcomes_of_batch_preparation_have_no_findings(installation: Instal
         == len(installation.outcomes)
         == len(installation.requests) - len(installation.parked)
     )
+
+
+@given(installations())
+def test_outcomes_with_requests_are_read_as_they_were_written(installation: Installation) -> None:
+    log = InMemory(installation)
+    scan_range = installation.scan_range()
+    check = CompletenessCheck(SETTINGS, CODEC, scan_range, 0, log, installation.now_ms)
+    pairs = [pair for portion in check.run() for pair in portion.outcomes]
+    assert [OutcomeWithRequest.of_row(pair.row) for pair in pairs] == pairs
+    assert len(pairs) == len(installation.outcomes)
 
 
 @settings(max_examples=3 * settings().max_examples)
@@ -194,6 +220,7 @@ OF_EARLIER_RELEASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "course": ({"course_code": DECOMPOSED}, {}),
     "deadline in seconds": ({"due_at_ms": 1_900_000_000}, {}),
     "language": ({}, {"language": "Svenska"}),
+    "essays of one id": ({"essays": essays(2) + essays(2)}, {}),
 }
 
 
@@ -412,6 +439,46 @@ def test_a_truncated_dead_letter_of_a_request_that_fits_is_reported() -> None:
     letter = dead_letter(at, 5, Malformed("x"), Refused(b"k", HUGE, ()))
     installation.replace_outcome(0, key=letter.key, headers=tuple(letter.headers))
     assert [violation.kind for violation in installation.findings()] == ["bytes"]
+
+
+@pytest.mark.parametrize("assignment_id", ["a1", "unknown"])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_an_outcome_of_another_prefix_is_a_finding_of_its_own_and_not_verified(
+    assignment_id: str, is_damaged: bool
+) -> None:
+    elsewhere = Coordinates(Topics().under("other-").requests.name, 0, 0)
+    installation = with_one_batch()
+    request = CODEC.encode(requested(assignment_id=assignment_id)) + b"\0" * is_damaged
+    installation.join(installation.request(request))
+    original = log_record_of(installation.outcomes[1])
+    if is_damaged:
+        refused = Refused(b"k", request, ())
+        letter = dead_letter(elsewhere, 5, Malformed("x"), refused)
+        installation.replace_outcome(1, headers=tuple(letter.headers))
+    else:
+        event = CODEC.decode(original.value)
+        assert isinstance(event, CJBatchPrepared | CJBatchUnresolved)
+        provenance = replace(event.provenance, request=elsewhere)
+        copy = replace(event, event_id=str(elsewhere), provenance=provenance)
+        installation.replace_outcome(1, value=CODEC.encode(copy))
+    findings, tally = installation.audit()
+    assert {(found.kind, found.at.offset) for found in findings} == {("copied", 1), ("missing", 1)}
+    assert tally.outcomes.total() == 1
+
+
+def test_on_a_copy_with_other_offsets_no_outcome_is_right() -> None:
+    installation = with_one_batch()
+    for number in range(3):
+        installation.request_and_join(CODEC.encode(requested(batch_id=f"b-{number}")))
+    kept = [log_record_of(request) for request in installation.requests[1:]]
+    installation.requests = [
+        message(REQUESTS.topic, offset, one.key, one.value, list(one.headers), one.appended_at_ms)
+        for offset, one in enumerate(kept)
+    ]
+    wrong = {
+        found.at.offset for found in installation.findings() if found.at.topic != REQUESTS.topic
+    }
+    assert wrong == {outcome.offset() for outcome in installation.outcomes}
 
 
 def test_an_outcome_without_a_request_is_reported() -> None:

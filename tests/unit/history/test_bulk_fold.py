@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,9 @@ from schemas.topics import Topics
 from tables.context import fold
 from tables.history.bulk_fold import ALL_KEYS, BulkFold, Counts
 from tables.history.scope_history import history_of
+from tables.scan.plain import PLAIN_ENGINE
+from tables.scan.scanner import Engine
+from tables.upload_batch import UploadBatch
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import (
     TOPIC_OF,
@@ -24,9 +28,11 @@ from tests.support.builders import (
     uploads_of,
     uploads_of_courses,
 )
+from tests.support.engines import ENGINES, NAME_OF
 
 CODEC = Codec()
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, 4)
+BATCH = 3  # records; a batch ends anywhere in a chain
 EVERY_PARTITION = frozenset(
     Partition(name, number) for name in TOPICS.by_name for number in range(4)
 )
@@ -62,7 +68,7 @@ def records(draw: st.DrawFn) -> list[UploadRecord]:
 
 
 def folded(
-    given_records: Sequence[UploadRecord], max_scopes: int = 1000
+    given_records: Sequence[UploadRecord], max_scopes: int = 1000, engine: Engine = PLAIN_ENGINE
 ) -> tuple[dict[str, AssignmentContext], Counts, dict[str, tuple[str, ...]]]:
     """Contexts, counts and broken roles, slice by slice."""
     contexts: dict[str, AssignmentContext] = {}
@@ -75,10 +81,10 @@ def folded(
             read_from_start=EVERY_PARTITION,
             key_slice=slices.pop(),
             max_scopes=max_scopes,
+            engine=engine,
         )
-        for record in given_records:
-            at = (record.at.topic, record.at.partition, record.at.offset)
-            bulk_fold.add(at, record.key, record.value, record.appended_at_ms)
+        for number in range(0, len(given_records), BATCH):
+            bulk_fold.add(UploadBatch.of(given_records[number : number + BATCH]))
         for scope in bulk_fold.contexts():
             assert scope.context.scope_key not in contexts
             contexts[scope.context.scope_key] = scope.context
@@ -104,13 +110,14 @@ def plain_fold(
     return rows, invalid
 
 
-@given(records(), st.integers(1, 6))
+@pytest.mark.parametrize("engine", ENGINES, ids=NAME_OF)
+@given(log_records=records(), max_scopes=st.integers(1, 6))
 def test_it_equals_the_plain_fold_in_slices_of_any_size(
-    log_records: list[UploadRecord], max_scopes: int
+    engine: Engine, log_records: list[UploadRecord], max_scopes: int
 ) -> None:
     rows, invalid = plain_fold(log_records)
     for limit in (1000, max_scopes):
-        contexts, counts, _ = folded(log_records, limit)
+        contexts, counts, _ = folded(log_records, limit, engine)
         assert contexts == rows
         assert (counts.records, counts.damaged, counts.scopes) == (
             len(log_records),
@@ -119,9 +126,12 @@ def test_it_equals_the_plain_fold_in_slices_of_any_size(
         )
 
 
-@given(records())
-def test_roles_with_a_broken_history_are_reported(log_records: list[UploadRecord]) -> None:
-    contexts, counts, broken = folded(log_records)
+@pytest.mark.parametrize("engine", ENGINES, ids=NAME_OF)
+@given(log_records=records())
+def test_roles_with_a_broken_history_are_reported(
+    engine: Engine, log_records: list[UploadRecord]
+) -> None:
+    contexts, counts, broken = folded(log_records, engine=engine)
     for scope_key in contexts:
         with_key = [record for record in log_records if record.key == scope_key.encode()]
         gaps = {gap.role for gap in history_of(scope_key, with_key, {}, CODEC, TOPICS).gaps}
@@ -158,12 +168,19 @@ def test_a_broken_chain_is_reported_but_not_a_range_that_begins_later() -> None:
     assert folded(records_of(chained_prompts(1, 3)))[2] == {"assignment:a1": ("student_prompt",)}
     assert folded(records_of(chained_prompts(2, 3)))[2] == {"assignment:a1": ("student_prompt",)}
     later = BulkFold(CODEC, TOPICS, read_from_start=())
-    for record in records_of(
-        [*chained_prompts(4, 5), prompt_deleted(version=6, previous_event_id="e5")]
-    ):
-        at = (record.at.topic, record.at.partition, record.at.offset)
-        later.add(at, record.key, record.value, record.appended_at_ms)
+    chained = [*chained_prompts(4, 5), prompt_deleted(version=6, previous_event_id="e5")]
+    later.add(UploadBatch.of(records_of(chained)))
     assert [scope.broken for scope in later.contexts()] == [()]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=NAME_OF)
+def test_a_predecessor_in_the_log_explains_versions_that_are_left_out(engine: Engine) -> None:
+    first = prompt_uploaded(event_id="e1")
+    last = prompt_uploaded(version=2**20, event_id="e9", previous_event_id="e1")
+    assert folded(records_of([first, last]), engine=engine)[2] == {}
+    stranger = replace(last, previous_event_id="e8")
+    broken = folded(records_of([first, stranger]), engine=engine)[2]
+    assert broken == {"assignment:a1": ("student_prompt",)}
 
 
 def test_a_damaged_upload_explains_a_missing_version() -> None:
@@ -184,7 +201,5 @@ def test_only_requested_scopes_are_folded() -> None:
     bulk_fold = BulkFold(
         CODEC, TOPICS, read_from_start=EVERY_PARTITION, scope_keys={b"assignment:a2"}
     )
-    for record in records_of(chained_prompts(1)):
-        at = (record.at.topic, record.at.partition, record.at.offset)
-        bulk_fold.add(at, record.key, record.value, record.appended_at_ms)
+    bulk_fold.add(UploadBatch.of(records_of(chained_prompts(1))))
     assert (list(bulk_fold.contexts()), bulk_fold.counts()) == ([], Counts())

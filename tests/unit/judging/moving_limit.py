@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 
 from processors.judging.endpoints import Endpoint, new_endpoint
-from processors.judging.judge import Answered, Failed
+from processors.judging.judges.judge import Answered, Failed
 
 MAXIMUM = 64
 ANSWER = Answered(

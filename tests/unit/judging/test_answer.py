@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.judging.answer import Answer, read_answer
+from processors.judging.judges.answer import Answer, read_answer
 
 
 def test_an_answer_with_every_field() -> None:

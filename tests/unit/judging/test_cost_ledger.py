@@ -68,6 +68,12 @@ def test_what_fits_never_passes_the_budget_whatever_becomes_of_it(
     assert ledger.reserved_pusd == 0
 
 
+def test_what_is_in_doubt_is_not_spent_again() -> None:
+    ledger = Ledger(max_cost_pusd=10).reserve(6).doubt(6)
+    assert (ledger.committed_pusd, ledger.fits(4), ledger.fits(5)) == (6, True, False)
+    assert ledger.resolve(6).pay(6, 1, None).fits(9)
+
+
 def test_without_a_budget_everything_fits_and_with_one_no_unknown_bound_does() -> None:
     assert Ledger().fits(None)
     assert Ledger().fits(10**30)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.judging import anthropic_messages, openai_chat
-from processors.judging.answer import ANSWER_SCHEMA
-from processors.judging.judge import Answered, Failed
+from processors.judging.judges import anthropic_messages, openai_chat
+from processors.judging.judges.answer import ANSWER_SCHEMA
+from processors.judging.judges.judge import Answered, Failed
+from processors.judging.judges.provider_responses import failure_of, retry_after_ms
 from processors.judging.prompt import AskedJudge
-from processors.judging.provider_responses import failure_of, retry_after_ms
 from schemas.judging_events import TokenUsage
 from schemas.models import PUSD_PER_USD
 from tables.judging.cost_ledger import cost_pusd

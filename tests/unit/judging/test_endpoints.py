@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.judging.endpoints import Endpoint, backoff_ms, new_endpoint
-from processors.judging.judge import Answered, Failed, Reason
+from processors.judging.judges.judge import Answered, Failed, Reason
 from tests.unit.judging.moving_limit import ANSWER, MAXIMUM, answered_calls, random_limit
 
 
@@ -151,7 +151,11 @@ def test_a_backoff_doubles_up_to_a_minute_and_is_shortened_by_the_jitter() -> No
     assert backoff_ms(1, 0.5) == 1000
 
 
-SEEDS = [pytest.param(6, id="6"), pytest.param(40, id="40", marks=pytest.mark.thorough)]
+SEEDS = [
+    pytest.param(2, id="2"),
+    pytest.param(6, id="6", marks=pytest.mark.thorough),
+    pytest.param(40, id="40", marks=pytest.mark.long),
+]
 
 
 @pytest.mark.parametrize("seeds", SEEDS)

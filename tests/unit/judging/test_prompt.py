@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from processors.judging.judge import Prompt
+from processors.judging.judges.judge import Prompt
 from processors.judging.prompt import (
     GUEST_CRITERIA,
     AskedJudge,

@@ -94,6 +94,19 @@ def test_equal_scores_share_a_rank() -> None:
     assert [(essay.theta, essay.rank, essay.percentile) for essay in essays] == [(0.0, 1, 50.0)] * 2
 
 
+def test_essays_of_one_text_and_their_result_are_flagged(complete: Run) -> None:
+    first, second, *others = complete.opened.essays
+    copied = replace(second, storage_id=first.storage_id)
+    run = replace(complete, opened=replace(complete.opened, essays=(first, copied, *others)))
+    result = published(run)
+    assert ["same_text" in essay.flags for essay in result.essays] == [True, True] + [False] * 18
+    assert result.flags[-1:] == ("same_text",)
+    assert all(essay.rank is not None for essay in result.essays)
+    failed = result_of(run, Stop("failed", "no_signal"))
+    assert [essay.flags for essay in failed.essays[:3]] == [("same_text",), ("same_text",), ()]
+    assert "same_text" not in str(published(complete))
+
+
 def test_counts_of_an_essay_are_its_own(complete: Run) -> None:
     asked = [one.plan for one in complete.comparisons]
     appearances = Counter(item for plan in asked for item in (plan.first, plan.second))

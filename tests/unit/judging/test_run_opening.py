@@ -8,16 +8,14 @@ import orjson
 import pytest
 
 from processors.judging.prompt import PromptTexts, build_prompt, judge_sha256
+from processors.judging.run_items import Gathered, read_texts, texts_of
 from processors.judging.run_opening import (
-    Gathered,
     JudgingPolicy,
     Opened,
     PreparedBatch,
     asked_judge,
-    gather,
     open_run,
     seed_of,
-    texts_of,
 )
 from processors.outcomes.outcome_builder import outcome_of
 from processors.outcomes.resolve import resolve
@@ -189,6 +187,15 @@ def test_more_essays_than_allowed_are_refused() -> None:
     assert refusal(prepared(), replace(POLICY, items_max=2)) == ("too_many_items", [])
 
 
+def test_a_batch_of_an_earlier_release_with_an_id_of_two_essays_is_refused() -> None:
+    names = ("e-0", "e-1", "e-0", "e-1", "e-2")
+    twice = tuple(Essay(essay_id=name, text_storage_id=sha256_of(ESSAYS[0])) for name in names)
+    assert refusal(prepared(essays=twice)) == (
+        "essays_repeated",
+        [("essays.e-0", "essays_repeated"), ("essays.e-1", "essays_repeated")],
+    )
+
+
 @pytest.mark.parametrize(
     ("overrides", "reason", "codes"),
     [
@@ -240,7 +247,7 @@ def test_texts_are_read_from_the_store_and_faults_have_their_codes() -> None:
     store = ContentStore.open(ContentLocation("memory:///"))
     good, latin = store.put(b"good").storage_id, store.put(b"\xe5").storage_id
     missing = sha256_of("never stored")
-    found = gather(store, (good, latin, missing, "not an id"))
+    found = read_texts(store, (good, latin, missing, "not an id"))
     assert found.texts == {good: "good"}
     assert found.faults == {
         latin: "texts_unreadable",

@@ -6,8 +6,8 @@ from statistics import fmean, pstdev
 
 import pytest
 
-from processors.judging.judge import CallId
-from processors.judging.simulated import (
+from processors.judging.judges.judge import CallId
+from processors.judging.judges.simulated import (
     SimulatedFaults,
     SimulatedMind,
     decide,

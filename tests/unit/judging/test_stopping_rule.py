@@ -50,13 +50,19 @@ def test_in_between_a_run_goes_on() -> None:
     ],
 )
 def test_reliable(changes: dict[str, float], is_reliable: bool) -> None:
-    found = after_wave(scores(**changes), None, TARGETS)  # type: ignore[arg-type]
+    found = after_wave(scores(**changes), scores(bound=0.9), TARGETS)  # type: ignore[arg-type]
     assert (found == Stop("complete", "reliable")) is is_reliable
 
 
+def test_one_wave_alone_is_not_reliable() -> None:
+    assert after_wave(scores(bound=0.9), None, TARGETS) is None
+    assert after_wave(scores(bound=0.9), scores(bound=0.699999), TARGETS) is None
+
+
 def test_a_run_may_set_its_target() -> None:
-    assert after_wave(scores(bound=0.5), None, Targets(target_bound=0.5)) is not None
-    assert after_wave(scores(bound=0.8), None, Targets(target_bound=0.9)) is None
+    half = scores(bound=0.5)
+    assert after_wave(half, half, Targets(target_bound=0.5)) is not None
+    assert after_wave(scores(bound=0.8), scores(bound=0.8), Targets(target_bound=0.9)) is None
 
 
 NOISE = {"compared": 12.0, "p_no_spread": 0.26, "bound": 0.19}

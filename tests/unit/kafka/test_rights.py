@@ -27,6 +27,7 @@ WRITES: dict[Process, set[str]] = {
         "school-assessment.instructions.v1",
         "school-assessment.student-prompts.v1",
         "school-assessment.judge-rubrics.v1",
+        "school-assessment.anchors.v1",
     },
     "auditor": set(),
     "producer": {

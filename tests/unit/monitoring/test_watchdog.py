@@ -1,8 +1,10 @@
 """When the watchdog considers a part stalled, and what it reports."""
 
+import asyncio
 import logging
-import threading
-from collections.abc import Collection
+import subprocess
+import sys
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from processors.monitoring.stall_detector import Progress, StallDetector
 from processors.monitoring.watchdog import BLOCKED_CHECKS, Stalled, Watchdog, in_background
 from processors.monitoring.worker_status import StatusFile, WorkerStatus, statuses
 from processors.settings import Settings
+from processors.shutdown import Shutdown
 from schemas.coordinates import Partition, Positions
 from schemas.errors import Unreachable
+from tests.support.run_command import ROOT
 
 UPLOADS = Partition("uploads", 0)
 REQUESTS = Partition("requests", 1)
@@ -239,18 +243,48 @@ def test_the_status_file_has_the_last_rebalance_and_a_damaged_file_is_ignored(
     assert statuses(settings) == {}
 
 
+def ends(watch: Callable[[], None]) -> str:
+    """The fault that ends a process whose watch ends."""
+
+    async def run() -> str:
+        shutdown = Shutdown(asyncio.get_running_loop())
+        in_background("watch-parts", watch, shutdown, grace_s=86_400)
+        await asyncio.wait_for(shutdown.wait(), 30)
+        return str(shutdown.fault)
+
+    return asyncio.run(run())
+
+
 @pytest.mark.parametrize("fault", [KeyError("x"), MemoryError(), SystemExit(1)])
 def test_a_watch_that_ends_with_an_exception_ends_the_worker(fault: BaseException) -> None:
-    ended = threading.Event()
-    faults = list[BaseException]()
-
     def watch() -> None:
         raise fault
 
-    def fail(reason: BaseException) -> None:
-        faults.append(reason)
-        ended.set()
+    assert ends(watch).startswith(f"watch-parts ended with {type(fault).__name__}")
 
-    in_background("watch-parts", watch, fail)
-    assert ended.wait(10)
-    assert str(faults[0]).startswith(f"watch-parts ended with {type(fault).__name__}")
+
+def test_a_watch_that_returns_ends_the_worker() -> None:
+    assert ends(lambda: None).startswith("watch-parts ended: restart")
+
+
+def test_a_watch_that_names_its_fault_ends_the_worker_with_it() -> None:
+    def watch() -> None:
+        raise Stalled("the fold makes no progress")
+
+    assert ends(watch) == "the fold makes no progress"
+
+
+def test_a_process_whose_loop_hangs_ends_although_its_watch_is_dead() -> None:
+    code = """
+import asyncio, threading
+from processors.monitoring.watchdog import in_background
+from processors.shutdown import Shutdown
+
+async def main():
+    in_background("watch-parts", lambda: None, Shutdown(asyncio.get_running_loop()), grace_s=0.1)
+    threading.Event().wait(60)
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == 1

@@ -1,8 +1,9 @@
 """The outcomes of whole batches are those of the slow path, byte by byte, while contexts change."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
+from typing import Any
 
 import orjson
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from processors.outcomes.batch_splicer import BatchSplicer, OutcomeParts, Spliced
 from processors.outcomes.compiled_splicer import CompiledSplicer
+from processors.outcomes.encoded_rows import RowsOf
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.plain_splicer import PlainSplicer
 from processors.outcomes.recipes import RECIPE, RECIPES
@@ -19,20 +21,32 @@ from processors.policy import Policy
 from schemas.codec import Codec, canonical
 from schemas.coordinates import Coordinates
 from schemas.errors import BadRecord
-from schemas.events import AssignmentContext, CJAssessmentRequested
+from schemas.events import (
+    ROLES,
+    AssignmentContext,
+    CJAssessmentRequested,
+    UploadEvent,
+    role_of,
+    scope_key_of,
+)
 from schemas.released_schemas import released
 from schemas.topics import MAX_REQUEST_BYTES, Topics
 from tables.context import fold
+from tables.replica import HEAD
 from tests.support.builders import (
     READY,
     at,
     context_after,
     damaged,
     essays,
+    instructions_deleted,
     instructions_uploaded,
+    prompt_deleted,
     prompt_uploaded,
     requested,
     requests,
+    rubric_deleted,
+    rubric_uploaded,
     uploads_of,
     uploads_of_courses,
 )
@@ -49,17 +63,40 @@ Table = Mapping[str, AssignmentContext]
 Places = Sequence[tuple[int, int]]  # partitions and offsets
 
 
+def unreadable_rows(keys: Sequence[bytes]) -> list[bytes | None]:
+    """Rows that no scan accepts: the contexts are decoded."""
+    return [b""] * (len(ROLES) * len(keys))
+
+
 def splicer_of(
     name: str,
     table: Table,
     policy: Policy | None = None,
     *,
+    rows_of: RowsOf = unreadable_rows,
     recipe: int = RECIPE,
     max_bytes: int = 8 * MEGABYTE,
     codec: Codec = CODEC,
 ) -> BatchSplicer:
-    parts = OutcomeParts(codec, policy or Policy(), table.get, TOPIC, recipe)
+    parts = OutcomeParts(codec, policy or Policy(), table.get, rows_of, Topics(), recipe)
     return SPLICERS[name](parts, max_bytes)
+
+
+class Uploads:
+    """The contexts of some uploads, and the replica's rows of them."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[str, AssignmentContext] = {}
+        self.rows: dict[tuple[bytes, str], bytes] = {}
+
+    def fold(self, event: UploadEvent, upload_at: Coordinates, upload: bytes | None) -> None:
+        """Fold an upload with these bytes; None: with some that no scan accepts."""
+        fold(self.contexts, event, upload_at, 0)
+        row = HEAD.pack(upload_at.partition, upload_at.offset, 0) + (upload or b"")
+        self.rows[scope_key_of(event).encode(), role_of(event)] = row
+
+    def rows_of(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.rows.get((key, role)) for key in keys for role in ROLES]
 
 
 def spliced(splicer: BatchSplicer, records: Sequence[bytes], places: Places) -> Spliced:
@@ -122,12 +159,15 @@ RECIPE_NUMBERS = st.sampled_from(list(RECIPES))
 def test_batches_are_spliced_as_the_slow_path_encodes_them_while_contexts_change(
     name: str, data: st.DataObject, policy: Policy, recipe: int
 ) -> None:
-    rows: dict[str, AssignmentContext] = {}
-    splicer = splicer_of(name, rows, policy, recipe=recipe)
+    uploads = Uploads()
+    rows = uploads.contexts
+    splicer = splicer_of(name, rows, policy, rows_of=uploads.rows_of, recipe=recipe)
+    offset, partition = data.draw(st.integers(0, 2**62)), data.draw(st.integers(0, 2**31 - 1))
     for _ in range(data.draw(st.integers(1, 4))):
-        for offset, event in enumerate(data.draw(st.lists(UPLOADS, max_size=6))):
+        for event in data.draw(st.lists(UPLOADS, max_size=6)):
             before = dict(rows)
-            fold(rows, event, at(event, offset), offset)
+            offset += 1
+            uploads.fold(event, at(event, offset, partition), data.draw(encodings(event)))
             splicer.forget([key for key, row in rows.items() if before.get(key) is not row])
         versions = st.sampled_from([version for version in RECIPES[recipe].spliced if version])
         records = [
@@ -139,6 +179,93 @@ def test_batches_are_spliced_as_the_slow_path_encodes_them_while_contexts_change
             places = places_of(records)
             result = spliced(splicer, records, places)
             assert differences(result, records, places, rows, policy, recipe) == []
+
+
+def encodings(event: UploadEvent) -> st.SearchStrategy[bytes | None]:
+    """The bytes of an upload of any version that holds it; None for bytes that no scan accepts."""
+    encoded = [CODEC.encode(event)]
+    if getattr(event, "language", "") is None:
+        encoded.append(CODEC.encode(event, 1))
+    return st.sampled_from([*encoded, None])
+
+
+INSTRUCTIONS: tuple[UploadEvent | None, ...] = (
+    None,
+    instructions_uploaded(version=2**40, event_id="i" * 64),
+    instructions_deleted(),
+)
+PROMPTS: tuple[UploadEvent | None, ...] = (None, prompt_uploaded(event_id="å"), prompt_deleted())
+RUBRICS: tuple[UploadEvent | None, ...] = (
+    None,
+    rubric_uploaded(storage_id="s" * 63),
+    rubric_deleted(),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(),
+        Policy(patience_s=0),
+        Policy(("judge_rubric",), guests_allowed=False, patience_s=0),
+        Policy((), patience_s=0),
+    ],
+    ids=str,
+)
+def test_rows_of_every_state_of_the_roles_give_what_their_decoded_contexts_give(
+    name: str, policy: Policy
+) -> None:
+    uploads, records = Uploads(), list[bytes]()
+    states: Iterable[tuple[UploadEvent | None, ...]] = product(INSTRUCTIONS, PROMPTS, RUBRICS)
+    for number, events in enumerate(states):
+        for event in [one for one in events if one is not None]:
+            one = replace(event, assignment_id=f"a{number}")
+            uploads.fold(one, at(one, 2**50 + number, 1000), CODEC.encode(one))
+        for prompt in (None, "own"):
+            request = requested(assignment_id=f"a{number}", student_prompt_ref=prompt)
+            records.append(CODEC.encode(request))
+    for number, state in enumerate(INSTRUCTIONS):
+        if state is not None:
+            of_course: dict[str, Any] = {"assignment_id": None, "course_id": f"C{number}"}
+            one = replace(state, **of_course)
+            uploads.fold(one, at(one, 2**50 + number, 1000), CODEC.encode(one))
+        for prompt in (None, "own"):
+            course: dict[str, Any] = {"assignment_id": None, "course_code": f"C{number}"}
+            records.append(CODEC.encode(requested(**course, student_prompt_ref=prompt)))
+
+    def unused(scope_key: str) -> AssignmentContext | None:
+        raise AssertionError(f"{scope_key} was decoded")
+
+    parts = OutcomeParts(CODEC, policy, unused, uploads.rows_of, Topics())
+    result = spliced(SPLICERS[name](parts, MEGABYTE), records, places_of(records))
+    assert differences(result, records, places_of(records), uploads.contexts, policy) == []
+    assert len(records) == 2 * (27 + 3)
+
+
+def test_contexts_are_made_from_rows_and_decoded_only_if_no_scan_accepts_a_row() -> None:
+    """Of both engines, for they make the same parts."""
+    uploads, decoded = Uploads(), list[str]()
+    for number in range(3):
+        ready: tuple[UploadEvent, ...] = READY
+        for offset, event in enumerate(ready):
+            one = replace(event, assignment_id=f"a{number}")
+            is_readable = (number, role_of(event)) != (1, "judge_rubric")
+            uploads.fold(one, at(one, offset), CODEC.encode(one) if is_readable else None)
+
+    class Counted(dict[str, AssignmentContext]):
+        def get(self, key: str, default: object = None) -> AssignmentContext | None:  # type: ignore[override]
+            decoded.append(key)
+            return super().get(key)
+
+    records = [CODEC.encode(requested(assignment_id=f"a{number}")) for number in range(4)]
+    for name in NAMES:
+        table = Counted(uploads.contexts)
+        splicer = splicer_of(name, table, rows_of=uploads.rows_of)
+        result = spliced(splicer, records, places_of(records))
+        assert decoded == ["assignment:a1"]
+        assert differences(result, records, places_of(records), uploads.contexts, Policy()) == []
+        decoded.clear()
 
 
 def encoded_as(request: CJAssessmentRequested, version: int) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from processors.outcomes.outcome_builder import OutcomeBuilder
 from processors.outcomes.recipes import RECIPE, RECIPES
-from processors.outcomes.request_scan import ScannedFields, scan_request
+from processors.outcomes.request_scan import RequestScanner, ScannedFields, scan_request
 from processors.outcomes.splice import BuiltOutcome
 from processors.policy import Policy
 from schemas.codec import Codec
@@ -24,6 +24,7 @@ from schemas.events import (
 from schemas.field_limits import MAX_ESSAYS, RULES, IdLimit, TextLimit
 from tables.context import fold
 from tables.scan.layout import FRAME_BYTES, MAX_TEXT_BYTES
+from tables.scan.scanner import Engine
 from tests.support.builders import (
     COORDINATES,
     READY,
@@ -44,6 +45,7 @@ from tests.support.builders import (
     uploads_of,
     uploads_of_courses,
 )
+from tests.support.engines import ENGINES, NAME_OF
 
 CODEC = Codec()
 Table = Mapping[str, AssignmentContext]
@@ -371,3 +373,12 @@ def test_outcomes_are_right_with_more_scopes_than_the_cache_holds() -> None:
 
 
 UNKNOWN_COURSE = CODEC.encode(requested(assignment_id=None, course_code="C00000"))
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=NAME_OF)
+@given(data=st.data())
+def test_many_requests_are_scanned_as_each_by_itself(engine: Engine, data: st.DataObject) -> None:
+    events = data.draw(st.lists(requests(), max_size=4))
+    encoded = [CODEC.encode(event) for event in events]
+    records = [data.draw(st.just(record) | damaged(record)) for record in (*encoded, b"")]
+    assert RequestScanner(CODEC, engine).scan(records) == list(map(scanned, records))

@@ -170,3 +170,10 @@ def test_a_corrected_entry_keeps_its_place_and_waits_for_its_own_scope() -> None
     assert (index.oldest_offset(0), index.take_due(1000, 10)) == (101, [TWO])
     index.context_changed("assignment:other", always)
     assert index.take_due(1000, 10) == [corrected]
+
+
+def test_the_scopes_that_requests_wait_for_are_known_until_none_waits() -> None:
+    index = index_of(ONE, TWO, ELSEWHERE)
+    assert index.scope_keys == ["assignment:a1", "assignment:a2"]
+    index.remove(ELSEWHERE.request_at)
+    assert index.scope_keys == ["assignment:a1"]

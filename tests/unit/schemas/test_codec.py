@@ -2,7 +2,6 @@
 
 import math
 import struct
-from dataclasses import asdict
 from io import BytesIO
 
 import fastavro
@@ -32,6 +31,7 @@ from tests.support.builders import (
     READY,
     REQUEST_AT,
     UPLOADS,
+    avro_fields,
     context_after,
     contexts_of_assignment,
     contexts_of_course,
@@ -358,7 +358,7 @@ PARSED = {one.name: fastavro.parse_schema(dict(one.schema), named_schemas={}) fo
 @given(events())
 def test_events_are_encoded_to_the_same_bytes_as_by_fastavro(event: Event) -> None:
     body = BytesIO()
-    fastavro.schemaless_writer(body, PARSED[type(event).__name__], asdict(event), strict=True)
+    fastavro.schemaless_writer(body, PARSED[type(event).__name__], avro_fields(event), strict=True)
     assert CODEC.encode(event)[FRAME.size :] == body.getvalue()
 
 
@@ -368,7 +368,7 @@ def test_events_are_decoded_to_the_same_values_as_by_fastavro(event: Event) -> N
     values = fastavro.schemaless_reader(
         BytesIO(payload[FRAME.size :]), PARSED[type(event).__name__], None
     )
-    assert orjson.dumps(asdict(CODEC.decode(payload)), default=list) == orjson.dumps(
+    assert orjson.dumps(avro_fields(CODEC.decode(payload)), default=list) == orjson.dumps(
         values, default=list
     )
 
@@ -408,6 +408,6 @@ def test_the_refusal_of_an_invalid_number_names_its_structural_fault(
 def test_numbers_of_either_sign_are_encoded_as_by_fastavro(number: int) -> None:
     row = AssignmentContext(scope_key="assignment:a1", fold_version=number)
     body = BytesIO()
-    fastavro.schemaless_writer(body, PARSED["AssignmentContext"], asdict(row), strict=True)
+    fastavro.schemaless_writer(body, PARSED["AssignmentContext"], avro_fields(row), strict=True)
     assert CODEC.encode(row)[FRAME.size :] == body.getvalue()
     assert CODEC.decode(CODEC.encode(row)) == row

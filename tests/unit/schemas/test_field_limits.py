@@ -7,10 +7,19 @@ import pytest
 
 from schemas.codec import Codec
 from schemas.errors import Malformed
-from schemas.events import CJAssessmentRequested, Essay, UploadEvent
-from schemas.field_limits import MAX_ESSAYS, MAX_LONG, MAX_OVERRIDES, RULES, check_limits
+from schemas.events import Anchor, CJAssessmentRequested, Essay, UploadEvent
+from schemas.field_limits import (
+    MAX_ANCHORS,
+    MAX_ESSAYS,
+    MAX_LONG,
+    MAX_OVERRIDES,
+    RULES,
+    check_limits,
+)
 from tests.support.builders import (
     UPLOADS,
+    anchor,
+    anchors_uploaded,
     essays,
     instructions_uploaded,
     prompt_uploaded,
@@ -84,7 +93,9 @@ def assert_refused(event: UploadEvent | CJAssessmentRequested, name: str, reason
 def test_this_file_tests_every_limited_field() -> None:
     covered = {*LONGEST_TEXTS, *LONGEST_IDS, *MINIMUMS, *SLUGS, "sha256", "llm_config_overrides"}
     covered |= {"due_at_ms", "StudentPromptUploaded.language"}
-    assert covered | {"essays", "essay_id", "text_storage_id"} == set(RULES)
+    covered |= {"essays", "essay_id", "text_storage_id"}
+    covered |= {"AnchorsUploaded.anchors", "anchor_id", "Anchor.grade"}
+    assert covered == set(RULES)
 
 
 @pytest.mark.parametrize("event", ALL, ids=lambda event: type(event).__name__)
@@ -152,6 +163,17 @@ def test_an_id_is_in_normal_form(event: Any, name: str, maximum: int, value: str
     assert CODEC.as_earlier().decode(CODEC.encode(other)) == other
 
 
+@pytest.mark.parametrize("name", ["assignment_id", "course_code"])
+@pytest.mark.parametrize(
+    "invisible", [0xAD, 0x61C, 0x200B, 0x200F, 0x2028, 0x202E, 0x2060, 0x2066, 0xFEFF, 0xE0041]
+)
+def test_an_id_has_no_invisible_characters(name: str, invisible: int) -> None:
+    other = requested(**{name: f"eng{chr(invisible)}5"})
+    assert_refused(other, name, f"an invisible character in it: U\\+{invisible:04X}")
+    assert CODEC.as_earlier().decode(CODEC.encode(other)) == other
+    assert_accepted(requested(**{name: "\u0645\u06cc\u200c\u062e"}))  # as in Persian words
+
+
 @pytest.mark.parametrize("due", [2**34, 1_900_000_000_000, 2**48 - 1])
 def test_a_deadline_is_in_milliseconds(due: int) -> None:
     assert_accepted(requested(due_at_ms=due))
@@ -215,6 +237,15 @@ def test_a_batch_with_fewer_than_two_or_more_than_5000_essays_is_refused(count: 
     assert_refused(requested(essays=essays(count)), "essays", f"{count} items, allowed are 2 to")
 
 
+def test_an_id_is_of_one_essay_and_a_text_may_be_of_two() -> None:
+    first, second, third = essays(3)
+    other = requested(essays=(first, second, replace(third, essay_id=first.essay_id)))
+    assert_refused(other, "essays", "items 0 and 2 have the same essay_id")
+    assert CODEC.as_earlier().decode(CODEC.encode(other)) == other
+    one_text = replace(third, text_storage_id=first.text_storage_id)
+    assert_accepted(requested(essays=(first, second, one_text)))
+
+
 @pytest.mark.parametrize("name", ["essay_id", "text_storage_id"])
 @pytest.mark.parametrize("value", ["", "x" * 256, "x\0y"])
 def test_the_error_names_the_field_of_a_broken_essay(name: str, value: str) -> None:
@@ -229,3 +260,28 @@ def test_an_upload_has_exactly_one_scope(assignment_id: str | None, course_id: s
     event = instructions_uploaded(assignment_id=assignment_id, course_id=course_id)
     with pytest.raises(Malformed, match="exactly one of assignment_id and course_id"):
         CODEC.decode(CODEC.encode(event))
+
+
+def test_an_assignment_has_1_to_200_anchors_whatever_their_scale() -> None:
+    most = [anchor(f"anchor-{number}") for number in range(MAX_ANCHORS)]
+    assert_accepted(anchors_uploaded(*most))
+    for refused in ((), (*most, anchor("one-more"))):
+        with pytest.raises(Malformed, match=f"{len(refused)} items, allowed are 1 to 200"):
+            CODEC.decode(CODEC.encode(anchors_uploaded(anchors=refused)))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "refused"),
+    [
+        (anchor("x" * 64), anchor("x" * 65)),
+        (anchor("å"), anchor("a\u030a")),
+        (anchor(grade="x" * 50), anchor(grade="x" * 51)),
+        (anchor("a-b"), anchor("a/b")),
+    ],
+)
+def test_an_anchor_has_an_id_and_a_grade_of_bounded_length(
+    accepted: Anchor, refused: Anchor
+) -> None:
+    assert_accepted(anchors_uploaded(accepted))
+    with pytest.raises(Malformed, match=r"anchor_id|grade"):
+        CODEC.decode(CODEC.encode(anchors_uploaded(refused)))

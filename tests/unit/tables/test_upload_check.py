@@ -1,8 +1,5 @@
 """The check of many uploads accepts only what `read_upload` accepts, and both engines accept the same."""
 
-import os
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,21 +10,15 @@ from schemas.errors import BadRecord
 from schemas.events import UploadEvent, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.topics import Topics
-from tables.scan.engine import CACHE_VARIABLE, load_engine
-from tables.scan.plain import PlainEngine
-from tables.scan.scanner import Engine
 from tables.upload_batch import UploadBatch
 from tables.upload_check import UploadCheck
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import UPLOADS, damaged, instructions_uploaded, prompt_uploaded, uploads
+from tests.support.engines import ENGINES
 
 CODEC, PARTITIONS = Codec(), 7
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, PARTITIONS)
-ENGINES: dict[str, Engine] = {
-    "numba": load_engine("numba", Path(os.environ[CACHE_VARIABLE])),
-    "plain": PlainEngine(),
-}
-CHECKS = {name: UploadCheck(CODEC, TOPICS, engine) for name, engine in ENGINES.items()}
+CHECKS = {engine.name: UploadCheck(CODEC, TOPICS, engine) for engine in ENGINES}
 
 
 def topic_of(event: UploadEvent) -> str:

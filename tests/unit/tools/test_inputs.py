@@ -311,6 +311,23 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
         uploads_in("nowhere.json")
 
 
+@pytest.mark.parametrize(
+    ("found", "content"),
+    {
+        "UTF-16 text": b"\xff\xfe" + '{"a": 1}'.encode("utf-16-le"),  # as PowerShell redirects
+        "UTF-16 text ": '{"a": 1}'.encode("utf-16-le"),
+        "gzip data": b"\x1f\x8b\x08",
+        "an Excel workbook": b"PK\x03\x04 xl/workbook.xml",
+        "an HTML page": b"<!DOCTYPE html><html>",  # of a page for signing in
+    }.items(),
+)
+def test_a_file_of_another_format_is_named(tmp_path: Path, found: str, content: bytes) -> None:
+    file = tmp_path / "requests.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(Malformed, match=f"requests.jsonl: {found.strip()}: save it as JSON"):
+        read_requests([str(file)], 1, lambda: "id")
+
+
 def test_standard_input_is_read_once() -> None:
     with pytest.raises(Malformed, match="standard input can be read only once"):
         read_uploads(["-", "-"])
@@ -352,7 +369,7 @@ def test_a_deadline_in_seconds_or_microseconds_is_refused(write: Write, due: int
 
 def test_an_essay_is_in_a_batch_once(write: Write) -> None:
     twice = [{"essay_id": "e1", "text_storage_id": name} for name in ("t1", "t2")]
-    with pytest.raises(Malformed, match="essays: 1 essay ids are given more than once"):
+    with pytest.raises(Malformed, match="essays: items 0 and 1 have the same essay_id"):
         one_request(write, essays=twice)
 
 

@@ -25,8 +25,17 @@ FOREIGN = {
     archive("word/document.xml"): "a Word document (.docx)",
     archive("xl/workbook.xml"): "an Excel workbook",
     archive("notes.txt"): "a ZIP archive",
+    b"PK\x05\x06" + bytes(18): "a ZIP archive",
+    archive("word/document.xml") + archive("word/vbaProject.bin"): "a document with macros (.docm)",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"): (
+        "a document with a password"
+    ),
     gzip.compress(b"Write about a rule."): "gzip data",
     "Write about a rule.".encode("utf-16"): "UTF-16 text",
+    "Skriv om en regel, på två sidor".encode("utf-16-le"): "UTF-16 text",
+    "Write about a rule.".encode("utf-16-be"): "UTF-16 text",
+    b"<!-- saved from a page -->\n<html>": "an HTML page",
+    b"<svg xmlns='x'></svg>": "an SVG image",
     "Write about a rule.".encode("utf-32"): "UTF-32 text",
     b'--b0\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext': "a multipart form",
     b"MIME-Version: 1.0\r\nSubject: x\r\n\r\ntext": "an e-mail message",
@@ -44,6 +53,9 @@ PLAIN = [
     "Skriv om en regel. å ä ö".encode(),
     b"\xef\xbb\xbfWrite about a rule.",
     b"data: a plural noun?",
+    b"a\0b\0",
+    b"<!-- a comment --> Write about it.",
+    b"<header> Write about it.",
     b"",
 ]
 NOTHING_VISIBLE = ["\u200b" * 20, "\u00ad" * 20, "\u2800" * 20, "\u3164" * 20, "\ufe0f\u200d" * 9]

@@ -17,7 +17,7 @@ from schemas.field_limits import NAME
 from tools.api.errors.problems import Problem
 
 ADMINS = ("admin",)  # every route that is not named below
-AUDITORS = ("admin", "auditor")  # GET of an assignment and its history, /audit/v1
+AUDITORS = ("admin", "auditor")  # GET of all instructions, of an assignment, its history, /audit/v1
 READERS = ("admin", "auditor", "service")  # readiness, grade scales; GET and HEAD content
 CONTENT_WRITERS = ("admin", "service")  # POST content
 

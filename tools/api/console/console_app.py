@@ -20,9 +20,10 @@ from tools.api.console import editing, judging_pages, log_pages, scopes, sign_in
 from tools.api.console.console_settings import ConsoleSettings
 from tools.api.console.in_process_api import InProcessApi, Refused
 from tools.api.console.log_views import LogViews
-from tools.api.console.pages import FOLDER, HEADERS, Console, message_page, page
+from tools.api.console.pages import FOLDER, HEADERS, Console, console_of, message_page, page
 from tools.api.console.session import Cookies
 from tools.api.dependencies import Dependencies
+from tools.api.errors.problems import Problem
 from tools.api.responses.exception_handlers import log_and_count, problem_of
 
 
@@ -72,6 +73,7 @@ def _application(console: Console, views: LogViews) -> Starlette:
             Route("/{kind}/new", editing.show_new),
             Route("/{kind}/new", editing.save, methods=["POST"]),
             Route(scope, scopes.show),
+            Route(f"{scope}/anchor", scopes.show_anchor),
             Route(f"{scope}/edit", editing.show_edit),
             Route(f"{scope}/edit", editing.save, methods=["POST"]),
             Route(f"{role}/diff", scopes.show_diff),
@@ -120,7 +122,17 @@ async def _expected(request: Request, fault: Exception) -> Response:
         raise fault
     request.scope["state"]["problem"] = problem.slug
     log_and_count(request, fault, problem)
-    return message_page(request, problem.kind.status, problem.kind.title, f"{problem}.")
+    response = message_page(
+        request, problem.kind.status, problem.kind.title, f"{problem}.", *_what_to_do(problem)
+    )
+    response.headers.update(problem.headers)
+    return response
+
+
+def _what_to_do(problem: Problem) -> tuple[str, ...]:
+    """What a reader of a page does about a problem that passes; a form is sent again with what was typed."""
+    wait_s = problem.headers.get("Retry-After")
+    return (f"Wait {wait_s} s, then reload this page.",) if wait_s else ()
 
 
 async def _refused(request: Request, fault: Exception) -> Response:
@@ -136,7 +148,9 @@ async def _refused(request: Request, fault: Exception) -> Response:
 
 async def _from_framework(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
-    return message_page(request, fault.status_code, "There is no such page", "The menu has all.")
+    request.state.session = console_of(request).cookies.session_of(request)  # for the menu
+    sentence = "Check the address, or start from the first page."
+    return message_page(request, fault.status_code, "There is no such page", sentence)
 
 
 async def _unexpected(request: Request, _fault: Exception) -> Response:

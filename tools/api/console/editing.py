@@ -11,13 +11,13 @@ from starlette.responses import Response
 from tools.api.console.in_process_api import Answer, Refused
 from tools.api.console.pages import (
     console_of,
+    for_admins,
     is_of_session,
     page,
     read_form,
     read_session_form,
     redirect,
     session_of,
-    signed_in,
 )
 from tools.api.console.scopes import ADMIN, ROLES, Scope, kind_of, scale_names, scope_of
 from tools.api.console.text_diff import diff_rows
@@ -36,7 +36,7 @@ NOT_DELETED = "An empty text would be ignored: to delete it, use the button belo
 OTHER_SESSION = "You have signed in again since this form was opened: look at it, and save again."
 
 
-@signed_in
+@for_admins
 async def show_new(request: Request) -> Response:
     """The form for a new assignment or course."""
     kind = kind_of(request)
@@ -44,7 +44,7 @@ async def show_new(request: Request) -> Response:
     return _form(request, Scope(kind, wanted), {}, tag="")
 
 
-@signed_in
+@for_admins
 async def show_edit(request: Request) -> Response:
     """The form with the live texts."""
     scope = scope_of(request)
@@ -52,7 +52,7 @@ async def show_edit(request: Request) -> Response:
     return _form(request, scope, values, tag=tag)
 
 
-@signed_in
+@for_admins
 async def save(request: Request) -> Response:
     """Save the form; if somebody was faster, or a rule is broken, show it again with everything that was typed."""
     form = dict(await read_form(request))
@@ -81,7 +81,7 @@ async def save(request: Request) -> Response:
     raise Refused(answer)
 
 
-@signed_in
+@for_admins
 async def show_delete(request: Request) -> Response:
     """Ask before anything is deleted."""
     scope, role = scope_of(request), role_of(request)
@@ -92,7 +92,7 @@ async def show_delete(request: Request) -> Response:
     return page(request, "delete.html", scope=scope, role=role, gone=gone, tag=tag)
 
 
-@signed_in
+@for_admins
 async def delete(request: Request) -> Response:
     """Delete a role, and with the instructions everything else of the scope."""
     form = await read_session_form(request)
@@ -197,9 +197,6 @@ def _form(
     theirs: Mapping[str, Any] | None = None,
     status: int = 200,
 ) -> Response:
-    session = session_of(request)
-    if not session.is_admin:
-        return page(request, "no_role.html", 403)
     return page(
         request,
         "edit.html",

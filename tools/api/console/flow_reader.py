@@ -118,7 +118,8 @@ def _described(record: LogRecord, settings: Settings, codec: Codec) -> tuple[str
             waits_for = f"waits for {', '.join(event.missing)}"
             return "parked", "", event.scope_key, f"{event.request_at}: {waits_for}"
         case CJBatchJudged():
-            return "judged", event.batch_id, "", f"{event.outcome}: {event.reason}"
+            scope = event.context.assignment_id or ""
+            return "judged", event.batch_id, scope, f"{event.outcome}: {event.reason}"
         case _ if record.at.topic in {one.name for one in topics.uploads}:
             return "upload", "", key, type(event).__name__
     return "foreign record", key, "", f"a {type(event).__name__}"

@@ -7,11 +7,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from schemas.errors import BadRecord, CJStreamError
+from schemas.errors import CJStreamError
 from tools.api.console.in_process_api import Refused
 from tools.api.console.log_views import LogViews
 from tools.api.console.pages import (
     console_of,
+    for_admins,
     for_auditors,
     message_page,
     page,
@@ -19,7 +20,6 @@ from tools.api.console.pages import (
     session_of,
     signed_in,
 )
-from tools.api.console.scopes import AUDIT
 from tools.api.services.line_stream import stream_lines
 from tools.dlq import Filters, decision_of, document_of
 
@@ -92,7 +92,7 @@ async def _story(request: Request, batch_id: str) -> dict[str, Any] | None:
         request,
         session_of(request).caller,
         "GET",
-        f"{AUDIT}/batches",
+        "/audit/v1/batches",
         query={"batch_id": batch_id, "texts": "true"},
     )
     if answer.problem in ("resource-not-found", "validation-failed"):
@@ -132,33 +132,25 @@ async def show_letters(request: Request) -> Response:
 
 @for_auditors
 async def show_letter(request: Request) -> Response:
-    """One dead letter, with its headers and its value as hex."""
-    at = request.query_params.get("at", "")
-    found = await views_of(request).letters(None, Filters(), closed=True)
-    letter = next(
-        (document_of(one, went) for one, went in found.letters if str(one.at) == at), None
-    )
-    try:
-        value = await views_of(request).value_of(at)
-    except BadRecord:
-        value = None
-    if letter is None:
+    """One dead letter, with its headers and its value, decoded and as hex."""
+    found = await views_of(request).letter(request.query_params.get("at", ""))
+    if found is None:
         return message_page(request, 404, "There is no such dead letter", "The list shows all.")
+    letter, went, value = found
     return page(
         request,
         "letter.html",
-        letter=letter,
+        letter=document_of(letter, went),
         hex_lines=hex_lines(value or b""),
+        decoded=views_of(request).decoded(value or b""),
         is_cut=len(value or b"") > MAX_VALUE_BYTES,
     )
 
 
-@signed_in
+@for_admins
 async def redrive(request: Request) -> Response:
     """Decide on the selected dead letters, and re-drive them if the form says so."""
     form = await read_session_form(request)
-    if not session_of(request).is_admin:
-        return page(request, "no_role.html", 403)
     topic, reason = _topic(form.get("topic", "")), form.get("reason", "")
     is_dry_run = form.get("yes") != "yes"
     try:

@@ -4,16 +4,21 @@ import asyncio
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import TypeVar
 
+import orjson
+
+from processors.dead_letters.open_letters import DeadLetter, read_dead_letter
 from processors.kafka.records import LogRecord, log_record_of
 from processors.log.reader import LogReader
 from processors.log.record_lookup import messages_containing, records_at
 from processors.settings import Settings
 from schemas.codec import Codec
-from schemas.coordinates import coordinates_from
+from schemas.coordinates import Coordinates, Partition, coordinates_from
 from schemas.errors import BadRecord
 from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved
+from schemas.topics import Topic
 from tools.api.console.flow_reader import flow
 from tools.dlq import Filters, ListedLetters, RedriveReport, list_letters, redrive
 from tools.parked import Parked, read_parked_records
@@ -41,14 +46,22 @@ class LogViews:
         """The dead letters that the filters select, oldest first."""
         return await self._run(lambda: list_letters(self._settings, topic, filters, closed=closed))
 
-    async def value_of(self, at: str) -> bytes | None:
-        """The value of the record at these coordinates; None if there is none. Raises BadRecord for other text."""
-        coordinates = coordinates_from(at)
-        dead_letter_topics = (self._settings.topics.requests_dlq, self._settings.topics.uploads_dlq)
-        if coordinates.topic not in {topic.name for topic in dead_letter_topics}:
+    async def letter(self, at: str) -> tuple[DeadLetter, str | None, bytes | None] | None:
+        """The dead letter at these coordinates, where it went, and its value; None if there is none."""
+        topics = self._settings.topics
+        coordinates = self._known(at, topics.requests_dlq, topics.uploads_dlq)
+        if coordinates is None:
             return None
-        records = await self._run(lambda: list(records_at(self._settings, [coordinates])))
-        return records[0].value if records else None
+        return await self._run(lambda: read_dead_letter(self._settings, coordinates))
+
+    def decoded(self, value: bytes) -> tuple[str, str]:
+        """The name of the event that a value is, and its fields as JSON; if it is none, nothing and the reason."""
+        try:
+            event = self._codec.decode(value)
+        except BadRecord as fault:
+            return "", str(fault)
+        document = orjson.dumps(asdict(event), default=str, option=orjson.OPT_INDENT_2)
+        return type(event).__name__, document.decode()
 
     async def redrive(self, topic: str | None, filters: Filters, *, yes: bool) -> RedriveReport:
         """Re-drive the selected open dead letters; without `yes`, only decide on them. Raises Fenced, too."""
@@ -69,21 +82,25 @@ class LogViews:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _batch_ids_of(self, wanted: str) -> list[str]:
-        topics = self._settings.topics
-        try:
-            at = coordinates_from(wanted)
-        except BadRecord:
-            partitions = self._settings.partitions_of(topics.requests, *topics.outcomes)
-            with LogReader(self._settings, partitions) as log:
+        topics = (self._settings.topics.requests, *self._settings.topics.outcomes)
+        if at := self._known(wanted, *topics):
+            records = records_at(self._settings, [at])
+            found = [self._batch_id_of(record, None) for record in records]
+        else:
+            with LogReader(self._settings, self._settings.partitions_of(*topics)) as log:
                 ranges = log.offset_ranges()
             messages = messages_containing(self._settings, ranges, wanted.encode())
             found = [self._batch_id_of(log_record_of(one), wanted) for one in messages]
-        else:
-            if at.topic not in {topic.name for topic in (topics.requests, *topics.outcomes)}:
-                return []
-            records = records_at(self._settings, [at])
-            found = [self._batch_id_of(record, None) for record in records]
         return sorted({batch_id for batch_id in found if batch_id})
+
+    def _known(self, text: str, *topics: Topic) -> Coordinates | None:
+        """The coordinates that a text is, if they are in a partition of these topics."""
+        try:
+            at = coordinates_from(text)
+        except BadRecord:
+            return None
+        partitions = self._settings.partitions_of(*topics)
+        return at if Partition(at.topic, at.partition) in partitions else None
 
     def _batch_id_of(self, record: LogRecord, event_id: str | None) -> str | None:
         """The batch id of a request or an outcome; None if its event has another id than the one that is given."""

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from tools.api.admission import count_request
 from tools.api.console.console_settings import ConsoleSettings
 from tools.api.console.in_process_api import InProcessApi
 from tools.api.console.session import Cookies, Session
@@ -110,6 +111,7 @@ def signed_in(handler: Handler) -> Handler:
         if session is not None:
             request.state.session = session
             request.state.actor = session.subject
+            count_request(request, console_of(request).deps, session.subject)
             return await handler(request)
         if request.headers.get("accept") == "text/event-stream":  # a script, not a person
             return Response(status_code=401)
@@ -130,10 +132,18 @@ def signed_in(handler: Handler) -> Handler:
 
 def for_auditors(handler: Handler) -> Handler:
     """A page for people who have signed in and may read everything; others see that they may not."""
+    return _for(lambda session: session.is_auditor, handler)
 
+
+def for_admins(handler: Handler) -> Handler:
+    """A page for people who have signed in and may change everything; others see that they may not."""
+    return _for(lambda session: session.is_admin, handler)
+
+
+def _for(may: Callable[[Session], bool], handler: Handler) -> Handler:
     @wraps(handler)
     async def checked(request: Request) -> Response:
-        if not session_of(request).is_auditor:
+        if not may(session_of(request)):
             return page(request, "no_role.html", 403)
         return await handler(request)
 

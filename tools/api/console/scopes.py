@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,15 +12,30 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.errors import Discrepancy, Misconfigured
+from schemas.field_limits import normal_id
 from schemas.scales import list_scales
-from tools.api.console.in_process_api import Answer, Refused
+from tables.history.point_in_time import Moment
+from tables.history.scope_history import ScopeHistory
+from tools.api.auth.authentication import READERS
 from tools.api.console.lists import page_number, read_list
-from tools.api.console.pages import console_of, message_page, page, redirect, session_of, signed_in
+from tools.api.console.pages import (
+    console_of,
+    for_auditors,
+    message_page,
+    page,
+    redirect,
+    session_of,
+    signed_in,
+)
 from tools.api.console.text_diff import diff_rows
+from tools.audit.scope.as_of import ScopeReport, document_of
+from tools.audit.scope.history import document_of as history_document
+from tools.times import point_in_time_from
 
 VERSIONS = 100  # on one page
 MAX_COMPARED = 2000  # versions that can be chosen for a comparison; the command line has all
-ADMIN, AUDIT = "/admin/v1", "/audit/v1"
+ADMIN = "/admin/v1"
 ROLES = {
     "instructions": "Instructions",
     "student_prompt": "Student prompt",
@@ -61,7 +77,7 @@ def kind_of(request: Request) -> str:
 
 def scope_of(request: Request) -> Scope:
     """The scope that the path of a page names. Raises HTTPException if there is no such kind."""
-    return Scope(kind_of(request), request.path_params["scope_id"])
+    return Scope(kind_of(request), normal_id(request.path_params["scope_id"]))
 
 
 @signed_in
@@ -70,13 +86,8 @@ async def show_list(request: Request) -> Response:
     session, query = session_of(request), request.query_params
     prefix, scale = query.get("q", "").strip(), query.get("scale") or None
     if not session.is_auditor:
-        return page(request, "no_role.html")
-    if not session.is_admin:  # the list is for administrators; others open what they know
-        return (
-            redirect(request, Scope("assignment", prefix).path)
-            if prefix
-            else page(request, "open.html")
-        )
+        is_reader = not session.caller.roles.isdisjoint(READERS)
+        return redirect(request, "/judging") if is_reader else page(request, "no_role.html", 403)
     found = await read_list(
         request,
         f"{ADMIN}/assessment-instructions",
@@ -93,65 +104,114 @@ async def show_list(request: Request) -> Response:
     )
 
 
-@signed_in
+@for_auditors
 async def show(request: Request) -> Response:
     """One scope: its texts side by side, now or at a moment, and all versions."""
-    session, scope = session_of(request), scope_of(request)
-    api = console_of(request).api
-    as_of = request.query_params.get("as_of", "").strip()
-    moment = _with_zone(as_of) if as_of else _now()
-    history = (await _history(request, scope, page_number(request))).document
-    state = await api.call(
-        request,
-        session.caller,
-        "GET",
-        f"{AUDIT}/scopes/{quote(scope.key, safe='')}/as-of",
-        query={"at": moment},
-    )
-    if state.problem == "validation-failed":
+    scope, as_of = scope_of(request), request.query_params.get("as_of", "").strip()
+    try:
+        history, report = await _read(request, scope, as_of)
+    except _NoSuchMoment:
         return message_page(
             request,
             422,
             "There is no such moment",
             "Give a time that is not in the future, such as 2030-01-15T09:30:00Z, or topic/partition@offset.",
         )
-    if not state.is_ok:
-        raise Refused(state)
-    versions, document = history["items"], state.document
-    if not versions and all(document[role] is None for role in scope.roles):
+    document, number = document_of(report), page_number(request)
+    versions = history_document(history, None, page=number, page_size=VERSIONS)
+    if not versions["total"] and all(document[role] is None for role in scope.roles):
         return message_page(
             request, 404, f"There is no {scope.kind} {scope.id}", "No upload names it."
         )
-    readiness = None
-    if scope.kind == "assignment" and not as_of:
-        readiness = (
-            await api.read(
-                request,
-                session.caller,
-                f"{ADMIN}/assignments/{quote(scope.id, safe='')}/readiness",
-            )
-        ).document
     return page(
         request,
         "scope.html",
         scope=scope,
         document=document,
-        readiness=readiness,
-        versions=_with_previous(versions),
-        complete=history["complete"],
-        number=page_number(request),
-        pages=max(1, -(-history["total"] // VERSIONS)),
+        readiness=None if as_of or scope.kind != "assignment" else await _readiness(request, scope),
+        anchors=_by_scale(document["anchors"]),
+        versions=_with_previous(versions["items"]),
+        damaged=versions["damaged"],
+        complete=versions["complete"],
+        number=number,
+        pages=max(1, -(-versions["total"] // VERSIONS)),
         as_of=as_of,
+        scales=scale_names(),
         saved=request.query_params.get("saved", ""),
     )
 
 
-@signed_in
+@for_auditors
+async def show_anchor(request: Request) -> Response:
+    """The text and the grade of one anchor, now or at a moment."""
+    scope, query = scope_of(request), request.query_params
+    as_of, scale = query.get("as_of", "").strip(), query.get("scale", "")
+    try:
+        _, report = await _read(request, scope, as_of)
+        anchors = _by_scale(document_of(report)["anchors"]).get(scale, [])
+    except _NoSuchMoment:
+        anchors = []
+    anchor = next((one for one in anchors if one["anchor_id"] == query.get("id")), None)
+    if anchor is None:
+        return message_page(
+            request, 404, "There is no such anchor", "The assignment's page shows all."
+        )
+    text = await _text_of(request, {**anchor, "deleted": False})
+    names = scale_names()
+    return page(
+        request,
+        "anchor.html",
+        scope=scope,
+        anchor=anchor,
+        scale=names.get(scale, scale),
+        text=text,
+        as_of=as_of,
+    )
+
+
+class _NoSuchMoment(Exception):
+    """The query names a moment that cannot be read, or that the log does not have."""
+
+
+async def _read(request: Request, scope: Scope, as_of: str) -> tuple[ScopeHistory, ScopeReport]:
+    """A scope's history, and its state at a moment, or now if that is empty. Raises _NoSuchMoment."""
+    audit = console_of(request).deps.audit
+    if not as_of:
+        return await audit.scope(scope.key, None)
+    try:
+        return await audit.scope(scope.key, _moment(as_of))
+    except (Misconfigured, Discrepancy) as fault:
+        raise _NoSuchMoment from fault
+
+
+def _by_scale(component: Mapping[str, Any] | None) -> dict[str, list[Mapping[str, Any]]]:
+    """The anchors of a role's document by their grade scales; of each the best grade first, then by id."""
+    found = dict[str, list[Mapping[str, Any]]]()
+    for one in (component or {}).get("anchors") or ():
+        found.setdefault(one["grade_scale"], []).append(one)
+    return {scale: _best_first(scale, anchors) for scale, anchors in sorted(found.items())}
+
+
+def _best_first(scale: str, anchors: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    known = next((one.grades for one in list_scales() if one.id == scale), ())
+    height_of = {grade: number for number, grade in enumerate(known)}
+    return sorted(anchors, key=lambda one: (-height_of.get(one["grade"], -1), one["anchor_id"]))
+
+
+async def _readiness(request: Request, scope: Scope) -> dict[str, Any]:
+    """Whether a request for an assignment would be prepared at once. Raises Refused."""
+    path = f"{ADMIN}/assignments/{quote(scope.id, safe='')}/readiness"
+    answer = await console_of(request).api.read(request, session_of(request).caller, path)
+    return answer.document
+
+
+@for_auditors
 async def show_diff(request: Request) -> Response:
     """The difference of two versions of one role."""
-    scope = scope_of(request)
-    role = request.path_params["role"]
-    versions = [one for one in await _all_versions(request, scope) if one["role"] == role]
+    scope, role = scope_of(request), request.path_params["role"]
+    history, _ = await console_of(request).deps.audit.history(scope.key, with_uses=False)
+    document = history_document(history, None, page=1, page_size=MAX_COMPARED)
+    versions = [one for one in document["items"] if one["role"] == role]
     wanted = [request.query_params.get(name, "") for name in ("left", "right")]
     chosen = [_chosen(versions, one) for one in wanted]
     if role not in scope.roles or not all(chosen):
@@ -173,26 +233,6 @@ async def show_diff(request: Request) -> Response:
         rows=rows,
         is_readable=len(readable) == 2,
     )
-
-
-async def _history(request: Request, scope: Scope, number: int) -> Answer:
-    """One page of a scope's versions, newest first. Raises Refused."""
-    path = f"{AUDIT}/scopes/{quote(scope.key, safe='')}/history"
-    caller = session_of(request).caller
-    return await console_of(request).api.read(
-        request, caller, path, page=number, page_size=VERSIONS
-    )
-
-
-async def _all_versions(request: Request, scope: Scope) -> list[dict[str, Any]]:
-    """The newest versions of a scope, up to MAX_COMPARED. Raises Refused."""
-    versions = list[dict[str, Any]]()
-    for number in range(1, MAX_COMPARED // VERSIONS + 1):
-        history = (await _history(request, scope, number)).document
-        versions += history["items"]
-        if len(versions) >= history["total"]:
-            break
-    return versions
 
 
 def scale_names() -> dict[str, str]:
@@ -234,14 +274,9 @@ async def _text_of(request: Request, version: Mapping[str, Any]) -> str | None:
         return None
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _with_zone(moment: str) -> str:
-    """A time of a browser's field, which has no zone, as UTC; anything else as it is."""
-    try:
-        parsed = datetime.fromisoformat(moment)
-    except ValueError:
-        return moment
-    return parsed.replace(tzinfo=UTC).isoformat() if parsed.tzinfo is None else moment
+def _moment(text: str) -> Moment:
+    """A time, which is UTC if it has no zone, as from a browser's field, or coordinates. Raises Misconfigured."""
+    with suppress(ValueError):
+        parsed = datetime.fromisoformat(text)
+        text = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).isoformat()
+    return point_in_time_from(text, datetime.now(UTC), "moment")

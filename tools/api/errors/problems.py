@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas.errors import CJStreamError
+from schemas.events import AssignmentContext
+from tables.context import component_of, is_live
 from tools.api.errors.correlation import correlation_of
 
 MEDIA_TYPE = "application/problem+json"
@@ -98,6 +100,12 @@ def role_not_found(role: str, scope_key: str, *, deleted: bool) -> Problem:
     if kind == "course":
         resource_type += "_course"
     return not_found(resource_type, resource_id, deleted=deleted)
+
+
+def not_live(context: AssignmentContext | None, role: str, scope_key: str) -> Problem:
+    """The 404 for a role that is not live, or for the instructions if they are not live either."""
+    absent = role if is_live(context, "instructions") else "instructions"
+    return role_not_found(absent, scope_key, deleted=component_of(context, absent) is not None)
 
 
 def problem_response(request: Request, problem: Problem) -> Response:

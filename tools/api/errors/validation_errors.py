@@ -35,6 +35,9 @@ MESSAGES = {
     "scope_mismatch": "is not the scope in the path",
     "assignment_scope_only": "is allowed for assignments only",
     "unknown_grade_scale": "is not a registered grade scale",
+    "unknown_grade": "is not a grade of the grade scale",
+    "repeated": "is there twice",
+    "text_not_exclusive": "exactly one of essay_text and storage_id is required",
     "unknown_content": "names content that is not stored",
     "invalid_content": "names content that is not a text within the limits",
 }

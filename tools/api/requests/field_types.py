@@ -12,13 +12,22 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.errors import Misconfigured
-from schemas.field_limits import RULES, SHA256, IdLimit, PatternLimit, TextLimit, normal_id
+from schemas.field_limits import (
+    INVISIBLE,
+    RULES,
+    SHA256,
+    IdLimit,
+    PatternLimit,
+    TextLimit,
+    normal_id,
+)
 from schemas.scales import SCALES
 from tables.history.point_in_time import Moment
 from tools.api.errors.validation_errors import MESSAGES
 from tools.text_rules import (
     AS_PLAIN_TEXT,
     MAX_TEXT_BYTES,
+    MIN_ANCHOR,
     MIN_TEXT,
     broken_rule,
     format_of,
@@ -74,10 +83,10 @@ def _within(limit: TextLimit | IdLimit) -> tuple[Rule, ...]:
     )
 
 
-def _text(max_bytes: int) -> AfterValidator:
+def _text(max_bytes: int, minimum: int = MIN_TEXT) -> AfterValidator:
     def check(text: str) -> str:
         text = _trimmed_text(text)
-        if broken := broken_rule(text, max_bytes):
+        if broken := broken_rule(text, max_bytes, minimum):
             code, limit = broken
             if code == "not_plain_text":
                 message = f"is {format_of(text)}: {AS_PLAIN_TEXT}"
@@ -143,22 +152,24 @@ def _described(description: str, **rules: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": description, **rules})
 
 
-def _text_schema(max_bytes: int) -> WithJsonSchema:
+def _text_schema(max_bytes: int, minimum: int = MIN_TEXT) -> WithJsonSchema:
     description = (
-        f"at least {MIN_TEXT} characters, at most {max_bytes} bytes of UTF-8; "
+        f"at least {minimum} characters, at most {max_bytes} bytes of UTF-8; "
         "surrounding white space is removed"
     )
-    core = rf"[^\s\x00\ufeff][^\x00]{{{MIN_TEXT - 2},}}[^\s\x00]"
+    core = rf"[^\s\x00\ufeff][^\x00]{{{minimum - 2},}}[^\s\x00]"
     return _described(
-        description, minLength=MIN_TEXT, maxLength=max_bytes, pattern=rf"^\ufeff?\s*{core}\s*$"
+        description, minLength=minimum, maxLength=max_bytes, pattern=rf"^\ufeff?\s*{core}\s*$"
     )
 
 
 def _id_schema(rule: IdLimit) -> WithJsonSchema:
     description = (
-        f"1 to {rule.maximum} characters; no control character, slash or backslash; not `.` or `..`"
+        f"1 to {rule.maximum} characters; no control or invisible character, slash or backslash;"
+        " not `.` or `..`"
     )
-    inner, outer = r"[^\x00-\x1f\x7f-\x9f/\\]", r"[^\s\x00-\x1f\x7f-\x9f/\\\ufeff]"
+    forbidden = rf"\x00-\x1f\x7f-\x9f/\\{INVISIBLE}"
+    inner, outer = f"[^{forbidden}]", rf"[^\s{forbidden}]"
     core = rf"{outer}({inner}{{0,{rule.maximum - 2}}}{outer})?"
     return _described(description, minLength=1, pattern=rf"^\ufeff?\s*(?!\.{{1,2}}\s*$){core}\s*$")
 
@@ -166,10 +177,18 @@ def _id_schema(rule: IdLimit) -> WithJsonSchema:
 INSTRUCTIONS_BYTES = MAX_TEXT_BYTES["instructions"]
 PROMPT_BYTES = MAX_TEXT_BYTES["student_prompt"]
 ASSIGNMENT = cast(IdLimit, RULES["assignment_id"])
+ANCHOR = cast(IdLimit, RULES["anchor_id"])
+ANCHOR_BYTES = MAX_TEXT_BYTES["anchor"]
 BATCH = cast(TextLimit, RULES["batch_id"])
 COURSE = cast(IdLimit, RULES["course_id"])
 PIPELINE = re.compile("[a-z][a-z0-9_-]{0,49}")
 ORIGIN = cast(PatternLimit, RULES["context_origin"])
+GRADES = {
+    grade
+    for scale in SCALES.values()
+    for grade in (*scale.grades, scale.below_lowest_grade)
+    if grade
+}
 CHECK_ID = {
     "assignment": _check(*_within(ASSIGNMENT), normalize=_id),
     "course": _check(*_within(COURSE), normalize=_id),
@@ -177,6 +196,15 @@ CHECK_ID = {
 
 InstructionsText = Annotated[str, _text(INSTRUCTIONS_BYTES), _text_schema(INSTRUCTIONS_BYTES)]
 LongText = Annotated[str, _text(PROMPT_BYTES), _text_schema(PROMPT_BYTES)]
+AnchorText = Annotated[str, _text(ANCHOR_BYTES, MIN_ANCHOR), _text_schema(ANCHOR_BYTES, MIN_ANCHOR)]
+AnchorId = Annotated[
+    str, AfterValidator(_check(*_within(ANCHOR), normalize=_id)), _id_schema(ANCHOR)
+]
+Grade = Annotated[
+    str,
+    _checked(Rule(lambda grade: grade not in GRADES, "unknown_grade")),
+    _described("a grade of the grade scale; its grade below the lowest, too", enum=sorted(GRADES)),
+]
 AssignmentId = Annotated[str, AfterValidator(CHECK_ID["assignment"]), _id_schema(ASSIGNMENT)]
 CourseId = Annotated[str, AfterValidator(CHECK_ID["course"]), _id_schema(COURSE)]
 GradeScaleId = Annotated[

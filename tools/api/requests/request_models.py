@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from schemas.field_limits import MAX_ANCHORS
 from tools.api.requests import field_types as types
 from tools.api.requests.field_types import rule_error
 
@@ -153,6 +154,18 @@ TASK = "Write about a rule that you would change."
 ABSENT = Field(default_factory=str)  # an empty string means "not sent"; null is refused
 
 
+ONE_TEXT: Schema = {
+    "oneOf": [
+        {
+            "required": ["essay_text"],
+            "properties": {"essay_text": {"type": "string"}, "storage_id": {"type": "null"}},
+        },
+        {
+            "required": ["storage_id"],
+            "properties": {"storage_id": {"type": "string"}, "essay_text": {"type": "null"}},
+        },
+    ]
+}
 SCOPE = ("assignment_id", "course_id")
 TEXT_ROLES = ("student_prompt", "judge_rubric")
 ASSIGNMENT_ONLY = tuple(f"{role}_storage_id" for role in TEXT_ROLES)
@@ -283,6 +296,62 @@ class NewAssignment(WithStoredTexts):
     judge_rubric_storage_id: types.StorageId = ABSENT
     prompt_text: types.LongText = ABSENT
     rubric_text: types.LongText = ABSENT
+
+
+ESSAY = "The council wants to close the youth centre. I think that this is wrong, because it is the only place for us."
+
+
+class OfScale(Common):
+    """The grade scale of the anchors; by default that of the live instructions."""
+
+    grade_scale: types.GradeScaleId | None = None
+
+
+class GradedText(RequestModel):
+    """An anchor: its id, its grade, and its text or the storage id of its text."""
+
+    anchor_id: types.AnchorId
+    grade: types.Grade
+    essay_text: types.AnchorText | None = None
+    storage_id: Annotated[types.StorageId | None, Field(validate_default=True)] = None
+
+    @field_validator("storage_id")
+    @classmethod
+    def _one_text(cls, storage_id: str | None, info: ValidationInfo) -> str | None:
+        is_parsed = "essay_text" in info.data  # otherwise it is a fault already
+        if is_parsed and (info.data["essay_text"] is None) == (storage_id is None):
+            raise rule_error("text_not_exclusive")
+        return storage_id
+
+
+class NewAnchor(GradedText):
+    """An anchor of an assignment that has instructions; without a grade scale, of that of the instructions."""
+
+    model_config = documented(
+        {"assignment_id": "eng5-a1", "anchor_id": "anchor-1", "grade": "C+", "essay_text": ESSAY},
+        **ONE_TEXT,
+    )
+
+    assignment_id: types.AssignmentId
+    grade_scale: types.GradeScaleId | None = None
+
+
+class ListedAnchor(GradedText):
+    """One of several anchors."""
+
+    model_config = documented(
+        {"anchor_id": "anchor-1", "grade": "C+", "essay_text": ESSAY}, **ONE_TEXT
+    )
+
+
+class AnchorSet(RequestModel):
+    """All anchors of one grade scale."""
+
+    model_config = documented(
+        {"anchors": [{"anchor_id": "anchor-1", "grade": "C+", "essay_text": ESSAY}]}
+    )
+
+    anchors: list[ListedAnchor] = Field(min_length=1, max_length=MAX_ANCHORS)
 
 
 class OverridesToCheck(RequestModel):

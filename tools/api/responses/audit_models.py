@@ -76,6 +76,7 @@ class AsOf(ResponseModel):
     instructions: ComponentDocument | None
     student_prompt: ComponentDocument | None
     judge_rubric: ComponentDocument | None
+    anchors: ComponentDocument | None
     diff: tuple[Change, ...] = ()
 
 

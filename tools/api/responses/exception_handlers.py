@@ -47,7 +47,7 @@ PROBLEMS: dict[type[CJStreamError], Translation] = {  # the first match counts
     ),
     errors.ContentMissing: Translation("content-missing", ("storage_id",)),
     errors.ContentCorrupt: Translation("content-corrupt", ("storage_id",)),
-    errors.ContentFailed: Translation("content-backend-error", ("storage_id",)),
+    errors.ContentFailed: Translation("content-backend-error", ("storage_id",), "{fault.message}"),
     errors.ContentTimeout: Translation("content-timeout"),
     errors.ContentUnreachable: Translation("content-unavailable"),
     errors.ReplicaBehind: Translation("replica-behind"),

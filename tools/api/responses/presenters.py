@@ -1,7 +1,8 @@
 """Response documents, built from a context, and the responses with them: status and headers."""
 
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import orjson
@@ -9,11 +10,13 @@ from starlette.responses import Response
 
 from processors.policy import Policy
 from processors.upload_log.upload_log import WriteResult
-from schemas.events import ROLES, AssignmentContext
+from schemas.events import ADMINISTERED_ROLES, ANCHORS, AssignmentContext
 from schemas.scales import SCALES
+from tables.anchors import anchors_found
 from tables.context import component_of, is_live, live
-from tables.etags import assignment_etag_of
+from tables.etags import assignment_etag_of, etag_of
 from tools.api.responses.response_models import (
+    AnchorsUpload,
     Deleted,
     Deletion,
     InstructionsUpload,
@@ -124,6 +127,23 @@ def prompt_or_rubric_fields(
     }
 
 
+def anchor_fields(context: AssignmentContext, grade_scale: str) -> Fields:
+    """The fields of Anchors and of AnchorCounts for one grade scale."""
+    found, assignment_id = anchors_found(context, 0), ids_of(context.scope_key)["assignment_id"]
+    by_scale = Counter(anchor.grade_scale for anchor in found.anchors)
+    anchors = found.of_scale(grade_scale)
+    return {
+        **_role_fields(context, ANCHORS),
+        "assignment_id": assignment_id,
+        "grade_scale": grade_scale,
+        "anchors": list(map(asdict, anchors)),
+        "anchor_count": len(anchors),
+        "anchor_count_total": len(found.anchors),
+        "anchor_count_by_scale": dict(sorted(by_scale.items())),
+        "tag": str(etag_of(component_of(context, ANCHORS))),
+    }
+
+
 def assignment_fields(
     context: AssignmentContext, texts: Mapping[str, TextState] | None, policy: Policy
 ) -> Fields:
@@ -133,7 +153,7 @@ def assignment_fields(
         "scope_key": context.scope_key,
         "tag": str(assignment_etag_of(context)),
         "readiness": readiness_of(context, context.scope_key, policy),
-        **{role: _role(context, role, texts or {}) for role in ROLES},
+        **{role: _role(context, role, texts or {}) for role in ADMINISTERED_ROLES},
     }
 
 
@@ -160,13 +180,15 @@ def _role_fields(context: AssignmentContext, role: str) -> Fields:
 
 def _role(
     context: AssignmentContext, role: str, texts: Mapping[str, TextState]
-) -> Upload | Deletion | None:
+) -> Upload | AnchorsUpload | Deletion | None:
     component = component_of(context, role)
     if component is None:
         return None
     fields = _role_fields(context, role)
     if component.is_deletion:
         return filled(Deletion, fields)
+    if role == ANCHORS:
+        return filled(AnchorsUpload, fields)
     found = texts.get(role)
     state = {} if found is None else {"text_state": found.state}
     text = {} if found is None or found.text is None else {"text": found.text}

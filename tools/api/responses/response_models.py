@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from tables.commands import WriteOutcome
 from tools.audit.stored_text import State
 
-Role = Literal["instructions", "student_prompt", "judge_rubric"]
+Role = Literal["instructions", "student_prompt", "judge_rubric", "anchors"]
 
 
 class ResponseModel(BaseModel):
@@ -149,6 +149,25 @@ class InstructionsUpload(Upload):
     context_origin: str
 
 
+class AnchorRef(ResponseModel):
+    """One anchor; its text is at `/v1/content/{storage_id}`."""
+
+    anchor_id: str
+    grade_scale: str
+    grade: str
+    storage_id: str
+    sha256: str
+    size_bytes: int
+
+
+class AnchorsUpload(Event):
+    """The live anchors of every grade scale."""
+
+    deleted: Literal[False]
+    created_at: str
+    anchors: list[AnchorRef]
+
+
 class Assignment(ResponseModel):
     """All roles of one assignment; a role is null if it was never uploaded."""
 
@@ -159,6 +178,7 @@ class Assignment(ResponseModel):
     instructions: InstructionsUpload | Deletion | None
     student_prompt: Upload | Deletion | None
     judge_rubric: Upload | Deletion | None
+    anchors: AnchorsUpload | Deletion | None
 
 
 class Wrote(ResponseModel):
@@ -185,6 +205,37 @@ class PromptWritten(Prompt, Wrote):
 
 class RubricWritten(Rubric, Wrote):
     """A judge rubric after a write."""
+
+
+class AnchorCounts(ResponseModel):
+    """How many anchors an assignment has: of this grade scale, in total, and by scale; `tag` is that of all of them."""
+
+    assignment_id: str
+    grade_scale: str
+    anchor_count: int
+    anchor_count_total: int
+    anchor_count_by_scale: dict[str, int]
+    tag: str
+
+
+class Anchors(AnchorCounts):
+    """The live anchors of one grade scale, by id; the version is that of the anchors of every scale."""
+
+    anchors: list[AnchorRef]
+    version: int
+    event_id: str
+    created_at: str
+    updated_at: str
+    updated_by: str
+    source: Source
+
+
+class AnchorsWritten(Anchors, Wrote):
+    """The anchors of one grade scale after a write."""
+
+
+class AnchorsRemoved(AnchorCounts, Wrote):
+    """What is left after anchors were removed; the outcome is `deleted` if nothing is."""
 
 
 class AssignmentWritten(Assignment, WroteSeveral):

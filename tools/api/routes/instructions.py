@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from tables.commands import DELETE, Delete, NewInstructions, TextRef
-from tables.context import component_of, live
+from tables.context import live
 from tables.etags import etag_of
-from tools.api.admission import AdmittedRoute, WriteDep, WriteRequest
+from tools.api.admission import AdmittedRoute, AuditorRoute, WriteDep, WriteRequest
 from tools.api.dependencies import Dependencies, Deps
-from tools.api.errors.problems import role_not_found
+from tools.api.errors.problems import not_live
 from tools.api.requests import request_models as requests
 from tools.api.requests.field_types import AssignmentId, CourseId
 from tools.api.responses import presenters
@@ -27,13 +27,14 @@ from tools.api.services.text_service import ref_of
 from tools.audit.stored_text import TextState
 
 PREFIX = "/admin/v1/assessment-instructions"
-routes = APIRouter(prefix=PREFIX, tags=["instructions"], route_class=AdmittedRoute)
+for_admins = APIRouter(prefix=PREFIX, tags=["instructions"], route_class=AdmittedRoute)
+for_auditors = APIRouter(prefix=PREFIX, tags=["instructions"], route_class=AuditorRoute)
 ASSIGNMENT_PATH, COURSE_PATH = "/assignment/{assignment_id}", "/course/{course_id}"
 OfAssignment = Annotated[AssignmentId, Path()]
 OfCourse = Annotated[CourseId, Path()]
 
 
-@routes.post("", **returns(models.InstructionWritten, WRITTEN))
+@for_admins.post("", **returns(models.InstructionWritten, WRITTEN))
 async def upsert_instructions(body: requests.Instructions, write: WriteDep) -> Response:
     """Create or replace the instructions of an assignment or a course."""
     if body.assignment_id is not None:
@@ -41,7 +42,7 @@ async def upsert_instructions(body: requests.Instructions, write: WriteDep) -> R
     return await _write(write, f"course:{body.course_id}", body)
 
 
-@routes.put(ASSIGNMENT_PATH, **returns(models.InstructionWritten, WRITTEN_OR_CREATED))
+@for_admins.put(ASSIGNMENT_PATH, **returns(models.InstructionWritten, WRITTEN_OR_CREATED))
 async def put_instructions_of_assignment(
     assignment_id: OfAssignment, body: requests.PutInstructions, write: WriteDep
 ) -> Response:
@@ -49,7 +50,7 @@ async def put_instructions_of_assignment(
     return await _write(write, f"assignment:{assignment_id}", body, created=201)
 
 
-@routes.put(COURSE_PATH, **returns(models.InstructionWritten, WRITTEN_OR_CREATED))
+@for_admins.put(COURSE_PATH, **returns(models.InstructionWritten, WRITTEN_OR_CREATED))
 async def put_instructions_of_course(
     course_id: OfCourse, body: requests.PutCourseInstructions, write: WriteDep
 ) -> Response:
@@ -57,7 +58,7 @@ async def put_instructions_of_course(
     return await _write(write, f"course:{course_id}", body, created=201)
 
 
-@routes.patch(ASSIGNMENT_PATH, **returns(models.InstructionWritten, WRITTEN))
+@for_admins.patch(ASSIGNMENT_PATH, **returns(models.InstructionWritten, WRITTEN))
 async def change_instructions_of_assignment(
     assignment_id: OfAssignment, body: requests.PatchInstructions, write: WriteDep
 ) -> Response:
@@ -65,7 +66,7 @@ async def change_instructions_of_assignment(
     return await _write(write, f"assignment:{assignment_id}", body)
 
 
-@routes.patch(COURSE_PATH, **returns(models.InstructionWritten, WRITTEN))
+@for_admins.patch(COURSE_PATH, **returns(models.InstructionWritten, WRITTEN))
 async def change_instructions_of_course(
     course_id: OfCourse, body: requests.PatchCourseInstructions, write: WriteDep
 ) -> Response:
@@ -73,7 +74,7 @@ async def change_instructions_of_course(
     return await _write(write, f"course:{course_id}", body)
 
 
-@routes.get("", **returns(models.InstructionList, READABLE))
+@for_auditors.get("", **returns(models.InstructionList, READABLE))
 async def list_instructions(
     query: Annotated[requests.InstructionPaging, Query()], deps: Deps
 ) -> Response:
@@ -98,7 +99,7 @@ async def list_instructions(
     return presenters.ok_response(models.InstructionList(items=items, total=result.total, **page))
 
 
-@routes.get(ASSIGNMENT_PATH, **returns(models.Instruction, READ))
+@for_admins.get(ASSIGNMENT_PATH, **returns(models.Instruction, READ))
 async def get_instructions_of_assignment(
     assignment_id: OfAssignment, _: requests.NoQuery, deps: Deps
 ) -> Response:
@@ -106,7 +107,7 @@ async def get_instructions_of_assignment(
     return await _get(deps, f"assignment:{assignment_id}")
 
 
-@routes.get(COURSE_PATH, **returns(models.Instruction, READ))
+@for_admins.get(COURSE_PATH, **returns(models.Instruction, READ))
 async def get_instructions_of_course(
     course_id: OfCourse, _: requests.NoQuery, deps: Deps
 ) -> Response:
@@ -114,15 +115,15 @@ async def get_instructions_of_course(
     return await _get(deps, f"course:{course_id}")
 
 
-@routes.delete(ASSIGNMENT_PATH, **returns(models.Deleted, DELETED))
+@for_admins.delete(ASSIGNMENT_PATH, **returns(models.Deleted, DELETED))
 async def delete_instructions_of_assignment(
     assignment_id: OfAssignment, write: WriteDep
 ) -> Response:
-    """Delete an assignment's instructions together with its prompt and rubric."""
+    """Delete an assignment's instructions together with its prompt, rubric and anchors."""
     return await delete_role(write, f"assignment:{assignment_id}", "instructions")
 
 
-@routes.delete(COURSE_PATH, **returns(models.Deleted, DELETED))
+@for_admins.delete(COURSE_PATH, **returns(models.Deleted, DELETED))
 async def delete_instructions_of_course(course_id: OfCourse, write: WriteDep) -> Response:
     """Delete a course's instructions."""
     return await delete_role(write, f"course:{course_id}", "instructions")
@@ -168,8 +169,7 @@ async def _get(deps: Dependencies, scope_key: str) -> Response:
     context = await deps.log.read(scope_key)
     instructions = live(context, "instructions")
     if context is None or instructions is None:
-        deleted = component_of(context, "instructions") is not None
-        raise role_not_found("instructions", scope_key, deleted=deleted)
+        raise not_live(context, "instructions", scope_key)
     text = TextState("present", await deps.texts.text_of(context, "instructions"))
     fields = presenters.instruction_fields(context, text, deps.log.policy)
     return presenters.ok_response(

@@ -8,7 +8,7 @@ from tables.context import component_of, live
 from tables.etags import etag_of
 from tools.api.admission import AdmittedRoute, WriteDep, WriteRequest
 from tools.api.dependencies import Dependencies, Deps
-from tools.api.errors.problems import role_not_found
+from tools.api.errors.problems import not_live
 from tools.api.requests.field_types import AssignmentId
 from tools.api.requests.request_models import NewPrompt, NewRubric, NoQuery
 from tools.api.responses import presenters
@@ -78,11 +78,9 @@ async def _get(
 ) -> Response:
     scope_key = f"assignment:{assignment_id}"
     context = await deps.log.read(scope_key)
-    component, instructions = live(context, role), live(context, "instructions")
+    component = live(context, role)
     if context is None or component is None:
-        absent = role if instructions else "instructions"
-        deleted = component_of(context, absent) is not None
-        raise role_not_found(absent, scope_key, deleted=deleted)
+        raise not_live(context, role, scope_key)
     own, of_instructions = await deps.texts.states_of([(context, role), (context, "instructions")])
     if own is None or own.text is None:
         raise unreadable(context, role, own)

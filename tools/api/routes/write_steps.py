@@ -8,12 +8,13 @@ from typing import Any
 from starlette.responses import Response
 
 from processors.upload_log.upload_log import WriteResult
-from schemas.errors import ConditionRequired, NotLive, VersionConflict
+from schemas.errors import ConditionRequired, NotLive, TooManyAnchors, VersionConflict
 from schemas.events import Deletion, role_of
 from tables.commands import ASSIGNMENT, DELETE, TextRef, WriteCommand, WriteMetadata
 from tables.etags import ANY
 from tools.api.admission import WriteRequest
 from tools.api.errors.problems import role_not_found
+from tools.api.errors.validation_errors import fault_at, invalid
 from tools.api.responses.presenters import deletion_response
 from tools.audit_json import ids_of
 
@@ -28,7 +29,7 @@ def write_command(scope_key: str, condition_on: str, **changes: Any) -> WriteCom
 
 
 async def delete_role(write: WriteRequest, scope_key: str, role: str) -> Response:
-    """Delete a live role; together with instructions, their prompt and rubric are deleted."""
+    """Delete a live role; together with instructions, their prompt, rubric and anchors are deleted."""
     command = write_command(scope_key, role, needs_live=role, **{role: DELETE})
     return deletion_response(scope_key, await execute(write, command))
 
@@ -56,6 +57,8 @@ async def execute(
         result = await deps.log.write(command, metadata)  # 3, 4
     except NotLive as fault:
         raise role_not_found(fault.role, command.scope_key, deleted=fault.was_deleted) from fault
+    except TooManyAnchors as fault:
+        raise invalid([fault_at("body", "too_long", fault.limit, str(fault))]) from fault
     except (VersionConflict, ConditionRequired) as fault:
         deps.metrics.preconditions.labels(fault.role).inc()
         refused = {"role": fault.role, "version": fault.current_version}

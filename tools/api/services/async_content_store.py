@@ -88,7 +88,8 @@ class AsyncContentStore:
         except (TimeoutError, Unreachable) as fault:
             if isinstance(fault, TimeoutError):
                 fault = ContentTimeout(f"content store: no answer in {self._timeout_s:g} s")
-            fields = {"operation": operation, "cause": type(fault).__name__}
+            cause = f"{type(fault).__name__}: {fault}"
+            fields = {"operation": operation, "cause": cause}
             log.error("content store failed", extra=fields)
             raise fault
         finally:

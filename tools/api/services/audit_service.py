@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import orjson
 
 from processors.log.reader import LogReader
-from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.set_aside import administered_topics_with_set_aside
 from processors.log.upload_topics import update_index, upload_topic_ids
 from processors.settings import Settings
 from schemas.codec import Codec
+from schemas.coordinates import Positions
 from schemas.errors import Discrepancy
 from schemas.partitioner import partition_for
 from tables.content_store import ContentStore
@@ -66,6 +67,20 @@ class AuditService:
         def read() -> tuple[ScopeHistory, UploadUses | None]:
             history = self._uploads.history(scope_key, everywhere=True)
             return history, uses(self._settings, history) if with_uses else None
+
+        return await self._run(read)
+
+    async def scope(
+        self, scope_key: str, moment: Moment | None
+    ) -> tuple[ScopeHistory, ScopeReport]:
+        """The scope's history, and its state with texts at a moment or now, from one read. Raises as `as_of`."""
+        settings = self._settings
+
+        def read() -> tuple[ScopeHistory, ScopeReport]:
+            positions = positions_at(settings, moment) if moment else _ends(settings)
+            # read after the positions, so that it covers all of them
+            history = self._uploads.history(scope_key, everywhere=True)
+            return history, scope_report(history, positions, self._content_store())
 
         return await self._run(read)
 
@@ -134,6 +149,11 @@ class AuditService:
         return ContentStore.open(self._settings.content, self._settings.content_max_bytes)
 
 
+def _ends(settings: Settings) -> Positions:
+    with LogReader(settings, settings.administered_partitions) as log:
+        return {partition: end for partition, (_, end) in log.offset_ranges().items()}
+
+
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -147,7 +167,7 @@ class _Uploads:
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         self._settings = settings
-        self._topics = upload_topics_with_set_aside(settings)
+        self._topics = administered_topics_with_set_aside(settings)
         self._codec = codec
         self._lock = threading.Lock()
         self._resources = ExitStack()
@@ -173,7 +193,7 @@ class _Uploads:
         own_partition = partition_for(scope_key.encode(), settings.partitions)
         partitions = [
             partition
-            for partition in settings.upload_partitions
+            for partition in settings.administered_partitions
             if everywhere or partition.partition == own_partition
         ]
         with LogReader(settings, partitions) as log:

@@ -29,6 +29,13 @@ OPERATIONS = {
             ("DELETE", "/assignment/{assignment_id}", "delete"),
         )
     },
+    ("POST", f"{ADMIN}/anchors"): "anchor_upload",
+    ("DELETE", f"{ADMIN}/anchors/assignment/{{assignment_id}}/{{anchor_id}}"): "anchor_delete",
+    **{
+        (method, f"{ADMIN}/anchors/assignment/{{assignment_id}}"): f"anchors_{operation}"
+        for method, operation in OF_SCOPE.items()
+        if method != "PATCH"
+    },
     ("POST", f"{ADMIN}/assignments"): "assignment_upsert",
     ("GET", f"{ADMIN}/assignments/{{assignment_id}}"): "assignment_get",
     ("GET", f"{ADMIN}/assignments/{{assignment_id}}/readiness"): "readiness",

@@ -26,6 +26,7 @@ from tools.results.documents import (
     ledger_document,
     progress_document,
     result_document,
+    run_document,
     summary_document,
 )
 
@@ -95,6 +96,17 @@ class ResultsService:
                 )
             newest = max(states, key=lambda state: state["since"])
             return {"batch_id": batch_id, **newest, "since": newest["since"] or None}
+
+        return await self._run(read)
+
+    async def open_runs(self) -> list[Document]:
+        """The runs that are in progress, with their spending by wave; the oldest first."""
+
+        def read() -> list[Document]:
+            from processors.log.judging_runs import open_runs
+
+            runs = map(run_document, open_runs(self._log, self._codec))
+            return sorted(runs, key=lambda run: str(run["opened_at"]))
 
         return await self._run(read)
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from schemas.errors import ContentCorrupt, ContentFailed, ContentMissing, Malformed
 from schemas.events import ROLES, AssignmentContext
@@ -14,7 +15,7 @@ from tools.api.errors.validation_errors import Fault, fault_at, invalid
 from tools.api.services.async_content_store import AsyncContentStore
 from tools.audit.stored_text import TextState
 from tools.text_formats import foreign_format
-from tools.text_rules import MAX_TEXT_BYTES, broken_rule, trimmed
+from tools.text_rules import MAX_TEXT_BYTES, broken_rule, minimum_of, trimmed
 
 SLUGS = {"damaged": "content-corrupt", "unreadable": "content-backend-error"}
 REASONS = {
@@ -31,6 +32,14 @@ def ref_of(text: str) -> TextRef:
     encoded = text.encode()
     sha256 = hashlib.sha256(encoded).hexdigest()
     return TextRef(storage_id=sha256, sha256=sha256, media_type=PLAIN_TEXT, size_bytes=len(encoded))
+
+
+class StoredText(NamedTuple):
+    """A text that a request names by its storage id, where in the request, and what it is: a role or `anchor`."""
+
+    location: str
+    storage_id: str
+    kind: str
 
 
 class TextService:
@@ -86,23 +95,28 @@ class TextService:
 
     async def refs_of(self, storage_ids: Mapping[str, str]) -> dict[str, TextRef]:
         """References to stored texts by role, from storage ids by role. Raises 422 for a text unfit for its role."""
-        results = await asyncio.gather(
-            *(self._ref(role, storage_id) for role, storage_id in storage_ids.items())
+        refs = await self.stored_refs(
+            StoredText(f"body/{role}_storage_id", storage_id, role)
+            for role, storage_id in storage_ids.items()
         )
+        return dict(zip(storage_ids, refs, strict=True))
+
+    async def stored_refs(self, wanted: Iterable[StoredText]) -> list[TextRef]:
+        """References to stored texts. Raises 422 for all texts that are unfit."""
+        results = await asyncio.gather(*map(self._ref, wanted))
         faults = [result for result in results if not isinstance(result, TextRef)]
         if faults:
             raise invalid(faults)
-        refs = (result for result in results if isinstance(result, TextRef))
-        return dict(zip(storage_ids, refs, strict=True))
+        return [result for result in results if isinstance(result, TextRef)]
 
-    async def _ref(self, role: str, storage_id: str) -> TextRef | Fault:
-        location = f"body/{role}_storage_id"
+    async def _ref(self, wanted: StoredText) -> TextRef | Fault:
+        location, storage_id = wanted.location, wanted.storage_id
         try:
             content = await self._contents.get(storage_id)
             stored = await self._contents.head(storage_id)
         except ContentMissing:
             return fault_at(location, "unknown_content")
-        if not _is_text(content, MAX_TEXT_BYTES[role]):
+        if not _is_text(content, wanted.kind):
             found = foreign_format(content)
             message = f"names {found}: upload its text" if found else None
             return fault_at(location, "invalid_content", message=message)
@@ -128,9 +142,12 @@ def unreadable(context: AssignmentContext, role: str, found: TextState | None) -
     )
 
 
-def _is_text(stored: bytes, max_bytes: int) -> bool:
+def _is_text(stored: bytes, kind: str) -> bool:
+    max_bytes = MAX_TEXT_BYTES[kind]
     try:
         text = stored.decode()
     except UnicodeDecodeError:
         return False
-    return len(stored) <= max_bytes and broken_rule(trimmed(text), max_bytes) is None
+    return (
+        len(stored) <= max_bytes and broken_rule(trimmed(text), max_bytes, minimum_of(kind)) is None
+    )

@@ -27,7 +27,7 @@ from tools.audit.batch.batch_json import entry_document, event_of, outcome_docum
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import Texts
 from tools.audit.check.correctness import CorrectnessCheck, findings_of
-from tools.audit.check.findings import COPIED, Finding, Tally, Violation
+from tools.audit.check.findings import Finding, Tally, copied
 from tools.audit.check.partition_reader import PartitionReader
 from tools.audit.check.scan_range import ScanRange
 from tools.audit.check.upload_rows import UploadRows
@@ -190,7 +190,7 @@ class OneRequest(PartitionReader):
                 continue
             at = outcome.provenance.request
             if at.topic != self._request_at.topic:
-                yield Violation("copied", record.at, f"it is the outcome of {at}: {COPIED}")
+                yield copied(record.at, at)
 
     def _own_entries(self, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
         for record in records:

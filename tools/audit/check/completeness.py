@@ -16,7 +16,9 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import is_marker
 from schemas.errors import BadRecord
-from tools.audit.check.findings import Finding, NotVerifiable, Tally, Violation
+from tables.scan.plain import PLAIN_ENGINE
+from tables.scan.scanner import Engine
+from tools.audit.check.findings import Finding, NotVerifiable, Tally, Violation, copied
 from tools.audit.check.full_check import request_coordinates
 from tools.audit.check.outcome_with_request import (
     EmbeddedRequests,
@@ -62,6 +64,7 @@ class CompletenessCheck:
         number: int,
         log: PartitionReader,
         now_ms: int,
+        engine: Engine = PLAIN_ENGINE,
     ) -> None:
         self.tally = Tally()
         self._log = log
@@ -73,7 +76,7 @@ class CompletenessCheck:
         self._requests = RequestTable(
             scan_range.requests[self._partition], scan_range.requests_end[self._partition]
         )
-        self._embedded = EmbeddedRequests(codec, topics, self._requests, number)
+        self._embedded = EmbeddedRequests(codec, topics, self._requests, number, engine)
         self._unpaired: list[tuple[LogRecord, Coordinates]] = []
         self._unpaired_bytes = 0
         self._parked: dict[Coordinates, ParkedInLog] = {}
@@ -131,15 +134,25 @@ class CompletenessCheck:
             self._parked[at] = ParkedInLog(record.at, entry.deadline_at_ms)
 
     def _read_outcomes(self, messages: Messages) -> None:
-        for message in messages:
-            at = (str(message.topic()), self._partition.partition, message.offset() or 0)
-            content = (message.key(), message.value(), headers_of(message), append_time_of(message))
-            pair = self._embedded.pair((*at, *content))
+        number = self._partition.partition
+        outcomes = [
+            (
+                str(message.topic()),
+                number,
+                message.offset() or 0,
+                message.key(),
+                message.value(),
+                headers_of(message),
+                append_time_of(message),
+            )
+            for message in messages
+        ]
+        for outcome, pair in zip(outcomes, self._embedded.pairs(outcomes), strict=True):
             if pair is not None and self._requests.mark_outcome(pair.request_fields[2]):
-                self.tally.outcomes[at[0]] += 1
+                self.tally.outcomes[outcome[0]] += 1
                 self._portion.outcomes.append(pair)
             else:
-                self._find_request(record_from((*at, *content)))
+                self._find_request(record_from(outcome))
 
     def _find_request(self, outcome: LogRecord) -> None:
         """Find the request of an outcome that embeds none of this partition, or one that has an outcome already."""
@@ -155,6 +168,9 @@ class CompletenessCheck:
                 self._requests.mark_outcome(offset)
             return
         partition = Partition(at.topic, at.partition)
+        if at.topic != self._topics.requests.name:
+            self._report(copied(outcome.at, at))
+            return
         if partition not in self._range.retained:
             sentence = f"its request {at} is not in a partition of requests"
             self._report(Violation("no_request", outcome.at, sentence))

@@ -9,7 +9,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from processors.log.set_aside import upload_topics_with_set_aside
-from processors.outcomes.encoding import encode_context_part, encode_head, optional
+from processors.outcomes.encoding import (
+    encode_context_part,
+    encode_head,
+    encoded_roles,
+    optional,
+)
 from processors.outcomes.recipes import RECIPE, RECIPES
 from processors.outcomes.resolve import Prepared, resolve, scope_key_for
 from processors.settings import Settings
@@ -21,7 +26,7 @@ from schemas.topics import MAX_REQUEST_BYTES
 from tables.history.upload_scan import UploadScanner
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import ContextsAsOf, Texts
-from tools.audit.check.encoded_contexts import EncodedContextsAsOf, encoded_roles
+from tools.audit.check.encoded_contexts import EncodedContextsAsOf
 from tools.audit.check.findings import Finding, Violation
 from tools.audit.check.full_check import FullCheck, positions_of
 from tools.audit.check.outcome_with_request import Headers, OutcomeWithRequest

@@ -5,16 +5,14 @@ test compares the result with the encoded full contexts.
 """
 
 from functools import cache
-from typing import NamedTuple
 
 from processors.outcomes.encoding import (
-    NOTHING,
-    NULL,
-    PRESENT,
-    EncodedRoles,
-    EncodedUpload,
+    DELETED,
+    EncodedContext,
+    EncodedPart,
     encode_upload,
     encode_upload_used,
+    uploaded_part,
 )
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
@@ -23,30 +21,6 @@ from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts,
 from tools.audit.check.upload_rows import PositionTable, Row, UploadRows, index_of
 
 NO_LATER_RECORD = 2**63
-
-
-class EncodedPart(NamedTuple):
-    """One role's newest upload or deletion."""
-
-    is_deletion: bool
-    encoded: EncodedUpload
-
-
-class EncodedContext(NamedTuple):
-    """A scope's context, role by role."""
-
-    instructions: EncodedPart | None
-    student_prompt: EncodedPart | None
-    judge_rubric: EncodedPart | None
-
-
-DELETED = EncodedPart(is_deletion=True, encoded=NOTHING)
-
-
-def encoded_roles(context: EncodedContext | None) -> EncodedRoles:
-    """The encoding of a context in an outcome."""
-    parts = context or EncodedContext(None, None, None)
-    return EncodedRoles(*(NOTHING if part is None else part.encoded for part in parts))
 
 
 class EncodedContextsAsOf:
@@ -102,13 +76,8 @@ class EncodedContextsAsOf:
         has_sha256_id = raw.sha256 == raw.storage_id  # as every text in our own content store
         text = TextReference(storage_id, storage_id if has_sha256_id else text_in(raw.sha256))
         add_text(self._texts, text, Coordinates(topic, partition, offset))
-        encoded = EncodedUpload(
-            encode_upload_used(topic, partition, offset, raw.version, raw.event_id, raw.sha256),
-            PRESENT + raw.storage_id,
-            PRESENT + raw.grade_scale if raw.grade_scale else NULL,
-            PRESENT + raw.context_origin if raw.context_origin else NULL,
-        )
-        return EncodedPart(is_deletion=False, encoded=encoded)
+        used = encode_upload_used(topic, partition, offset, raw.version, raw.event_id, raw.sha256)
+        return uploaded_part(used, raw.storage_id, raw.grade_scale, raw.context_origin)
 
     def _decoded_part(self, row: Row) -> EncodedPart | None:
         component = self._full.newest([row])

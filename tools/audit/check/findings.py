@@ -21,6 +21,11 @@ class Violation(Finding):
     """A broken guarantee."""
 
 
+def copied(outcome: Coordinates, request: Coordinates) -> Violation:
+    """The violation of an outcome that names a request of another topic."""
+    return Violation("copied", outcome, f"it is the outcome of {request}: {COPIED}")
+
+
 class NotVerifiable(Finding):
     """A record that cannot be verified, because the log no longer has what that takes."""
 

@@ -16,7 +16,7 @@ from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from processors.upload_log.scope_erasure import ScopeLog, append_erasure, events_of
 from schemas.errors import CJStreamError, Misconfigured, Unreachable
-from schemas.events import ROLES, role_of
+from schemas.events import ADMINISTERED_ROLES, role_of
 from schemas.field_limits import NAME, SHA256
 from tables.commands import WriteMetadata
 from tables.content_store import ContentStore
@@ -134,7 +134,7 @@ def erase(
 
 def _roles_to_erase(scope_log: ScopeLog) -> list[str]:
     context = scope_log.context(scope_log.scope_key)
-    components = {role: component_of(context, role) for role in ROLES}
+    components = {role: component_of(context, role) for role in ADMINISTERED_ROLES}
     return [role for role, component in components.items() if component and not component.erased]
 
 

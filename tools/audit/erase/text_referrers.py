@@ -8,7 +8,7 @@ from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.records import LogRecord
 from processors.kafka.topic_admin import topic_states
 from processors.log.reader import LogReader
-from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.set_aside import administered_topics_with_set_aside
 from processors.log.upload_topics import upload_of
 from processors.outcomes.resolve import scope_key_for
 from processors.settings import Settings
@@ -36,7 +36,7 @@ def referrers_of(
     Raises Unreachable, Discrepancy for a missing topic.
     """
     topics = settings.topics
-    searched = (*topics.uploads, topics.requests, topics.uploads_dlq, topics.requests_dlq)
+    searched = (*topics.administered, topics.requests, topics.uploads_dlq, topics.requests_dlq)
     searched += (topics.judging,)
     states = present(topic_states(admin_client(settings), settings), searched)
     partitions = [partition for state in states for partition in state.all_partitions]
@@ -88,7 +88,9 @@ class TextReferrers:
     def _add_upload(self, record: LogRecord, found: Set[bytes]) -> None:
         upload = upload_of(record)
         try:
-            event = read_upload(upload, self.codec, upload_topics_with_set_aside(self.settings))
+            event = read_upload(
+                upload, self.codec, administered_topics_with_set_aside(self.settings)
+            )
         except BadRecord:  # also one of a later release: it may or may not be an erasure
             self._note(found, str(record.at))
             return

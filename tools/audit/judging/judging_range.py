@@ -5,25 +5,50 @@
 3. The high watermarks of the results: a run that has stopped below 2 has its result below them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from processors.log.judging_log import JudgingLog
 from schemas.coordinates import Partition, Positions
+from schemas.events import CJBatchPrepared
+from schemas.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenBatches:
+    """Which batches are checked: those of the requests `[start, end)` of each partition, or with one of these ids."""
+
+    requests: Mapping[Partition, tuple[int, int]] = field(default_factory=dict)
+    batch_ids: frozenset[str] = frozenset()
+
+    def has(self, batch: CJBatchPrepared) -> bool:
+        """Whether a batch is one of them."""
+        at = batch.provenance.request
+        start, end = self.requests.get(Partition(at.topic, at.partition), (0, 0))
+        return start <= at.offset < end or batch.request.batch_id in self.batch_ids
 
 
 @dataclass(frozen=True, slots=True)
 class JudgingRange:
-    """Positions by partition, as `[starts, ends)` of the three topics."""
+    """Positions by partition, as `[starts, ends)` of the three topics; chosen None: all batches are checked."""
 
     committed: Positions
     starts: Positions
     ends: Positions
+    chosen: ChosenBatches | None = None
 
     def of(self, topic: str, number: int) -> tuple[Partition, int, int]:
         """One partition with its range."""
         partition = Partition(topic, number)
         start = self.starts[partition]
         return partition, start, max(start, self.ends[partition])
+
+    def has_judging(self, topics: Topics, number: int) -> bool:
+        """Whether a judge has fetched a batch of this partition, or written anything there."""
+        written = (
+            self.ends[Partition(topic.name, number)] for topic in (topics.judging, topics.results)
+        )
+        return self.committed.get(Partition(topics.batches.name, number), 0) > 0 or any(written)
 
     @property
     def records(self) -> int:

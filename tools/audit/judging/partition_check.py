@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from processors.judging.record_checksum import has_its_checksum
+from processors.judging.run_items import NO_ANCHORS, usable_anchors
 from processors.judging.run_opening import PreparedBatch, context_of, refusal_of
 from processors.kafka.records import LogRecord
 from processors.log.judging_log import JudgingLog, judging_event_of
@@ -16,11 +17,12 @@ from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
-from schemas.errors import BadRecord
+from schemas.errors import BadRecord, UnknownSchema
 from schemas.events import CJBatchPrepared
 from schemas.judging_events import CJBatchJudged, JudgingEvent, JudgingOpened, JudgingStopped
 from tables.content_store import ContentStore
 from tools.audit.check.findings import Finding, Note, NotVerifiable, Violation
+from tools.audit.judging.anchors_as_of import AnchorsAsOf
 from tools.audit.judging.judging_range import JudgingRange
 from tools.audit.judging.kept_texts import KeptTexts
 from tools.audit.judging.run_check import (
@@ -81,7 +83,10 @@ class JudgingCheck:
         self._range = judging_range
         self._number = number
         self._texts = texts
-        self._batches: dict[str, _Batch] = {}
+        self._anchors = AnchorsAsOf(log, codec)
+        self._batches: dict[str, _Batch] = {}  # those that are chosen
+        self._others: dict[str, int] = {}  # offsets of the other batches, by run
+        self._others_judged = set[int]()  # offsets
         self._runs: dict[str, RunCheck] = {}
         self._stopped: dict[str, _Stopped] = {}
         self._judged = set[str]()  # runs with a result
@@ -90,6 +95,12 @@ class JudgingCheck:
 
     def run(self) -> Iterator[Portion]:
         """Every finding. Raises Unreachable, Discrepancy."""
+        if self._range.has_judging(self._topics, self._number):  # else batches need not be read
+            yield from self._run()
+        if self._range.chosen is None:
+            yield Portion(0, [*self._damaged_anchors()])
+
+    def _run(self) -> Iterator[Portion]:
         for topic, check in (
             (self._topics.batches.name, self._add_batch),
             (self._topics.judging.name, self._check_record),
@@ -97,6 +108,8 @@ class JudgingCheck:
         ):
             count, found = 0, list[Finding]()
             for record in self._records(topic):
+                if topic == self._topics.judging.name and self._is_left_out(_run_id_of(record)):
+                    continue
                 count += 1
                 found += check(record)
                 if count == PORTION:
@@ -129,6 +142,9 @@ class JudgingCheck:
             event = self._codec.decode_as(CJBatchPrepared, record.value)
         except BadRecord:
             return
+        if self._range.chosen and not self._range.chosen.has(event):
+            self._others.setdefault(event.event_id, record.at.offset)
+            return
         self._batches.setdefault(
             event.event_id,
             _Batch(
@@ -141,9 +157,17 @@ class JudgingCheck:
         )
         yield from ()
 
+    def _is_left_out(self, run_id: str) -> bool:
+        """Whether a run's batch is not chosen; that it is judged tells where judging started."""
+        if self._range.chosen is None or run_id in self._batches:
+            return False
+        if run_id in self._others:
+            self._others_judged.add(self._others[run_id])
+        return True
+
     def _check_record(self, record: LogRecord) -> Iterator[Finding]:
         """Check one record of the judging log."""
-        run_id = (record.key or b"").decode(errors="replace")
+        run_id = _run_id_of(record)
         try:
             event = judging_event_of(record, self._codec)
         except BadRecord as fault:
@@ -205,10 +229,31 @@ class JudgingCheck:
                 yield Violation("no_batch", at, f"there is no batch of run {event.run_id}")
             return
         batch.is_judged = True
+        yield from self._check_anchors(event, at)
         if _digest(_facts_of_run(event)) != batch.facts:
             yield Violation("wrong_opening", at, f"it differs from its batch {event.batch}")
         elif not batch.has_overrides:
             yield from check_without_overrides(event, batch.rubric, at)
+
+    def _check_anchors(self, event: JudgingOpened, at: Coordinates) -> Iterator[Finding]:
+        """The anchors of a run are those that were live where it looked, of its batch's grade scale."""
+        context, found = event.context, NO_ANCHORS
+        if context.assignment_id is not None and context.grade_scale is not None:
+            found = self._anchors.find(context.assignment_id, event.anchors_position)
+        wanted = tuple(
+            (anchor.anchor_id, anchor.grade, anchor.storage_id)
+            for anchor in usable_anchors(found, context.grade_scale)
+        )
+        taken = tuple((anchor.id, anchor.grade, anchor.storage_id) for anchor in event.anchors)
+        if (found.source, wanted) != (event.anchors_from, taken):
+            sentence = f"at position {event.anchors_position}, its assignment had other anchors"
+            yield Violation("wrong_anchors", at, sentence)
+
+    def _damaged_anchors(self) -> Iterator[Finding]:
+        """Records of the anchors topic that judges skip: no worker reads it, so that nothing else names them."""
+        for at, fault in self._anchors.damaged(self._number):
+            kind = NotVerifiable if isinstance(fault, UnknownSchema) else Note
+            yield kind("anchors_record", at, f"it is no upload of anchors: {fault}")
 
     def _stop(self, check: RunCheck, event: JudgingStopped, at: Coordinates) -> None:
         is_same = check.made_sha256 == event.result_sha256
@@ -228,6 +273,8 @@ class JudgingCheck:
             result = self._codec.decode_as(CJBatchJudged, record.value)
         except BadRecord as fault:
             yield Violation("result_record", record.at, f"it is no result: {fault}")
+            return
+        if self._is_left_out(result.run_id):
             return
         if not has_its_checksum(record.value, record.headers):
             yield Violation(
@@ -307,7 +354,8 @@ class JudgingCheck:
         """Each batch that was fetched has a result or an open run; those before the first one are left alone."""
         partition = Partition(self._topics.batches.name, self._number)
         judged = [batch.offset for batch in self._batches.values() if batch.is_judged]
-        first, end = min(judged, default=None), self._range.committed.get(partition, 0)
+        first = min([*judged, *self._others_judged], default=None)
+        end = self._range.committed.get(partition, 0)
         for run_id, batch in self._batches.items():
             at = Coordinates(*partition, batch.offset)
             if batch.is_judged or batch.offset >= end:
@@ -342,6 +390,11 @@ def _check_against_run(
             yield Note("rounded", record.at, "its numbers differ from those made again by 1e-6")
         else:
             yield Violation("wrong_result", record.at, "its run's records make another result")
+
+
+def _run_id_of(record: LogRecord) -> str:
+    """As its key says."""
+    return (record.key or b"").decode(errors="replace")
 
 
 def _facts_of_batch(record: LogRecord, event: CJBatchPrepared) -> tuple[object, ...]:

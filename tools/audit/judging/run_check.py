@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import orjson
 
-from processors.judging import anthropic_messages, openai_chat, simulated
-from processors.judging.answer import Answer, read_answer
 from processors.judging.calls import FREE, asked_of, bounds_of, request_of, texts_of_run
+from processors.judging.judges import anthropic_messages, openai_chat, simulated
+from processors.judging.judges.answer import Answer, read_answer
 from processors.judging.prompt import build_prompt, judge_sha256, prompt_sha256
 from processors.judging.run_opening import all_comparisons, seed_of
 from schemas.codec import FRAME, Codec
@@ -229,8 +229,9 @@ def check_without_overrides(
     if opened.seed != seed_of(opened.run_id):
         yield Violation("wrong_opening", at, "its seed is not that of its run_id")
     per_item_max = orjson.loads(opened.policy).get("per_item_max", 0)
-    if opened.max_comparisons != all_comparisons(len(opened.essays), per_item_max):
-        sentence = "max_comparisons does not follow from its essays and per_item_max"
+    items = len(opened.essays) + len(opened.anchors)
+    if opened.max_comparisons != all_comparisons(items, per_item_max):
+        sentence = "max_comparisons does not follow from its items and per_item_max"
         yield Violation("wrong_opening", at, sentence)
 
 

@@ -97,7 +97,7 @@ def _replay(
         print_json({"summary": summary})
         return
     rows = sorted(rows, key=lambda row: str(row["scope_key"]))[:SHOWN]
-    columns = ("scope", "instructions", "student prompt", "judge rubric", "")
+    columns = ("scope", "instructions", "student prompt", "judge rubric", "anchors", "")
     print_table(
         f"Contexts: {min(len(rows), SHOWN)} of {summary['scopes']}", columns, map(_row, rows)
     )
@@ -105,10 +105,14 @@ def _replay(
 
 
 def _row(context: dict[str, Any]) -> tuple[object, ...]:
-    from schemas.events import ROLES
+    from schemas.events import ADMINISTERED_ROLES
 
     broken = f"history broken: {', '.join(context['broken'])}" if context["broken"] else ""
-    return (context["scope_key"], *(_component(context[role]) for role in ROLES), broken)
+    return (
+        context["scope_key"],
+        *(_component(context[role]) for role in ADMINISTERED_ROLES),
+        broken,
+    )
 
 
 def _component(component: dict[str, Any] | None) -> str:

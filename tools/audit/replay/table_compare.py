@@ -1,12 +1,13 @@
 """`cjstream audit replay --compare`: the fold of the log compared with the changelog and with replicas.
 
 Each is compared at its own positions: the changelog at the ends of the log as read at the start, a replica at
-the positions stored in it.
+the positions stored in it. Each has the roles of the topics that it is folded from: the changelog and the replicas of
+workers have no anchors, those of API processes do.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from typing import Any
 from processors.kafka.bounded_wait import wait_until
 from processors.log.compacted_rows import newest_rows
 from processors.log.reader import LogReader
-from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.set_aside import administered_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Positions
 from schemas.errors import Discrepancy, Malformed, UnknownSchema, Unreachable
-from schemas.events import ROLES, AssignmentContext, Component
+from schemas.events import ADMINISTERED_ROLES, AssignmentContext, Component
 from schemas.partitioner import partition_for
 from tables.context import component_of
 from tables.history.bulk_fold import BulkFold
@@ -61,7 +62,10 @@ def targets(
 ) -> list[CompareTarget]:
     """The changelog, and each replica at its own positions."""
     return [
-        CompareTarget(settings.topics.context.name, replay_range),
+        CompareTarget(
+            settings.topics.context.name,
+            replay_range.of_topics([topic.name for topic in settings.topics.uploads]),
+        ),
         *(_target(replay_range, replica, topic_ids) for replica in replicas),
     ]
 
@@ -70,6 +74,7 @@ def _target(
     replay_range: ReplayRange, replica: LocalReplica, topic_ids: Mapping[str, str]
 ) -> CompareTarget:
     metadata = replica.metadata
+    # 0 where it reads a topic not yet, or not at all, as the worker the anchors: nothing is expected of it
     ends = {partition: metadata.positions.get(partition, 0) for partition in replay_range.ends}
     target = CompareTarget(str(replica.folder), replace(replay_range, ends=ends), replica.folder)
     for name, known in metadata.topic_ids.items():
@@ -129,9 +134,13 @@ Differing = dict[bytes, tuple[AssignmentContext | None, list[RowDifference]]]
 
 @dataclass(frozen=True, slots=True)
 class StoredRows:
-    """The encoded contexts by scope key, rows that are misplaced, and the ends of the log when these were read."""
+    """The encoded contexts by scope key, rows that are misplaced, and the ends of the log when these were read.
+
+    anchors: also by scope key, because encoded contexts have none.
+    """
 
     by_key: dict[bytes, bytes]
+    anchors: Mapping[bytes, Component] = field(default_factory=dict)
     misplaced: Collection[tuple[int, bytes]] = ()
     log_ends: Positions | None = None
 
@@ -147,20 +156,24 @@ def _rows(
     """The rows of a target; of a damaged row of a replica no bytes."""
     if target.folder is None:
         published = newest_rows(settings, numbers, fold.contains)
-        return StoredRows(published.by_key, published.misplaced, _log_ends(settings))
+        return StoredRows(
+            published.by_key, misplaced=published.misplaced, log_ends=_log_ends(settings)
+        )
 
     def is_wanted(key: bytes) -> bool:
         return fold.contains(key) and partition_for(key, settings.partitions) in numbers
 
+    by_key, anchors = dict[bytes, bytes](), dict[bytes, Component]()
     with open_read_only(target.folder) as store:
-        return StoredRows(
-            {
-                key: b"" if isinstance(context, Malformed) else codec.encode(context)
-                for key, context in read_contexts(
-                    store, upload_topics_with_set_aside(settings), is_wanted
-                )
-            }
-        )
+        topics = administered_topics_with_set_aside(settings)
+        for key, context in read_contexts(store, topics, is_wanted):
+            if isinstance(context, Malformed):
+                by_key[key] = b""
+                continue
+            by_key[key] = codec.encode(context)
+            if context.anchors is not None:
+                anchors[key] = context.anchors
+    return StoredRows(by_key, anchors)
 
 
 def _log_ends(settings: Settings) -> Positions:
@@ -191,23 +204,29 @@ def _compare_row(
     codec: Codec,
     replay_range: ReplayRange,
 ) -> None:
-    row = rows.by_key.get(key)
-    if expected is not None and row == codec.encode(expected):
+    row, anchors = rows.by_key.get(key), rows.anchors.get(key)
+    if expected is not None and (row, anchors) == (codec.encode(expected), expected.anchors):
         return
     scope_key = key.decode(errors="backslashreplace")
     try:
-        context = _context_in(key, row, codec)
+        context = _context_in(key, row, anchors, codec)
     except Malformed:
         found = [RowDifference(scope_key, None, "damaged", None, None)]
     else:
         found = list(differences(scope_key, expected, context, replay_range.ends, rows.log_ends))
-        if expected is None and context and not any(component_of(context, role) for role in ROLES):
+        if expected is None and context and not _has_any_role(context):
             found = [RowDifference(scope_key, None, "ahead", None, None)]
     if found:
         differing[key] = (expected, found)
 
 
-def _context_in(key: bytes, row: bytes | None, codec: Codec) -> AssignmentContext | None:
+def _has_any_role(context: AssignmentContext) -> bool:
+    return any(component_of(context, role) for role in ADMINISTERED_ROLES)
+
+
+def _context_in(
+    key: bytes, row: bytes | None, anchors: Component | None, codec: Codec
+) -> AssignmentContext | None:
     """The row's context; None if there is no row, or one of a later release. Raises Malformed."""
     if row is None:
         return None
@@ -219,7 +238,7 @@ def _context_in(key: bytes, row: bytes | None, codec: Codec) -> AssignmentContex
         raise Malformed(str(fault)) from fault
     if context.scope_key.encode() != key:
         raise Malformed(f"the row of {context.scope_key}")
-    return context
+    return replace(context, anchors=anchors)
 
 
 def _still_differing(

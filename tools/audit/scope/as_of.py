@@ -10,7 +10,7 @@ from processors.log.reader import LogReader
 from processors.settings import Settings
 from schemas.coordinates import Positions
 from schemas.errors import Discrepancy
-from schemas.events import ROLES, Component
+from schemas.events import ADMINISTERED_ROLES, ROLES, Component
 from tables.content_store import ContentStore
 from tables.context import component_of
 from tables.history.point_in_time import Moment
@@ -52,7 +52,7 @@ def reports_at(
 
 def positions_at(settings: Settings, moment: Moment) -> Positions:
     """The position of every upload partition at a moment. Raises Unreachable, Discrepancy."""
-    with LogReader(settings, settings.upload_partitions) as log:
+    with LogReader(settings, settings.administered_partitions) as log:
         return positions_after(log, moment)
 
 
@@ -99,7 +99,7 @@ def document_of(report: ScopeReport) -> dict[str, Any]:
         "complete": not state.hidden,
         "unknown": sorted(state.hidden),
         "gaps": [gap_document(gap) for gap in state.hidden.values()],
-        **{role: _role_document(report, role) for role in ROLES},
+        **{role: _role_document(report, role) for role in ADMINISTERED_ROLES},
     }
 
 
@@ -113,7 +113,7 @@ def _role_document(report: ScopeReport, role: str) -> dict[str, Any] | None:
 
 def changes(before: ScopeReport, after: ScopeReport) -> Iterator[dict[str, Any]]:
     """The change of each role from one moment to the other as JSON, with a unified diff of its texts."""
-    for role in ROLES:
+    for role in ADMINISTERED_ROLES:
         was, is_now = before.component(role), after.component(role)
         unknown = role in before.state.hidden or role in after.state.hidden
         what = "unknown" if unknown else _what(was, is_now)
@@ -136,7 +136,14 @@ def _what(was: Component | None, is_now: Component | None) -> str:
     return "uploaded" if was is None or was.is_deletion else "replaced"
 
 
-COMPARED_FIELDS = ("storage_id", "grade_scale", "context_origin", "media_type", "created_at_ms")
+COMPARED_FIELDS = (
+    "storage_id",
+    "anchors",
+    "grade_scale",
+    "context_origin",
+    "media_type",
+    "created_at_ms",
+)
 
 
 def _fields(was: Component | None, is_now: Component | None) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.log.reader import LogReader
-from processors.log.set_aside import upload_topics_with_set_aside
+from processors.log.set_aside import administered_topics_with_set_aside
 from processors.log.upload_topics import records_of_key, upload_topic_ids
 from processors.log.upload_uses import BatchUse, count_uses
 from processors.registry.registry_codec import codec_for
@@ -32,8 +32,8 @@ def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> S
     Raises Unreachable, Discrepancy if an upload topic is missing, UnknownSchema.
     """
     topic_ids, key = upload_topic_ids(settings), scope_key.encode()
-    own_partitions = settings.upload_partitions_with(partition_for(key, settings.partitions))
-    partitions = settings.upload_partitions if everywhere else own_partitions
+    own_partitions = settings.administered_partitions_with(partition_for(key, settings.partitions))
+    partitions = settings.administered_partitions if everywhere else own_partitions
     with LogReader(settings, partitions) as log:
         retained = log.offset_ranges()
         starts: Positions = {partition: low for partition, (low, _) in retained.items()}
@@ -45,7 +45,7 @@ def history(settings: Settings, scope_key: str, *, everywhere: bool = True) -> S
         records,
         starts,
         codec_for(settings),
-        upload_topics_with_set_aside(settings),
+        administered_topics_with_set_aside(settings),
         recreated,
     )
 

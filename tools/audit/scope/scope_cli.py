@@ -9,7 +9,7 @@ from rich.console import Console
 
 from processors.settings import settings_from_environment
 from schemas.errors import Misconfigured
-from schemas.events import ROLES
+from schemas.events import ADMINISTERED_ROLES
 from tools.options import Json
 from tools.printing import harmless, print_json, print_table
 
@@ -109,10 +109,10 @@ def _at(source: dict[str, Any]) -> str:
 
 
 def _print_report(document: dict[str, Any]) -> None:
-    rows = [_row(role, document[role], role in document["unknown"]) for role in ROLES]
+    rows = [_row(role, document[role], role in document["unknown"]) for role in ADMINISTERED_ROLES]
     columns = ("role", "state", "version", "by", "occurred at", "at", "sha256")
     print_table(document["scope_key"], columns, rows)
-    for role in ROLES:
+    for role in ADMINISTERED_ROLES:
         component = document[role] or {}
         if component.get("text") is not None:
             _print_lines([f"--- {role}", *str(component["text"]).splitlines(), ""])

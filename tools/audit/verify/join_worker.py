@@ -13,12 +13,15 @@ from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import Texts
 from tools.audit.check.correctness import CorrectnessCheck
 from tools.audit.check.findings import Finding, Tally
+from tools.audit.check.outcome_with_request import OutcomeWithRequest
 from tools.audit.check.partition_reader import PartitionReader
 from tools.audit.check.scan_range import ScanRange, of_partitions
 from tools.audit.check.upload_rows import UploadRows
+from tools.audit.scan_engine import engine_for
 from tools.audit.verify.join_spill import JoinSpill, read_bucket
 
 MAX_VALUE_BYTES = 64 * 1024  # every valid upload is smaller; of anything else, the start is enough
+SAVED_US = 13.0  # of an outcome, by compiled functions
 UPLOADS_READ, OUTCOMES_READ, OUTCOMES_CHECKED = (
     "uploads read",
     "outcomes read",
@@ -67,12 +70,18 @@ def partition_rows(work: JoinWork, process: int) -> Iterator[Done]:
     uploads = JoinSpill(work.uploads(process), work.buckets)
     yield from _write_uploads(work, numbers, uploads)
     outcomes, codec = JoinSpill(work.outcomes(process), work.buckets), codec_for(work.settings)
+    requests = sum(
+        end - work.scan_range.requests[tp] for tp, end in work.scan_range.requests_end.items()
+    )
+    engine = engine_for(work.settings, requests / work.processes * SAVED_US)
     for number in numbers:
         log = PartitionReader(work.settings, work.scan_range, number)
-        check = CompletenessCheck(work.settings, codec, work.scan_range, number, log, work.now_ms)
+        check = CompletenessCheck(
+            work.settings, codec, work.scan_range, number, log, work.now_ms, engine
+        )
         for portion in check.run():
             for pair in portion.outcomes:
-                outcomes.put(pair.scope_key(codec), pair, pair.size_bytes)
+                outcomes.put(pair.scope_key(codec), pair.row, pair.size_bytes)
             yield Done(OUTCOMES_READ, portion.outcomes_read, portion.findings)
         yield Done(OUTCOMES_READ, tally=check.tally)
     outcomes.flush()
@@ -110,8 +119,9 @@ def join_bucket(work: JoinWork, process: int) -> Iterator[Done]:
         for rows in read_bucket(map(work.uploads, processes), number):
             uploads.add(rows)
         correctness.set_uploads(uploads)
-        for pairs in read_bucket(map(work.outcomes, processes), number):
+        for rows in read_bucket(map(work.outcomes, processes), number):
+            pairs = map(OutcomeWithRequest.of_row, rows)
             findings = [finding for pair in pairs for finding in correctness.check(pair)]
-            yield Done(OUTCOMES_CHECKED, len(pairs), findings)
+            yield Done(OUTCOMES_CHECKED, len(rows), findings)
         yield Done(OUTCOMES_CHECKED, texts=dict(texts))
         texts.clear()

@@ -1,17 +1,18 @@
 """`cjstream audit verify`: every outcome of the requests in a range, computed again and compared with the log.
 
 Joins no group and commits nothing. It is a Grace hash join with one process for each core: uploads and outcomes are
-first written to buckets on disk by scope, then each bucket is joined and checked; then come the judging of all batches,
-and the texts.
+first written to buckets on disk by scope, then each bucket is joined and checked; then come the judging of their
+batches, and the texts.
 """
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from processors.log.judging_log import JudgingLog
 from processors.settings import Settings
+from schemas.coordinates import Partition
 from schemas.errors import Discrepancy
 from tables.history.point_in_time import Moment
 from tools.audit.batch.batch_story import batch
@@ -33,6 +34,7 @@ from tools.audit.verify.text_check import check_texts
 from tools.audit_json import instant
 
 JUDGING_CHECKED = "judging checked"
+ALL_BATCHES, BATCHES_IN_RANGE, BATCHES_NAMED = "all batches", "batches in range", "batches named"
 
 
 @dataclass(slots=True)
@@ -43,7 +45,8 @@ class VerifyReport:
     group: str
     tally: Tally = field(default_factory=Tally)
     uploads: int = 0
-    judging: int | None = None  # records of batches, judging and results; None: not checked
+    judging: int = 0  # records of batches, of the judging of judging_of, and of results
+    judging_of: str = ALL_BATCHES
     texts: int | None = None  # None: not checked
     uploads_s: float = 0
     outcomes_s: float = 0
@@ -77,7 +80,7 @@ def verify(
 ) -> Iterator[Finding | VerifyProgress | VerifyReport]:
     """Findings and progress, then the report. Raises Unreachable, Discrepancy, UnknownSchema, StoreFailed.
 
-    Judging is checked if there is no range.
+    Of judging, the runs of the batches whose requests are in the range are checked.
     """
     scan_range = scan_range_of(settings, since, until)
     report, named_texts = VerifyReport(scan_range, settings.prep_group), Texts()
@@ -107,8 +110,8 @@ def verify(
                 report.uploads_s = time.monotonic() - started
             yield VerifyProgress(done.what, done.count, totals[done.what])
         report.outcomes_s = time.monotonic() - started - report.uploads_s
-    if since is None and until is None:
-        yield from _check_judging(settings, report, processes, texts=texts)
+    report.judging_of = ALL_BATCHES if since is None and until is None else BATCHES_IN_RANGE
+    yield from _check_judging(settings, report, processes, texts=texts)
     yield from _check_texts(settings, report, named_texts, is_requested=texts)
 
 
@@ -117,9 +120,9 @@ def verify_batches(
 ) -> Iterator[Finding | VerifyProgress | VerifyReport]:
     """Like `verify`, for the requests of these batch ids alone. Also raises Discrepancy if an id has no request."""
     scan_range, named_texts = scan_range_of(settings, None, None), Texts()
-    report = VerifyReport(scan_range, settings.prep_group)
-    started = time.monotonic()
-    for batch_id in batch_ids:
+    report = VerifyReport(scan_range, settings.prep_group, judging_of=BATCHES_NAMED)
+    started, ids = time.monotonic(), frozenset(batch_ids)
+    for batch_id in sorted(ids):
         stories = batch(settings, scan_range, batch_id, now_ms, named_texts)
         if not stories:
             raise Discrepancy(f"the log has no request of batch {batch_id}")
@@ -127,17 +130,30 @@ def verify_batches(
             report.tally.merge(story.tally)
             yield from story.findings
     report.outcomes_s = time.monotonic() - started
+    yield from _check_judging(settings, report, None, texts=texts, batch_ids=ids)
     yield from _check_texts(settings, report, named_texts, is_requested=texts)
 
 
 def _check_judging(
-    settings: Settings, report: VerifyReport, processes: int | None, *, texts: bool
+    settings: Settings,
+    report: VerifyReport,
+    processes: int | None,
+    *,
+    texts: bool,
+    batch_ids: frozenset[str] = frozenset(),
 ) -> Iterator[Finding | VerifyProgress]:
-    from tools.audit.judging.judging_range import judging_range_of  # importing them takes long
+    """Check the runs of `report.judging_of`; importing what that needs takes long."""
+    from tools.audit.judging.judging_range import ChosenBatches, judging_range_of
     from tools.audit.judging.partition_check import check_partitions
 
-    started, report.judging = time.monotonic(), 0
-    judging_range = judging_range_of(JudgingLog(settings))
+    started, requests = time.monotonic(), dict[Partition, tuple[int, int]]()
+    if report.judging_of == BATCHES_IN_RANGE:
+        scan_range = report.scan_range
+        requests = {
+            tp: (start, scan_range.requests_end[tp]) for tp, start in scan_range.requests.items()
+        }
+    chosen = None if report.judging_of == ALL_BATCHES else ChosenBatches(requests, batch_ids)
+    judging_range = replace(judging_range_of(JudgingLog(settings)), chosen=chosen)
     count = processes or processes_for(judging_range.records)
     for portion in in_processes(
         check_partitions,
@@ -196,6 +212,7 @@ def document_of(report: VerifyReport, findings: Iterable[Finding]) -> dict[str, 
         "findings_by_kind": _groups(tally.findings),
         "not_verifiable": _groups(tally.not_verifiable),
         "notes": _groups(tally.notes),
+        "judging_of": report.judging_of,
         "judging_records": report.judging,
         "texts": report.texts,
         "seconds": {

@@ -63,10 +63,10 @@ def verify(
     that no request is still parked long after its deadline, and that each
     distinct text is in the content store.
 
-    Without --from, --to and --batch also checks judging: makes each plan,
-    stop and result again from the records before it, each prompt from the
-    texts, each winner from the kept response, and each cost from its tokens
-    and prices; every batch has one result or is being judged.
+    Of these batches also checks judging: makes each plan, stop and result
+    again from the records before it, each prompt from the texts, each winner
+    from the kept response, and each cost from its tokens and prices; every
+    batch has one result or is being judged.
 
     Reports what the log no longer has as not verifiable, with coordinates and
     count, and guesses nothing. Sorts uploads and outcomes by scope in temporary
@@ -146,12 +146,7 @@ def _show(report: "VerifyReport", violations: "list[Violation]", *, as_json: boo
         ),
         ("texts", "read" if report.texts is not None else "not read", report.texts or 0, ""),
         ("uploads", "read", report.uploads, ""),
-        (
-            "judging",
-            "records" if report.judging is not None else "not checked",
-            report.judging or 0,
-            "",
-        ),
+        ("judging", "records", report.judging, report.judging_of),
     ]
     print_table("Verified", ("", "what", "count", "where"), rows)
     print_line(

@@ -13,6 +13,7 @@ from itertools import repeat
 
 from confluent_kafka import Message, Producer, TopicPartition
 
+from processors.allocator import keep_freed_memory
 from processors.kafka.clients import SENT_BY_COMMIT, group_member, transactional_producer
 from processors.kafka.poll import poll_records
 from processors.settings import settings_from_environment
@@ -26,6 +27,7 @@ def main(group_id: str, output: str, *options: str) -> None:
     """Copy until the process is ended; the group needs committed offsets."""
     exit_on_end_signals()
     settings = settings_from_environment()
+    keep_freed_memory()  # as a worker does
     producer = transactional_producer(settings, group_id, **SENT_BY_COMMIT)
     producer.init_transactions(COMMIT_S)
     consumer = group_member(settings, group_id)

@@ -2,12 +2,15 @@
 
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from time import monotonic
+from typing import TypeVar
 
 from confluent_kafka import KafkaException
 
@@ -28,6 +31,8 @@ from tools.broker import Broker
 from tools.processes import Say
 from tools.progress import counted
 
+M = TypeVar("M")
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -41,6 +46,9 @@ class Measured:
     outputs: int
     seconds: float
 
+    def __str__(self) -> str:
+        return f"{self.per_second:,.0f} records per second"
+
 
 def run_in_turn(
     settings: Settings,
@@ -49,19 +57,35 @@ def run_in_turn(
     contestants: Mapping[str, System],
     rounds: int,
     say: Say,
-) -> dict[str, list[Measured]]:
-    """Run each system once per round, A B A B, and check its output; the measured runs of each."""
-    runs = dict[str, list[Measured]]()
-    for number in range(rounds):
-        for name, system in contestants.items():
-            say(f"round {number + 1} of {rounds}: {name}")
-            with tempfile.TemporaryDirectory(dir=settings.data_dir) as folder:
-                index = sum(map(len, runs.values()))
-                run = Run(index, settings, log, Path(folder), broker.libs, say)
-                measured = measure(run, system, name, broker)
-            say(f"{name}: {measured.per_second:,.0f} records per second")
-            runs.setdefault(name, []).append(measured)
+    measure_one: Callable[[Run, System, str], M],
+) -> dict[str, list[M]]:
+    """Measure each system once per round, A B A B; what was measured of each."""
+    runs = defaultdict[str, list[M]](list)
+    for number, name in product(range(rounds), contestants):
+        say(f"round {number + 1} of {rounds}: {name}")
+        with tempfile.TemporaryDirectory(dir=settings.data_dir) as folder:
+            index = sum(map(len, runs.values()))
+            run = Run(index, settings, log, Path(folder), broker.libs, say)
+            measured = measure_one(run, contestants[name], name)
+        say(f"{name}: {measured}")
+        runs[name].append(measured)
     return runs
+
+
+def run_warm_in_turn(
+    settings: Settings,
+    broker: Broker,
+    log: InputLog,
+    contestants: Mapping[str, System],
+    rounds: int,
+    say: Say,
+    measure_one: Callable[[Run, System, str], M],
+) -> dict[str, list[M]]:
+    """The same, after one run of the first system that does not count: Java compiles what the broker runs often."""
+    say("warm-up of the broker")
+    first = dict([*contestants.items()][:1])
+    run_in_turn(settings, broker, log, first, 1, say, measure_one)
+    return run_in_turn(settings, broker, log, contestants, rounds, say, measure_one)
 
 
 def measure(run: Run, system: System, name: str, broker: Broker) -> Measured:

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from processors.settings import Settings
 from tools.bench.join import kafka_streams, systems
 from tools.bench.join.input_log import InputLog
-from tools.bench.join.measure import compared, run_in_turn
+from tools.bench.join.measure import compared, measure, run_warm_in_turn
 from tools.bench.join.shape import DEFAULT, Shape
 from tools.bench.join.systems import ENGINES, System, Workers
 from tools.bench.percentiles import Figures
@@ -32,7 +33,8 @@ def run(say: Say, *, shape: Shape, rounds: int, workers: int, only: Sequence[str
         log.write_uploads()
         contestants = contestants_of(only, settings, log, broker.libs, workers, say)
         log.write_requests()
-        runs = run_in_turn(settings, broker, log, contestants, rounds, say)
+        one = partial(measure, broker=broker)
+        runs = run_warm_in_turn(settings, broker, log, contestants, rounds, say, one)
         default_shape = (shape, workers) == (DEFAULT, 1)
         return {
             **asdict(shape),
