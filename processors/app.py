@@ -24,6 +24,7 @@ from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import CJStreamApp, build_app
 from processors.fold.fold_agents import Fail, add_folding
+from processors.fold.giving_way import GivingWay
 from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.clients import (
     SENT_BY_COMMIT,
@@ -137,7 +138,10 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -
     batch_prep = _build_batch_preparation(
         settings, codec, admin, replica, changed_scopes, splicer, metrics or NoObserver()
     )
-    table = add_folding(app, settings, codec, replica, refuse, fail, batch_prep.preparer.is_busy)
+    is_busy = batch_prep.preparer.load.is_busy
+    fold_pace = GivingWay(is_busy, idle=0, busy=5)
+    check_pace = GivingWay(is_busy, idle=4, busy=50)
+    table = add_folding(app, settings, codec, replica, refuse, fail, fold_pace.rest_after)
     return Worker(
         settings=settings,
         admin=admin,
@@ -146,7 +150,9 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -
         batch_prep=batch_prep,
         app=app,
         channel=BoundedChannel(app, maxsize=MAX_WAITING_BATCHES),
-        changelog_repair=ChangelogRepair(app, settings, codec, replica, table, fail),
+        changelog_repair=ChangelogRepair(
+            app, settings, codec, replica, table, fail, check_pace.rest_s
+        ),
         metrics=metrics,
     )
 

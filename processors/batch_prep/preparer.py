@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from confluent_kafka import Message
 
+from processors.batch_prep.request_load import RequestLoad
 from processors.exactly_once.batch import Batch
 from processors.exactly_once.committer import Committer
 from processors.exactly_once.group_consumer import FetchedRecords, GroupConsumer
@@ -35,8 +36,6 @@ from tables.replica import ContextReplica
 
 log = logging.getLogger("cjstream.batch_prep")
 PREPARED_AT_ONCE = 1000  # contexts: about 15 ms, in which the group is not served
-BUSY_REQUESTS = 1000  # so many at once mean that requests come faster than batches are committed
-BUSY_S = 1.0  # after such a batch
 REPLICA_WAIT_S = 3.0  # how long to wait for the replica before the batch is fetched again
 
 
@@ -129,14 +128,10 @@ class Preparer:
         self._release_max = settings.release_max
         self._stopped: Collection[Partition] = frozenset()  # as of the last batch
         self._waits = Repeats(tolerated=3)  # longer than writers' transactions or a new leader take
-        self._busy_until_s = 0.0
+        self.load = RequestLoad(settings.batch_max)
         self._prepared_until: str | None = (
             ""  # scope key; None: prepare nothing in advance any more
         )
-
-    def is_busy(self) -> bool:
-        """Whether requests wait to be prepared; any thread may ask."""
-        return SYSTEM_CLOCK.monotonic() < self._busy_until_s
 
     def next_batch(self, wait_s: float) -> Batch | None:
         """The next prepared batch, or None if there is nothing to do at the moment.
@@ -154,8 +149,7 @@ class Preparer:
             return None
         self._prepared_until = None
         fetched_s = SYSTEM_CLOCK.monotonic()
-        if len(fetched.messages) >= min(BUSY_REQUESTS, self._batch_max):
-            self._busy_until_s = fetched_s + BUSY_S
+        self.load.fetched(len(fetched.messages))
         self._clock.observe(fetched.appended_at_ms)
         left = self._consumer.limit - len(fetched.messages) if refused else self._release_max
         self._parked.advance()

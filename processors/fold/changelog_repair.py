@@ -46,6 +46,7 @@ class ChangelogRepair:
         replica: ContextReplica,
         table: ContextTable,
         fail: Callable[[BaseException], None],
+        rest_s: Callable[[float], float],
     ) -> None:
         self._app = app
         self._topic = settings.topics.context.name
@@ -54,7 +55,7 @@ class ChangelogRepair:
         self._replica = replica
         self._table = table
         self._watch = ChangelogWatch(
-            settings, self._checker, replica, self._processed, self._own_rows, fail
+            settings, self._checker, replica, self._processed, self._own_rows, fail, rest_s
         )
         self._fail = fail
         self._channel = BoundedChannel(app, maxsize=MAX_WAITING_ROWS)

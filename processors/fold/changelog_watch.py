@@ -30,7 +30,6 @@ RETRY_S = 5.0  # a rebalance drops rows that wait to be rewritten
 MAX_KEPT_ROWS = 10_000  # differing rows in memory
 RECORDS = 1000
 MAX_KEY_BYTES = 1024  # a scope key has at most 411: 100 characters of an id, and its kind
-REST = 4  # after a full batch, times the CPU time that it took: the join needs the CPU
 TICK_S = 0.2
 RowKey = tuple[int, bytes]  # partition and key
 IsOwnRow = Callable[[int, int], bool]  # of a partition and an offset
@@ -68,7 +67,8 @@ class ChangelogWatch:
 
     `processed` returns the position of each owned upload partition below which the changelog has every row of the fold.
     `own_rows` returns the test for rows that this worker has published in this assignment, at the time of the call:
-    they are the replica's, and most rows are.
+    they are the replica's, and most rows are. `rest_s` returns how long to rest after a full batch, given the CPU time
+    that it took.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class ChangelogWatch:
         processed: Callable[[], Positions],
         own_rows: Callable[[], IsOwnRow],
         fail: Callable[[BaseException], None],
+        rest_s: Callable[[float], float],
         max_kept_rows: int = MAX_KEPT_ROWS,
     ) -> None:
         self._max_kept_rows = max_kept_rows
@@ -89,6 +90,7 @@ class ChangelogWatch:
         self._processed = processed
         self._own_rows = own_rows
         self._fail = fail
+        self._rest_s = rest_s
         self._owned: frozenset[int] = frozenset()
         self._differing: dict[RowKey, DifferingRow] = {}
         self._checkpoint: Checkpoint | None = None
@@ -173,7 +175,7 @@ class ChangelogWatch:
             else:
                 self._compare(record)
         if len(records) == RECORDS:
-            self._stopping.wait(REST * (time.thread_time() - started_s))
+            self._stopping.wait(self._rest_s(time.thread_time() - started_s))
 
     def _read_to(self, consumer: Consumer, numbers: frozenset[int]) -> dict[int, int]:
         """The position of each partition that is read; partitions of which nothing was read are at their start."""

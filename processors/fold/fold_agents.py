@@ -26,9 +26,8 @@ from tables.upload_record import UploadRecord
 
 PutDeadLetter = Callable[[UploadRecord, Malformed, Headers], Awaitable[None]]
 Fail = Callable[[BaseException], None]
+RestAfter = Callable[[float], Awaitable[None]]  # work that took so many seconds
 HELD_RETRY_S = 1.0
-GIVE_WAY = 5  # times as long as a chunk took, while batch preparation is busy
-GIVE_WAY_MAX_S = 5.0
 # Per upload topic; each has up to FETCHED_RECORDS records. A partition whose chunk finds four of them waiting is not
 # fetched until two are left.
 WAITING_CHUNKS = 5
@@ -49,12 +48,12 @@ def add_folding(
     replica: ContextReplica,
     put_dead_letter: PutDeadLetter,
     fail: Fail,
-    is_busy: Callable[[], bool] = lambda: False,
+    rest_after: RestAfter,
 ) -> ContextTable:
     """Add the table and one agent per upload topic.
 
     `put_dead_letter` returns when the broker has acknowledged. `fail` must end the process; the chunk for which it
-    was called stays uncommitted in any case. While batch preparation `is_busy`, it has most of the time.
+    was called stays uncommitted in any case. An agent awaits `rest_after` between two chunks.
     """
     catalogue = settings.topics
     changelog = app.topic(
@@ -75,7 +74,7 @@ def add_folding(
         beacon=app.tables.beacon,
     )
     app.tables.add(table)
-    agent = UploadFoldAgent(app, table, codec, replica, put_dead_letter, fail, is_busy)
+    agent = UploadFoldAgent(app, table, codec, replica, put_dead_letter, fail, rest_after)
     for topic in catalogue.uploads:
         source = app.topic(topic.name, **RAW_RECORDS)
         source.maxsize = WAITING_CHUNKS  # Faust ignores this argument of `topic`
@@ -98,9 +97,9 @@ class UploadFoldAgent:
         replica: ContextReplica,
         put_dead_letter: PutDeadLetter,
         fail: Fail,
-        is_busy: Callable[[], bool],
+        rest_after: RestAfter,
     ) -> None:
-        self._is_busy = is_busy
+        self._rest_after = rest_after
         self._app = app
         self._table = table
         self._chunk_fold = ChunkFold(table, codec, replica)
@@ -115,9 +114,7 @@ class UploadFoldAgent:
             async for event in stream.events():
                 began_s = time.monotonic()
                 await self._fold_or_hold(event)
-                if self._is_busy():  # batches do not wait for the table, nobody does
-                    took_s = time.monotonic() - began_s
-                    await asyncio.sleep(min(GIVE_WAY * took_s, GIVE_WAY_MAX_S))
+                await self._rest_after(time.monotonic() - began_s)
         except Exception as fault:  # noqa: BLE001 (continuing would skip the uploads)
             self._fail(fault)
             await asyncio.Event().wait()

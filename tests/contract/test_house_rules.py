@@ -234,6 +234,7 @@ IMPURE |= {"tempfile", "shutil", "subprocess", "threading", "asyncio", "urllib",
 IN_MEMORY = {"io.BytesIO"}
 MAY_SLEEP = {
     "processors/fold/fold_agents.py",
+    "processors/fold/giving_way.py",
     "processors/upload_log/reappend.py",
     "tests/support/until.py",
     "processors/kafka/bounded_wait.py",

@@ -315,7 +315,9 @@ def test_more_wrong_rows_than_are_kept_are_all_found(settings: Settings) -> None
     )
     checker = RowChecker(CODEC, tuple(one.name for one in settings.topics.uploads), 4)
     faults: list[BaseException] = []
-    watch = ChangelogWatch(settings, checker, replica, lambda: ends, no_own_rows, faults.append, 10)
+    watch = ChangelogWatch(
+        settings, checker, replica, lambda: ends, no_own_rows, faults.append, lambda _: 0, 10
+    )
     watch.own(frozenset(range(4)))
     watch.start()
     found = set[bytes]()

@@ -17,6 +17,7 @@ from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.context_table import ContextTable
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
+from processors.fold.giving_way import GivingWay
 from processors.fold.replica_feed import ReplicaFeed
 from processors.fold.tracked_consumer import TrackedConsumer
 from processors.kafka.clients import plain_producer, reader
@@ -39,14 +40,20 @@ from tests.support.until import until
 
 T = TypeVar("T")
 CODEC = Codec()
+BUSY_PACE = GivingWay(lambda: True, idle=0, busy=5)
 
 
 class Reports:
-    """The dead letters and the fatal faults that the fold reported."""
+    """The dead letters, the fatal faults and the rests between chunks that the fold reported."""
 
     def __init__(self) -> None:
         self.letters: list[Coordinates] = []
         self.faults: list[BaseException] = []
+        self.rests_s: list[float] = []
+
+    async def rest_after(self, took_s: float) -> None:
+        self.rests_s.append(BUSY_PACE.rest_s(took_s))
+        await BUSY_PACE.rest_after(took_s)
 
     async def dead_letter(self, record: UploadRecord, fault: Malformed, headers: Any) -> None:
         self.letters.append(record.at)
@@ -81,7 +88,13 @@ def add_fold(
 ) -> ContextTable:
     """The fold of a worker whose batch preparation is always busy: it gives way after each chunk."""
     return add_folding(
-        app, settings, CODEC, replica, reports.dead_letter, reports.faults.append, lambda: True
+        app,
+        settings,
+        CODEC,
+        replica,
+        reports.dead_letter,
+        reports.faults.append,
+        reports.rest_after,
     )
 
 
@@ -295,8 +308,11 @@ def test_the_published_view_equals_the_fold_and_offsets_pass_markers_and_aborted
         event = upload(f"a{number % 10}", number + 1)
         key = f"assignment:a{number % 10}".encode()
         append(writer, topic, key, CODEC.encode(event), aborted=number % 5 == 4)
-    with folding(loop, settings, Reports()):
+    reports = Reports()
+    with folding(loop, settings, reports):
         until(lambda: is_all_committed(settings, topic), seconds=15)
+        until(lambda: len(reports.rests_s) > 0)
+        assert min(reports.rests_s) > 0  # it gives way to batch preparation after each chunk
         append(writer, topic, b"assignment:a0", CODEC.encode(upload("a0", 99)))
         until(lambda: is_all_committed(settings, topic), seconds=5)
     view = published(settings)
@@ -366,7 +382,10 @@ def test_an_older_row_that_a_zombie_wrote_late_is_repaired(
     async def build() -> tuple[faust.App, ChangelogRepair]:
         app = build_app(settings)
         table = add_fold(app, settings, replica, reports)
-        return app, ChangelogRepair(app, settings, CODEC, replica, table, reports.faults.append)
+        repair = ChangelogRepair(
+            app, settings, CODEC, replica, table, reports.faults.append, BUSY_PACE.rest_s
+        )
+        return app, repair
 
     async def start_repair() -> "asyncio.Task[None]":
         return asyncio.create_task(repair.run())
@@ -417,7 +436,7 @@ def test_a_bounded_channel_keeps_every_item_in_order_through_two_rebalances(
 
     async def build() -> tuple[faust.App, "asyncio.Task[None]"]:
         app, replica = build_app(settings), new_replica(settings)
-        add_folding(app, settings, CODEC, replica, Reports().dead_letter, Reports().faults.append)
+        add_fold(app, settings, replica, Reports())
         channel = BoundedChannel(app, maxsize=2)
         app.agent(channel, name="receive")(receive)
         return app, asyncio.create_task(send(channel))

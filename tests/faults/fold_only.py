@@ -8,6 +8,7 @@ from functools import partial
 from processors.dead_letters.upload_dead_letters import put_upload_dead_letter
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
+from processors.fold.giving_way import GivingWay
 from processors.fold.replica_feed import ReplicaFeed, open_replica
 from processors.kafka.clients import plain_producer
 from processors.settings import settings_from_environment
@@ -28,7 +29,8 @@ async def main() -> None:
     )
     codec = Codec()
     replica = open_replica(settings, codec, settings.worker_dir)
-    add_folding(app, settings, codec, replica, put_dead_letter, exit_process)
+    pace = GivingWay(lambda: False, idle=0, busy=0)
+    add_folding(app, settings, codec, replica, put_dead_letter, exit_process, pace.rest_after)
     ReplicaFeed(settings, replica, exit_process).start(replica.open({}))
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)

@@ -21,6 +21,7 @@ from processors.fold.bounded_channel import BoundedChannel
 from processors.fold.changelog_repair import ChangelogRepair
 from processors.fold.faust_app import build_app
 from processors.fold.fold_agents import add_folding
+from processors.fold.giving_way import GivingWay
 from processors.fold.replica_feed import ReplicaFeed
 from processors.fold.tracked_consumer import TrackedConsumerThread
 from processors.monitoring.watchdog import STALLED_CHECKS
@@ -35,6 +36,7 @@ from tools.progress import say
 
 COMMAND = ("-m", "tests.faults.stalled_worker")
 STALLED_CHECKS_SHORT = 8
+NO_REST = GivingWay(lambda: False, idle=0, busy=0)
 STALLED_CHECKS_SETTLING = 30  # more than partitions wait for one with an open transaction
 STALLED_CHECKS_OF = {"transaction": STALLED_CHECKS, "settling": STALLED_CHECKS_SETTLING}
 
@@ -151,9 +153,16 @@ def with_stalled_part(worker: Worker, part: str) -> Worker:
                 worker.replica,
                 never_acknowledged,
                 lambda _fault: None,
+                NO_REST.rest_after,
             )
             repair = ChangelogRepair(
-                app, worker.settings, codec, worker.replica, table, lambda _fault: None
+                app,
+                worker.settings,
+                codec,
+                worker.replica,
+                table,
+                lambda _fault: None,
+                NO_REST.rest_s,
             )
             return replace(
                 worker, app=app, channel=BoundedChannel(app, maxsize=1), changelog_repair=repair

@@ -25,7 +25,7 @@ def test_few_chunks_of_an_upload_topic_wait(tmp_path: Path) -> None:
 
     async def waiting() -> list[int]:
         app = build_app(settings)
-        add_folding(app, settings, Codec(), replica, refuse, print)
+        add_folding(app, settings, Codec(), replica, refuse, print, refuse)
         streams = [agent.channel.clone(is_iterator=True) for agent in app.agents.values()]
         return [cast(Any, stream).queue.maxsize for stream in streams]
 
