@@ -26,7 +26,7 @@ SHOWN_LINES = 20  # last log lines of a process that failed
 
 def command(*arguments: str) -> list[str]:
     """The command line of a cjstream command, with this Python."""
-    return module("tools.cli", *arguments)
+    return module("tools", *arguments)
 
 
 def child_command(*arguments: str) -> list[str]:

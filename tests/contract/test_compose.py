@@ -266,4 +266,4 @@ def test_the_image_runs_as_an_unprivileged_user_that_a_platform_can_check(
 ) -> None:
     lines = (ROOT / "tools" / "Dockerfile").read_text().splitlines()
     user = f"USER {services['api']['user']}"
-    assert lines.index(user) < lines.index('ENTRYPOINT ["python", "-m", "tools.cli"]')
+    assert lines.index(user) < lines.index('ENTRYPOINT ["python", "-m", "tools"]')

@@ -248,7 +248,7 @@ def api_settings(folder: Path, **overrides: object) -> Settings:
 
 def log_of_starting_api(settings: Settings) -> list[str]:
     """The log lines of an API process until it runs, with its settings."""
-    command = [sys.executable, "-m", "tools.cli", "api"]
+    command = [sys.executable, "-m", "tools", "api"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment_of(settings), stderr=subprocess.PIPE, text=True
     ) as api:

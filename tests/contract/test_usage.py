@@ -109,7 +109,7 @@ def test_a_data_folder_that_cannot_be_used_is_one_line(tmp_path: Path, command: 
         "CJSTREAM_BOOTSTRAP_SERVERS": "127.0.0.1:9",
     }
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "tools.cli", *command.split()],
+        [sys.executable, "-P", "-m", "tools", *command.split()],
         env={**own, "PYTHONPATH": str(ROOT)},
         input="{}",
         capture_output=True,

@@ -53,7 +53,7 @@ def serving(settings: Settings, **variables: str) -> Iterator[Serving]:
     """Start the process, which may not be ready yet; at the end it is killed if it still runs."""
     log = settings.data_dir / f"api-{settings.api_port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = ("-m", "tools.cli", "api")
+    command = ("-m", "tools", "api")
     api = Serving(settings, log, command, {"JWT_SECRET_KEY": SECRET, **variables})
     api.start()
     try:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(400)
 
 
 def measure(folder: Path, *arguments: str, **variables: str) -> Any:
-    command = [sys.executable, "-W", "error", "-m", "tools.cli", "bench", *arguments, "--json"]
+    command = [sys.executable, "-W", "error", "-m", "tools", "bench", *arguments, "--json"]
     own = {"TMPDIR": str(folder), "CJSTREAM_SESSION_TIMEOUT_S": "6"}
     pipe = subprocess.PIPE
     with subprocess.Popen(

@@ -9,9 +9,9 @@ from confluent_kafka import Message
 from rocksdict import Options, Rdict
 
 from processors.fold.changelog_watch import ChangelogWatch, IsOwnRow
-from processors.kafka.clients import admin_client, plain_producer
+from processors.kafka.clients import plain_producer
 from processors.kafka.consumer_groups import committed_offsets
-from processors.kafka.offsets import high_watermarks, high_watermarks_when_reachable
+from processors.kafka.offsets import high_watermarks_when_reachable
 from processors.kafka.plain_producer import deliver
 from processors.kafka.records import Record
 from processors.log.reader import LogReader
@@ -305,7 +305,7 @@ def test_more_wrong_rows_than_are_kept_are_all_found(settings: Settings) -> None
         for topic in settings.topics.uploads
         for message in messages_of(settings, topic)
     ]
-    ends = high_watermarks(admin_client(settings), settings.upload_partitions)
+    ends = high_watermarks_when_reachable(settings, settings.upload_partitions)
     replica.fold(records, ends)
     topic, producer = settings.topics.context.name, plain_producer(settings)
     right = folded(settings)

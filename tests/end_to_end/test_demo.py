@@ -136,7 +136,7 @@ def test_an_altered_key_dead_letter_text_or_upload_is_a_fault(content: ContentSt
 @pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_the_demo_verifies_one_outcome_for_every_request() -> None:
-    command = [sys.executable, "-W", "error", "-m", "tools.cli", "demo", "--json"]
+    command = [sys.executable, "-W", "error", "-m", "tools", "demo", "--json"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT
     )

@@ -20,7 +20,7 @@ from tests.support.until import until
 from tools.api_address import FILE
 from tools.broker import free_port
 
-CLI = [sys.executable, "-P", "-m", "tools.cli"]
+CLI = [sys.executable, "-P", "-m", "tools"]
 HOSTILE = {
     "LC_ALL": "C",
     "HTTP_PROXY": "http://127.0.0.1:9",

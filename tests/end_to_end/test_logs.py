@@ -19,7 +19,7 @@ from tests.support.until import until
 from tools.admin.dev_token import dev_token
 from tools.broker import free_port
 
-API = ("-m", "tools.cli", "api")
+API = ("-m", "tools", "api")
 SECRET = "the text that no log may show"
 REQUESTS = 300
 

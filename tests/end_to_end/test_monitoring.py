@@ -29,7 +29,7 @@ pytestmark = [
         reason="prometheus is missing: install Debian's package prometheus",
     ),
 ]
-API = ("-m", "tools.cli", "api")
+API = ("-m", "tools", "api")
 SERVER_S = 60
 WITHOUT_HELP = {"up", "ALERTS"}  # Prometheus makes them itself
 

@@ -15,7 +15,7 @@ from tests.support.run_command import ROOT, environment_of
 from tests.support.until import until
 
 STARTED_PHRASE = '"worker runs"'
-WORKER = ("-m", "tools.cli", "worker")
+WORKER = ("-m", "tools", "worker")
 
 
 @dataclass

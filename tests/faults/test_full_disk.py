@@ -179,7 +179,7 @@ def test_an_api_on_a_full_disk_ends_and_serves_everything_when_there_is_room(
     own = settings.model_copy(update={"data_dir": small_disk, "api_port": free_port()})
     body = {"instructions_text": "Judge the argument.", "grade_scale": "swedish_8_anchor"}
     log = tmp_path / "api.log"
-    api = Serving(own, log, ("-m", "tools.cli", "api"), {"JWT_SECRET_KEY": SECRET})
+    api = Serving(own, log, ("-m", "tools", "api"), {"JWT_SECRET_KEY": SECRET})
     api.start()
     try:
         until(api.is_ready, 60)

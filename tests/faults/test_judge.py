@@ -11,8 +11,8 @@ from confluent_kafka import KafkaException
 from pydantic import SecretStr
 
 from processors.judging.judges.judge import CallId
-from processors.kafka.clients import admin_client, judge_transactional_id
-from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.clients import judge_transactional_id
+from processors.kafka.offsets import with_open_transactions
 from processors.kafka.transactional_producer import producer_with_id
 from processors.s3_settings import S3Settings
 from processors.settings import Settings
@@ -103,8 +103,7 @@ def calls_without_outcome(runs: Mapping[str, Run]) -> set[str]:
 def is_stable(settings: Settings) -> bool:
     """Whether no transaction hides records of the judging log."""
     partitions = settings.partitions_of(settings.topics.judging)
-    admin = admin_client(settings)
-    return last_stable_offsets(admin, partitions) == high_watermarks(admin, partitions)
+    return not with_open_transactions(settings, partitions)
 
 
 def open_calls_of_ended(settings: Settings, slot: str = "one") -> set[str]:

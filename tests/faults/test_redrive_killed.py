@@ -57,7 +57,7 @@ def redriven_records(settings: Settings) -> list[LogRecord]:
 @contextmanager
 def redrive(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
     """A running re-drive, killed at the end of the block."""
-    command = [sys.executable, "-m", "tools.cli", "dlq", "redrive", "--yes", "--json"]
+    command = [sys.executable, "-m", "tools", "dlq", "redrive", "--yes", "--json"]
     with subprocess.Popen(
         command,
         cwd=ROOT,

@@ -28,7 +28,7 @@ from tools.audit.judging.partition_check import check_partitions
 
 TASK, CRITERIA = "Should homework be banned?", "Judge the argument."
 CONTEXT = context_after(instructions_uploaded(CRITERIA), prompt_uploaded(TASK))
-JUDGE = ("-m", "tools.cli", "judge")
+JUDGE = ("-m", "tools", "judge")
 CODEC = Codec()
 
 

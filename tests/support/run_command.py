@@ -82,7 +82,7 @@ def logging_restored() -> Iterator[None]:
 def run_process(settings: Settings, *command: str) -> tuple[int, str, str]:
     """The exit code, stdout and stderr of a command that logs, which it does only in a process of its own."""
     completed = subprocess.run(
-        [sys.executable, "-m", "tools.cli", *command],
+        [sys.executable, "-m", "tools", *command],
         cwd=ROOT,
         env=environment_of(settings),
         capture_output=True,

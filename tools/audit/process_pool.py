@@ -43,7 +43,8 @@ def in_processes(
     if len(arguments) == 1:
         yield from task(*arguments[0])
         return
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([task.__module__])  # imported once, not in each process
     readers = dict[Connection, Any]()
     try:
         for task_arguments in arguments:

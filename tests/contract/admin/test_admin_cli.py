@@ -104,7 +104,7 @@ def admin(environ: dict[str, str], tmp_path: Path) -> Admin:
 
 def run_as_a_process(environ: Mapping[str, str], *arguments: str) -> Ended:
     """The command in its own process, as people run it."""
-    command = [sys.executable, "-W", "error", "-P", "-m", "tools.cli", "admin", *arguments]
+    command = [sys.executable, "-W", "error", "-P", "-m", "tools", "admin", *arguments]
     done = subprocess.run(
         command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -876,7 +876,7 @@ def run_at_a_terminal(
 ) -> tuple[int, str]:
     """Run the command on a terminal and type an answer when each prompt appears; returns exit code and screen."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-P", "-m", "tools.cli", "admin", *arguments]
+    command = [sys.executable, "-P", "-m", "tools", "admin", *arguments]
     process = subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True
     )

@@ -82,7 +82,7 @@ def test_a_retired_or_unknown_judge_is_named(tmp_path: Path) -> None:
     ):
         settings = Settings(judge=judge, models_file=write_models_file(tmp_path))
         ended = subprocess.run(
-            [sys.executable, "-m", "tools.cli", "models", "check", os.devnull],
+            [sys.executable, "-m", "tools", "models", "check", os.devnull],
             cwd=ROOT,
             env=environment_of(settings),
             capture_output=True,

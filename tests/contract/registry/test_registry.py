@@ -279,7 +279,7 @@ def test_a_worker_or_api_can_be_stopped_while_it_waits(
     settings = without_registry.model_copy(
         update={"environment": "development", "api_port": free_port()}
     )
-    waiting = Process(settings, tmp_path / "said.log", ("-m", "tools.cli", command))
+    waiting = Process(settings, tmp_path / "said.log", ("-m", "tools", command))
     waiting.start()
     try:
         until(lambda: waiting.log_count(WAITING) or not waiting.is_alive, seconds=150)
