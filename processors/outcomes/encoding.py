@@ -135,10 +135,13 @@ def uploaded_part(
     used: bytes, storage_id: bytes, grade_scale: bytes, context_origin: bytes
 ) -> EncodedPart:
     """A live upload, of texts in the encoding of the upload's own bytes; those that it lacks are empty."""
-    optional_texts = (
-        PRESENT + one if one else NULL for one in (storage_id, grade_scale, context_origin)
+    encoded = EncodedUpload(
+        used,
+        PRESENT + storage_id if storage_id else NULL,
+        PRESENT + grade_scale if grade_scale else NULL,
+        PRESENT + context_origin if context_origin else NULL,
     )
-    return EncodedPart(is_deletion=False, encoded=EncodedUpload(used, *optional_texts))
+    return EncodedPart(is_deletion=False, encoded=encoded)
 
 
 def encode_upload_used(

@@ -4,7 +4,7 @@ Nothing is decoded: an outcome contains the same strings and numbers as the uplo
 test compares the result with the encoded full contexts.
 """
 
-from functools import cache
+from dataclasses import dataclass, field
 
 from processors.outcomes.encoding import (
     DELETED,
@@ -16,11 +16,24 @@ from processors.outcomes.encoding import (
 )
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
-from tables.history.upload_scan import UploadScanner, scope_of, text_in
+from tables.history.upload_scan import ScannedScope, UploadScanner, scope_of, text_in
 from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts, add_text
-from tools.audit.check.upload_rows import PositionTable, Row, UploadRows, index_of
+from tools.audit.check.upload_rows import PositionTable, Row, ScopeRows, UploadRows, index_of
 
 NO_LATER_RECORD = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """A scope's records, and what was made of them: `parts` by topic and number of the record, None if it is damaged.
+
+    `contexts` has as keys how many records of each topic are older than the context.
+    """
+
+    rows: ScopeRows
+    ids: ScannedScope | None
+    parts: tuple[dict[int, EncodedPart | None], ...]
+    contexts: dict[tuple[int, ...], EncodedContext | None] = field(default_factory=dict)
 
 
 class EncodedContextsAsOf:
@@ -36,37 +49,47 @@ class EncodedContextsAsOf:
         self._scanner = scanner
         self._names = tuple(rows.topics.by_name)
         self._texts = texts
-        self._scope_of = cache(lambda key: scope_of(key, rows.topics.partitions))
         self._full = ContextsAsOf(rows, codec, texts)
-        self._parts: dict[tuple[object, ...], EncodedPart | None] = {}  # None: damaged
+        self._scopes: dict[bytes, _Scope] = {}
 
     def as_of(
         self, scope_key: bytes, positions: PositionTable
     ) -> tuple[EncodedContext | None, int]:
         """The scope's context at these positions, and the earliest append time of the records beyond them."""
-        (partition, topics), later_ms = self._rows.of(scope_key), NO_LATER_RECORD
-        newest = list[EncodedPart | None]()
+        scope = self._scopes.get(scope_key)
+        if scope is None:
+            scope = self._scopes[scope_key] = self._new_scope(scope_key)
+        partition, topics = scope.rows
+        later_ms, counts = NO_LATER_RECORD, list[int]()
         for rows, position in zip(topics, positions[partition], strict=True):
-            index = index_of(rows, position)
-            if index < len(rows):
-                later_ms = min(later_ms, rows[index][4])
-            newest.append(self._newest(rows, index))
-        return EncodedContext(*newest) if any(newest) else None, later_ms
+            older = index_of(rows, position)
+            if older < len(rows):
+                later_ms = min(later_ms, rows[older][4])
+            counts.append(older)
+        key = tuple(counts)
+        if key not in scope.contexts:
+            newest = [self._newest(scope, number, older) for number, older in enumerate(key)]
+            scope.contexts[key] = EncodedContext(*newest) if any(newest) else None
+        return scope.contexts[key], later_ms
 
-    def _newest(self, rows: list[Row], index: int) -> EncodedPart | None:
-        """The newest undamaged record before this index."""
-        for before in range(index - 1, -1, -1):
-            row = rows[before]
-            at = row[1:4]
-            part = self._parts[at] if at in self._parts else self._part(row)
-            self._parts[at] = part
-            if part is not None:
+    def _new_scope(self, scope_key: bytes) -> _Scope:
+        rows = self._rows.of(scope_key)
+        ids = scope_of(scope_key, self._rows.topics.partitions)
+        return _Scope(rows, ids, tuple({} for _ in self._names))
+
+    def _newest(self, scope: _Scope, number: int, older: int) -> EncodedPart | None:
+        """The newest undamaged one of this many records of a topic."""
+        rows, parts = scope.rows.topics[number], scope.parts[number]
+        for index in range(older - 1, -1, -1):
+            if index not in parts:
+                parts[index] = self._part(rows[index], scope.ids)
+            if (part := parts[index]) is not None:
                 return part
         return None
 
-    def _part(self, row: Row) -> EncodedPart | None:
-        key, number, partition, offset, _, value = row
-        topic, scope = self._names[number], self._scope_of(key)
+    def _part(self, row: Row, scope: ScannedScope | None) -> EncodedPart | None:
+        _, number, partition, offset, _, value = row
+        topic = self._names[number]
         raw = self._scanner.scan_fields(topic, scope, value) if scope else None
         if raw is None:
             return self._decoded_part(row)
