@@ -4,7 +4,7 @@ Format: one byte 0, the schema id (4 bytes, big endian), the Avro body.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -170,10 +170,13 @@ class Codec:
             self._check_limits(event)
         return event
 
-    def with_fixed_id(self, payload: bytes) -> bytes:
-        """A valid event's bytes with the fixed id of its schema in place of a registry's id."""
-        frame = self._schema_named_by(payload[: FRAME.size]).fixed_frame
-        return payload if payload.startswith(frame) else frame + payload[FRAME.size :]
+    def with_fixed_ids(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
+        """The bytes of valid events, with the fixed ids of their schemas in place of a registry's ids."""
+        frames = {payload[: FRAME.size] for payload in payloads}
+        fixed = {frame: self._schema_named_by(frame).fixed_frame for frame in frames}
+        if all(frame == of_schema for frame, of_schema in fixed.items()):
+            return payloads
+        return [fixed[payload[: FRAME.size]] + payload[FRAME.size :] for payload in payloads]
 
     def _schema_named_by(self, frame: bytes) -> _SchemaVersion:
         """The released schema that a frame names; its id may be a registry's id of an equal schema."""

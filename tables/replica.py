@@ -242,7 +242,7 @@ class ContextReplica:
             )
         ]
         heads = map(HEAD.pack, uploads.partitions, uploads.offsets, uploads.times_ms)
-        payloads = [self._codec.with_fixed_id(value or b"") for value in uploads.values]
+        payloads = self._codec.with_fixed_ids([value or b"" for value in uploads.values])
         rows = dict(zip(row_keys, map(add, heads, payloads), strict=True))
         changed = dict.fromkeys(key.decode() for key in keys)
         positions = _before(stopped, positions)
@@ -251,7 +251,8 @@ class ContextReplica:
             for partition, end in positions.items()
         }
         with self._fold_lock:
-            self._store.write(rows | _metadata_rows(positions_by_name))
+            rows.update(_metadata_rows(positions_by_name))
+            self._store.write(rows)
             for scope_key in changed:
                 self._cache.pop(scope_key, None)
             if self.on_changed is not None and changed:

@@ -17,7 +17,8 @@ from tables.upload_record import UploadTopics
 SCOPE_IDS = ("assignment_id", "course_id")
 KINDS = (b"assignment:", b"course:")
 Places = Sequence[int]  # of the captured fields of a record, as `Scanned` has them
-Check = Callable[[UploadBatch], tuple[Sequence[int], Sequence[Places]]]  # layouts, or SLOW_PATH
+AllPlaces = Callable[[], Sequence[Places]]  # a call, for making so many objects takes long
+Check = Callable[[UploadBatch], tuple[Sequence[int], AllPlaces]]  # layouts, or SLOW_PATH
 
 
 class UploadCheck:
@@ -48,16 +49,17 @@ class UploadCheck:
     def places(self, batch: UploadBatch) -> list[Places | None]:
         """The places of the captured fields of each record that is accepted; None for any other."""
         topics, skipped = self._topics, 2 * len(SCOPE_IDS)
+        layouts, places = self._check(batch)
         return [
             place[skipped:] if topics[layout] == topic else None
-            for layout, place, topic in zip(*self._check(batch), batch.topics, strict=True)
+            for layout, place, topic in zip(layouts, places(), batch.topics, strict=True)
         ]
 
 
 def _plain_check(layouts: FrameLayouts, partitions: int) -> Check:
     scanner = PlainEngine().scanner(layouts)
 
-    def check(batch: UploadBatch) -> tuple[list[int], Sequence[Places]]:
+    def check(batch: UploadBatch) -> tuple[list[int], AllPlaces]:
         found, places = scanner.scan([value or b"" for value in batch.values])
         checked = [
             layout
@@ -67,7 +69,7 @@ def _plain_check(layouts: FrameLayouts, partitions: int) -> Check:
                 found, places, batch.keys, batch.partitions, batch.values, strict=True
             )
         ]
-        return checked, places
+        return checked, lambda: places
 
     return check
 
@@ -90,12 +92,12 @@ def _compiled_check(layouts: FrameLayouts, partitions: int) -> Check:
 
     scanner, scope_keys = CompiledScanner(layouts), ScopeKeys(KINDS, partitions)
 
-    def check(batch: UploadBatch) -> tuple[list[int], Sequence[Places]]:
+    def check(batch: UploadBatch) -> tuple[list[int], AllPlaces]:
         values = [value or b"" for value in batch.values]
         joined, ends = b"".join(values), ends_of(values)
         scanned = scanner.scan_joined(joined, ends)
         keys = [key or b"" for key in batch.keys]
         scope_keys.refuse_others(scanned, joined, ends, keys, batch.partitions)
-        return scanned[0].tolist(), scanned[1].tolist()
+        return scanned[0].tolist(), scanned[1].tolist
 
     return check
