@@ -139,7 +139,7 @@ def build_worker(settings: Settings, fail: Fail, codec: Codec, engine: Engine) -
         settings, codec, admin, replica, changed_scopes, splicer, metrics or NoObserver()
     )
     is_busy = batch_prep.preparer.load.is_busy
-    fold_pace = GivingWay(is_busy, idle=0, busy=5)
+    fold_pace = GivingWay(is_busy, idle=0, busy=10)
     check_pace = GivingWay(is_busy, idle=4, busy=50)
     table = add_folding(app, settings, codec, replica, refuse, fail, fold_pace.rest_after)
     return Worker(

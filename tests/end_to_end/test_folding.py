@@ -40,7 +40,7 @@ from tests.support.until import until
 
 T = TypeVar("T")
 CODEC = Codec()
-BUSY_PACE = GivingWay(lambda: True, idle=0, busy=5)
+BUSY_PACE = GivingWay(lambda: True, idle=0, busy=10)
 
 
 class Reports:
