@@ -10,7 +10,9 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any, TypeVar
 
 from schemas.errors import CJStreamError
@@ -43,8 +45,7 @@ def in_processes(
     if len(arguments) == 1:
         yield from task(*arguments[0])
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([task.__module__])  # imported once, not in each process
+    context = _context(task.__module__)
     readers = dict[Connection, Any]()
     try:
         for task_arguments in arguments:
@@ -59,6 +60,17 @@ def in_processes(
             reader.close()
             process.terminate()
             process.join()
+
+
+def _context(module: str) -> ForkServerContext | SpawnContext:
+    """Forks processes from one that has imported the module, unless that cannot have its socket, a temporary file."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    try:
+        forkserver.ensure_running()
+    except OSError:  # such as: no folder may be written, its path is too long
+        return multiprocessing.get_context("spawn")
+    return context
 
 
 def _received(readers: dict[Connection, Any]) -> Iterator[Any]:

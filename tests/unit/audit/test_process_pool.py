@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,22 @@ def failing(kind: str) -> Iterator[int]:
 
 def test_the_items_of_every_process_arrive() -> None:
     assert sorted(in_processes(numbers, [(0, 3), (10, 12)])) == [0, 1, 2, 10, 11]
+
+
+def test_they_arrive_where_the_path_of_temporary_files_is_too_long_for_a_socket(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    code = f"from {__name__} import *; print(sorted(in_processes(numbers, [(0, 2), (7, 9)])))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr) == ("[0, 1, 7, 8]\n", "")
 
 
 @pytest.mark.parametrize(

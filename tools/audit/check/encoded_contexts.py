@@ -4,7 +4,7 @@ Nothing is decoded: an outcome contains the same strings and numbers as the uplo
 test compares the result with the encoded full contexts.
 """
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from processors.outcomes.encoding import (
     DELETED,
@@ -23,8 +23,7 @@ from tools.audit.check.upload_rows import PositionTable, Row, ScopeRows, UploadR
 NO_LATER_RECORD = 2**63
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
+class _Scope(NamedTuple):
     """A scope's records, and what was made of them: `parts` by topic and number of the record, None if it is damaged.
 
     `contexts` has as keys how many records of each topic are older than the context.
@@ -33,7 +32,7 @@ class _Scope:
     rows: ScopeRows
     ids: ScannedScope | None
     parts: tuple[dict[int, EncodedPart | None], ...]
-    contexts: dict[tuple[int, ...], EncodedContext | None] = field(default_factory=dict)
+    contexts: dict[tuple[int, ...], EncodedContext | None]
 
 
 class EncodedContextsAsOf:
@@ -75,7 +74,7 @@ class EncodedContextsAsOf:
     def _new_scope(self, scope_key: bytes) -> _Scope:
         rows = self._rows.of(scope_key)
         ids = scope_of(scope_key, self._rows.topics.partitions)
-        return _Scope(rows, ids, tuple({} for _ in self._names))
+        return _Scope(rows, ids, tuple({} for _ in self._names), {})
 
     def _newest(self, scope: _Scope, number: int, older: int) -> EncodedPart | None:
         """The newest undamaged one of this many records of a topic."""
