@@ -286,7 +286,9 @@ def test_a_broker_that_restarts_in_the_middle_of_a_wave_loses_no_answer(
     ):
         own = installation(broker, tmp_path)
         run_ids = append_batches(own, 24, essays=6)
-        judge = start_judge(provider, Plan(), of=own, session_timeout_s=SESSION_S)
+        # a transaction may stay open for as long as the broker is away, which is long on a busy machine
+        bounds = {"session_timeout_s": SESSION_S, "transaction_timeout_s": 60}
+        judge = start_judge(provider, Plan(), of=own, **bounds)
         until(lambda: len(provider.calls) > 60, 60)
         assert len(results_of(own)) < len(run_ids)
         broker.stop()
