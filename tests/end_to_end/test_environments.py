@@ -109,6 +109,7 @@ def terminal(folder: Path) -> Iterator[tuple[int, int, dict[str, str]]]:
     process, descriptor = pty.fork()
     if process == 0:
         os.chdir(folder)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` for the tests must not reach it
         os.execve(CLI[0], [*CLI, "up"], {**own, **address})
     try:
         yield process, descriptor, own
