@@ -29,7 +29,9 @@ class ScannedLinks:
 def _link(upload: bytes, places: Places) -> Link:
     version, version_end, event_id, event_id_end, previous, previous_end = places
     return (
-        _number(upload[version:version_end]),
+        upload[version] >> 1  # most have one byte
+        if version_end == version + 1
+        else _number(upload[version:version_end]),
         upload[event_id:event_id_end].decode(),
         upload[previous:previous_end].decode() if previous >= 0 else None,
     )
