@@ -61,7 +61,7 @@ def event_id_of(request_at: Coordinates) -> str:
 def encode_head(at: Coordinates, recipe: int) -> bytes:
     """The event id, recipe and request coordinates of an outcome."""
     middle = _recipe_and_partition(recipe, at.topic, at.partition)
-    return b"".join((text(event_id_of(at)), middle, long(at.offset)))
+    return text(event_id_of(at)) + middle + long(at.offset)
 
 
 @lru_cache(maxsize=1000)

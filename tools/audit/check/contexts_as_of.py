@@ -53,10 +53,10 @@ class UploadAt(NamedTuple):
 class ContextsAsOf:
     """The context of any scope as of the positions set last. Every method can raise UnknownSchema.
 
-    The text of every upload that was current in a context is added to `texts`.
+    The text of every upload that was current in a context is added to `texts`, if that is given.
     """
 
-    def __init__(self, rows: UploadRows, codec: Codec, texts: Texts) -> None:
+    def __init__(self, rows: UploadRows, codec: Codec, texts: Texts | None) -> None:
         self._rows = rows
         self._codec = codec
         self._names = tuple(rows.topics.by_name)
@@ -81,7 +81,12 @@ class ContextsAsOf:
         """The component of the last valid upload of these, whose text is added."""
         upload = self._first_valid(reversed(rows))
         component = upload and component_from(*upload)
-        if component and component.storage_id is not None and component.sha256 is not None:
+        if (
+            self._texts is not None
+            and component
+            and component.storage_id is not None
+            and component.sha256 is not None
+        ):
             text = TextReference(component.storage_id, component.sha256)
             add_text(self._texts, text, component.source)
         return component

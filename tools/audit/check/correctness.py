@@ -50,11 +50,11 @@ def findings_of(completeness: CompletenessCheck, correctness: "CorrectnessCheck"
 class CorrectnessCheck:
     """Checks outcomes against the upload records up to `upload_ends`.
 
-    The text of every upload that was current in a context is added to `texts`.
+    The text of every upload that was current in a context is added to `texts`, if that is given.
     """
 
     def __init__(
-        self, settings: Settings, codec: Codec, upload_ends: Positions, texts: Texts
+        self, settings: Settings, codec: Codec, upload_ends: Positions, texts: Texts | None
     ) -> None:
         self._topics, self._policy, self._codec = settings.topics, settings.policy, codec
         self._upload_topics = upload_topics_with_set_aside(settings)

@@ -38,11 +38,11 @@ class _Scope(NamedTuple):
 class EncodedContextsAsOf:
     """The context of a scope at any positions; each record is read at most once, and only if it decides.
 
-    The text of every upload that was current in a context is added to `texts`.
+    The text of every upload that was current in a context is added to `texts`, if that is given.
     """
 
     def __init__(
-        self, rows: UploadRows, scanner: UploadScanner, codec: Codec, texts: Texts
+        self, rows: UploadRows, scanner: UploadScanner, codec: Codec, texts: Texts | None
     ) -> None:
         self._rows = rows
         self._scanner = scanner
@@ -94,10 +94,11 @@ class EncodedContextsAsOf:
             return self._decoded_part(row)
         if not raw.storage_id:
             return DELETED
-        storage_id = text_in(raw.storage_id)
-        has_sha256_id = raw.sha256 == raw.storage_id  # as every text in our own content store
-        text = TextReference(storage_id, storage_id if has_sha256_id else text_in(raw.sha256))
-        add_text(self._texts, text, Coordinates(topic, partition, offset))
+        if self._texts is not None:
+            storage_id = text_in(raw.storage_id)
+            has_sha256_id = raw.sha256 == raw.storage_id  # as every text in our own content store
+            text = TextReference(storage_id, storage_id if has_sha256_id else text_in(raw.sha256))
+            add_text(self._texts, text, Coordinates(topic, partition, offset))
         used = encode_upload_used(topic, partition, offset, raw.version, raw.event_id, raw.sha256)
         return uploaded_part(used, raw.storage_id, raw.grade_scale, raw.context_origin)
 

@@ -31,7 +31,10 @@ UPLOADS_READ, OUTCOMES_READ, OUTCOMES_CHECKED = (
 
 @dataclass(frozen=True, slots=True)
 class JoinWork:
-    """The work of all processes; with n processes, each takes every n-th partition and bucket from its number on."""
+    """The work of all processes; with n processes, each takes every n-th partition and bucket from its number on.
+
+    texts: whether the texts that the outcomes used are named.
+    """
 
     settings: Settings
     scan_range: ScanRange
@@ -39,6 +42,7 @@ class JoinWork:
     buckets: int
     processes: int
     now_ms: int
+    texts: bool
 
     def tasks(self) -> list[tuple["JoinWork", int]]:
         """The arguments of each process: this work, and the number of the process."""
@@ -106,11 +110,8 @@ def _write_uploads(work: JoinWork, numbers: range, uploads: JoinSpill) -> Iterat
 
 def join_bucket(work: JoinWork, process: int) -> Iterator[Done]:
     """Check the outcomes of this process's buckets against their uploads."""
-    topics, texts, processes = (
-        upload_topics_with_set_aside(work.settings),
-        Texts(),
-        range(work.processes),
-    )
+    topics, processes = upload_topics_with_set_aside(work.settings), range(work.processes)
+    texts = Texts() if work.texts else None
     correctness = CorrectnessCheck(
         work.settings, codec_for(work.settings), work.scan_range.uploads_end, texts
     )
@@ -123,5 +124,6 @@ def join_bucket(work: JoinWork, process: int) -> Iterator[Done]:
             pairs = map(OutcomeWithRequest.of_row, rows)
             findings = [finding for pair in pairs for finding in correctness.check(pair)]
             yield Done(OUTCOMES_CHECKED, len(rows), findings)
-        yield Done(OUTCOMES_CHECKED, texts=dict(texts))
-        texts.clear()
+        if texts is not None:
+            yield Done(OUTCOMES_CHECKED, texts=dict(texts))
+            texts.clear()

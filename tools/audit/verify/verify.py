@@ -95,6 +95,7 @@ def verify(
             buckets or buckets_for(uploads + outcomes),
             count,
             now_ms,
+            texts,
         )
         totals = {UPLOADS_READ: uploads, OUTCOMES_READ: outcomes, OUTCOMES_CHECKED: outcomes}
         started = time.monotonic()
