@@ -110,8 +110,12 @@ def encode_roles(context: AssignmentContext | None) -> EncodedRoles:
 
 def encoded_roles(context: EncodedContext | None) -> EncodedRoles:
     """The encoded live upload of each role of an encoded context."""
-    parts = context or EncodedContext(None, None, None)
-    return EncodedRoles(*(NOTHING if part is None else part.encoded for part in parts))
+    instructions, prompt, rubric = context or (None, None, None)
+    return EncodedRoles(
+        NOTHING if instructions is None else instructions.encoded,
+        NOTHING if prompt is None else prompt.encoded,
+        NOTHING if rubric is None else rubric.encoded,
+    )
 
 
 def encode_upload(component: Component | None) -> EncodedUpload:
