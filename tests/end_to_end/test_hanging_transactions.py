@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from processors.kafka.clients import admin_client, reader, transactional_producer
+from processors.kafka.clients import reader, transactional_producer
 from processors.kafka.consumer_groups import set_committed_offsets
-from processors.kafka.offsets import high_watermarks, last_stable_offsets
+from processors.kafka.offsets import with_open_transactions
 from processors.kafka.records import Record
 from processors.kafka.transactions import (
     OFFSETS_TOPIC,
@@ -46,8 +46,7 @@ def broker() -> Iterator[Broker]:
 
 
 def is_blocked(settings: Settings, partition: Partition) -> bool:
-    admin = admin_client(settings)
-    return last_stable_offsets(admin, [partition], 30) != high_watermarks(admin, [partition], 30)
+    return bool(with_open_transactions(settings, [partition]))
 
 
 def open_transaction_check(settings: Settings) -> Check:
