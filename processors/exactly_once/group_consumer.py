@@ -24,6 +24,7 @@ from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.slot import Slot
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats, wait_until
 from processors.kafka.offsets import committed_by, log_start
+from processors.kafka.callbacks import raises_instances
 from processors.kafka.poll import poll_records, read_positions
 from processors.kafka.records import broker_time_of
 from processors.kafka.topic_admin import more_partitions
@@ -163,9 +164,9 @@ class GroupConsumer:
         """Join the group; partitions are assigned during later polls."""
         self._consumer.subscribe(
             [self._topic],
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
+            on_assign=raises_instances(self._on_assign),
+            on_revoke=raises_instances(self._on_revoke),
+            on_lost=raises_instances(self._on_lost),
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -183,7 +184,12 @@ class GroupConsumer:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         revoked = {Partition(tp.topic, tp.partition) for tp in partitions}
-        self.before_revoke(revoked, consumer.consumer_group_metadata())
+        try:
+            group = consumer.consumer_group_metadata()
+        except RuntimeError as fault:  # a client that closes during a rebalance may have left already
+            log.info("no group metadata: nothing is committed", extra={"reason": str(fault)})
+        else:
+            self.before_revoke(revoked, group)
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

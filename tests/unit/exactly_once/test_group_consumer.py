@@ -45,15 +45,23 @@ class ScriptedConsumer:
         self.generation = 1
         self._offset = committed
         self.generation_changes_in: str | None = None
+        self.has_left = False  # its group
         self._assigned: Callable[..., None]
+        self._revoked: Callable[..., None]
 
-    def subscribe(self, _topics: list[str], *, on_assign: Callable[..., None], **_: Any) -> None:
-        self._assigned = on_assign
+    def subscribe(self, _: list[str], *, on_assign: Any, on_revoke: Any, **__: Any) -> None:
+        self._assigned, self._revoked = on_assign, on_revoke
 
     def assign(self) -> None:
         self._assigned(self, [TopicPartition("cj.requests.v1", 0)])
 
+    def close(self) -> None:
+        self.has_left = True
+        self._revoked(self, [TopicPartition("cj.requests.v1", 0)])
+
     def consumer_group_metadata(self) -> bytes:
+        if self.has_left:
+            raise RuntimeError("Consumer group metadata not available")
         return metadata(self.generation)
 
     def committed(self, request: list[TopicPartition], timeout: float) -> list[TopicPartition]:
@@ -76,7 +84,7 @@ class ScriptedConsumer:
     def _do_nothing(self, *_: Any) -> None:
         pass
 
-    incremental_assign = seek = _do_nothing
+    incremental_assign = incremental_unassign = seek = _do_nothing
 
 
 def taken_over(state: Positions, _requests: Positions) -> set[Partition]:
@@ -140,3 +148,15 @@ def test_nothing_is_committed_if_the_group_has_committed_offsets() -> None:
     client = ScriptedConsumer()
     joined_consumer(client, committed.append).poll(0)
     assert committed == []
+
+
+def test_a_client_that_has_left_its_group_while_it_closes_gives_its_partitions_up() -> None:
+    client = ScriptedConsumer()
+    consumer = consumer_of(client)
+    owned = list[set[Partition]]()
+    revoked = list[set[Partition]]()
+    consumer.on_rebalance = lambda now: owned.append({*now})
+    consumer.before_revoke = lambda partitions, _group: revoked.append(partitions)
+    consumer.close()
+    assert owned == [set()]
+    assert not revoked, "there is no group metadata that a commit could use"
