@@ -186,7 +186,7 @@ class GroupConsumer:
         revoked = {Partition(tp.topic, tp.partition) for tp in partitions}
         try:
             group = consumer.consumer_group_metadata()
-        except RuntimeError as fault:  # a client that closes during a rebalance may have left already
+        except RuntimeError as fault:  # a client that closes may have left during a rebalance
             log.info("no group metadata: nothing is committed", extra={"reason": str(fault)})
         else:
             self.before_revoke(revoked, group)
