@@ -23,8 +23,8 @@ from processors.exactly_once.batch import Batch
 from processors.exactly_once.fetch_epoch import FetchEpoch
 from processors.exactly_once.slot import Slot
 from processors.kafka.bounded_wait import SYSTEM_CLOCK, Clock, Repeats, wait_until
-from processors.kafka.offsets import committed_by, log_start
 from processors.kafka.callbacks import raises_instances
+from processors.kafka.offsets import committed_by, log_start
 from processors.kafka.poll import poll_records, read_positions
 from processors.kafka.records import broker_time_of
 from processors.kafka.topic_admin import more_partitions

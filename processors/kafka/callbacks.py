@@ -18,7 +18,7 @@ def raises_instances(callback: Callable[P, None]) -> Callable[P, None]:
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             callback(*args, **kwargs)
-        except Exception:  # noqa: TRY203 (this makes it an instance)
+        except Exception:
             raise
 
     return call
