@@ -81,7 +81,7 @@ class RocksStore:
         self._name = f"{what} in {folder}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = Rdict(str(folder), _options(cache_mb))
+            self._db = _opened(folder, _options(cache_mb))
         except Exception as fault:  # rocksdict raises plain Exceptions
             raise Misconfigured(
                 f"cannot open {self._name}: another process has it open, the disk is full or the folder is damaged "
@@ -103,7 +103,7 @@ class RocksStore:
         self = cls.__new__(cls)
         self._name = f"{what} in {folder}"
         try:
-            self._db = Rdict(str(folder), options, access_type=AccessType.read_only())
+            self._db = _opened(folder, options, AccessType.read_only())
         except Exception as fault:  # rocksdict raises plain Exceptions
             raise Misconfigured(f"cannot read {self._name}: {str(fault)[:200]}") from fault
         self._without_wal = None
@@ -150,6 +150,11 @@ class RocksStore:
             yield
         except Exception as fault:  # rocksdict raises plain Exceptions
             raise StoreFailed(self._name, fault) from fault
+
+
+def _opened(folder: Path, options: Options, access: AccessType | None = None) -> Rdict:
+    # in a folder that exists, rocksdict applies a column family's options only if they are named for it
+    return Rdict(str(folder), options, {"default": options}, access or AccessType.read_write())
 
 
 def _options(cache_mb: int) -> Options:

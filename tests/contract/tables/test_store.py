@@ -69,6 +69,16 @@ def test_rows_are_there_after_reopening_the_folder(tmp_path: Path) -> None:
     second.close()
 
 
+def test_a_folder_that_is_opened_again_has_the_filter_and_the_cache_of_a_new_one(
+    tmp_path: Path,
+) -> None:
+    for _ in range(2):
+        on_disk(tmp_path).close()
+        said = (tmp_path / "LOG").read_text()  # RocksDB's own, new each time
+        assert "filter_policy: bloomfilter" in said
+        assert f"capacity : {8 * 1024 * 1024}\n" in said
+
+
 def test_a_folder_in_use_cannot_be_opened_but_read(tmp_path: Path) -> None:
     first = on_disk(tmp_path / "s")
     with pytest.raises(Misconfigured, match="cannot open the replica"):
