@@ -4,6 +4,7 @@ Only the deciding records are read: for each role, the newest one below the posi
 fold of every record below the positions gives the same contexts; a property test compares the two.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -18,7 +19,6 @@ from tools.audit.check.upload_rows import (
     PositionTable,
     Row,
     UploadRows,
-    index_of,
     position_table,
 )
 
@@ -110,9 +110,9 @@ class ContextsAsOf:
 
     def _split(self, scope_key: str) -> Iterator[tuple[list[Row], list[Row]]]:
         """For each upload topic, the scope's records below the position, and those at or beyond it."""
-        partition, topics = self._rows.of(scope_key.encode())
-        for rows, position in zip(topics, self._positions[partition], strict=True):
-            index = index_of(rows, position)
+        partition, topics, offsets = self._rows.of(scope_key.encode())
+        for rows, at, position in zip(topics, offsets, self._positions[partition], strict=True):
+            index = bisect_left(at, position)
             yield rows[:index], rows[index:]
 
     def _first_valid(self, rows: Iterable[Row]) -> UploadAt | None:

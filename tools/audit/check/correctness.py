@@ -11,7 +11,7 @@ from functools import lru_cache
 from processors.log.set_aside import upload_topics_with_set_aside
 from processors.outcomes.encoding import (
     encode_context_part,
-    encode_head,
+    encode_head_of,
     encoded_roles,
     optional,
 )
@@ -19,7 +19,7 @@ from processors.outcomes.recipes import RECIPE, RECIPES
 from processors.outcomes.resolve import Prepared, resolve, scope_key_for
 from processors.settings import Settings
 from schemas.codec import FRAME, Codec
-from schemas.coordinates import Coordinates, Positions
+from schemas.coordinates import Positions
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved
 from schemas.topics import MAX_REQUEST_BYTES
@@ -113,7 +113,7 @@ class CorrectnessCheck:
         version = self._codec.version_of(CJAssessmentRequested, payload)
         expected = (
             frame,
-            encode_head(Coordinates(request_topic, partition, offset), RECIPE),
+            encode_head_of(RECIPE, request_topic, partition, offset),
             encode_context_part(resolution, roles, brings_prompt=own_prompt is not None),
             optional(own_prompt) if is_prepared and own_prompt is not None else b"",
             payload[FRAME.size :],

@@ -4,6 +4,7 @@ Nothing is decoded: an outcome contains the same strings and numbers as the uplo
 test compares the result with the encoded full contexts.
 """
 
+from bisect import bisect_left
 from typing import NamedTuple
 
 from processors.outcomes.encoding import (
@@ -18,7 +19,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from tables.history.upload_scan import ScannedScope, UploadScanner, scope_of, text_in
 from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts, add_text
-from tools.audit.check.upload_rows import PositionTable, Row, ScopeRows, UploadRows, index_of
+from tools.audit.check.upload_rows import PositionTable, Row, ScopeRows, UploadRows
 
 NO_LATER_RECORD = 2**63
 
@@ -58,14 +59,12 @@ class EncodedContextsAsOf:
         scope = self._scopes.get(scope_key)
         if scope is None:
             scope = self._scopes[scope_key] = self._new_scope(scope_key)
-        partition, topics = scope.rows
-        later_ms, counts = NO_LATER_RECORD, list[int]()
-        for rows, position in zip(topics, positions[partition], strict=True):
-            older = index_of(rows, position)
-            if older < len(rows):
-                later_ms = min(later_ms, rows[older][4])
-            counts.append(older)
-        key = tuple(counts)
+        partition, topics, offsets = scope.rows
+        key = tuple(map(bisect_left, offsets, positions[partition]))
+        later_ms = NO_LATER_RECORD
+        for rows, older in zip(topics, key, strict=True):
+            if older < len(rows) and rows[older][4] < later_ms:
+                later_ms = rows[older][4]
         if key not in scope.contexts:
             newest = [self._newest(scope, number, older) for number, older in enumerate(key)]
             scope.contexts[key] = EncodedContext(*newest) if any(newest) else None

@@ -21,15 +21,11 @@ OFFSET = itemgetter(3)
 
 
 class ScopeRows(NamedTuple):
-    """The records of one scope: their partition, and the rows of each topic by its number."""
+    """The records of one scope: their partition, and of each topic by its number the rows and their offsets."""
 
     partition: int
     topics: tuple[list[Row], ...]
-
-
-def index_of(rows: list[Row], offset: int) -> int:
-    """The number of records below that offset."""
-    return bisect_left(rows, offset, key=OFFSET)
+    offsets: tuple[list[int], ...]
 
 
 class UploadRows:
@@ -62,17 +58,19 @@ class UploadRows:
         if known is None:
             partition = partition_for(scope_key, self.topics.partitions)
             topics = self._added.get(scope_key, ([],) * len(self._numbers))
-            if {row[2] for rows in topics for row in rows} - {partition}:
+            offsets = tuple([row[3] for row in rows if row[2] == partition] for rows in topics)
+            if list(map(len, offsets)) != list(map(len, topics)):
                 topics = tuple([row for row in rows if row[2] == partition] for rows in topics)
-            known = self._known[scope_key] = ScopeRows(partition, topics)
+            known = self._known[scope_key] = ScopeRows(partition, topics, offsets)
         return known
 
     def at(self, scope_key: bytes, at: Coordinates) -> tuple[list[Row], int]:
         """The scope's records in the partition of these coordinates, and how many of them are older."""
-        partition, topics = self.of(scope_key)
+        partition, topics, offsets = self.of(scope_key)
         number = self._numbers.get(at.topic)
-        rows = [] if number is None or at.partition != partition else topics[number]
-        return rows, index_of(rows, at.offset)
+        if number is None or at.partition != partition:
+            return [], 0
+        return topics[number], bisect_left(offsets[number], at.offset)
 
 
 def position_table(positions: Positions, topics: UploadTopics) -> PositionTable:
