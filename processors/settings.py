@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         10, ge=2, le=900, description="after this time the broker aborts an open transaction"
     )
     batch_max: int = Field(
-        5_000, ge=1, le=50_000, description="maximum number of requests in one transaction"
+        10_000, ge=1, le=50_000, description="maximum number of requests in one transaction"
     )
     required_roles: Annotated[tuple[str, ...], NoDecode] = Field(
         ("instructions", "student_prompt"),

@@ -15,7 +15,7 @@ Config = dict[str, Any]
 MAX_RECEIVED_BYTES = 2**31 - 1
 # of one partition in one response. Records are taken response by response: with much more, a batch has the records of
 # one partition only, whose outcomes are several requests one after the other (see SENT_BY_COMMIT)
-FETCH_BYTES = 1_200_000
+FETCH_BYTES = 2_400_000
 # of the records that a reader has fetched and nobody has taken yet; librdkafka's default is four times as much. A
 # process has several readers, and each would fill its queue while a long log is read
 READER_QUEUE_KIB = 16 * 1024
