@@ -81,7 +81,7 @@ class RocksStore:
         self._name = f"{what} in {folder}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = _opened(folder, _options(cache_mb))
+            self._db = _opened(folder, _options(cache_mb), AccessType.read_write())
         except Exception as fault:  # rocksdict raises plain Exceptions
             raise Misconfigured(
                 f"cannot open {self._name}: another process has it open, the disk is full or the folder is damaged "
@@ -152,9 +152,9 @@ class RocksStore:
             raise StoreFailed(self._name, fault) from fault
 
 
-def _opened(folder: Path, options: Options, access: AccessType | None = None) -> Rdict:
+def _opened(folder: Path, options: Options, access: AccessType) -> Rdict:
     # in a folder that exists, rocksdict applies a column family's options only if they are named for it
-    return Rdict(str(folder), options, {"default": options}, access or AccessType.read_write())
+    return Rdict(str(folder), options, {"default": options}, access)
 
 
 def _options(cache_mb: int) -> Options:

@@ -18,7 +18,7 @@ def raises_instances(callback: Callable[P, None]) -> Callable[P, None]:
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             callback(*args, **kwargs)
-        except Exception:
+        except Exception:  # caught, it is an instance
             raise
 
     return call
