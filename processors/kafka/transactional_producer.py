@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import repeat
 from operator import length_hint
 from typing import Any, ParamSpec
 
@@ -172,19 +173,22 @@ class TransactionalProducer:
         """Pass records to the producer, as `produce` does; returns their number. Raises Aborted or Fenced."""
         if not records:
             return 0
-        produce = partial(self._current.produce, headers=list(records.headers))
-        rows = [
-            iter(column)
-            for column in (records.topics, records.values, records.keys, records.partitions)
-        ]
+        partitions = iter(records.partitions)
+        # by position: arguments by name take a third of the time of `produce`, which looks each name up for each record
+        no_callback, no_report, now = repeat(None), repeat(None), repeat(0)
+        rows = (
+            *map(iter, (records.topics, records.values, records.keys)),
+            partitions,
+            *(no_callback, no_report, now, repeat(list(records.headers))),
+        )
 
         def taken() -> int:
-            # the last column is read only if the others have a row, too
-            return len(records.partitions) - length_hint(rows[-1])
+            # this column is read only if those before it have a row, too
+            return len(records.partitions) - length_hint(partitions)
 
         while True:
             try:
-                deque(map(produce, *rows), maxlen=0)  # no bytecode per record
+                deque(map(self._current.produce, *rows), maxlen=0)  # no bytecode per record
                 break
             except BufferError:  # the rows go on behind the refused record
                 self.produce([records.record(taken() - 1)])

@@ -290,10 +290,13 @@ class FakeProducer:
         value: bytes | None,
         key: bytes | None,
         partition: int,
-        headers: Headers,
+        _callback: None = None,
+        _on_delivery: None = None,
+        _timestamp: int = 0,
+        headers: Headers | None = None,
     ) -> None:
         def queue() -> None:
-            self._queue.append((Partition(topic, partition), key, value, headers))
+            self._queue.append((Partition(topic, partition), key, value, headers or []))
             if self._sends_at_once:
                 self._flush()
 

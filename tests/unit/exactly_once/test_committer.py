@@ -55,7 +55,15 @@ class ScriptedProducer:
         self._called("begin")
 
     def produce(
-        self, topic: str, value: bytes, key: bytes, partition: int, *, headers: Any
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes,
+        partition: int,
+        callback: None = None,
+        on_delivery: None = None,
+        timestamp: int = 0,
+        headers: Any = None,
     ) -> None:
         self._called("produce")
         self._open.append(value)
@@ -203,13 +211,21 @@ class FullAt(ScriptedProducer):
         self.headers: list[Any] = []
 
     def produce(
-        self, topic: str, value: bytes, key: bytes, partition: int, *, headers: Any
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes,
+        partition: int,
+        callback: None = None,
+        on_delivery: None = None,
+        timestamp: int = 0,
+        headers: Any = None,
     ) -> None:
         self._produce_calls += 1
         if self._produce_calls in self._full_at:
             raise self._fault
         self.headers.append(headers)
-        super().produce(topic, value, key, partition, headers=headers)
+        super().produce(topic, value, key, partition)
 
 
 @pytest.mark.parametrize("full_at", [(), (1,), (3, 4), (5,), (2, 5, 6), (1, 2, 3, 8)])
