@@ -30,6 +30,7 @@ from processors.settings import BROKER_ADDRESS, Settings
 from schemas.errors import Misconfigured, Unreachable
 from tools.jars import KAFKA_VERSION, ensure_jars, listed_jars, locked
 from tools.java import find_java
+from tools.killed_with_parent import killed_with_this_process
 from tools.progress import waiting_for
 
 LOG_SETTINGS = Path(__file__).with_name("broker.log4j2.properties")
@@ -41,6 +42,7 @@ HEAP_MB = 512
 G1 = ("-XX:MaxGCPauseMillis=20", "-XX:G1HeapRegionSize=8m")
 QUICK_START = "-XX:TieredStopAtLevel=1"  # of Java, for a process that lives for seconds
 LIBS, DATA, PROPERTIES, LOG, OUTPUT = "libs", "data", "server.properties", "kafka.log", "kafka.out"
+PID_FILE = "broker.pid"
 IN_FOLDER = 'cd -- "$0" && exec "$@"'  # a shell script; os.posix_spawn cannot change the folder
 # Kafka changes the case of names by the language of Java, which macOS takes from the system: Turkish has another I
 IN_ENGLISH = ("-Duser.language=en", "-Duser.country=US")
@@ -114,11 +116,12 @@ class Broker:
         libs = data_dir.resolve() / "kafka-libs"
         with tempfile.TemporaryDirectory(prefix="cjstream-broker-") as folder:
             broker = cls(Path(folder), libs, free_port(), properties or {})
-            try:
-                broker.start()
-                yield broker
-            finally:
-                broker.kill()
+            with killed_with_this_process(broker.folder, PID_FILE, broker._mark):
+                try:
+                    broker.start()
+                    yield broker
+                finally:
+                    broker.kill()
 
     @property
     def bootstrap(self) -> str:
@@ -227,7 +230,7 @@ class Broker:
 
     @property
     def _pid_file(self) -> Path:
-        return self.folder / "broker.pid"
+        return self.folder / PID_FILE
 
     @property
     def _mark(self) -> str:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from processors.kafka.bounded_wait import wait_until
 from processors.kafka.topic_admin import metadata_answers
 from processors.settings import Settings
 from schemas.errors import CJStreamError, Misconfigured
@@ -22,6 +24,16 @@ from tools.broker import free_port
 random.seed(7)
 print(free_port(), flush=True)
 sys.stdin.read()
+"""
+
+
+TEMPORARY = """
+import sys
+from pathlib import Path
+from tools.broker import Broker
+with Broker.temporary(Path(sys.argv[1])) as broker:
+    print(broker.folder, broker.pid, flush=True)
+    sys.stdin.read()
 """
 
 
@@ -154,3 +166,19 @@ def test_a_start_that_fails_says_why(
     ):
         pass
     assert cause in str(fault.value)
+
+
+@pytest.mark.thorough
+def test_a_temporary_broker_ends_with_a_process_that_is_killed(data_dir: Path) -> None:
+    command = [sys.executable, "-c", TEMPORARY, str(data_dir)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        folder, pid = parent.stdout.readline().split()
+        assert Path(folder).is_dir()
+        assert psutil.pid_exists(int(pid))
+        parent.kill()
+    wait_until(lambda: not Path(folder).exists(), seconds=30, what="its folder to be deleted")
+    broker = psutil.Process(int(pid)) if psutil.pid_exists(int(pid)) else None
+    assert broker is None or broker.status() == psutil.STATUS_ZOMBIE  # nobody may reap it here

@@ -63,4 +63,6 @@ def _took_ms(client: httpx.Client, path: str) -> float:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m tools.reference.page_weights URL [PATH…]")
     main(sys.argv[1].rstrip("/"), tuple(sys.argv[2:]) or PATHS)
