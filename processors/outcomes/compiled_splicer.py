@@ -34,7 +34,7 @@ class ContextTable:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._seed = int.from_bytes(os.urandom(7))  # nobody can choose ids that collide
+        self._seed = int.from_bytes(os.urandom(7))  # ids do not tell their slots
         self._counts = np.zeros(2, np.int64)  # of entries, and of bytes in the arena
         self._arena = np.empty(min(FIRST_BYTES, max_bytes), np.uint8)
         self._entries = np.zeros((FIRST_ENTRIES, kernels.COLUMNS), np.int64)
@@ -193,6 +193,7 @@ class CompiledSplicer:
         for number in left.tolist():
             values[number] = None
         are_prepared = self._table.entries[found, kernels.KIND] == Kind.PREPARED
+        are_prepared[left] = False
         return values, are_prepared.tolist()
 
     def _entries_of(self, joined: bytes, ends: Int64s, layouts: Int32s, places: Int32s) -> Int32s:

@@ -91,9 +91,8 @@ class PlainSplicer:
         return True
 
     def forget(self, scope_keys: Collection[str]) -> None:
-        if self._bytes:
-            for use in uses_of(scope_keys):
-                self._prepared[use.number].pop(use.id, None)
+        for use in uses_of(scope_keys):
+            self._prepared[use.number].pop(use.id, None)
 
     def _learn(self, partitions: Sequence[int]) -> None:
         """Get ready for layouts and partitions that are new."""
@@ -110,11 +109,12 @@ class PlainSplicer:
 
     def _prepare(self, number: int, scope_id: bytes) -> Entry:
         shared = self._parts.shared_part(ScopeUse(number, scope_id))
-        self._bytes += ENTRY_BYTES + len(scope_id) + len(shared.encoded)
-        if self._bytes > self._max_bytes:
+        size = ENTRY_BYTES + len(scope_id) + len(shared.encoded)
+        if self._bytes + size > self._max_bytes:
             for entries in self._prepared:
                 entries.clear()
             self._bytes = 0
+        self._bytes += size
         entry = self._prepared[number][scope_id] = (shared.kind, shared.encoded)
         return entry
 

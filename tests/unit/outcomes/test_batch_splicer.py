@@ -115,8 +115,13 @@ def differences(
     table: Table,
     policy: Policy,
     recipe: int = RECIPE,
+    *,
+    all_fit: bool = True,
 ) -> list[object]:
-    """What differs from the slow path; a request that is left counts only if it needed not to be."""
+    """What differs from the slow path; a request that is left counts only if it needed not to be.
+
+    all_fit: whether the splicer's table has room for all contexts; if not, any request may be left.
+    """
     slow = OutcomeBuilder(CODEC, policy, table.get, recipe)
     different = list[object]()
     for record, (partition, offset), value, is_prepared in zip(
@@ -133,7 +138,7 @@ def differences(
             resolution = expected.resolution
             may_wait = isinstance(resolution, Unresolved) and resolution.may_wait
             must_be_left |= may_wait and policy.patience_s > 0
-        if must_be_left:
+        if must_be_left or (value is None and not all_fit):
             different += [] if value is None else [record]
         elif (value, is_prepared) != (expected.value, isinstance(resolution, Prepared)):
             different.append((record, value, expected))
@@ -151,17 +156,20 @@ POLICIES = st.builds(
 SMALL = requests(st.none() | st.sampled_from(["a1", "a2"]), st.sampled_from(["ENG5", "SV2"]))
 UPLOADS = uploads_of(st.sampled_from(["a1", "a2"])) | uploads_of_courses(st.just("ENG5"))
 RECIPE_NUMBERS = st.sampled_from(list(RECIPES))
+TABLE_BYTES = st.sampled_from([8 * MEGABYTE, 1500, 1])  # all contexts fit, some of them, none
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(data=st.data(), policy=POLICIES, recipe=RECIPE_NUMBERS)
+@given(data=st.data(), policy=POLICIES, recipe=RECIPE_NUMBERS, max_bytes=TABLE_BYTES)
 @settings(max_examples=2 * settings().max_examples)
 def test_batches_are_spliced_as_the_slow_path_encodes_them_while_contexts_change(
-    name: str, data: st.DataObject, policy: Policy, recipe: int
+    name: str, data: st.DataObject, policy: Policy, recipe: int, max_bytes: int
 ) -> None:
     uploads = Uploads()
     rows = uploads.contexts
-    splicer = splicer_of(name, rows, policy, rows_of=uploads.rows_of, recipe=recipe)
+    splicer = splicer_of(
+        name, rows, policy, rows_of=uploads.rows_of, recipe=recipe, max_bytes=max_bytes
+    )
     offset, partition = data.draw(st.integers(0, 2**62)), data.draw(st.integers(0, 2**31 - 1))
     for _ in range(data.draw(st.integers(1, 4))):
         for event in data.draw(st.lists(UPLOADS, max_size=6)):
@@ -178,7 +186,8 @@ def test_batches_are_spliced_as_the_slow_path_encodes_them_while_contexts_change
         if records:
             places = places_of(records)
             result = spliced(splicer, records, places)
-            assert differences(result, records, places, rows, policy, recipe) == []
+            all_fit = max_bytes >= MEGABYTE
+            assert differences(result, records, places, rows, policy, recipe, all_fit=all_fit) == []
 
 
 def encodings(event: UploadEvent) -> st.SearchStrategy[bytes | None]:
@@ -363,6 +372,19 @@ def test_contexts_are_prepared_in_advance_only_as_far_as_they_fit(name: str) -> 
     records = RECORDS[-20:]  # their contexts are not among the first
     result = spliced(splicer, records, places_of(records))
     assert differences(result, records, places_of(records), ROWS, Policy()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_context_that_did_not_fit_is_forgotten_when_it_changes(name: str) -> None:
+    rows = dict(ROWS)
+    splicer = splicer_of(name, rows, max_bytes=64 * 1024)
+    changed = context_after(instructions_uploaded(), prompt_uploaded("Another."))
+    for number, record in enumerate(RECORDS[:300]):
+        spliced(splicer, [record], [PLACES[number]])
+        rows[f"assignment:assignment-{number}"] = changed
+        splicer.forget([f"assignment:assignment-{number}"])
+        result = spliced(splicer, [record], [PLACES[number]])
+        assert differences(result, [record], [PLACES[number]], rows, Policy(), all_fit=False) == []
 
 
 LARGE = tuple(replace(one, essay_id=f"{one.essay_id:-<200}") for one in essays(3200))
