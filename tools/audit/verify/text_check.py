@@ -1,6 +1,6 @@
 """The texts that uploads name, read from the content store; each distinct text once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -75,22 +75,32 @@ def _finding(kind: str, text: TextReference, upload_at: Coordinates) -> Finding:
 def erasures_of(
     settings: Settings, storage_ids: set[str], upload_ends: Positions
 ) -> dict[str, Coordinates]:
-    """Which of these texts were erased, and the coordinates of the deletion that says so.
-
-    A deletion with `erased` set erases the texts that earlier uploads of its scope and role named.
-    """
+    """Which of these texts were erased, by the uploads below these ends; see `erasures_in`."""
     topics, codec = upload_topics_with_set_aside(settings), codec_for(settings)
-    named, erased = dict[tuple[bytes, str], set[str]](), dict[str, Coordinates]()
     with LogReader(settings, upload_ends) as log:
         log.seek_to_start()
-        for record in log.records_until(upload_ends):
-            event = _event_of(record, codec, topics)
-            scope_and_role = (record.key or b"", record.at.topic)
-            if getattr(event, "storage_id", None) in storage_ids:
-                named.setdefault(scope_and_role, set()).add(event.storage_id)  # type: ignore[union-attr]
-            elif getattr(event, "erased", False):
-                erased |= dict.fromkeys(named.get(scope_and_role, ()), record.at)
-    return erased
+        records = log.records_until(upload_ends)
+        return erasures_in(records, storage_ids, codec, topics)
+
+
+def erasures_in(
+    records: Iterable[LogRecord], storage_ids: set[str], codec: Codec, topics: UploadTopics
+) -> dict[str, Coordinates]:
+    """Which of these texts were erased, and the coordinates of the deletion that says so.
+
+    A deletion with `erased` set erases the texts that earlier uploads of its scope and role named, but for those that
+    an upload of another scope or role, or a later one, names.
+    """
+    named, erased = dict[tuple[bytes, str], set[str]](), dict[str, Coordinates]()
+    for record in records:
+        event = _event_of(record, codec, topics)
+        scope_and_role = (record.key or b"", record.at.topic)
+        if getattr(event, "storage_id", None) in storage_ids:
+            named.setdefault(scope_and_role, set()).add(event.storage_id)  # type: ignore[union-attr]
+        elif getattr(event, "erased", False):
+            erased |= dict.fromkeys(named.pop(scope_and_role, ()), record.at)
+    still_named = set[str]().union(*named.values())
+    return {text: at for text, at in erased.items() if text not in still_named}
 
 
 def _event_of(record: LogRecord, codec: Codec, topics: UploadTopics) -> UploadEvent | None:
