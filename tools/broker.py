@@ -41,9 +41,10 @@ HEAP_MB = 512
 # 2 MB. Kafka's documentation recommends these pauses, and regions of 16 MB for its heap of 6 GB
 G1 = ("-XX:MaxGCPauseMillis=20", "-XX:G1HeapRegionSize=8m")
 QUICK_START = "-XX:TieredStopAtLevel=1"  # of Java, for a process that lives for seconds
-LIBS, DATA, PROPERTIES, LOG, OUTPUT = "libs", "data", "server.properties", "kafka.log", "kafka.out"
 PID_FILE = "broker.pid"
-IN_FOLDER = 'cd -- "$0" && exec "$@"'  # a shell script; os.posix_spawn cannot change the folder
+LIBS, DATA, PROPERTIES, LOG, OUTPUT = "libs", "data", "server.properties", "kafka.log", "kafka.out"
+# a shell script: os.posix_spawn cannot change the folder, and this process may be killed before it has written the id
+IN_FOLDER = f'cd -- "$0" && echo $$ >{PID_FILE} && exec "$@"'
 # Kafka changes the case of names by the language of Java, which macOS takes from the system: Turkish has another I
 IN_ENGLISH = ("-Duser.language=en", "-Duser.country=US")
 FRAME = re.compile(r"\s+(at |\.\.\. \d+ more)")  # of a stack trace
