@@ -17,6 +17,7 @@ CJStreamError
     ContentCorrupt       a text in the content store is damaged: store the right bytes again, which repairs it
   Misconfigured        refuse to start and name the setting; a command exits with 2
   StoreFailed          a local store cannot be read or written: free disk space, start again
+  ReplicaDamaged       a row of the replica cannot be read: start again, which rebuilds the replica
   Refusal              a change that is not allowed: tell the caller, append nothing
     NotLive              a role that it needs was never uploaded or is deleted
     Immutable            a field cannot change while the instructions are live
@@ -129,6 +130,16 @@ class StoreFailed(CJStreamError):
         super().__init__(
             f"{what} cannot be read or written: {str(fault)[:200]}; is its disk full? "
             "Free some space and start again; a damaged folder may be deleted, it is rebuilt"
+        )
+
+
+class ReplicaDamaged(CJStreamError):
+    """A row of the replica is damaged, or of a later release."""
+
+    def __init__(self, fault: BadRecord) -> None:
+        super().__init__(
+            f"a row of the replica cannot be read ({fault}): it is damaged, or a later release wrote it; "
+            "start again, then the replica is rebuilt"
         )
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
-from schemas.errors import Discrepancy, Malformed, UnknownSchema
+from schemas.errors import BadRecord, Discrepancy, Malformed, ReplicaDamaged, UnknownSchema
 from schemas.events import ADMINISTERED_ROLES, AssignmentContext, UploadEvent
 from tables.context import FOLD_VERSION, fold
 from tables.scan.plain import PLAIN_ENGINE
@@ -32,6 +32,7 @@ from tables.upload_record import UploadRecord, UploadTopics, read_upload
 
 CACHED_CONTEXTS = 20_000
 ROWS_VERSION = f"{FOLD_VERSION}.1"  # of the fold, and of the format of rows
+DAMAGED = "damaged"  # in place of a version: the rows are dropped at the next start
 ROW, AFTER_ROWS = b"r", b"s"
 METADATA, AFTER_METADATA = b"n", b"o"
 SUFFIX_OF = {role: bytes((0, number)) for number, role in enumerate(ADMINISTERED_ROLES)}
@@ -71,8 +72,8 @@ def read_metadata(store: Store) -> ReplicaMetadata:
 
 def read_contexts(
     store: Store, topics: UploadTopics, is_wanted: Callable[[bytes], bool] = lambda key: True
-) -> Iterator[tuple[bytes, AssignmentContext | Malformed]]:
-    """The scope keys that are wanted and their contexts, in the order of keys; Malformed for a damaged row."""
+) -> Iterator[tuple[bytes, AssignmentContext | BadRecord]]:
+    """The scope keys that are wanted, in their order, and their contexts; the fault of a row that cannot be read."""
     rows = store.ascending(ROW, AFTER_ROWS)
     suffixes = suffixes_of(topics).values()
     for key, of_scope in groupby(rows, key=lambda row: row[0][len(ROW) : -SUFFIX_BYTES]):
@@ -80,7 +81,7 @@ def read_contexts(
             by_suffix = {row_key[-SUFFIX_BYTES:]: row for row_key, row in of_scope}
             try:
                 context = _context([by_suffix.get(suffix) for suffix in suffixes], topics)
-            except Malformed as fault:
+            except BadRecord as fault:
                 yield key, fault
             else:
                 if context is not None:
@@ -160,7 +161,7 @@ class ContextReplica:
         return dict(self._positions)
 
     def context(self, scope_key: str) -> AssignmentContext | None:
-        """The context of one scope; the same object while it is unchanged and in the cache."""
+        """The context of one scope; the same object while it is unchanged and in the cache. Raises ReplicaDamaged."""
         try:
             return self._cache[scope_key]
         except KeyError:
@@ -170,12 +171,11 @@ class ContextReplica:
                 return self._remember(scope_key, self._read(scope_key))
 
     def contexts_of(self, keys: Collection[bytes]) -> dict[bytes, AssignmentContext]:
-        """The contexts that these scope keys have, by key; they may be of different positions."""
+        """The contexts of these scope keys, by key; they may be of different positions. Raises ReplicaDamaged."""
         in_order, roles = list(keys), len(self._suffixes)
         rows = self.rows_of(in_order)
         contexts = (
-            _context(rows[number : number + roles], self.topics)
-            for number in range(0, len(rows), roles)
+            self._context_in(rows[number : number + roles]) for number in range(0, len(rows), roles)
         )
         return {
             key: context
@@ -194,10 +194,13 @@ class ContextReplica:
         return None if row is None else (HEAD.unpack_from(row)[1], row[HEAD.size :])
 
     def contexts(self) -> Iterator[AssignmentContext]:
-        """Every context, in the order of scope keys; the caller makes sure that nothing is folded meanwhile."""
+        """Every context, in the order of scope keys; the caller makes sure that nothing is folded meanwhile.
+
+        Raises ReplicaDamaged.
+        """
         for _, context in read_contexts(self._store, self.topics):
-            if isinstance(context, Malformed):
-                raise context
+            if isinstance(context, BadRecord):
+                raise self._damaged(context) from context
             yield context
 
     def scope_keys(self, after: str, limit: int) -> list[str]:
@@ -208,7 +211,18 @@ class ContextReplica:
         return list(islice((key for key, _ in groupby(keys)), limit))
 
     def _read(self, scope_key: str) -> AssignmentContext | None:
-        return _context(self.rows_of([scope_key.encode()]), self.topics)
+        return self._context_in(self.rows_of([scope_key.encode()]))
+
+    def _context_in(self, rows: Sequence[bytes | None]) -> AssignmentContext | None:
+        try:
+            return _context(rows, self.topics)
+        except BadRecord as fault:
+            raise self._damaged(fault) from fault
+
+    def _damaged(self, fault: BadRecord) -> ReplicaDamaged:
+        """The error for a row that cannot be read: no fault of the request or upload that needs it."""
+        self._store.write(_metadata_rows({"rows_version": DAMAGED}))
+        return ReplicaDamaged(fault)
 
     def _remember(
         self, scope_key: str, context: AssignmentContext | None
@@ -257,8 +271,11 @@ class ContextReplica:
                 self._cache.pop(scope_key, None)
             if self.on_changed is not None and changed:
                 self.on_changed(changed.keys())
-            self._stopped = stopped
-            self.advance(positions)  # last: a thread woken by it finds rows and callbacks done
+            with self._advanced:  # last: a thread woken by it finds rows and callbacks done
+                if stopped != self._stopped:  # nothing waits for a stopped partition
+                    self._stopped = stopped
+                    self._advanced.notify_all()
+                self.advance(positions)
         return invalid
 
     def _uploads_in(

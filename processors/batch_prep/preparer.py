@@ -28,7 +28,7 @@ from processors.parking.parked_topic import ParkedTopic
 from processors.settings import Settings
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.dead_letters import OUTCOME_REFUSED, Refused, dead_letter
-from schemas.errors import BadRecord, Malformed, Unreachable
+from schemas.errors import BadRecord, Malformed, ReplicaDamaged, Unreachable
 from schemas.events import AssignmentContext
 from schemas.partitioner import partition_for
 from schemas.topics import MAX_OUTCOME_BYTES
@@ -183,7 +183,7 @@ class Preparer:
             return
         scope_keys, has_room = list[str](), False
         # a row that cannot be read is the problem of the first request that needs it
-        with self._replica.frozen(), suppress(BadRecord):
+        with self._replica.frozen(), suppress(ReplicaDamaged):
             scope_keys = self._replica.scope_keys(self._prepared_until, PREPARED_AT_ONCE)
             has_room = self._splicer.prepare(scope_keys)
         self._prepared_until = scope_keys[-1] if scope_keys and has_room else None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.codec import FRAME, Codec, canonical
 from schemas.coordinates import Coordinates, Partition
-from schemas.errors import Discrepancy, Malformed, Unreachable
+from schemas.errors import Discrepancy, Malformed, ReplicaDamaged, UnknownSchema, Unreachable
 from schemas.events import AssignmentContext, UploadEvent, role_of, scope_key_of
 from schemas.partitioner import partition_for
 from schemas.released_schemas import released
@@ -361,6 +361,20 @@ def test_waiting_ends_when_the_watermarks_are_reached() -> None:
     assert unreached == [{}]
 
 
+def test_waiting_ends_when_a_partition_stops_at_its_position() -> None:
+    replica = in_memory()
+    upload = record_of(prompt_uploaded(), 0)
+    partition = Partition(upload.at.topic, upload.at.partition)
+    unreached: list[object] = []
+    waiting = threading.Thread(
+        target=lambda: unreached.append(replica.wait_past({partition: 1}, 60))
+    )
+    waiting.start()
+    replica.fold([replace(upload, value=FRAME.pack(0, 1_000_000_047) + b"\0")], {partition: 1})
+    waiting.join(10)
+    assert unreached == [{partition: 1}]
+
+
 def test_nothing_is_folded_while_the_replica_is_frozen() -> None:
     replica = in_memory()
     fold_upload(replica, prompt_uploaded(version=1), 1)
@@ -445,18 +459,38 @@ def test_a_row_read_before_a_fold_is_not_cached_after_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [b"", b"junk", bytes(20) + b"junk", bytes(20) + CODEC.encode(requested())]
+    ("row", "kind"),
+    [
+        (b"", Malformed),
+        (b"junk", Malformed),
+        (bytes(20) + b"junk", Malformed),
+        (bytes(20) + CODEC.encode(requested()), Malformed),
+        (bytes(20) + FRAME.pack(0, 1_000_000_047) + b"\0", UnknownSchema),
+    ],
+    ids=["empty", "short", "no frame", "no upload", "of a later release"],
 )
-def test_a_damaged_row_is_malformed(row: bytes) -> None:
+def test_a_row_that_cannot_be_read_ends_the_process_and_the_next_start_drops_all(
+    row: bytes, kind: type[Exception]
+) -> None:
     store = MemoryStore()
     replica = replica_on(store)
-    store.write({b"rassignment:a1\0\1": row})
-    with pytest.raises(Malformed):
-        replica.context("assignment:a1")
-    with pytest.raises(Malformed):
-        list(replica.contexts())
-    ((key, fault),) = read_contexts(store, TOPICS)
-    assert (key, type(fault)) == (b"assignment:a1", Malformed)
+    fold_upload(replica, prompt_uploaded(), 1)
+    store.write({b"rassignment:a2\0\1": row})
+    ((_, context), (key, fault)) = read_contexts(store, TOPICS)
+    assert (key, type(fault)) == (b"assignment:a2", kind)
+    assert context == replica.context("assignment:a1")
+    readings: list[Callable[[], object]] = [
+        lambda: replica.context("assignment:a2"),
+        lambda: replica.contexts_of([b"assignment:a2"]),
+        lambda: list(replica.contexts()),
+    ]
+    for read in readings:
+        with pytest.raises(ReplicaDamaged, match="start again"):
+            read()
+        restarted = replica_on(store)
+        assert restarted.positions() == {}
+        assert restarted.context("assignment:a2") is None
+        store.write({b"rassignment:a2\0\1": row})
 
 
 @given(st.data())

@@ -20,7 +20,7 @@ from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
 from schemas.codec import Codec
 from schemas.coordinates import Positions
-from schemas.errors import Discrepancy, Malformed, UnknownSchema, Unreachable
+from schemas.errors import BadRecord, Discrepancy, Malformed, UnknownSchema, Unreachable
 from schemas.events import ADMINISTERED_ROLES, AssignmentContext, Component
 from schemas.partitioner import partition_for
 from tables.context import component_of
@@ -167,7 +167,7 @@ def _rows(
     with open_read_only(target.folder) as store:
         topics = administered_topics_with_set_aside(settings)
         for key, context in read_contexts(store, topics, is_wanted):
-            if isinstance(context, Malformed):
+            if isinstance(context, BadRecord):
                 by_key[key] = b""
                 continue
             by_key[key] = codec.encode(context)
