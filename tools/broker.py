@@ -289,6 +289,7 @@ class Broker:
             *G1,
             f"-Dlog4j2.configurationFile={LOG_SETTINGS.name}",
             f"-Dcjstream.broker.log={LOG}",
+            "-Djava.io.tmpdir=.",  # for native libraries, which a killed process leaves there
             self._mark,
             "kafka.Kafka",
             PROPERTIES,

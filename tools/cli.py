@@ -269,7 +269,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def up() -> None:
-    """Run broker, topics, worker and API for development, in the foreground; Ctrl-C stops what it started."""
+    """Run broker, topics, worker, judge and API for development, in the foreground; Ctrl-C stops what it started."""
     from tools import up as command
 
     command.run(settings_from_environment())

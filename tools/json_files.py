@@ -48,7 +48,7 @@ def json_values(file: str) -> list[JsonValue]:
         counted_to = start
         values.append(JsonValue(file, line, value))
     if not values:
-        raise Malformed(f"{name}: is empty")
+        raise Malformed(f"{name} has no entries")
     return values
 
 

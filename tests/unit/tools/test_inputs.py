@@ -167,8 +167,8 @@ def without(document: dict[str, Any], name: str) -> str:
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        ("", "is empty"),
-        ("[]", "is empty"),
+        ("", "has no entries"),
+        ("[]", "has no entries"),
         (b'{"type": "\xff"}', "line 1: not UTF-8 at byte 10"),
         (lines(UPLOAD) + "\n{", "line 2: not JSON: Expecting property name enclosed in double"),
         (

@@ -52,6 +52,8 @@ def _show(document: dict[str, Any]) -> None:
         for call in document["calls"]
     ]
     title = f"Run {document['run_id']} of batch {document['batch_id']}: {document['state']}"
+    if document["batch_id"] is None:
+        title = f"Run {document['run_id']}: no record of it is valid"
     print_table(f"{title}, {document['waves']} waves, {len(rows)} calls", CALLS, rows)
     if ledger := document["ledger"]:
         money = ("spent_usd", "in_doubt_usd", "reserved_usd", "max_cost_usd", "unknown_calls")
