@@ -9,8 +9,8 @@ class Shape:
     """How many requests, of how many essays, for how many contexts."""
 
     requests: int = 600_000  # measured ones
-    # requests before and after them, which are joined and checked, too. Before: Java's compiler takes half of the CPU
-    # time of Kafka Streams in the first 200,000. After: at the end, all is fetched already
+    # requests before and after them, which are joined and checked, too. Before: after 200,000, Java's compiler still
+    # takes a third of the CPU time of `splicing-streams`. After: at the end, all is fetched already
     warm_up: int = 600_000
     cool_down: int = 100_000
     contexts: int = 10_000  # each of two uploads: instructions and student prompt
