@@ -91,8 +91,9 @@ class PlainSplicer:
         return True
 
     def forget(self, scope_keys: Collection[str]) -> None:
-        for use in uses_of(scope_keys):
-            self._prepared[use.number].pop(use.id, None)
+        if any(self._prepared):
+            for use in uses_of(scope_keys):
+                self._prepared[use.number].pop(use.id, None)
 
     def _learn(self, partitions: Sequence[int]) -> None:
         """Get ready for layouts and partitions that are new."""
