@@ -78,15 +78,14 @@ def measured(
     """The figures of points with the same number of contexts."""
     log = InputLog(settings, grid[0].shape)
     log.write_uploads()
-    in_turn = run_warm_in_turn
     for workers, same in groupby(grid, lambda point: point.workers):
         contestants = contestants_of(SYSTEMS, settings, log, broker.libs, workers, say)
         for point in same:
             renew_requests(settings, log, point.shape)
             say(f"{point.shape.essays} essays, exponent {point.shape.zipf:g}, {workers} workers")
             one = partial(measure, broker=broker)
+            in_turn = run_warm_in_turn if point == grid[0] else run_in_turn
             runs = in_turn(settings, broker, log, contestants, rounds, say, one)
-            in_turn = run_in_turn
             shape = {**asdict(point.shape), "workers": workers, "request_bytes": log.request_bytes}
             default_shape = (point.shape, workers) == (DEFAULT, 1)
             for result in compared(runs, default_shape=default_shape):

@@ -36,6 +36,7 @@ CODEC = Codec()
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, partitions=4)
 IDS = {topic.name: f"id-of-{topic.name}" for topic in Topics().uploads}
 PROMPTS = Topics().student_prompts.name
+OF_A_LATER_RELEASE = FRAME.pack(0, 1_000_000_047) + b"\0"
 P0, P1 = Partition(PROMPTS, 0), Partition(PROMPTS, 1)
 
 
@@ -365,12 +366,13 @@ def test_waiting_ends_when_a_partition_stops_at_its_position() -> None:
     replica = in_memory()
     upload = record_of(prompt_uploaded(), 0)
     partition = Partition(upload.at.topic, upload.at.partition)
+    replica.advance({partition: 0})
     unreached: list[object] = []
     waiting = threading.Thread(
         target=lambda: unreached.append(replica.wait_past({partition: 1}, 60))
     )
     waiting.start()
-    replica.fold([replace(upload, value=FRAME.pack(0, 1_000_000_047) + b"\0")], {partition: 1})
+    replica.fold([replace(upload, value=OF_A_LATER_RELEASE)], {partition: 1})
     waiting.join(10)
     assert unreached == [{partition: 1}]
 
@@ -465,7 +467,7 @@ def test_a_row_read_before_a_fold_is_not_cached_after_it() -> None:
         (b"junk", Malformed),
         (bytes(20) + b"junk", Malformed),
         (bytes(20) + CODEC.encode(requested()), Malformed),
-        (bytes(20) + FRAME.pack(0, 1_000_000_047) + b"\0", UnknownSchema),
+        (bytes(20) + OF_A_LATER_RELEASE, UnknownSchema),
     ],
     ids=["empty", "short", "no frame", "no upload", "of a later release"],
 )

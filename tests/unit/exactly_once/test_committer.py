@@ -40,6 +40,7 @@ class ScriptedProducer:
         self.calls: list[str] = []
         self.committed: list[bytes] = []
         self.offsets: list[tuple[list[TopicPartition], bytes]] = []
+        self.headers: list[Any] = []
         self._open: list[bytes] = []
         self._faults = {step: list(raised) for step, raised in (faults or {}).items()}
 
@@ -66,6 +67,7 @@ class ScriptedProducer:
         headers: Any = None,
     ) -> None:
         self._called("produce")
+        self.headers.append(headers)
         self._open.append(value)
 
     def poll(self, timeout: float) -> int:
@@ -208,24 +210,12 @@ class FullAt(ScriptedProducer):
         self._full_at = calls
         self._fault = fault or BufferError()
         self._produce_calls = 0
-        self.headers: list[Any] = []
 
-    def produce(
-        self,
-        topic: str,
-        value: bytes,
-        key: bytes,
-        partition: int,
-        callback: None = None,
-        on_delivery: None = None,
-        timestamp: int = 0,
-        headers: Any = None,
-    ) -> None:
+    def produce(self, *record: Any, **options: Any) -> None:
         self._produce_calls += 1
         if self._produce_calls in self._full_at:
             raise self._fault
-        self.headers.append(headers)
-        super().produce(topic, value, key, partition)
+        super().produce(*record, **options)
 
 
 @pytest.mark.parametrize("full_at", [(), (1,), (3, 4), (5,), (2, 5, 6), (1, 2, 3, 8)])
