@@ -31,15 +31,17 @@ class FlakyStore:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._random = random.Random(self.seed)
+        self._tries = Counter[str]()
         self._busy = threading.Semaphore(0)
 
-    def entered(self) -> bool:
-        """Count a call; whether it is refused."""
+    def entered(self, call: str) -> bool:
+        """Count a call; whether it is refused, which depends on how often it was made and not on the order of calls."""
         with self._lock:
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
-            is_refused = self._random.random() < self.refused_share
+            self._tries[call] += 1
+            chance = random.Random(f"{self.seed} {call} {self._tries[call]}").random()
+            is_refused = chance < self.refused_share
             self.refused += is_refused
         self._busy.acquire(timeout=0.01)  # nobody releases it: calls overlap
         return is_refused
@@ -72,7 +74,7 @@ def flaky_store(store: FlakyStore) -> Iterator[FlakyStore]:
 
         def _respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            is_refused = store.entered()
+            is_refused = store.entered(f"{self.command} {self.path} {sha256(body).hexdigest()}")
             if is_refused:
                 status, content = store.refused_status, b""
             else:
