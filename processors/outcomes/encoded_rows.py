@@ -56,17 +56,32 @@ def _part(role: int, row: bytes, topic: str) -> EncodedPart | None:
     places = scan(upload) if scan is not None else None
     if places is None:
         return None
-    version, version_end = places[:2]
-    event_id, storage_id, sha256, grade_scale, context_origin = (
-        _text(upload, start, end) for start, end in zip(places[2::2], places[3::2], strict=True)
-    )
-    if not storage_id:
-        return DELETED
     partition, offset, _ = HEAD.unpack_from(row)
+    return encoded_part(upload, places, topic, partition, offset)
+
+
+def encoded_part(
+    upload: bytes, places: Sequence[int], topic: str, partition: int, offset: int
+) -> EncodedPart:
+    """The upload or deletion at these coordinates, of which a scan found the places of `CAPTURED`."""
+    version, version_end, event, event_end, text, text_end, sha256, sha256_end, *more = places
+    if text < 0:
+        return DELETED
     used = encode_upload_used(
-        topic, partition, offset, upload[version:version_end], event_id, sha256
+        topic,
+        partition,
+        offset,
+        upload[version:version_end],
+        _text(upload, event, event_end),
+        _text(upload, sha256, sha256_end),
     )
-    return uploaded_part(used, storage_id, grade_scale, context_origin)
+    scale, scale_end, origin, origin_end = more
+    return uploaded_part(
+        used,
+        _text(upload, text, text_end),
+        _text(upload, scale, scale_end),
+        _text(upload, origin, origin_end),
+    )
 
 
 def _text(upload: bytes, start: int, end: int) -> bytes:

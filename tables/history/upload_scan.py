@@ -1,4 +1,4 @@
-"""Scans an upload's bytes without decoding them, in one pass; decoding takes four times as long.
+"""Scans an upload's bytes for its link in the version chain, without decoding them, which takes four times as long.
 
 Uploads that the scanner accepts, `read_upload` accepts too, with the same result; all others are left to `read_upload`
 (the slow path), which decides. A property test checks this. Accepted are minimal varints, lengths within the bytes and
@@ -37,17 +37,6 @@ OPTIONAL = ["null", "string"]
 KINDS = ("string", "optional", "long", "boolean")
 ASCII, ANY = rb"[\x01-\x7f]", rb"[^\0]"
 NAMED = ("assignment_id", "course_id", "version", "event_id", "previous_event_id")
-
-
-class ScannedUpload(NamedTuple):
-    """Fields of an upload as encoded bytes; empty if the upload has no such field, None if it is null."""
-
-    version: bytes
-    event_id: bytes
-    storage_id: bytes  # empty only in a deletion
-    sha256: bytes
-    grade_scale: bytes
-    context_origin: bytes
 
 
 class ScannedScope(NamedTuple):
@@ -118,13 +107,6 @@ class UploadScanner:
             previous[1:].decode() if previous else None,
         )
 
-    def scan_fields(
-        self, topic: str, scope: ScannedScope, value: bytes | None
-    ) -> ScannedUpload | None:
-        """The fields of a valid upload of this scope in its partition; None: call `read_upload`."""
-        found = self._match(topic, scope, value)
-        return None if found is None else ScannedUpload(*found.group(*ScannedUpload._fields))
-
     def _match(
         self, topic: str, scope: ScannedScope, value: bytes | None
     ) -> re.Match[bytes] | None:
@@ -179,7 +161,7 @@ def _expression(record: str, fields: tuple[tuple[str, str], ...], character: byt
     for name, kind in fields:
         group = b"(?P<%s>%s)" % (name.encode(), _field(record, name, kind, character))
         parts.append(b"(?:\\0|\\x02%s)" % group if kind == "optional" else group)
-    lacking = {*NAMED, *ScannedUpload._fields} - {name for name, _ in fields}
+    lacking = {*NAMED} - {name for name, _ in fields}
     return b"".join((*parts, *(b"(?P<%s>)" % name.encode() for name in sorted(lacking))))
 
 
@@ -228,11 +210,6 @@ def _fits(pattern: re.Pattern[str]) -> Callable[[bytes], bool]:
 def _bare(text: bytes) -> bytes:
     """The bytes of a text without its encoded length."""
     return text[1:] if text[0] <= ONE_BYTE else text[2:]
-
-
-def text_in(text: bytes) -> str:
-    """The text that follows its encoded length."""
-    return _bare(text).decode()
 
 
 def _number_in(number: bytes) -> int:

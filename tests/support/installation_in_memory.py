@@ -234,7 +234,7 @@ class Installation:
         audit = CompletenessCheck(
             settings, CODEC, self.scan_range(), 0, InMemory(self), self.now_ms, engine
         )
-        correctness = CorrectnessCheck(settings, CODEC, self.positions(), {})
+        correctness = CorrectnessCheck(settings, CODEC, self.positions(), {}, engine)
         correctness.set_uploads(uploads)
         return findings_of(audit, correctness), audit.tally
 

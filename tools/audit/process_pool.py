@@ -8,7 +8,7 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from schemas.errors import CJStreamError
 
 T = TypeVar("T")
+GONE = (BrokenPipeError, ConnectionResetError)  # the process at the other end of a connection
 MIN_RECORDS = 100_000  # with fewer, one process is faster: starting another takes a second
 
 
@@ -35,29 +36,34 @@ def processes_for(records: int, max_processes: int | None = None) -> int:
 
 
 def in_processes(
-    task: Callable[..., Iterator[T]], arguments: Sequence[tuple[Any, ...]]
+    arguments: Sequence[tuple[Any, ...]], *tasks: Callable[..., Iterator[T]]
 ) -> Iterator[T]:
-    """The items that the task yields for each tuple of arguments; a single one runs in this process.
+    """The items that the tasks yield for each tuple of arguments, one process for each; a single one runs in this one.
 
-    The task must be a module's function; its arguments and items must be picklable. Raises every CJStreamError
-    that the task raises, and CJStreamError if a process dies.
+    A task begins when all processes have ended the one before it. Tasks must be functions of one module, arguments and
+    items picklable. Raises every CJStreamError that a task raises, and CJStreamError if a process dies.
     """
     if len(arguments) == 1:
-        yield from task(*arguments[0])
+        for task in tasks:
+            yield from task(*arguments[0])
         return
-    context = _context(task.__module__)
-    readers = dict[Connection, Any]()
+    context = _context(tasks[0].__module__)
+    processes = dict[Connection, Any]()
     try:
-        for task_arguments in arguments:
-            reader, writer = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(task, task_arguments, writer), daemon=True)
+        for of_process in arguments:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_run, args=(tasks, of_process, theirs), daemon=True)
             process.start()
-            writer.close()  # so that only the process holds it, and the reader gets EOF if that dies
-            readers[reader] = process
-        yield from _received(dict(readers))
+            theirs.close()  # so that only the process holds it, and we get EOF if that dies
+            processes[ours] = process
+        for _ in tasks:
+            for connection in processes:
+                with suppress(*GONE):  # which the next receive shows
+                    connection.send(None)
+            yield from _received(processes)
     finally:
-        for reader, process in readers.items():
-            reader.close()
+        for connection, process in processes.items():
+            connection.close()
             process.terminate()
             process.join()
 
@@ -73,21 +79,23 @@ def _context(module: str) -> ForkServerContext | SpawnContext:
     return context
 
 
-def _received(readers: dict[Connection, Any]) -> Iterator[Any]:
-    while readers:
-        for reader in wait(list(readers)):
-            if not isinstance(reader, Connection):
+def _received(processes: Mapping[Connection, Any]) -> Iterator[Any]:
+    """The items of one task, until all processes have ended it."""
+    working = set(processes)
+    while working:
+        for connection in wait(list(working)):
+            if not isinstance(connection, Connection):
                 continue
             try:
-                is_last, content = reader.recv()
+                is_last, content = connection.recv()
             except (EOFError, OSError) as fault:
-                readers[reader].join()
-                code = readers[reader].exitcode
+                processes[connection].join()
+                code = processes[connection].exitcode
                 raise CJStreamError(f"a process of the audit died with exit code {code}") from fault
             if not is_last:
                 yield content
             elif content is None:
-                del readers[reader]
+                working.remove(connection)
             else:
                 raise _rebuilt_error(*content)
 
@@ -100,14 +108,27 @@ def _rebuilt_error(kind: type[CJStreamError], message: str) -> CJStreamError:
 
 
 def _run(
-    task: Callable[..., Iterator[Any]], task_arguments: tuple[Any, ...], writer: Connection
+    tasks: Sequence[Callable[..., Iterator[Any]]],
+    arguments: tuple[Any, ...],
+    connection: Connection,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process terminates its children
     gc.disable()  # it costs a tenth of the time, and the tasks create no reference cycles
-    with suppress(BrokenPipeError):
+    with suppress(*GONE):
         try:
-            for item in task(*task_arguments):
-                writer.send((False, item))
-            writer.send((True, None))
+            for task in tasks:
+                if not _is_to_begin(connection):
+                    return
+                for item in task(*arguments):
+                    connection.send((False, item))
+                connection.send((True, None))
         except CJStreamError as fault:
-            writer.send((True, (type(fault), str(fault))))
+            connection.send((True, (type(fault), str(fault))))
+
+
+def _is_to_begin(connection: Connection) -> bool:
+    """Wait until the next task may begin; whether it may: not if the parent is gone."""
+    with suppress(EOFError, *GONE):
+        connection.recv()
+        return True
+    return False

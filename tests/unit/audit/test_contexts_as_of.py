@@ -1,21 +1,26 @@
 """Contexts as of upload positions: the full ones equal the plain fold, and the encoded ones equal the full ones."""
 
+from collections.abc import Sequence
 from itertools import permutations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.outcomes.encoding import EncodedContext, encode_roles
+from processors.outcomes.encoding import encode_roles
 from processors.outcomes.encoding import encoded_roles as encode_context
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from tables.context import fold
-from tables.history.upload_scan import UploadScanner
+from tables.scan.plain import PLAIN_ENGINE
+from tables.scan.scanner import Engine
 from tables.upload_record import UploadRecord, read_upload
 from tests.support.builders import damaged, uploads_of, uploads_of_courses
+from tests.support.engines import ENGINES, NAME_OF
 from tests.support.installation_in_memory import CODEC, UPLOADS, Installation
 from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts, add_text
-from tools.audit.check.encoded_contexts import NO_LATER_RECORD, EncodedContextsAsOf
+from tools.audit.check.encoded_contexts import AsOf, EncodedContextsAsOf
+from tools.audit.check.newest_rows import NO_LATER_RECORD
 from tools.audit.check.upload_rows import UploadRows, position_table
 
 SCOPE_KEYS = ("assignment:a1", "assignment:a2", "course:ENG5", "assignment:unknown")
@@ -45,18 +50,19 @@ def positions_up_to(draw: st.DrawFn, ends: Positions) -> Positions:
 class Contexts:
     """Three ways to compute a context from the records of one installation."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, engine: Engine = PLAIN_ENGINE) -> None:
         self.records = installation.uploads
         rows = UploadRows(UPLOADS)
         rows.add_records(installation.uploads)
         self.texts, self.encoded_texts = Texts(), Texts()
         self.full = ContextsAsOf(rows, CODEC, self.texts)
-        scanner = UploadScanner(CODEC, UPLOADS)
-        self.encoded = EncodedContextsAsOf(rows, scanner, CODEC, self.encoded_texts)
+        self.encoded = EncodedContextsAsOf(rows, engine, CODEC, self.encoded_texts)
 
-    def encoded_at(self, scope_key: str, positions: Positions) -> tuple[EncodedContext | None, int]:
-        """The encoded context, from the uploads' own bytes."""
-        return self.encoded.as_of(scope_key.encode(), position_table(positions, UPLOADS))
+    def encoded_at(self, wanted: Sequence[tuple[str, Positions]]) -> list[AsOf]:
+        """The encoded contexts, from the uploads' own bytes."""
+        return self.encoded.as_of(
+            [(key.encode(), position_table(positions, UPLOADS)) for key, positions in wanted]
+        )
 
     def folded(self, positions: Positions) -> dict[str, object]:
         """The plain fold of the records below these positions."""
@@ -87,17 +93,20 @@ def test_a_context_equals_the_fold_of_the_records_below_the_positions(
             assert contexts.full.context(scope_key) == rows.get(scope_key)
 
 
+@pytest.mark.parametrize("engine", ENGINES, ids=NAME_OF)
 @given(installations(), st.data())
-def test_the_encoded_context_equals_the_encoding_of_the_full_context(
-    installation: Installation, data: st.DataObject
+def test_the_encoded_contexts_equal_the_encoding_of_the_full_contexts(
+    engine: Engine, installation: Installation, data: st.DataObject
 ) -> None:
-    contexts = Contexts(installation)
-    for _ in range(4):
-        positions = data.draw(positions_up_to(installation.positions()))
-        contexts.full.set_positions(positions)
-        for scope_key in SCOPE_KEYS:
+    contexts, ends = Contexts(installation, engine), installation.positions()
+    for _ in range(3):
+        wanted = data.draw(
+            st.lists(st.tuples(st.sampled_from(SCOPE_KEYS), positions_up_to(ends)), max_size=8)
+        )
+        found = contexts.encoded_at(wanted)
+        for (scope_key, positions), (encoded, _) in zip(wanted, found, strict=True):
+            contexts.full.set_positions(positions)
             full = contexts.full.context(scope_key)
-            encoded, _ = contexts.encoded_at(scope_key, positions)
             assert (encoded and encode_context(encoded)) == (full and encode_roles(full))
     assert contexts.encoded_texts.keys() == contexts.texts.keys()
 
@@ -116,9 +125,8 @@ def test_the_append_time_of_the_earliest_record_beyond_the_positions_is_returned
                 if record.key == scope_key.encode()
                 and record.at.offset >= positions[Partition(record.at.topic, record.at.partition)]
             ]
-            assert contexts.encoded_at(scope_key, positions)[1] == min(
-                beyond_ms, default=NO_LATER_RECORD
-            )
+            ((_, later_ms),) = contexts.encoded_at([(scope_key, positions)])
+            assert later_ms == min(beyond_ms, default=NO_LATER_RECORD)
 
 
 def test_the_first_upload_of_a_text_is_kept_in_any_order() -> None:

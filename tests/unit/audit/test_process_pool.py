@@ -30,7 +30,7 @@ def failing(kind: str) -> Iterator[int]:
 
 
 def test_the_items_of_every_process_arrive() -> None:
-    assert sorted(in_processes(numbers, [(0, 3), (10, 12)])) == [0, 1, 2, 10, 11]
+    assert sorted(in_processes([(0, 3), (10, 12)], numbers)) == [0, 1, 2, 10, 11]
 
 
 def test_they_arrive_where_the_path_of_temporary_files_is_too_long_for_a_socket(
@@ -38,7 +38,7 @@ def test_they_arrive_where_the_path_of_temporary_files_is_too_long_for_a_socket(
 ) -> None:
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
-    code = f"from {__name__} import *; print(sorted(in_processes(numbers, [(0, 2), (7, 9)])))"
+    code = f"from {__name__} import *; print(sorted(in_processes([(0, 2), (7, 9)], numbers)))"
     ended = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "TMPDIR": str(folder)},
@@ -61,7 +61,42 @@ def test_an_error_in_a_process_is_raised_in_the_parent(
     kind: str, fault: type[CJStreamError], message: str
 ) -> None:
     with pytest.raises(fault, match=message):
-        list(in_processes(failing, [(kind,), (kind,)]))
+        list(in_processes([(kind,), (kind,)], failing))
+
+
+def ends(folder: Path, number: int) -> Iterator[int]:
+    """The first process ends only when the second one may have begun the next task."""
+    if number == 0:
+        until((folder / "second-has-ended").exists)
+    (folder / f"ended-{number}").touch()
+    yield os.getpid()
+
+
+def sees_others(folder: Path, number: int) -> Iterator[int]:
+    yield os.getpid() if (folder / f"ended-{1 - number}").exists() else -1
+
+
+def test_a_task_begins_in_the_same_processes_when_all_have_ended_the_one_before(
+    tmp_path: Path,
+) -> None:
+    items = in_processes([(tmp_path, 0), (tmp_path, 1)], ends, sees_others)
+    second = next(items)
+    (tmp_path / "second-has-ended").touch()
+    first, *pids = items
+    assert sorted(pids) == sorted([first, second])
+    assert os.getpid() not in pids
+
+
+def own_id(_: int) -> Iterator[int]:
+    yield os.getpid()
+
+
+def test_a_process_that_is_killed_between_two_tasks_is_reported() -> None:
+    items = in_processes([(0,), (1,)], own_id, own_id)
+    pids = [next(items), next(items)]
+    os.kill(pids[0], signal.SIGKILL)
+    with pytest.raises(CJStreamError, match="a process of the audit died with exit code -9"):
+        list(items)
 
 
 def large_items(_: int) -> Iterator[object]:
@@ -70,7 +105,7 @@ def large_items(_: int) -> Iterator[object]:
 
 
 def test_a_process_that_is_killed_while_it_sends_is_reported() -> None:
-    items = in_processes(large_items, [(0,), (1,)])
+    items = in_processes([(0,), (1,)], large_items)
     pid = next(items)
     assert isinstance(pid, int)
     until(lambda: state_of(pid) == "S")  # waits for the reader: the item is larger than the pipe

@@ -5,7 +5,7 @@ compares. An outcome that does not pass may still be right: the full check decid
 check if it can only make an outcome fail. An outcome is also right if it follows from what earlier releases accepted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from processors.log.set_aside import upload_topics_with_set_aside
@@ -16,6 +16,7 @@ from processors.outcomes.encoding import (
     optional,
 )
 from processors.outcomes.recipes import RECIPE, RECIPES
+from processors.outcomes.request_scan import ScannedFields
 from processors.outcomes.resolve import Prepared, resolve, scope_key_for
 from processors.settings import Settings
 from schemas.codec import FRAME, Codec
@@ -23,12 +24,14 @@ from schemas.coordinates import Positions
 from schemas.errors import Malformed
 from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnresolved
 from schemas.topics import MAX_REQUEST_BYTES
-from tables.history.upload_scan import UploadScanner
+from tables.scan.plain import PLAIN_ENGINE
+from tables.scan.scanner import Engine
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import ContextsAsOf, Texts
-from tools.audit.check.encoded_contexts import EncodedContextsAsOf
+from tools.audit.check.encoded_contexts import AsOf, EncodedContextsAsOf
 from tools.audit.check.findings import Finding, Violation
 from tools.audit.check.full_check import FullCheck, positions_of
+from tools.audit.check.newest_rows import AtPositions
 from tools.audit.check.outcome_with_request import Headers, OutcomeWithRequest
 from tools.audit.check.upload_rows import PositionTable, UploadRows, position_table
 
@@ -40,8 +43,7 @@ def findings_of(completeness: CompletenessCheck, correctness: "CorrectnessCheck"
     findings = list[Finding]()
     for portion in completeness.run():
         findings += portion.findings
-        for pair in portion.outcomes:
-            findings += correctness.check(pair)
+        findings += correctness.check(portion.outcomes)
     for finding in findings:
         completeness.tally.add(finding)
     return findings
@@ -54,11 +56,16 @@ class CorrectnessCheck:
     """
 
     def __init__(
-        self, settings: Settings, codec: Codec, upload_ends: Positions, texts: Texts | None
+        self,
+        settings: Settings,
+        codec: Codec,
+        upload_ends: Positions,
+        texts: Texts | None,
+        engine: Engine = PLAIN_ENGINE,
     ) -> None:
         self._topics, self._policy, self._codec = settings.topics, settings.policy, codec
         self._upload_topics = upload_topics_with_set_aside(settings)
-        self._scanner = UploadScanner(codec, self._upload_topics)
+        self._engine = engine
         self._upload_ends = upload_ends
         self._texts = texts
         version = RECIPES[RECIPE].outcome
@@ -72,7 +79,7 @@ class CorrectnessCheck:
 
     def set_uploads(self, rows: UploadRows) -> None:
         """Check against these upload records from now on."""
-        self._encoded = EncodedContextsAsOf(rows, self._scanner, self._codec, self._texts)
+        self._encoded = EncodedContextsAsOf(rows, self._engine, self._codec, self._texts)
         self._full, self._full_as_earlier = (
             FullCheck(
                 codec,
@@ -84,10 +91,13 @@ class CorrectnessCheck:
             for codec in (self._codec, self._codec.as_earlier())
         )
 
-    def check(self, pair: OutcomeWithRequest) -> Iterable[Finding]:
-        """Check an outcome of a scope whose uploads are set. Raises UnknownSchema."""
-        if self._is_right(pair):
-            return ()
+    def check(self, pairs: Sequence[OutcomeWithRequest]) -> Iterator[Finding]:
+        """Check outcomes of scopes whose uploads are set. Raises UnknownSchema."""
+        for pair, is_right in zip(pairs, self._are_right(pairs), strict=True):
+            if not is_right:
+                yield from self._check_in_full(pair)
+
+    def _check_in_full(self, pair: OutcomeWithRequest) -> list[Finding]:
         findings = list(self._full.check(pair.outcome, pair.request))
         if any(isinstance(finding, Violation) for finding in findings):
             as_earlier = list(self._full_as_earlier.check(pair.outcome, pair.request))
@@ -95,18 +105,28 @@ class CorrectnessCheck:
                 return as_earlier
         return findings
 
-    def _is_right(self, pair: OutcomeWithRequest) -> bool:
-        """Whether the outcome passes the fast check."""
-        topic, _, _, _, value, headers, appended_at_ms = pair.outcome_fields
+    def _are_right(self, pairs: Sequence[OutcomeWithRequest]) -> list[bool]:
+        """Whether each outcome passes the fast check."""
+        are_right = [False] * len(pairs)
+        numbers, requests, wanted = list[int](), list[ScannedFields](), list[AtPositions]()
+        for number, pair in enumerate(pairs):
+            positions = self._positions_in(pair.outcome_fields[5])
+            if pair.scanned is not None and positions is not None:
+                numbers.append(number)
+                requests.append(pair.scanned)
+                wanted.append((scope_key_for(pair.scanned).encode(), positions))
+        found = self._encoded.as_of(wanted)
+        for number, request, as_of in zip(numbers, requests, found, strict=True):
+            are_right[number] = self._is_right(pairs[number], request, as_of)
+        return are_right
+
+    def _is_right(self, pair: OutcomeWithRequest, request: ScannedFields, as_of: AsOf) -> bool:
+        topic, _, _, _, value, _, appended_at_ms = pair.outcome_fields
         request_topic, partition, offset, _, payload, _, _ = pair.request_fields
-        request, positions = pair.scanned, self._positions_in(headers)
-        if request is None or payload is None or positions is None:
-            return False
-        context, later_ms = self._encoded.as_of(scope_key_for(request).encode(), positions)
         # a record beyond the positions may be older than the request, and the join may have missed it
-        if later_ms < appended_at_ms or len(payload) > MAX_REQUEST_BYTES:
+        if payload is None or as_of.later_ms < appended_at_ms or len(payload) > MAX_REQUEST_BYTES:
             return False
-        resolution = resolve(request, context, self._policy)
+        resolution = resolve(request, as_of.context, self._policy)
         is_prepared = isinstance(resolution, Prepared)
         expected_topic, frame = self._prepared if is_prepared else self._unresolved
         own_prompt, roles = request.student_prompt_ref, encoded_roles(resolution.context)

@@ -5,6 +5,7 @@ A record counts only in the partition that belongs to its key: in any other it i
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from functools import cached_property
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -34,30 +35,35 @@ class UploadRows:
     def __init__(self, topics: UploadTopics) -> None:
         self.topics = topics
         self._numbers = {name: number for number, name in enumerate(topics.by_name)}
-        self._added: dict[bytes, tuple[list[Row], ...]] = {}
+        self.rows: list[Row] = []
         self._known: dict[bytes, ScopeRows] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Add records."""
-        added, topics = self._added, range(len(self._numbers))
-        for row in rows:
-            of_scope = added.get(row[0])
+        """Add records, before any is asked for."""
+        self.rows += rows
+
+    @cached_property
+    def _by_scope(self) -> dict[bytes, tuple[list[Row], ...]]:
+        by_scope: dict[bytes, tuple[list[Row], ...]] = {}
+        for row in self.rows:
+            of_scope = by_scope.get(row[0])
             if of_scope is None:
-                of_scope = added[row[0]] = tuple([] for _ in topics)
+                of_scope = by_scope[row[0]] = tuple([] for _ in self._numbers)
             of_scope[row[1]].append(row)
+        return by_scope
 
     def add_records(self, records: Iterable[UploadRecord]) -> None:
         """Add records as the log has them."""
         for record in records:
             at = (self._numbers[record.at.topic], record.at.partition, record.at.offset)
-            self.add([(record.key or b"", *at, record.appended_at_ms, record.value)])
+            self.rows.append((record.key or b"", *at, record.appended_at_ms, record.value))
 
     def of(self, scope_key: bytes) -> ScopeRows:
         """A scope's records."""
         known = self._known.get(scope_key)
         if known is None:
             partition = partition_for(scope_key, self.topics.partitions)
-            topics = self._added.get(scope_key, ([],) * len(self._numbers))
+            topics = self._by_scope.get(scope_key, ([],) * len(self._numbers))
             offsets = tuple([row[3] for row in rows if row[2] == partition] for rows in topics)
             if list(map(len, offsets)) != list(map(len, topics)):
                 topics = tuple([row for row in rows if row[2] == partition] for rows in topics)

@@ -127,7 +127,7 @@ def replay(
     groups = split_evenly(range(settings.partitions), count)
     keys = frozenset(scope_key.encode() for scope_key in scope_keys)
     arguments = [(settings, replay_range.restricted_to(numbers), keys, shown) for numbers in groups]
-    for message in in_processes(_replay_partitions, arguments):
+    for message in in_processes(arguments, _replay_partitions):
         if isinstance(message, Counts):
             counts += message
             continue

@@ -103,9 +103,8 @@ def compared(
     """Compare one target with the fold. Raises Unreachable, UnknownSchema, Misconfigured."""
     count = processes or processes_for(target.replay_range.records)
     groups = split_evenly(range(settings.partitions), count)
-    yield from in_processes(
-        _compare_partitions, [(settings, target, numbers) for numbers in groups]
-    )
+    arguments = [(settings, target, numbers) for numbers in groups]
+    yield from in_processes(arguments, _compare_partitions)
 
 
 def _compare_partitions(

@@ -81,7 +81,7 @@ def _compared(work: SealWork, header: SealHeader, processes: int | None) -> list
     """Each partition compared with its seal, as JSON, in the seal's order."""
     records = sum(sealed.end - sealed.start for sealed in header.ranges)
     groups = split_evenly(header.ranges, processes or processes_for(records))
-    compared = in_processes(_compare_ranges, [(work, frozenset(group)) for group in groups])
+    compared = in_processes([(work, frozenset(group)) for group in groups], _compare_ranges)
     documents = dict(bar(compared, work.file.name, len(header.ranges)))
     return [documents[sealed.topic_partition] for sealed in header.ranges]
 

@@ -9,6 +9,7 @@ from processors.log.reader import LogReader
 from processors.log.set_aside import upload_topics_with_set_aside
 from processors.registry.registry_codec import codec_for
 from processors.settings import Settings
+from tables.scan.scanner import Engine
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import Texts
 from tools.audit.check.correctness import CorrectnessCheck
@@ -21,7 +22,7 @@ from tools.audit.scan_engine import engine_for
 from tools.audit.verify.join_spill import JoinSpill, read_bucket
 
 MAX_VALUE_BYTES = 64 * 1024  # every valid upload is smaller; of anything else, the start is enough
-SAVED_US = 13.0  # of an outcome, by compiled functions
+SAVED_US = 25.0  # of an outcome, by compiled functions
 UPLOADS_READ, OUTCOMES_READ, OUTCOMES_CHECKED = (
     "uploads read",
     "outcomes read",
@@ -74,10 +75,7 @@ def partition_rows(work: JoinWork, process: int) -> Iterator[Done]:
     uploads = JoinSpill(work.uploads(process), work.buckets)
     yield from _write_uploads(work, numbers, uploads)
     outcomes, codec = JoinSpill(work.outcomes(process), work.buckets), codec_for(work.settings)
-    requests = sum(
-        end - work.scan_range.requests[tp] for tp, end in work.scan_range.requests_end.items()
-    )
-    engine = engine_for(work.settings, requests / work.processes * SAVED_US)
+    engine = _engine_of(work)
     for number in numbers:
         log = PartitionReader(work.settings, work.scan_range, number)
         check = CompletenessCheck(
@@ -89,6 +87,13 @@ def partition_rows(work: JoinWork, process: int) -> Iterator[Done]:
             yield Done(OUTCOMES_READ, portion.outcomes_read, portion.findings)
         yield Done(OUTCOMES_READ, tally=check.tally)
     outcomes.flush()
+
+
+def _engine_of(work: JoinWork) -> Engine:
+    requests = sum(
+        end - work.scan_range.requests[tp] for tp, end in work.scan_range.requests_end.items()
+    )
+    return engine_for(work.settings, requests / work.processes * SAVED_US)
 
 
 def _write_uploads(work: JoinWork, numbers: range, uploads: JoinSpill) -> Iterator[Done]:
@@ -113,7 +118,11 @@ def join_bucket(work: JoinWork, process: int) -> Iterator[Done]:
     topics, processes = upload_topics_with_set_aside(work.settings), range(work.processes)
     texts = Texts() if work.texts else None
     correctness = CorrectnessCheck(
-        work.settings, codec_for(work.settings), work.scan_range.uploads_end, texts
+        work.settings,
+        codec_for(work.settings),
+        work.scan_range.uploads_end,
+        texts,
+        _engine_of(work),
     )
     for number in range(process, work.buckets, work.processes):
         uploads = UploadRows(topics)
@@ -121,8 +130,8 @@ def join_bucket(work: JoinWork, process: int) -> Iterator[Done]:
             uploads.add(rows)
         correctness.set_uploads(uploads)
         for rows in read_bucket(map(work.outcomes, processes), number):
-            pairs = map(OutcomeWithRequest.of_row, rows)
-            findings = [finding for pair in pairs for finding in correctness.check(pair)]
+            pairs = list(map(OutcomeWithRequest.of_row, rows))
+            findings = list(correctness.check(pairs))
             yield Done(OUTCOMES_CHECKED, len(rows), findings)
         if texts is not None:
             yield Done(OUTCOMES_CHECKED, texts=dict(texts))

@@ -25,7 +25,6 @@ from tools.audit.verify.join_worker import (
     OUTCOMES_CHECKED,
     OUTCOMES_READ,
     UPLOADS_READ,
-    Done,
     JoinWork,
     join_bucket,
     partition_rows,
@@ -99,7 +98,7 @@ def verify(
         )
         totals = {UPLOADS_READ: uploads, OUTCOMES_READ: outcomes, OUTCOMES_CHECKED: outcomes}
         started = time.monotonic()
-        for done in _done(work):
+        for done in in_processes(work.tasks(), partition_rows, join_bucket):
             report.tally.merge(done.tally)
             for finding in done.findings:
                 report.tally.add(finding)
@@ -156,13 +155,11 @@ def _check_judging(
     chosen = None if report.judging_of == ALL_BATCHES else ChosenBatches(requests, batch_ids)
     judging_range = replace(judging_range_of(JudgingLog(settings)), chosen=chosen)
     count = processes or processes_for(judging_range.records)
-    for portion in in_processes(
-        check_partitions,
-        [
-            (settings, judging_range, numbers, texts)
-            for numbers in split_evenly(range(settings.partitions), count)
-        ],
-    ):
+    arguments = [
+        (settings, judging_range, numbers, texts)
+        for numbers in split_evenly(range(settings.partitions), count)
+    ]
+    for portion in in_processes(arguments, check_partitions):
         report.judging += portion.records
         for finding in portion.findings:
             report.tally.add(finding)
@@ -182,11 +179,6 @@ def _check_texts(
             yield finding
         report.texts, report.texts_s = len(named_texts), time.monotonic() - started
     yield report
-
-
-def _done(work: JoinWork) -> Iterator[Done]:
-    yield from in_processes(partition_rows, work.tasks())
-    yield from in_processes(join_bucket, work.tasks())
 
 
 def document_of(report: VerifyReport, findings: Iterable[Finding]) -> dict[str, Any]:
