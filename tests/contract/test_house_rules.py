@@ -42,6 +42,7 @@ LIBRARIES = {  # the folders or files that may import each library
         "processors/outcomes/compiled_parts.py",
         "processors/outcomes/compiled_splicer.py",
         "tools/bench/judging_engine.py",
+        "tools/audit/check/newest_rows.py",
     },
     "scipy": {"tables/judging"},
     "rustworkx": {"tables/judging"},
