@@ -19,7 +19,7 @@ from tools.command_examples import add_examples
 from tools.models.models_cli import models_app
 from tools.options import Json
 from tools.parked_and_dlq_cli import dlq_app, parked_app
-from tools.printing import print_fields, print_json, print_line, print_table
+from tools.printing import number_of, print_fields, print_json, print_line, print_table
 from tools.progress import say
 from tools.reporting import ReportingGroup
 from tools.results.results_cli import results_app
@@ -376,9 +376,10 @@ def requests_reset_offsets(
     if as_json:
         print_json(command.document_of(found, dry_run=not yes))
         return
-    columns = ("partition", "committed", "log starts", "log ends", "last done", "offset", "set")
+    offsets = ("partition", "committed", "log starts", "log ends", "last done", "offset")
+    columns = (*offsets, "set") if yes else offsets
     rows = [
-        tuple("" if cell is None else cell for cell in command.row_of(one))
+        tuple("" if cell is None else cell for cell in command.row_of(one)[: len(columns)])
         for one in found.partitions
     ]
     title = "Set" if yes else "Would be set if it differs from the committed offset; use --yes"
@@ -494,9 +495,7 @@ def content_sweep(
         for move, texts in command.moves(swept).items()
         for text in texts
     ]
-    total = (
-        f"{len(rows)} texts, {sum(row[2] for row in rows)} bytes, of {swept.listed} in the store"
-    )
+    total = f"{number_of(len(rows), 'text')}, {sum(row[2] for row in rows)} bytes, of {swept.listed} in the store"
     print_line(f"To be moved by --delete: {total}" if swept.dry_run else f"Moved: {total}")
     if rows:
         print_table("", ("", "id", "bytes", "stored at"), rows)

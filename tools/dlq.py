@@ -26,6 +26,7 @@ from schemas.coordinates import coordinates_from
 from schemas.dead_letters import DeadLetterHeaders
 from schemas.errors import BadRecord, CJStreamError, Discrepancy, Misconfigured
 from schemas.topics import Topic
+from tools.printing import number_of
 from tools.progress import bar
 from tools.times import time_ms, time_of
 
@@ -173,7 +174,8 @@ def refuse_refusals(report: RedriveReport) -> None:
     if refused:
         first = refused[0]
         raise Discrepancy(
-            f"{len(refused)} dead letters were refused or held back, the first {first.letter.at}: {first.reason}"
+            f"refused or held back: {number_of(len(refused), 'dead letter')},"
+            f" the first {first.letter.at}: {first.reason}"
         )
 
 

@@ -36,6 +36,7 @@ from tools.doctor_check import Check, failed_or
 from tools.doctor_judging import judging_checks
 from tools.java import find_java
 from tools.parked import Parked, ParkedRecords, read_parked_records
+from tools.printing import number_of
 from tools.restore_parked import lost_requests
 from tools.times import span_of, time_of
 
@@ -181,7 +182,7 @@ def _now_ms() -> int:
 
 def _lag(unread: Mapping[Partition, Unread], now_ms: int) -> Check:
     lags = [
-        f"{partition.partition}: {lag.offsets} records, {span_of((now_ms - lag.since_ms) / 1000)}"
+        f"{partition.partition}: {number_of(lag.offsets, 'record')}, {span_of((now_ms - lag.since_ms) / 1000)}"
         for partition, lag in sorted(unread.items())
     ]
     return Check("lag by request partition", True, "; ".join(lags) or "none")
@@ -347,7 +348,7 @@ def _topics(states: list[TopicState]) -> list[Check]:
 def _group(
     name: str, group: GroupState, behind: int, running: Sequence[str], settings: Settings
 ) -> Check:
-    detail = f"{group.members} members, {behind} records behind ({group.state.lower()})"
+    detail = f"{number_of(group.members, 'member')}, {number_of(behind, 'record')} behind ({group.state.lower()})"
     if group.strangers:
         detail += f"; a member, but no worker: {', '.join(group.strangers)}: it takes records away, stop it"
     if not behind or group.members:

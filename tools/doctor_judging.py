@@ -17,6 +17,7 @@ from tables.judging.golden_fit import TOLERANCE, largest_difference
 from tables.judging.run import Run, fold
 from tools.doctor_check import Check, failed_or
 from tools.models.catalogue import read_catalogue
+from tools.printing import number_of
 from tools.times import span_of
 
 NUMERICS = "scores are computed as elsewhere"
@@ -65,7 +66,7 @@ def _lag(settings: Settings) -> Check:
         return Check(JUDGING, True, "no judge has run")
     judges = group_state(settings, settings.judge_group, [batches.name]).members
     behind = sum(unread.offsets for unread in unread_batches(settings).values())
-    detail = f"{judges} judges, {behind} records behind"
+    detail = f"{number_of(judges, 'judge')}, {number_of(behind, 'record')} behind"
     if behind and not judges:
         return Check(JUDGING, False, f"{detail}: start one with `cjstream judge`")
     return Check(JUDGING, True, detail)

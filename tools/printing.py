@@ -52,6 +52,11 @@ def print_line(text: str) -> None:
     sys.stdout.write(f"{one_line(text)}\n")
 
 
+def number_of(count: int, noun: str) -> str:
+    """Such as `1 member` and `2 members`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def one_line(text: str) -> str:
     """The text as one line that is safe for a terminal: no string from outside can end it or write another."""
     return BREAK.sub(" ", harmless(text))

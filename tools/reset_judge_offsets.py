@@ -21,6 +21,7 @@ from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition
 from schemas.errors import BadRecord, Discrepancy, Refusal
 from schemas.judging_events import JudgingOpened, JudgingStopped
+from tools.printing import number_of
 
 CLOCK_TOLERANCE_MS = 60_000  # brokers' clocks may differ
 
@@ -90,7 +91,7 @@ def reset_offsets(settings: Settings, *, yes: bool) -> tuple[int, list[FoundOffs
         return members, found
     if members:
         raise Refusal(
-            f"the group has {members} members: stop all judges first"
+            f"the group has {number_of(members, 'member')}: stop all judges first"
             f" (one that was killed counts for {settings.session_timeout_s} s)"
         )
     offsets = {Partition(topics.batches.name, one.partition): one.offset for one in wanted}

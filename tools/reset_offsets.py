@@ -24,6 +24,7 @@ from schemas.errors import Discrepancy, Refusal
 from tools.audit.check.findings import Violation
 from tools.audit.check.full_check import request_coordinates
 from tools.following_parked import following_parked
+from tools.printing import number_of
 
 EVENT_ID = re.compile(rb"/\d{1,10}@(\d{1,19})")
 MAX_EVENT_ID = 400  # bytes from the start of an outcome, in which its event id ends
@@ -68,7 +69,7 @@ def reset_offsets(settings: Settings, *, yes: bool) -> FoundOffsets:
         return found
     if found.members:
         raise Refusal(
-            f"the group has {found.members} members: stop all workers first"
+            f"the group has {number_of(found.members, 'member')}: stop all workers first"
             f" (one that was killed counts for {settings.session_timeout_s} s)"
         )
     wanted = [one for one in found.partitions if one.committed != one.offset]
@@ -81,10 +82,10 @@ def reset_offsets(settings: Settings, *, yes: bool) -> FoundOffsets:
     )
 
 
-def row_of(one: FoundOffset) -> tuple[int | bool | None, ...]:
+def row_of(one: FoundOffset) -> tuple[int | str | None, ...]:
     """One partition for people, in the order of the command's columns."""
     offsets = (one.committed, one.log_start, one.log_end, one.last_done, one.offset)
-    return (one.partition, *offsets, one.was_set)
+    return (one.partition, *offsets, "yes" if one.was_set else "")
 
 
 def document_of(found: FoundOffsets, *, dry_run: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from schemas.coordinates import Coordinates, coordinates_from
 from schemas.errors import BadRecord, Discrepancy, Malformed, Misconfigured
 from schemas.events import ParkedRequest
 from tools.parked import ParkedRecords, read_parked_records
+from tools.printing import number_of
 from tools.unanswered import Unanswered, unanswered
 
 
@@ -73,7 +74,7 @@ def refuse_refusals(done: Iterable[Restored]) -> None:
     if refused:
         first = refused[0]
         raise Discrepancy(
-            f"{len(refused)} requests are not parked again, the first {first.request_at}: {first.reason}"
+            f"not parked again: {number_of(len(refused), 'request')}, the first {first.request_at}: {first.reason}"
         )
 
 

@@ -357,7 +357,7 @@ def test_a_dead_letter_that_no_worker_wrote_is_refused(settings: Settings) -> No
         assert "is not in the log" in fates[str(at)][1]
     assert "not an upload topic of this installation" in fates[str(foreign)][1]
     assert [fate for fate, _ in fates.values()].count("redrive") == 1
-    assert "4 dead letters were refused" in stderr
+    assert "refused or held back: 4 dead letters" in stderr
     assert versions(settings, live) == [2, 3]
 
     forged_request = letter(

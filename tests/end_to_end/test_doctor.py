@@ -49,7 +49,7 @@ def test_an_idle_worker_is_shown_without_lag_and_with_its_last_rebalance(
     checks = until(lambda: checks_when_settled(settings))
     assert all(check.ok for check in checks.values())
     # the marker of the request's transaction does not count
-    assert "1 members, 0 records behind" in checks["batch preparation"].detail
+    assert "1 member, 0 records behind" in checks["batch preparation"].detail
     assert checks["lag by request partition"].detail == "none"
     assert checks["open transactions"].detail == "none"
     assert checks["oldest parked request"].detail == "none"
@@ -61,7 +61,7 @@ def test_an_idle_worker_is_shown_without_lag_and_with_its_last_rebalance(
 def checks_when_settled(settings: Settings) -> dict[str, Check]:
     """The checks, once the fold's group has a member and no transaction is open."""
     checks = checks_by_name(settings)
-    ready = "1 members, 0 records behind" in checks["fold"].detail
+    ready = "1 member, 0 records behind" in checks["fold"].detail
     return checks if ready and checks["open transactions"].detail == "none" else {}
 
 
@@ -184,7 +184,7 @@ BAD_STATES = {
     "no worker runs": BadState(
         send_a_request,
         "batch preparation",
-        ("0 members, 1 records behind", "no worker runs; start one with `cjstream worker`"),
+        ("0 members, 1 record behind", "no worker runs; start one with `cjstream worker`"),
     ),
     "a worker runs, but is no member": BadState(
         run_a_worker_that_is_no_member,
@@ -292,7 +292,7 @@ def test_a_worker_without_partitions_is_no_bad_state_while_another_owns_them(
     send(settings, requested(assignment_id="a1"))
     checks = checks_by_name(settings)
     assert checks["last rebalance of worker-spare"].ok
-    assert checks["batch preparation"].detail.startswith("1 members, 1 records behind")
+    assert checks["batch preparation"].detail.startswith("1 member, 1 record behind")
 
 
 def test_a_broker_without_the_group_protocol_is_named(

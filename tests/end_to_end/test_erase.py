@@ -178,7 +178,7 @@ def test_a_text_younger_than_the_grace_period_is_left_for_another_run(
     )
     assert (code, document["left"], document["erased"]) == (3, ids(OWN[0]), [])
     assert messages.splitlines() == [
-        "1 texts were written less than 1h ago: run the command again after that"
+        "not deleted: 1 text written less than 1h ago; run the command again after that"
     ]
     assert erased(settings, "--yes")["erased"] == ids(OWN[0])
 

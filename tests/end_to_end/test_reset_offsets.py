@@ -310,5 +310,5 @@ def test_the_offsets_of_a_group_with_members_are_not_set(settings: Settings) -> 
             )
         exit_code, _, message = run_text(settings, *RESET, "--yes")
         assert exit_code == 1
-        assert message.startswith("cjstream: the group has 1 members: stop all workers first")
+        assert message.startswith("cjstream: the group has 1 member: stop all workers first")
         assert run_json(settings, *RESET)[1]["members"] == 1  # a dry run is allowed

@@ -145,7 +145,7 @@ def test_lost_committed_offsets(settings: Settings, start_worker: StartWorker) -
         progress.wait_for_the_end(worker)
     exit_code, out, message = run_text(settings, *reset, "--yes")
     assert (exit_code, out) == (1, "")
-    assert message.startswith("cjstream: the group has 1 members: stop all workers first")
+    assert message.startswith("cjstream: the group has 1 member: stop all workers first")
     assert worker.stop() == 0
     assert all_have_one_outcome(settings).counts["requests"] == 40
 

@@ -17,7 +17,7 @@ from tools.admin.files import write_exactly
 from tools.admin.options import uses_api
 from tools.admin.output import show_pairs
 from tools.json_files import STDIN, name_of
-from tools.printing import print_json
+from tools.printing import number_of, print_json
 from tools.progress import bar, say
 
 AT_ONCE = 16  # requests; the API answers at most 25 of one user at a time
@@ -113,7 +113,7 @@ def export_rows(api: AdminApi, file: File, form: FileFormat = None) -> None:
             named = [{"scope_key": one.scope_key, "unreadable": one.unreadable} for one in lacking]
             print_json({"file": file, "rows": len(rows), "lacking": named})
         else:
-            say(f"{len(rows)} rows written to {file}")
+            say(f"{number_of(len(rows), 'row')} written to {file}")
     for one in lacking:
         states = ", ".join(f"{column} is {state}" for column, state in one.unreadable.items())
         say(f"{one.scope_key} is not in the file: {states}")

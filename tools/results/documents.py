@@ -1,6 +1,6 @@
 """Results and runs as JSON, the same for commands and API. Money is in US dollars, as exact decimal texts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # importing them takes long
     from tables.judging.run import Attempt, Comparison, Run, Wave
 
 Document = dict[str, Any]
+R2_TEXTS_MIN = 3
 
 
 def result_document(found: ResultRecord) -> Document:
@@ -38,6 +39,11 @@ def result_document(found: ResultRecord) -> Document:
         **document,
         "details": list(document["details"]),
     }
+
+
+def has_r2(result: Mapping[str, Any]) -> bool:
+    """Whether r² says anything in the document of a result: of two texts it is always 1."""
+    return len(result["essays"]) + len(result["anchors"]) >= R2_TEXTS_MIN
 
 
 def summary_document(found: ResultRecord) -> Document:

@@ -8,7 +8,7 @@ import typer
 from processors.settings import settings_from_environment
 from schemas.errors import Discrepancy
 from tools.options import Json
-from tools.printing import print_json, print_line, print_table
+from tools.printing import number_of, print_json, print_line, print_table
 
 if TYPE_CHECKING:  # importing them takes long
     from processors.log.judging_log import JudgingLog
@@ -77,7 +77,7 @@ def show(batch_id: BatchId, run_id: RunId = None, as_json: Json = False) -> None
         if logged is None:
             raise Discrepancy(f"the log has neither a result nor an open run of batch {batch_id}")
         raise Discrepancy(
-            f"batch {batch_id} is being judged: {len(logged.run.waves)} waves,"
+            f"batch {batch_id} is being judged: {number_of(len(logged.run.waves), 'wave')},"
             f" {logged.run.answers.count} of {logged.run.planned} comparisons answered"
         )
     document = result_document(found)
@@ -186,6 +186,8 @@ def _cell(value: Any) -> Any:
 
 def _facts(document: dict[str, Any]) -> list[tuple[str, Any]]:
     """The lines above the scores."""
+    from tools.results.documents import has_r2
+
     counts, cost = document["counts"], document["cost"]
     failed = ", ".join(f"{one['calls']} {one['reason']}" for one in counts["failed"])
     facts = [
@@ -205,13 +207,10 @@ def _facts(document: dict[str, Any]) -> list[tuple[str, Any]]:
         asked = f"{judge['asked']['provider']}/{judge['asked']['model']}"
         facts.append(("judge", f"{asked}, answered as {used}" if used else asked))
     if reliability := document["reliability"]:
-        facts.append(
-            (
-                "reliability",
-                f"r² {reliability['pr']:.2f}, at least {reliability['bound']:.2f} with 95 %;"
-                f" spread {reliability['spread']:.2f} logits",
-            )
-        )
+        r2 = f"r² {reliability['pr']:.2f}, at least {reliability['bound']:.2f} with 95 %"
+        if not has_r2(document):
+            r2 = "r² is not defined for two texts"
+        facts.append(("reliability", f"{r2}; spread {reliability['spread']:.2f} logits"))
         facts.append(
             (
                 "shown first",

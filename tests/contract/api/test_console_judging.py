@@ -127,6 +127,13 @@ def test_the_diagnosis_of_the_judge_is_shown(api: Api) -> None:
     assert f"{used['model']}: {used['calls']} calls" in page
 
 
+def test_r2_is_not_shown_where_it_is_always_1(api: Api) -> None:
+    api.judged.judge(api.judged.prepare("batch-1", essays=2))
+    page = Browser(api).sign_in().get("/console/judging/batch-1").text
+    assert api("GET", "/results/v1/batches/batch-1").json()["reliability"]["pr"] == 1
+    assert "r² is not defined for two texts; scale separation" in page
+
+
 def test_nothing_judged_is_said(api: Api) -> None:
     browser = Browser(api).sign_in()
     assert "No batch has been judged yet" in browser.get("/console/judging").text

@@ -11,6 +11,7 @@ from tools.api.console.grade_plot import grade_plot
 from tools.api.console.in_process_api import Refused
 from tools.api.console.lists import PAGE_SIZE, read_list
 from tools.api.console.pages import console_of, page, redirect, session_of, signed_in
+from tools.results.documents import has_r2
 
 RESULTS = "/results/v1/batches"
 Z_90 = 1.6449  # standard errors of a normal distribution's 90 % interval, to each side
@@ -95,6 +96,7 @@ async def show_result(request: Request) -> Response:
         essays=ranked,
         bars=rank_plot(ranked),
         grades=grade_plot(ranked),
+        has_r2=has_r2(result),
         explanation=REASONS.get(result["reason"], ""),
         flags={flag: FLAGS.get(flag, "") for flag in result["flags"]},
     )

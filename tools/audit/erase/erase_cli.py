@@ -8,7 +8,7 @@ import typer
 
 from processors.settings import settings_from_environment
 from tools.options import Json
-from tools.printing import print_json, print_line, print_table
+from tools.printing import number_of, print_json, print_line, print_table
 from tools.progress import say
 
 erase_app = typer.Typer()
@@ -70,6 +70,7 @@ def erase(
         )
     if left := document["left"]:
         say(
-            f"{len(left)} texts were written less than {grace} ago: run the command again after that"
+            f"not deleted: {number_of(len(left), 'text')} written less than {grace} ago;"
+            " run the command again after that"
         )
         raise typer.Exit(3)

@@ -6,7 +6,7 @@ import typer
 
 from processors.settings import settings_from_environment
 from tools.options import Json
-from tools.printing import print_json, print_line, print_table
+from tools.printing import number_of, print_json, print_line, print_table
 
 CALLS = (
     *("number", "attempt", "state", "reason", "winner", "model", "cost_usd", "bound_usd"),
@@ -54,7 +54,11 @@ def _show(document: dict[str, Any]) -> None:
     title = f"Run {document['run_id']} of batch {document['batch_id']}: {document['state']}"
     if document["batch_id"] is None:
         title = f"Run {document['run_id']}: no record of it is valid"
-    print_table(f"{title}, {document['waves']} waves, {len(rows)} calls", CALLS, rows)
+    print_table(
+        f"{title}, {number_of(document['waves'], 'wave')}, {number_of(len(rows), 'call')}",
+        CALLS,
+        rows,
+    )
     if ledger := document["ledger"]:
         money = ("spent_usd", "in_doubt_usd", "reserved_usd", "max_cost_usd", "unknown_calls")
         print_table("Ledger", money, [tuple(ledger[name] for name in money)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from processors.settings import Settings, settings_from_environment
-from tools.printing import print_json, print_json_lines, print_line, print_table
+from tools.printing import number_of, print_json, print_json_lines, print_line, print_table
 from tools.progress import counted
 
 if TYPE_CHECKING:
@@ -172,8 +172,10 @@ def _compare(
     if as_json:
         print_json({"summary": summary})
     else:
-        compared = [f"{name} ({more} rows)" for name, more in rows.items()]
-        print_line(f"compared with {', '.join(compared) or 'nothing'}: {count} differences")
+        compared = [f"{name} ({number_of(more, 'row')})" for name, more in rows.items()]
+        print_line(
+            f"compared with {', '.join(compared) or 'nothing'}: {number_of(count, 'difference')}"
+        )
     command.refuse_differences(count, skipped)
 
 
