@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 
 from processors.outcomes.encoding import encode_roles
 from processors.outcomes.encoding import encoded_roles as encode_context
+from schemas.codec import Codec
 from schemas.coordinates import Coordinates, Partition, Positions
 from schemas.errors import Malformed
 from tables.context import fold
 from tables.scan.plain import PLAIN_ENGINE
 from tables.scan.scanner import Engine
 from tables.upload_record import UploadRecord, read_upload
-from tests.support.builders import damaged, uploads_of, uploads_of_courses
+from tests.support.builders import damaged, prompt_uploaded, uploads_of, uploads_of_courses
 from tests.support.engines import ENGINES, NAME_OF
 from tests.support.installation_in_memory import CODEC, UPLOADS, Installation
 from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts, add_text
@@ -127,6 +129,35 @@ def test_the_append_time_of_the_earliest_record_beyond_the_positions_is_returned
             ]
             ((_, later_ms),) = contexts.encoded_at([(scope_key, positions)])
             assert later_ms == min(beyond_ms, default=NO_LATER_RECORD)
+
+
+class CountingCodec(Codec):
+    """Counts what it decodes."""
+
+    decoded = 0
+
+    def decode(self, value: bytes | None) -> Any:
+        self.decoded += 1
+        return super().decode(value)
+
+
+def test_a_damaged_record_is_read_once_however_many_positions_follow_it() -> None:
+    installation, codec = Installation(), CountingCodec()
+    event = prompt_uploaded(assignment_id="a1")
+    installation.upload(event, CODEC.encode(event))
+    for _ in range(200):
+        installation.upload(event, CODEC.encode(event) + b"\0")
+    rows = UploadRows(UPLOADS)
+    rows.add_records(installation.uploads)
+    contexts = EncodedContextsAsOf(rows, PLAIN_ENGINE, codec, None)
+    ends = installation.positions()
+    for last in (100, 50, 200, *range(1, 202)):
+        positions = {partition: min(end, last) for partition, end in ends.items()}
+        wanted = [(b"assignment:a1", position_table(positions, UPLOADS))]
+        (found,) = contexts.as_of(wanted)
+        assert found.context is not None
+        assert found.context.student_prompt is not None
+    assert codec.decoded == 200
 
 
 def test_the_first_upload_of_a_text_is_kept_in_any_order() -> None:

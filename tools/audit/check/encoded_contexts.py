@@ -40,7 +40,8 @@ class EncodedContextsAsOf:
         self._texts = texts
         self._full = ContextsAsOf(rows, codec, texts)
         self._newest = NewestRows(rows)
-        self._parts: dict[int, EncodedPart | None] = {}  # by number of the row; None: damaged
+        # by number of the row: the newest undamaged one of its scope and topic up to there
+        self._current: dict[int, EncodedPart | None] = {}
 
     def as_of(self, wanted: Sequence[AtPositions]) -> list[AsOf]:
         """What was found for each scope key at its positions."""
@@ -52,27 +53,31 @@ class EncodedContextsAsOf:
         ]
 
     def _parts_of(self, numbers: Sequence[int]) -> list[EncodedPart | None]:
-        """The newest undamaged record of each topic, given the newest one."""
-        known = self._parts
-        return [
-            None if number == NO_ROW else known[number] or self._older_undamaged(number)
-            for number in numbers
-        ]
-
-    def _older_undamaged(self, number: int) -> EncodedPart | None:
-        for older in self._newest.older(number):
-            self._read_new([older])
-            if (part := self._parts[older]) is not None:
-                return part
-        return None
+        current = self._current
+        return [None if number == NO_ROW else current[number] for number in numbers]
 
     def _read_new(self, numbers: Iterable[int]) -> None:
         """Read the rows with these numbers that were not read before."""
-        new = [number for number in numbers if number not in self._parts]
-        if new:
-            self._parts |= zip(
-                new, self._read([self._newest.rows[one] for one in new]), strict=True
-            )
+        new = [number for number in numbers if number not in self._current]
+        if not new:
+            return
+        parts = self._read([self._newest.rows[number] for number in new])
+        for number, part in zip(new, parts, strict=True):
+            self._current[number] = self._before(number) if part is None else part
+
+    def _before(self, number: int) -> EncodedPart | None:
+        """What was current before a damaged record."""
+        damaged, part = list[int](), None
+        for older in self._newest.older(number):
+            if older in self._current:
+                part = self._current[older]
+                break
+            (part,) = self._read([self._newest.rows[older]])
+            damaged.append(older)
+            if part is not None:
+                break
+        self._current |= dict.fromkeys(damaged, part)
+        return part
 
     def _read(self, rows: Sequence[Row]) -> Iterator[EncodedPart | None]:
         """The upload or deletion in each record; None for a damaged one."""
