@@ -30,9 +30,10 @@ class NewestRows:
         # of each scope, and of one without rows
         self._partitions = np.zeros(len(self._scopes) + 1, np.int64)
         self._partitions[scopes] = in_partition
+        scope_keys = list(self._scopes)
         for number in np.unique(scopes[self._partitions[scopes] != in_partition]).tolist():
-            key = keys[np.flatnonzero(scopes == number)[0]]
-            self._partitions[number] = partition_for(key, uploads.topics.partitions)
+            partition = partition_for(scope_keys[number], uploads.topics.partitions)
+            self._partitions[number] = partition
         kept = np.flatnonzero(self._partitions[scopes] == in_partition)
         groups = scopes[kept] * self._topics + np.array(topics, np.int64)[kept]
         of_kept = np.array(offsets, np.int64)[kept]
