@@ -12,13 +12,17 @@ from processors.outcomes.recipes import RECIPE
 from processors.outcomes.splice import Splicer
 from processors.policy import Policy
 from schemas.codec import FRAME
-from schemas.coordinates import Coordinates
+from schemas.coordinates import Coordinates, Partition
 from schemas.dead_letters import OUTCOME_REFUSED, Refused, dead_letter
 from schemas.errors import Malformed
 from schemas.events import CJBatchPrepared, CJBatchUnresolved, Essay
+from schemas.partitioner import partition_for
 from schemas.topics import MAX_REQUEST_BYTES, MIB, Topics
 from tables.scan.scanner import Engine
+from tables.upload_record import UploadRecord
 from tests.support.builders import (
+    OF_LATER_RELEASE,
+    TOPIC_OF,
     essays,
     handwritten,
     instructions_deleted,
@@ -272,6 +276,35 @@ def test_an_upload_that_was_not_the_current_one_is_reported() -> None:
     assert (found.kind, found.at) == ("not_current", log_record_of(installation.outcomes[0]).at)
     assert str(old) in found.sentence
     assert str(new) in found.sentence
+
+
+def test_an_early_upload_beyond_the_positions_is_found_behind_a_late_record_that_is_damaged() -> (
+    None
+):
+    """Append times can go back: a broker's clock was set."""
+    installation = Installation()
+    before = installation.positions()
+    request = installation.request(CODEC.encode(requested(assignment_id="a1")))
+    installation.join(request, positions=before)
+    event = instructions_uploaded(assignment_id="a1")
+    installation.upload(event, b"damaged")
+    installation.upload(event)
+    assert installation.findings() == []
+    early = replace(installation.uploads[-1], appended_at_ms=1)
+    installation.uploads[-1] = early
+    assert [finding.kind for finding in installation.findings()] == ["stale"]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=NAME_OF)
+def test_a_record_of_a_later_release_in_a_wrong_partition_stops_nothing(engine: Engine) -> None:
+    installation, key = Installation(), b"assignment:a1"
+    wrong = 1 - partition_for(key, SETTINGS.partitions)
+    at = Coordinates(TOPIC_OF["instructions"], wrong, 0)
+    request = installation.request(CODEC.encode(requested(assignment_id="a1")))
+    beyond = {**installation.positions(), Partition(at.topic, wrong): 1}
+    installation.join(request, positions=beyond)
+    installation.uploads.append(UploadRecord(at, key, OF_LATER_RELEASE, 1))
+    assert installation.audit(engine=engine)[0] == []
 
 
 @pytest.mark.parametrize(("seconds", "kinds"), [(4, []), (6, ["stale"])])

@@ -7,6 +7,7 @@ check if it can only make an outcome fail. An outcome is also right if it follow
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from processors.log.set_aside import upload_topics_with_set_aside
 from processors.outcomes.encoding import (
@@ -28,12 +29,13 @@ from tables.scan.plain import PLAIN_ENGINE
 from tables.scan.scanner import Engine
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import ContextsAsOf, Texts
-from tools.audit.check.encoded_contexts import AsOf, EncodedContextsAsOf
 from tools.audit.check.findings import Finding, Violation
 from tools.audit.check.full_check import FullCheck, positions_of
-from tools.audit.check.newest_rows import AtPositions
 from tools.audit.check.outcome_with_request import Headers, OutcomeWithRequest
 from tools.audit.check.upload_rows import PositionTable, UploadRows, position_table
+
+if TYPE_CHECKING:
+    from tools.audit.check.encoded_contexts import AsOf
 
 MAX_CACHED_POSITIONS = 40_000  # of all partitions; the batches of one join have the same positions
 
@@ -74,11 +76,13 @@ class CorrectnessCheck:
             self._topics.unresolved.name,
             codec.frame_of(CJBatchUnresolved, version),
         )
-        max_cached = max(100, MAX_CACHED_POSITIONS // settings.partitions)
-        self._positions_in = lru_cache(max_cached)(self._read_positions)
+        self._max_cached = max(100, MAX_CACHED_POSITIONS // settings.partitions)
+        self._positions_in = lru_cache(self._max_cached)(self._read_positions)
 
     def set_uploads(self, rows: UploadRows) -> None:
         """Check against these upload records from now on."""
+        from tools.audit.check.encoded_contexts import EncodedContextsAsOf  # imports numpy
+
         self._encoded = EncodedContextsAsOf(rows, self._engine, self._codec, self._texts)
         self._full, self._full_as_earlier = (
             FullCheck(
@@ -93,9 +97,11 @@ class CorrectnessCheck:
 
     def check(self, pairs: Sequence[OutcomeWithRequest]) -> Iterator[Finding]:
         """Check outcomes of scopes whose uploads are set. Raises UnknownSchema."""
-        for pair, is_right in zip(pairs, self._are_right(pairs), strict=True):
-            if not is_right:
-                yield from self._check_in_full(pair)
+        for start in range(0, len(pairs), self._max_cached):
+            portion = pairs[start : start + self._max_cached]
+            for pair, is_right in zip(portion, self._are_right(portion), strict=True):
+                if not is_right:
+                    yield from self._check_in_full(pair)
 
     def _check_in_full(self, pair: OutcomeWithRequest) -> list[Finding]:
         findings = list(self._full.check(pair.outcome, pair.request))
@@ -108,7 +114,11 @@ class CorrectnessCheck:
     def _are_right(self, pairs: Sequence[OutcomeWithRequest]) -> list[bool]:
         """Whether each outcome passes the fast check."""
         are_right = [False] * len(pairs)
-        numbers, requests, wanted = list[int](), list[ScannedFields](), list[AtPositions]()
+        numbers, requests, wanted = (
+            list[int](),
+            list[ScannedFields](),
+            list[tuple[bytes, PositionTable]](),
+        )
         for number, pair in enumerate(pairs):
             positions = self._positions_in(pair.outcome_fields[5])
             if pair.scanned is not None and positions is not None:
@@ -120,7 +130,7 @@ class CorrectnessCheck:
             are_right[number] = self._is_right(pairs[number], request, as_of)
         return are_right
 
-    def _is_right(self, pair: OutcomeWithRequest, request: ScannedFields, as_of: AsOf) -> bool:
+    def _is_right(self, pair: OutcomeWithRequest, request: ScannedFields, as_of: "AsOf") -> bool:
         topic, _, _, _, value, _, appended_at_ms = pair.outcome_fields
         request_topic, partition, offset, _, payload, _, _ = pair.request_fields
         # a record beyond the positions may be older than the request, and the join may have missed it

@@ -11,6 +11,7 @@ from processors.outcomes.encoded_rows import CAPTURED, encoded_part
 from processors.outcomes.encoding import DELETED, EncodedContext, EncodedPart, encode_upload
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
+from schemas.partitioner import partition_for
 from tables.scan.scanner import Engine
 from tables.upload_batch import UploadBatch
 from tables.upload_check import Places, UploadCheck
@@ -36,6 +37,7 @@ class EncodedContextsAsOf:
 
     def __init__(self, rows: UploadRows, engine: Engine, codec: Codec, texts: Texts | None) -> None:
         self._check = UploadCheck(codec, rows.topics, engine, CAPTURED)
+        self._partitions = rows.topics.partitions
         self._names = tuple(rows.topics.by_name)
         self._texts = texts
         self._full = ContextsAsOf(rows, codec, texts)
@@ -96,6 +98,8 @@ class EncodedContextsAsOf:
             yield part
 
     def _decoded_part(self, row: Row) -> EncodedPart | None:
+        if partition_for(row[0], self._partitions) != row[2]:
+            return None  # it is no upload of the scope, even if only a later release can read it
         component = self._full.newest([row])
         if component is None:
             return None

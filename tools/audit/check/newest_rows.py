@@ -42,7 +42,8 @@ class NewestRows:
         self._offsets = np.unique(of_kept)
         # the last one is for an index beyond either end
         self._groups = np.append(groups[order], NO_GROUP)
-        self._times_ms = np.append(np.array(times_ms, np.int64)[kept][order], NO_LATER_RECORD)
+        earliest_ms = _earliest_from_here(groups[order], np.array(times_ms, np.int64)[kept][order])
+        self._earliest_ms = np.append(earliest_ms, NO_LATER_RECORD)
         self._ranks = self._rank(groups[order], of_kept[order])
 
     def _rank(self, groups: Int64s, offsets: Int64s) -> Int64s:
@@ -54,7 +55,7 @@ class NewestRows:
     def at(self, wanted: Sequence[AtPositions]) -> tuple[list[list[int]], list[int]]:
         """For each scope: the number of the newest row of each topic below the positions, or NO_ROW.
 
-        Then the earliest append time of the rows that follow, one of each topic; NO_LATER_RECORD if none follows.
+        Then the earliest append time of the rows at and beyond the positions; NO_LATER_RECORD if there is none.
         """
         unknown = len(self._scopes)
         scopes = np.fromiter(
@@ -72,7 +73,7 @@ class NewestRows:
         following = np.searchsorted(self._ranks, self._rank(groups, positions))
         newest = np.where(self._groups[following - 1] == groups, following - 1, NO_ROW)
         is_later = self._groups[following] == groups
-        later_ms = np.where(is_later, self._times_ms[following], NO_LATER_RECORD).min(axis=1)
+        later_ms = np.where(is_later, self._earliest_ms[following], NO_LATER_RECORD).min(axis=1)
         return newest.tolist(), later_ms.tolist()
 
     def older(self, number: int) -> Iterator[int]:
@@ -81,3 +82,13 @@ class NewestRows:
             if self._groups[older] != self._groups[number]:
                 return
             yield older
+
+
+def _earliest_from_here(groups: Int64s, times_ms: Int64s) -> Int64s:
+    """For each row, the least time of it and those that follow in its group; the groups ascend."""
+    times, ranks = np.unique(times_ms, return_inverse=True)
+    # the ranks of a group are below those of the next one, so that a minimum from the end stays in its group
+    in_groups = groups * len(times) + ranks
+    least = np.minimum.accumulate(in_groups[::-1])[::-1]
+    earliest: Int64s = times[least - groups * len(times)]
+    return earliest

@@ -1,6 +1,7 @@
 """The upload records of some scopes, in memory: for each scope and topic, the records in log order.
 
-A record counts only in the partition that belongs to its key: in any other it is never an upload of the scope.
+A record counts only in the partition that belongs to its key: in any other it is never an upload of the scope. `rows`
+has them all.
 """
 
 from bisect import bisect_left
