@@ -44,7 +44,7 @@ class Serving(Process):
 def ready_api(settings: Settings, **overrides: object) -> Iterator[Serving]:
     """An API process of this installation that is ready, on a free port."""
     with serving(settings.model_copy(update={"api_port": free_port(), **overrides})) as api:
-        until(api.is_ready, 60)
+        until(api.is_ready, 150)
         yield api
 
 

@@ -211,6 +211,7 @@ def test_the_keyboard_alone_is_enough(page: Page, api: Serving) -> None:
     expect(page.get_by_role("status")).to_contain_text("Saved")
 
 
+@pytest.mark.timeout(300)
 def test_a_hundred_thousand_assignments_are_paged_and_searched(
     browser: Browser, settings: Settings
 ) -> None:
