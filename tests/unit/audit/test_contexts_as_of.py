@@ -151,12 +151,14 @@ def test_a_damaged_record_is_read_once_however_many_positions_follow_it() -> Non
     rows.add_records(installation.uploads)
     contexts = EncodedContextsAsOf(rows, PLAIN_ENGINE, codec, None)
     ends = installation.positions()
-    for last in (100, 50, 200, *range(1, 202)):
-        positions = {partition: min(end, last) for partition, end in ends.items()}
-        wanted = [(b"assignment:a1", position_table(positions, UPLOADS))]
-        (found,) = contexts.as_of(wanted)
-        assert found.context is not None
-        assert found.context.student_prompt is not None
+    for lasts in ((100, 50), (200, 199, 150), range(1, 202)):
+        positions = [
+            {partition: min(end, last) for partition, end in ends.items()} for last in lasts
+        ]
+        wanted = [(b"assignment:a1", position_table(one, UPLOADS)) for one in positions]
+        for found in contexts.as_of(wanted):
+            assert found.context is not None
+            assert found.context.student_prompt is not None
     assert codec.decoded == 200
 
 

@@ -60,7 +60,8 @@ class EncodedContextsAsOf:
 
     def _read_new(self, numbers: Iterable[int]) -> None:
         """Read the rows with these numbers that were not read before."""
-        new = [number for number in numbers if number not in self._current]
+        # in order, so that what was current before a damaged one is known
+        new = sorted(number for number in numbers if number not in self._current)
         if not new:
             return
         parts = self._read([self._newest.rows[number] for number in new])
