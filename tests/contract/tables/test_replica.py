@@ -22,6 +22,7 @@ from tables.replica import CACHED_CONTEXTS, ContextReplica, read_contexts
 from tables.store import MemoryStore, RocksStore, Store
 from tables.upload_record import UploadRecord, UploadTopics, read_upload
 from tests.support.builders import (
+    OF_LATER_RELEASE,
     READY,
     TOPIC_OF,
     UPLOADS,
@@ -36,7 +37,6 @@ CODEC = Codec()
 TOPICS = UploadTopics({topic.name: topic for topic in Topics().uploads}, partitions=4)
 IDS = {topic.name: f"id-of-{topic.name}" for topic in Topics().uploads}
 PROMPTS = Topics().student_prompts.name
-OF_A_LATER_RELEASE = FRAME.pack(0, 1_000_000_047) + b"\0"
 P0, P1 = Partition(PROMPTS, 0), Partition(PROMPTS, 1)
 
 
@@ -178,13 +178,10 @@ def test_a_recreated_topic_is_a_discrepancy(reopened: Callable[[], Store]) -> No
     assert ContextReplica(store, CODEC, TOPICS).open(IDS) != {}  # the refusal has changed nothing
 
 
-LATER = FRAME.pack(0, max(schema.schema_id for schema in released()) + 1) + b"\0"
-
-
 def later_upload(offset: int) -> UploadRecord:
     """An upload of a later release, under the key of `prompt_uploaded`."""
     good = record_of(prompt_uploaded(), offset)
-    return UploadRecord(good.at, good.key, LATER, 1)
+    return UploadRecord(good.at, good.key, OF_LATER_RELEASE, 1)
 
 
 def setting_aside(offset: int, at: int, event: UploadEvent | None) -> UploadRecord:
@@ -245,7 +242,10 @@ def test_an_upload_that_is_set_aside_is_skipped(event: UploadEvent | None) -> No
     assert (replica.resume(), replica.stopped(), replica.positions()[here]) == ([here], {}, 2)
     refused = replica.fold([later, between, last], {here: 5})
     assert [(record, str(fault)) for record, fault in refused] == [
-        (later, f"schema id {FRAME.unpack_from(LATER)[1]} is not of this release; it was set aside")
+        (
+            later,
+            f"schema id {FRAME.unpack_from(OF_LATER_RELEASE)[1]} is not of this release; it was set aside",
+        )
     ]
     assert (version_of(replica), replica.positions()[here]) == (5 if event else 4, 5)
 
@@ -372,7 +372,7 @@ def test_waiting_ends_when_a_partition_stops_at_its_position() -> None:
         target=lambda: unreached.append(replica.wait_past({partition: 1}, 60))
     )
     waiting.start()
-    replica.fold([replace(upload, value=OF_A_LATER_RELEASE)], {partition: 1})
+    replica.fold([replace(upload, value=OF_LATER_RELEASE)], {partition: 1})
     waiting.join(10)
     assert unreached == [{partition: 1}]
 
@@ -467,7 +467,7 @@ def test_a_row_read_before_a_fold_is_not_cached_after_it() -> None:
         (b"junk", Malformed),
         (bytes(20) + b"junk", Malformed),
         (bytes(20) + CODEC.encode(requested()), Malformed),
-        (bytes(20) + OF_A_LATER_RELEASE, UnknownSchema),
+        (bytes(20) + OF_LATER_RELEASE, UnknownSchema),
     ],
     ids=["empty", "short", "no frame", "no upload", "of a later release"],
 )
