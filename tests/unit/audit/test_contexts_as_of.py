@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processors.outcomes.encoded_rows import CAPTURED
 from processors.outcomes.encoding import encode_roles
 from processors.outcomes.encoding import encoded_roles as encode_context
 from schemas.codec import Codec
@@ -16,6 +17,7 @@ from schemas.errors import Malformed
 from tables.context import fold
 from tables.scan.plain import PLAIN_ENGINE
 from tables.scan.scanner import Engine
+from tables.upload_check import UploadCheck
 from tables.upload_record import UploadRecord, read_upload
 from tests.support.builders import damaged, prompt_uploaded, uploads_of, uploads_of_courses
 from tests.support.engines import ENGINES, NAME_OF
@@ -58,7 +60,8 @@ class Contexts:
         rows.add_records(installation.uploads)
         self.texts, self.encoded_texts = Texts(), Texts()
         self.full = ContextsAsOf(rows, CODEC, self.texts)
-        self.encoded = EncodedContextsAsOf(rows, engine, CODEC, self.encoded_texts)
+        check = UploadCheck(CODEC, UPLOADS, engine, CAPTURED)
+        self.encoded = EncodedContextsAsOf(rows, check, CODEC, self.encoded_texts)
 
     def encoded_at(self, wanted: Sequence[tuple[str, Positions]]) -> list[AsOf]:
         """The encoded contexts, from the uploads' own bytes."""
@@ -149,7 +152,9 @@ def test_a_damaged_record_is_read_once_however_many_positions_follow_it() -> Non
         installation.upload(event, CODEC.encode(event) + b"\0")
     rows = UploadRows(UPLOADS)
     rows.add_records(installation.uploads)
-    contexts = EncodedContextsAsOf(rows, PLAIN_ENGINE, codec, None)
+    contexts = EncodedContextsAsOf(
+        rows, UploadCheck(codec, UPLOADS, PLAIN_ENGINE, CAPTURED), codec, None
+    )
     ends = installation.positions()
     for lasts in ((100, 50), (200, 199, 150), range(1, 202)):
         positions = [

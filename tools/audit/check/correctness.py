@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from processors.log.set_aside import upload_topics_with_set_aside
+from processors.outcomes.encoded_rows import CAPTURED
 from processors.outcomes.encoding import (
     encode_context_part,
     encode_head_of,
@@ -17,7 +18,6 @@ from processors.outcomes.encoding import (
     optional,
 )
 from processors.outcomes.recipes import RECIPE, RECIPES
-from processors.outcomes.request_scan import ScannedFields
 from processors.outcomes.resolve import Prepared, resolve, scope_key_for
 from processors.settings import Settings
 from schemas.codec import FRAME, Codec
@@ -27,12 +27,13 @@ from schemas.events import CJAssessmentRequested, CJBatchPrepared, CJBatchUnreso
 from schemas.topics import MAX_REQUEST_BYTES
 from tables.scan.plain import PLAIN_ENGINE
 from tables.scan.scanner import Engine
+from tables.upload_check import UploadCheck
 from tools.audit.check.completeness import CompletenessCheck
 from tools.audit.check.contexts_as_of import ContextsAsOf, Texts
 from tools.audit.check.findings import Finding, Violation
 from tools.audit.check.full_check import FullCheck, positions_of
 from tools.audit.check.outcome_with_request import Headers, OutcomeWithRequest
-from tools.audit.check.upload_rows import PositionTable, UploadRows, position_table
+from tools.audit.check.upload_rows import AtPositions, PositionTable, UploadRows, position_table
 
 if TYPE_CHECKING:
     from tools.audit.check.encoded_contexts import AsOf
@@ -67,7 +68,7 @@ class CorrectnessCheck:
     ) -> None:
         self._topics, self._policy, self._codec = settings.topics, settings.policy, codec
         self._upload_topics = upload_topics_with_set_aside(settings)
-        self._engine = engine
+        self._upload_check = UploadCheck(codec, self._upload_topics, engine, CAPTURED)
         self._upload_ends = upload_ends
         self._texts = texts
         version = RECIPES[RECIPE].outcome
@@ -83,7 +84,7 @@ class CorrectnessCheck:
         """Check against these upload records from now on."""
         from tools.audit.check.encoded_contexts import EncodedContextsAsOf  # imports numpy
 
-        self._encoded = EncodedContextsAsOf(rows, self._engine, self._codec, self._texts)
+        self._encoded = EncodedContextsAsOf(rows, self._upload_check, self._codec, self._texts)
         self._full, self._full_as_earlier = (
             FullCheck(
                 codec,
@@ -113,28 +114,25 @@ class CorrectnessCheck:
 
     def _are_right(self, pairs: Sequence[OutcomeWithRequest]) -> list[bool]:
         """Whether each outcome passes the fast check."""
-        are_right = [False] * len(pairs)
-        numbers, requests, wanted = (
-            list[int](),
-            list[ScannedFields](),
-            list[tuple[bytes, PositionTable]](),
-        )
+        wanted = dict[int, AtPositions]()
         for number, pair in enumerate(pairs):
-            positions = self._positions_in(pair.outcome_fields[5])
+            *_, headers, _ = pair.outcome_fields
+            positions = self._positions_in(headers)
             if pair.scanned is not None and positions is not None:
-                numbers.append(number)
-                requests.append(pair.scanned)
-                wanted.append((scope_key_for(pair.scanned).encode(), positions))
-        found = self._encoded.as_of(wanted)
-        for number, request, as_of in zip(numbers, requests, found, strict=True):
-            are_right[number] = self._is_right(pairs[number], request, as_of)
+                wanted[number] = scope_key_for(pair.scanned).encode(), positions
+        are_right = [False] * len(pairs)
+        for number, as_of in zip(wanted, self._encoded.as_of(list(wanted.values())), strict=True):
+            are_right[number] = self._is_right(pairs[number], as_of)
         return are_right
 
-    def _is_right(self, pair: OutcomeWithRequest, request: ScannedFields, as_of: "AsOf") -> bool:
+    def _is_right(self, pair: OutcomeWithRequest, as_of: "AsOf") -> bool:
         topic, _, _, _, value, _, appended_at_ms = pair.outcome_fields
         request_topic, partition, offset, _, payload, _, _ = pair.request_fields
+        request = pair.scanned
+        if request is None or payload is None:
+            return False
         # a record beyond the positions may be older than the request, and the join may have missed it
-        if payload is None or as_of.later_ms < appended_at_ms or len(payload) > MAX_REQUEST_BYTES:
+        if as_of.later_ms < appended_at_ms or len(payload) > MAX_REQUEST_BYTES:
             return False
         resolution = resolve(request, as_of.context, self._policy)
         is_prepared = isinstance(resolution, Prepared)

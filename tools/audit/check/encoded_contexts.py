@@ -12,12 +12,11 @@ from processors.outcomes.encoding import DELETED, EncodedContext, EncodedPart, e
 from schemas.codec import Codec
 from schemas.coordinates import Coordinates
 from schemas.partitioner import partition_for
-from tables.scan.scanner import Engine
 from tables.upload_batch import UploadBatch
 from tables.upload_check import Places, UploadCheck
 from tools.audit.check.contexts_as_of import ContextsAsOf, TextReference, Texts, add_text
-from tools.audit.check.newest_rows import NO_ROW, AtPositions, NewestRows
-from tools.audit.check.upload_rows import Row, UploadRows
+from tools.audit.check.newest_rows import NO_ROW, NewestRows
+from tools.audit.check.upload_rows import AtPositions, Row, UploadRows
 
 STORAGE_ID, SHA256 = (2 * CAPTURED.index(name) for name in ("storage_id", "sha256"))
 
@@ -32,11 +31,14 @@ class AsOf(NamedTuple):
 class EncodedContextsAsOf:
     """The contexts of scopes at any positions; each record is read at most once, and only if it decides.
 
-    The text of every upload that was current in a context is added to `texts`, if that is given.
+    check: of the uploads' topics; it captures CAPTURED. The text of every upload that was current in a context is added
+    to `texts`, if that is given.
     """
 
-    def __init__(self, rows: UploadRows, engine: Engine, codec: Codec, texts: Texts | None) -> None:
-        self._check = UploadCheck(codec, rows.topics, engine, CAPTURED)
+    def __init__(
+        self, rows: UploadRows, check: UploadCheck, codec: Codec, texts: Texts | None
+    ) -> None:
+        self._check = check
         self._partitions = rows.topics.partitions
         self._names = tuple(rows.topics.by_name)
         self._texts = texts

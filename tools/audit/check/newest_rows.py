@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from schemas.partitioner import partition_for
-from tools.audit.check.upload_rows import PositionTable, Row, UploadRows
+from tools.audit.check.upload_rows import AtPositions, Row, UploadRows
 
-AtPositions = tuple[bytes, PositionTable]  # a scope key, and positions
 NO_LATER_RECORD = 2**63 - 1
 NO_ROW = NO_GROUP = -1
 Int64s = np.ndarray[Any, np.dtype[np.int64]]

@@ -19,6 +19,7 @@ Row = tuple[  # record key, number of the topic, partition, offset, append time,
     bytes, int, int, int, int, bytes | None
 ]
 PositionTable = tuple[tuple[int, ...], ...]  # by partition number and topic number
+AtPositions = tuple[bytes, PositionTable]  # a scope key, and positions
 OFFSET = itemgetter(3)
 
 
